@@ -10,7 +10,10 @@ from entrepot.registry.__main__ import _InForce
 
 
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
-    """Without a restart, and by the same rule as at the start."""
+    """A changed pull secret changes the served upstreams without a restart.
+
+    The rule is the same as at the start.
+    """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
     in_force = _InForce(settings, lambda: now[0])
@@ -24,7 +27,10 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
-    """A warm hit asks for them; they change with the secret only."""
+    """The settings of an upstream are built once for each pull secret.
+
+    Each warm hit reads them.
+    """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
     in_force = _InForce(settings, lambda: secret)
@@ -34,7 +40,10 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
-    """Clients choose the names that match it."""
+    """A pattern in the pull secret causes a bounded number of settings.
+
+    Clients choose the names that match the pattern.
+    """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"*.example": {}}}')
     in_force = _InForce(settings, lambda: secret)

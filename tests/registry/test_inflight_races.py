@@ -1,4 +1,4 @@
-"""Races between the readers and writers of one download, and errors between its steps."""
+"""Test races of one download's readers and writers, and errors between its steps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
 def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
-    """A prefetch without space once kept its connections until the next garbage collection."""
+    """A download body that is not used keeps no connection.
+
+    A prefetch without space once kept its connections until the next garbage collection.
+    """
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
     left = locked(worker)
@@ -73,7 +76,7 @@ def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
 
 
 class _Watched(Filesystem):
-    """A disk that calls `told` when a thread finds a file absent. Commits wait for `lands`."""
+    """This disk calls `told` when a thread finds a file absent. Commits wait for `lands`."""
 
     told: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
@@ -146,7 +149,7 @@ def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
 
 
 class _Flaky(Filesystem):
-    """A disk that fails once."""
+    """A `_Flaky` disk fails once."""
 
     refuses = True
 
@@ -158,7 +161,7 @@ class _Flaky(Filesystem):
 
 
 def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
-    """Otherwise the next client waits for a writer that does not exist."""
+    """A download that fails to begin releases its lock, so the next client becomes writer."""
     bench.disk = _Flaky(bench.root)
     worker = bench.worker()
     with pytest.raises(StorageBroken):
@@ -208,7 +211,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(benc
 
 
 class _Releasing(MemoryReservations):
-    """Records whether another worker could begin the download when its reservation was released."""
+    """This records whether another worker could begin the download at a reservation's release."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(lambda: 0, MemoryNotes())
@@ -235,9 +238,9 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """A repository that may not read the blob may take the download over.
+    """If a writer dies, a repository that may not read the blob may take the download over.
 
-    Others must still get it.
+    Readers of other repositories must still get the blob.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
@@ -263,7 +266,7 @@ def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
 
 
 def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
-    """The reader continues without the download; nothing else would wake it."""
+    """A disk error wakes a waiting reader, which continues without the download."""
     worker = bench.worker()
     with locked(worker):
         reader = worker.join(task(FakeRemote(CONTENT)))
@@ -275,7 +278,9 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 
 
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
-    """Its writer died before the commit.
+    """A writer died before the commit of a complete file of unknown size.
+
+    The next reader commits the file without a request to the upstream.
 
     A range request behind the end would fail again and again.
     """

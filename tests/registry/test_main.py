@@ -1,4 +1,4 @@
-"""Tests of parts that the start of the workers connects."""
+"""Test parts that the start of the workers connects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
 
 
 def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
-    """Once, however many requests find it open."""
+    """A breaker that opens raises the cache epoch once, whatever number of requests follows."""
     breaker, number = _breaker(tmp_path)
     before = int(number.now())
     for _ in range(3):
@@ -32,7 +32,7 @@ def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
 
 
 def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """The cached responses stayed valid."""
+    """A breaker that closes does not raise the cache epoch: cached responses stayed valid."""
     breaker, number = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     before = number.now()
@@ -42,7 +42,10 @@ def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> Non
 
 
 def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """Otherwise each short failure of an upstream would purge HAProxy's cache."""
+    """A failure that opens no breaker does not raise the cache epoch.
+
+    Otherwise each short failure of an upstream would purge HAProxy's cache.
+    """
     breaker, number = _breaker(tmp_path)
     before = number.now()
     breaker.failed(UpstreamFailure("reset"), Pass())
@@ -51,7 +54,7 @@ def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path
 
 
 def test_opening_and_closing_are_events(tmp_path: Path) -> None:
-    """The metrics count them."""
+    """A breaker reports an event when it opens and when it closes; metrics count the events."""
     breaker, _ = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     breaker.answered()

@@ -1,4 +1,7 @@
-"""A manifest's media type is its own or its repository's, and no other repository changes it."""
+"""A manifest's media type is its own or its repository's.
+
+No other repository changes it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> N
 
 
 def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
-    """Also where version 0.1.0 stored a wrong one for all repositories."""
+    """A repeated push repairs a wrong media type, such as 0.1.0 stored for all repositories."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     for wrong in (DOCKER_MANIFEST, OCI_INDEX, "text/html"):
@@ -91,7 +94,7 @@ def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
 def test_an_upstream_changes_no_media_type_of_other_repositories(
     tmp_path: Path, body: bytes, own: str | None
 ) -> None:
-    """The type in its response header is valid for its own repository only."""
+    """The media type in an upstream's header is valid for that upstream's repository only."""
     with FakeUpstream() as honest, FakeUpstream() as hostile:
         for upstream, media_type in ((honest, OCI_MANIFEST), (hostile, DOCKER_MANIFEST)):
             upstream.put_image(NAME, "other", STATED)
@@ -108,7 +111,10 @@ def test_an_upstream_changes_no_media_type_of_other_repositories(
 
 
 def test_a_document_that_is_both_image_and_index_is_refused(tmp_path: Path) -> None:
-    """One digest would mean two things to different clients (CVE-2021-41190)."""
+    """A document that is both image and index is refused: CVE-2021-41190.
+
+    One digest would mean two things to different clients.
+    """
     fields = json.loads(STATED.manifest) | {"manifests": []}
     with FakeUpstream() as upstream:
         upstream.put_image(NAME, "other", STATED)

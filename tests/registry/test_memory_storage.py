@@ -40,13 +40,13 @@ class Recorded:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return that no access can be missing."""
+        """Return that no access record is missing."""
         return ""
 
 
 @dataclass
 class InMemory:
-    """One registry over memory; only its spool and its locks are files."""
+    """This registry keeps content in memory; only its spool and its locks are files."""
 
     storage: MemoryStorage
     index: MemoryIndex
@@ -80,7 +80,7 @@ class InMemory:
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    """Serve one image."""
+    """Run an upstream with one image."""
     with FakeUpstream() as fake:
         fake.put_image("app", "v1", image(LAYERS))
         yield fake
@@ -88,7 +88,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def memory(upstream: FakeUpstream, tmp_path: Path) -> InMemory:
-    """Assemble a registry in front of it."""
+    """Assemble a registry over memory in front of the upstream."""
     storage, index, state = MemoryStorage(), MemoryIndex(), tmp_path / "state"
     table = UpstreamTable(
         FixedUpstreams({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)})
@@ -110,7 +110,7 @@ def _pull(memory: InMemory) -> list[bytes]:
 
 
 def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
-    """A test over a driver that has one would show nothing."""
+    """The memory driver offers no file descriptor, so these tests show that none is needed."""
     memory.storage.write("some/key", b"content")
     opened = memory.storage.open("some/key")
 
@@ -120,7 +120,7 @@ def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
 
 
 def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> None:
-    """The warm one asks the upstream for nothing."""
+    """After a cold pull, a warm pull sends no request to the upstream."""
     assert _pull(memory)[1:] == LAYERS
     asked = len(upstream.requests)
 
@@ -129,7 +129,7 @@ def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> Non
 
 
 def test_ranges_of_a_stored_blob(memory: InMemory) -> None:
-    """One range, several, and an unsatisfiable one."""
+    """Requests for one range, several ranges and an unsatisfiable range of a blob work."""
     _pull(memory)
     path, content = f"{NAME}/blobs/{Digest.of(LAYERS[0])}", LAYERS[0]
 
@@ -143,7 +143,7 @@ def test_ranges_of_a_stored_blob(memory: InMemory) -> None:
 
 
 def test_a_push_in_two_chunks(memory: InMemory) -> None:
-    """A blob, then a manifest that names it."""
+    """A client pushes a blob in two chunks, and a manifest that names the blob."""
     made = image([filler(5_000, 3)])
     for content in made.blobs:
         begun = memory.client.simulate_post("/v2/team/app/blobs/uploads/")

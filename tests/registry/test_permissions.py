@@ -1,4 +1,4 @@
-"""Who may read what: random sequences of requests against a small model of the permissions.
+"""Random sequences of requests are compared with a small model of the permissions.
 
 Alice reads a private upstream, a second upstream and her hosted repository. Mallory controls the
 second upstream, and reads it and another hosted repository. Whatever the second upstream claims,
@@ -42,10 +42,11 @@ from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 _SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would have to sync each write
+# the folder is in memory, because a disk would sync each write
+_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""The media type from each pusher and its upstream for a manifest that does not have its own."""
+"""A manifest without a media type gets this type from its pusher or its upstream."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
@@ -58,7 +59,7 @@ _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", 
 
 @dataclass(frozen=True)
 class Content:
-    """One of the four digests; `part` is the blob that a manifest references."""
+    """This is one of four contents; `part` is the blob that a manifest references."""
 
     name: str
     body: bytes
@@ -66,11 +67,14 @@ class Content:
 
     @property
     def digest(self) -> Digest:
-        """Return its digest."""
+        """Return the digest of the content."""
         return Digest.of(self.body)
 
     def media_type(self, source: Who) -> str:
-        """Return the type under which *source* serves it; its own type overrides a header."""
+        """Return the media type with which *source* serves the content.
+
+        The type in the content overrides a header.
+        """
         return str(json.loads(self.body).get("mediaType") or _TYPES[source])
 
 
@@ -90,7 +94,10 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 
 @dataclass
 class Claimant:
-    """An upstream that has content or only claims to; `ever` is all that it ever had."""
+    """A `Claimant` is an upstream that has content or only claims to have it.
+
+    `ever` is all content that it ever had.
+    """
 
     owner: Who
     modes: dict[str, Mode] = field(default_factory=dict)
@@ -98,17 +105,17 @@ class Claimant:
     ever: set[str] = field(default_factory=set)
 
     def become(self, content: Content, mode: Mode) -> None:
-        """Change the behaviour for one digest."""
+        """Change the upstream's behaviour for one digest."""
         self.modes[content.name] = mode
         if mode == "has":
             self.ever.add(content.name)
 
     def mode(self, content: Content) -> Mode:
-        """Return the current behaviour for one digest."""
+        """Return the upstream's current behaviour for one digest."""
         return self.modes.get(content.name, "absent")
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request."""
+        """Respond to one request of the appliance."""
         if seen.path == "/v2/":
             return Reply(200, {}, b"{}"), HONEST
         reference = seen.path.rpartition("/")[2]
@@ -130,7 +137,7 @@ class Claimant:
 
 
 class World:
-    """One appliance, two upstreams and the model; `trace` lists the operations."""
+    """A `World` is one appliance, two upstreams and the model; `trace` lists the operations."""
 
     def __init__(self, root: Path, servers: dict[Who, HttpServer]) -> None:
         self.root = root
@@ -176,10 +183,10 @@ class World:
             reservations=Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         )
 
-    # ---- the model
+    # ---- the model: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the content that a repository's upstream, or a pusher, ever had."""
+        """Return the content that a repository's upstream or its pusher ever had."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 
@@ -187,7 +194,7 @@ class World:
         """Return whether *who* may read a repository that had the content before."""
         return any(content.name in self.owned(each) for each in self.readable[who])
 
-    # ---- operations
+    # ---- operations: these methods send requests
 
     def ask(self, who: Who, method: str, path: str, body: bytes = b"", **headers: str) -> Result:
         """Send a request as *who*."""
@@ -263,7 +270,7 @@ class World:
         self.pushed.setdefault(repository, set()).add(content.name)
         self.stored_by_push.add((repository, content.name))
 
-    # ---- checks
+    # ---- checks: these methods compare responses with the model
 
     def _check(self, who: Who, method: str, repository: str, content: Content, got: Result) -> None:
         claimant = self.upstreams.get(repository)
@@ -323,7 +330,7 @@ def run(world: World, chance: random.Random) -> None:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[Who, HttpServer]]:
-    """Return a server for each upstream, which all sequences share."""
+    """Run a server for each upstream, which all sequences share."""
     with ExitStack() as stack:
         found: dict[Who, HttpServer] = {}
         for who in _EVERYONE:
@@ -351,7 +358,7 @@ def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
 def test_clients_cannot_read_content_of_other_users(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """A link is a permission: short random sequences never read content without one."""
+    """Short random sequences of requests never read content without a link."""
     each = _SEQUENCES // 4
     _sequences(servers, range(part * each, (part + 1) * each))
 
@@ -362,6 +369,6 @@ def test_clients_cannot_read_content_of_other_users(
 def test_clients_cannot_read_content_of_other_users_in_long_runs(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """The same test with many more sequences."""
+    """Many more random sequences of requests never read content without a link."""
     each = _LONG // 4
     _sequences(servers, range(1000 + part * each, 1000 + (part + 1) * each))

@@ -1,4 +1,4 @@
-"""Resolution of names: by prefix, by `ns`, by the default upstream, or to a hosted repository."""
+"""Test the resolution of names: prefix, `ns`, default upstream, or hosted repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
-    """Return two registries with different images in one repository name."""
+    """Run two registries with different images in one repository name."""
     with FakeUpstream() as one, FakeUpstream() as other:
         one.add_image(NAME, "v1", [b"one"])
         other.add_image(NAME, "v1", [b"other"])
@@ -31,7 +31,7 @@ Two = tuple[FakeUpstream, FakeUpstream]
 
 
 def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> None:
-    """By prefix and by `ns`, each name leads to its own image."""
+    """Equal repository names at two upstreams lead to each one's image, by prefix and `ns`."""
     p = pulling(two[0], tmp_path, two[1])
     for each in two:
         meant = each._repository(NAME).tags["v1"]
@@ -47,7 +47,7 @@ def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> No
 
 
 def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
-    """The client then uses its next host."""
+    """A prefix that differs from `ns` is 404, so the client uses its next host."""
     p = pulling(two[0], tmp_path, two[1])
     got = p.ask("GET", f"/v2/{two[0].host}/{NAME}/manifests/v1?ns={two[1].host}")
 
@@ -56,7 +56,7 @@ def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
 
 
 def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) -> None:
-    """Whatever `ns` the client sends."""
+    """The appliance sends no request to an unconfigured host, whatever `ns` a client sends."""
     p = pulling(two[0], tmp_path)
     got = [
         p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={two[1].host}"),
@@ -68,7 +68,7 @@ def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) ->
 
 
 def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Path) -> None:
-    """Dockerd's registry-mirrors sends such requests."""
+    """The default upstream serves names without a host, as registry-mirrors of dockerd send."""
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
@@ -110,7 +110,7 @@ def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path
 def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
     two: Two, tmp_path: Path
 ) -> None:
-    """The default upstream has all other names."""
+    """A hosted repository takes precedence over the default upstream."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 
@@ -118,7 +118,7 @@ def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
 
 
 def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -> None:
-    """Its pull secret may have been revoked."""
+    """Content of a removed upstream is not served, because its secret may be revoked."""
     before = pulling(two[0], tmp_path)
     before.pull()
     after = pulling(two[1], tmp_path)
@@ -128,7 +128,7 @@ def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -
 
 
 def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
-    """`docker.io/alpine` is `docker.io/library/alpine`."""
+    """`docker.io/alpine` is `docker.io/library/alpine`, as for Docker Hub's official images."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
         p = pulling(hub, tmp_path, host="docker.io")
@@ -139,7 +139,10 @@ def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
 
 
 def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
-    """With `n`, `last` and a Link header."""
+    """The list of tags is the upstream's, or during an outage the stored one.
+
+    `n`, `last` and a Link header work in both.
+    """
     u = two[0]
     for tag in ("v2", "v3"):
         u.add_image(NAME, tag, [tag.encode()])
@@ -189,7 +192,7 @@ def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) 
 def test_a_large_list_of_referrers_is_not_stored(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No space is reserved for a list, so a stored one must be small."""
+    """A large list of referrers is not stored, because no space is reserved for a list."""
     monkeypatch.setattr(lists, "_LARGEST_STORED", 100)
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])

@@ -57,7 +57,7 @@ def hostile() -> Iterator[FakeUpstream]:
 
 
 class Ruled:
-    """An appliance with access rules and two upstreams."""
+    """A `Ruled` is an appliance with access rules and two upstreams."""
 
     def __init__(self, root: Path, one: FakeUpstream, two: FakeUpstream) -> None:
         everything = AccessRules([AccessGrant(("*",), ("**",), PULL)])
@@ -103,7 +103,7 @@ def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream,
 
 
 def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) -> None:
-    """The response, with its length, is that of the upstream."""
+    """A HEAD reveals nothing of the store: its response and length are the upstream's."""
     hostile.misbehave("/blobs/", method="HEAD", status=200, headers={"Content-Length": "7"})
     got = a.ask(hostile, BLOB, "HEAD")
 
@@ -112,7 +112,10 @@ def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) ->
 
 
 def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
-    """Otherwise content that another upstream sends later would be served without a check."""
+    """Wrong bytes of an upstream leave no link.
+
+    Otherwise the repository would serve content that another upstream sends later.
+    """
     hostile.add_blob(NAME, LAYER)
     hostile.misbehave("/blobs/", method="GET", corrupt=True)
     a.p.forget_blob(Digest.of(LAYER))
@@ -128,7 +131,7 @@ def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: Fake
 def test_wrong_bytes_leave_no_link_without_access_rules(
     tmp_path: Path, honest: FakeUpstream
 ) -> None:
-    """The same holds where every client may read all content."""
+    """Wrong bytes leave no link, also if every client may read all content."""
     p = pulling(honest, tmp_path)
     honest.misbehave("/blobs/", method="GET", corrupt=True)
 
@@ -142,7 +145,10 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 
 
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
-    """After one download it is a hit in that repository, and it is stored once."""
+    """Content that an upstream sent is linked in its repository and stored once.
+
+    After one download it is a hit.
+    """
     hostile.behave()
     hostile.put_image(NAME, "v1", IMAGE)
 
@@ -154,7 +160,7 @@ def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream
 
 
 def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
-    """The upstream confirms the second repository, and it sent the content itself."""
+    """Repositories of one upstream share content: the upstream confirms each by a HEAD."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER
@@ -165,7 +171,10 @@ def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUp
 def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     tmp_path: Path, a: Ruled, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """It is a file beside the content."""
+    """A proof is a file beside the content, and survives the loss of the index.
+
+    It is deleted with the content.
+    """
     again = Ruled(tmp_path, honest, hostile)
     sent = honest.count("GET", "/blobs/")
     assert again.ask(honest, BLOB, name="other/app").content == LAYER
@@ -181,7 +190,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
 def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """An upstream must send it before it is served in the upstream's repositories."""
+    """Pushed content is no proof for an upstream: it must send the content itself."""
     found = Ruled(tmp_path, honest, hostile)
     storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -195,7 +204,10 @@ def test_pushed_content_is_not_a_proof_for_an_upstream(
 def test_a_download_is_joined_within_its_upstream_only(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Other upstreams see neither its bytes nor its end."""
+    """A download is joined within its upstream only.
+
+    Requests for other upstreams see neither its bytes nor its end.
+    """
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
     honest.misbehave("/blobs/", method="GET", hold=gate, hold_after=100)
@@ -233,7 +245,10 @@ def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: Fa
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """It may have been begun for another repository, which proves nothing for this one."""
+    """A complete file of a dead writer is served after the upstream confirmed it.
+
+    It may have been begun for another repository, which proves nothing for this one.
+    """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)
     spool = tmp_path / "entrepot" / layout.SPOOL

@@ -1,4 +1,4 @@
-"""Blobs through the application: hits, ranges, permissions, failures."""
+"""Test blobs through the application: hits, ranges, permissions, failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLOB = f"blobs/{DIGEST}"
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry with one blob in two repositories."""
+    """Run a registry with one blob in two repositories."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, CONTENT)
         upstream.add_blob("other/name", CONTENT)
@@ -39,12 +39,12 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application in front of it."""
+    """Return the application in front of the registry."""
     return pulling(u, tmp_path)
 
 
 def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pulling) -> None:
-    """With the same bytes both times."""
+    """A blob is fetched once and then served from disk, with the same bytes."""
     first, second = p.get(BLOB), p.get(BLOB)
 
     assert [first.content, second.content] == [CONTENT, CONTENT]
@@ -54,7 +54,7 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 
 
 def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
-    """It returns the size, whether the blob is stored or not."""
+    """A HEAD returns the size of a blob and fetches no blob, stored or not."""
     cold = p.head(BLOB)
     assert u.count("GET") == 0
     p.get(BLOB)
@@ -75,7 +75,10 @@ def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
     ],
 )
 def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
-    """Stored or not: lazy snapshotters and resumed pulls depend on it."""
+    """A range of a blob is 206, whether the blob is stored or not.
+
+    Lazy snapshotters and resumed pulls depend on that.
+    """
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range=header)
@@ -87,7 +90,7 @@ def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: i
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  # noqa: FBT001
-    """Stargz sends such requests."""
+    """Several ranges of a blob are a multipart body, which stargz requests."""
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range="bytes=0-9,100-109")
@@ -128,7 +131,10 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
 
 
 def test_readers_of_the_same_repository_need_no_confirmation(u: FakeUpstream, p: Pulling) -> None:
-    """The request of the first reader confirmed the blob for all of them."""
+    """Readers of the same repository join a download without a request of their own.
+
+    The first reader's request confirmed the blob for all of them.
+    """
     release = threading.Event()
     u.misbehave(str(DIGEST), method="GET", hold=release, hold_after=1000)
     with ThreadPoolExecutor(8) as pool:
@@ -144,7 +150,10 @@ def test_readers_of_the_same_repository_need_no_confirmation(u: FakeUpstream, p:
 def test_readers_of_another_repository_need_a_confirmation(
     u: FakeUpstream, p: Pulling, name: str, status: int
 ) -> None:
-    """Permission in one repository proves nothing for another."""
+    """Readers of another repository join a download after the upstream confirmed the blob.
+
+    Permission in one repository proves nothing for another.
+    """
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
     with ThreadPoolExecutor(2) as pool:
@@ -157,11 +166,15 @@ def test_readers_of_another_repository_need_a_confirmation(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    assert u.count("GET") == (1 if status == 200 else 2)  # a HEAD that is refused proves nothing
+    # a HEAD that the upstream refuses proves nothing
+    assert u.count("GET") == (1 if status == 200 else 2)
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
-    """It needs no download, so no response of the upstream shows who may read it."""
+    """A complete file of a dead writer is served after the upstream confirmed the blob.
+
+    No download shows who may read it.
+    """
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
     spool.write_bytes(CONTENT)
@@ -197,7 +210,10 @@ def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
 def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
-    """No failure is cached except a 404, and that only for a few seconds."""
+    """A temporary failure of an upstream is retried, and a refusal is returned.
+
+    No failure is cached except a 404, and that only for a few seconds.
+    """
     p = pulling(u, tmp_path, negative_ttl=0.0)
     u.misbehave("/blobs/", times=1, **knobs)
 
@@ -242,7 +258,7 @@ def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulli
 
 
 def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path) -> None:
-    """No pull fails for lack of space."""
+    """A blob above the cap is passed through, so its pull does not fail."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
@@ -260,7 +276,10 @@ def _is_a_download_joined() -> bool:
 
 
 def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
-    """The blob is fetched again from its first byte and passed through."""
+    """A disk error during a joined download fails no pull.
+
+    The blob is fetched again from its first byte and passed through.
+    """
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
     assert held
@@ -297,7 +316,7 @@ def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path
 def test_a_malformed_request_is_a_client_error(
     p: Pulling, path: str, status: int, code: str
 ) -> None:
-    """It is never a 500."""
+    """A malformed request is a client error, never a 500."""
     got = p.get(path)
 
     assert got.status_code == status

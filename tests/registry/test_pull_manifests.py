@@ -16,7 +16,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that holds one image."""
+    """Run a registry that holds one image."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", [b"one layer", b"another"])
         yield upstream
@@ -24,7 +24,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application in front of it."""
+    """Return the application in front of the registry."""
     return pulling(u, tmp_path)
 
 
@@ -34,7 +34,7 @@ def digest_of(u: FakeUpstream, tag: str = "v1") -> str:
 
 
 def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulling) -> None:
-    """It is never converted or reformatted; its media type and digest are kept."""
+    """A manifest is byte-identical to the upstream's, with its media type and digest."""
     got = p.get("manifests/v1")
 
     body, media_type = u._repository(NAME).manifests[digest_of(u)]
@@ -45,7 +45,7 @@ def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulli
 
 
 def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
-    """The upstream always gets the same Accept, so a tag has one digest."""
+    """The appliance does not forward a client's Accept, so a tag has one digest."""
     first = p.get("manifests/v1", Accept=DOCKER_MANIFEST)
     second = p.get("manifests/v1")
 
@@ -55,7 +55,7 @@ def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pull
 
 
 def test_a_fresh_tag_needs_no_request(u: FakeUpstream, p: Pulling) -> None:
-    """Neither GET nor HEAD is sent to the upstream."""
+    """A fresh tag needs neither a GET nor a HEAD to the upstream."""
     p.pull()
     u.forget()
     p.pull()
@@ -66,7 +66,7 @@ def test_a_fresh_tag_needs_no_request(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: Pulling) -> None:
-    """It is fresh again after that."""
+    """An unchanged stale tag is revalidated by one HEAD, after which it is fresh."""
     p.pull()
     u.forget()
     p.age(100)
@@ -79,7 +79,10 @@ def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: P
 
 
 def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) -> None:
-    """One HEAD, one GET; both manifests stay stored."""
+    """A moved tag is seen after its freshness, with one HEAD and one GET.
+
+    Both manifests stay stored.
+    """
     p.pull()
     old = digest_of(u)
     new = u.add_image(NAME, "v1", [b"new layer"])
@@ -123,7 +126,7 @@ def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> No
 
 
 def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
-    """Podman uses no other mirror once it has a manifest."""
+    """A manifest with missing parts is 503 in an outage: podman would use no other mirror."""
     p.get("manifests/v1")
     u.stop()
     p.age(100)
@@ -153,7 +156,7 @@ def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pul
 
 
 def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling) -> None:
-    """The platform that was pulled is stored; the others need not be."""
+    """An index with one complete child is served in an outage: only that platform is needed."""
     children = [images.image([bytes([n]) * 9], architecture=a) for n, a in enumerate("ab")]
     u.add_index(NAME, "multi", children)
     p.get("manifests/multi")
@@ -199,7 +202,10 @@ def test_a_deleted_manifest_follows_the_ongone_policy(
 def test_a_failure_without_a_stored_copy_is_returned(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any], expected: int
 ) -> None:
-    """For HEAD and GET alike. The next attempt succeeds."""
+    """An upstream's failure is returned for HEAD and GET if no copy is stored.
+
+    The next request succeeds.
+    """
     u.misbehave("/manifests/", **knobs)
     got = p.get("manifests/v1")
 
@@ -220,7 +226,7 @@ def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
-    """Two requests for a missing manifest cost one request to the upstream."""
+    """A 404 is cached for a few seconds: two requests cost one to the upstream."""
     first = p.get("manifests/none")
     second = p.get("manifests/none")
 
@@ -232,7 +238,10 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """Stored content is confirmed by the upstream for each repository, without a transfer."""
+    """A stored manifest is not served to another repository without the upstream's consent.
+
+    The upstream confirms it by a HEAD, without a transfer.
+    """
     p.pull()
     digest = digest_of(u)
     u.forget()
@@ -251,7 +260,7 @@ def test_a_matching_etag_is_304(p: Pulling) -> None:
 
 
 def test_a_write_is_405(p: Pulling) -> None:
-    """Repositories of an upstream cannot be pushed to."""
+    """A write to a repository of an upstream is 405."""
     for method, path in [("PUT", "manifests/v1"), ("DELETE", "manifests/v1")]:
         got = p.ask(method, f"/v2/{p.prefix}/{NAME}/{path}")
 
@@ -269,7 +278,10 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_rate_limit_on_manifests_does_not_affect_layers(u: FakeUpstream, p: Pulling) -> None:
-    """Docker Hub counts manifests: a client that has one must get its layers."""
+    """Docker Hub's rate limit on manifests does not affect layers.
+
+    A client that has a manifest must get its layers.
+    """
     layers = p.get("manifests/v1").json["layers"]
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "60"})
 

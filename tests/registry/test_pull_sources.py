@@ -1,4 +1,4 @@
-"""A pull succeeds as long as one of its sources can deliver."""
+"""A pull succeeds as long as one of its sources can deliver the blob."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _registry() -> FakeUpstream:
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that has the blob."""
+    """Run a registry that has the blob."""
     with _registry() as upstream:
         yield upstream
 
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Return a mirror of it."""
+    """Run a mirror of the registry."""
     with _registry() as upstream:
         yield upstream
 
@@ -49,7 +49,7 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """Also during a body: the bytes of the mirror are not requested again."""
+    """If a mirror breaks off a body, the upstream sends only the bytes that are missing."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", **knobs)
 
@@ -60,7 +60,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
 def test_a_stalled_mirror_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Long before the read timeout."""
+    """A stalled mirror is replaced by the upstream long before the read time-out."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.5)
     mirror.misbehave("/blobs/", rate=1.0)
 
@@ -83,7 +83,10 @@ def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
 def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """That response breaks off before its last byte. After that the upstream is used."""
+    """A mirror with wrong bytes fails at most one pull, whose response breaks off early.
+
+    After that the upstream is used.
+    """
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", body=CONTENT[::-1])
 
@@ -95,7 +98,10 @@ def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
 def test_a_distrusted_upstream_without_a_mirror_is_used_again(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """There is no other source, and the upstream may send right bytes by now."""
+    """An upstream that sent wrong bytes is used again if it is the only source.
+
+    It may send right bytes by now.
+    """
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
 
@@ -107,7 +113,7 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """Both upstreams have the layer; the other one breaks off."""
+    """A pull does not depend on another upstream's failing download of the same layer."""
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)

@@ -27,7 +27,7 @@ _OTHER = "other/app"
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """One deviation of a registry; `source` is where it was reported or documented.
+    """A `Quirk` is one deviation of a registry; `source` is where it was reported.
 
     `given` configures the fake upstream, which has the image `v1`. `check` is the expected
     behaviour. `settings` are fields of `UpstreamConfig`.
@@ -40,7 +40,7 @@ class Quirk:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# ---- checks
+# ---- checks of pulls
 
 
 def _pulls(p: Pulling, image: Image) -> None:
@@ -135,7 +135,7 @@ def _resumes(p: Pulling, image: Image) -> None:
 
 
 def _lists_the_referrer(p: Pulling, image: Image) -> None:
-    """List the one artifact that refers to the image."""
+    """List the artifact that refers to the image, and check the list."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.headers["content-type"]) == (200, OCI_INDEX)
     assert [each["artifactType"] for each in got.json["manifests"]] == [_SIGNATURE_TYPE]
@@ -156,7 +156,7 @@ def _responds(status: int, path: str, **headers: str) -> Callable[[Pulling, Imag
     return check
 
 
-# ---- configurations of the fake upstream
+# ---- configurations of the fake upstream, one for each deviation
 
 
 def _quirks(**knobs: Any) -> Callable[[FakeUpstream, Image], None]:
@@ -517,7 +517,7 @@ QUIRKS = (
 
 @pytest.fixture
 def upstream() -> FakeUpstream:
-    """Return an upstream that the test starts itself."""
+    """Return an upstream that the test starts."""
     return FakeUpstream()
 
 
@@ -525,7 +525,7 @@ def upstream() -> FakeUpstream:
 def test_a_quirk_of_a_registry_does_not_break_pulls(
     quirk: Quirk, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Each row was reported or documented; `source` names where."""
+    """No deviation of a registry breaks pulls; each row names where it was reported."""
     with upstream:
         image = upstream.add_image(NAME, "v1", [_LAYER])
         quirk.given(upstream, image)

@@ -1,4 +1,4 @@
-"""Repositories that another proxy fetched: served, replaced by an upstream, or pushed to."""
+"""A repository that another proxy fetched is served, replaced by an upstream, or pushed to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _taken_over(root: Path, name: str = NAME) -> Pushing:
 
 
 def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path) -> None:
-    """Docker distribution serves it too."""
+    """A repository of another proxy's volume is served, as docker distribution does."""
     p = _taken_over(tmp_path)
 
     assert p.ask("GET", "manifests/v1").content == _MADE.manifest
@@ -32,7 +32,10 @@ def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path)
 
 
 def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
-    """A tag that moved at the upstream is followed, as the other proxy would follow it."""
+    """A default upstream replaces the content that another proxy fetched.
+
+    A tag that moved at the upstream is followed, as the other proxy would follow it.
+    """
     _taken_over(tmp_path)
     p = pushing(tmp_path)
     p.repositories.set_origin(Repository(PULLED), UNKNOWN_ORIGIN)
@@ -55,7 +58,10 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 
 
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
-    """It may be a tag of the fetched image, whose layers are stored already."""
+    """A push of a manifest alone makes a fetched repository hosted.
+
+    The manifest may be a tag of the fetched image, whose layers are stored already.
+    """
     p = _taken_over(tmp_path)
 
     done = p.ask("PUT", "manifests/mine", _MADE.manifest, Content_Type=_MADE.media_type)

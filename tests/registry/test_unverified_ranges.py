@@ -92,7 +92,10 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 
 
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
-    """It comes from another response, which may be wrong although the blob is right."""
+    """A range from a separate response is compared with the verified blob.
+
+    The other response may be wrong although the blob is right.
+    """
     right = [CONTENT[:500], CONTENT[500:1000]]
 
     assert b"".join(verify.compared(right, [CONTENT[:1000]], "fake")) == CONTENT[:1000]
@@ -121,7 +124,7 @@ def test_the_size_decides_unless_the_setting_does(
     assert verify.is_early(ranges, size) is early
 
 
-# ---- through the application
+# ---- through the application: ranges as a client requests them
 
 
 @pytest.fixture
@@ -148,19 +151,22 @@ def _range(
 def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
-    """Both are ranges of a wrong blob. The early range has a Warning header."""
+    """A range of a wrong blob breaks off if it waits for verification.
+
+    A range that is sent early has a warning. The early range has a Warning header.
+    """
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
         _range(u, tmp_path / "waits", header, "verified", reservations)
 
-    if header != "bytes=70000-":  # the last byte of a blob that is stored always waits
+    if header != "bytes=70000-":  # the last byte of a stored blob always waits for verification
         early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206
         assert early.headers["cache-status"].endswith("; detail=unverified")
 
 
 def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path) -> None:
-    """It was verified."""
+    """A range of a stored blob has no warning, because the blob was verified."""
     p = pulling(u, tmp_path, ranges="early")
     p.get(f"blobs/{BLOB_DIGEST}")
 
@@ -174,7 +180,7 @@ def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:
-    """With or without space for the blob."""
+    """A resumed pull gets the rest of the blob, with or without space for the blob."""
     got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 
     assert (got.status_code, got.content) == (206, BLOB[70_000:])

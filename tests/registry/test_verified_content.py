@@ -57,7 +57,7 @@ LENGTHS = [_cut, _emptied, _extended]
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that holds one image."""
+    """Run a registry that holds one image."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", [LAYER])
         yield upstream
@@ -81,7 +81,7 @@ def _quarantined(root: Path) -> list[Digest]:
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
-# ---- wrong lengths
+# ---- stored files of a wrong length
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
@@ -94,7 +94,10 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
     again: bool,  # noqa: FBT001
     header: str | None,
 ) -> None:
-    """None of its bytes is sent, neither in a full response nor in a range."""
+    """A blob file of a wrong length is fetched again in the same request.
+
+    None of its bytes is sent, neither in a full response nor in a range.
+    """
     right = p.get(BLOB, **({"Range": header} if header else {})).content
     damage(_stored(p.root))
     asked = pulling(u, p.root, index=_rows()) if again else p
@@ -139,7 +142,7 @@ def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling)
 
 
 def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulling) -> None:
-    """After the loss of the index, and without a manifest."""
+    """Without a known length, from index or manifest, a blob's bytes are verified."""
     right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
     _cut(_stored(p.root))
     wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
@@ -160,7 +163,7 @@ def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p
     assert _quarantined(p.root) == []
 
 
-# ---- manifests
+# ---- damaged manifests
 
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
@@ -168,7 +171,7 @@ def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p
 def test_a_manifest_is_verified_when_it_is_read(
     u: FakeUpstream, p: Pulling, damage: Damage, by: str
 ) -> None:
-    """A damaged one is fetched again."""
+    """A stored manifest is verified when it is read; a damaged one is fetched again."""
     right = p.get("manifests/v1")
     digest = Digest.parse(right.headers["docker-content-digest"])
     damage(_stored(p.root, digest))
@@ -181,7 +184,7 @@ def test_a_manifest_is_verified_when_it_is_read(
     assert _stored(p.root, digest).read_bytes() == right.content
 
 
-# ---- pushes
+# ---- damaged content and pushes
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ def pushed(tmp_path: Path) -> Pushing:
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
 def test_a_push_replaces_a_damaged_layer(pushed: Pushing, damage: Damage) -> None:
-    """The bytes that were just verified replace the stored ones."""
+    """A push replaces a damaged layer by the bytes that it has just verified."""
     damage(_stored(pushed.root))
 
     pushed.blob(LAYER)
@@ -205,7 +208,7 @@ def test_a_push_replaces_a_damaged_layer(pushed: Pushing, damage: Damage) -> Non
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
 def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> None:
-    """The response is 201, so the manifest must be stored."""
+    """A push that returns 201 replaces a damaged stored manifest."""
     made = images.image([LAYER])
     digest = pushed.image(made)
     damage(_stored(pushed.root, digest))
@@ -217,7 +220,10 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
-    """It is not mounted, HEAD returns 404, and a manifest that names it is refused."""
+    """A damaged layer counts as missing in a push.
+
+    It is not mounted, HEAD returns 404, and a manifest that names it is refused.
+    """
     made = images.image([LAYER])
     for blob in made.blobs:
         pushed.blob(blob)
@@ -234,7 +240,7 @@ def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Da
 
 
 def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
-    """It stays for the operator, who may be able to recover it."""
+    """A damaged pushed layer is quarantined and counted: the operator may recover it."""
     _extended(_stored(pushed.root))
 
     pushed.ask("GET", BLOB)
@@ -244,7 +250,7 @@ def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> N
     assert pushed.index.reservations.used_bytes() >= len(LAYER)
 
 
-# ---- downloads and uploads
+# ---- damaged downloads and uploads
 
 
 def _spooled(bench: Bench) -> Path:
@@ -260,7 +266,10 @@ def test_a_damaged_spool_file_is_never_committed(
     at: int,
     same: bool,  # noqa: FBT001
 ) -> None:
-    """If its length is wrong, it does not complete a response either."""
+    """A damaged spool file is never committed.
+
+    If its length is wrong, it does not complete a response either.
+    """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)
     worker = bench.worker()
@@ -288,7 +297,7 @@ def _bench(root: Path) -> Bench:
 
 
 def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
-    """The next write detects it, not the end of a long download."""
+    """A write to a spool file of another length fails at once, not at the download's end."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     with path.open("ab", buffering=0) as file:
@@ -315,7 +324,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
     assert pushed.uploads() == []
 
 
-# ---- commit
+# ---- the commit of a file
 
 
 @pytest.fixture
@@ -357,7 +366,7 @@ def test_a_large_file_is_marked_for_verification(
 def test_a_large_file_that_cannot_be_marked_is_read_at_once(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of both must happen."""
+    """A large file that cannot be marked as unverified is verified at once."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     (tmp_path / "unproven").write_text("no folder")
     path = tmp_path / "finished"

@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 LAYERS = [b"one layer", b"another"]
 _INDEX = tuple(each.__name__ for each in (MemoryIndex, MemoryNotes, MemoryPins, MemoryReservations))
-_NO_CALL = {"fspath"}  # a function of module posix without a system call
+_NO_CALL = {"fspath"}  # these functions of the module posix make no system call
 
 
 @pytest.fixture
@@ -68,7 +68,10 @@ SMALL_FILE = Counter(open=1, read=2, close=1)
 def test_a_blob_costs_its_link_its_file_and_one_fstat(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """Its length is compared with a known one, without an index access."""
+    """A warm GET of a blob opens its link and its file, and calls fstat once.
+
+    The file's length is compared with a known one, without an index access.
+    """
     path = f"blobs/{layer_of(p)}"
 
     assert calls(lambda: ask(p, path)) == (Counter(stat=1, open=1, fstat=1), [])
@@ -78,7 +81,10 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """Its bytes are compared with the verified ones, and are not parsed again."""
+    """A warm GET of a manifest by tag reads its tag, its link and its bytes.
+
+    The bytes are compared with verified bytes, and are not parsed again.
+    """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 
     assert calls(lambda: ask(p, "manifests/v1")) == (expected, [])

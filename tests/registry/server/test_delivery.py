@@ -1,4 +1,4 @@
-"""Tests of response bodies that are sent without blocking."""
+"""Test response bodies that are sent without blocking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def delivered(pieces: list[Piece], length: int) -> bytes:
-    """Send pieces to a client that reads at once; return the bytes that it received."""
+    """Send pieces to a client that reads at once; return the bytes that the client received."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
@@ -43,21 +43,24 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_file_slice_arrives_unchanged(descriptor: int, start: int, stop: int) -> None:
-    """Also if it is larger than a socket buffer."""
+    """A file slice arrives unchanged, also if it is larger than a socket buffer."""
     sent = delivered([FileSlice(descriptor, start, stop)], stop - start)
 
     assert sent == CONTENT[start:stop]
 
 
 def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
-    """A body may have both, and empty pieces."""
+    """A body may have bytes, file slices and empty pieces, which arrive in order."""
     pieces: list[Piece] = [b"ab", b"", FileSlice(descriptor, 0, 1_000_000), CONTENT[:900_000]]
 
     assert delivered(pieces, 1_900_002) == b"ab" + CONTENT[:1_000_000] + CONTENT[:900_000]
 
 
 def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
-    """False means that a part remains; another thread may send it later."""
+    """Sending stops if the client reads nothing, and another thread may continue later.
+
+    `False` means that a part remains.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -75,7 +78,10 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
     descriptor: int, *, is_short: bool
 ) -> None:
-    """No file stays open, and the client sees an incomplete response."""
+    """A failed delivery is a ConnectionError and closes its pieces.
+
+    No file stays open, and the client sees an incomplete response.
+    """
     closed = []
 
     def pieces() -> Iterator[Piece]:

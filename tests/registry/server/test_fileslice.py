@@ -1,4 +1,4 @@
-"""Tests of ranges of open files."""
+"""Test ranges of open files."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_slice_has_the_bytes_of_its_file(descriptor: int, start: int, stop: int) -> None:
-    """Also if it is larger than a chunk."""
+    """A `FileSlice` has the bytes of its file, also if it is larger than a chunk."""
     assert b"".join(FileSlice(descriptor, start, stop).chunks()) == CONTENT[start:stop]
 
 
 def test_a_slice_ends_at_the_end_of_its_file(descriptor: int) -> None:
-    """The caller sees that there are fewer bytes."""
+    """A `FileSlice` ends at the end of its file, so its caller sees that bytes are missing."""
     assert b"".join(FileSlice(descriptor, 2_999_990, 3_000_010).chunks()) == CONTENT[-10:]
 
 
 def test_pieces_can_be_read_as_bytes(descriptor: int) -> None:
-    """They are in order, whatever each piece is."""
+    """Bytes and file slices can be read as bytes, in order."""
     pieces: list[Piece] = [b"a", FileSlice(descriptor, 0, 3), b"b"]
 
     assert b"".join(in_bytes(pieces)) == b"a" + CONTENT[:3] + b"b"

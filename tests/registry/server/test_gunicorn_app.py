@@ -1,4 +1,4 @@
-"""Tests of the worker processes and their arbiter."""
+"""Test the worker processes and their arbiter."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=to
 
 
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
-    """It follows the header section in order, and the connection stays usable."""
+    """A body may be written to the lent connection, after the headers.
+
+    The connection stays usable.
+    """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
     with running(_LEND, tmp_path) as master:
@@ -123,7 +126,7 @@ class _SilentWorker:
 
 
 class _RecordingArbiter(SuspendTolerantArbiter):
-    """An arbiter that records the workers it would kill."""
+    """A `_RecordingArbiter` records the workers that it would kill."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", clock)
@@ -132,14 +135,17 @@ class _RecordingArbiter(SuspendTolerantArbiter):
         self.killed: list[int] = []
 
     def kill_worker(self, pid: int, _: int) -> None:
-        """Record the worker."""
+        """Record the worker instead of killing it."""
         self.killed.append(pid)
 
 
 def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each gets the full timeout again, because SIGCONT may reach the arbiter first."""
+    """After a pause of the whole appliance the arbiter kills no worker.
+
+    Each worker gets the full time-out again, because SIGCONT may reach the arbiter first.
+    """
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)
     for clock.now in (1001.0, 5000.0, *map(float, range(5001, 5060))):

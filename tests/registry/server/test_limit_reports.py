@@ -1,4 +1,4 @@
-"""Tests of the events for reached limits."""
+"""Test the events for reached limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 
 def test_repeated_hits_of_a_limit_are_one_event() -> None:
-    """A flood must not write an event for each request."""
+    """Repeated hits of a limit are one event: a flood must not write an event per request."""
     told: queue.Queue[dict[str, object]] = queue.Queue()
     limited = LimitReports(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):

@@ -56,7 +56,7 @@ def _worker(kind: type[KeepAliveWorker]) -> Iterator[Any]:
 
 @contextmanager
 def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield the client's end and the worker's end, which has bytes to read."""
+    """Yield the client's end and the worker's end of a connection; the latter has bytes."""
     client, server = socket.socketpair(socket.AF_UNIX)
     with client, server:
         client.settimeout(20)
@@ -120,7 +120,10 @@ def test_a_closed_connection_ends_the_wait() -> None:
 
 
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
-    """It occupies a thread for a moment only, and its slot is free again."""
+    """An idle connection returns to gunicorn's polling thread and frees its slot.
+
+    It occupies a worker's thread for a moment only.
+    """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
         for _ in range(MAX_WAITING_THREADS + 1):
@@ -133,7 +136,10 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
-    """The thread is needed for other requests."""
+    """A thread does not wait for a next request if all slots for waiting are taken.
+
+    Other requests need the thread.
+    """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         for _ in range(MAX_WAITING_THREADS):
             worker._waiting_slots.acquire()
@@ -144,7 +150,10 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
-    """They make no socket readable; gunicorn checks for them after the request."""
+    """A thread does not wait if bytes of the next request were already read.
+
+    They make no socket readable; gunicorn checks for them after the request.
+    """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
 
@@ -154,7 +163,7 @@ def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_stopping_worker_does_not_wait() -> None:
-    """Its connections are closed after their responses."""
+    """A worker that stops does not wait: it closes connections after their responses."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
@@ -164,7 +173,10 @@ def test_a_stopping_worker_does_not_wait() -> None:
 
 
 def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
-    """Gunicorn's polling thread would wait two seconds, and delay all other clients."""
+    """No thread waits for a peer to close its connection.
+
+    Gunicorn's polling thread would wait two seconds, and delay all other clients.
+    """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
 
@@ -201,7 +213,10 @@ def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
 def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
-    """It is sent in chunks with one last chunk; the server adds none."""
+    """A body of unknown length occupies no thread.
+
+    The application sends it in chunks with the last chunk; the server adds none.
+    """
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -230,7 +245,10 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
 
 
 def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
-    """Also if a file became shorter: no chunk has bytes of another piece or of the framing."""
+    """An incomplete chunked body has no last chunk, also if its file became shorter.
+
+    No chunk has bytes of another piece or of the framing.
+    """
     (tmp_path / "content").write_bytes(b"x" * 10)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -247,7 +265,7 @@ def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
 
 
 def test_a_lost_connection_does_not_raise() -> None:
-    """It may already be closed when its thread ends."""
+    """A lost connection raises no error; it may already be closed when its thread ends."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(b"GET")
         client.close()

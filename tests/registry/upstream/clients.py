@@ -1,4 +1,4 @@
-"""Helpers of the tests of upstreams: clients for a fake upstream, and a log of their events."""
+"""Create clients for a fake upstream, and record their events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUTS = {"connect_timeout": 2.0, "read_timeout": 5.0}
 
 @dataclass
 class Events:
-    """An EventLog that keeps every event."""
+    """An `Events` is an EventLog that keeps every event."""
 
     seen: list[tuple[str, dict[str, str | float]]] = field(default_factory=list)
 
@@ -32,17 +32,17 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """A pull secret with one credential for each key: a host, a path or a glob."""
+    """This pull secret has one credential for each key: a host, a path or a glob."""
 
     entries: dict[str, Credential]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that it names in full."""
+        """Return the hosts that the pull secret names in full."""
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
-        """Return whether a key names this host, in full or as `*.domain`."""
+        """Return whether a key of the pull secret names *host*, in full or as `*.domain`."""
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:

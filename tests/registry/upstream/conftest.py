@@ -1,4 +1,4 @@
-"""Fixtures of the tests of upstreams."""
+"""Define fixtures for the tests of upstreams."""
 
 from __future__ import annotations
 

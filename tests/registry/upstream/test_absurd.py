@@ -1,4 +1,4 @@
-"""Absurd values in headers, URLs and bodies of an upstream end in a RegistryError."""
+"""An absurd value in an upstream's header, URL or body is a RegistryError."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ URLS = [
 
 
 def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
-    """Read a blob, or a part of it."""
+    """Read a blob, or a part of it, from the upstream."""
     with client.blob("app", DIGEST, start, stop) as body:
         return list(body.chunks())
 
@@ -106,7 +106,7 @@ def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
 def test_an_absurd_header_is_a_registry_error(
     upstream: FakeUpstream, name: str, status: int | None
 ) -> None:
-    """Each header is tried with each absurd value."""
+    """Each response header with each absurd value causes only a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     for text in ABSURD:
         upstream.behave()
@@ -116,7 +116,7 @@ def test_an_absurd_header_is_a_registry_error(
 
 @pytest.mark.parametrize("url", URLS, ids=lambda each: each[:30])
 def test_an_absurd_url_is_a_registry_error(upstream: FakeUpstream, url: str) -> None:
-    """It comes as a redirect, as a token realm and as the next page."""
+    """An absurd URL as redirect, token realm or next page causes only a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     text = url.encode("utf-8", "surrogateescape").decode("latin-1")
     for fault in (
@@ -154,7 +154,7 @@ def test_an_absurd_url_is_a_registry_error(upstream: FakeUpstream, url: str) -> 
     ids=lambda each: repr(each[:30]),
 )
 def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes) -> None:
-    """This holds for every kind of response, including tokens."""
+    """An absurd body in any response, tokens included, causes only a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     for media_type in (None, "application/vnd.oci.image.index.v1+json"):
         upstream.behave()
@@ -182,7 +182,7 @@ def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
     "date", ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359"]
 )
 def test_an_absurd_date_of_a_token_is_ignored(issued: str, date: str) -> None:
-    """The dates are at both ends of the calendar."""
+    """An absurd date of a token, at either end of the calendar, is ignored."""
     body = json.dumps({"token": "t", "expires_in": 300, "issued_at": issued}).encode()
 
     assert 60 <= read_token(body, {"Date": date})[1] <= 300
@@ -199,7 +199,7 @@ class TestUnexpectedErrors:
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Permit tracebacks in these tests."""
+        """Allow these tests to log tracebacks."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
     def test_an_unexpected_error_is_unavailable_and_logged_once(
@@ -246,7 +246,7 @@ class TestUnexpectedErrors:
 def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
     upstream: FakeUpstream, body: bytes
 ) -> None:
-    """Each time as many bytes would be decoded; a download gives such a source up soon."""
+    """A body that cannot be decoded is soon given up: each retry decodes as many bytes."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)
 

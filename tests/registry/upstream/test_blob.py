@@ -48,7 +48,10 @@ def test_a_part_of_a_blob_is_requested_with_an_exact_range(
 
 
 def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> None:
-    """The caller discards the bytes that it already has."""
+    """If the upstream ignored the range, the body starts at 0.
+
+    The caller discards the bytes that it already has.
+    """
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(ignore_range=True)
 
@@ -91,7 +94,7 @@ def _drain(blob: RemoteBlob, into: bytearray) -> None:
 def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
     upstream: FakeUpstream, *, chunked: bool
 ) -> None:
-    """No received byte is lost, and the body does not look complete."""
+    """A cut blob yields the received bytes and then fails, so it does not look complete."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", cut=300, chunked=chunked)
     received = bytearray()
@@ -104,7 +107,7 @@ def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
 
 
 def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
-    """It is chunked; its last chunk ends it."""
+    """A chunked blob has no size, and its last chunk ends it."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", chunked=True)
 
@@ -115,7 +118,7 @@ def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
 
 
 def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
-    """Each read of the body has a time-out."""
+    """A blob that stalls ends with a time-out, because each read of the body has one."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", hold=threading.Event(), hold_after=100)
     client = client_of(upstream, read_timeout=0.1)
@@ -128,7 +131,7 @@ def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked: bool) -> None:
-    """The body of a slow upstream is passed on as it is received."""
+    """The first bytes of a slow upstream's body are passed on without waiting for more."""
     gate = threading.Event()
     digest = upstream.add_blob("app", b"x" * 1_000_000)
     upstream.misbehave("/blobs/", hold=gate, hold_after=100, chunked=chunked)
@@ -144,7 +147,7 @@ def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked
 
 
 def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
-    """So the memory of a reader is bounded."""
+    """A piece of a body has at most 256 KiB, so the memory of a reader is bounded."""
     digest = upstream.add_blob("app", b"x" * 3_000_000)
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -155,7 +158,7 @@ def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
 
 
 def test_blob_size_is_requested_with_head(upstream: FakeUpstream) -> None:
-    """No byte of the blob is fetched."""
+    """The size of a blob is requested with HEAD, without a byte of the blob."""
     digest = upstream.add_blob("app", b"content")
 
     assert client_of(upstream).blob_size("app", digest) == 7

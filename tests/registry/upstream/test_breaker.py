@@ -1,4 +1,4 @@
-"""The breaker: when it opens and closes, and how workers share its state."""
+"""Test when the breaker opens and closes, and how workers share its state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 class Clock:
-    """A clock that the test moves."""
+    """A `Clock` returns the time that the test has set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -61,7 +61,10 @@ def _rejection(breaker: Breaker) -> Unavailable:
 def test_breaker_rests_then_probes_then_closes(
     tmp_path: Path, clock: Clock, *, shared: bool
 ) -> None:
-    """It behaves the same with and without shared files."""
+    """An open breaker rejects requests, then admits a probe, then closes.
+
+    It behaves the same with and without shared files.
+    """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
@@ -78,7 +81,9 @@ def test_breaker_rests_then_probes_then_closes(
 
 
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
-    """A failure in one worker rejects requests in another, and one probe serves both.
+    """Workers share a breaker's state: a failure in one rejects requests in another.
+
+    One probe serves all workers.
 
     The first worker that changes the state creates the directory.
     """
@@ -92,7 +97,7 @@ def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) ->
 
 
 def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> None:
-    """One failure in each of three workers makes three consecutive failures."""
+    """Failures are counted over all workers: one in each of three workers opens the breaker."""
     workers = [Breaker("host", tmp_path, clock=clock) for _ in range(3)]
     for worker in workers:
         worker.failed(UpstreamFailure("refused"), worker.admit())
@@ -101,7 +106,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """All threads request admission at the same moment."""
+    """If many threads request admission at once, the breaker lets one thread probe."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1
@@ -143,7 +148,7 @@ def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
 def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """Each process then keeps its own state."""
+    """A breaker whose directory cannot be created keeps its state in its process."""
     breaker = Breaker("host", tmp_path / "gone" / "breakers", clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
@@ -183,7 +188,10 @@ def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Cloc
 def test_three_failures_open_the_breaker_if_v2_fails_too(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Then a request is rejected here without a connection."""
+    """Three failures open the breaker if `/v2/` fails too.
+
+    Then a request is rejected without a connection.
+    """
     upstream.misbehave(**knobs)
     events, shared = listening()
     client = client_of(upstream, shared, read_timeout=0.05)
@@ -197,7 +205,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # a GET would wait for the same time again
+    if "hold" in knobs:  # a GET would wait once more for the read time-out
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -206,7 +214,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
 
 
 def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """One request in any worker gets the 429; no other request is sent."""
+    """A rate limit lasts as long as Retry-After: after one 429 no worker sends a request."""
     upstream.misbehave(status=429, headers={"Retry-After": "30"})
     shared = listening(tmp_path)[1]
 
@@ -232,7 +240,7 @@ def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
 
 
 def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """Only the GET after it shows whether the upstream works."""
+    """A rejected HEAD alone does not open the breaker: the GET after it shows more."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=500)
     upstream.misbehave("/v2/$", status=500)
@@ -244,7 +252,7 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
-    """HEAD is not limited; a GET that would be rejected is not sent."""
+    """After a rate limit of manifests no GET follows a HEAD, which is not limited."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
     client = client_of(upstream)
@@ -307,7 +315,10 @@ class TestOfOnePath:
     def test_one_failing_path_does_not_block_other_requests(
         self, upstream: FakeUpstream, knobs: dict[str, Any], alive: int
     ) -> None:
-        """It does not matter how often it fails, nor which status below 500 `/v2/` has."""
+        """One failing path does not block other requests, however often it fails.
+
+        `/v2/` may respond with any status below 500.
+        """
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave("/bad", **knobs)
         upstream.misbehave("/v2/$", status=alive)
@@ -342,15 +353,18 @@ class TestOfOnePath:
     def test_breaker_opens_if_v2_fails_as_well(
         self, upstream: FakeUpstream, knobs: dict[str, Any]
     ) -> None:
-        """Few requests are sent until then."""
+        """The breaker opens if `/v2/` fails as well as a path, after few requests."""
         upstream.misbehave("/bad", status=500)
         upstream.misbehave("/v2/$", **knobs)
 
         assert Why.RESTING in self._fails(client_of(upstream, read_timeout=0.05))
-        assert upstream.count() <= 5  # an idle connection that is dead is replaced once
+        assert upstream.count() <= 5  # a dead idle connection is replaced once
 
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
-        """No client can cause a refused connection."""
+        """A refused connection opens the breaker without a check of `/v2/`.
+
+        No client can cause a refused connection.
+        """
         with FakeUpstream() as gone:
             client = client_of(gone)
         found = self._fails(client, 5)
@@ -406,7 +420,7 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Return a circuit after *times* rests, the last one at *now*."""
+    """Return a circuit after *times* rests; the last rest begins at *now*."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
@@ -414,7 +428,7 @@ def _tripped(times: int, now: float = 100.0) -> Circuit:
 
 
 def test_three_consecutive_failures_open_the_breaker() -> None:
-    """Two may be accidental; a response between them restarts the count."""
+    """Three consecutive failures open the breaker; a response restarts the count."""
     two = failed(failed(CLOSED, 100, SLOW, probe=False), 100, SLOW, probe=False)
     three = failed(two, 100, SLOW, probe=False)
     after_answer = failed(answered(two), 100, SLOW, probe=False)
@@ -426,7 +440,7 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """Each further attempt would take the whole connect time-out."""
+    """One connection time-out opens the breaker: each attempt would take as long."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
@@ -438,7 +452,7 @@ def test_the_rest_doubles_up_to_30_s() -> None:
 
 
 def test_one_request_probes_and_others_are_rejected() -> None:
-    """After the rest one request is sent; the others are rejected until it ends."""
+    """After the rest one request probes, and others are rejected until the probe ends."""
     circuit = _tripped(1)
 
     probing, first = admit(circuit, 101, LEASE)
@@ -450,20 +464,23 @@ def test_one_request_probes_and_others_are_rejected() -> None:
 
 
 def test_a_probe_without_a_result_is_replaced() -> None:
-    """Its worker may have been killed."""
+    """A probe without a result is replaced, because its worker may have been killed."""
     probing, _ = admit(_tripped(1), 101, LEASE)
 
     assert admit(probing, 101 + LEASE, LEASE)[1] == Pass(probe=True)
 
 
 def test_any_response_closes_the_breaker() -> None:
-    """Any status shows that the upstream is up."""
+    """A response of any status closes the breaker, because it shows that the upstream is up."""
     assert admit(answered(_tripped(5)), 100, LEASE)[1] == Pass()
     assert answered(_tripped(5)) == CLOSED
 
 
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
-    """Twenty requests that fail together count as one failure."""
+    """Failures of requests that began before the rest do not extend it.
+
+    Twenty requests that fail together count as one failure.
+    """
     circuit = _tripped(1)
 
     assert failed(circuit, 100.5, SLOW, probe=False) == circuit
@@ -475,7 +492,10 @@ def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
 def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
     retry_after: float | None, span: float
 ) -> None:
-    """Docker Hub may send hours; one request a minute does no harm."""
+    """A rate limit lasts for Retry-After, at most 60 s.
+
+    Docker Hub may send hours; one request a minute does no harm.
+    """
     circuit = limited(CLOSED, 100, retry_after)
 
     verdict = admit(circuit, 100, LEASE)[1]

@@ -1,4 +1,4 @@
-"""Parsing WWW-Authenticate, and the token endpoints to which a password may be sent."""
+"""Test the parser of WWW-Authenticate, and the choice of trusted token endpoints."""
 
 from __future__ import annotations
 
@@ -81,14 +81,17 @@ def test_challenges_are_parsed(header: str, expected: list[Challenge]) -> None:
 def test_only_the_upstreams_own_realm_is_trusted(
     realm: str, url: str, trusted: str | None, *, expected: bool
 ) -> None:
-    """Its own host, a known pair or the configured realm; https if the upstream uses https."""
+    """A password may go to the upstream's own realm only, over https if it uses https.
+
+    That is its host, a known pair of hosts, or the configured realm.
+    """
     assert may_trust(realm, url, trusted) is expected
 
 
 @given(st.text(alphabet='Ba_-,="\\ \t;realmservic!', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_no_header_raises(text: str) -> None:
-    """Every challenge that is found has a scheme."""
+    """No WWW-Authenticate raises an error, and every challenge that is found has a scheme."""
     assert all(each.scheme for each in parse_challenges(text))
 
 

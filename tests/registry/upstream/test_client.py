@@ -1,4 +1,4 @@
-"""Manifests of an upstream, and the error for each kind of failure."""
+"""Test manifests of an upstream, and the error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ V1 = Tag("v1")
 
 
 def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
-    """One HEAD is sent, with all types in Accept, without compression, and with our User-Agent."""
+    """HEAD of a manifest returns its digest, size and type.
+
+    The request has all types in Accept, no compression, and the appliance's User-Agent.
+    """
     image = upstream.add_image("app", "v1", [b"layer"])
 
     found = client_of(upstream).head("app", V1)
@@ -35,7 +38,7 @@ def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
 
 
 def test_head_without_a_valid_digest_returns_none(upstream: FakeUpstream) -> None:
-    """The caller then sends a GET; a malformed digest counts as missing."""
+    """A HEAD without a valid digest returns None, so its caller sends a GET."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": None})
     omitted = client_of(upstream).head("app", V1)
@@ -61,7 +64,10 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 
 
 def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
-    """Its digest is computed from its bytes, and its type is that of the response."""
+    """A manifest is returned byte for byte, with the digest of its bytes.
+
+    Its type is that of the response.
+    """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
 
     by_tag = client_of(upstream).manifest("app", V1)
@@ -107,7 +113,7 @@ def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeU
 def test_each_failure_of_a_manifest_has_its_error(
     upstream: FakeUpstream, knobs: dict[str, Any], kind: type[UpstreamError], why: Why | None
 ) -> None:
-    """Each failure is one of three errors; `why` decides the client's message."""
+    """Each failure of a manifest is one of three errors; `why` decides the client's message."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", **knobs)
 
@@ -137,7 +143,7 @@ def test_a_wrong_digest_header_of_a_tag_is_a_warning(
 
 
 def test_an_upstream_that_hangs_is_a_timeout(upstream: FakeUpstream) -> None:
-    """It sends no byte within the read time-out."""
+    """An upstream that sends no byte within the read time-out fails with TIMEOUT."""
     upstream.misbehave(hold=threading.Event())
 
     with pytest.raises(Unavailable) as raised:
@@ -147,7 +153,7 @@ def test_an_upstream_that_hangs_is_a_timeout(upstream: FakeUpstream) -> None:
 
 
 def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
-    """No process listens on its port."""
+    """A stopped upstream, on whose port no process listens, fails with REFUSED."""
     upstream.stop()
 
     with pytest.raises(Unavailable) as raised:
@@ -157,7 +163,7 @@ def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
 
 
 def test_a_host_that_does_not_resolve_is_refused() -> None:
-    """RFC 2606 reserves `.invalid` for this."""
+    """A host name that does not resolve fails with REFUSED; RFC 2606 reserves `.invalid`."""
     with FakeUpstream() as upstream:
         client = client_of(upstream, url="http://nowhere.invalid:1", connect_timeout=5.0)
 
@@ -169,7 +175,7 @@ def test_a_host_that_does_not_resolve_is_refused() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
-    """Our own client receives the same value."""
+    """An upstream's Retry-After is passed on to the client of the appliance."""
     upstream.misbehave(status=status, headers={"Retry-After": "17"})
 
     with pytest.raises(Unavailable) as raised:
@@ -208,7 +214,10 @@ def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None
 
 
 def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
-    """Harbor stores cached images under the name of a project."""
+    """A path in the URL of an upstream precedes repository names.
+
+    Harbor stores cached images under the name of a project.
+    """
     upstream.add_image("cache/app", "v1", [b"layer"])
 
     for url in (f"{upstream.url}/cache", f"{upstream.url}/v2/cache/"):
@@ -249,7 +258,7 @@ def test_events_have_each_request_and_the_rate_limit(
 def test_a_manifest_of_an_unsupported_type_is_unsupported(
     upstream: FakeUpstream, content_type: str, body: dict[str, Any], *, named: bool
 ) -> None:
-    """The message names a known type, and never repeats an unknown one."""
+    """A manifest of an unsupported type fails with a message that repeats no unknown type."""
     upstream.add_manifest("app", "v1", json.dumps(body).encode(), content_type)
 
     with pytest.raises(Unavailable) as raised:

@@ -1,4 +1,4 @@
-"""Content codings of response bodies, and their bounds."""
+"""Test the content codings of response bodies, and their bounds."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
 
 @pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
 def test_a_body_that_fills_its_last_piece_is_complete(length: int) -> None:
-    """The decoder waits for no more input if a body ends with a piece of 256 KiB."""
+    """A body that ends with a piece of 256 KiB is complete without further input."""
     assert _decode(gzip.compress(bytes(length))) == (length, False)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 1000])
 def test_a_truncated_encoded_body_is_rejected(cut: int) -> None:
-    """The length of the encoded body does not show that it is truncated."""
+    """A truncated encoded body is rejected, although its length does not show the loss."""
     with pytest.raises(Undecodable):
         _decode_all(gzip.compress(CONTENT)[:-cut], "gzip", 1000)
 
 
 def test_a_body_that_is_not_in_its_coding_is_rejected() -> None:
-    """So are other bytes after an encoded body."""
+    """A body that is not in its coding, or has further bytes after it, is rejected."""
     for body in (b"<html>", gzip.compress(b"x") + b"<html>"):
         with pytest.raises(Undecodable):
             _decode_all(body, "gzip", 1000)
 
 
 def test_a_decompression_bomb_is_rejected() -> None:
-    """One layer has the limit of zlib; two layers reach a million to one."""
+    """A decompression bomb is rejected: two layers of gzip expand a million times."""
     bomb = gzip.compress(gzip.compress(bytes(1 << 26)))
 
     with pytest.raises(Undecodable, match="too many bytes"):
@@ -72,7 +72,7 @@ def test_a_decompression_bomb_is_rejected() -> None:
 
 
 def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstream) -> None:
-    """The offsets of a range would be those of the encoded bytes."""
+    """The whole blob replaces a range of an encoded body, whose offsets would differ."""
     digest = upstream.add_blob("app", CONTENT)
     upstream.quirks.coding = "gzip"
     client = client_of(upstream)
@@ -119,7 +119,10 @@ def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
 
 
 def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
-    """A bomb with one coding expands a thousandfold."""
+    """Without a size, an unusual ratio of decompression is rejected.
+
+    A bomb with one coding expands a thousandfold.
+    """
     received, refused = _decode(gzip.compress(bytes(100 << 20), 1))
 
     assert refused
@@ -127,7 +130,7 @@ def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
 
 
 def test_without_a_size_a_usual_ratio_is_accepted() -> None:
-    """An uncompressed tar has several times the length of its encoded body."""
+    """Without a size, an uncompressed tar that gzip made several times shorter is accepted."""
     layer = (filler(64 << 10) + bytes(512 << 10)) * 120
 
     assert _decode(gzip.compress(layer, 1)) == (len(layer), False)

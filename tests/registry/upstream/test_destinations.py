@@ -85,7 +85,7 @@ def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str)
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
-    """Registries store their layers there."""
+    """An upstream may redirect to public addresses, where registries store their layers."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     checked.check_dialled(CDN, address)
 
@@ -121,7 +121,7 @@ def test_an_upstream_stays_public_after_its_first_public_address() -> None:
 
 
 def test_another_port_of_the_upstream_is_another_origin() -> None:
-    """The operator did not configure the service on that port."""
+    """Another port of the upstream is another origin, which the operator did not configure."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
@@ -158,7 +158,10 @@ def test_the_operator_can_permit_more_addresses(
 
 @given(st.ip_addresses(v=4))
 def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
-    """An attacker chooses the notation."""
+    """An IPv4 address embedded in an IPv6 address has the reach of the IPv4 address.
+
+    An attacker chooses the notation.
+    """
     plain, number = reach_of(str(address)), int(address)
     forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]
     forms.append(f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1")
@@ -195,7 +198,7 @@ def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
     checked.check_by_name("http://8.8.8.8/")
 
 
-# ---- through a client
+# ---- through a client of an upstream
 
 
 @pytest.fixture
@@ -260,7 +263,10 @@ def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstrea
 def test_a_host_name_is_checked_by_its_address(
     upstream: FakeUpstream, internal: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is resolved once: a second lookup could return another address."""
+    """A host name is checked by its address and resolved once.
+
+    A second lookup could return another address.
+    """
     lookups: list[str] = []
     real = socket.getaddrinfo
 
@@ -295,7 +301,7 @@ def test_a_token_realm_at_an_internal_address_is_not_requested(
 
 @pytest.mark.usefixtures("public_home")
 def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """They are checked against the mirror's own address."""
+    """Redirects of a mirror are checked against the mirror's own address."""
     upstream.add_image("app", "v1", [b"layer"])
     with FakeUpstream() as mirror:
         mirror.misbehave(redirect=f"{internal.url}{{path}}")

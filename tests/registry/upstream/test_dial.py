@@ -1,4 +1,4 @@
-"""Connecting within one time-out: dropped packets, several addresses, a hanging resolver."""
+"""Connect within one time-out: dropped packets, several addresses, a hanging resolver."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def black_hole() -> Iterator[int]:
 
 
 def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Let every host name resolve to these addresses."""
+    """Let every host name resolve to the given addresses."""
     real = socket.getaddrinfo
 
     def answer(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -46,7 +46,7 @@ def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) 
 
 
 def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
-    """The breaker opens after the first time-out."""
+    """An upstream that drops packets costs one connect time-out, then its breaker is open."""
     url = f"http://127.0.0.1:{black_hole}"
     with FakeUpstream() as unused:
         client = client_of(unused, url=url, connect_timeout=0.1)
@@ -74,7 +74,7 @@ def test_the_first_address_that_connects_is_used(
 
 
 def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call cannot be cancelled, but its thread can be abandoned."""
+    """A hanging resolver is a time-out: its call goes on in a thread that is abandoned."""
     release = threading.Event()
     real = socket.getaddrinfo
 
@@ -98,7 +98,7 @@ def test_a_closed_port_is_a_refused_connection() -> None:
 
 @pytest.mark.parametrize("name", ["a.localhost", "A.B.LocalHost", "a.localhost."])
 def test_a_name_below_localhost_is_loopback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """No resolver is used, so none can redirect it: RFC 6761, 6.3."""
+    """A name below `localhost` is loopback without a resolver: RFC 6761, 6.3."""
     _resolving_to(monkeypatch, ("192.0.2.1", 1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = dial(name, listener.getsockname()[1], 5.0)

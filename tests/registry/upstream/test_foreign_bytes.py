@@ -1,4 +1,4 @@
-"""No bytes of an upstream reach an error message; with a redirect they could be internal data."""
+"""No bytes of an upstream reach an error message: after a redirect they may be internal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _client(upstream: FakeUpstream) -> Upstream:
 
 
 def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
-    """Read a blob, or a part of it."""
+    """Read a blob, or a part of it, from the upstream."""
     with client.blob("app", DIGEST, start, stop) as body:
         return list(body.chunks())
 
@@ -86,7 +86,7 @@ def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: A
 
 
 def test_the_log_has_the_details(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
-    """They are cut to 200 characters; the log formatters escape them."""
+    """The log has up to 200 characters of an upstream's bytes, which log formatters escape."""
     caplog.set_level(logging.INFO)
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")

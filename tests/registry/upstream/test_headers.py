@@ -1,4 +1,4 @@
-"""Parsing response headers, valid and invalid."""
+"""Test the parsers of response headers, with valid and invalid values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> No
     [("7", 7.0), (" 0 ", 0.0), ("-1", None), ("soon", None), ("", None), ("²", None)],
 )
 def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
-    """An invalid value counts as missing."""
+    """Retry-After is read in seconds; an invalid value counts as missing."""
     assert retry_after({"Retry-After": text}, 0) == expected
 
 
@@ -106,7 +106,7 @@ def test_a_next_page_that_is_not_a_url_is_an_error(link: str) -> None:
 
 
 def test_length_type_digest_and_rate_limit_are_parsed() -> None:
-    """Each parser has one line."""
+    """Content-Length, Content-Type, digest and rate limit of a response are parsed."""
     assert content_length({"Content-Length": "12"}) == 12
     assert content_length({"Content-Length": "x"}) is None
     assert media_type({"Content-Type": "Text/HTML; charset=x"}) == "text/html"
@@ -136,7 +136,7 @@ ABSURD = [
     " ",
     "x" * 65536,
 ]
-"""Values in place of a number or a date."""
+"""These values stand in place of a number or a date."""
 DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
 
 
@@ -151,7 +151,7 @@ def test_an_impossible_number_counts_as_missing(text: str) -> None:
 
 
 def test_the_largest_accepted_length_is_8_pib() -> None:
-    """Sums of a few hundred such lengths fit into the index."""
+    """The largest accepted length is 8 PiB; sums of some hundred such lengths fit the index."""
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
     assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None

@@ -1,4 +1,4 @@
-"""Lists of tags and referrers, page by page."""
+"""Test lists of tags and referrers, which upstreams send page by page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tags_are_read_from_every_page(upstream: FakeUpstream) -> None:
 
 
 def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
-    """No page is requested beyond the limit."""
+    """A list of tags with a limit requests no page beyond the limit."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
 
@@ -97,7 +97,7 @@ def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
 
 
 def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) -> None:
-    """They are filtered here unless the upstream states that it filtered them."""
+    """Referrers are filtered by the upstream, if it states so, or by the appliance."""
     subject = _with_referrers(upstream)
 
     by_upstream = _kinds(client_of(upstream), subject, "application/x.sig")
@@ -114,7 +114,10 @@ def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) 
 def test_an_upstream_without_the_referrers_api_is_absent(
     upstream: FakeUpstream, status: int
 ) -> None:
-    """Then clients use the tag schema; an empty list would hide a signature."""
+    """An upstream without the referrers API raises Absent, so clients use the tag schema.
+
+    An empty list would hide a signature.
+    """
     upstream.misbehave("/referrers", status=status)
 
     with pytest.raises(Absent):
@@ -126,7 +129,7 @@ class TestBounds:
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lower the bounds for these tests."""
+        """Lower the bounds of lists for these tests."""
         monkeypatch.setattr(client, "_MOST_TAGS", 50)
         monkeypatch.setattr(client, "MOST_DESCRIPTORS", 50)
         monkeypatch.setattr(client, "_LARGEST_LIST", 20_000)
@@ -158,7 +161,7 @@ class TestBounds:
     def test_an_endless_list_of_tags_is_rejected(
         self, upstream: FakeUpstream, tags: list[str], pages: int
     ) -> None:
-        """It has too many tags, too many bytes, or endless empty pages."""
+        """An endless list of tags is rejected for its number of tags, bytes or empty pages."""
         self._endless(upstream, {"tags": tags})
         with pytest.raises(ListTooLong):
             client_of(upstream).tags("app")
@@ -166,7 +169,7 @@ class TestBounds:
         assert len(upstream.requests) == pages
 
     def test_only_the_requested_number_of_tags_is_read(self, upstream: FakeUpstream) -> None:
-        """With a limit the list of the upstream may be endless."""
+        """A list of tags with a limit is read up to the limit, even from an endless list."""
         self._endless(upstream, {"tags": ["a", "b", "c"]})
 
         found = client_of(upstream).tags("app", limit=7)
@@ -177,7 +180,7 @@ class TestBounds:
     def test_an_endless_list_of_referrers_is_rejected(
         self, upstream: FakeUpstream, size: int
     ) -> None:
-        """It has too many referrers or too many bytes."""
+        """An endless list of referrers is rejected for its number of referrers or bytes."""
         self._endless(upstream, {"manifests": [{"artifactType": "x" * size}] * 5})
         with pytest.raises(ListTooLong):
             client_of(upstream).referrers("app", Digest.of(b"x"))
@@ -199,7 +202,10 @@ class TestBounds:
 
     @pytest.mark.parametrize("limit", [None, 5])
     def test_a_repeated_page_ends_the_list(self, upstream: FakeUpstream, limit: int | None) -> None:
-        """A registry that ignores `last` links to the page that it has just sent."""
+        """A page of tags that repeats the previous page ends the list.
+
+        A registry that ignores `last` links to the page that it has just sent.
+        """
         upstream.misbehave(
             status=200, body=b'{"tags": ["b", "a"]}', headers={"Link": '</v2/app/x>; rel="next"'}
         )

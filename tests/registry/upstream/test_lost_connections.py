@@ -19,14 +19,14 @@ from tests.upstream import FakeUpstream
 
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
-_ATTACH_FILTER = 26  # SO_ATTACH_FILTER, socket(7)
+_ATTACH_FILTER = 26  # the value is SO_ATTACH_FILTER of socket(7)
 _RETURN_0 = struct.pack(
     "HBBI", 0x06, 0, 0, 0
 )  # BPF_RET of linux/filter.h: keep no byte of any packet
 
 
 def lose_packets(connection: socket.socket) -> None:
-    """Drop all packets that arrive on a connection from now on, including acknowledgements.
+    """Drop all packets that arrive on a connection from now on, also acknowledgements.
 
     The connection has no error and no end.
     """
@@ -53,7 +53,10 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
 def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """It is repeated long before the read time-out of 30 s, and the breaker counts no failure."""
+    """A request that no acknowledgement follows is repeated on a new connection.
+
+    That is long before the read time-out of 30 s, and the breaker counts no failure.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -68,7 +71,10 @@ def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
 def test_other_idle_connections_are_not_tried_after_a_lost_one(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """They used the same path, and each would take the same time."""
+    """After one idle connection was lost, other idle connections are not tried.
+
+    They used the same path, and each would take the same time.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     with client.blob("app", LAYER) as first, client.blob("app", LAYER) as second:
@@ -86,7 +92,7 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 def test_an_unsafe_request_is_not_repeated(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """The upstream may have received it; only its response was lost."""
+    """A request that may not be repeated fails if only its response was lost."""
     upstream.add_image("app", "v1", [b"layer"])
     wire = Wire(UpstreamConfig("upstream.test", upstream.url))
     answer = wire.send(Request("GET", f"{upstream.url}/v2/"))
@@ -103,7 +109,7 @@ def test_an_unsafe_request_is_not_repeated(
 def test_a_lost_new_connection_is_a_failure(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that drops every packet is not dialled again."""
+    """A new connection that is lost is a failure, and is not dialled again."""
     dialled = list[socket.socket]()
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     real = dial.dial

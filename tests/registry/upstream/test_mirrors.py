@@ -21,7 +21,7 @@ V1 = Tag("v1")
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Run a mirror."""
+    """Run a mirror of the upstream."""
     with FakeUpstream() as running:
         yield running
 
@@ -66,9 +66,9 @@ def test_a_failed_mirror_is_skipped(
 def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """Each mirror has a breaker of its own; the upstream's stays closed.
+    """A mirror with an open breaker gets no request; the upstream's breaker stays closed.
 
-    Each HEAD is followed by a GET.
+    Each HEAD to the mirror is followed by a GET.
     """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -83,7 +83,7 @@ def test_a_mirror_with_an_open_breaker_gets_no_request(
 def test_the_error_of_the_upstream_is_the_result(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """A mirror that denies access proves nothing about a missing image."""
+    """If a mirror denies access, the upstream's error is the result of the request."""
     mirror.misbehave(status=403)
 
     with pytest.raises(Absent):
@@ -91,7 +91,7 @@ def test_the_error_of_the_upstream_is_the_result(
 
 
 def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> None:
-    """It uses its own entry of the pull secret, or none."""
+    """A mirror gets its own credential of the pull secret, never the upstream's."""
     mirror_gate = BasicGate({"robot": "m"})
     with (
         FakeUpstream(gate=BasicGate({"me": "x"})) as upstream,
@@ -121,7 +121,7 @@ def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> 
 def test_all_hanging_mirrors_share_a_time_limit(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """The first mirror has a limit, and all others together have one after its failure."""
+    """The first of several hanging mirrors has a time limit, and all others share one."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)
     image = upstream.add_image("app", "v1", [b"layer"])
@@ -142,7 +142,7 @@ def test_all_hanging_mirrors_share_a_time_limit(
 def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The upstream may be slow: no other source follows it."""
+    """The time that mirrors take does not reduce the time of the upstream, which may be slow."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -154,7 +154,7 @@ def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
 def test_no_mirror_is_dialled_with_too_little_time_left(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its breaker would open although the mirror did not fail."""
+    """No mirror is dialled with too little time left: its breaker would open without cause."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.4)
     upstream.add_image("app", "v1", [b"layer"])
 

@@ -27,13 +27,16 @@ _TAG = Tag("v1")
 
 @dataclass
 class Strict:
-    """A registry with one manifest; `refuses` returns its rejections. It records requests."""
+    """A `Strict` registry has one manifest, and records its requests.
+
+    `refuses` returns a rejection or None.
+    """
 
     refuses: Callable[[Seen], Reply | None]
     seen: list[Seen] = field(default_factory=list)
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request."""
+        """Respond to one request of the client."""
         self.seen.append(seen)
         refused = self.refuses(seen)
         if refused is not None:
@@ -53,7 +56,7 @@ class Strict:
 def client_for(
     strict: Strict, secret: PlainSecret | Credential | None = None
 ) -> Iterator[Upstream]:
-    """Run a registry and yield a client for it, with a pull secret."""
+    """Run a registry, and yield a client with a pull secret for it."""
     server = HttpServer(strict.answer)
     server.start()
     try:
@@ -66,9 +69,9 @@ def client_for(
 
 
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
-    """Return the rule of a registry that hides repositories without a login.
+    """Return the rule of a registry that hides repositories from clients without a login.
 
-    It sends a challenge at /v2/ only.
+    Such a registry sends a challenge at /v2/ only.
     """
 
     def refuse(seen: Seen) -> Reply | None:
@@ -83,7 +86,10 @@ def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], R
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) -> None:
-    """Artifactory can be configured so; the challenge of /v2/ is requested once."""
+    """A registry that hides repositories gets the password after one request for `/v2/`.
+
+    Artifactory can be configured so.
+    """
     strict = Strict(hides(status))
     with client_for(strict, Credential("me", "secret")) as upstream:
         for _ in range(2):
@@ -96,7 +102,7 @@ def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) ->
 def test_without_a_password_a_rejection_is_accepted_at_once(
     status: int, fact: type[Exception]
 ) -> None:
-    """There is no credential to send."""
+    """Without a password for the registry its rejection is accepted at once."""
     strict = Strict(hides(status))
     with client_for(strict) as upstream, pytest.raises(fact):
         upstream.manifest("app", _TAG)
@@ -105,7 +111,7 @@ def test_without_a_password_a_rejection_is_accepted_at_once(
 
 
 def test_v2_without_a_challenge_is_requested_once_a_minute() -> None:
-    """A real 404 must not cost two requests each time."""
+    """If `/v2/` sends no challenge, it is requested once a minute, not for each 404."""
     strict = Strict(lambda seen: Reply(200) if seen.path == "/v2/" else error(404, "NAME_UNKNOWN"))
     with client_for(strict, Credential("me", "secret")) as upstream:
         for _ in range(3):
@@ -131,7 +137,7 @@ def test_a_rejected_password_is_not_sent_twice() -> None:
 
 
 class TokenRegistry:
-    """A registry with a token endpoint; `valid` is the token that it accepts."""
+    """A `TokenRegistry` has a token endpoint; `valid` is the token that it accepts."""
 
     def __init__(self, scope: str = "", realm: str = "") -> None:
         self.valid = "t1"
@@ -158,7 +164,7 @@ class TokenRegistry:
 
 
 def test_a_401_without_a_challenge_fetches_another_token() -> None:
-    """Docker Hub responds so to an expired token."""
+    """A 401 without a challenge fetches another token: Docker Hub responds so to an old one."""
     registry = TokenRegistry()
     registry.challenges_again = False
     with client_for(registry.strict) as upstream:
@@ -212,7 +218,10 @@ def test_an_anonymous_token_may_come_from_another_host() -> None:
 
 
 def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
-    """The operator can trust such an endpoint with the setting `realm`."""
+    """A password is not sent to a token endpoint on another host.
+
+    The operator can trust such an endpoint with the setting `realm`.
+    """
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
     server.start()
@@ -231,7 +240,7 @@ def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
 
 
 def test_a_registry_token_is_sent_unchanged() -> None:
-    """It is the `registrytoken` of a pull secret; the token endpoint is not used."""
+    """The `registrytoken` of a pull secret is sent unchanged, without a token endpoint."""
     registry = TokenRegistry()
     secret = Credential("", "", registry_token="t1")
     with client_for(registry.strict, secret) as upstream:

@@ -1,4 +1,4 @@
-"""The choice of the proxy for a URL."""
+"""Test the choice of the proxy for a URL."""
 
 from __future__ import annotations
 
@@ -48,10 +48,13 @@ def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: 
     ],
 )
 def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> None:
-    """Rules are domains with their subdomains, ports, addresses and networks."""
+    """An exempt host has no proxy; rules are domains, ports, addresses and networks.
+
+    A domain includes its subdomains.
+    """
     assert (Proxies(PROXIES, [rule]).choose(url) is None) is exempt
 
 
 def test_without_proxies_no_url_has_one() -> None:
-    """This is the default."""
+    """Without configured proxies no URL has a proxy."""
     assert Proxies().choose("https://quay.io/") is None

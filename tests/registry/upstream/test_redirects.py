@@ -1,4 +1,4 @@
-"""Redirects: where they are followed, and that no credential leaves its host."""
+"""Redirects are followed, and no credential leaves its host."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
 def test_every_kind_of_redirect_is_followed(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """They are equivalent for GET and HEAD."""
+    """Every kind of redirect is followed, because all are equivalent for GET and HEAD."""
     upstream.misbehave("/blobs/", status=status, **_to(storage))
 
     assert client_of(upstream).blob_size("app", DIGEST) == 10
@@ -88,7 +88,7 @@ def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) ->
         client_of(upstream).blob_size("app", DIGEST)
 
     assert raised.value.why is Why.NONSENSE
-    assert upstream.count() <= 12  # a HEAD, and a GET behind it
+    assert upstream.count() <= 12  # each of the requests is a HEAD or the GET after it
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -115,7 +115,7 @@ def test_the_first_byte_is_requested_if_the_storage_rejects_head(
 
 
 def test_a_404_of_the_storage_host_is_absent(upstream: FakeUpstream, storage: FakeUpstream) -> None:
-    """A 404 means the same from every host."""
+    """A 404 of the storage host is Absent, like a 404 of the upstream."""
     upstream.misbehave("/blobs/", **_to(storage))
 
     with pytest.raises(Absent):

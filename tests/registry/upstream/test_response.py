@@ -68,7 +68,7 @@ def sending(
     ],
 )
 def test_interim_responses_are_skipped(interim: bytes) -> None:
-    """RFC 9110, 15.2: a client ignores those that it does not know."""
+    """A client skips interim responses that it does not know: RFC 9110, 15.2."""
     with sending(lambda: iter([interim, ANSWER])) as (client, sent):
         for _ in range(2):
             assert client.manifest("app", V1).body == IMAGE.manifest
@@ -91,7 +91,7 @@ def test_interim_responses_are_skipped(interim: bytes) -> None:
     ids=["hints", "101", "larger", "large", "many", "line", "status", "digits"],
 )
 def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
-    """They are rejected after 64 KiB; the kernel's buffers may have accepted more."""
+    """Endless response headers are rejected after 64 KiB, and a bit more in kernel buffers."""
     with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
         client.manifest("app", V1)
 
@@ -116,7 +116,7 @@ def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
 
 @pytest.mark.parametrize("lengths", [b"%d, %d", b"%d\r\nContent-Length: %d"])
 def test_equal_lengths_are_one_length(lengths: bytes) -> None:
-    """RFC 9110, 8.6: as a list, or in two headers."""
+    """Equal lengths in a list or in two Content-Length headers are one length: RFC 9110, 8.6."""
     said = lengths % (len(IMAGE.manifest), len(IMAGE.manifest))
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + said + b"\r\n\r\n" + IMAGE.manifest
@@ -136,7 +136,10 @@ def test_equal_lengths_are_one_length(lengths: bytes) -> None:
     ids=["headers", "line", "body", "chunks", "trailers"],
 )
 def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
-    """All headers, and all of a small body, share the time-out of one read."""
+    """Bytes that arrive slowly do not block a thread.
+
+    All headers, and all of a small body, share the time-out of one read.
+    """
     with sending(pieces, pause=0.02) as (client, _):
         began = time.monotonic()
         with pytest.raises(Unavailable) as raised:
@@ -147,7 +150,7 @@ def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]])
 
 
 def test_endless_trailers_are_rejected() -> None:
-    """They follow the last chunk of a blob."""
+    """Endless trailers after the last chunk of a blob are rejected."""
     content = b"5\r\nlayer\r\n0\r\n"
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + content
     with (

@@ -1,4 +1,4 @@
-"""Tokens and passwords, with an upstream that requires them."""
+"""Test tokens and passwords with an upstream that requires them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
 
 
 def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
-    """There is one 401 in all; passwords may contain colons and any letter."""
+    """After one 401, every request carries the password of an upstream with Basic.
+
+    Passwords may contain colons and any letter.
+    """
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
 
@@ -47,20 +50,21 @@ def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -
 
 
 def test_a_wrong_password_is_denied_and_not_repeated() -> None:
-    """A rejected credential is not sent again for the same request."""
+    """A wrong password is denied, and not sent again for the same request."""
     with _upstream(BasicGate({"me": "right"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "wrong"))
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        assert upstream.count() == 3  # HEAD without and with the password, and GET with it
+        # HEAD is sent without and with the password, and GET with the password
+        assert upstream.count() == 3
         with pytest.raises(Denied):
             client.head("app", V1)
         assert upstream.count() <= 5
 
 
 def test_without_credentials_basic_is_denied() -> None:
-    """There is no credential to send."""
+    """Without a credential for an upstream with Basic the request is denied."""
     with _upstream(BasicGate({"me": "right"})) as upstream, pytest.raises(Denied):
         client_of(upstream).head("app", V1)
 
@@ -81,7 +85,10 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
-    """It is not a denial: stored content may be served in the meantime."""
+    """A missing password file makes the upstream unavailable, not the request denied.
+
+    Stored content may be served in the meantime.
+    """
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
 
@@ -93,7 +100,10 @@ def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
 def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
-    """It is requested once for each repository, with scope and service, without credentials."""
+    """A public repository's anonymous token is requested once, with scope and service.
+
+    The request has no credentials.
+    """
     with TokenService(key=key) as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
 
@@ -108,7 +118,10 @@ def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
 
 
 def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
-    """Each credential has its own tokens."""
+    """A token is requested with the credential of the longest path in the pull secret.
+
+    Each credential has its own tokens.
+    """
     with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret(
             {upstream.host: Credential("a", "1"), f"{upstream.host}/other": Credential("b", "2")}
@@ -152,7 +165,7 @@ def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
 def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
-    """Such a failure proves nothing about the next HEAD."""
+    """HEAD is sent again after a transient failure, which proves nothing about the next HEAD."""
     with FakeUpstream() as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(method="HEAD", status=status)
@@ -165,7 +178,7 @@ def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
 
 
 def test_a_token_that_expires_early_is_replaced_once() -> None:
-    """A 401 costs one new token and one repeated request."""
+    """A token that expires early is replaced once: a 401 costs one token and one request."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
         client.head("app", V1)
@@ -197,7 +210,7 @@ def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
     [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
 )
 def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why: Why) -> None:
-    """Nothing is known about the image: it is neither absent nor denied."""
+    """A failed token endpoint makes the upstream unavailable: the image may exist."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.fault = Fault(status=status)
 
@@ -208,7 +221,7 @@ def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why
 
 
 def test_an_untrusted_realm_gets_no_request(tmp_path: Path) -> None:
-    """The error message names the setting that trusts the realm."""
+    """An untrusted realm gets no request, and the error names the setting to trust it."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.realm = tokens.url.replace("127.0.0.1", "localhost")
         shared = Shared(secret=lambda: secret_of(upstream.host, "me", "x"), breakers=tmp_path)
@@ -228,7 +241,7 @@ def _key(scope: str = "a") -> TokenKey:
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    """That is ten seconds before, or a tenth of a short lifetime."""
+    """A token is kept until 10 s before it expires, or a tenth of a short lifetime."""
     now = 0.0
     fetched: list[str] = []
 
@@ -248,7 +261,7 @@ def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
 
 
 def test_concurrent_threads_fetch_one_token() -> None:
-    """The others wait for the thread that fetches it."""
+    """Concurrent threads fetch one token; other threads wait for the thread that fetches it."""
     fetched = []
     together = threading.Barrier(8)
 
@@ -272,7 +285,7 @@ def test_concurrent_threads_fetch_one_token() -> None:
 
 
 def test_a_failed_fetch_caches_no_token() -> None:
-    """The next call fetches again."""
+    """A failed fetch caches no token, and the next call fetches again."""
     failures = [ConnectionBroken("no", Why.REFUSED)]
 
     def fetch(_key: TokenKey) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""The table of upstreams: names, globs, and changes of the settings."""
+"""Test the table of upstreams: names, globs, and changes of the settings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class InForce:
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if there is none."""
+        """Return the settings of an upstream; None if no such upstream exists."""
         secret = self._secret()
         is_named = host in self._hosts or (secret is not None and secret.names(host))
         return self._config(host) if is_named else None
@@ -69,13 +69,13 @@ def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
     [("127.0.0.1:5001", "127.0.0.1_5001"), ("quay.io", "quay.io"), ("Reg.LAN:80", "reg.lan_80")],
 )
 def test_both_spellings_of_a_port_are_converted(host: str, folded: str) -> None:
-    """`host:port` is the name, and `host_port` its spelling in repository names."""
+    """`host:port` is an upstream's name, and `host_port` its spelling in repository names."""
     assert fold(host) == folded
     assert unfold(folded) == host.lower()
 
 
 def test_both_spellings_find_the_same_upstream() -> None:
-    """Case does not matter, and there is one client."""
+    """Both spellings of a host and port find one upstream with one client, in any case."""
     table = _table("reg.lan:5000")
 
     found = table.find("reg.lan:5000")
@@ -86,7 +86,7 @@ def test_both_spellings_find_the_same_upstream() -> None:
 
 
 def test_a_host_name_with_an_underscore_is_found() -> None:
-    """A service of a compose file may have such a name."""
+    """A host name with an underscore is found: a service of a compose file may have one."""
     found = _table("cache_1").find("cache_1")
 
     assert found is not None
@@ -94,12 +94,12 @@ def test_a_host_name_with_an_underscore_is_found() -> None:
 
 
 def test_an_unknown_host_is_not_an_upstream() -> None:
-    """A client must not make the appliance connect to any other host."""
+    """An unknown host is no upstream: a client must not make the appliance connect there."""
     assert _table("quay.io").find("evil.example") is None
 
 
 def test_hosts_of_the_pull_secret_are_upstreams() -> None:
-    """Globs add the hosts that they match, but these cannot be listed."""
+    """Hosts of the pull secret are upstreams; hosts that globs match cannot be listed."""
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan:5000", secret=secret)
 
@@ -109,7 +109,10 @@ def test_hosts_of_the_pull_secret_are_upstreams() -> None:
 
 
 def test_a_changed_pull_secret_applies_at_once() -> None:
-    """Without a restart, hosts are added and removed, and passwords change."""
+    """A changed pull secret applies at once, without a restart.
+
+    Hosts are added and removed, and passwords change.
+    """
     with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         now = [secret_of("other.example", "me", "x")]
@@ -125,7 +128,7 @@ def test_a_changed_pull_secret_applies_at_once() -> None:
 
 
 def test_a_client_is_kept_until_its_settings_change() -> None:
-    """So its connections and tokens are reused."""
+    """An upstream's client keeps its connections and tokens until its settings change."""
     freshness = [60.0]
     table = UpstreamTable(
         InForce(
@@ -156,7 +159,10 @@ def test_the_number_of_clients_from_globs_is_bounded() -> None:
 
 
 def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
-    """Otherwise their tokens and connections would be lost each time."""
+    """Hosts from globs do not evict clients of named hosts.
+
+    Otherwise their tokens and connections would be lost each time.
+    """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
     first = table.find("quay.io"), table.find("reg.lan")
@@ -254,7 +260,7 @@ NO_HOSTS += ["%61", "a?b", "a#b", "*", "*.a", "a" * 64, ".".join(["a" * 50] * 5)
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda each: each[:20])
 def test_valid_host_names_are_accepted(host: str) -> None:
-    """RFC 1123, 2.1 and RFC 3986, 3.2.2."""
+    """Valid host names are accepted: RFC 1123, 2.1 and RFC 3986, 3.2.2."""
     assert is_host(host)
 
 
@@ -286,6 +292,6 @@ def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
 
 
 def test_the_default_upstream_is_the_configured_one() -> None:
-    """It serves names without a host."""
+    """The default upstream, which serves names without a host, is the configured one."""
     assert UpstreamTable(FixedUpstreams({}), default="docker.io").default == "docker.io"
     assert _table().default is None

@@ -83,7 +83,10 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
     ],
 )
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
-    """Neither does a URL that parsers could read differently."""
+    """A URL of another origin gets no credential.
+
+    A URL that parsers could read differently gets none either.
+    """
     known = sealed(HOME, "Basic secret")
     assert known is not None
 
@@ -92,14 +95,14 @@ def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
 
 
 def test_repr_of_a_sealed_credential_hides_it() -> None:
-    """So neither a message nor a traceback shows it."""
+    """The repr of a sealed credential hides it from messages and tracebacks."""
     origin = origin_of(HOME)
     assert origin is not None
 
     assert "secret" not in repr(Sealed(origin, "Basic secret"))
 
 
-# ---- through a client
+# ---- through a client of an upstream
 
 
 @pytest.fixture(params=["basic", "bearer"])
@@ -209,7 +212,8 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
     target = location.format(own=registry.host, other=there)
     registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
 
-    with suppress(RegistryError):  # some of these URLs are valid and return the other host's list
+    # some of these URLs are valid, and lead to the other host's list of tags
+    with suppress(RegistryError):
         _client(registry).tags("app")
 
     assert _saw_credentials(other) == []
@@ -256,7 +260,7 @@ DIGEST = Digest.of(CONTENT)
 def test_the_target_of_a_redirect_is_sent_byte_for_byte(
     upstream: FakeUpstream, target: str
 ) -> None:
-    """A signature covers the exact bytes."""
+    """The target of a redirect is sent byte for byte, because a signature covers it."""
     with socket.create_server(("127.0.0.1", 0)) as storage:
         lines: list[bytes] = []
         thread = threading.Thread(target=_answer, args=(storage, lines))
@@ -299,7 +303,7 @@ def test_resolving_a_location_keeps_its_bytes(location: str, expected: tuple[str
 @pytest.mark.parametrize("sign", ["\r", "\n", "\r\nX: y", "\0", "\t", "\x7f", "\x0b"])
 @pytest.mark.parametrize("where", ["http://cdn.example/a{}b", "/a?{}b", "http://cdn{}.example/"])
 def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) -> None:
-    """It could end the request line or start a header."""
+    """A control character in a Location is rejected: it could start a header."""
     with pytest.raises(ValueError, match="control character"):
         resolve_location("https://reg.example/", where.format(sign))
 
@@ -308,7 +312,7 @@ def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) ->
 def test_a_location_that_is_not_a_valid_url_is_nonsense(
     upstream: FakeUpstream, location: str
 ) -> None:
-    """URL parsers could find different hosts in it."""
+    """A Location that is not a valid URL is NONSENSE: parsers could find different hosts."""
     upstream.misbehave("/blobs/", status=307, headers={"Location": location})
 
     with pytest.raises(Unavailable) as raised, client_of(upstream).blob("app", DIGEST):

@@ -41,7 +41,7 @@ def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
 
 
 def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
-    """The authority is trusted, but the certificate must be for this host."""
+    """A certificate for another host is rejected, although its authority is trusted."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context("other.example")) as upstream:
         assert _why(upstream, ca=authority.path) is Why.REFUSED
@@ -64,7 +64,7 @@ def test_plain_http_on_a_tls_port_and_the_reverse_fail(
 
 
 def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
-    """It takes the connect time-out, and opens the breaker at once."""
+    """A hanging TLS handshake takes the connect time-out, and opens the breaker at once."""
     with socket.create_server(("127.0.0.1", 0)) as hanging, FakeUpstream() as upstream:
         url = f"https://127.0.0.1:{hanging.getsockname()[1]}"
         client = client_of(upstream, url=url, connect_timeout=0.1, read_timeout=60.0)
@@ -78,7 +78,7 @@ def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
 
 
 def test_a_response_that_is_not_http_is_nonsense() -> None:
-    """A different service listens on that port."""
+    """A response that is not HTTP, from a different service, is NONSENSE."""
     with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
 
         def greet() -> None:
@@ -97,7 +97,7 @@ def test_a_response_that_is_not_http_is_nonsense() -> None:
 
 
 def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
-    """It is sent the absolute URL, with its own credentials."""
+    """A proxy gets the absolute URL with its own credentials; loopback uses no proxy."""
     upstream.add_image("app", "v1", [b"layer"])
     proxied: list[Seen] = []
 
@@ -135,7 +135,10 @@ def test_a_stopped_proxy_is_named_in_the_message(upstream: FakeUpstream) -> None
 def test_a_forked_process_opens_its_own_connections(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes on one connection would read each other's responses."""
+    """A forked process opens its own connections to an upstream.
+
+    Two processes on one connection would read each other's responses.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -150,7 +153,10 @@ def test_a_forked_process_opens_its_own_connections(
 def test_an_authority_without_key_usage_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With Python 3.13, which is strict by default, and with older versions."""
+    """An authority without key usage is trusted by Python 3.13 and by older versions.
+
+    Python 3.13 is strict by default.
+    """
     default = ssl.create_default_context
 
     def strict() -> ssl.SSLContext:

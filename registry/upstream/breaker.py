@@ -13,14 +13,15 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.protocol import EventLog, discard_event
@@ -417,8 +418,16 @@ def _locked(directory: Path | None) -> Iterator[None]:
 
 
 def _load(path: Path) -> Circuit:
-    """Read a circuit; return a closed one if the file is absent or cannot be read."""
+    """Read a circuit; return a closed one if the file is absent, or its content is wrong."""
     try:
-        return Circuit(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        circuit = Circuit(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
         return CLOSED
+    return circuit if all(map(_is_valid, astuple(circuit), astuple(CLOSED))) else CLOSED
+
+
+def _is_valid(value: object, default: object) -> bool:
+    """Return whether *value* has the type of *default*; a time may be any finite number."""
+    if isinstance(default, float):
+        return type(value) in {int, float} and math.isfinite(cast("float", value))
+    return type(value) is type(default)

@@ -162,6 +162,34 @@ def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"trips": "1"}',
+        '{"trips": 1, "until": null}',
+        '{"failures": true}',
+        '{"limited": Infinity}',
+        '{"trips": 1, "until": NaN}',
+        '{"reason": ["x"], "trips": 1}',
+        "[]",
+        "[" * 100_000,
+    ],
+    ids=lambda each: each[:30],
+)
+def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
+    tmp_path: Path, clock: Clock, content: str
+) -> None:
+    """A wrong value must stop neither a pull nor `entrepot status`, and the file is replaced."""
+    (tmp_path / "host.json").write_text(content)
+    breaker = Breaker("host", tmp_path, clock=clock)
+
+    assert breaker.admit() == Pass()
+    assert [each.state for each in read_all(tmp_path, clock)] == ["closed"]
+    breaker.answered()
+    breaker.failed(UpstreamFailure("refused", at_once=True), Pass())
+    assert _rejection(breaker).why is Why.RESTING
+
+
 def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Clock) -> None:
     """The host includes its port; an upstream that never had a problem is not listed."""
     dead, slow, healthy = (

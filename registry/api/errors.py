@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from types import MappingProxyType
@@ -123,6 +126,7 @@ _LONGEST_RETRY = 3600.0
 # 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
+_EVERY_S = 10.0
 
 # Headers that describe a body; the error response has another one.
 _BODY_HEADERS = (
@@ -187,13 +191,50 @@ def _handle(
     req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, object]
 ) -> None:
     request = FailedRequest(req.uri_template, getattr(req.context, "mirror_form", False))
-    if _row(error, request).is_internal:
-        log.error(
-            "request failed",
-            extra={"method": req.method, "path": req.path},
-            exc_info=error,
-        )
+    row = _row(error, request)
+    if row.is_internal:
+        _log(error, req, is_foreseen=row.status != _INTERNAL.status)
     _write(req, resp, error_response(error, request))
+
+
+def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
+    """Log the error of a request: with its traceback, unless it is foreseen.
+
+    A full disk or an index that is being rebuilt is foreseen, and every request meets it; so there
+    is at most one line in `_EVERY_S` for each class of error, with the number of those before it.
+    """
+    names = {"method": req.method, "path": req.path}
+    if not is_foreseen:
+        log.error("request failed", extra=names, exc_info=error)
+        return
+    before = _foreseen.due(type(error))
+    if before is not None:
+        fields = {**names, "error": error, "before": before}
+        log.warning("request not possible at present", extra=fields)
+
+
+class RareLines:
+    """Decides which lines of a kind are written: one in *span* s (of *clock*, monotonic)."""
+
+    def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._span = span
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._quiet_until: dict[object, float] = {}
+        self._suppressed: dict[object, int] = {}
+
+    def due(self, kind: object) -> int | None:
+        """Return the number of lines that were left out before this one; None: leave it out."""
+        with self._lock:
+            now = self._clock()
+            if now < self._quiet_until.get(kind, -math.inf):
+                self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
+                return None
+            self._quiet_until[kind] = now + self._span
+            return self._suppressed.pop(kind, 0)
+
+
+_foreseen = RareLines(_EVERY_S)
 
 
 def _handle_falcon(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 
+import falcon
 import pytest
+from falcon import testing
 
 from entrepot.datastore import errors as datastore
 from entrepot.datastore.refs import Digest
@@ -196,3 +198,56 @@ def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        datastore.StorageFull("no space left on device"),
+        datastore.StorageBroken("input/output error"),
+        datastore.IndexUnavailable("the index is being rebuilt"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_foreseen_error_is_one_line_without_a_traceback(
+    error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request meets a full disk, so most of the lines are left out."""
+    monkeypatch.setattr(errors, "_foreseen", errors.RareLines(10.0))
+    client = testing.TestClient(_failing(error))
+    for _ in range(3):
+        assert client.simulate_get("/x").status_code == 503
+
+    assert [(each.levelname, each.exc_info) for each in caplog.records] == [("WARNING", None)]
+    assert caplog.records[0].error is error  # type: ignore[attr-defined]  # a field of the line
+
+
+def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """It is a defect of this program, and the traceback is needed to correct it."""
+    response = testing.TestClient(_failing(RuntimeError("defect"))).simulate_get("/x")
+
+    assert response.status_code == 500
+    assert [(each.levelname, bool(each.exc_info)) for each in caplog.records] == [("ERROR", True)]
+
+
+def test_the_next_line_has_the_number_of_lines_left_out() -> None:
+    """Kinds are counted separately."""
+    now = 0.0
+    lines = errors.RareLines(10.0, lambda: now)
+
+    assert [lines.due("a"), lines.due("a"), lines.due("b"), lines.due("a")] == [0, None, 0, None]
+    now = 10.0
+    assert [lines.due("a"), lines.due("b")] == [2, 0]
+
+
+def _failing(error: Exception) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return an application whose only resource raises *error*."""
+
+    class Failing:
+        def on_get(self, _req: falcon.Request, _resp: falcon.Response) -> None:
+            raise error
+
+    app = falcon.App()
+    errors.install(app)
+    app.add_route("/x", Failing())
+    return app

@@ -11,11 +11,13 @@ import ctypes
 import os
 import pwd
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot import config
+from entrepot.config.errors import ConfigError, Problem
 
 NAME = "entrepot"
 
@@ -55,10 +57,24 @@ def choose(environ: Mapping[str, str]) -> Choice:
 
 
 def step_down(environ: Mapping[str, str]) -> None:
-    """Become the service user, for a command that writes among its files. Raises: OSError."""
+    """Become the service user, for a command that writes among its files.
+
+    Raises: OSError; ConfigError if that user cannot read the interpreter, which then could neither
+    import a module nor start a process.
+    """
     user = choose(environ).user
     if user is not None:
         become(user)
+        _check_interpreter(user)
+
+
+def _check_interpreter(user: User) -> None:
+    """Check that this process can still use its interpreter, its library and this program."""
+    needed = ((sys.executable, os.X_OK), (os.__file__, os.R_OK), (__file__, os.R_OK))
+    for path, mode in needed:
+        if not os.access(path, mode):
+            remedy = f"install Entrepot and its interpreter where user {user.name} can read them"
+            raise ConfigError([Problem(path, f"user {user.name} cannot read it", remedy)])
 
 
 def missing(status: str) -> tuple[str, ...]:

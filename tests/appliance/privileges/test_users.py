@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from entrepot.appliance.privileges import users
 from entrepot.appliance.privileges.users import Choice
+from entrepot.config.errors import ConfigError
 from tests.appliance.haproxy import ROOT
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
@@ -111,3 +113,34 @@ def test_an_unknown_user_is_none() -> None:
     root = users.account("root")
     assert root is not None
     assert (root.uid, root.gid) == (0, 0)
+
+
+@pytest.mark.parametrize("missing", ["interpreter", "library", "program"])
+def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    """An interpreter below /root would fail later, with a traceback."""
+    hidden = str(tmp_path / "hidden")
+    target = {"interpreter": (sys, "executable"), "library": (os, "__file__")}
+    monkeypatch.setattr(*target.get(missing, (users, "__file__")), hidden)
+    user = users.User("entrepot", 65532, 65532, "/")
+    monkeypatch.setattr(users, "choose", lambda _: users.Choice(user))
+    monkeypatch.setattr(users, "become", lambda _: None)
+    with pytest.raises(ConfigError) as raised:
+        users.step_down({})
+
+    assert [each.source for each in raised.value.problems] == [hidden]
+    assert "where user entrepot can read them" in str(raised.value)
+
+
+def test_a_command_continues_if_the_service_user_can_read_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """This is the normal case in the image."""
+    became: list[users.User] = []
+    user = users.User("entrepot", 65532, 65532, "/")
+    monkeypatch.setattr(users, "choose", lambda _: users.Choice(user))
+    monkeypatch.setattr(users, "become", became.append)
+    users.step_down({})
+
+    assert became == [user]

@@ -15,9 +15,9 @@ from pathlib import Path
 from entrepot.appliance import authority, options
 from entrepot.appliance.atomic_write import SECRET, refuse_untrusted, write
 from entrepot.appliance.authority import Pair
-from entrepot.appliance.supervise.certificate import NAME
 from entrepot.config.address import bare, registry_host
 from entrepot.config.errors import ConfigError, Problem, Unreadable
+from entrepot.runtime.run_names import CERTIFICATE
 
 _VALUED = ("--host", "--out", "--days")
 _FOLDER = "entrepot-tls"
@@ -37,7 +37,7 @@ def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     hosts = [_host(each) for each in given.all("--host")] or _hosts_before(folder)
     signer, is_new = _authority(folder, now)
     leaf = authority.sign(signer, hosts, now=now, life=life)
-    write(folder / "certs" / NAME, leaf.key_pem + leaf.pem + signer.pem, SECRET)
+    write(folder / "certs" / CERTIFICATE, leaf.key_pem + leaf.pem + signer.pem, SECRET)
     lines = _instructions(folder, hosts, leaf, is_new=is_new)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
@@ -66,7 +66,7 @@ def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
 def _hosts_before(folder: Path) -> list[str]:
     """Return the hosts of the present certificate, so that a renewal needs no --host."""
     try:
-        return authority.hosts_of((folder / "certs" / NAME).read_bytes())
+        return authority.hosts_of((folder / "certs" / CERTIFICATE).read_bytes())
     except (OSError, ValueError):
         message = "missing: the name by which clients reach the appliance"
         remedy = "give --host NAME or --host ADDRESS"
@@ -95,7 +95,8 @@ def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: boo
     """Yield the lines that explain what each file is for, and how each client trusts the CA."""
     host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     ca = folder / "ca.pem"
-    yield f"{folder / 'certs' / NAME}: for {', '.join(hosts)}, valid until {leaf.ends:%Y-%m-%d}"
+    path = folder / "certs" / CERTIFICATE
+    yield f"{path}: for {', '.join(hosts)}, valid until {leaf.ends:%Y-%m-%d}"
     yield f"  appliance: mount {folder / 'certs'} as /certs, or set http.tls.certificate"
     yield "  to renew it, run the same command; a running appliance reloads it by itself"
     yield f"{ca}: {'new' if is_new else 'unchanged'}; clients must trust it"

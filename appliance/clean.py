@@ -21,8 +21,8 @@ from entrepot.datastore import layout
 from entrepot.logger.__main__ import work
 from entrepot.logger.loop import LoggerLoop
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import PREFIX, SETTINGS
 
-_SETTINGS = "settings.json"
 _LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
 # The short forms are those of docker distribution's `garbage-collect`.
@@ -71,13 +71,13 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
     users.step_down(environ)  # files that root creates here could not be read by the serving user
     run = rundir.find(settings.storage.statedir)
     if run is None:
-        with rundir.temporary_folder("entrepot-") as folder:
-            config.dump(settings, folder / _SETTINGS)
+        with rundir.temporary_folder(PREFIX) as folder:
+            config.dump(settings, folder / SETTINGS)
             if not _is_dry(own):
-                _read_logs(folder / _SETTINGS)
+                _read_logs(folder / SETTINGS)
             stopped = ["--stopped"] if "--once" in own else []
-            return _cleaner([*own, *stopped], environ, folder / _SETTINGS)
-    running = config.resolved({"ENTREPOT_SETTINGS": str(run / _SETTINGS)})
+            return _cleaner([*own, *stopped], environ, folder / SETTINGS)
+    running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
     file = run / f"clean-{os.getpid()}.json"  # in the folder of the sockets that the cleaner uses
     try:
         config.dump(_with_flags(running, loaded), file)

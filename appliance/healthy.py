@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from entrepot.runtime.run_names import FRONT_SOCKET, PREFIX
 from entrepot.runtime.unix_http import status_of
 
 _TIMEOUT_S = 4.0
@@ -22,7 +23,7 @@ _OK = 200
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return 0 if an appliance answers through HAProxy and a worker, else 1."""
     del argv, environ
-    sockets = sorted(Path(tempfile.gettempdir()).glob("entrepot-*/front.sock"))
+    sockets = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{FRONT_SOCKET}"))
     _step_down(sockets)
     if any(status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK for socket in sockets):
         return 0

@@ -11,8 +11,7 @@ from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import KeyValueStore
 from entrepot.logger import metrics
 from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
-
-_NAME = "record.json"
+from entrepot.runtime.run_names import RUN_STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,14 @@ class RunState:
 
     def write(self, run: Path) -> None:
         """Write the state to the run directory, atomically."""
-        new = run / f"{_NAME}.new"
+        new = run / f"{RUN_STATE}.new"
         new.write_text(json.dumps(asdict(self)))
-        new.rename(run / _NAME)
+        new.rename(run / RUN_STATE)
 
     @classmethod
     def read(cls, run: Path) -> RunState:
         """Read the state from the run directory. Raises: OSError, ValueError."""
-        fields = json.loads((run / _NAME).read_bytes())
+        fields = json.loads((run / RUN_STATE).read_bytes())
         return cls(fields["started"], HitCounts(**fields["counted"]), fields["ends"])
 
 

@@ -21,13 +21,13 @@ from pathlib import Path
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.locks import LockedFile, is_locked, try_lock
+from entrepot.runtime.run_names import LOG_PIPE, PREFIX, SETTINGS, SUPERVISOR_SOCKET
 
-COPIES = "entrepot-files-"
+COPIES = f"{PREFIX}files-"
 """Prefix of the folders of secret copies; in the image they belong to root."""
 
-_PREFIX = "entrepot-"
-_NAMED = re.compile(r"entrepot-[a-z0-9_]{8}")  # a name that tempfile.mkdtemp generates
-_ALWAYS = ("settings.json", "access.pipe", "supervisor.sock")  # a run directory has one of them
+_NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # a name that tempfile.mkdtemp generates
+_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of them
 _LONGEST_SOCKET = 107  # bytes in the path of a unix socket, unix(7)
 _LONGEST_NAME = 28  # "/supervisor.sock", to which supervisord appends a process id for a moment
 
@@ -44,8 +44,8 @@ def create(state: Path) -> Iterator[Path]:
         if note is not None:
             locks.enter_context(note)
             _remove_noted(_text(note))
-        remove_abandoned(_PREFIX)
-        with temporary_folder(_PREFIX) as run:
+        remove_abandoned(PREFIX)
+        with temporary_folder(PREFIX) as run:
             _check_length(run)
             _write(note, run)
             try:
@@ -223,11 +223,11 @@ def find(state: Path) -> Path | None:
 def _searched(state: Path) -> Path | None:
     """Find a run directory by its settings, when the disk refused the file with its path."""
     owners = {0, os.geteuid(), state.stat().st_uid}  # any account may make a folder of this name
-    for run in living(_PREFIX):
+    for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if run.lstat().st_uid not in owners:
                 continue
-            settings = json.loads((run / "settings.json").read_bytes())
+            settings = json.loads((run / SETTINGS).read_bytes())
             if settings["storage"]["statedir"] == str(state):
                 return run
     return None
@@ -256,7 +256,7 @@ def _text(note: LockedFile) -> str:
 def _remove_noted(path: str) -> None:
     """Remove the run directory that an earlier appliance noted, unless a process has locked it."""
     folder = Path(path)
-    if path and folder.name.startswith(_PREFIX) and not is_locked_folder(folder):
+    if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -41,6 +41,7 @@ from entrepot.datastore.probe import probe
 from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.run_names import CERTIFICATE, FRONT_SOCKET, SETTINGS
 from entrepot.runtime.signals import Signals
 from entrepot.runtime.unix_http import status_of
 
@@ -171,9 +172,9 @@ def _prepare(settings: Settings, run: Path) -> Start:
     """Write the files that the programs read into the run directory. Raises: ConfigError."""
     start = Start(
         run=run,
-        settings_file=run / "settings.json",
+        settings_file=run / SETTINGS,
         address=listen_address.bindable(settings.http.addr),
-        certificate=certificate.write_pem(settings.http.tls, run / certificate.NAME),
+        certificate=certificate.write_pem(settings.http.tls, run / CERTIFICATE),
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     config.dump(settings, start.settings_file)
@@ -254,7 +255,7 @@ class _MainLoop:
             self._count_end(name)
             how = programs.how_it_ended(name, self._supervisor.supervisor_log())
             _log.warning("program ended, started again", extra={"program": name, "how": how})
-        if not self._serving and status_of(self._run / "front.sock", "/healthz", timeout=1) == _OK:
+        if not self._serving and status_of(self._run / FRONT_SOCKET, "/healthz", timeout=1) == _OK:
             self._serving = True
             _log.info("serving", extra=_startup_fields(self._settings))
         self._renewal.look()

@@ -33,6 +33,7 @@ from entrepot.datastore.index import REBUILT, Index, IndexEntry, KeyValueStore
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import TRUSTED_AFTER_S, Clock
+from entrepot.runtime.run_names import BREAKERS, METRICS, SETTINGS
 
 _JSON = "--json"
 _NEXT = 5
@@ -122,7 +123,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if run is None:
         sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
         return _NOT_RUNNING
-    found = look(config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")}), time.time())
+    found = look(config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)}), time.time())
     text = json.dumps(asdict(found), indent=1) if _JSON in argv else "\n".join(screen(found))
     sys.stdout.write(f"{text}\n")
     return 0
@@ -147,7 +148,7 @@ def look(settings: Settings, now: float) -> Status:
         maxsize=settings.cleaner.maxsize,
         cap=budget.cap,
         counted=counted(index.notes).since(record.counted),
-        lag=_lag(settings.run / "metrics.prom"),
+        lag=_lag(settings.run / METRICS),
         upstreams=_health(settings, at),
         clock=ClockStatus(clock.offset(), clock.jumps()),
         damaged=tuple(_damaged(settings, index, clock)),
@@ -279,7 +280,7 @@ def _lag(metrics: Path) -> float | None:
 
 def _health(settings: Settings, now: float) -> dict[str, str]:
     health = dict.fromkeys(upstream_names(settings), "no problem")
-    for each in breaker.read_all(settings.run / "breakers", lambda: now):
+    for each in breaker.read_all(settings.run / BREAKERS, lambda: now):
         left = each.until - now
         until = f" for {span(left)}" if each.until and left >= 1 else ""
         why = f" ({each.reason})" if each.reason else ""

@@ -37,6 +37,7 @@ from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from entrepot.logger.metrics import note, read
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import METRICS
 
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_FILES = 100_000
@@ -167,7 +168,7 @@ def _work(stock: Stock) -> Work:
     return Work(
         places=LogPaths(state / layout.ACCESS_LOG, state / layout.EVENTS, state / "no.sock"),
         times=FileTimes(stock.storage(), index),
-        display=Display(state / "metrics.prom", index, build={}),
+        display=Display(state / METRICS, index, build={}),
         open_ledger=lambda: LogBatch(index),
         wall=time.time,
     )

@@ -23,6 +23,7 @@ from bench.kinds import Plan
 from bench.server import Launch, Server
 from bench.site import Site
 from bench.tree import Process, Tree
+from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
 _REQUESTS = 6000  # of each kind in a round: about a CPU second
@@ -134,7 +135,7 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
         processes = server.tree.processes()
         folder = _run_directory(processes)
         workers = [each for each in processes if "registry" in _command(each.pid)]
-        yield _Appliance(server.door, folder / "worker1.sock", [processes[0], *workers])
+        yield _Appliance(server.door, folder / worker_socket(1), [processes[0], *workers])
 
 
 def _run_directory(processes: list[Process]) -> Path:

@@ -42,6 +42,7 @@ from entrepot.datastore.takeover import taken_at
 from entrepot.edge.purge import Purge
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import FRONT_SOCKET, WAKE_SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class CleanerProcess:
         )
         intervals = settings.cleaner
         self._maintenance = Maintenance(tools, intervals.runevery, intervals.garbage)
-        haproxy = settings.run / "front.sock"
+        haproxy = settings.run / FRONT_SOCKET
         self._barrier = LogBarrier(haproxy, index.notes, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
         self._rounds = Rounds(self._hands(), self._bounds, self._rules)
@@ -110,7 +111,7 @@ class CleanerProcess:
         """Run rounds and maintenance until SIGTERM or SIGINT."""
         every = self._period()
         jobs = Jobs(list(self._maintenance.jobs()), time.monotonic)
-        with WakeSocket(self._settings.run / "cleaner.sock") as wake_socket:
+        with WakeSocket(self._settings.run / WAKE_SOCKET) as wake_socket:
             self._wake = wake_socket.ring
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
@@ -170,7 +171,7 @@ class CleanerProcess:
         appliance runs, their removal needs the log barrier, because clients may pull them by
         digest. Return the exit code.
         """
-        is_served = (self._settings.run / "front.sock").exists()
+        is_served = (self._settings.run / FRONT_SOCKET).exists()
         if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
             log.warning("garbage not collected", extra={"why": why})
             return 1

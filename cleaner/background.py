@@ -36,13 +36,13 @@ from entrepot.datastore.index import Index
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import WAKE_SOCKET
 
 log = logging.getLogger(__name__)
 
 _LOCK_RETRY_S = 1.0
 _JOIN_S = 10.0
 _LOCK = "cleaner.lock"
-_WAKE_SOCKET = "cleaner.sock"
 
 
 class Cleaner:
@@ -98,7 +98,7 @@ class Cleaner:
         """Wake the process that cleans, to free *needs* bytes; 0 only starts a round."""
         if self._state is not None:
             with suppress(OSError), _short_path(self._state) as folder:
-                ring(folder / _WAKE_SOCKET, needs)
+                ring(folder / WAKE_SOCKET, needs)
 
     def stop(self) -> None:
         """Stop the thread, after the removal that it is doing; wait up to 10 s for it."""
@@ -130,7 +130,7 @@ class Cleaner:
         Inspection(work.index, lambda: self.wake(0)).start(self._stop)
         jobs = Jobs(list(maintenance.jobs()), time.monotonic)
         work.readers().start()
-        with _short_path(state) as folder, WakeSocket(folder / _WAKE_SOCKET) as wake_socket:
+        with _short_path(state) as folder, WakeSocket(folder / WAKE_SOCKET) as wake_socket:
             RoundLoop(rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entrepot.runtime.run_names import PROXIES
+
 _SCHEMES = ("http", "https")
-_NAME = "proxies.json"
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -43,7 +44,7 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
     Raises: OSError.
     """
     outbound = {"proxies": proxies(environ), "exempt": no_proxy(environ)}
-    descriptor = os.open(folder / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(folder / PROXIES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(outbound, file)
 
@@ -51,7 +52,7 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
 def handed_over(folder: Path) -> Outbound:
     """Read the file that `hand_over` wrote. Without it, use this process's environment."""
     try:
-        outbound = json.loads((folder / _NAME).read_bytes())
+        outbound = json.loads((folder / PROXIES).read_bytes())
     except FileNotFoundError:
         return Outbound(proxies(), no_proxy())
     return Outbound(outbound["proxies"], tuple(outbound["exempt"]))

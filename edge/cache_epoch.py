@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from entrepot.runtime.run_names import ADMIN_SOCKET, CACHE_EPOCH
 from entrepot.runtime.unix_http import send_command
 
 log = logging.getLogger(__name__)
 
-_NAME = "generation"
 _FIRST = b"generation 0000000001\n"
 _NUMBER = slice(11, 21)
 _TIMEOUT_S = 1.0
@@ -35,15 +35,15 @@ _TIMEOUT_S = 1.0
 
 def begin(run: Path) -> None:
     """Write the first epoch of a run directory, before HAProxy starts."""
-    (run / _NAME).write_bytes(_FIRST)
+    (run / CACHE_EPOCH).write_bytes(_FIRST)
 
 
 class CacheEpoch:
     """The epoch of one appliance, shared by its processes. Raises, when created: OSError."""
 
     def __init__(self, run: Path) -> None:
-        self._path = run / _NAME
-        self._admin = run / "admin.sock"
+        self._path = run / CACHE_EPOCH
+        self._admin = run / ADMIN_SOCKET
         self._is_pending = True  # a killed process may not have sent the last epoch
         with self._path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), len(_FIRST), prot=mmap.PROT_READ)

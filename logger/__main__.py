@@ -23,6 +23,7 @@ from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from entrepot.logger.watch import FolderWatch, Wake
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import ADMIN_SOCKET, METRICS, SETTINGS
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +86,13 @@ def work(settings: Settings, clock: Clock) -> Work:
         places=LogPaths(
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
-            admin=run / "admin.sock",
+            admin=run / ADMIN_SOCKET,
             # Events get a quarter of the space for logs, in two files.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(open_storage(settings.storage, clock), index),
         display=Display(
-            run / "metrics.prom",
+            run / METRICS,
             index,
             cap=budget.cap or 0,
             disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
@@ -107,7 +108,7 @@ def work(settings: Settings, clock: Clock) -> Work:
 
 def _began(run: Path, clock: Clock) -> float:
     """Return the start of this run of the appliance, when its settings were written."""
-    return (run / "settings.json").stat().st_mtime + clock.shift()
+    return (run / SETTINGS).stat().st_mtime + clock.shift()
 
 
 if __name__ == "__main__":

@@ -39,6 +39,16 @@ from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock, boot
 from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
+from entrepot.runtime.run_names import (
+    BREAKERS,
+    FRONT_SOCKET,
+    METRICS,
+    PASSWORDS,
+    RIGHTS,
+    WAKE_SOCKET,
+    blob_socket,
+    worker_socket,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +69,9 @@ def main() -> None:
     made = parts(settings, cache_epoch, invalidation)
     limit.reached = partial(made.limited, "log")
     serving = SocketServing(
-        tuple(settings.run / f"worker{number}.sock" for number in numbers),
+        tuple(settings.run / worker_socket(number) for number in numbers),
         started=invalidation.start,
-        blobs=tuple(settings.run / f"blobs{number}.sock" for number in numbers),
+        blobs=tuple(settings.run / blob_socket(number) for number in numbers),
         limits=_connection_limits(settings),
         on_limit=made.limited,
     )
@@ -95,17 +105,17 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         reservations=Reservations(
             index.reservations,
             _limits(settings),
-            CleanerWakeup(settings.run / "cleaner.sock"),
+            CleanerWakeup(settings.run / WAKE_SOCKET),
             clock,
             notes=index.notes,
         ),
         report=partial(report, "download"),
-        metrics=settings.run / "metrics.prom",
+        metrics=settings.run / METRICS,
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
         epoch=invalidation.epoch,
-        cache_fill=CacheFill(settings.run / "front.sock"),
+        cache_fill=CacheFill(settings.run / FRONT_SOCKET),
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, cache_epoch.increment),
@@ -142,7 +152,7 @@ def _authenticator(
         anonymous=settings.auth.anonymous,
         users=lambda: _users(rights()),
         rules=lambda: rights().value.rules,
-        kept=settings.run / "htpasswd",
+        kept=settings.run / PASSWORDS,
         watch=invalidation.watch,
         refused=lambda: limited("logins"),
     )
@@ -167,7 +177,7 @@ def _rights(settings: Settings, invalidation: Invalidation) -> Callable[[], Snap
         followed.file,
         partial(_read_rights, followed=followed, otherwise=at_start),
         errors=(config.ConfigError,),
-        last_good=settings.run / "rights.yml",
+        last_good=settings.run / RIGHTS,
         validate=partial(_reject_removed_sections, followed.file),
     )
     invalidation.watch(reloading)
@@ -220,7 +230,7 @@ def _upstreams(
     shared = Shared(
         secret=secret,
         proxies=_proxies(settings.run),
-        breakers=settings.run / "breakers",
+        breakers=settings.run / BREAKERS,
         report=report,
         clock=clock,
     )

@@ -22,6 +22,7 @@ from entrepot.appliance.upstreams import upstream_names, upstreams_now
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings
 from entrepot.datastore.drivers.table import open_storage
+from entrepot.runtime.run_names import BREAKERS, SETTINGS
 
 _VALUED = ("--host", "--image", "--authfile", "--user", "--ca")
 _UNHEALTHY = 1
@@ -67,7 +68,7 @@ def _running(settings: Settings) -> Settings:
     run = rundir.find(settings.storage.statedir)
     if run is None:
         return settings
-    return config.resolved({"ENTREPOT_SETTINGS": str(run / "settings.json")})
+    return config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
 
 
 def _target(given: Options, files: _Files, settings: Settings) -> Target:
@@ -89,7 +90,7 @@ def _target(given: Options, files: _Files, settings: Settings) -> Target:
 
 def _breakers(settings: Settings) -> Path | None:
     """Return the directory of breaker states; None if no appliance runs."""
-    return settings.run / "breakers" if settings.run != Path() else None
+    return settings.run / BREAKERS if settings.run != Path() else None
 
 
 def _own_host(settings: Settings) -> str:

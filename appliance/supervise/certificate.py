@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Final
 
 from entrepot.config.schema import TlsSettings
-
-NAME: Final = "certs.pem"
 
 
 def write_pem(tls: TlsSettings, target: Path) -> Path | None:

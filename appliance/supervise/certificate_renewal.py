@@ -14,6 +14,7 @@ from entrepot import config
 from entrepot.appliance.supervise import certificate
 from entrepot.config.schema import Settings
 from entrepot.runtime.reloading_file import ReloadingFile
+from entrepot.runtime.run_names import ADMIN_SOCKET, CERTIFICATE
 from entrepot.runtime.unix_http import send_command
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,5 @@ class CertificateRenewal:
 
 def renewal(settings: Settings, run: Path) -> CertificateRenewal:
     """Return a watcher of the certificate for the appliance whose run directory is *run*."""
-    admin = run / "admin.sock"
-    return CertificateRenewal(
-        settings, run / certificate.NAME, lambda line: send_command(admin, line)
-    )
+    admin = run / ADMIN_SOCKET
+    return CertificateRenewal(settings, run / CERTIFICATE, lambda line: send_command(admin, line))

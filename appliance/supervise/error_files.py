@@ -9,6 +9,8 @@ import json
 from http import HTTPStatus
 from pathlib import Path
 
+from entrepot.runtime.run_names import error_file
+
 _ERRORS = {
     HTTPStatus.BAD_REQUEST: ("UNSUPPORTED", "the request cannot be read"),
     HTTPStatus.REQUEST_TIMEOUT: ("UNSUPPORTED", "the request did not arrive in time"),
@@ -20,7 +22,7 @@ _ERRORS = {
 def write_error_files(run: Path) -> None:
     """Write the files to the run directory, before HAProxy starts. Raises: OSError."""
     for status, (code, message) in _ERRORS.items():
-        (run / f"{status.value}.http").write_bytes(_response(status, code, message))
+        (run / error_file(status.value)).write_bytes(_response(status, code, message))
 
 
 def _response(status: HTTPStatus, code: str, message: str) -> bytes:

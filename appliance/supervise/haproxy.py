@@ -14,6 +14,7 @@ from pathlib import Path
 
 from entrepot.appliance.supervise import log_pipe
 from entrepot.appliance.supervise.parent_death_signal import execute
+from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_http import status_of
 
 _TIMEOUT_S = 15.0  # after that HAProxy starts in any case, and answers 503
@@ -34,7 +35,7 @@ def main(run: Path, configuration: Path) -> None:
 
 
 def _does_a_worker_answer(run: Path) -> bool:
-    sockets = run.glob("worker*.sock")
+    sockets = run.glob(WORKER_SOCKETS)
     return any(status_of(each, "/healthz", timeout=1.0) == _OK for each in sockets)
 
 

@@ -10,14 +10,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from entrepot.runtime.run_names import LOG_PIPE
+
 BYTES = 1024 * 1024
 """Capacity of the pipe, where the system allows it: the maximum for an unprivileged user."""
-_NAME = "access.pipe"
 
 
 def create(run: Path) -> int:
     """Create the pipe, and return its reading end, in non-blocking mode."""
-    path = run / _NAME
+    path = run / LOG_PIPE
     os.mkfifo(path, 0o600)
     # O_RDWR: with a writer of its own, the reader never sees an end of file
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -28,6 +29,6 @@ def create(run: Path) -> int:
 
 def redirect(run: Path, descriptor: int) -> None:
     """Make *descriptor* the pipe's writing end. Raises: OSError if it has no reader."""
-    writer = os.open(run / _NAME, os.O_WRONLY | os.O_NONBLOCK)
+    writer = os.open(run / LOG_PIPE, os.O_WRONLY | os.O_NONBLOCK)
     os.dup2(writer, descriptor)
     os.close(writer)

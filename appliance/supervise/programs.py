@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import cast
 from xmlrpc.client import Error, ServerProxy, Transport
 
+from entrepot.runtime.run_names import SUPERVISOR_SOCKET
 from entrepot.runtime.unix_http import UnixConnection
 
 PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 
-_SOCKET = "supervisor.sock"
 _MOST_ENDS = 5
 _WITHIN = 60.0  # s
 _TIMEOUT_S = 2.0
@@ -77,14 +77,14 @@ def start(run: Path, program: Program) -> None:
 
 def is_gone(run: Path) -> bool:
     """Return whether supervisord's socket was deleted, so that no call can reach it any more."""
-    return not (run / _SOCKET).exists()
+    return not (run / SUPERVISOR_SOCKET).exists()
 
 
 def wake(run: Path) -> None:
     """Have supervisord check at once which programs ended; by itself it checks every second."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
-        connection.connect(str(run / _SOCKET))
+        connection.connect(str(run / SUPERVISOR_SOCKET))
 
 
 class _Transport(Transport):
@@ -109,7 +109,7 @@ class _Transport(Transport):
 
 
 def _call(run: Path, method: str, *arguments: str | bool) -> object:
-    transport = _Transport(run / _SOCKET)
+    transport = _Transport(run / SUPERVISOR_SOCKET)
     try:
         called = getattr(ServerProxy("http://localhost", transport), method)
         return cast("object", called(*arguments))

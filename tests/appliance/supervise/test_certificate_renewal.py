@@ -12,6 +12,7 @@ import pytest
 from entrepot.appliance.supervise import certificate
 from entrepot.appliance.supervise.certificate_renewal import CertificateRenewal, renewal
 from entrepot.config.schema import Settings
+from entrepot.runtime.run_names import CERTIFICATE
 from tests.appliance.haproxy import Haproxy, eventually
 from tests.certificates import Authority
 from tests.config.desk import Desk
@@ -36,7 +37,7 @@ def run(tmp_path: Path, settings: Settings) -> Path:
     """Return a run directory with the PEM file that HAProxy reads at its start."""
     folder = tmp_path / "run"
     folder.mkdir()
-    certificate.write_pem(settings.http.tls, folder / certificate.NAME)
+    certificate.write_pem(settings.http.tls, folder / CERTIFICATE)
     return folder
 
 
@@ -65,7 +66,7 @@ def test_the_next_client_gets_a_renewed_certificate(
 
     HAProxy is the same process.
     """
-    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
+    with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch = renewal(settings, run)
         assert _certificate_name(haproxy) == "first.test"
         before = haproxy.admin("show info")
@@ -76,7 +77,7 @@ def test_the_next_client_gets_a_renewed_certificate(
 
         assert _pid(before) == _pid(haproxy.admin("show info"))
         # HAProxy would also start with the new certificate, because the run directory has it
-        assert (run / certificate.NAME).read_bytes() == _path(settings).read_bytes()
+        assert (run / CERTIFICATE).read_bytes() == _path(settings).read_bytes()
 
 
 def test_the_old_certificate_stays_until_the_new_key_is_written(
@@ -89,8 +90,8 @@ def test_the_old_certificate_stays_until_the_new_key_is_written(
         path.write_bytes(half)
     flags = [f"--http.tls.certificate={paths[0]}", f"--http.tls.key={paths[1]}"]
     settings = Desk(tmp_path).settings(*flags)
-    certificate.write_pem(settings.http.tls, run / certificate.NAME)
-    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
+    certificate.write_pem(settings.http.tls, run / CERTIFICATE)
+    with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch = renewal(settings, run)
         paths[0].write_bytes(second[0])
         _look_until(watch, lambda: "changed certificate" in caplog.text)
@@ -109,10 +110,10 @@ def test_the_renewal_is_retried_while_haproxy_does_not_listen(
     watch = renewal(settings, run)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
     renewed = _path(settings).read_bytes()
-    _look_until(watch, lambda: (run / certificate.NAME).read_bytes() == renewed)
-    (run / certificate.NAME).write_bytes(authority.certificate("first.test").read_bytes())
+    _look_until(watch, lambda: (run / CERTIFICATE).read_bytes() == renewed)
+    (run / CERTIFICATE).write_bytes(authority.certificate("first.test").read_bytes())
 
-    with Haproxy(run, certificate=run / certificate.NAME) as haproxy:
+    with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch.look()
 
         assert _certificate_name(haproxy) == "second.test"
@@ -128,7 +129,7 @@ def test_a_certificate_that_haproxy_rejects_is_logged_once(
         asked.append(line.partition(" <<")[0])
         return "no such certificate"
 
-    target = run / certificate.NAME
+    target = run / CERTIFICATE
     watch = CertificateRenewal(settings, target, refuse)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
 

@@ -1,0 +1,72 @@
+"""The names in the run directory: sockets, the log pipe, and the files of one start.
+
+`haproxy.cfg` and `supervisord.conf` have the same names, because they are static files; a test
+compares them. `appliance.rundir` creates and finds the directory itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFIX: Final = "entrepot-"
+"""How the name of a run directory begins; it lies in the system's temporary folder."""
+
+SETTINGS: Final = "settings.json"
+"""The resolved settings, which every program reads."""
+
+PROXIES: Final = "proxies.json"
+"""The HTTP proxies for requests to upstreams, with their passwords."""
+
+RUN_STATE: Final = "record.json"
+"""Facts about this start, for `entrepot status`."""
+
+RIGHTS: Final = "rights.yml"
+"""The last valid access rules and users."""
+
+PASSWORDS: Final = "htpasswd"
+"""The last valid password file."""
+
+CERTIFICATE: Final = "certs.pem"
+"""The certificate with its key that HAProxy reads."""
+
+CACHE_EPOCH: Final = "generation"
+"""The cache epoch, mapped into memory by the workers and read by HAProxy."""
+
+BREAKERS: Final = "breakers"
+"""The folder with the states of the circuit breakers."""
+
+METRICS: Final = "metrics.prom"
+"""The metrics that the logger writes and the workers serve."""
+
+LOG_PIPE: Final = "access.pipe"
+"""The pipe through which HAProxy sends its log lines."""
+
+ADMIN_SOCKET: Final = "admin.sock"
+"""HAProxy's socket for commands."""
+
+FRONT_SOCKET: Final = "front.sock"
+"""HAProxy's listener for the appliance's own requests."""
+
+SUPERVISOR_SOCKET: Final = "supervisor.sock"
+"""The socket of supervisord."""
+
+WAKE_SOCKET: Final = "cleaner.sock"
+"""The datagram socket through which workers wake the cleaner."""
+
+WORKER_SOCKETS: Final = "worker*.sock"
+"""The pattern of the names that `worker_socket` returns."""
+
+
+def worker_socket(number: int) -> str:
+    """Return the name of a worker's socket; the first *number* is 1."""
+    return f"worker{number}.sock"
+
+
+def blob_socket(number: int) -> str:
+    """Return the name of a worker's socket for bodies of blobs; the first *number* is 1."""
+    return f"blobs{number}.sock"
+
+
+def error_file(status: int) -> str:
+    """Return the name of the complete response that HAProxy sends for an error of its own."""
+    return f"{status}.http"

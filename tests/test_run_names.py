@@ -1,0 +1,68 @@
+"""The names in the run directory have one definition, which the static files repeat exactly."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from entrepot.config.value_types import MOST_WORKERS
+from entrepot.runtime import run_names
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
+_CONSTANTS = {
+    value for name, value in vars(run_names).items() if name.isupper() and isinstance(value, str)
+} - {run_names.PREFIX, run_names.WORKER_SOCKETS}
+_ALSO_SETTINGS = {run_names.PASSWORDS, run_names.CERTIFICATE}
+"""Names that users' own files or sections of the configuration have too."""
+_SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
+    f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")
+}
+"""Files that only `supervisord.conf` names."""
+
+
+def _strings(path: Path) -> set[str]:
+    """Return the string literals of a module, without those inside f-strings."""
+    return {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+@pytest.mark.parametrize("package", _PACKAGES)
+def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
+    """Two definitions of one path differ sooner or later."""
+    repeated = {
+        f"{path.relative_to(_ROOT)}: {text}"
+        for path in (_ROOT / package).rglob("*.py")
+        if path.name != "run_names.py"
+        for text in _strings(path) & (_CONSTANTS - _ALSO_SETTINGS)
+    }
+
+    assert repeated == set()
+
+
+def test_the_static_files_use_the_defined_names() -> None:
+    """HAProxy and supervisord find the sockets and files that the programs create."""
+    haproxy = re.findall(r"\$\{ENTREPOT_RUN\}/([\w.*]+)", (_ROOT / "haproxy.cfg").read_text())
+    supervisor = re.findall(
+        r"%\(ENV_ENTREPOT_RUN\)s/([\w.]+)", (_ROOT / "supervisord.conf").read_text()
+    )
+    numbers = range(1, MOST_WORKERS + 1)
+    defined = (
+        _CONSTANTS
+        | {
+            name(number)
+            for name in (run_names.worker_socket, run_names.blob_socket)
+            for number in numbers
+        }
+        | {run_names.error_file(status) for status in range(400, 600)}
+    )
+
+    assert set(haproxy) <= defined
+    assert set(supervisor) <= defined | _SUPERVISOR_OWN
+    assert {run_names.worker_socket(number) for number in numbers} <= set(haproxy)

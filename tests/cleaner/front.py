@@ -39,7 +39,7 @@ class Front(UnixStreamServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Handles one request."""
+    """A `_Handler` handles one request."""
 
     server: Front
     protocol_version = "HTTP/1.1"

@@ -25,7 +25,7 @@ def _made(seed: int) -> Image:
 
 
 def cost(seed: int = 0) -> int:
-    """Return the bytes that an image of `pull` or `push` uses; they are equal for each digit."""
+    """Return the bytes that an image of `pull` or `push` uses: equal for each digit."""
     made = _made(seed)
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
@@ -47,7 +47,10 @@ def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: fl
 
 
 def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
-    """Store an image with the given access time. Return its manifest, its config and its layers."""
+    """Store an image with the given access time.
+
+    Return the digests of the manifest, the config and the layers.
+    """
     manifest = put_manifest(store, made.manifest, made.media_type, used)
     return [manifest, *(put_blob(store, blob, used) for blob in made.blobs)]
 
@@ -60,7 +63,7 @@ class Pulled:
     digests: list[Digest]
 
     def is_here(self, store: DataDirectory) -> list[bool]:
-        """Return for each digest whether its data is stored."""
+        """Return for each digest of the image whether its data is stored."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
@@ -93,7 +96,7 @@ def push_image(
 
 
 def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
-    """Store and link an index of children that were pushed before."""
+    """Push and link an index of children that were pushed before."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 

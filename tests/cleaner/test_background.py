@@ -1,4 +1,4 @@
-"""The cleaner as a thread of a program that embeds the registry."""
+"""The cleaner runs as a thread of a program that embeds the registry."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def _is_gone(pushing: Pushing, tag: str) -> bool:
 
 
 def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None:
-    """Tag, manifest and layers of the image that no client pulled are removed."""
+    """A hosted image that no client pulls expires with tag, manifest and layers.
+
+    A pull keeps an image.
+    """
     pushing = begin(Cleaner(ttl=1.0, hosted=True, every=0.2))
     pushing.image(_ONE, "used")
     pushing.image(_OTHER, "unused")
@@ -78,7 +81,7 @@ def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None
 
 
 def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
-    """Proxied content expires, because it can be fetched again."""
+    """Hosted images never expire by default; proxied content expires."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"from upstream")
         pushing = begin(Cleaner(ttl=0.5, every=0.2), upstreams={"one.test": u.url})
@@ -107,7 +110,7 @@ def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
 
 
 def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
-    """The least recently used content is evicted for it."""
+    """A download without space wakes the cleaner, which evicts least recently used content."""
     with FakeUpstream() as u:
         digests = [u.add_blob("library/app", images.filler(MB, seed)) for seed in range(12)]
         pushing = begin(Cleaner(max_size=8 * MB), upstreams={"one.test": u.url})
@@ -129,7 +132,10 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two applications on one folder stand for two processes. Closing one passes the lock on."""
+    """If one process ends, the cleaner of another takes over.
+
+    Two applications on one folder stand for two processes. Closing one passes the lock on.
+    """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
     other = create_app(tmp_path, cleaner=keeper)
@@ -145,7 +151,7 @@ def test_one_process_cleans_and_another_takes_over(
 
 
 def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
-    """It leaves neither threads nor its wake socket."""
+    """The cleaner's thread ends with its application, and leaves no thread or wake socket."""
     before = set(threading.enumerate())
     app = create_app(tmp_path, cleaner=Cleaner(ttl=1.0))
     app.begin()
@@ -156,10 +162,13 @@ def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
 
     eventually(lambda: set(threading.enumerate()) <= before, what="its threads have ended")
     assert not wake.exists()
-    Cleaner().wake(0)  # also if it never started
+    Cleaner().wake(0)  # wake has no effect if the cleaner never started
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
-    """As for any module, although the package loads its names lazily."""
+    """An unknown name of the package `cleaner` is an AttributeError.
+
+    The package loads its names lazily.
+    """
     with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
         getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well

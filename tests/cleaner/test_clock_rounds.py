@@ -29,7 +29,7 @@ _DAY = 86400.0
 
 
 class Wall:
-    """A wall clock that a test moves by `off` s."""
+    """A `Wall` clock is moved by a test, by `off` s."""
 
     def __init__(self, now: float) -> None:
         self.start = now
@@ -79,7 +79,10 @@ def _rounds(
 def test_nothing_expires_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, jump: float
 ) -> None:
-    """Neither proxied nor hosted content expires; after the jump, old content does."""
+    """During a clock jump neither proxied nor hosted content expires.
+
+    After the jump, old content does.
+    """
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
     old = pull(store, 3, used=now - 10 * _DAY)
@@ -119,7 +122,10 @@ def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
 def test_maintenance_removes_nothing_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, tmp_path: Path
 ) -> None:
-    """Spool files, uploads, dangling links, unlinked content and unfinished files stay."""
+    """During a clock jump maintenance removes nothing.
+
+    Spool files, uploads, dangling links, unlinked content and unfinished files stay.
+    """
     digest = Digest.of(b"coming")
     spooled = store.spool / layout.spool(digest)
     upload = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8)
@@ -152,7 +158,7 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
 def test_a_prefetched_layer_does_not_count_as_unused_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """A client may still request it."""
+    """During a clock jump no prefetched layer counts as unused: a client may request it."""
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._unused_before() == time_of() - 600
     wall.off = _DAY

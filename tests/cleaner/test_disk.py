@@ -1,4 +1,4 @@
-"""The bytes that the file system lacks."""
+"""Compute the bytes that the file system lacks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def test_a_small_part_of_the_disk_is_kept_free(
 def test_a_small_part_of_the_inodes_is_kept_free(
     monkeypatch: pytest.MonkeyPatch, files: int, free: int, lacking: int
 ) -> None:
-    """As bytes: so much content has to go as that many files have on average."""
+    """A small part of the inodes is kept free.
+
+    The lack is expressed in bytes: content with as many files has that size on average.
+    """
     average = 500 * _MIB // max(files - free, 1) + 1
 
     assert _disk_of_files(monkeypatch, files, free).lacking(0) == lacking * average
@@ -80,5 +83,5 @@ def test_a_file_system_that_counts_no_inodes_lacks_none(
 
 
 def test_a_missing_data_directory_lacks_no_space(tmp_path: Path) -> None:
-    """The first blob creates it."""
+    """A missing data directory lacks no space: the first blob creates the directory."""
     assert Disk(tmp_path / "absent").lacking(10**15) == 0

@@ -37,7 +37,7 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A log barrier that always opens, and a callback that runs while the cleaner waits for it."""
+    """A `FakeBarrier` always opens, and calls a function while the cleaner waits for it."""
 
     blind = 0.0
 
@@ -97,7 +97,7 @@ def _is_removed(store: DataDirectory, pushed: Pulled) -> bool:
     return not any(pushed.is_here(store)) and linked.isdisjoint(pushed.digests)
 
 
-# ---- by last use
+# ---- expiry by last use
 
 
 def test_an_unused_hosted_image_expires_after_the_ttl(
@@ -118,7 +118,7 @@ def test_an_unused_hosted_image_expires_after_the_ttl(
 def test_a_hosted_image_without_a_rule_never_expires(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """It stays even if proxied content expires."""
+    """A hosted image without a rule never expires, even if proxied content expires."""
     pushed = push_image(store, _made(1), "v1", 0)
     pulled = pull(store, 2, used=clock.now - 100)
 
@@ -158,7 +158,10 @@ def test_a_pull_that_the_log_barrier_commits_renews(
 def test_a_push_of_the_same_image_to_another_repository_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Each repository has its own image, and the access time belongs to the shared content."""
+    """A push of an image to another repository renews the image in both.
+
+    Each repository has its own image, and the access time belongs to the shared content.
+    """
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
     second = push_image(store, made, "v1", clock.now, _OTHER)
@@ -184,13 +187,16 @@ def test_ages_count_from_the_creation_of_the_index(
     assert _is_removed(store, pushed)
 
 
-# ---- shared parts
+# ---- images with shared parts
 
 
 def test_a_shared_layer_stays_for_the_image_that_needs_it(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """In the same repository its link stays too."""
+    """A layer that two images share stays for the image that needs it.
+
+    If both are in one repository, the layer's link stays too.
+    """
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared, b"one"), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared, b"two"), "v2", clock.now)
@@ -241,7 +247,7 @@ def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
 def test_a_referrer_expires_with_its_subject(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A signature that no client pulls lives as long as its subject; so does its tag."""
+    """A signature that no client pulls expires, with its tag, when its subject expires."""
     made = _made(1)
     signature = images.artifact(made, b"signature", "application/example")
     signed = push_image(store, signature, "signed", clock.now - 100)
@@ -257,7 +263,7 @@ def test_a_referrer_expires_with_its_subject(
     assert list(store.storage.walk(layout.REFERRERS)) == []
 
 
-# ---- tags
+# ---- rules for tags
 
 
 def test_the_newest_tags_are_those_pushed_last(
@@ -278,7 +284,7 @@ def test_the_newest_tags_are_those_pushed_last(
 def test_an_untagged_image_expires_after_its_grace(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The tag has moved to another image, which stays."""
+    """An image whose tag moved to another image expires after its grace."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
     _round(tools, RetentionRule(untagged=60))
@@ -293,7 +299,7 @@ def test_an_untagged_image_expires_after_its_grace(
 def test_the_child_of_an_index_is_not_untagged(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A tagged index references it; without the index it counts as untagged."""
+    """A child of a tagged index is not untagged; without the index it is."""
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)
     push_index(store, [made], "all", clock.now - 100)
@@ -307,7 +313,7 @@ def test_the_child_of_an_index_is_not_untagged(
     assert not store.repositories.exists(HOSTED)
 
 
-# ---- eviction for size
+# ---- eviction of hosted images for size
 
 
 def _room_for(count: int) -> StoreLimits:
@@ -335,7 +341,10 @@ def test_hosted_and_proxied_images_are_evicted_in_one_order(
 def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
     store: DataDirectory, tools: RoundTools
 ) -> None:
-    """The newest tags, which the rule keeps, are never evicted."""
+    """Hosted images are evicted for size only if their rule permits.
+
+    The newest tags, which the rule keeps, are never evicted.
+    """
     pushed = [push_image(store, _made(n), f"v{n}", float(n)) for n in range(4)]
 
     _round(tools, RetentionRule(1e12), _room_for(1))
@@ -361,7 +370,7 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
     assert store.repositories.tags(HOSTED) == ["v3"]
 
 
-# ---- concurrent pulls and pushes
+# ---- expiry with concurrent pulls and pushes
 
 
 def test_a_pull_between_plan_and_removal_renews(
@@ -437,7 +446,10 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 def test_a_layer_linked_again_is_removed_with_a_later_used_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The other push never completed, and this image was pulled after it linked the layer."""
+    """A layer that a push linked again is removed with an image that was pulled later.
+
+    The other push never completed.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
     store.index.touch({pushed.digests[0]: clock.now - 50})
@@ -500,7 +512,10 @@ def _writing(store: DataDirectory) -> Iterator[None]:
 def test_a_repository_with_a_running_write_is_skipped(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer may be about to tag an expired image. Other repositories are cleaned."""
+    """The writer may be about to tag an expired image.
+
+    The cleaner goes on with other repositories.
+    """
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
     there = push_image(store, _made(2), "v1", clock.now - 100, _OTHER)
@@ -515,7 +530,7 @@ def test_a_repository_with_a_running_write_is_skipped(
 def test_the_dry_run_names_tags_and_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """It changes nothing."""
+    """The dry run names tags and content, and changes nothing."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     rounds = Rounds(tools, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))
 
@@ -534,7 +549,10 @@ def test_the_dry_run_names_tags_and_content(
 def test_an_image_without_index_rows_is_unlinked(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Its content is evicted once the daily rebuild has restored the rows."""
+    """An expired image without index rows is unlinked.
+
+    Its content is evicted once the daily rebuild has restored the rows.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:
         row = store.index.entry(digest)

@@ -28,7 +28,7 @@ def dropped() -> list[int]:
 
 @pytest.fixture
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
-    """Answer the probe and commit its line, as HAProxy and the logger do."""
+    """Answer the barrier's probe and commit its log line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": str(dropped[-1])})
@@ -50,12 +50,15 @@ def _pause() -> Callable[[float], bool]:
 
 @pytest.mark.usefixtures("front")
 def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
-    """All earlier lines are committed by then."""
+    """The log barrier opens when the logger has committed the line of its probe.
+
+    All earlier lines are committed by then.
+    """
     assert barrier.fetch() == ""
 
 
 def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> None:
-    """The line of an earlier probe must not open it."""
+    """Each log barrier sends a new probe: the line of an earlier probe must not open it."""
     barrier.fetch()
     barrier.fetch()
 
@@ -65,7 +68,7 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 
 
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """Without a worker HAProxy answers 503, but it logs the line all the same."""
+    """A 503 opens the log barrier: without a worker HAProxy logs the line all the same."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe})
@@ -88,7 +91,7 @@ def test_the_barrier_stays_closed_without_the_logger(
 
     def pause(seconds: float) -> bool:
         polls.append(seconds)
-        return len(polls) == 5  # as at SIGTERM
+        return len(polls) == 5  # the pause ends early, as at SIGTERM
 
     with Front(path, commit=lambda _: None):
         barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock)
@@ -98,7 +101,7 @@ def test_the_barrier_stays_closed_without_the_logger(
 
 
 def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """After a few seconds the round continues without eviction."""
+    """The log barrier waits some seconds for the logger; then the round evicts nothing."""
     timer = Clock(0)
 
     def pause(seconds: float) -> bool:
@@ -115,7 +118,7 @@ def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, cl
 def test_the_barrier_polls_until_the_logger_commits(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """The logger commits in batches."""
+    """The log barrier polls until the logger commits, because it commits in batches."""
     probes: list[str] = []
     arrived = threading.Event()
 
@@ -141,7 +144,10 @@ def test_the_barrier_polls_until_the_logger_commits(
 def test_dropped_lines_close_the_barrier_once(
     barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
-    """They never arrive; from then on ages count from that moment."""
+    """Log lines that were dropped close the barrier once, because they never arrive.
+
+    From then on ages count from that moment.
+    """
     assert barrier.fetch() == ""
     assert barrier.blind == 0
     dropped.append(3)
@@ -155,7 +161,7 @@ def test_dropped_lines_close_the_barrier_once(
 def test_lines_dropped_before_the_first_barrier_close_it(
     barrier: LogBarrier, dropped: list[int]
 ) -> None:
-    """It is unknown when they were dropped."""
+    """Lines dropped before the first barrier close it: it is unknown when they were dropped."""
     dropped.append(1)
 
     assert barrier.fetch() == "log lines were dropped"
@@ -168,7 +174,7 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """All lines that a restarted HAProxy has dropped are new."""
+    """The count of dropped lines restarts with HAProxy: all lines that it counts are new."""
     dropped.append(7)
     barrier.fetch()
     dropped.append(after)

@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @dataclass
 class Work:
-    """Rounds with given outcomes, and a wait that returns given wake-ups."""
+    """A `Work` has rounds with given outcomes, and a wait that returns given wake-ups."""
 
     outcomes: list[Callable[[], bool]]
     rings: list[int] = field(default_factory=lambda: [0] * 10)
@@ -62,7 +62,7 @@ def test_each_round_frees_the_bytes_requested_before_it() -> None:
 
 @pytest.mark.parametrize("outcome", [_postponed, _refused], ids=["postponed", "index refused"])
 def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
-    """The loop continues."""
+    """A failed round of the cleaner is repeated soon."""
     work = Work([outcome, _done])
 
     work.go(every=1800)

@@ -1,4 +1,4 @@
-"""The cleaner process, as supervisord and an operator start it."""
+"""Test the cleaner process, as supervisord and an operator start it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Answer the probe and commit its line, as HAProxy and the logger do."""
+    """Answer the barrier's probe and commit its log line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": "0"})
@@ -77,7 +77,7 @@ def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
 def test_the_dry_run_prints_removals_and_reasons(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line for each removal and a summary; nothing is changed."""
+    """The dry run prints one line for each removal and a summary, and changes nothing."""
     old = pull(store, 1, used=time.time() - 90)
     pull(store, 2, used=time.time())
 
@@ -93,7 +93,10 @@ def test_the_dry_run_prints_removals_and_reasons(
 
 @pytest.mark.usefixtures("front")
 def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: DataDirectory) -> None:
-    """It passes the log barrier; hosted images stay, and the logger receives the events."""
+    """`--once` runs maintenance and eviction after the log barrier.
+
+    Hosted images stay, and the logger receives the events.
+    """
     old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
     pushed = push(store, 3, used=time.time() - 90)
 
@@ -107,7 +110,10 @@ def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: Data
 def test_one_round_of_a_stopped_appliance_needs_no_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """No client uses content then, so it removes exactly what `--dry-run` lists."""
+    """`--once --stopped` needs no log barrier, because no client uses content then.
+
+    The round removes exactly what `--dry-run` lists.
+    """
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once", "--stopped"], settings) == 0
@@ -131,7 +137,7 @@ def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataD
 def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """The appliance is down, so accesses may be missing from the index."""
+    """`--once` evicts nothing while the appliance is down: accesses may be missing."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once"], settings) == 1
@@ -169,7 +175,7 @@ def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: Data
 
 @pytest.fixture
 def expiring(settings: Settings) -> Settings:
-    """Return the same settings with CLEANER_HOSTED=true and a rule of two seconds."""
+    """Return the settings with CLEANER_HOSTED=true and a rule of two seconds."""
     cleaner = settings.cleaner.model_copy(update={"hosted": True})
     rule = HostedRule("team/**", ttl=2)
     return settings.model_copy(update={"cleaner": cleaner, "hosted": (rule,)})
@@ -177,7 +183,10 @@ def expiring(settings: Settings) -> Settings:
 
 @pytest.mark.usefixtures("front")
 def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
-    """Without a rule the global TTL decides. Used and new images stay."""
+    """A hosted image expires by its rule; without a rule the global TTL decides.
+
+    Images that are used or new stay.
+    """
     main(["--once"], expiring)
     store.index.notes.put({BORN: "0"})  # created long ago: all accesses are recorded
     old, young = time.time() - 90, time.time() - 30
@@ -196,7 +205,7 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
 def test_gc_removes_garbage_and_its_dry_run_lists_it(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It also works on a stopped appliance; the dry run prints the same and changes nothing."""
+    """`--gc` removes garbage, also for a stopped appliance; its dry run only lists garbage."""
     rebuild(store.storage, store.index, 0)
     at = time.time() - 2 * settings.cleaner.garbage
     blob, moved = put_blob(store, b"lone", at), push_image(store, _made(1), "latest", at)
@@ -218,7 +227,7 @@ def test_gc_removes_garbage_and_its_dry_run_lists_it(
 def test_gc_of_untagged_images_needs_the_log_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """A client may just have pulled one by its digest."""
+    """`--gc` of untagged images needs the log barrier: a client may just have pulled one."""
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 
@@ -233,7 +242,7 @@ def test_gc_of_untagged_images_needs_the_log_barrier(
 
 
 def test_a_ttl_of_seconds_shortens_the_interval(expiring: Settings) -> None:
-    """That holds for any interval in the settings."""
+    """A TTL of seconds shortens the cleaner's interval, whatever interval is set."""
     assert CleanerProcess(expiring)._period() == 1
 
 
@@ -244,7 +253,7 @@ def _made(number: int) -> Image:
 def test_missing_settings_end_the_process_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints one line and exits with 2."""
+    """The cleaner without a settings file prints a line with a remedy and exits with 2."""
     monkeypatch.delenv("ENTREPOT_SETTINGS", raising=False)
 
     assert main(["--once"]) == 2

@@ -1,4 +1,4 @@
-"""The eviction policy: which content is removed, in which order, and why."""
+"""The eviction policy decides which content is removed, in which order, and why."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Store:
         return self.names.get(digest, ())
 
     def held(self) -> int:
-        """Return the bytes that all rows use."""
+        """Return the bytes that all rows of the index use."""
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
-        """Plan with the spared digests."""
+        """Plan an eviction that spares the spared digests."""
         spares = self.spared.__contains__
         return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
 
@@ -93,7 +93,7 @@ _bounds = st.builds(
 def test_no_kept_manifest_names_evicted_content(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """That holds for any spared entries and any reason of eviction."""
+    """No kept manifest names evicted content, for any spared entries and any reason."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -104,7 +104,7 @@ def test_no_kept_manifest_names_evicted_content(
 @unhurried
 @given(stores(), _bounds, _sizes)
 def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, needs: int) -> None:
-    """A pinned manifest without its layers is useless."""
+    """A spared manifest keeps its parts, because it is useless without its layers."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -132,7 +132,7 @@ def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
 def test_eviction_for_size_stops_at_the_target(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Without its last eviction the target is not reached."""
+    """An eviction for size stops at the target: without its last removal it is not reached."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
@@ -172,7 +172,7 @@ def test_eviction_for_size_does_not_begin_below_the_start(
 def test_without_a_size_limit_exactly_the_expired_entries_are_evicted(
     drawn: Store, ttl: int
 ) -> None:
-    """Age alone decides."""
+    """Without a size limit exactly the entries older than the TTL are evicted."""
     evictions = drawn.plan(StoreLimits(ttl=ttl), Demand(10, drawn.held()))
 
     kept = closure(drawn.spared, drawn.named)
@@ -235,7 +235,10 @@ def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
 
 
 def test_a_waiting_download_begins_eviction_below_the_start() -> None:
-    """It waits until it fits below the target too."""
+    """A download that waits for space begins an eviction below the start.
+
+    The eviction ends when the download fits below the target.
+    """
     rows = [_row(number) for number in range(4)]
     bounds = StoreLimits(target=4000, start=4400, room=4800)
 
@@ -256,7 +259,7 @@ def test_ages_count_from_the_last_loss_of_log_lines() -> None:
 
 
 def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
-    """The dry run prints these words."""
+    """The dry run prints idle time and TTL of an eviction for age."""
     moment, bounds = Demand(31 * _DAY, 100), StoreLimits(ttl=30 * _DAY)
 
     (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
@@ -265,7 +268,10 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 
 
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
-    """The used bytes count the evictions that precede it in the plan."""
+    """The dry run prints used bytes and target of an eviction for size.
+
+    The used bytes count the evictions that precede it in the plan.
+    """
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
     moment = Demand(10, 231 * _MIB, needs=9 * _MIB)
@@ -277,7 +283,10 @@ def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
 
 
 def test_unused_prefetched_layers_are_evicted_first() -> None:
-    """They follow expired entries, and no more of them are evicted than needed."""
+    """Unused prefetched layers are evicted after expired entries and before all others.
+
+    No more of them are evicted than needed.
+    """
     old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
     bounds, moment = StoreLimits(ttl=5, target=1500, start=2500), Demand(10, held=4000)
     evictions = _evictions(
@@ -297,7 +306,10 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 
 
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
-    """They are not even listed while space suffices; the next entry replaces a spared one."""
+    """Prefetched layers stay if space suffices or they are spared.
+
+    They are not listed while space suffices; the next entry replaces a spared one.
+    """
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)
     looks: list[None] = []

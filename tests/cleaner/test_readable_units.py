@@ -1,4 +1,4 @@
-"""Sizes and durations in the format for operators."""
+"""Test sizes and durations in the format for operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from entrepot.cleaner import readable_units
     ],
 )
 def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -> None:
-    """It has a decimal only below ten."""
+    """A size is given in its largest binary unit, with a decimal only below ten."""
     assert expected == readable_units.size(count)
 
 

@@ -1,4 +1,4 @@
-"""A round evicts in the right order, only after the log barrier, and no more than needed."""
+"""A round evicts in the right order, after the log barrier, and no more than needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IMAGE = cost()
 
 @dataclass
 class FakeBarrier:
-    """A log barrier with a given result; `calls` counts its calls."""
+    """A `FakeBarrier` has a given result; `calls` counts its calls."""
 
     why: str = ""
     blind: float = 0.0
@@ -70,7 +70,7 @@ def tools(
 
 
 def _room_for(images: int) -> StoreLimits:
-    """Return limits that keep *count* images; eviction begins before one more fits."""
+    """Return limits that keep *count* images; eviction begins before one more image fits."""
     target = images * _IMAGE
     return StoreLimits(0, target, target + _IMAGE // 2, target + _IMAGE)
 
@@ -103,7 +103,7 @@ def test_a_round_with_enough_space_skips_the_barrier(
 
 
 def test_space_is_freed_for_a_waiting_download(tools: RoundTools, store: DataDirectory) -> None:
-    """It fits below the target afterwards."""
+    """A round frees space for a waiting download, which then fits below the target."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
     bounds = _room_for(3)
 
@@ -118,7 +118,7 @@ def test_space_is_freed_for_a_waiting_download(tools: RoundTools, store: DataDir
 def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """The round ends for any number of bytes."""
+    """A download that needs more than the cap evicts everything evictable, and the round ends."""
     images = [pull(store, seed, used=seed) for seed in range(2)]
 
     assert Rounds(tools, _room_for(3)).run(10**15)
@@ -140,7 +140,10 @@ def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
 def test_a_disk_filled_by_other_programs_causes_eviction(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """That holds below the cap and without one; the least recently used is evicted."""
+    """A disk that other programs fill causes eviction of the least recently used content.
+
+    That holds below the cap and without a cap.
+    """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(tools, lacking=_disk_of(3, store))
 
@@ -155,7 +158,7 @@ def test_a_disk_filled_by_other_programs_causes_eviction(
 def test_space_is_freed_for_a_download_that_the_disk_refused(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """That holds without a cap too."""
+    """Space is freed for a download that the disk refused, also without a cap."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     Rounds(replace(tools, lacking=_disk_of(3, store)), StoreLimits()).run(
@@ -168,7 +171,7 @@ def test_space_is_freed_for_a_download_that_the_disk_refused(
 def test_a_need_that_never_fits_on_the_disk_evicts_nothing(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """It would not fit even if everything were evicted."""
+    """A download that could never fit on the disk evicts nothing."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     Rounds(replace(tools, lacking=_disk_of(3, store)), StoreLimits()).run(10**15)
@@ -179,7 +182,7 @@ def test_a_need_that_never_fits_on_the_disk_evicts_nothing(
 def test_expired_content_is_evicted_without_a_shortage(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Content that was used within the TTL stays."""
+    """Expired content is evicted without a shortage; content used within the TTL stays."""
     old, young = pull(store, 1, used=clock.now - 11), pull(store, 2, used=clock.now - 9)
 
     Rounds(tools, StoreLimits(ttl=10)).run(0)
@@ -193,7 +196,10 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
     fake_barrier: FakeBarrier,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Neither for size nor for age. The beginning and the end are logged once each."""
+    """Nothing is evicted for size or age while the log barrier is closed.
+
+    The beginning and the end are logged once each.
+    """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, replace(_room_for(1), ttl=1))
     fake_barrier.why = "the logger does not follow the access log"
@@ -213,7 +219,10 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 def test_nothing_is_evicted_while_the_index_is_rebuilt(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """Content without a row yet may be older than content with one."""
+    """Nothing is evicted while the index is rebuilt.
+
+    Content without a row yet may be older than content with a row.
+    """
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
     assert not Rounds(replace(tools, is_ready=lambda: False), _room_for(1)).run(0)
@@ -237,7 +246,10 @@ def test_accesses_committed_during_the_barrier_count(
 def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """The index refuses to mark the manifest, so its parts are spared."""
+    """A pinned manifest keeps its parts, and the next entry is evicted.
+
+    The index refuses to mark the manifest, so its parts are spared.
+    """
     images = [pull(store, seed, used=seed) for seed in range(5)]
     store.index.pins.pin([images[0].digests[0]], clock.now + 60)
 
@@ -249,7 +261,7 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 def test_a_pinned_child_stays_complete_without_its_index(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """No kept manifest names evicted content."""
+    """A pinned child manifest keeps its parts when its index is evicted."""
     child = pull(store, 1, used=0)
     made = image([b"away"])
     body, media_type = index([replace(made, manifest=store.blobs.read(child.digests[0])), made])
@@ -265,7 +277,7 @@ def test_a_pinned_child_stays_complete_without_its_index(
 def test_hosted_images_stay_although_they_are_older(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """They have no upstream to be fetched from again."""
+    """Hosted images stay although they are older: they have no upstream."""
     pushed, pulled = push(store, 1, used=0), pull(store, 2, used=clock.now - 5)
 
     Rounds(tools, StoreLimits(1, 0, 0, 0)).run(0)
@@ -293,7 +305,9 @@ def test_an_image_pushed_during_the_barrier_stays(
 def test_an_image_linked_after_the_snapshot_stays(
     tools: RoundTools, store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """At the snapshot its push had stored but not linked the manifest.
+    """An image that a push links after the cleaner's snapshot stays.
+
+    At the snapshot the push had stored its manifest, but not linked it.
 
     The push then unpinned it.
     """
@@ -314,7 +328,7 @@ def test_an_image_linked_after_the_snapshot_stays(
 
 
 def test_content_of_docker_registry_stays(tools: RoundTools, store: DataDirectory) -> None:
-    """Its repositories have no origin, so they count as hosted."""
+    """Content of docker-registry stays: its repositories have no origin, so they are hosted."""
     images = [push(store, seed, used=0) for seed in range(3)]
 
     Rounds(tools, StoreLimits(1, 0, 0, 0)).run(0)
@@ -325,7 +339,10 @@ def test_content_of_docker_registry_stays(tools: RoundTools, store: DataDirector
 def test_leftovers_of_dead_downloads_are_removed_before_images(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """They need no log barrier, because no client ever used them."""
+    """Leftovers of dead downloads are removed before images, without the log barrier.
+
+    No client ever used them.
+    """
     images = [pull(store, seed, used=seed) for seed in range(3)]
     dead = Digest.of(b"dead")
     store.spool.mkdir()
@@ -342,7 +359,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
 def test_leftovers_of_dead_downloads_stay_if_space_suffices(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Shrinking their reservations to their size may free enough."""
+    """Leftovers of dead downloads stay if their smaller reservations free enough space."""
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
@@ -369,7 +386,7 @@ def test_a_round_ends_between_two_deletes(
 def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """It does so without other work and without the log barrier."""
+    """A round finishes the evictions of a dead cleaner, without the log barrier."""
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
     assert row
@@ -384,7 +401,7 @@ def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
 def test_the_dry_run_lists_the_evictions_of_a_round_and_changes_nothing(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """In the same order: a manifest before its parts."""
+    """The dry run lists a round's evictions in their order, and changes nothing."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
     steps = Rounds(tools, _room_for(3)).explain()

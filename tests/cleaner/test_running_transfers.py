@@ -75,7 +75,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
 def test_a_file_without_a_writer_reserves_its_length(
     store: DataDirectory, growing: tuple[Digest, Path]
 ) -> None:
-    """A new writer makes a reservation of its own."""
+    """A spool file without a writer reserves its length; a new writer reserves the rest."""
     digest, path = growing
     _announce(path, "5000")
 

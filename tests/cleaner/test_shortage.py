@@ -68,7 +68,7 @@ def test_ages_count_from_the_takeover(
     store: DataDirectory,
     clock: Callable[[], float],
 ) -> None:
-    """Accesses before it were not recorded."""
+    """Ages count from a takeover of another registry's data: it recorded no accesses."""
     image = pull(store, 1, used=0)
     now = clock()
 
@@ -86,7 +86,7 @@ def test_a_store_that_shrinks_is_not_reported(
     caplog: pytest.LogCaptureFixture,
     pushes: int,
 ) -> None:
-    """The same holds if downloads have reserved the rest."""
+    """A store that shrinks is not reported, also if downloads have reserved the rest."""
     for seed in range(pushes):
         push(store, seed, used=seed)
     for seed in range(4):

@@ -56,7 +56,7 @@ def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
 def test_a_running_download_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its writer holds the lock, however old the file is."""
+    """A running download, whose writer holds the lock, keeps its reservation at any age."""
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 48 * _HOUR
@@ -82,7 +82,10 @@ def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spo
 def test_an_unresumed_spool_file_is_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its size file and its reservation are removed too; an hour earlier all of them stay."""
+    """A spool file that no download resumes is removed after a day.
+
+    Its size file and its reservation are removed too; an hour earlier all of them stay.
+    """
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 23 * _HOUR
@@ -97,7 +100,7 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
 
 
 def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spool) -> None:
-    """A download cannot resume from it."""
+    """An empty spool file is removed at once, because no download can resume from it."""
     path = _leave(store, b"")
 
     spool.settle()
@@ -108,7 +111,10 @@ def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spo
 def test_a_reservation_without_a_file_is_released_after_a_minute(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Not sooner, because a manifest is written without a spool file."""
+    """A reservation without a file is released after a minute.
+
+    A manifest is written without a spool file.
+    """
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
     spool.settle()
@@ -124,7 +130,10 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 def test_a_blob_without_a_row_is_recorded_from_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its writer died between commit and record; no file on the disk goes uncounted."""
+    """A blob without a row is recorded from its reservation: its writer died before that.
+
+    No file on the disk stays uncounted.
+    """
     store.blobs.write(_DIGEST, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
@@ -140,7 +149,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
 def test_a_manifest_without_a_row_is_recorded_with_its_parts(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its content shows that it is a manifest."""
+    """A manifest without a row is recorded with its parts: its content shows its kind."""
     made = image([b"a layer"])
     store.blobs.write(made.digest, made.manifest)
     store.index.reservations.reserve(made.digest, len(made.manifest), None, clock.now)
@@ -157,7 +166,10 @@ def test_a_manifest_without_a_row_is_recorded_with_its_parts(
 def test_a_reservation_of_recorded_content_is_released(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The content is counted once, and its access time stays."""
+    """A reservation of recorded content is released, and the access time stays.
+
+    The content is counted once.
+    """
     put_blob(store, _CONTENT, used=5)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 61
@@ -173,7 +185,10 @@ def test_a_reservation_of_recorded_content_is_released(
 def test_a_download_committed_during_the_check_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The file is the blob by then, and its writer is about to record it."""
+    """A download that is committed during the check keeps its reservation.
+
+    Its file is the blob by then, and its writer is about to record it.
+    """
     path = _leave(store, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     (seen,) = spool._files()
@@ -187,7 +202,7 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
 
 
 def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spool) -> None:
-    """No more of them are removed than needed."""
+    """The oldest leftovers are removed first, and no more than needed."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
     paths = [_leave(store, b"x" * 1000, digest) for digest in digests]
     for path, at in zip(paths, (30, 10, 20), strict=True):
@@ -204,7 +219,10 @@ def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spo
 def test_orphaned_size_and_lock_files_are_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A locked lock file stays, and the size file of an existing download."""
+    """Size and lock files without a download are removed after a day.
+
+    A locked lock file stays, and the size file of an existing download.
+    """
     _leave(store, b"x")
     orphan = store.spool / layout.spool_size(Digest.of(b"gone"))
     orphan.write_text("10")
@@ -256,7 +274,7 @@ def test_space_is_released_before_another_writer_can_start(
 
 
 def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> None:
-    """The process that made them may be about to use them."""
+    """Young size and lock files stay: the process that made them may be about to use them."""
     turns = store.spool.parent / layout.PULL_LOCKS
     turns.mkdir()
     (turns / "young").touch()
@@ -269,7 +287,7 @@ def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> N
 
 
 def test_a_missing_spool_folder_is_no_error(store: DataDirectory, clock: Clock) -> None:
-    """The first download creates it."""
+    """A missing spool folder is no error, because the first download creates it."""
     spool = Spool(store, clock)
 
     spool.settle()

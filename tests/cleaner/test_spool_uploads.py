@@ -1,4 +1,4 @@
-"""The reservations of dead uploads: no larger than their files, and removed for space."""
+"""A dead upload reserves no more than its file, and is removed if space is needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") ->
 def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock, size: int
 ) -> None:
-    """The rest is free again; the file waits for its client."""
+    """A dead upload's reservation shrinks to its file, which waits for its client."""
     path = _upload(store, clock, size)
     promise = Reservation(layout.upload_reservation(path.name), size, clock.now)
     clock.now += 2 * _MINUTE
@@ -54,7 +54,7 @@ def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
 def test_a_running_upload_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Its writer holds the lock and is about to fill it."""
+    """A running upload, whose writer holds the lock, keeps its reservation."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
 

@@ -47,7 +47,10 @@ def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
 
 
 def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
-    """The used bytes shrink by the size and the overhead."""
+    """An eviction removes data, media type and row.
+
+    The used bytes shrink by the size and the overhead.
+    """
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
     store.storage.write(layout.shared_media_type(manifest), b"application/x-type")
@@ -88,7 +91,7 @@ def test_an_entry_used_after_the_plan_stays(
 
 
 def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
-    """A push has checked that its layers are stored, and relies on it."""
+    """A pinned entry stays, because a push has found its layers stored and relies on them."""
     digest = put_blob(store, b"content", used=0)
     store.index.pins.pin([digest], clock.now + 60)
 
@@ -98,7 +101,7 @@ def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) 
 
 
 def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep) -> None:
-    """It has the file open."""
+    """A reader that has an evicted blob open can read to its end."""
     digest = put_blob(store, b"content", used=0)
 
     with store.blobs.open(digest) as reader:
@@ -111,7 +114,7 @@ def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep
 def test_entries_marked_by_a_dead_cleaner_are_removed(
     store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
-    """It may have died before or after it deleted the data."""
+    """Entries that a dead cleaner marked are removed, whether or not it deleted the data."""
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))
     if data == "data deleted":
@@ -125,7 +128,10 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 
 
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
-    """A download was committed and recorded just before the sweep deleted its data."""
+    """A row that is recorded while its data is deleted is removed.
+
+    The download was committed just before the deletion.
+    """
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
     assert store.index.mark_for_deletion(marked)
@@ -139,7 +145,10 @@ def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, swe
 def test_an_undeletable_entry_stays_marked_for_the_next_round(
     store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It stays counted and no event is reported. Other entries are evicted."""
+    """An entry that cannot be deleted stays marked and counted, without an event.
+
+    The cleaner evicts other entries.
+    """
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))
     sweep = Sweep(broken, events.append, clock)
@@ -159,7 +168,10 @@ def test_an_undeletable_entry_stays_marked_for_the_next_round(
 def test_a_disk_without_free_inodes_keeps_no_content(
     store: DataDirectory, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No file can be made there; the lock's is there from the first eviction on."""
+    """A disk without free inodes does not stop evictions.
+
+    The lock file exists from the first eviction on.
+    """
     first, second = put_blob(store, b"first", used=0), put_blob(store, b"second", used=0)
     assert sweep.evict(_eviction(store, first))
     real = os.open
@@ -176,7 +188,7 @@ def test_a_disk_without_free_inodes_keeps_no_content(
 
 
 class _Stuck(Filesystem):
-    """A storage that cannot delete one blob."""
+    """A `_Stuck` storage cannot delete one blob."""
 
     def __init__(self, store: DataDirectory, digest: Digest) -> None:
         assert isinstance(store.storage, Filesystem)

@@ -1,4 +1,4 @@
-"""Prefetched layers that no client requested."""
+"""Unused prefetched layers are evicted first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONG = 3600.0
 
 @dataclass
 class OpenBarrier:
-    """A log barrier that always opens."""
+    """An `OpenBarrier` always opens."""
 
     blind: float = 0.0
 
@@ -53,7 +53,7 @@ def _prefetch(store: DataDirectory, at: float) -> None:
 
 
 def _room() -> StoreLimits:
-    """Return limits for exactly one image."""
+    """Return limits into which exactly one image fits."""
     return StoreLimits(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
 
 
@@ -61,9 +61,11 @@ def _room() -> StoreLimits:
 def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
     tools: RoundTools, store: DataDirectory, clock: Clock, later: float, is_stored: list[bool]
 ) -> None:
-    """It is the newest entry.
+    """A prefetched layer that no client requested is evicted first after 10 minutes.
 
-    Before, its client may still request it, and it would be fetched twice.
+    It is the newest entry.
+
+    Before that time its client may still request it, and it would be fetched twice.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
@@ -91,7 +93,7 @@ def test_a_requested_prefetched_layer_is_evicted_like_any_other(
 def test_a_kept_manifest_keeps_its_prefetched_layers(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A hosted manifest is_stored complete."""
+    """A hosted manifest stays complete, so it keeps its prefetched layers."""
     holder = Digest.of(b"manifest")
     store.blobs.write(holder, b"manifest")
     store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, children=[_PREFETCHED])

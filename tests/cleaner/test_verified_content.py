@@ -1,4 +1,4 @@
-"""Verification of stored content, and the quarantine of damaged files."""
+"""Stored content is verified, and damaged files go into quarantine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTED, PROXIED = Repository("team/app"), Repository("quay.io/app")
 
 @dataclass
 class VerifiedStore:
-    """A store with five blobs, and everything that verifies it."""
+    """A `VerifiedStore` is a store with five blobs, and everything that verifies it."""
 
     store: DataDirectory
     clock: Clock
@@ -46,7 +46,7 @@ class VerifiedStore:
     read: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Store what is read here."""
+        """Store the blobs of the test."""
         for content in CONTENTS:
             digest = Digest.of(content)
             self.store.blobs.write(digest, content)
@@ -93,7 +93,7 @@ class VerifiedStore:
             return Path(f"/proc/self/fd/{file.fileno()}").readlink()
 
     def damage(self, digest: Digest) -> bytes:
-        """Flip a bit of a stored file; return its new content."""
+        """Flip a bit of a stored file; return the file's new content."""
         path = self.path(digest)
         content = bytearray(path.read_bytes())
         content[2500] ^= 1
@@ -111,11 +111,14 @@ def verified(store: DataDirectory, clock: Clock) -> VerifiedStore:
     return VerifiedStore(store, clock)
 
 
-# ---- new content
+# ---- verification of new content
 
 
 def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> None:
-    """A file that was damaged between its write and this check is not served any more."""
+    """New content is verified after its commit.
+
+    A file that was damaged between its write and this check is not served any more.
+    """
     right, wrong = DIGESTS[:2]
     for digest in (right, wrong):
         verified.unverified.add(digest)
@@ -132,7 +135,10 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 
 
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
-    """It is made before the content is stored; a kill may leave it without content."""
+    """A mark of unverified content waits for its content, which is stored later.
+
+    A kill may leave the mark without content.
+    """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)
 
@@ -146,7 +152,7 @@ def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
 
 
 def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> None:
-    """After a stop or a kill the next process verifies it."""
+    """A mark stays until its content is verified, if necessary by the next process."""
     verified.unverified.add(DIGESTS[0])
     verified.stop.set()
 
@@ -156,11 +162,11 @@ def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> 
     assert [digest for digest, _ in verified.unverified.all()] == [DIGESTS[0]]
 
 
-# ---- all content
+# ---- verification of all content
 
 
 def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore) -> None:
-    """It reads in the order of digests."""
+    """The scrubber reads all content in the order of digests, and finds a flipped bit."""
     verified.damage(DIGESTS[2])
 
     verified.scrubber(until=5).run()
@@ -209,7 +215,7 @@ def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> Non
 
 
 def test_content_evicted_during_its_verification_is_not_damaged(verified: VerifiedStore) -> None:
-    """The same holds for content that is replaced meanwhile."""
+    """Content that is evicted or replaced during its verification is not damaged."""
     verified.damage(DIGESTS[0])
     replaced = verified.damage(DIGESTS[1])
 
@@ -226,7 +232,7 @@ def test_content_evicted_during_its_verification_is_not_damaged(verified: Verifi
 
 
 def test_reads_are_reported_in_sums() -> None:
-    """One event for each file would be too many."""
+    """The scrubber reports its reads in sums: an event for each file would be too many."""
     reported: list[tuple[int, int]] = []
     gathered = ScrubTotals(lambda *each: reported.append(each))
     for _ in range(100):
@@ -244,7 +250,7 @@ def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -
     assert list(digests(verified.store.storage, str(DIGESTS[1]))) == DIGESTS[2:]
 
 
-# ---- quarantine
+# ---- the quarantine
 
 
 def _put(verified: VerifiedStore, digest: Digest) -> None:
@@ -253,7 +259,10 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 
 
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
-    """A round does not release their reservation as that of a dead download."""
+    """Files in quarantine count as used bytes.
+
+    A round does not release their reservation as that of a dead download.
+    """
     before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])
     verified.clock.now += 3600
@@ -269,7 +278,7 @@ def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> Non
 
 
 def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) -> None:
-    """They still use the disk."""
+    """After the loss of the index files in quarantine are counted again: they use the disk."""
     _put(verified, DIGESTS[0])
     held = verified.store.index.reservations.used_bytes()
     verified.store.index.reservations.release(layout.quarantine_reservation(DIGESTS[0]))
@@ -280,7 +289,7 @@ def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) 
 
 
 def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
-    """Neither age nor a shortage of space removes the only copy."""
+    """A damaged hosted file stays: neither age nor shortage removes the only copy."""
     pulled, pushed, repaired = DIGESTS[:3]
     verified.store.repositories.set_origin(PROXIED, "quay.io")
     verified.store.repositories.link_blob(PROXIED, pulled)
@@ -300,7 +309,7 @@ def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
 
 
 def test_a_change_of_the_quarantine_is_reported_once(verified: VerifiedStore) -> None:
-    """Its files and bytes are metrics."""
+    """A change of the quarantine is reported once, as metrics of its files and bytes."""
     reported: list[tuple[int, int]] = []
     census = QuarantineMetrics(verified.keeper, lambda *each: reported.append(each))
     census.look()
@@ -311,7 +320,7 @@ def test_a_change_of_the_quarantine_is_reported_once(verified: VerifiedStore) ->
     assert reported == [(0, 0), (1, 5000)]
 
 
-# ---- verify
+# ---- the command `verify`
 
 
 def _verify(verified: VerifiedStore, *, as_json: bool = False) -> tuple[bool, str]:
@@ -322,7 +331,7 @@ def _verify(verified: VerifiedStore, *, as_json: bool = False) -> tuple[bool, st
 
 
 def test_verify_succeeds_on_an_undamaged_store(verified: VerifiedStore) -> None:
-    """It reports how many bytes it has read."""
+    """`entrepot verify` of an undamaged store succeeds and reports the bytes that it read."""
     assert _verify(verified) == (True, "5 files, 24 KiB read, 0 damaged, 0 in quarantine")
 
 

@@ -1,4 +1,4 @@
-"""The wake socket: the datagram socket through which workers wake the cleaner."""
+"""Workers wake the cleaner through the wake socket, a datagram socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wake(path: Path) -> Iterator[WakeSocket]:
-    """Open the socket."""
+    """Open the wake socket."""
     with WakeSocket(path) as hung:
         yield hung
 
@@ -42,7 +42,10 @@ def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, pat
 
 
 def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
-    """One round frees space for all of them, and no message is left."""
+    """Messages that wait in the wake socket are summed.
+
+    One round frees space for all of them, and no message is left.
+    """
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 
     assert wake.wait(_AT_ONCE) == 1500 + 2 * OVERHEAD
@@ -66,14 +69,14 @@ def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
 def test_an_unreadable_message_counts_as_zero_bytes(
     wake: WakeSocket, path: Path, message: bytes
 ) -> None:
-    """It wakes the cleaner all the same."""
+    """An unreadable message wakes the cleaner and counts as zero bytes."""
     _send(path, message)
 
     assert wake.wait(_AT_ONCE) == 0
 
 
 def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
-    """It returns 0 bytes after its time."""
+    """A wait without a message returns 0 bytes after its time."""
     assert wake.wait(0.001) == 0
 
 
@@ -86,7 +89,7 @@ def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
 
 
 def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
-    """A killed cleaner cannot remove its socket."""
+    """A new cleaner replaces the socket of a killed cleaner, which could not remove it."""
     dead = WakeSocket(path)
 
     with WakeSocket(path) as wake:
@@ -97,7 +100,7 @@ def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
 
 
 def test_closing_removes_the_socket(path: Path) -> None:
-    """No file stays in the run directory."""
+    """A cleaner that ends removes its wake socket from the run directory."""
     with WakeSocket(path):
         assert path.exists()
 

@@ -57,7 +57,7 @@ class _Died(Exception):  # noqa: N818 - a death, not an error of ours
 
 @dataclass
 class MortalStorage(MemoryStorage):
-    """A storage that dies at a delete after a given number of deletes."""
+    """A `MortalStorage` dies after a given number of deletes."""
 
     clock: Clock
     left: int | None = None
@@ -76,7 +76,7 @@ class MortalStorage(MemoryStorage):
 
 @dataclass(frozen=True)
 class Push:
-    """A push of an image, a referrer or an index of two images; or a DELETE of an image."""
+    """A `Push` is one push of an image, a referrer or an index, or a DELETE of an image."""
 
     what: int
     kind: str
@@ -87,7 +87,7 @@ class Push:
 
 @dataclass
 class World:
-    """A data directory, and the clients that push, pull and delete."""
+    """A `World` is a data directory, with clients that push, pull and delete."""
 
     folder: Path
     clock: Clock = field(default_factory=lambda: Clock(1000.0))
@@ -142,7 +142,7 @@ class World:
         if tag:
             links.set_tag(name, tag, digest)
 
-    # ---- cleaning
+    # ---- cleaning: these methods run the cleaner
 
     def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
         """Run one round with an open log barrier, then collect garbage."""
@@ -164,7 +164,7 @@ class World:
         """Return an empty string: the index has every access."""
         return ""
 
-    # ---- checks
+    # ---- checks: these methods read the data directory
 
     def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
         """Yield every tag of hosted repositories with its digest."""
@@ -239,7 +239,10 @@ def test_the_remaining_content_is_complete(
     bounds: StoreLimits,
     death: int | None,
 ) -> None:
-    """No tag or hosted link dangles, and no kept manifest names removed content."""
+    """After any history, no tag or hosted link dangles.
+
+    No kept manifest names removed content.
+    """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])
     world.storage.left = death
@@ -263,7 +266,10 @@ def test_the_remaining_content_is_complete(
 def test_exactly_the_expired_images_are_removed(
     folder: Path, history: list[Push], rule: RetentionRule, death: int | None
 ) -> None:
-    """By last use, except the newest tags; a death of the cleaner changes nothing."""
+    """Exactly the images whose last use is too old are removed, except the newest tags.
+
+    A death of the cleaner does not change that.
+    """
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)
     expected = {
@@ -307,7 +313,7 @@ def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
 def test_after_all_images_expire_no_hosted_content_is_left(
     folder: Path, history: list[Push]
 ) -> None:
-    """Not a link, blob or row remains of content that was only pushed."""
+    """After all images expire, no link, blob or row of pushed content remains."""
     world = _lived(folder, history)
     world.clock.now += 1000
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the configuration."""
+"""Define the fixtures of the tests of the configuration."""
 
 from __future__ import annotations
 

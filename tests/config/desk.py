@@ -1,4 +1,4 @@
-"""A folder with the configuration of an operator, for tests."""
+"""Create a folder with the configuration of an operator, for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.config.schema import Settings
 
 
 class Desk:
-    """A folder with a configuration file and the usual places of the other files."""
+    """A `Desk` is a folder with a configuration file and the usual places of other files."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
@@ -28,7 +28,7 @@ class Desk:
         return examine([*named, *argv], environ, self.places)
 
     def settings(self, *argv: str, **environ: str) -> Settings:
-        """Load the configuration and return its settings. It must have no problems."""
+        """Load the configuration, which must have no problems, and return its settings."""
         loaded = self.examine(*argv, **environ)
         assert loaded.problems == ()
         return loaded.settings

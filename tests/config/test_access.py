@@ -1,4 +1,4 @@
-"""Tests of reading access rules, and users in addition to the password file."""
+"""Test access rules, and users in addition to the password file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USERS = f"auth: {{htpasswd: {{users: {{ann: {HASH}}}}}, anonymous: pull}}\n"
 
 
 def test_a_rule_names_users_repositories_and_actions(desk: Desk) -> None:
-    """Each field is one value or several.
+    """Each field of an access rule (user, repository, action) is one value or several.
 
     Actions have a fixed order, so that equal rules compare equal.
     """
@@ -45,7 +45,7 @@ access:
 
 
 def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
-    """They are YAML and take precedence over the file."""
+    """Access rules and users in variables are YAML and take precedence over the file."""
     desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
     settings = desk.settings(
         REGISTRY_ACCESS="[{user: bob, repository: b, allow: pull}, "
@@ -94,7 +94,10 @@ def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
     ],
 )
 def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> None:
-    """The message has its number and key. An ignored rule would protect nothing."""
+    """An invalid access rule is a problem with its number and key.
+
+    An ignored rule would protect nothing.
+    """
     desk.write(_USERS + f"access: {rules}")
 
     (problem,) = desk.problems()
@@ -105,7 +108,10 @@ def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> 
 
 
 def test_an_empty_list_of_rules_is_valid(desk: Desk) -> None:
-    """An empty list denies everything. An empty variable is an error, since it may be a mistake."""
+    """An empty list of access rules is valid, and denies everything.
+
+    An empty variable is an error, since it may be a mistake.
+    """
     desk.write(_USERS.replace("pull", "none") + "access: []")
 
     assert desk.settings().access == ()
@@ -160,7 +166,10 @@ def test_an_invalid_user_is_a_problem(desk: Desk, users: str, expected: str) -> 
 def test_rules_and_users_reach_the_workers(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The settings file has them unchanged, with the file from which they are reread."""
+    """Access rules and users reach the workers unchanged in the settings file.
+
+    The settings file names the file from which they are reread.
+    """
     desk.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
     settings = desk.settings()
     monkeypatch.chdir("/")
@@ -175,7 +184,7 @@ def test_rules_and_users_reach_the_workers(
 
 
 def test_rules_are_shown_on_one_line_and_hashes_are_masked(desk: Desk) -> None:
-    """This is the output of `entrepot check`."""
+    """`entrepot check` shows access rules on one line and masks hashes."""
     desk.write(
         _USERS.replace("pull", "none") + "access: [{user: [a, b], repository: c, allow: push}]"
     )

@@ -1,4 +1,4 @@
-"""Tests of listen addresses, and of the names and URLs of upstreams."""
+"""Test listen addresses, and the names and URLs of upstreams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from entrepot.config.errors import Unreadable
     ],
 )
 def test_an_address_is_read_and_written_alike(text: str, expected: Address) -> None:
-    """The format is that of docker distribution's `http.addr`."""
+    """An address is read and written in the format of docker distribution's `http.addr`."""
     assert expected == address.address(text)
     assert text == str(expected)
 
@@ -53,7 +53,10 @@ def test_an_invalid_address_is_an_error(text: str) -> None:
     ],
 )
 def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
-    """It decides on plain HTTP to an upstream, and on the warning of access without passwords."""
+    """`is_loopback` is true only for addresses of this machine.
+
+    It decides on plain HTTP to an upstream, and on the warning of access without passwords.
+    """
     assert expected is address.is_loopback(host)
 
 
@@ -71,7 +74,7 @@ def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     ],
 )
 def test_a_host_has_one_name(text: str, expected: str) -> None:
-    """Names are in lower case, and all names of Docker Hub are one."""
+    """A host has one name, in lower case; all names of Docker Hub are `docker.io`."""
     assert expected == address.registry_host(text)
 
 
@@ -96,7 +99,7 @@ def test_an_invalid_host_is_an_error(text: str) -> None:
     ],
 )
 def test_a_url_gets_its_scheme_and_loses_its_slash(text: str, expected: str) -> None:
-    """The client appends `/v2/...`."""
+    """A URL of an upstream gets a scheme and loses its last slash: `/v2/...` is appended."""
     assert expected == address.registry_url(text)
 
 
@@ -104,13 +107,13 @@ def test_a_url_gets_its_scheme_and_loses_its_slash(text: str, expected: str) -> 
     "text", ["", "ftp://quay.io", "https://", "https://a/?b", "https://a/#b", "https://[::1", "a b"]
 )
 def test_an_invalid_url_is_an_error(text: str) -> None:
-    """The message is never that of a library."""
+    """An invalid URL of an upstream is an error with a message of the appliance's own."""
     with pytest.raises(Unreadable, match=r"not a registry's (URL|host)"):
         address.registry_url(text)
 
 
 def test_a_url_must_not_contain_a_password() -> None:
-    """URLs are logged."""
+    """A URL of an upstream must not contain a password, because URLs are logged."""
     with pytest.raises(Unreadable, match="a URL that contains a password"):
         address.registry_url("https://user:secret@quay.io")
 
@@ -127,10 +130,13 @@ def test_a_url_must_not_contain_a_password() -> None:
     ],
 )
 def test_the_default_url_of_a_host(host: str, expected: str) -> None:
-    """It is HTTPS except for loopback, as in Docker. Docker Hub's API has a host of its own."""
+    """The default URL of a host is HTTPS except for loopback, as in Docker.
+
+    Docker Hub's API has a host of its own.
+    """
     assert expected == address.url_of(host)
 
 
 def test_a_realm_is_unchanged() -> None:
-    """It is compared with the realm that the upstream announces."""
+    """A realm is unchanged, because it is compared with the realm of a challenge."""
     assert address.realm_url("https://auth.example/token/") == "https://auth.example/token/"

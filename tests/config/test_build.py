@@ -1,4 +1,4 @@
-"""Tests that the problem of an invalid value names its source and a remedy."""
+"""An error about an invalid value names its source and a remedy."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_invalid_value_does_not_affect_other_settings(desk: Desk) -> None:
 
 
 def test_a_secret_is_never_shown(desk: Desk) -> None:
-    """This holds for invalid values, refused keys and the password in a URL."""
+    """No message shows a secret in an invalid value, a refused key or a URL."""
     desk.write("storage: {s3: {secretkey: hunter2}}")
     problems = desk.problems(
         "--upstreams.a.io.password=hunter\n2",
@@ -102,12 +102,15 @@ def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
 def test_an_empty_variable_is_like_an_absent_one(desk: Desk, name: str) -> None:
-    """Compose files produce such variables from `${VARIABLE:-}`."""
+    """An empty variable is like an absent one: compose's `${VARIABLE:-}` makes such ones."""
     assert desk.settings() == desk.settings(**{name: ""})
 
 
 def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
-    """It overrides a file at a usual place and the value of the configuration file."""
+    """An empty variable switches an optional setting off.
+
+    It overrides a file at a usual place and the value of the configuration file.
+    """
     desk.places.secret.write_text("{}", encoding="utf-8")
     desk.write("proxy: {default: quay.io, maxstale: 1d}")
     settings = desk.settings(
@@ -148,7 +151,7 @@ def test_values_in_the_environment_are_not_parsed_as_yaml(desk: Desk) -> None:
 
 
 def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(desk: Desk) -> None:
-    """The line names the variable."""
+    """A section in a variable that is no YAML is a problem of one line with the variable."""
     (problem,) = desk.problems(REGISTRY_UPSTREAMS="{quay.io: [")
 
     assert problem.startswith("REGISTRY_UPSTREAMS: not YAML: ")

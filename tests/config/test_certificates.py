@@ -1,4 +1,4 @@
-"""Tests that `check` and the start warn of a certificate that clients refuse."""
+"""`check` and the start warn of a certificate that clients refuse."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _certificate(
     ids=["no name", "expired", "too early", "weak"],
 )
 def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> None:
-    """There is exactly one fault for each certificate."""
+    """A fault of a certificate is named with its remedy; each certificate here has one fault."""
     ((found, remedy),) = faults(_certificate(**how), NOW)
 
     assert found.startswith(fault)
@@ -71,7 +71,7 @@ def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> No
 
 
 def test_a_valid_certificate_has_no_fault() -> None:
-    """A certificate that `entrepot certs` creates has no fault either."""
+    """A valid certificate has no fault; nor has one that `entrepot certs` creates."""
     assert faults(_certificate(), NOW) == []
     signer = authority.create(NOW)
     leaf = authority.sign(signer, ["cache.test"], now=NOW, life=DAY)
@@ -84,7 +84,7 @@ def test_a_valid_certificate_has_no_fault() -> None:
     ids=["nothing", "no certificate"],
 )
 def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
-    """HAProxy may accept it, but here it is one line and no traceback."""
+    """A certificate that cannot be read is one fault and no traceback; HAProxy may accept it."""
     assert [fault for fault, _ in faults(chain, NOW)] == ["it can't be read as X.509"]
 
 
@@ -95,7 +95,7 @@ def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
 
 
 def test_the_warning_names_the_setting(tmp_path: Path) -> None:
-    """The source of the warning is the setting that names the file."""
+    """A warning about a certificate names the setting that names its file."""
     path = tmp_path / "certs.pem"
     path.write_bytes(_certificate(names=()))
     settings = Desk(tmp_path).settings(f"--http.tls.certificate={path}")

@@ -1,4 +1,4 @@
-"""Tests that unusable files and folders of the settings are problems of one line each."""
+"""An unusable file or folder in the settings is a problem of one line."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _lines(settings: Settings) -> list[str]:
     return [str(each) for each in check(settings)]
 
 
-# ---- the data directory
+# ---- the data directory in the settings
 
 
 def test_a_missing_data_directory_is_valid_and_not_created(desk: Desk, tmp_path: Path) -> None:
-    """It need not exist yet, and the check does not create it."""
+    """A missing data directory is valid, and the check does not create it."""
     folder = tmp_path / "a/b/c"
 
     assert _lines(desk.settings(REGISTRYDIR=str(folder))) == []
@@ -61,14 +61,17 @@ def test_an_unwritable_data_directory_is_a_problem(desk: Desk) -> None:
 
 
 def test_a_state_directory_outside_the_data_directory_is_checked_too(desk: Desk, data: str) -> None:
-    """A state directory inside the data directory causes no second problem."""
+    """A state directory outside the data directory is checked too.
+
+    A state directory inside the data directory causes no second problem.
+    """
     (line,) = _lines(desk.settings(data, ENTREPOT_STATEDIR="/proc/state"))
 
     assert line.startswith("storage.statedir=/proc/state: /proc is not writable: ")
     assert len(_lines(desk.settings(REGISTRYDIR="/proc/entrepot"))) == 1
 
 
-# ---- certificate and key
+# ---- certificate and key in the settings
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def _halves(pem: Path) -> tuple[Path, Path]:
 
 
 def test_a_certificate_with_its_key_is_valid(desk: Desk, data: str, authority: Authority) -> None:
-    """Both may be in one file or in two."""
+    """A certificate with its key is valid, in one file or in two."""
     pem = authority.certificate("registry.example")
 
     assert _tls(desk, data, pem) == []
@@ -103,7 +106,7 @@ def test_a_certificate_with_its_key_is_valid(desk: Desk, data: str, authority: A
 def test_a_certificate_without_a_key_is_a_problem(
     desk: Desk, data: str, authority: Authority
 ) -> None:
-    """HAProxy would report it in twelve lines."""
+    """A certificate without a key is a problem, which HAProxy would report in twelve lines."""
     certificate, _ = _halves(authority.certificate("registry.example"))
 
     why = "no key in it; put the key into it, or set http.tls.key"
@@ -113,7 +116,7 @@ def test_a_certificate_without_a_key_is_a_problem(
 def test_a_key_of_another_certificate_is_a_problem(
     desk: Desk, data: str, authority: Authority
 ) -> None:
-    """This happens after a renewal of only one of the two files."""
+    """A key of another certificate is a problem, as after a renewal of one of two files."""
     certificate, _ = _halves(authority.certificate("a.example"))
     _, key = _halves(authority.certificate("b.example"))
 
@@ -147,7 +150,7 @@ def test_an_encrypted_key_is_a_problem_without_a_prompt(
 
 
 def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """A file that is both certificate and key causes one problem."""
+    """Each missing TLS file is a problem; a file that is both causes one problem."""
     absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
 
     tail = "no such file or directory; name a file that can be read"
@@ -156,11 +159,14 @@ def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Pat
     assert both[:1] == _tls(desk, data, absent)
 
 
-# ---- passwords, secret, upstreams
+# ---- passwords, pull secret and upstreams in the settings
 
 
 def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """It is not created, as docker distribution does, and does not open the registry to all."""
+    """A missing password file is a problem, and the registry does not open to all.
+
+    It is not created, which docker distribution would do.
+    """
     path = tmp_path / "htpasswd"
 
     why = "no such file or directory; name a file made with htpasswd -B"
@@ -171,7 +177,10 @@ def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: P
 def test_a_password_file_that_is_a_folder_is_a_problem(
     desk: Desk, data: str, tmp_path: Path
 ) -> None:
-    """The configuration of Debian's package docker-registry names a folder."""
+    """A password file that is a folder is a problem.
+
+    The configuration of Debian's package docker-registry names a folder.
+    """
     (line,) = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
 
     assert line.startswith(f"auth.htpasswd.path={tmp_path}: is a directory; ")
@@ -198,7 +207,7 @@ def test_each_invalid_entry_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_
 
 
 def test_a_missing_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """A file that the operator names must exist."""
+    """A pull secret that the operator names and that does not exist is a problem."""
     path = tmp_path / "absent"
     remedy = "mount the secret, or set PULLSECRETPATH"
 
@@ -219,7 +228,7 @@ def test_a_folder_in_place_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_p
 def test_a_part_of_a_secret_without_effect_is_a_warning(
     desk: Desk, data: str, tmp_path: Path
 ) -> None:
-    """It does not prevent the start."""
+    """A part of a pull secret without effect is a warning, and the appliance starts."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     settings = desk.settings(data, PULLSECRETPATH=str(path))
@@ -232,7 +241,7 @@ def test_a_part_of_a_secret_without_effect_is_a_warning(
 def test_files_of_upstreams_are_checked(
     desk: Desk, data: str, tmp_path: Path, authority: Authority
 ) -> None:
-    """These are its certificate authority and its password."""
+    """The files of an upstream's settings are checked: its CA and its password file."""
     text, absent = tmp_path / "text", tmp_path / "absent"
     text.write_text("secret", encoding="utf-8")
     desk.write(
@@ -255,7 +264,10 @@ def test_files_of_upstreams_are_checked(
 
 @pytest.mark.parametrize("content", ["", "\n", "# ann\n  # bob\n", "\r\n"])
 def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str) -> None:
-    """It is no error, because users may be added later, but until then all logins fail."""
+    """A password file without users is a warning, because users may be added later.
+
+    Until then all logins fail.
+    """
     path = tmp_path / "htpasswd"
     path.write_text(content)
     settings = load([f"--auth.htpasswd.path={path}"], {}).settings
@@ -268,7 +280,10 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
 
 
 def test_a_check_without_a_certificate_does_not_load_the_library_for_certificates() -> None:
-    """That library takes 8 MB of each process that checks its settings, also without TLS."""
+    """A check without a certificate does not load the library for certificates.
+
+    That library takes 8 MB of each process that checks its settings.
+    """
     program = (
         "import sys; from entrepot.config.checks import remarks;"
         "from entrepot.config.schema import Settings; remarks(Settings());"

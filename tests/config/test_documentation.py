@@ -1,4 +1,4 @@
-"""Tests that the example and the documentation agree with the schema."""
+"""The example and the documentation agree with the schema of the settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _uncommented(folder: Path) -> Path:
 
 
 def test_the_example_changes_nothing(desk: Desk) -> None:
-    """Every value that the example sets is the default."""
+    """Every value that config/example.yml sets is the default."""
     loaded = desk.examine(str(EXAMPLE))
 
     assert loaded.problems + loaded.warnings == ()
@@ -46,7 +46,7 @@ def test_the_commented_lines_of_the_example_are_valid(desk: Desk, tmp_path: Path
 
 
 def test_the_example_has_every_key(tmp_path: Path) -> None:
-    """Each key is in the example, commented out or not."""
+    """config/example.yml has every key, commented out or not."""
     given = read_file(_uncommented(tmp_path), "example").given
     named = {keys.general(each.key) for each in given}
 
@@ -55,7 +55,7 @@ def test_the_example_has_every_key(tmp_path: Path) -> None:
 
 
 def test_every_variable_is_named_in_the_example() -> None:
-    """This is for variables that are not derived from the key."""
+    """config/example.yml names every variable that is not derived from its key."""
     text = EXAMPLE.read_text(encoding="utf-8")
     own = [each.variables[0] for each in keys.settings().values() if len(each.variables) > 1]
 
@@ -79,19 +79,22 @@ def test_the_page_lists_every_setting() -> None:
 
 
 def test_the_page_lists_every_key_of_distribution() -> None:
-    """The table has the verdict and the reason of each key."""
+    """The page lists every key of docker distribution with verdict and reason."""
     expected = [[f"`{row.key}`", row.verdict.value, row.why] for row in ROWS]
 
     assert expected == _rows("Keys of docker distribution")
 
 
 def test_the_page_lists_the_public_upstreams() -> None:
-    """They are listed in their order."""
+    """The page lists the public upstreams in their order."""
     assert ", ".join(f"`{host}`" for host in PUBLIC) in PAGE
 
 
 def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
-    """The configuration causes each of these lines; test_checks covers those about files."""
+    """The errors on the page are real: this configuration causes each of these lines.
+
+    test_checks covers the errors about files.
+    """
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
     desk.write("\n\nauth: {token: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
     found = desk.problems(CLEANER_MAXSIZE="10X")
@@ -101,7 +104,7 @@ def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
 
 
 def test_the_usage_lists_every_setting() -> None:
-    """Each setting is a flag, with its variable and default."""
+    """The usage text lists every setting as a flag, with its variable and default."""
     text = show.usage()
 
     assert (

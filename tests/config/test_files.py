@@ -1,4 +1,4 @@
-"""Tests of the list of files that settings name, and of replacing their paths."""
+"""Test the list of files that settings name, and the replacement of their paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
 
 
 def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:
-    """The serving process rereads rules and users from it."""
+    """A configuration file that is reread is one of the settings' files.
+
+    The serving process rereads rules and users from it.
+    """
     desk.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
     settings = desk.settings()
 
@@ -40,12 +43,12 @@ def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:
 
 
 def test_without_files_in_the_settings_the_list_is_empty(desk: Desk) -> None:
-    """Most settings name no file."""
+    """Settings that name no file have an empty list of files."""
     assert named_files(desk.settings()) == []
 
 
 def test_only_the_paths_of_files_are_replaced(desk: Desk) -> None:
-    """A file without a replacement keeps its path."""
+    """Only the paths of files are replaced; a file without a replacement keeps its path."""
     settings = desk.settings(*_ALL, "--cleaner.maxsize=5G")
     places = {path: Path("/copies") / path.name for path in named_files(settings)}
     stays = places.pop(Path("/given/key"))

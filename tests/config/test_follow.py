@@ -17,14 +17,14 @@ access: [{{user: ann, repository: a, allow: pull}}]
 
 
 def test_rereading_an_unchanged_file_gives_equal_rights(desk: Desk) -> None:
-    """The same functions read rules and users at the start and later."""
+    """To reread an unchanged file gives rights equal to those of the start."""
     desk.write(_TEXT)
 
     assert rights(desk.settings()) == read_rights(desk.file.read_bytes(), desk.file)
 
 
 def test_absent_rules_and_users_are_none(desk: Desk) -> None:
-    """None differs from an empty list."""
+    """Absent rules and users are None, which differs from an empty list."""
     assert FollowedRights(None, None) == read_rights(b"log: {level: debug}", desk.file)
     text = b"access: []\nauth: {htpasswd: {users: {}}}"
     assert FollowedRights((), {}) == read_rights(text, desk.file)
@@ -49,7 +49,7 @@ def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:
 def test_an_invalid_edit_raises_an_error_with_its_line(
     desk: Desk, text: str, expected: str
 ) -> None:
-    """The message is that of the start."""
+    """An invalid edit raises an error with its line and the message of the start."""
     with pytest.raises(ConfigError) as caught:
         read_rights(text.encode(), desk.file)
 
@@ -58,7 +58,7 @@ def test_an_invalid_edit_raises_an_error_with_its_line(
 
 
 def test_only_values_that_come_from_the_file_are_reread(desk: Desk) -> None:
-    """Flags and variables keep precedence. Without passwords nothing is reread."""
+    """Flags and variables keep precedence. Without passwords no file is reread."""
     desk.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"
 

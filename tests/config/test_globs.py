@@ -40,7 +40,10 @@ def _secret(auths: dict[str, object]) -> ParsedPullSecret:
     ],
 )
 def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
-    """It is compared label by label, and the port must be equal."""
+    """A glob of the pull secret is read as the kubelet reads it.
+
+    It is compared label by label, and the port must be equal.
+    """
     assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
 
 

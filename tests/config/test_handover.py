@@ -1,4 +1,4 @@
-"""Tests of passing the settings from `entrepot serve` to the programs that it starts."""
+"""`entrepot serve` passes the settings to the programs that it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.config.desk import Desk
 
 
 def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -> None:
-    """Addresses, paths, spans, upstreams and passwords are among them."""
+    """The settings are equal after they were written for other programs and read again.
+
+    Addresses, paths, spans, upstreams and passwords are among them.
+    """
     desk.write(
         """
         auth: {htpasswd: {path: /h}}
@@ -32,7 +35,10 @@ def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -
 
 
 def test_only_the_owner_may_read_the_file(desk: Desk, tmp_path: Path) -> None:
-    """The file contains passwords. No temporary file remains."""
+    """Only its owner may read the settings file, which contains passwords.
+
+    No temporary file of the settings remains.
+    """
     path = tmp_path / "run/settings.json"
     path.parent.mkdir()
     dump(desk.settings(), path)
@@ -52,7 +58,10 @@ def test_a_missing_folder_raises_oserror(desk: Desk, tmp_path: Path) -> None:
 def test_a_missing_or_invalid_settings_file_is_one_line(
     tmp_path: Path, content: str | None
 ) -> None:
-    """This happens if an operator starts a program by hand."""
+    """A missing or invalid settings file is an error of one line.
+
+    It occurs if an operator starts a program by hand.
+    """
     path = tmp_path / "settings.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tests of the retention rules in `hosted:`."""
+"""Test the retention rules in `hosted:`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _DAY = 86400.0
 
 
 def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
-    """Values that are not set mean for ever; `untagged` stays None."""
+    """A retention rule for a pattern keeps content for ever where it sets no value.
+
+    `untagged` stays None.
+    """
     desk.write(
         """
         hosted:
@@ -37,14 +40,14 @@ def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
 
 @pytest.mark.parametrize("text", ["hosted:", "hosted: {}", "version: 0.1"])
 def test_the_default_is_no_rules(desk: Desk, text: str) -> None:
-    """Pushed content is then kept for ever."""
+    """By default there are no retention rules, so pushed content is kept for ever."""
     desk.write(text)
 
     assert desk.settings().hosted == ()
 
 
 def test_a_variable_and_a_flag_contain_rules_as_yaml(desk: Desk) -> None:
-    """The YAML is on one line."""
+    """A variable and a flag contain retention rules as YAML on one line."""
     expected = (HostedRule("ci/**", 60),)
 
     assert desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected
@@ -71,14 +74,14 @@ def test_a_variable_and_a_flag_contain_rules_as_yaml(desk: Desk) -> None:
     ],
 )
 def test_an_invalid_rule_is_a_problem_with_a_remedy(desk: Desk, text: str, problem: str) -> None:
-    """It is found at the start, not when the cleaner first uses the rule."""
+    """An invalid retention rule is a problem with a remedy at the start."""
     (line,) = desk.problems(REGISTRY_HOSTED=text)
 
     assert line == f"REGISTRY_HOSTED={text}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
 
 
 def test_every_invalid_rule_is_reported(desk: Desk) -> None:
-    """Not only the first one is reported."""
+    """Every invalid retention rule is reported, not only the first."""
     (line,) = desk.problems(REGISTRY_HOSTED="{a: {tll: 1d}, B: {}}")
 
     assert "no such key: tll" in line
@@ -86,7 +89,7 @@ def test_every_invalid_rule_is_reported(desk: Desk) -> None:
 
 
 def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
-    """The cleaner compares names with it and must not fail then."""
+    """Every pattern that the configuration accepts is valid in the cleaner."""
     taken = rules(dict.fromkeys(("a", "a/*", "**", "a/**/b", "*-ci/x.y_z", "a__b")))
 
     for rule in taken:
@@ -94,7 +97,7 @@ def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
 
 
 def test_rules_are_passed_on_unchanged(desk: Desk, tmp_path: Path) -> None:
-    """`entrepot serve` passes them to the programs that it starts."""
+    """Retention rules reach the programs that `entrepot serve` starts unchanged."""
     settings = desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
     config.dump(settings, tmp_path / "settings.json")
     environ = {"ENTREPOT_SETTINGS": str(tmp_path / "settings.json")}
@@ -103,7 +106,7 @@ def test_rules_are_passed_on_unchanged(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_rules_are_shown_on_one_line(desk: Desk) -> None:
-    """This is the output of `entrepot check`."""
+    """`entrepot check` shows retention rules on one line."""
     settings = desk.settings(
         REGISTRY_HOSTED="{ci/**: {ttl: 7d, keep: 10}, a: {}, b: {untagged: 0}}"
     )

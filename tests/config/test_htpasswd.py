@@ -1,4 +1,4 @@
-"""Tests that a password file may contain bcrypt hashes only."""
+"""A password file may contain bcrypt hashes only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_line_without_a_user_is_a_problem(line: str) -> None:
 
 
 def test_every_invalid_line_is_a_problem() -> None:
-    """Not only the first line is reported."""
+    """Every invalid line of a password file is a problem, not only the first."""
     found = htpasswd_problems(b"a:x\nb:y\n", "/h")
 
     assert [each.source for each in found] == ["/h:1", "/h:2"]

@@ -11,7 +11,10 @@ from tests.config.desk import Desk
 
 
 def test_flags_override_variables_which_override_the_file(desk: Desk) -> None:
-    """Each of four settings is set in one more source."""
+    """Flags override variables, which override the file.
+
+    Each of four settings here is set in one more source.
+    """
     desk.write("cleaner: {ttl: 1d, threshold: 1, runevery: 1m}")
 
     cleaner = desk.settings(
@@ -26,7 +29,7 @@ def test_flags_override_variables_which_override_the_file(desk: Desk) -> None:
 
 
 def test_every_value_has_its_source(desk: Desk) -> None:
-    """`entrepot check` prints it."""
+    """`entrepot check` prints the source of every value."""
     desk.write("\nlog:\n  level: debug\n")
     loaded = desk.examine("--cleaner.ttl=1h", CLEANER_MAXSIZE="1G")
 
@@ -37,7 +40,10 @@ def test_every_value_has_its_source(desk: Desk) -> None:
 
 
 def test_a_section_in_the_environment_is_merged_into_the_file(desk: Desk) -> None:
-    """REGISTRY_A contains YAML; settings that it does not contain stay."""
+    """A section in a variable is merged into the section in the file.
+
+    REGISTRY_A contains YAML; settings that it does not contain stay.
+    """
     desk.write("upstreams: {quay.io: {freshness: 1m, ongone: serve}}")
     quay = desk.settings(REGISTRY_UPSTREAMS="{quay.io: {freshness: 2m}, ghcr.io: }").upstreams
 
@@ -46,7 +52,7 @@ def test_a_section_in_the_environment_is_merged_into_the_file(desk: Desk) -> Non
 
 
 def test_settings_cannot_be_changed(desk: Desk) -> None:
-    """All parts of the appliance use the same values."""
+    """Settings cannot be changed, so all parts of the appliance use the same values."""
     with pytest.raises(ValueError, match="frozen"):
         desk.settings().cleaner.ttl = 1.0
 
@@ -68,7 +74,10 @@ def test_settings_cannot_be_changed(desk: Desk) -> None:
 def test_the_default_address_depends_on_image_and_certificate(
     desk: Desk, environ: Mapping[str, str], expected: str, *, certificate: bool
 ) -> None:
-    """A trial outside the image is not open to the network. A certificate implies port 8443."""
+    """A trial outside the image is not open to the network.
+
+    A certificate in the settings implies port 8443.
+    """
     argv = ["--http.tls.certificate=/c.pem"] if certificate else []
 
     assert expected == str(desk.settings(*argv, **environ).http.addr)
@@ -77,7 +86,7 @@ def test_the_default_address_depends_on_image_and_certificate(
 def test_the_default_data_directory_depends_on_the_image(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The index and the logs are inside it by default."""
+    """The default data directory depends on the image; index and logs are inside it."""
     monkeypatch.chdir(tmp_path)
     outside, image = desk.settings().storage, desk.settings(ENTREPOT_IMAGE="1").storage
 
@@ -92,7 +101,7 @@ def test_the_default_data_directory_depends_on_the_image(
 
 @pytest.mark.parametrize("name", ["REGISTRYDIR", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"])
 def test_the_data_directory_has_two_names(desk: Desk, name: str) -> None:
-    """These are the short name and that of docker distribution."""
+    """The data directory has two variables: a short name and that of docker distribution."""
     storage = desk.settings(**{name: "/srv/images"}).storage
 
     assert Path("/srv/images") == storage.rootdirectory
@@ -100,7 +109,7 @@ def test_the_data_directory_has_two_names(desk: Desk, name: str) -> None:
 
 
 def test_a_secret_at_the_usual_place_is_read(desk: Desk) -> None:
-    """It is enough to mount the secret, without a setting."""
+    """A pull secret at the usual place is read without a setting."""
     desk.places.secret.write_text("{}", encoding="utf-8")
     loaded = desk.examine()
 
@@ -110,7 +119,7 @@ def test_a_secret_at_the_usual_place_is_read(desk: Desk) -> None:
 
 
 def test_a_certificate_at_the_usual_place_is_used(desk: Desk) -> None:
-    """The default address becomes that of TLS."""
+    """A certificate at the usual place is used, and the default port becomes that of TLS."""
     desk.places.certs.mkdir()
     certificate = desk.places.certs / "certs.pem"
     certificate.write_text("", encoding="utf-8")
@@ -120,7 +129,10 @@ def test_a_certificate_at_the_usual_place_is_used(desk: Desk) -> None:
 
 
 def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> None:
-    """An operator who mounts it expects TLS. Hidden files of the mount are ignored."""
+    """A folder of certificates without certs.pem is a problem: its operator expects TLS.
+
+    Hidden files of the mount are ignored.
+    """
     desk.places.certs.mkdir()
     (desk.places.certs / "..data").write_text("", encoding="utf-8")
     assert desk.problems() == []
@@ -132,7 +144,10 @@ def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> 
 
 
 def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(desk: Desk) -> None:
-    """There it is a mount. Without the mount, or with an empty setting, plain HTTP is intended."""
+    """In the image an empty folder of certificates is a problem, because it is a mount.
+
+    Without the mount, or with an empty setting, plain HTTP is intended.
+    """
     assert desk.problems(ENTREPOT_IMAGE="1") == []
 
     desk.places.certs.mkdir()
@@ -142,7 +157,7 @@ def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(desk: Desk) -
 
 
 def test_an_unreadable_folder_of_certificates_is_a_problem(desk: Desk) -> None:
-    """It may contain a certificate, and plain HTTP would then be unintended."""
+    """An unreadable folder of certificates is a problem: plain HTTP may be unintended."""
     desk.places.certs.write_text("", encoding="utf-8")
     remedy = "make it readable, or set http.tls.certificate"
 
@@ -150,7 +165,7 @@ def test_an_unreadable_folder_of_certificates_is_a_problem(desk: Desk) -> None:
 
 
 def test_a_folder_with_only_upstream_authorities_is_valid(desk: Desk) -> None:
-    """The `ca` of an upstream may be the only file there."""
+    """A folder with only a certificate authority of an upstream (`ca`) is valid."""
     desk.places.certs.mkdir()
     authority = desk.places.certs / "corp.pem"
     authority.write_text("", encoding="utf-8")

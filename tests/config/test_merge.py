@@ -1,4 +1,4 @@
-"""Tests of docker distribution's keys, and of the choice of auth scheme and storage driver."""
+"""Test keys of docker distribution, and the choice of auth scheme and storage driver."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tests.config.desk import Desk
     ],
 )
 def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, text: str) -> None:
-    """It is never ignored, since the operator expects an effect."""
+    """An unsupported key that protects or places data is refused, never ignored."""
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -70,14 +70,17 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, 
     ],
 )
 def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: str) -> None:
-    """The message has the variable's name without its value."""
+    """A variable of a refused key is refused, with its name and without its value."""
     (problem,) = desk.problems(**{name: value})
 
     assert problem.startswith(f"{name}: refused: ")
 
 
 def test_the_message_for_proxy_ttl_names_cleaner_ttl(desk: Desk) -> None:
-    """The former counts from the download, the latter from the last use."""
+    """The message for proxy.ttl names CLEANER_TTL: proxy.ttl counts from the download.
+
+    CLEANER_TTL counts from the last use.
+    """
     (problem,) = desk.problems("--proxy.ttl=168h")
 
     assert "CLEANER_TTL" in problem
@@ -105,7 +108,7 @@ def test_the_message_for_proxy_ttl_names_cleaner_ttl(desk: Desk) -> None:
 def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     desk: Desk, text: str
 ) -> None:
-    """This includes such values of refused keys."""
+    """A value that requests the normal behaviour causes no message, even of a refused key."""
     desk.write(text)
 
     assert (desk.problems(), desk.warnings()) == ([], [])
@@ -125,7 +128,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     ],
 )
 def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
-    """It neither protects nor places data, so the appliance starts."""
+    """A key without effect that neither protects nor places data is only a warning."""
     desk.write(text)
 
     assert desk.problems() == []
@@ -141,7 +144,7 @@ def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
 def test_each_key_without_effect_is_one_warning_with_a_remedy(
     desk: Desk, row: DistributionKey
 ) -> None:
-    """This holds for the file and the environment; no such key is ignored silently."""
+    """Each key without effect is one warning with a remedy, in the file and in variables."""
     path = row.key.removesuffix(".**").split(".")
     desk.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
 
@@ -157,7 +160,7 @@ def test_each_key_without_effect_is_one_warning_with_a_remedy(
 
 @pytest.mark.parametrize("ttl", ["0", "0s", "0h"])
 def test_a_proxy_ttl_of_0_is_a_warning(desk: Desk, ttl: str) -> None:
-    """It means that content does not expire by age, which CLEANER_TTL sets here."""
+    """A proxy.ttl of 0 is a warning: CLEANER_TTL decides whether content expires."""
     desk.write(f"proxy: {{ttl: {ttl}}}")
 
     assert desk.problems() == []
@@ -174,12 +177,12 @@ def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> No
 
 
 def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
-    """It has lower precedence than `log.level`."""
+    """`loglevel` is the old name of `log.level` and has lower precedence."""
     assert desk.settings(REGISTRY_LOGLEVEL="debug").log.level == "debug"
     assert desk.settings("--log.level=warn", REGISTRY_LOGLEVEL="debug").log.level == "warn"
 
 
-# ---- kinds
+# ---- kinds of keys
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_auth_in_the_file_and_its_path_in_the_environment(desk: Desk, text: str)
 
 
 def test_registry_auth_names_the_scheme(desk: Desk) -> None:
-    """This is the behaviour of docker distribution."""
+    """REGISTRY_AUTH names the auth scheme, as in docker distribution."""
     htpasswd = desk.settings(
         REGISTRY_AUTH="htpasswd",
         REGISTRY_AUTH_HTPASSWD_REALM="Ours",
@@ -226,7 +229,7 @@ def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
 def test_passwords_without_users_are_a_problem(
     desk: Desk, text: str, environ: dict[str, str], source: str
 ) -> None:
-    """The appliance never starts open to all, whatever the other settings are."""
+    """A password file without a path is a problem: the appliance never starts open to all."""
     desk.write(text)
 
     remedy = "name a file made with htpasswd -B"
@@ -241,7 +244,7 @@ def test_an_empty_path_is_a_problem(desk: Desk) -> None:
 
 
 def test_a_scheme_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
-    """REGISTRY_AUTH overrides `auth:` with all its parameters."""
+    """REGISTRY_AUTH overrides `auth:` in the file with all its parameters."""
     desk.write("auth: {token: {realm: r}, anonymous: pull}")
     auth = desk.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
 
@@ -250,31 +253,34 @@ def test_a_scheme_in_the_environment_replaces_that_of_the_file(desk: Desk) -> No
 
 
 def test_auth_none_is_open(desk: Desk) -> None:
-    """This is the behaviour of docker distribution."""
+    """REGISTRY_AUTH=none allows all requests, as in docker distribution."""
     desk.write("auth: {htpasswd: {path: /p}}")
 
     assert desk.settings(REGISTRY_AUTH="none").auth.htpasswd is None
 
 
 def test_two_auth_schemes_are_a_problem(desk: Desk) -> None:
-    """There is at most one scheme."""
+    """Two auth schemes are a problem, because at most one can be in force."""
     (problem,) = desk.problems(REGISTRY_AUTH="none", REGISTRY_AUTH_HTPASSWD_PATH="/p")
 
     assert problem == "REGISTRY_AUTH: a second auth scheme; keep one"
 
 
 def test_a_driver_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
-    """REGISTRY_STORAGE overrides the driver in `storage:`; other keys stay."""
+    """REGISTRY_STORAGE overrides the driver in `storage:`; other keys there stay."""
     desk.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
 
     assert desk.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled
 
 
-# ---- the table
+# ---- the table of keys
 
 
 def test_every_honoured_key_is_a_setting() -> None:
-    """The exceptions are two keys without a value of their own."""
+    """Every key of distribution that is honoured is a setting.
+
+    The exceptions are two keys without a value of their own.
+    """
     names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
 
@@ -282,7 +288,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
 
 def test_every_other_key_is_no_setting() -> None:
-    """The messages about such a key come from its row."""
+    """Every other key of distribution is no setting; its row has the messages about it."""
     for row in ROWS:
         if row.verdict is not KeySupport.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
@@ -291,7 +297,7 @@ def test_every_other_key_is_no_setting() -> None:
 
 
 def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
-    """Each key is in the table once."""
+    """Every key of distribution has a reason unless it is honoured, and is listed once."""
     assert all(row.why for row in ROWS if row.verdict is not KeySupport.HONOURED)
     assert len(ROWS) == len({row.key for row in ROWS})
 
@@ -310,5 +316,5 @@ def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
     ],
 )
 def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> None:
-    """`*` matches one name; `**` matches the key itself and all keys below."""
+    """A row's `*` matches one name; its `**` matches the key itself and all keys below."""
     assert expected is DistributionKey(pattern, KeySupport.HONOURED).matches(tuple(key.split(".")))

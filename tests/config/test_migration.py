@@ -1,4 +1,4 @@
-"""Tests that docs/migration.md has a row for each setting of the programs it covers."""
+"""docs/migration.md has a row for each setting of the programs that it covers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _rows(heading: str) -> dict[str, list[str]]:
 
 
 def test_each_setting_of_docker_cache_server_has_a_row() -> None:
-    """The row has its variable and each setting that replaces it."""
+    """Each setting of docker-cache-server has a row with its variable and its replacements."""
     rows = _rows("From docker-cache-server")
 
     for name, key in cache_server.VARIABLES.items():
@@ -46,7 +46,10 @@ def test_each_setting_of_docker_cache_server_has_a_row() -> None:
 
 
 def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> None:
-    """A start with all of them causes neither problems nor warnings."""
+    """Each setting of registry-cache has a row.
+
+    A start with all of them causes neither problems nor warnings.
+    """
     rows = _rows("From registry-cache")
 
     assert [name for name in _OF_REGISTRY_CACHE if name not in rows] == []

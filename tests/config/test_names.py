@@ -1,4 +1,4 @@
-"""Tests of unknown names: problem or warning, with a suggestion."""
+"""An unknown name is a problem or a warning, with a suggestion."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ from tests.config.desk import Desk
 def test_an_unknown_key_is_a_problem_with_a_suggestion(
     desk: Desk, text: str, expected: str
 ) -> None:
-    """There is one problem, however many keys are below it."""
+    """An unknown key is a problem with a suggestion.
+
+    Any number of keys below it causes no further problem.
+    """
     desk.write(text)
 
     expected = expected.replace("{", "did you mean ").replace("}", "?")
@@ -61,7 +64,10 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
     ],
 )
 def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str) -> None:
-    """Docker distribution ignores such a key; here one line names it."""
+    """An unknown key that protects nothing is a warning.
+
+    Docker distribution ignores such a key.
+    """
     desk.write(text)
 
     assert desk.problems() == []
@@ -86,7 +92,10 @@ def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str
     ],
 )
 def test_a_key_similar_to_a_protecting_key_is_a_problem(desk: Desk, text: str) -> None:
-    """This includes keys similar to refused ones, since the operator expects an effect."""
+    """A key similar to a protecting key is a problem, also if the protecting key is refused.
+
+    The operator expects an effect.
+    """
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -105,12 +114,15 @@ def test_a_key_similar_to_a_protecting_key_is_a_problem(desk: Desk, text: str) -
 def test_an_unknown_flag_is_a_problem_with_a_suggestion(
     desk: Desk, flag: str, expected: str
 ) -> None:
-    """Its value is not shown, because it may be a password."""
+    """An unknown flag is a problem with a suggestion and without its value.
+
+    The value may be a password.
+    """
     assert [expected] == desk.problems(flag)
 
 
 def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(desk: Desk) -> None:
-    """One mistake causes one line."""
+    """The value of an unknown flag is not taken for a file, so one mistake causes one line."""
     assert len(desk.problems("--cleaner.maxsze", "10G")) == 1
 
 
@@ -127,7 +139,10 @@ def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(desk: Desk) -> Non
 def test_an_unknown_variable_is_a_warning_with_a_suggestion(
     desk: Desk, name: str, near: str
 ) -> None:
-    """Other programs share the environment, so such a variable must not prevent the start."""
+    """An unknown variable is a warning with a suggestion.
+
+    Other programs share the environment, so the variable must not prevent the start.
+    """
     assert desk.problems(**{name: "hunter2"}) == []
     assert [f"{name}: no such setting; did you mean {near}?"] == desk.warnings(**{name: "hunter2"})
 
@@ -158,7 +173,10 @@ def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
     ],
 )
 def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
-    """These are service links of Kubernetes, podman's auth file, and internal variables."""
+    """Variables of other programs are ignored.
+
+    These are service links of Kubernetes, podman's auth file, and internal variables.
+    """
     assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])
 
 
@@ -204,12 +222,12 @@ def test_each_misspelling_of_a_protecting_variable_is_a_problem(
     ],
 )
 def test_similar_variables_of_other_programs_are_no_problem(desk: Desk, name: str) -> None:
-    """Other programs read these variables."""
+    """Variables that other programs read are no problem, although they are similar."""
     assert desk.problems(**{name: "true"}) == []
 
 
 def test_another_misspelt_name_is_a_warning(desk: Desk) -> None:
-    """The default stays active, which does not open the registry."""
+    """A misspelt variable that protects nothing is a warning: the default does no harm."""
     assert desk.problems(CLEANER_TLT="7d") == []
     assert desk.warnings(CLEANER_TLT="7d") == [
         "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"

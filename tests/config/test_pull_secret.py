@@ -1,4 +1,4 @@
-"""Tests of the pull secret: the registries that it names, and the credential for each."""
+"""Test the pull secret: the registries that it names, and the credential for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _problems(auths: object) -> list[str]:
 
 
 def test_an_auth_is_user_and_password_in_base64() -> None:
-    """`docker login` writes this form."""
+    """An `auth` is user and password in base64, as `docker login` writes it."""
     secret = _secret({"quay.io": {"auth": _auth("robot:secret")}})
 
     assert SecretCredential("robot", "secret") == secret.lookup("quay.io", "a/b")
@@ -35,7 +35,10 @@ def test_an_auth_is_user_and_password_in_base64() -> None:
 
 @pytest.mark.parametrize("wrapped", [b"\n", b""], ids=["in lines", "in one"])
 def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
-    """Kubernetes manifests contain base64, and podman 4.3 mounts it without decoding it."""
+    """A pull secret may be in base64.
+
+    Kubernetes manifests contain base64, and podman 4.3 mounts it without decoding it.
+    """
     document = json.dumps({"auths": {"quay.io": {"auth": _auth("robot:secret")}}}).encode()
     text = base64.b64encode(document)
 
@@ -61,21 +64,24 @@ def test_a_password_may_contain_colons() -> None:
 
 
 def test_username_and_password_are_valid_without_auth() -> None:
-    """`kubectl create secret docker-registry` writes them beside `auth`."""
+    """`username` and `password` are valid without `auth`.
+
+    `kubectl create secret docker-registry` writes all three.
+    """
     secret = _secret({"quay.io": {"username": "robot", "password": "secret"}})
 
     assert SecretCredential("robot", "secret") == secret.lookup("quay.io", "a/b")
 
 
 def test_auth_takes_precedence_over_username_and_password() -> None:
-    """Docker and the kubelet do the same."""
+    """`auth` takes precedence over `username` and `password`, as in Docker and the kubelet."""
     entry = {"auth": _auth("a:b"), "username": "c", "password": "d"}
 
     assert SecretCredential("a", "b") == _secret({"quay.io": entry}).lookup("quay.io", "x")
 
 
 def test_an_identity_token_is_kept() -> None:
-    """Azure's login writes it beside an `auth` with an empty password."""
+    """An identity token is kept: Azure's login writes it beside an empty password."""
     entry = {"auth": _auth("00000000:"), "identitytoken": "token"}
 
     assert SecretCredential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
@@ -83,7 +89,7 @@ def test_an_identity_token_is_kept() -> None:
 
 @pytest.mark.parametrize("entry", [{}, {"email": "a@b"}, {"auth": ""}, {"auth": _auth(":")}])
 def test_an_entry_without_credentials_is_an_anonymous_upstream(entry: dict[str, str]) -> None:
-    """It declares the upstream, which is used without a login."""
+    """An entry without credentials declares an upstream, which is used without a login."""
     secret = _secret({"quay.io": entry})
 
     assert secret.names("quay.io")
@@ -107,7 +113,7 @@ def test_the_longest_path_takes_precedence() -> None:
 
 
 def test_an_entry_with_a_path_declares_its_host() -> None:
-    """For a repository that does not match the path, access is anonymous."""
+    """An entry with a path declares its host; other repositories there are anonymous."""
     secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
 
     assert secret.hosts == ("quay.io",)
@@ -127,7 +133,7 @@ def test_an_entry_with_a_path_declares_its_host() -> None:
     ],
 )
 def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
-    """Docker's legacy key is among them."""
+    """Every name of Docker Hub in a pull secret, also the legacy key, is docker.io."""
     secret = _secret({key: {"auth": _auth("a:b")}})
 
     assert secret.hosts == ("docker.io",)
@@ -135,7 +141,7 @@ def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
 
 
 def test_hosts_are_listed_once_in_their_order() -> None:
-    """A host with several paths is one upstream."""
+    """Hosts of a pull secret are listed once in their order; one may have several paths."""
     secret = _secret({"b.io/x": {}, "a.io": {}, "b.io": {}, "*.c.io": {}})
 
     assert secret.hosts == ("b.io", "a.io")
@@ -143,7 +149,7 @@ def test_hosts_are_listed_once_in_their_order() -> None:
 
 
 def test_a_host_takes_precedence_over_a_glob() -> None:
-    """This holds even for an anonymous entry, because a host is more specific."""
+    """A host in a pull secret takes precedence over a glob, even without a login."""
     secret = _secret({"*.io": {"auth": _auth("a:b")}, "quay.io": {}})
 
     assert secret.lookup("quay.io", "x") is None
@@ -151,7 +157,10 @@ def test_a_host_takes_precedence_over_a_glob() -> None:
 
 
 def test_an_ignored_host_is_no_upstream() -> None:
-    """It is none by a glob or a path either, and its entry is not validated."""
+    """An ignored host is no upstream by a glob or a path either.
+
+    Its entry is not validated.
+    """
     secret = _secret(
         {"cloud.example": {"auth": "%"}, "cloud.example/x": 5, "*.example": {}},
         "Cloud.example",
@@ -164,7 +173,7 @@ def test_an_ignored_host_is_no_upstream() -> None:
 
 
 def test_hosts_without_an_entry_are_no_upstreams() -> None:
-    """No client can make the appliance connect to a host that the operator has not named."""
+    """A host without an entry is no upstream: clients cannot make the appliance connect to it."""
     secret = _secret({"quay.io": {"auth": _auth("a:b")}})
 
     assert not secret.names("quay.io.evil.example")
@@ -172,7 +181,7 @@ def test_hosts_without_an_entry_are_no_upstreams() -> None:
 
 
 def test_the_older_format_consists_of_auths_alone() -> None:
-    """This is `.dockercfg`."""
+    """The older format `.dockercfg` consists of the entries alone."""
     secret = parse(json.dumps({"quay.io": {"auth": _auth("a:b")}}).encode())
 
     assert SecretCredential("a", "b") == secret.lookup("quay.io", "x")
@@ -180,12 +189,12 @@ def test_the_older_format_consists_of_auths_alone() -> None:
 
 @pytest.mark.parametrize("text", ["{}", '{"auths": {}}', '{"credsStore": "desktop"}'])
 def test_a_secret_may_have_no_entries(text: str) -> None:
-    """It then declares no upstream."""
+    """A pull secret may have no entries, and then declares no upstream."""
     assert parse(text.encode()).hosts == ()
 
 
 def test_a_credential_helper_is_a_warning() -> None:
-    """It is a program on the machine where `docker login` was run."""
+    """A credential helper is a warning: it is a program on the machine of `docker login`."""
     secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
 
     why = "without effect: credential helpers are not run; put the credentials into auths"
@@ -194,7 +203,10 @@ def test_a_credential_helper_is_a_warning() -> None:
 
 
 def test_a_registry_token_is_read() -> None:
-    """Docker's clients send it to the registry as a bearer token. It is never shown."""
+    """A `registrytoken` is read, and sent as bearer token, as by Docker's clients.
+
+    The token is never shown.
+    """
     secret = _secret({"quay.io": {"registrytoken": "abc"}})
     found = secret.lookup("quay.io", "a/b")
 
@@ -227,7 +239,7 @@ def test_two_entries_of_one_name_are_a_warning() -> None:
     ids=range(8),
 )
 def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) -> None:
-    """The message has line and column if they are known."""
+    """An invalid pull secret is a problem of one line, with line and column if known."""
     with pytest.raises(ConfigError) as caught:
         parse(text.encode(), source="/pull-secret.json")
 
@@ -237,7 +249,7 @@ def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) ->
 
 
 def test_a_binary_secret_is_a_problem_of_one_line() -> None:
-    """Such a secret is encrypted, or encoded twice."""
+    """A binary pull secret, encrypted or encoded twice, is a problem of one line."""
     with pytest.raises(ConfigError, match="pull secret: not JSON"):
         parse(b'{"auths": "\xff\xfe"}')
 
@@ -269,7 +281,10 @@ def test_the_problem_of_an_invalid_entry_has_its_key(entry: object, expected: st
     "key", ["https://me:s3cret@quay.io", "me:s3cret@quay.io/org", "x://me:s3/c@ret@quay.io"]
 )
 def test_a_password_in_a_key_is_masked(key: str) -> None:
-    """Some operators write a URL with a login as the key."""
+    """A password in a key of the pull secret is masked.
+
+    Some operators write a URL with a login as the key.
+    """
     (line,) = _problems({key: {}})
 
     assert "***@quay.io" in line
@@ -277,19 +292,19 @@ def test_a_password_in_a_key_is_masked(key: str) -> None:
 
 
 def test_a_key_that_is_no_host_is_a_problem() -> None:
-    """A misspelt key declares no upstream."""
+    """A key that is no host is a problem, because a misspelt key declares no upstream."""
     (line,) = _problems({"quay io": {}})
 
     assert line.startswith('pull secret: entry "quay io": not a registry\'s host; ')
 
 
 def test_every_invalid_entry_is_a_problem() -> None:
-    """Not only the first entry is reported."""
+    """Every invalid entry of a pull secret is a problem, not only the first."""
     assert len(_problems({"a.io": {"auth": "%"}, "b.io": {}, "c.io": {"auth": "%"}})) == 2
 
 
 def test_representations_hide_credentials() -> None:
-    """This holds for the credential and for the pull secret."""
+    """The repr of a credential and of a pull secret hides passwords."""
     entry = {"auth": _auth("robot:hunter2"), "identitytoken": "hunter3"}
     secret = _secret({"quay.io": entry})
 
@@ -307,7 +322,10 @@ def test_secrets_that_differ_in_layout_only_are_equal() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\0\0", "\n\n"])
 def test_a_line_end_is_no_part_of_a_password(end: str) -> None:
-    """`echo user:password | base64` appends it; RFC 7617, 2 forbids control characters."""
+    """A line end in `auth` is no part of the password: `echo user:password | base64` adds it.
+
+    RFC 7617, 2 forbids control characters.
+    """
     auth = base64.b64encode(f"joe:pass word{end}".encode()).decode()
     secret = parse(json.dumps({"auths": {"reg.example": {"auth": auth}}}).encode())
 

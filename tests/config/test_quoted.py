@@ -1,4 +1,4 @@
-"""Tests of quotes in variables, which compose's list form and `--env-file` pass on."""
+"""Test quotes in variables, which compose's list form and `--env-file` pass on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.config.desk import Desk
     ],
 )
 def test_quotes_and_surrounding_space_are_removed(written: str, meant: str) -> None:
-    """Docker distribution 2.8.2 reads each of these values in this way."""
+    """Quotes and surrounding space of a variable are removed, as by distribution 2.8.2."""
     assert unquoted(written) == meant
 
 
@@ -71,7 +71,10 @@ def test_a_value_without_quotes_is_unchanged(written: str) -> None:
 
 
 def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> None:
-    """These are short and derived names, sections, lists, maps, and docker-cache-server's names."""
+    """Every kind of variable may be quoted.
+
+    These are short and derived names, sections, lists, maps, and docker-cache-server's names.
+    """
     settings = desk.settings(
         REGISTRY_AUTH='"htpasswd"',
         REGISTRY_AUTH_HTPASSWD_REALM='"My Realm"',
@@ -105,14 +108,17 @@ def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> Non
 
 
 def test_the_file_may_be_named_in_quotes(desk: Desk, tmp_path: Path) -> None:
-    """This is REGISTRY_CONFIGURATION_PATH."""
+    """The file in REGISTRY_CONFIGURATION_PATH may be named in quotes."""
     (tmp_path / "other.yml").write_text("log: {level: debug}", encoding="utf-8")
 
     assert desk.settings(REGISTRY_CONFIGURATION_PATH=f"'{tmp_path}/other.yml'").log.level == "debug"
 
 
 def test_an_empty_value_in_quotes_is_empty(desk: Desk) -> None:
-    """It switches the certificate off; an empty password file is an error."""
+    """An empty value in quotes is empty: it switches the certificate off.
+
+    An empty password file is an error.
+    """
     desk.places.certs.mkdir()
     (desk.places.certs / "certs.pem").write_text("", encoding="utf-8")
 

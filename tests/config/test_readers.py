@@ -1,4 +1,4 @@
-"""Tests of the readers of single values."""
+"""Test the readers of single values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from entrepot.config.errors import Unreadable
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", True], ids=repr)
 def test_each_of_these_words_switches_on(text: object) -> None:
-    """They include the words of YAML and of shells."""
+    """Each of these words, which YAML and shells use too, means true."""
     assert readers.switch(text) is True
 
 
 @pytest.mark.parametrize("text", ["false", "NO", "off", "0", False], ids=repr)
 def test_each_of_these_words_switches_off(text: object) -> None:
-    """They include the words of YAML and of shells."""
+    """Each of these words, which YAML and shells use too, means false."""
     assert readers.switch(text) is False
 
 
@@ -63,20 +63,20 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\udc80", "", None, ["a"]], ids=repr)
 def test_a_text_is_one_line(text: object) -> None:
-    """Texts are written to log lines, headers and other files."""
+    """A text setting is one line, because it goes to log lines, headers and other files."""
     with pytest.raises(Unreadable):
         readers.text(text)
 
 
 @pytest.mark.parametrize("text", ["0", "17", "-1", "2.5", "two", "", "99999999999"])
 def test_a_count_stays_within_its_bounds(text: str) -> None:
-    """The message has both bounds."""
+    """The message about a count out of bounds has both bounds."""
     with pytest.raises(Unreadable, match="not a whole number from 1 to 16; try 2"):
         readers.count(1, 16, such_as=2)(text)
 
 
 def test_a_choice_suggests_the_nearest_word() -> None:
-    """Other programs use the word `warning`."""
+    """A message about a choice suggests the nearest word: other programs use `warning`."""
     with pytest.raises(Unreadable, match="not one of info, warn; try warn"):
         readers.choice("info", "warn")("warning")
 

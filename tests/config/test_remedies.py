@@ -1,4 +1,4 @@
-"""Tests that every setting that a message names exists."""
+"""Every setting that a message names exists."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _is_key(dotted: str) -> bool:
 
 
 def test_every_setting_that_a_message_names_exists() -> None:
-    """This holds for variables and keys."""
+    """Every variable and key that a message names exists."""
     texts = [text for path in _FILES for text in _texts(path)]
     variables = {name for text in texts for name in _VARIABLE.findall(text)}
     dotted = {key for text in texts for key in _KEY.findall(text) if not _FILE_NAME.fullmatch(key)}
@@ -72,7 +72,7 @@ def test_every_setting_that_a_message_names_exists() -> None:
     ids=lambda row: str(row.key),
 )
 def test_the_key_in_a_remedy_is_honoured(row: DistributionKey) -> None:
-    """It is not another key without effect."""
+    """The key in a remedy is honoured, not another key without effect."""
     found = [keys.find(tuple(key.split("."))) for key in _KEY.findall(f"{row.why} {row.instead}")]
 
     assert not [each for each in found if isinstance(each, DistributionKey)]

@@ -1,4 +1,4 @@
-"""Tests of contradictions between settings, and of settings that are probably mistakes."""
+"""Test contradictions between settings, and settings that are probably mistakes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_a_contradiction_is_one_line(desk: Desk, flags: str, expected: str) -> N
 
 
 def test_the_same_default_set_twice_is_no_contradiction(desk: Desk) -> None:
-    """Here these are two names of Docker Hub."""
+    """Two settings with the same default upstream are no contradiction.
+
+    Here they have two names of Docker Hub.
+    """
     flags = ["--proxy.default=docker.io", "--proxy.remoteurl=https://registry-1.docker.io"]
 
     assert desk.problems(*flags) == []
@@ -75,7 +78,7 @@ def test_an_address_without_passwords_is_one_warning(desk: Desk, address: str) -
 
 
 def test_the_warning_mentions_deletes_if_they_are_enabled(desk: Desk) -> None:
-    """Clients that may push may then also delete."""
+    """The warning of open access mentions deletes if they are enabled."""
     environ = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
     (warning,) = desk.examine(**environ).warnings
 
@@ -93,7 +96,7 @@ def test_the_warning_mentions_deletes_if_they_are_enabled(desk: Desk) -> None:
     ids=["loopback", "loopback 6", "passwords", "default"],
 )
 def test_loopback_or_passwords_cause_no_warning(desk: Desk, environ: dict[str, str]) -> None:
-    """Other machines then have no access without a password."""
+    """On loopback, or with passwords, there is no warning of open access."""
     assert desk.examine(**environ).warnings == ()
 
 
@@ -105,7 +108,10 @@ def test_a_size_without_its_unit_is_a_warning(
     size: str,
     is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """No content would be stored, and no pull would fail."""
+    """A size without its unit is a warning: no content would be stored.
+
+    No pull would fail.
+    """
     expected = (
         f"CLEANER_MAXSIZE={size}: logs and index alone need more, so no content is kept; try 10G"
     )
@@ -114,7 +120,7 @@ def test_a_size_without_its_unit_is_a_warning(
 
 
 def test_a_login_for_no_upstream_is_a_warning(desk: Desk) -> None:
-    """Docker distribution starts with it and does not proxy."""
+    """A login without an upstream is a warning: distribution starts and does not proxy."""
     (warning,) = desk.warnings("--proxy.username=a", "--proxy.password=b")
 
     assert warning.startswith("proxy.username: without effect: proxy.remoteurl is not set")

@@ -62,7 +62,7 @@ def test_an_invalid_size_is_an_error(text: str) -> None:
 
 
 def test_a_size_larger_than_any_disk_is_an_error() -> None:
-    """The index stores sizes in 63 bits."""
+    """A size larger than any disk is an error: the index stores sizes in 63 bits."""
     with pytest.raises(Unreadable, match="larger than any disk"):
         units.size("999999P")
 
@@ -105,7 +105,7 @@ def test_a_span_is_read_in_seconds(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "1x", "h", "-1s", "1h2", "1 hour", "1e3", "soon", "1:30"])
 def test_an_invalid_span_is_an_error(text: str) -> None:
-    """The remedy shows valid spans."""
+    """An invalid span is an error whose remedy shows valid spans."""
     with pytest.raises(Unreadable) as caught:
         units.span(text)
 
@@ -133,7 +133,7 @@ def test_a_shown_span_reads_back(milliseconds: int) -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("20%", 20), ("20", 20), ("0", 0), ("100 %", 100)])
 def test_a_percentage_is_read_with_and_without_its_sign(text: str, expected: int) -> None:
-    """`20%` equals `20`."""
+    """A percentage is read with and without its sign: `20%` equals `20`."""
     assert expected == units.percentage(text)
 
 

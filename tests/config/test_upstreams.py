@@ -1,4 +1,4 @@
-"""Tests of the active upstreams and of their settings."""
+"""Test the active upstreams and their settings."""
 
 from __future__ import annotations
 
@@ -28,14 +28,20 @@ def _defaults(found: list[UpstreamValues]) -> list[str]:
 
 
 def test_the_values_have_the_fields_of_an_upstream_config() -> None:
-    """`registry` is usable without `config`, so this test keeps both classes equal."""
+    """`UpstreamValues` and `UpstreamConfig` have the same fields.
+
+    `registry` is usable without `config`, so there are two classes.
+    """
     names = {each.name for each in fields(UpstreamValues)}
 
     assert {each.name for each in fields(UpstreamConfig)} | {"default"} == names
 
 
 def test_without_configured_upstreams_the_public_registries_are_active(desk: Desk) -> None:
-    """New users can pull without a configuration. No upstream is the default."""
+    """New users can pull without a configuration.
+
+    None of the public registries is the default upstream.
+    """
     found = upstreams(desk.settings())
 
     assert list(PUBLIC) == _hosts(found)
@@ -44,7 +50,7 @@ def test_without_configured_upstreams_the_public_registries_are_active(desk: Des
 
 
 def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> None:
-    """The secret may name it by host or by glob."""
+    """A pull secret that names a registry, by host or glob, replaces the public upstreams."""
     settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
     named = upstreams_in_force(settings, parse(b'{"auths": {"a.example": {}}}'))
     matched = upstreams_in_force(settings, parse(b'{"auths": {"*.example": {}}}'))
@@ -66,7 +72,7 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> 
     ids=["empty", "store", "helpers", "ignored"],
 )
 def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secret: bytes) -> None:
-    """Docker Desktop writes such a file.
+    """A pull secret that names no registry, as Docker Desktop's, leaves the public upstreams.
 
     All parts of the appliance must compute the same upstreams.
     """
@@ -78,7 +84,7 @@ def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secr
 
 
 def test_configured_upstreams_replace_the_public_ones(desk: Desk) -> None:
-    """They have the order of the file."""
+    """Configured upstreams replace the public ones, in the order of the file."""
     desk.write("upstreams: {b.io: , a.io: {}, localhost:5000: }")
     found = upstreams(desk.settings())
 
@@ -116,7 +122,10 @@ def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
 
 
 def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None:
-    """It also has the settings of its section in the file, under any of its names."""
+    """A host of the pull secret inherits the settings of `proxy`.
+
+    A section of the file for any name of the host adds settings.
+    """
     desk.write("upstreams: {index.docker.io: {freshness: 5m}}")
     settings = desk.settings(ENTREPOT_FRESHNESS="7s")
 
@@ -126,7 +135,10 @@ def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None
 
 
 def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
-    """These are the three variables of docker distribution's pull-through cache."""
+    """REGISTRY_PROXY_REMOTEURL sets the default upstream, with its user and password.
+
+    These are the variables of docker distribution's pull-through cache.
+    """
     (found,) = upstreams(
         desk.settings(
             REGISTRY_PROXY_REMOTEURL="https://registry-1.docker.io",
@@ -160,7 +172,7 @@ def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(desk: Desk) ->
 
 
 def test_the_default_is_an_upstream_without_a_section(desk: Desk) -> None:
-    """It is added to the public or configured upstreams."""
+    """A default upstream without a section is added to the public or configured upstreams."""
     settings = desk.settings(ENTREPOT_DEFAULT_UPSTREAM="Registry.example")
 
     assert [*PUBLIC, "registry.example"] == _hosts(upstreams(settings))
@@ -168,7 +180,7 @@ def test_the_default_is_an_upstream_without_a_section(desk: Desk) -> None:
 
 
 def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
-    """Both `default: true` and `proxy.default` set it."""
+    """Either `default: true` of an upstream or `proxy.default` sets the default upstream."""
     desk.write("upstreams: {a.io: , docker.io: {default: true}}")
     assert _defaults(upstreams(desk.settings())) == ["docker.io"]
 
@@ -178,7 +190,7 @@ def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
 
 
 def test_a_password_is_not_shown(desk: Desk) -> None:
-    """The representations of values and settings hide it."""
+    """The representations of upstreams and settings hide passwords."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}")
     settings = desk.settings()
 
@@ -188,7 +200,10 @@ def test_a_password_is_not_shown(desk: Desk) -> None:
 
 
 def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk: Desk) -> None:
-    """The setting may be for all upstreams or for one."""
+    """Redirects lead only to public addresses unless the operator allows more networks.
+
+    The setting may be for all upstreams or for one.
+    """
     desk.write(
         """
         proxy: {redirects: "public 10.0.0.0/8, fd00::/8"}
@@ -214,7 +229,7 @@ def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(desk: Desk) -> No
 
 @pytest.mark.parametrize("wrong", ["private", "10.0.0.1/8", "10.0.0.0/33", "example.com"])
 def test_an_invalid_network_is_a_problem_with_a_remedy(desk: Desk, wrong: str) -> None:
-    """A rule that protects is never ignored."""
+    """An invalid network for redirects is a problem: a rule that protects is never ignored."""
     desk.write(f"proxy: {{redirects: [{wrong}]}}")
     (problem,) = desk.examine().problems
 
@@ -231,14 +246,14 @@ def test_an_invalid_network_is_a_problem_with_a_remedy(desk: Desk, wrong: str) -
     ],
 )
 def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(desk: Desk, flag: str) -> None:
-    """Such a flag adjusts this registry and does not make it the only upstream."""
+    """A flag that adjusts a public registry leaves the other public registries."""
     settings = desk.settings(flag)
 
     assert [*PUBLIC] == _hosts(upstreams(settings))
 
 
 def test_an_adjusted_registry_has_the_value_of_the_flag(desk: Desk) -> None:
-    """This also holds for the settings that the programs of the appliance receive."""
+    """A public registry has the value of its flag, also in the programs that `serve` starts."""
     settings = desk.settings("--upstreams.quay.io.freshness=5m")
     passed_on = Settings.model_validate(settings.model_dump(mode="json"))
 
@@ -277,7 +292,10 @@ def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(desk: Desk
 
 
 def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
-    """A public registry that another flag adjusts is then an upstream too."""
+    """A flag for a host that is not public configures it as an upstream.
+
+    A public registry that another flag adjusts is then an upstream too.
+    """
     flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
 
     assert _hosts(upstreams(desk.settings(*flags[1:]))) == ["corp.example"]
@@ -300,7 +318,10 @@ def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
     ],
 )
 def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
-    """This holds for public registries, those of the secret, and those that match a glob."""
+    """`enabled: false` removes an upstream.
+
+    It may be a public registry, one of the pull secret, or one that a glob matches.
+    """
     desk.write(text)
     known = upstreams_in_force(desk.settings(*argv), parse(secret))
 
@@ -315,7 +336,10 @@ def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], sec
 
 
 def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
-    """Such a registry only receives pushes; configured upstreams remain active."""
+    """The public registries can be switched off; configured upstreams remain.
+
+    Without upstreams the registry only receives pushes.
+    """
     known = upstreams_in_force(desk.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
     named = upstreams_in_force(
         desk.settings("--upstreams.a.io.url=a.io", ENTREPOT_PUBLIC_UPSTREAMS="false"), None
@@ -327,7 +351,7 @@ def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
 
 
 def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
-    """One of the two settings is a mistake."""
+    """A default upstream that is disabled is a problem, because one setting is a mistake."""
     flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
 
     message = "quay.io is the default, but upstreams.quay.io.enabled is false"

@@ -32,21 +32,21 @@ def _images(store: DataDirectory) -> dict[str, HostedImage]:
 
 
 def test_a_hosted_image_is_kept_completely(store: DataDirectory) -> None:
-    """Its manifest, its config and its layers are kept."""
+    """A hosted image is kept completely: its manifest, its config and its layers."""
     pushed = push(store, 1, used=0)
 
     assert _referenced(store, *pushed.digests) == set(pushed.digests)
 
 
 def test_a_proxied_image_is_not_kept(store: DataDirectory) -> None:
-    """It can be fetched from its upstream again."""
+    """A proxied image is not kept, because it can be fetched from its upstream again."""
     pulled = pull(store, 1, used=0)
 
     assert _referenced(store, *pulled.digests) == set()
 
 
 def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirectory) -> None:
-    """One hosted link suffices."""
+    """Content of a hosted and a proxied repository is kept: one hosted link suffices."""
     pulled = pull(store, 1, used=0)
     store.repositories.link_blob(HOSTED, pulled.digests[-1])
 
@@ -62,7 +62,10 @@ def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -
 
 
 def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
-    """The children may be unlinked, and one may be missing."""
+    """An index keeps its children and their parts.
+
+    The children may be unlinked, and one child may be missing.
+    """
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)
     body, media_type = images.index([here, away])
@@ -120,7 +123,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """Build caches do so; such a blob is not an unreadable manifest."""
+    """An index may list blobs, as build caches do; such a blob is no unreadable manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])
@@ -155,7 +158,10 @@ def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, ta
 
 
 def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) -> None:
-    """Cosign's signatures have such tags, and the fallback of the referrers API."""
+    """A tag of the referrers schema makes a manifest a referrer.
+
+    Cosign's signatures have such tags, as has the fallback of the referrers API.
+    """
     pushed = push(store, 1, used=0)
     signature = images.image([b"signature"])
     put_image(store, signature, used=0)
@@ -168,7 +174,7 @@ def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) ->
 
 
 def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> None:
-    """A signature may be pushed before its subject."""
+    """A referrer without its subject counts as an image: it may be pushed before its subject."""
     signature = images.artifact(images.image([b"away"]), b"signature", "application/example")
     put_image(store, signature, used=0)
     store.repositories.link_manifest(HOSTED, signature.digest)
@@ -179,7 +185,7 @@ def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> Non
 
 
 def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
-    """Two images, each tagged as a referrer of the other, are both found."""
+    """Two images that are each tagged as a referrer of the other are both found."""
     first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for tag in ("v1", "v2"):
         store.repositories.remove_tag(HOSTED, Tag(tag))
@@ -192,7 +198,7 @@ def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
 
 
 def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) -> None:
-    """The walk costs only the rounds that evict."""
+    """The cleaner walks hosted repositories only in rounds that evict."""
     hosted = _Counting(store)
     account = _open(store, hosted)
     assert (account.images, hosted.walks) == ([], 0)

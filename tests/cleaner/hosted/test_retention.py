@@ -1,4 +1,4 @@
-"""Retention rules: which hosted images expire."""
+"""Retention rules decide which hosted images expire."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
 
 
 def test_an_untagged_image_expires_after_its_grace() -> None:
-    """It expires after the TTL if that is shorter."""
+    """An untagged image expires after its grace, or after the TTL if that is shorter."""
     assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
         None,
         Reason.UNTAGGED,
@@ -86,19 +86,22 @@ def test_an_untagged_image_expires_after_its_grace() -> None:
 def test_the_default_grace_of_untagged_images(
     settings: tuple[float, int, float | None], expected: float
 ) -> None:
-    """It is a day if tagged images can expire, and never otherwise."""
+    """Untagged images have a grace of a day if tagged images can expire.
+
+    Otherwise untagged images never expire.
+    """
     assert rule(*settings, is_evictable=True).untagged == expected
 
 
 def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
-    """If its rule expires no image, CLEANER_HOSTED does not evict any."""
+    """If a repository's rule expires no image, CLEANER_HOSTED evicts none of its images."""
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable
 
 
 def test_with_cleaner_hosted_every_image_is_evictable() -> None:
-    """That holds without a TTL too."""
+    """With CLEANER_HOSTED every hosted image is evictable, also without a TTL."""
     assert everything(0) == RetentionRule(0, 0, _DAY, is_evictable=True)
     assert everything(60) == RetentionRule(60, 0, 60, is_evictable=True)
 
@@ -133,7 +136,7 @@ def test_the_shortest_time_of_all_rules_is_found() -> None:
 
 
 def test_expiry_gives_its_reason_in_words() -> None:
-    """The dry run prints these words."""
+    """The dry run prints the reason of an image's expiry in words."""
     cases = [
         (_image(0), RetentionRule(ttl=30 * _DAY), 31 * _DAY),
         (_image(4), RetentionRule(keep=3), 0),
@@ -153,7 +156,10 @@ def test_expiry_gives_its_reason_in_words() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
-    """Clients make such tags if the registry has no referrers API."""
+    """A tag of the referrers schema names its subject.
+
+    Clients make such tags if the registry has no referrers API.
+    """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 
 

@@ -1,4 +1,4 @@
-"""Abandoned uploads of the appliance and of docker distribution."""
+"""Abandoned uploads of the appliance and of docker distribution are removed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
 def test_removing_an_upload_releases_its_reservation(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """Its digest note is removed too."""
+    """Removing an upload releases its reservation and removes its digest note."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
 
@@ -63,7 +63,7 @@ def test_removing_an_upload_releases_its_reservation(
 def test_a_note_without_its_upload_is_removed(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """The worker that ended the upload died before it removed the note."""
+    """A digest note without its upload is removed: its worker died before it removed it."""
     path = _begin(store, modified=100)
     path.unlink()
 
@@ -73,7 +73,7 @@ def test_a_note_without_its_upload_is_removed(
 
 
 def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedUploads) -> None:
-    """However long it has not grown: its writer holds the lock."""
+    """An upload whose writer holds the lock stays, however long it has not grown."""
     path = _begin(store, modified=100)
     held = try_lock(path)
     assert held
@@ -89,7 +89,10 @@ def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedU
 def test_an_upload_continued_after_the_listing_stays(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """Its modification time has changed. An upload that has ended is no error."""
+    """An upload that continued after it was listed stays: its modification time changed.
+
+    An upload that has ended is no error.
+    """
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)
     os.utime(path, (200, 200))
@@ -102,7 +105,10 @@ def test_an_upload_continued_after_the_listing_stays(
 def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     store: DataDirectory, uploads: AbandonedUploads, clock: Clock
 ) -> None:
-    """All its files are removed; hosted content stays."""
+    """An upload of docker distribution is removed some time after its last chunk.
+
+    All its files are removed; hosted content stays.
+    """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)
     for name in ("startedat", "hashstates/sha256/0"):
@@ -117,7 +123,7 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 
 
 def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock) -> None:
-    """It is not a dead download: between two chunks an upload has no lock."""
+    """An idle upload keeps its reservation: between two chunks an upload has no lock."""
     path = _begin(store, modified=clock.now)
     clock.now += 3600
 

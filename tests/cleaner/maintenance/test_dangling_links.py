@@ -47,7 +47,7 @@ def test_dangling_links_are_removed(
 def test_links_to_stored_content_stay(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """However old they are."""
+    """Links to stored content stay, however old they are."""
     here = pull(store, 1, used=0)
     before = list(store.storage.walk(layout.REPOSITORIES))
     clock.now += 1000 * _HOUR
@@ -59,7 +59,7 @@ def test_links_to_stored_content_stay(
 
 
 def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
-    """Its data may be about to be committed."""
+    """A young dangling link stays, because a download may be about to commit its data."""
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, Digest.of(b"coming"))
 
@@ -71,7 +71,7 @@ def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
 def test_a_link_to_a_running_download_stays(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """It permits the client that started the download to read it."""
+    """A link to a running download stays: it permits the download's client to read it."""
     coming = Digest.of(b"coming")
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
@@ -101,7 +101,7 @@ def test_a_hosted_link_stays_without_its_data(
 def test_the_history_of_a_tag_loses_removed_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The history consists of links too."""
+    """The history of a tag, which consists of links, loses removed manifests."""
     old, new = pull(store, 1, used=0), pull(store, 2, used=0)
     store.repositories.set_tag(PROXIED, Tag("latest"), old.digests[0])
     store.repositories.set_tag(PROXIED, Tag("latest"), new.digests[0])
@@ -118,7 +118,7 @@ def test_the_history_of_a_tag_loses_removed_manifests(
 def test_referrers_of_removed_manifests_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Referrers of stored manifests stay."""
+    """Referrers of a removed manifest are removed; referrers of a stored manifest stay."""
     here = pull(store, 1, used=0).digests[0]
     gone = Digest.of(b"gone")
     for digest in (here, gone):
@@ -134,7 +134,7 @@ def test_referrers_of_removed_manifests_are_removed(
 def test_an_origin_without_a_repository_is_removed_after_a_day(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The origin of a repository with any link stays."""
+    """The origin of a repository without a link is removed after a day."""
     empty = Repository("quay.io/empty")
     store.repositories.set_origin(empty, "quay.io")
     pull(store, 1, used=0)
@@ -152,7 +152,10 @@ def test_an_origin_without_a_repository_is_removed_after_a_day(
 def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
     store: DataDirectory, links: DanglingLinks
 ) -> None:
-    """Without it proxied content would count as hosted and never be evicted."""
+    """An origin is restored if a pull adds a link while the origin is removed.
+
+    Without an origin proxied content would count as hosted and never be evicted.
+    """
     pull(store, 1, used=0)
 
     assert not links._forget(PROXIED)
@@ -160,7 +163,7 @@ def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
 
 
 def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) -> None:
-    """It ends between two links."""
+    """A sweep of links that is stopped ends between two links."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -174,7 +177,10 @@ def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) 
 def test_the_history_of_a_hosted_tag_loses_unlinked_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """No client can pull them any more. The tag itself stays."""
+    """The history of a hosted tag loses unlinked manifests, which no client can pull.
+
+    The tag itself stays.
+    """
     old, new = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for digest in (old, new):
         store.repositories.set_tag(HOSTED, Tag("latest"), digest)

@@ -89,7 +89,7 @@ def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
 def test_an_unreferenced_blob_is_removed_after_the_grace(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """It was uploaded without a manifest; its link, content and row are removed."""
+    """A blob without a manifest is removed after the grace, with its link and its row."""
     blob = put_blob(store, b"lone", clock.now)
     _link(store, blob, clock.now)
     clock.now += _GRACE
@@ -114,7 +114,7 @@ def test_an_unreferenced_blob_is_removed_after_the_grace(
 def test_a_mount_or_push_renews_an_unreferenced_blob(
     store: DataDirectory, collect: Collect, clock: Clock, young: str
 ) -> None:
-    """Its manifest may still be pushed."""
+    """A mount or push renews an unreferenced blob, whose manifest may still be pushed."""
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))
 
@@ -124,7 +124,7 @@ def test_a_mount_or_push_renews_an_unreferenced_blob(
 def test_a_blob_that_a_running_push_has_pinned_stays(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Its link stays too, however old it is."""
+    """A blob that a running push has pinned stays with its link, however old it is."""
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)
     store.index.pins.pin([blob], clock.now + 60)
@@ -165,7 +165,10 @@ def test_proxied_content_is_no_garbage(
 def test_only_the_unreferencing_repository_loses_its_link(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """The content stays for the repository that references it."""
+    """Only a repository that no longer references a blob loses its link.
+
+    The content stays for the repository that references it.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     other = Repository("team/other")
     _link(store, pushed.digests[-1], clock.now - _OLD, other)
@@ -196,7 +199,10 @@ def test_deleted_images_are_collected_manifest_first(
 def test_an_unlinked_index_is_removed_with_its_unshared_parts(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Level by level; a linked child stays."""
+    """An unlinked index is removed with its unshared parts, level by level.
+
+    A linked child stays.
+    """
     made = [_made(1), _made(2)]
     first, second = (push_image(store, each, "", clock.now - _OLD) for each in made)
     body, media_type = images.index(made)
@@ -227,7 +233,7 @@ def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
 def test_an_access_renews_unlinked_content(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """An upload that was just committed has no link yet."""
+    """An access renews unlinked content: an upload that was just committed has no link yet."""
     blob = put_blob(store, b"landing", clock.now - 1)
 
     assert collect() == []
@@ -237,7 +243,10 @@ def test_an_access_renews_unlinked_content(
 def test_untagged_manifests_are_garbage_on_request(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Like docker distribution's `garbage-collect --delete-untagged`, but after the grace."""
+    """Untagged manifests are garbage if the operator requests so, after the grace.
+
+    Docker distribution's option is `garbage-collect --delete-untagged`.
+    """
     old = push_image(store, _made(1), "latest", clock.now - _OLD)
     new = push_image(store, _made(2), "latest", clock.now - _OLD)
     young = push_image(store, _made(3), "", clock.now)
@@ -252,7 +261,7 @@ def test_untagged_manifests_are_garbage_on_request(
 
 
 def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """Its line gives the bytes that it had received."""
+    """An idle upload is removed; the line about it gives the bytes that it had received."""
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(2048))
@@ -269,7 +278,7 @@ def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock
 
 
 def test_a_plan_changes_nothing(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """It lists the removals of the collection that follows."""
+    """A plan of garbage collection changes nothing, and lists the removals of a collection."""
     pushed = push_image(store, _made(1), "", clock.now - _OLD)
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)

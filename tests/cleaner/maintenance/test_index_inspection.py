@@ -61,7 +61,7 @@ def test_a_wrong_total_evicts_nothing(
 def test_the_index_is_inspected_periodically(
     store: DataDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a repair it starts a round."""
+    """The cleaner inspects the index periodically, and starts a round after a repair."""
     woken = []
     inspection = Inspection(store.index, lambda: woken.append(True))
     caplog.set_level(logging.WARNING)
@@ -77,7 +77,7 @@ def test_the_index_is_inspected_periodically(
 
 
 class _CountingIndex(MemoryIndex):
-    """An index that records its inspections; each takes 2 s of `now`."""
+    """A `_CountingIndex` records its inspections; each takes 2 s of `now`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _CountingIndex(MemoryIndex):
         self.is_out = False
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Record the inspection."""
+        """Record the inspection of the index."""
         if self.is_out:
             raise IndexUnavailable("out on demand")
         self.inspections.append(thoroughly)
@@ -111,7 +111,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """Pushes that wait for space then fail at once."""
+    """A round without enough space is noted, so that waiting pushes fail at once."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

@@ -1,4 +1,4 @@
-"""Maintenance jobs, which run beside the rounds."""
+"""Maintenance jobs run beside the rounds of the cleaner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _refuse() -> None:
 
 
 def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
-    """Not before, however often it is checked."""
+    """A maintenance job runs at once and again after its interval, not before."""
     done: list[float] = []
     jobs = Jobs([Job("sweep", 60, lambda: done.append(timer.now))], timer)
 
@@ -37,7 +37,7 @@ def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
 
 
 def test_no_job_starts_while_another_runs(timer: Clock) -> None:
-    """A job that did not start is still due."""
+    """No maintenance job starts while another one runs; it is still due afterwards."""
     free, begun, done = threading.Event(), threading.Event(), list[str]()
 
     def long() -> None:
@@ -62,7 +62,10 @@ def test_no_job_starts_while_another_runs(timer: Clock) -> None:
 def test_a_failed_job_is_logged_and_the_next_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A disk that fails for one job may work for another."""
+    """A failed maintenance job is logged, and the next one runs.
+
+    A disk that fails for one job may work for another.
+    """
     done: list[str] = []
 
     with caplog.at_level(logging.WARNING):
@@ -80,11 +83,11 @@ def test_a_failed_job_is_logged_and_the_next_runs(
 def test_an_attempt_returns_the_result_of_its_job(
     job: Callable[[], object], outcome: object
 ) -> None:
-    """It returns None after a disk or index error."""
+    """`attempt` returns the result of a job, and None after a disk or index error."""
     assert attempt("job", job) == outcome
 
 
 def test_a_programming_error_is_raised() -> None:
-    """It ends the process, and supervisord restarts it."""
+    """A programming error in a job ends the process, which supervisord restarts."""
     with pytest.raises(ZeroDivisionError):
         attempt("job", lambda: 1 / 0)

@@ -1,4 +1,4 @@
-"""Temporary files that dead writers left in the data directory."""
+"""Temporary files that dead writers left in the data directory are removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def leftovers(store: DataDirectory, clock: Clock) -> Leftovers:
 def test_unfinished_files_are_removed_after_a_day(
     store: DataDirectory, leftovers: Leftovers, clock: Clock, tmp_path: Path
 ) -> None:
-    """Beside content, links, tags, uploads, media types and origins."""
+    """Unfinished files beside content, links, tags and uploads are removed after a day.
+
+    Those beside media types and origins are removed too.
+    """
     pull(store, 1, used=0)
     push(store, 2, used=0)
     values = [stat.key for stat in store.storage.walk("")]
@@ -42,7 +45,7 @@ def test_unfinished_files_are_removed_after_a_day(
 
 
 def test_the_purge_ends_when_stopped(store: DataDirectory, clock: Clock, tmp_path: Path) -> None:
-    """It ends between two folders."""
+    """A purge of temporary files that is stopped ends between two folders."""
     pull(store, 1, used=0, name=PROXIED)
     (tmp_path / "data" / f"{layout.origin(PROXIED)}~unfinished").touch()
     clock.now += 1000 * _HOUR

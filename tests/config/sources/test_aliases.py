@@ -1,4 +1,4 @@
-"""Tests that configurations of docker-cache-server work without rewriting."""
+"""Configurations of docker-cache-server work without rewriting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.config.follow import read_rights
 from tests.config.desk import Desk
 from tests.config.test_access import HASH
 
-# The config.yaml in docker-cache-server's README.
+# This is the config.yaml in docker-cache-server's README.
 README = """\
 server:
   address: "0.0.0.0"
@@ -36,7 +36,10 @@ _DAY = 86400.0
 
 
 def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
-    """Pushed content expires by its last use only."""
+    """The file of docker-cache-server's README has the same effect in the appliance.
+
+    Pushed content expires by its last use only.
+    """
     desk.write(README)
     settings = desk.settings()
 
@@ -72,7 +75,10 @@ def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> Non
 
 
 def test_the_line_that_the_warning_shows_is_valid(desk: Desk) -> None:
-    """With that line the same passwords are valid, and there is no warning."""
+    """A warning about docker-cache-server's users shows a line for the same passwords.
+
+    With that line there is no warning.
+    """
     desk.write("auth: {users: [{username: admin, password: admin123}]}")
     (warning,) = desk.warnings()
     line = warning.partition("write auth.htpasswd.users: ")[2]
@@ -85,7 +91,10 @@ def test_the_line_that_the_warning_shows_is_valid(desk: Desk) -> None:
 
 
 def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
-    """Flags override variables, which override the file, also between old and new names."""
+    """Variables and flags of docker-cache-server are read.
+
+    Flags override variables, which override the file, also between old and new names.
+    """
     desk.write(README + "http: {addr: ':7000'}")
     assert str(desk.settings().http.addr) == ":7000"
 
@@ -99,7 +108,10 @@ def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
 
 
 def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
-    """Outside the image this is loopback, so that no other machine gets access unintentionally."""
+    """A port without an address keeps the default address.
+
+    Outside the image that is loopback, so that no other machine gets access unintentionally.
+    """
     assert str(desk.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
     assert str(desk.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
     assert str(desk.settings("--server.address=10.0.0.1").http.addr) == "10.0.0.1:5000"
@@ -115,7 +127,7 @@ def test_the_appliance_s_settings_override_the_effects_of_its_ttl(desk: Desk) ->
 
 
 def test_the_data_folder_of_its_newer_releases_is_found(desk: Desk, tmp_path: Path) -> None:
-    """Stored images are found, whichever release wrote them."""
+    """Images of any docker-cache-server release are found in its data folder."""
     flag = f"--storage.directory={tmp_path}"
     assert tmp_path == desk.settings(flag).storage.rootdirectory
 
@@ -125,7 +137,7 @@ def test_the_data_folder_of_its_newer_releases_is_found(desk: Desk, tmp_path: Pa
 
 
 def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
-    """Users in the same file then need no passwords."""
+    """With docker-cache-server's `auth.enabled: false` users in the file need no passwords."""
     desk.write("auth: {enabled: false, users: [{username: a, password: b}]}")
 
     assert desk.settings().auth.htpasswd is None
@@ -159,7 +171,10 @@ def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
 def test_an_invalid_value_is_a_problem_under_its_own_key(
     desk: Desk, text: str, expected: str
 ) -> None:
-    """The message has the key that the operator wrote. Requested protection is never ignored."""
+    """An invalid value of docker-cache-server is a problem with the key that is in the file.
+
+    Requested protection is never ignored.
+    """
     desk.write(text)
 
     (problem,) = desk.problems()
@@ -188,7 +203,10 @@ def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
 
 
 def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
-    """They are reread like those of `auth.htpasswd.users`."""
+    """Changed users of docker-cache-server take effect without a restart.
+
+    They are reread like those of `auth.htpasswd.users`.
+    """
     desk.write(README)
     settings = desk.settings()
     users = read_rights(desk.file.read_bytes(), desk.file).users

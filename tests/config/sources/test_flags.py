@@ -1,4 +1,4 @@
-"""Tests of the command line."""
+"""Test the command line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def test_a_switch_needs_no_value(desk: Desk) -> None:
 
 
 def test_a_flag_without_its_value_is_a_problem(desk: Desk) -> None:
-    """Here the flag is the last argument."""
+    """A flag without its value is a problem, here as the last argument."""
     assert desk.problems("--cleaner.ttl") == [
         "--cleaner.ttl: a value is missing; try --cleaner.ttl=VALUE"
     ]
 
 
 def test_a_flag_may_be_repeated(desk: Desk) -> None:
-    """The last one takes precedence, as in other programs."""
+    """The last of two equal flags takes precedence, as in other programs."""
     assert desk.settings("--cleaner.ttl=1h", "--cleaner.ttl=2h").cleaner.ttl == 7200.0
 
 

@@ -1,4 +1,4 @@
-"""Tests of the YAML file: its name, its place and its faults."""
+"""Test the YAML file: its name, its place and its faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.config.loader import examine, load
 from entrepot.config.schema import Settings
 from tests.config.desk import Desk
 
-# The configuration file in the image of registry:2.
+# This is the configuration file in the image of registry:2.
 STOCK = """
     version: 0.1
     log:
@@ -35,7 +35,10 @@ STOCK = """
 
 
 def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
-    """It causes no problem, and one warning for each key without effect."""
+    """The stock file of registry:2 causes no problem.
+
+    It causes one warning for each key without effect.
+    """
     desk.write(STOCK)
 
     settings = desk.settings()
@@ -53,7 +56,10 @@ def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
 
 
 def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
-    """These are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH."""
+    """The file is named by position, by flag or by variable.
+
+    These are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH.
+    """
     desk.write("log: {level: debug}")
     path = str(desk.file)
     ways: list[tuple[list[str], Mapping[str, str]]] = [
@@ -82,7 +88,10 @@ def test_two_files_are_a_problem(desk: Desk) -> None:
 
 
 def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
-    """Debian's docker-registry installs that file, and its password file is a folder."""
+    """A file in the usual place is read in the image only.
+
+    Elsewhere Debian's docker-registry may have installed it.
+    """
     desk.places.file.write_text("log: {level: debug}", encoding="utf-8")
 
     assert desk.settings().log.level == "info"
@@ -94,7 +103,10 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
 
 
 def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
-    """Its passwords and its proxy are in force, so the appliance is not open to all."""
+    """The image reads the configuration file of registry:3.
+
+    Its passwords and its proxy are in force, so the appliance is not open to all.
+    """
     desk.places.newer_file.write_text(
         "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
         encoding="utf-8",
@@ -109,7 +121,10 @@ def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
 
 
 def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
-    """A warning names the other file, which may have the password settings."""
+    """Of two files in usual places the newer place is read.
+
+    A warning names the other file, which may have the password settings.
+    """
     desk.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
     desk.places.file.write_text("log: {level: error}", encoding="utf-8")
 
@@ -139,7 +154,7 @@ def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
 def test_an_invalid_yaml_file_is_a_problem_of_one_line(
     desk: Desk, content: bytes, expected: str
 ) -> None:
-    """The line has the line number, and there is no traceback."""
+    """An invalid YAML file is a problem of one line with a line number, not a traceback."""
     desk.file.write_bytes(content)
 
     (problem,) = desk.problems()
@@ -149,7 +164,10 @@ def test_an_invalid_yaml_file_is_a_problem_of_one_line(
 
 @pytest.mark.parametrize("name", ["none.yml", "."])
 def test_an_unreadable_file_is_a_problem_of_one_line(desk: Desk, tmp_path: Path, name: str) -> None:
-    """It is absent, or a folder, which Docker creates if the source of a mount is missing."""
+    """A missing file, or a folder in its place, is a problem of one line.
+
+    Docker creates a folder if the source of a mount is missing.
+    """
     path = tmp_path / name
     (problem,) = examine([], {"REGISTRY_CONFIGURATION_PATH": str(path)}, desk.places).problems
 
@@ -159,7 +177,7 @@ def test_an_unreadable_file_is_a_problem_of_one_line(desk: Desk, tmp_path: Path,
 
 @pytest.mark.parametrize("text", ["", "# nothing", "---", "~", "''", "!$", "log:", "upstreams: {}"])
 def test_an_empty_file_changes_no_setting(desk: Desk, text: str) -> None:
-    """An empty section changes no setting either."""
+    """An empty file, or an empty section, changes no setting."""
     desk.write(text)
 
     assert desk.examine(REGISTRY_HTTP_ADDR="127.0.0.1:1").settings == Settings.model_validate(
@@ -168,7 +186,10 @@ def test_an_empty_file_changes_no_setting(desk: Desk, text: str) -> None:
 
 
 def test_text_is_not_converted(desk: Desk) -> None:
-    """YAML converts 0123 to 83, yes to True, and 2024-01-01 to a date."""
+    """A text in the YAML file is not converted: YAML makes 0123 an 83 and yes a True.
+
+    It makes 2024-01-01 a date.
+    """
     desk.write(
         """
         upstreams:
@@ -185,7 +206,7 @@ def test_text_is_not_converted(desk: Desk) -> None:
 
 
 def test_yaml_aliases_and_merges_work(desk: Desk) -> None:
-    """A key beside a merge takes precedence over it."""
+    """YAML aliases and merges work; a key beside a merge takes precedence over it."""
     desk.write(
         """
         upstreams:
@@ -199,14 +220,17 @@ def test_yaml_aliases_and_merges_work(desk: Desk) -> None:
 
 
 def test_an_alias_that_contains_itself_does_not_loop(desk: Desk) -> None:
-    """An alias may refer to a node that contains it."""
+    """A YAML alias that contains itself does not loop."""
     desk.write("log: {fields: &a {again: *a}}\nupstreams: &b {a.io: {mirrors: [*b]}}")
 
     assert len(desk.problems()) == 1
 
 
 def test_a_duplicate_key_is_a_problem_with_both_lines(desk: Desk) -> None:
-    """YAML libraries use the last one silently."""
+    """A duplicate key is a problem with both line numbers.
+
+    YAML libraries use the last one silently.
+    """
     desk.write("cleaner:\n  ttl: 1d\n  ttl: 2d")
 
     assert desk.problems() == [

@@ -1,4 +1,4 @@
-"""A private certificate authority for tests, and the certificates that it signs."""
+"""Define a private certificate authority for tests, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIGNING = x509.KeyUsage(
 
 
 class Authority:
-    """Signs certificates; `path` is its own certificate (PEM), for clients that trust it.
+    """An `Authority` signs certificates; clients that trust it need `path`, its certificate (PEM).
 
     *with_key_usage* False: its own certificate lacks keyUsage, as those of many private authorities
     do.

@@ -1,4 +1,4 @@
-"""A clock that a test sets."""
+"""Define a clock that a test sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Clock:
         self.certain = 0.0
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time that the test has set."""
         return self.now
 
     def age(self, at: float) -> float:

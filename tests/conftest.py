@@ -15,7 +15,7 @@ settings.load_profile("full" if FULL else "small")
 
 
 def pytest_configure() -> None:
-    """Collect thousands of tests without a search for garbage among them."""
+    """Collect thousands of tests without a garbage collection in between."""
     gc.disable()
 
 

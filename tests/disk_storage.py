@@ -1,4 +1,4 @@
-"""The storage on a local disk, opened as programs open it."""
+"""Open the storage on a local disk as programs open it."""
 
 from __future__ import annotations
 

@@ -17,9 +17,12 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 SIZES = (20, 256, 2048, 16 * 1024, 64 * 1024)
-"""Lengths of the texts. An exponential expression is found at the first, a quadratic one later."""
+"""Texts of these lengths are measured.
+
+An exponential expression is found at the first, a quadratic one later.
+"""
 MOST_WORK = 5000
-"""Largest work for each character, in units of `unit`.
+"""This is the largest allowed work for each character, in units of `unit`.
 
 The most expensive linear expression here takes 2200, and a quadratic one 30,000 at 16 Ki
 characters.

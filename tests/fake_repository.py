@@ -1,4 +1,4 @@
-"""The content of one repository of a fake upstream, and its correct responses."""
+"""Define the content of one repository of a fake upstream, and its correct responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass(slots=True)
 class FakeRepository:
-    """The content of one repository."""
+    """A `FakeRepository` has the content of one repository."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Authentication of a fake upstream: Basic, or tokens of an endpoint of its own."""
+"""Authenticate requests to a fake upstream with Basic, or with tokens of an endpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
 
 
 class Gate(Protocol):
-    """Authenticates each request to a fake upstream."""
+    """A `Gate` authenticates each request to a fake upstream."""
 
     def challenge(self, seen: Seen) -> str | None:
         """Return the WWW-Authenticate that rejects the request, or None to accept it."""
@@ -28,7 +28,7 @@ class Gate(Protocol):
 
 
 class BasicGate:
-    """Accepts requests with the password of a user."""
+    """A `BasicGate` accepts requests with the password of a user."""
 
     def __init__(self, users: Mapping[str, str], realm: str = "fake") -> None:
         self._users = users
@@ -42,7 +42,9 @@ class BasicGate:
 
 
 class TokenService:
-    """Accepts requests with a token of its endpoint `realm`, which listens on its own port.
+    """A `TokenService` accepts requests with a token of its endpoint `realm`.
+
+    The endpoint listens on its own port.
 
     Without *users* the endpoint issues a token for every request. With *users* a request needs a
     password, or one of `identity_tokens` (token -> user). `lifetime` is in s. `requests` has every

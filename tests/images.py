@@ -29,7 +29,7 @@ _LAYER = {
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image of one platform: its manifest and the blobs that this lists."""
+    """An `Image` is for one platform: its manifest and the blobs that the manifest lists."""
 
     manifest: bytes
     media_type: str

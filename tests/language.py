@@ -1,4 +1,4 @@
-"""Count constructions that docs/style.md rules out, in comments, docstrings and Markdown.
+"""Count the constructions that docs/style.md rules out in comments, docstrings and Markdown.
 
 python -m tests.language [PATH...]     counts of each file, the worst first, and of all
 python -m tests.language --lines PATH  the lines in question

@@ -1,4 +1,4 @@
-"""Gives out ports of loopback, no port twice while tests that run at the same time may use it."""
+"""Give out loopback ports, no port twice while concurrent tests may use it."""
 
 from __future__ import annotations
 

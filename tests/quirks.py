@@ -26,7 +26,7 @@ _KIND = re.compile(r"/v2/.+/(manifests|blobs|tags|referrers)/([^/]+)$")
 
 @dataclass(slots=True)
 class Quirks:
-    """The deviations from the specification, for every request.
+    """A `Quirks` has the deviations of a registry from the specification, for every request.
 
     strict_accept   respond 406 if Accept excludes the type of the object
     tag_digest      Docker-Content-Digest of a manifest that is requested by tag

@@ -1,4 +1,4 @@
-"""The size of this run: small by default, full in `make soak`."""
+"""Choose the size of a test run: small by default, full in `make soak`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FULL = os.environ.get("ENTREPOT_TEST_SIZE") == "full"
 
 
 def scaled(small: int, full: int) -> int:
-    """Return the number for this run: *full* when `make soak` asks for it."""
+    """Return *full* in a run of `make soak`, else *small*."""
     return full if FULL else small

@@ -1,4 +1,4 @@
-"""Limits on the length of functions and files, and rules on names."""
+"""Functions and files have a limited length, and names follow rules."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def test_no_function_has_more_than_fifty_lines() -> None:
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
-    """A file has one job."""
+    """A file has five hundred lines or fewer, so that it has one job."""
     assert len(path.read_text().splitlines()) <= 500
 
 
 def test_no_module_has_a_vague_name() -> None:
-    """A name states the content of a module; these names do not."""
+    """No module has a vague name: a name states the content of its module."""
     assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
 
 
 def test_no_class_name_has_two_meanings() -> None:
-    """One name for two public classes confuses readers."""
+    """No two public classes have one name, which would confuse readers."""
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":
-            continue  # separate programs, which the product does not import
+            continue  # these are separate programs, which the product does not import
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))

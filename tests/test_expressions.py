@@ -25,7 +25,7 @@ MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
 
 @dataclass(frozen=True)
 class Use:
-    """A regular expression, where it is defined, and the methods called on it."""
+    """A `Use` is a regular expression, its place, and the methods called on it."""
 
     place: str
     pattern: re.Pattern[Any]
@@ -121,7 +121,10 @@ ALL = list(uses())
 
 
 def test_every_expression_is_covered() -> None:
-    """Each is assigned to a name of a module, is literal in a call, or is in the list above."""
+    """Every regular expression is covered by these tests.
+
+    Each is assigned to a name of a module, is literal in a call, or is in the list above.
+    """
     for place, tree in sources():
         known = named(tree)
         hidden = {within(tree, call) for call in calls(tree, "compile") if call not in known}
@@ -132,7 +135,10 @@ def test_every_expression_is_covered() -> None:
 
 @pytest.mark.parametrize("use", ALL, ids=lambda use: use.place)
 def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
-    """Measured on 64 KiB of its worst characters: many of these texts come from clients."""
+    """The cost of a regular expression is linear on 64 KiB of its worst characters.
+
+    Many of the matched texts come from clients.
+    """
     for method in use.methods:
         found = costly(use.pattern, run_of(use, method))
 
@@ -149,7 +155,7 @@ def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """Both exponential and quadratic ones."""
+    """These tests find a costly expression, exponential or quadratic."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None

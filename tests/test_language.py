@@ -8,7 +8,10 @@ from tests.language import LIMITS, ROOT, count, rates
 
 
 def test_the_repository_is_within_the_limits() -> None:
-    """`python -m tests.language` lists the counts of each file."""
+    """The repository is within the limits of docs/style.md.
+
+    `python -m tests.language` lists the counts of each file.
+    """
     found = rates([ROOT])
 
     assert {name: rate for name, rate in found.items() if rate > LIMITS[name]} == {}
@@ -27,12 +30,12 @@ def test_the_repository_is_within_the_limits() -> None:
     ],
 )
 def test_each_construction_is_counted(sentence: str, construction: str) -> None:
-    """A count that finds nothing would prove nothing."""
+    """Each construction that docs/style.md rules out is counted in a sentence that has it."""
     assert {name for name, number in count(sentence).items() if number} == {construction}
 
 
 def test_plain_sentences_are_not_counted() -> None:
-    """Questions, examples and purposes use the same words."""
+    """Plain sentences with the same words (questions, examples, purposes) are not counted."""
     plain = "What is the size? The file, for example, waits for the disk. Return the name."
 
     assert sum(count(plain).values()) == 0

@@ -104,7 +104,7 @@ def test_a_lock_is_taken_in_a_with_statement() -> None:
     lost = [
         f"{path}:{line} {name}"
         for path, tree in _TREES.items()
-        if path.name != "locks.py"  # it defines the functions that the others use
+        if path.name != "locks.py"  # locks.py defines the functions that other modules use
         for function in _functions(tree)
         for name, line in _taken(function)
         if name not in _released(function)
@@ -126,7 +126,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
 
 
 def test_the_rules_detect_violations() -> None:
-    """A removal that fails would skip the release after it."""
+    """The rules of this file detect violations: a failed removal skips the lock's release."""
     tree = ast.parse(
         "def f():\n"
         "    held = lock(path, 1)\n"

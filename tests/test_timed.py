@@ -33,7 +33,10 @@ def test_the_exit_code_is_that_of_the_command(script: str, expected: int) -> Non
 
 
 def test_the_cpu_time_of_an_orphan_is_counted(tmp_path: Path) -> None:
-    """A daemon's parent ends first; the shell here waits for the daemon through a pipe."""
+    """The CPU time of a daemon whose parent ended first is counted.
+
+    The shell waits for the daemon through a pipe.
+    """
     pipe = tmp_path / "pipe"
     daemon = f"(({sys.executable} -c '{_WORK}'; : >{pipe}) &)"
 

@@ -1,4 +1,4 @@
-"""Tests of the fake upstream, on which other tests depend."""
+"""The fake upstream, on which other tests depend, responds correctly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def http() -> Iterator[urllib3.PoolManager]:
 def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A tag and its digest give the same bytes, and every listed blob exists."""
+    """The fake upstream serves an image by tag and digest with all its blobs."""
     built = upstream.add_image("library/app", "v1", [layer({"bin/true": b"#!"})])
 
     by_tag = http.request("GET", f"{upstream.url}/v2/library/app/manifests/v1")
@@ -54,7 +54,10 @@ def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
 
 
 def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """206 with Content-Range, 416 past the end, 200 if set to ignore ranges."""
+    """The fake upstream serves ranges with 206 and Content-Range.
+
+    A range past the end is 416; a setting makes it ignore ranges.
+    """
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'0123456789')}"
 
     part = http.request("GET", url, headers={"Range": "bytes=2-4"})
@@ -71,7 +74,7 @@ def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> 
 
 
 def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """`times` limits a rule, and other paths are not affected."""
+    """A rule of the fake upstream ends after `times` requests, and affects no other path."""
     upstream.add_image("app", "v1", [b"layer"])
     url = f"{upstream.url}/v2/app/manifests/v1"
     upstream.misbehave("/manifests/", times=1, status=503, headers={"Retry-After": "7"})
@@ -114,7 +117,7 @@ def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.P
 def test_a_restarted_upstream_uses_the_same_port(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """It refuses connections while stopped; after a start, the same URL responds."""
+    """A stopped fake upstream refuses connections; after a start its URL is the same."""
     url = f"{upstream.url}/v2/"
     upstream.stop()
 
@@ -128,7 +131,7 @@ def test_a_restarted_upstream_uses_the_same_port(
 def test_a_redirect_leads_to_the_blob_on_another_server(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """The storage behind a registry serves by digest, under any name."""
+    """A redirect of the fake upstream leads to the blob on another server, under any name."""
     with FakeUpstream() as storage:
         digest = upstream.add_blob("app", b"content")
         storage.add_blob("any", b"content")
@@ -164,7 +167,7 @@ def test_tags_and_referrers_are_paginated(
 def test_the_children_of_an_index_are_served(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """Each child is served by its digest."""
+    """The fake upstream serves the children of an index by digest."""
     children = [image([b"one"], architecture="amd64"), image([b"two"], architecture="arm64")]
     upstream.add_index("app", "multi", children)
 
@@ -189,7 +192,7 @@ def test_basic_authentication_accepts_the_right_password_only(http: urllib3.Pool
 
 
 def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager) -> None:
-    """The endpoint counts its requests; a revoked token gets 401 again."""
+    """A token is valid for its scope until it is revoked; then a request gets 401 again."""
     with TokenService() as tokens, FakeUpstream(gate=tokens) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         url = f"{upstream.url}/v2/app/manifests/v1"
@@ -206,7 +209,7 @@ def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager)
 
 
 def test_tls_requires_trust_in_the_private_authority(tmp_path: Path) -> None:
-    """A client with the authority's file connects; one without it fails."""
+    """A client needs the file of the private authority to connect with TLS."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         trusting = urllib3.PoolManager(retries=False, ca_certs=str(authority.path))

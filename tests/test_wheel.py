@@ -22,7 +22,7 @@ def _folders() -> set[str]:
 
 
 def test_one_import_package_is_installed() -> None:
-    """A program that has its own `config.py` or `logger.py` can use the library."""
+    """The wheel installs one import package, so programs may have their own `config.py`."""
     assert _setuptools()["packages"]["find"]["include"] == ["entrepot", "entrepot.*"]
     assert {each.name for each in _PACKAGE.iterdir() if not each.is_symlink()} <= {
         "__init__.py",
@@ -48,7 +48,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 
 def test_the_build_of_the_image_sees_all_installed_files() -> None:
-    """The build has the files that .dockerignore excepts, and no others."""
+    """The image's build sees the files that .dockerignore excepts, and no others."""
     lines = (_ROOT / ".dockerignore").read_text().splitlines()
     excepted = {line.removeprefix("!") for line in lines if line.startswith("!")}
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_CHILD_SUBREAPER = 36  # the value is from prctl(2)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +37,8 @@ def _adopt_orphans() -> None:
 
 def _ended(pid: int) -> int:
     """Wait for a child, and for every other that ends before it; return its exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the command as well
+    # a terminal sends the signal to the command as well
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         found, status = os.waitpid(-1, 0)
         if found == pid:

@@ -1,4 +1,6 @@
-"""A registry on loopback, in threads. A test adds its faults and reads its requests.
+"""Run a registry on loopback, in threads.
+
+A test adds faults to the registry and reads the requests that it received.
 
 with FakeUpstream() as upstream:
     image = upstream.add_image("library/app", "v1", [b"layer"])
@@ -36,7 +38,9 @@ class _Rule:
 
 
 class FakeUpstream:
-    """A registry with faults on demand; `requests` has all its requests, in order.
+    """A `FakeUpstream` is a registry with faults on demand.
+
+    `requests` has all requests that it received, in order.
 
     `page` is the largest number of tags or referrers on a page. `referrers` False: it has no
     referrers API. `quirks` are the deviations of a real registry.
@@ -82,7 +86,7 @@ class FakeUpstream:
         """Shut the open connections down, including idle ones, and continue to listen."""
         self._server.break_off()
 
-    # Content
+    # ---- content of the registry
 
     def add_blob(self, name: str, content: bytes) -> Digest:
         """Add a blob to the repository *name*."""
@@ -130,7 +134,7 @@ class FakeUpstream:
         for stored in (repository.tags, repository.manifests, repository.blobs):
             stored.pop(reference, None)
 
-    # Faults
+    # ---- faults of the registry
 
     def misbehave(
         self,
@@ -142,18 +146,18 @@ class FakeUpstream:
     ) -> None:
         """Apply the `Fault` of *knobs* to paths in which *pattern* (a regex) is found.
 
-        The newest matching rule applies. With *times* it ends after that many requests; requests
-        that the gate rejects do not count.
+        The newest rule that matches a request applies. A rule with *times* ends after that many
+        requests; requests that the gate rejects do not count.
         """
         with self._lock:
             self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))
 
     def behave(self) -> None:
-        """Remove all faults."""
+        """Remove all faults of the fake upstream."""
         with self._lock:
             self._rules.clear()
 
-    # Requests
+    # ---- requests that the registry received
 
     def find(self, method: str | None = None, pattern: str = "") -> list[Seen]:
         """Return the requests with this method and a matching path."""
@@ -181,7 +185,7 @@ class FakeUpstream:
         """Clear the list of requests."""
         self.requests.clear()
 
-    # Responses
+    # ---- responses of the registry
 
     def _repository(self, name: str) -> FakeRepository:
         return self._repositories.setdefault(name, FakeRepository())

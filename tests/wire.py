@@ -21,7 +21,7 @@ _PIECE = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """A received request, and the state of its response: `sent` counts the bytes of the body.
+    """A `Seen` is a received request; `sent` counts the bytes of the response's body so far.
 
     `started` is set after the first piece of the body was sent, `done` when the response has ended.
     """
@@ -83,9 +83,9 @@ Answer = Callable[[Seen], tuple[Reply, Fault]]
 
 
 class HttpServer:
-    """A server on 127.0.0.1 from `start` to `stop`, always on the same port.
+    """An `HttpServer` listens on 127.0.0.1 from `start` to `stop`, always on the same port.
 
-    `accepted` counts its connections.
+    `accepted` counts the connections of the server.
     """
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
@@ -98,7 +98,7 @@ class HttpServer:
 
     @property
     def host(self) -> str:
-        """Return ADDRESS:PORT."""
+        """Return the server's ADDRESS:PORT."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -133,7 +133,7 @@ class HttpServer:
 
 
 class _Listener(ThreadingHTTPServer):
-    """A listener that keeps its connections, so that it can shut them down."""
+    """A `_Listener` keeps its connections, so that it can shut them down."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hold(fault.hold)
             if start == fault.cut:
                 break
-            seen.sent += stop - start  # counted before the client can receive it
+            seen.sent += stop - start  # bytes are counted before the client can receive them
             self._send(body[start:stop], chunked=fault.chunked)
             seen.started.set()
             self._wait((stop - start) / fault.rate if fault.rate else 0)

@@ -1,4 +1,4 @@
-"""Several rounds become one figure."""
+"""The results of several rounds become one figure."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ def test_a_cost_has_the_unit_of_its_row(unit: Unit, expected: float) -> None:
 
 
 def test_a_figure_is_the_median_of_its_rounds() -> None:
-    """One disturbed round does not change it."""
+    """A figure is the median of its rounds, so one disturbed round does not change it."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=9.0), _sample(a=2.0)])
 
     assert (found.cost, found.least, found.most) == (2.0, 1.0, 9.0)
 
 
 def test_shares_divide_the_cost_by_role() -> None:
-    """They show which process costs most."""
+    """The shares of a figure divide the cost by role, and show which process costs most."""
     found = figure(Unit.REQUEST, [_sample(haproxy=0.002, logger=0.001)])
 
     assert found.shares == pytest.approx({"haproxy": 2.0, "logger": 1.0})
 
 
 def test_a_role_missing_in_a_round_costs_nothing_in_it() -> None:
-    """Rounds with other processes still count."""
+    """A role that is missing in a round costs nothing in that round, which still counts."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=1.0, b=5.0), _sample(a=1.0)])
 
     assert found.shares["b"] == 0
 
 
 def test_failures_of_all_rounds_count() -> None:
-    """A median would hide the failure of one round."""
+    """The failures of all rounds are added, because a median would hide one round's."""
     rounds = [Sample(1, 1), Sample(1, 1, failures=3), Sample(1, 1)]
 
     assert figure(Unit.WHOLE, rounds).failures == 3
 
 
 def test_fetches_are_medians() -> None:
-    """Each field by itself."""
+    """Each field of the fetches is the median of the rounds by itself."""
     rounds = [Sample(1, 1, fetches=Fetches(each, each, 10 * each)) for each in (1, 5, 2)]
 
     assert figure(Unit.WHOLE, rounds).fetched == Fetches(2, 2, 20)
 
 
 def test_the_rate_of_large_blobs_is_in_bytes_and_of_small_ones_in_requests() -> None:
-    """GB/s and requests/s."""
+    """The rate of large blobs is in GB/s, and that of small ones in requests/s."""
     assert rate(Unit.GIGABYTE, _sample()) == pytest.approx(1.0)
     assert rate(Unit.REQUEST, _sample()) == pytest.approx(500)
 
 
 def test_a_round_without_requests_has_a_finite_cost() -> None:
-    """A server that answers nothing must not crash the benchmark."""
+    """A round without requests has a finite cost, so it does not crash the benchmark."""
     assert cost(Unit.REQUEST, _sample(0, a=1.0)) == pytest.approx(1e6)

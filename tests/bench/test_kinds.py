@@ -54,7 +54,7 @@ def test_an_unusable_peer_is_reported_before_the_run(peers: str, message: str) -
 
 
 def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> None:
-    """Nothing else is configured."""
+    """A plain cache has stock settings and the upstream; nothing else is configured."""
     told = _configuration(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
 
     assert told["proxy"] == {"remoteurl": "http://127.0.0.1:1"}
@@ -66,7 +66,7 @@ def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> No
 def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
     tmp_path: Path, name: str
 ) -> None:
-    """Both use the same key: entrepot reads distribution's configuration."""
+    """A cache with passwords has the path of the htpasswd file, in distribution's key."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
     told = _configuration(_kind(name), plan)
 
@@ -83,7 +83,7 @@ def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None
 
 
 def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
-    """Its default settings are measured."""
+    """Entrepot gets only address, folder and upstream, so its default settings are measured."""
     launch = _kind(OURS).launch(Plan(tmp_path, "http://127.0.0.1:1"))
     told = json.loads((tmp_path / "config.yml").read_text())
 
@@ -92,7 +92,7 @@ def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
 
 
 def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
-    """It has no passwords, and speaks TLS only in another role."""
+    """Drayage is left out of rows with passwords or TLS, which it does not support as a server."""
     drayage = _kind("drayage", f"drayage={sys.executable}")
 
     assert drayage.can(Plan(tmp_path))
@@ -101,7 +101,7 @@ def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
 
 
 def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
-    """The limit must do the same work."""
+    """Nginx, the lower limit, serves the same bytes under the same paths."""
     made = image("library/app", (10, 20))
     lay_out(tmp_path, [made])
     shown = tmp_path / "v2" / "library" / "app"
@@ -112,7 +112,7 @@ def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> Non
 
 
 def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
-    """A plain user may not write to any of them."""
+    """Nginx needs no folder of the system, to which a plain user may not write."""
     text = configuration(tmp_path, tmp_path, port=1, pem=None)
     written = [line.split()[1] for line in text.splitlines() if "_temp_path" in line]
 
@@ -121,6 +121,6 @@ def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
 
 
 def test_an_image_is_the_same_each_time() -> None:
-    """So results of different days can be compared."""
+    """An image of the benchmark is the same each time, so results of days are comparable."""
     assert image("library/app", (10, 20)) == image("library/app", (10, 20))
     assert image("library/app", (10,)) != image("library/other", (10,))

@@ -30,7 +30,10 @@ def test_an_idle_line_saves_up_no_bytes() -> None:
 
 
 def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
-    """In both directions, one of which is closed before the other."""
+    """Bytes and the end of a stream are forwarded in both directions.
+
+    One direction is closed before the other.
+    """
     question, answer = b"q" * 200_000, b"a" * 300_000
     with socket.create_server(("127.0.0.1", 0)) as listener:
         seen: list[bytes] = []
@@ -46,7 +49,7 @@ def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
 def test_a_line_without_a_server_closes_its_connections() -> None:
     """The client gets an error at once instead of a timeout."""
     got = b""
-    with simulated(1) as port, suppress(ConnectionError):  # closed or reset
+    with simulated(1) as port, suppress(ConnectionError):  # the connection is closed or reset
         got = _ask(port, b"x")
 
     assert got == b""

@@ -30,7 +30,7 @@ def test_wrk_output_gives_requests_and_p99() -> None:
 
 
 def test_wrk_errors_and_refusals_are_failures() -> None:
-    """A status other than 2xx and a missing response both count as work not done."""
+    """Errors of wrk and statuses other than 2xx are failures: work that was not done."""
     text = _WRK + "  Socket errors: connect 0, read 3, write 0, timeout 4\n"
     text += "  Non-2xx or 3xx responses: 10\n"
 
@@ -38,26 +38,26 @@ def test_wrk_errors_and_refusals_are_failures() -> None:
 
 
 def test_wrk_without_a_result_is_an_error() -> None:
-    """It prints its usage then."""
+    """Output of wrk without a result, such as its usage, is an error."""
     with pytest.raises(LoadFailed):
         parse_wrk("Usage: wrk <options> <url>", 2)
 
 
 def test_p99_is_the_99th_percentile() -> None:
-    """The slowest of a hundred does not count, the next one does."""
+    """p99 is the 99th percentile: of 100 values the slowest does not count."""
     assert p99([0.9, *[0.1] * 98, 0.5]) == 0.9
     assert p99([*[0.1] * 199, 0.9]) == 0.1
 
 
 def test_a_head_request_ends_with_an_empty_line() -> None:
-    """Otherwise the server waits for more."""
+    """A HEAD request ends with an empty line; otherwise the server waits for more."""
     words = request("/v2/x", {"Accept": "a, b"})
 
     assert words == b"HEAD /v2/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: a, b\r\n\r\n"
 
 
 def test_a_length_is_read_in_any_case() -> None:
-    """HTTP/1.1 servers spell the header differently."""
+    """Content-Length is read in any case: HTTP/1.1 servers spell it differently."""
     assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
 
 
@@ -67,7 +67,7 @@ def test_a_length_is_read_in_any_case() -> None:
     ids=["no 200", "no length", "nothing"],
 )
 def test_an_incomplete_response_is_broken(head: bytes) -> None:
-    """A response that cannot be counted must not be counted."""
+    """An incomplete response is broken, and must not be counted."""
     with pytest.raises(Broken):
         length_in(head)
 

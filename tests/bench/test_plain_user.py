@@ -11,7 +11,7 @@ from bench.plain_user import become, command, may_reach
 
 
 def test_a_plain_user_has_no_rights_of_root() -> None:
-    """It has no groups and no capabilities."""
+    """A plain user has no groups, no capabilities and no other right of root."""
     assert command(7, 8, reads_all=False) == [
         "setpriv",
         "--reuid=7",
@@ -21,7 +21,7 @@ def test_a_plain_user_has_no_rights_of_root() -> None:
 
 
 def test_the_right_to_read_all_files_gives_no_other_right() -> None:
-    """One capability remains, and no other can come back."""
+    """The capability to read all files remains, and no other can come back."""
     words = command(7, 8, reads_all=True)
 
     assert "--bounding-set=-all,+dac_read_search" in words
@@ -29,7 +29,7 @@ def test_the_right_to_read_all_files_gives_no_other_right() -> None:
 
 
 def test_a_path_below_a_closed_folder_cannot_be_reached(tmp_path: Path) -> None:
-    """Every folder of the path counts, not only the last."""
+    """A path below a closed folder cannot be reached: every folder of the path counts."""
     inner = tmp_path / "closed" / "open"
     inner.mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)

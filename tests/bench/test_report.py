@@ -31,7 +31,7 @@ _RESULTS = {
     ids=str,
 )
 def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
-    """More would pretend to a precision that the measurement does not have."""
+    """A number has three significant digits, as precise as the measurement."""
     assert number(value) == text
 
 
@@ -59,7 +59,7 @@ def test_the_table_gives_the_reason_of_a_failure() -> None:
     ids=["met", "missed", "unmeasured", "failed"],
 )
 def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
-    """Only one of the words is good."""
+    """A verdict is a word, and only one of the words is good."""
     assert word(verdict) == expected
     assert expected in verdicts([verdict], {"memory": "memory"})
 
@@ -73,7 +73,7 @@ def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
 
 
 def test_markdown_does_not_hide_a_failure() -> None:
-    """The cost of work that was not done means nothing."""
+    """The table in Markdown shows a failure: the cost of work that was not done means nothing."""
     failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
 
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
@@ -87,12 +87,12 @@ def test_the_chart_is_xml_with_a_dot_for_every_figure() -> None:
 
 
 def test_the_chart_of_no_results_is_valid() -> None:
-    """A run in which everything fails ends with reasons, not with a traceback."""
+    """The chart of no results is valid, so a run that fails ends with reasons."""
     assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
 
 
 def test_a_factor_of_ten_is_always_the_same_distance() -> None:
-    """The scale is logarithmic from its low to its high end."""
+    """The scale of the chart is logarithmic from its low to its high end."""
     scale = Scale(-2, 1)
     steps = [scale.x(10.0 ** (power + 1)) - scale.x(10.0**power) for power in (-2, -1, 0)]
 

@@ -26,13 +26,13 @@ def _launch(folder: Path, *words: str) -> Launch:
 
 
 def test_a_started_server_answers(tmp_path: Path) -> None:
-    """A server that is still starting must not be measured."""
+    """A started server responds, because a server that is still starting must not be measured."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         assert server.door.ask("GET", "/")[0] == 200
 
 
 def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
-    """Also children that the server itself does not end."""
+    """To stop a server ends its children, also those that the server does not end."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         child = next(each for each in server.tree.processes() if _is_child(each.pid))
 
@@ -40,7 +40,7 @@ def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
 
 
 def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
-    """As after a power cut."""
+    """A killed server can be started again, as after a power cut."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         server.kill()
         server.start()
@@ -49,7 +49,7 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_the_error_of_a_server_that_ends_has_its_last_output(tmp_path: Path) -> None:
-    """Its last output is the reason."""
+    """The error of a server that ends has the server's last output, which is the reason."""
     server = Server(_launch(tmp_path, "-c", "raise SystemExit('no such thing')"))
 
     with pytest.raises(ServerFailed, match="no such thing"):

@@ -14,7 +14,7 @@ from entrepot.logger.accesses import note_uses, stamps
 
 @pytest.fixture
 def stock(tmp_path: Path) -> Stock:
-    """Return a small stock with its index."""
+    """Return a small data directory with its index."""
     made = Stock(tmp_path / "data", 2000, 1_800_000_000.0)
     made.write_rows()
     return made
@@ -26,7 +26,7 @@ def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
 
 
 def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
-    """Only they have files."""
+    """The first rows of the stock are evicted first, because only they have files."""
     stock.write_files(10)
     oldest = [entry.digest for entry in stock.index().oldest(None, 10)]
 
@@ -35,7 +35,7 @@ def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
 
 
 def test_manifests_reference_rows(stock: Stock) -> None:
-    """Touching a manifest touches its parts."""
+    """Manifests of the stock reference rows, so that a touch of one touches its parts."""
     index = stock.index()
 
     assert all(index.entry(each) for each in index.children(manifest(0)))
@@ -43,7 +43,10 @@ def test_manifests_reference_rows(stock: Stock) -> None:
 
 
 def test_every_line_of_the_log_is_an_access_to_a_row(stock: Stock) -> None:
-    """Lines that the logger ignores would cost less."""
+    """Every line of the stock's log is an access to a row.
+
+    Lines that the logger ignores would cost less.
+    """
     lines = [parse(line) for line in access_lines(stock, 300)]
     index, used = stock.index(), dict[str, float]()
     note_uses([(line, 1) for line in lines], used)

@@ -24,7 +24,7 @@ def test_a_target_against_another_server_is_a_ratio() -> None:
 
 
 def test_a_target_without_another_server_is_a_value() -> None:
-    """A figure other than the cost has a name."""
+    """A target without another server is a value of a named figure."""
     results = {_ROW: {OURS: plain_figure(10, {"fetched times": 2})}}
     verdict = judge(Target(_ROW, 1, figure="fetched times"), results)
 
@@ -48,7 +48,7 @@ def test_failed_work_meets_no_target() -> None:
 
 
 def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
-    """Every row in which a peer is better is reported."""
+    """A peer that is cheaper is named with its ratio, in every row."""
     results = {
         _ROW: {OURS: plain_figure(10), "drayage": plain_figure(5), "other": plain_figure(20)}
     }
@@ -57,6 +57,6 @@ def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
 
 
 def test_every_target_names_an_existing_row() -> None:
-    """A misspelled row would make a target that is never checked."""
+    """Every target names an existing row; a target of a misspelled row is never checked."""
     assert {each.row for each in TARGETS} <= set(ROWS)
     assert {each.row for each in GROWTH_TARGETS} <= set(TITLES)

@@ -24,14 +24,14 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def test_the_cpu_time_of_a_process_includes_its_reaped_children() -> None:
-    """The CPU time of a child that has ended must not be lost."""
+    """The CPU time of a process includes that of children that ended and were reaped."""
     text = "71 (a (b) c) S 12 71 71 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 99 1 1\n"
 
     assert parse_stat(text) == Process(71, 12, "a (b) c", 100 * _TICK)
 
 
 def test_a_tree_is_a_process_and_its_descendants() -> None:
-    """Other processes of the machine do not count."""
+    """A tree is a process and its descendants, without other processes of the machine."""
     processes = [
         Process(1, 0, "init", 9),
         Process(2, 1, "ours", 1),
@@ -44,7 +44,7 @@ def test_a_tree_is_a_process_and_its_descendants() -> None:
 
 
 def test_a_tree_without_its_root_is_empty() -> None:
-    """A server that died costs nothing more, and is no error."""
+    """A tree without its root is empty: a server that died costs nothing more."""
     assert below(7, [Process(1, 0, "init", 9)]) == []
 
 
@@ -70,7 +70,7 @@ def test_a_tree_without_its_root_is_empty() -> None:
     ids=["module", "submodule", "wrapped", "program", "no words"],
 )
 def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
-    """The name `python` would not distinguish them."""
+    """The role of a process is its module or program, because `python` would not distinguish."""
     assert role_of("haproxy", words) == role
 
 
@@ -82,24 +82,24 @@ def test_memory_is_counted_in_bytes() -> None:
 
 
 def test_a_process_that_has_ended_has_no_memory() -> None:
-    """It may end between the listing and the read."""
+    """A process that ended between the listing and the read has no memory."""
     assert parse_memory("") == Memory()
 
 
 def test_memory_is_summed_over_roles() -> None:
-    """The memory of a tree is that of all its processes."""
+    """The memory of a tree is the sum over all its processes."""
     memory = {"haproxy": [Memory(3, 1)], "registry": [Memory(5, 2), Memory(7, 4)]}
 
     assert total(memory) == Memory(15, 7)
 
 
 def test_the_cpu_time_of_a_new_process_counts_from_zero() -> None:
-    """A worker that started in between counts with all its CPU time."""
+    """The CPU time of a process that started in between counts from zero."""
     assert spent({"a": 1.0}, {"a": 1.5, "b": 0.25}) == {"a": 0.5, "b": 0.25}
 
 
 def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
-    """With the real /proc and a real child."""
+    """The CPU time of a child that ended counts, with the real /proc and a real child."""
     tree = Tree(os.getpid())
     before = sum(tree.cpu().values())
     subprocess.run([sys.executable, "-c", "sum(range(6_000_000))"], check=True)

@@ -16,7 +16,7 @@ _OTHER = 'time="2026-11-22T08:18:25Z" level=info msg="response completed" http.r
 
 
 def test_only_access_lines_are_read() -> None:
-    """docker-registry prints a second line for each response."""
+    """Only access lines are read: docker-registry prints a second line for each response."""
     assert parse([_OTHER, _GET]) == [Fetch("GET", "/v2/library/app/blobs/sha256:ab", 200, 4000)]
 
 
@@ -36,7 +36,10 @@ def test_fetches_of_other_content_are_left_out() -> None:
 
 
 def test_reading_the_log_continues_where_it_ended(tmp_path: Path) -> None:
-    """No line is counted twice, and an incomplete line is left for the next read."""
+    """The next read of a log continues where the last read ended.
+
+    No line is counted twice, and an incomplete line is left for the next read.
+    """
     path = tmp_path / "log"
     path.write_text(f"{_GET}\n{_HEAD[:40]}")
     log = Log(path)

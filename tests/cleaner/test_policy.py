@@ -35,7 +35,7 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 
 @dataclass(frozen=True)
 class Store:
-    """An index in the order of eviction, with the parts of each manifest and the spared digests."""
+    """A `Store` is an index in the order of eviction, with parts and spared digests."""
 
     entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]

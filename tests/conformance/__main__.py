@@ -1,4 +1,4 @@
-"""`python -m tests.conformance SUITE`: the OCI conformance suite against an appliance of its own.
+"""Run the OCI conformance suite against an appliance: `python -m tests.conformance SUITE`.
 
 Exit status: 0 when it passed, 1 when it did not, 2 when the suite could not be run.
 """
@@ -60,6 +60,6 @@ def summarize(found: outcome.Outcome, status: int) -> int:
 
 
 if __name__ == "__main__":
-    # leaves through `with`, so that the appliance is stopped
+    # the process exits through `with`, so that the appliance is stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

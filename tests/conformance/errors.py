@@ -1,4 +1,4 @@
-"""The error of `make conformance`."""
+"""Define the error of `make conformance`."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class Outcome:
     def faults(self, status: int) -> list[str]:
         """Return why the run with exit status *status* did not pass; empty if it did.
 
-        A skipped test of ranges is a fault: the suite skips them where a registry does not
-        support ranges. The specification permits that; this registry promises them.
+        A skipped test of ranges is a fault: the suite skips them where a registry does not support
+        ranges. The specification permits a registry without ranges; this registry promises them.
         """
         found = [f"failed: {name}" for name in self.failed]
         found += [f"skipped: {name}" for name in self.skipped if "range" in name.lower()]

@@ -1,7 +1,7 @@
 """Find, build and run the conformance suite of the OCI distribution-spec.
 
-The suite is a Go program of another project. Two kinds are known: since 2026 a program
-(`go build`), before that a ginkgo test (`go test -c`). Both are configured by `OCI_*` variables
+The suite is a Go program of another project. Two kinds are known: since 2026 a program (`go
+build`), before that a ginkgo test (`go test -c`). Both suites are configured by `OCI_*` variables
 and write `junit.xml`.
 """
 
@@ -32,7 +32,7 @@ _OLDER_OPTIONS = {
     "OCI_NAMESPACE": "conformance/repo1",
     "OCI_CROSSMOUNT_NAMESPACE": "conformance/repo2",
 }
-_LAST = 2000  # characters of what a build printed
+_LAST = 2000  # this many characters of a build's output are shown
 
 
 def find(named: str, built: Path) -> Path:
@@ -96,7 +96,7 @@ def run(executable: Path, variables: Mapping[str, str], results: Path) -> int:
 
 
 def _is_current(executable: Path) -> bool:
-    """Return whether this is the suite of 2026 and later: only that one knows this variable."""
+    """Return whether the suite is that of 2026 or later, which alone knows this variable."""
     return _CURRENT_MARK in executable.read_bytes()
 
 

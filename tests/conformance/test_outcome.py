@@ -1,4 +1,4 @@
-"""When a run of the conformance suite counts as passed."""
+"""Test when a run of the conformance suite counts as passed."""
 
 from __future__ import annotations
 
@@ -43,14 +43,20 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 
 
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
-    """It marks a test by an element and names its states in another way."""
+    """A report of the older suite, made with ginkgo, is read too.
+
+    It marks a test by an element and names its states in another way.
+    """
     found = _read(tmp_path, GINKGO)
 
     assert found == Outcome(passed=2, failed=("[It] Push",), skipped=("[It] Tags",))
 
 
 def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> None:
-    """The suite skips ranges where they do not work, and passes."""
+    """A skipped test of ranges is a fault: the suite skips ranges that do not work.
+
+    Another skipped test is no fault.
+    """
     found = _read(tmp_path, CURRENT.format(ranges="skipped"))
 
     assert "skipped: blobs/range -500" in found.faults(0)
@@ -71,7 +77,7 @@ def test_each_of_these_is_a_fault(found: Outcome, status: int, word: str) -> Non
 
 
 def test_a_clean_run_has_no_fault() -> None:
-    """A test that the version of the specification disables is no fault."""
+    """A run without failures has no fault, even if the specification's version skips a test."""
     assert Outcome(860, (), ("post cancel",)).faults(0) == []
 
 
@@ -79,13 +85,13 @@ def test_a_clean_run_has_no_fault() -> None:
     "text", ["", "<testsuites><test", "<testsuites><testsuite tests='many'/></testsuites>"]
 )
 def test_a_damaged_report_is_an_error(tmp_path: Path, text: str) -> None:
-    """It is never counted as a run without failures."""
+    """A damaged report is an error, and never a run without failures."""
     with pytest.raises(SuiteError, match="cannot be read"):
         _read(tmp_path, text)
 
 
 def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
-    """The suite ends with 0 where it cannot read its configuration."""
+    """A missing report is an error: a suite that cannot read its configuration exits with 0."""
     with pytest.raises(SuiteError, match=r"wrote no junit\.xml"):
         outcome.read(tmp_path / "junit.xml")
 
@@ -97,7 +103,10 @@ def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
 def test_the_summary_decides_the_exit_status(
     found: Outcome, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It prints each fault and each test that was not run."""
+    """The summary prints each fault and each test that was not run.
+
+    It decides the exit status.
+    """
     assert conformance.summarize(found, 0) == code
 
     printed = capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_make_without_a_suite_names_the_variable() -> None:
 
 
 def test_an_executable_is_taken_as_it_is(tmp_path: Path) -> None:
-    """It is not copied: it may need files beside it."""
+    """A suite's executable is not copied, because it may need files beside it."""
     named = _program(tmp_path / "suite", "exit 0")
 
     assert suite.find(str(named), tmp_path / "built") == named
@@ -61,7 +61,7 @@ def test_an_executable_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_checkout_of_either_kind_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, words: str, *, main: bool
 ) -> None:
-    """The whole checkout may be named, or its folder `conformance`."""
+    """A checkout of either suite is built, from its root or its folder `conformance`."""
     built = tmp_path / "built"
     _go(tmp_path, monkeypatch, f'echo "$PWD $*" >"{built}"')
 
@@ -70,7 +70,7 @@ def test_a_checkout_of_either_kind_is_built(
 
 
 def test_without_go_a_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the version that is needed."""
+    """Without Go a checkout is refused, and the message names the needed version."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(SuiteError, match="needs Go"):
@@ -80,7 +80,7 @@ def test_without_go_a_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_build_that_fails_shows_what_it_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most builds fail because a module cannot be fetched."""
+    """A build that fails shows its output: most builds cannot fetch a module."""
     _go(tmp_path, monkeypatch, "echo no such module >&2; exit 1")
 
     with pytest.raises(SuiteError, match="could not be built:\nno such module"):
@@ -104,7 +104,10 @@ def _environment(executable: Path, given: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
-    """They replace what the version of the specification enables."""
+    """The current suite gets no option of the older one.
+
+    Such options replace what the version of the specification enables.
+    """
     found = _environment(_program(tmp_path / "suite", "# OCI_CONFIGURATION"), {})
 
     assert found == {
@@ -117,7 +120,7 @@ def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
 
 
 def test_the_older_suite_is_told_to_test_everything(tmp_path: Path) -> None:
-    """By default it skips each of its four parts."""
+    """The older suite gets options to run each of its four parts, which it skips by default."""
     found = _environment(_program(tmp_path / "suite", ""), {})
 
     assert found["OCI_ROOT_URL"] == "http://127.0.0.1:5"
@@ -148,7 +151,7 @@ def test_options_are_the_users_and_the_address_is_not(tmp_path: Path, mark: str)
 
 
 def test_a_suite_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
-    """Such as one that was compiled for another machine."""
+    """A suite that cannot be started, as one for another machine, is an error."""
     broken = tmp_path / "suite"
     broken.write_bytes(b"\x7fELF")
     broken.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Tests of the AccessIndex protocol with every driver: order of eviction, removal of rows."""
+"""Test AccessIndex with every driver: order of eviction, and removal of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
-# A sum of two doubles that differs from the decimal number that it is printed as.
+# This sum of two doubles differs from the decimal number that it is printed as.
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -48,7 +48,10 @@ class TestOldest:
     def test_at_equal_times_an_index_is_before_its_manifests_and_they_before_their_layers(
         self, index: Index
     ) -> None:
-        """A remaining manifest thereby never references an evicted one."""
+        """At equal times the order of eviction is index, manifest, layer.
+
+        So a manifest that stays never references an evicted one.
+        """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
@@ -59,7 +62,7 @@ class TestOldest:
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
     def test_pages_have_no_gaps_and_no_overlaps(self, index: Index, limit: int) -> None:
-        """This holds even if many rows have equal times and kinds."""
+        """Pages of rows have no gaps and no overlaps, even with many equal times and kinds."""
         places = itertools.product((1.0, 2.0), ContentKind, range(4))
         rows = [
             IndexEntry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places
@@ -70,7 +73,7 @@ class TestOldest:
         assert _pages(index, limit) == sorted(rows, key=Cursor.after)
 
     def test_digests_of_both_algorithms_are_sorted_as_text(self, index: Index) -> None:
-        """A cursor compares texts, so the driver must have the same order."""
+        """Digests of both algorithms are sorted as text, because a cursor compares texts."""
         rows = [
             IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)
             for n in range(20)
@@ -97,7 +100,10 @@ class TestUnnamed:
     """`unnamed` returns pages of unreferenced rows: root manifests and unused blobs."""
 
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
-        """They are excluded as long as the referencing row exists, on every page."""
+        """Rows that another row references are excluded, on every page.
+
+        This ends when the referencing row is removed.
+        """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C, C])
@@ -122,7 +128,10 @@ class TestNaming:
     """`naming` returns the manifests that reference a digest."""
 
     def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
-        """This holds if a manifest references it twice, and if the digest has no row."""
+        """Each manifest that references a digest is listed once.
+
+        A manifest may reference the digest twice, and the digest may have no row.
+        """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
 
@@ -144,7 +153,10 @@ class TestLeave:
     """`leave` marks a row for removal only if it is unchanged since it was read."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
-        """Its file may still exist, and another cleaner can finish the removal."""
+        """A marked row is counted and listed as marked, but on no page of the eviction order.
+
+        Its file may still exist, and another cleaner can finish the removal.
+        """
         _record(index, ROW)
 
         assert index.mark_for_deletion(ROW) is True
@@ -156,7 +168,7 @@ class TestLeave:
         )
 
     def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: Index) -> None:
-        """A client may have requested it between the plan and the sweep."""
+        """A row that was used after the cleaner's plan is not marked for removal."""
         _record(index, ROW)
         index.touch({A: 6.0})
 
@@ -164,14 +176,14 @@ class TestLeave:
         assert index.marked_for_deletion() == []
 
     def test_a_row_that_was_recorded_with_another_kind_is_not_marked(self, index: Index) -> None:
-        """It is not the row that the plan contains."""
+        """A row that was recorded with another kind after the cleaner's plan is not marked."""
         _record(index, ROW)
         index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
         assert index.mark_for_deletion(ROW) is False
 
     def test_an_absent_or_marked_row_is_not_marked(self, index: Index) -> None:
-        """If two sweeps run, only one of them removes the row."""
+        """A row that is absent or marked is not marked, so only one of two sweeps removes it."""
         assert index.mark_for_deletion(ROW) is False
 
         _record(index, ROW)
@@ -179,7 +191,7 @@ class TestLeave:
         assert (index.mark_for_deletion(ROW), index.mark_for_deletion(ROW)) == (True, False)
 
     def test_times_are_compared_exactly(self, index: Index) -> None:
-        """A row equals itself for any floating-point time."""
+        """Times of rows are compared exactly, for any floating-point time."""
         row = IndexEntry(A, 10, ContentKind.BLOB, ODD_TIME)
         _record(index, row)
 
@@ -191,7 +203,10 @@ class TestForget:
     """`forget` deletes a row after its file was deleted."""
 
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
-        """Its bytes are no longer counted. The method is idempotent."""
+        """`forget` deletes a marked row, and its bytes are no longer counted.
+
+        The method is idempotent.
+        """
         _record(index, ROW)
         index.mark_for_deletion(ROW)
 
@@ -258,7 +273,11 @@ _KINDS = {_INDEX: ContentKind.INDEX, **dict.fromkeys(_MANIFESTS, ContentKind.MAN
 def test_a_manifest_is_always_evicted_before_its_parts(
     index: Index, steps: list[tuple[str, Digest, int]]
 ) -> None:
-    """This holds for any order of records, touches, restores and evictions. Totals stay correct."""
+    """A manifest is always evicted before its parts.
+
+    This holds for any order of records, touches, restores and evictions. The totals of the index
+    stay correct.
+    """
     _empty(index)
     for verb, digest, at in steps:
         kind = _KINDS.get(digest, ContentKind.BLOB)

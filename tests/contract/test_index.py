@@ -26,7 +26,7 @@ class TestRecord:
     def test_a_row_has_the_recorded_values(
         self, index: Index, digest: Digest, kind: ContentKind
     ) -> None:
-        """This holds for every digest algorithm and kind."""
+        """A row has the recorded values, for every digest algorithm and kind."""
         index.record(digest, 10, kind, 5.25)
 
         assert index.entry(digest) == IndexEntry(digest, 10, kind, 5.25)
@@ -39,7 +39,10 @@ class TestRecord:
         assert (index.count(), index.reservations.used_bytes()) == (0, 0)
 
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(self, index: Index) -> None:
-        """The method is idempotent. It corrects the kind of a row that was restored as a blob."""
+        """The method is idempotent.
+
+        The record corrects the kind of a row that was restored as a blob.
+        """
         index.record(A, 10, ContentKind.BLOB, 5.0)
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
 
@@ -62,7 +65,7 @@ class TestRecord:
         assert index.parents(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: Index) -> None:
-        """An image may contain the same layer twice."""
+        """A manifest's row keeps a repeated part twice: an image may have a layer twice."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B, B])
 
         assert index.children(A) == [B, B]
@@ -97,7 +100,7 @@ class TestRestore:
     """`restore` creates rows for stored files."""
 
     def test_a_missing_row_is_created(self, index: Index) -> None:
-        """Its time is that of the file."""
+        """`restore` creates a missing row with the time of its file."""
         index.restore(
             [IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)]
         )
@@ -109,9 +112,9 @@ class TestRestore:
         assert index.reservations.used_bytes() == 30 + 2 * OVERHEAD
 
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
-        """Recorded values are more exact than those of files.
+        """`restore` leaves an existing row, whose values are more exact than those of files.
 
-        A row marked for removal stays marked.
+        A row that is marked for removal stays marked.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
@@ -122,7 +125,7 @@ class TestRestore:
         assert (index.children(A), index.reservations.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """File times may be one hour behind access times."""
+        """A restored part gets the time of its manifest: file times may be an hour behind."""
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.restore([IndexEntry(B, 1, ContentKind.BLOB, 2.0)])
 
@@ -142,7 +145,7 @@ class TestTouch:
         assert _used(index, A) == 9.5
 
     def test_a_touch_creates_no_row(self, index: Index) -> None:
-        """Content that was evicted before its last log line was read stays evicted."""
+        """A touch creates no row, so content that was evicted stays evicted."""
         index.touch({A: 9.0})
 
         assert (index.entry(A), index.count()) == (None, 0)
@@ -159,7 +162,7 @@ class TestTouch:
         assert index.entry(D) is None
 
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: Index) -> None:
-        """Two images may share a layer, so its use says nothing about each of them."""
+        """A touch of a part does not touch its manifests, because two images may share a layer."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
 
@@ -168,7 +171,7 @@ class TestTouch:
         assert _used(index, A) == 1.0
 
     def test_a_part_gets_the_latest_of_all_times(self, index: Index) -> None:
-        """Two images of one batch share a layer that has an access time of its own."""
+        """A part gets the latest of its own time and those of its manifests in a batch."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
@@ -178,7 +181,7 @@ class TestTouch:
         assert _used(index, C) == 9.0
 
     def test_a_touch_of_an_absent_manifest_has_no_effect(self, index: Index) -> None:
-        """The list of its parts was removed from the index with it."""
+        """A touch of an absent manifest has no effect, because its list of parts is gone."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))

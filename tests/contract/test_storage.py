@@ -1,4 +1,4 @@
-"""Tests of the Storage protocol with every driver."""
+"""Test the Storage protocol with every driver."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestReading:
     """`read` and `open` return the content of a value."""
 
     def test_read_returns_the_written_bytes(self, storage: Storage) -> None:
-        """Bytes are unchanged."""
+        """`read` returns the bytes that were written, unchanged."""
         storage.write("key", b"\x00\xff value")
 
         assert storage.read("key") == b"\x00\xff value"
@@ -87,7 +87,7 @@ class TestReading:
         assert (of_read.value.key, of_open.value.key) == (key, key)
 
     def test_an_open_value_can_be_read_from_any_offset(self, storage: Storage) -> None:
-        """A range is read from the same file after `seek`."""
+        """An open value can be read from any offset after `seek`, as for a range."""
         storage.write("key", b"0123456789")
 
         with storage.open("key") as file:
@@ -97,7 +97,7 @@ class TestReading:
         assert rest == b"789"
 
     def test_an_open_value_can_be_read_after_its_deletion(self, storage: Storage) -> None:
-        """Readers of content that the cleaner deletes finish undisturbed."""
+        """An open value can be read after its deletion, as when the cleaner deletes content."""
         storage.write("key", b"content")
 
         with storage.open("key") as file:
@@ -106,7 +106,7 @@ class TestReading:
             assert file.read() == b"content"
 
     def test_an_open_value_can_be_read_after_its_replacement(self, storage: Storage) -> None:
-        """A reader gets one value from its first byte to its last."""
+        """An open value can be read after its replacement, from its first byte to its last."""
         storage.write("key", b"old")
 
         with storage.open("key") as file:
@@ -119,20 +119,20 @@ class TestWrite:
     """`write` stores small values."""
 
     def test_a_second_value_replaces_the_first(self, storage: Storage) -> None:
-        """A key has one value."""
+        """A second value of a key replaces the first."""
         storage.write("key", b"first and longer")
         storage.write("key", b"second")
 
         assert storage.read("key") == b"second"
 
     def test_an_empty_value_is_stored(self, storage: Storage) -> None:
-        """It differs from an absent value."""
+        """An empty value is stored, and differs from an absent value."""
         storage.write("key", b"")
 
         assert storage.read("key") == b""
 
     def test_readers_see_the_old_value_or_the_new(self, storage: Storage) -> None:
-        """No reader ever gets a mixture of both."""
+        """Readers of a value that is replaced see the old value or the new, never a mixture."""
         values = {bytes([number]) * 5000 for number in range(1, 60)}
         storage.write("key", next(iter(values)))
         seen: set[bytes] = set()
@@ -166,7 +166,7 @@ class TestAdopt:
         assert not path.exists()
 
     def test_a_local_file_replaces_a_value(self, storage: Storage, tmp_path: Path) -> None:
-        """Two commits of the same content do not disturb each other."""
+        """A local file replaces a value, so two commits of the same content do not conflict."""
         storage.write("key", b"old")
 
         storage.commit_file(_local_file(tmp_path, b"new"), "key")
@@ -174,7 +174,7 @@ class TestAdopt:
         assert storage.read("key") == b"new"
 
     def test_readers_of_the_local_file_continue(self, storage: Storage, tmp_path: Path) -> None:
-        """Clients that follow a download have the local file open."""
+        """A client that reads a local file, such as a download, continues after its commit."""
         path = _local_file(tmp_path, b"content")
 
         with path.open("rb") as reader:
@@ -183,7 +183,7 @@ class TestAdopt:
             assert reader.read() == b"content"
 
     def test_an_absent_local_file_raises_not_found(self, storage: Storage, tmp_path: Path) -> None:
-        """No value is created."""
+        """A commit of an absent local file raises NotFound and creates no value."""
         with pytest.raises(NotFound):
             storage.commit_file(tmp_path / "absent", "key")
 
@@ -194,7 +194,7 @@ class TestDelete:
     """`delete` removes values and empty folders."""
 
     def test_a_value_is_absent_after_its_deletion(self, storage: Storage) -> None:
-        """True means that the value existed."""
+        """`delete` returns True for an existing value, which is absent afterwards."""
         storage.write("a/b", b"")
 
         assert storage.delete("a/b") is True
@@ -202,14 +202,17 @@ class TestDelete:
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
     def test_the_deletion_of_an_absent_value_is_no_error(self, storage: Storage, key: str) -> None:
-        """False means that there was no value. A folder is not deleted with its content."""
+        """`delete` of an absent value returns False and raises no error.
+
+        A folder is not deleted with its content.
+        """
         storage.write("above/value", b"kept")
 
         assert storage.delete(key) is False
         assert storage.read("above/value") == b"kept"
 
     def test_empty_folders_are_deleted_with_their_last_value(self, storage: Storage) -> None:
-        """A folder is listed only as long as it contains a value."""
+        """An empty folder is deleted with its last value, so `list` does not show the folder."""
         storage.write("a/b/c/one", b"")
         storage.write("a/two", b"")
 
@@ -220,7 +223,10 @@ class TestDelete:
     def test_concurrent_deletions_and_writes_do_not_disturb_each_other(
         self, storage: Storage
     ) -> None:
-        """A deletion in one thread never removes the folder of another thread's write."""
+        """Concurrent deletions and writes do not disturb each other.
+
+        A deletion in one thread never removes the folder of another thread's write.
+        """
         keys = [f"a/b/{number}/value" for number in range(4)]
 
         def write_and_delete(key: str) -> None:
@@ -240,7 +246,7 @@ class TestSetAside:
     """`set_aside` moves a value to another key if it is still the opened value."""
 
     def test_the_opened_value_is_moved(self, storage: Storage) -> None:
-        """Its content is unchanged; the first key has no value then."""
+        """`move` keeps the content of an opened value; the first key has no value then."""
         storage.write("a/b", b"content")
         with storage.open("a/b") as file:
             assert storage.set_aside("a/b", "c/d", file)
@@ -260,7 +266,7 @@ class TestSetAside:
         assert storage.stat("c/d") is None
 
     def test_a_deleted_value_is_no_error(self, storage: Storage) -> None:
-        """Another process may have deleted it."""
+        """To move a value that another process deleted is no error."""
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.delete("a/b")
@@ -272,7 +278,7 @@ class TestTimes:
     """`set_time` sets the time, from which the order of eviction can be rebuilt, if it can."""
 
     def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
-        """It creates no value and is no error."""
+        """To set the time of an absent value creates no value and is no error."""
         set_time(storage, "absent", 5.0)
 
         assert storage.stat("absent") is None
@@ -311,7 +317,7 @@ class TestListAndWalk:
     """`list` and `walk` enumerate values."""
 
     def test_list_returns_the_names_directly_below_in_order(self, storage: Storage) -> None:
-        """Values and folders are each listed once."""
+        """`list` returns the names directly below a folder in order, each name once."""
         for key in ("a/z", "a/b/1", "a/b/2", "a/c", "ab/x", "a.b/x"):
             storage.write(key, b"")
 
@@ -320,7 +326,7 @@ class TestListAndWalk:
     def test_walk_returns_every_value_below_in_the_order_of_components(
         self, storage: Storage
     ) -> None:
-        """A slash sorts before every other character."""
+        """`walk` returns every value in the order of path components: a slash sorts first."""
         for key in ("a/c.d/1", "a/c/2", "a/b", "other/1"):
             storage.write(key, key.encode())
 
@@ -336,7 +342,7 @@ class TestListAndWalk:
         assert (list(storage.list(key)), list(storage.walk(key))) == ([], [])
 
     def test_a_walk_skips_values_that_are_deleted_meanwhile(self, storage: Storage) -> None:
-        """The walk continues with the next value."""
+        """A walk skips values that are deleted meanwhile and continues with the next value."""
         for name in "abcd":
             storage.write(f"top/{name}/value", b"")
         walk = storage.walk("top")
@@ -348,11 +354,11 @@ class TestListAndWalk:
         assert [first.key, *(stat.key for stat in walk)] == ["top/a/value", "top/d/value"]
 
     def test_a_new_storage_is_empty(self, storage: Storage) -> None:
-        """No method requires another one before it."""
+        """A new storage is empty, and no method requires another one before it."""
         assert (list(storage.list("")), list(storage.walk(""))) == ([], [])
 
     def test_completed_writes_leave_no_temporary_files(self, storage: Storage) -> None:
-        """`tidy` finds only temporary files of dead processes."""
+        """Completed writes leave no temporary files; `tidy` finds only those of dead processes."""
         storage.write("a/b", b"content")
 
         assert storage.remove_unfinished("", before=float("inf")) == 0
@@ -371,7 +377,10 @@ _KEYS = st.lists(st.sampled_from(["a", "b", "a.b", "c-d", "_e"]), min_size=1, ma
 def test_every_driver_has_the_values_of_the_memory_driver(
     storage: Storage, steps: list[tuple[list[str], bool]]
 ) -> None:
-    """This holds for any sequence of writes and deletions."""
+    """Every driver has the values of the memory driver.
+
+    This holds for any sequence of writes and deletions.
+    """
     for stat in list(storage.walk("")):
         storage.delete(stat.key)
     model = MemoryStorage()

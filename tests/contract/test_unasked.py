@@ -1,4 +1,4 @@
-"""Tests of the AccessIndex protocol with every driver: prefetched and unused content."""
+"""Test AccessIndex with every driver: prefetched and unused content."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """This includes a use before the row was recorded. Times of older uses may arrive late."""
+    """A use after the start of its prefetch makes a row used.
+
+    This includes a use before the row was recorded. Times of older uses may arrive late.
+    """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
 
@@ -41,7 +44,9 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 def test_a_later_use_of_the_manifest_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A client that has the layers requests the manifest only.
+    """A later use of the manifest makes a prefetched row used.
+
+    A client that has the layers requests the manifest only.
 
     The pull that started it is older.
     """
@@ -53,7 +58,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
 
 def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: AccessIndex) -> None:
-    """It does not matter that the content is unused."""
+    """The access time of a prefetched row is the end of its download, used or not."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     entry = index.entry(A)
 
@@ -62,7 +67,7 @@ def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: A
 
 
 def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
-    """It is downloaded again because its file was lost."""
+    """A row that existed before a prefetch counts as used: its file was lost."""
     index.record(A, 1, ContentKind.BLOB, 3.0)
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
 
@@ -70,7 +75,7 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 
 
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
-    """It may be downloaded again by a request."""
+    """A removed prefetched row is not listed again, even if a request downloads it again."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for valid digests, tags and repository names."""
+"""Define Hypothesis strategies for valid digests, tags and repository names."""
 
 from __future__ import annotations
 

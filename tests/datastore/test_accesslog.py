@@ -51,12 +51,12 @@ _LINES = st.builds(
 
 @given(_LINES)
 def test_a_line_can_be_parsed_with_any_field_values(line: AccessLine) -> None:
-    """JSON escapes any text of a client, and the parser restores it."""
+    """A log line with any field values can be parsed: JSON escapes any text of a client."""
     assert parse(json.dumps(asdict(line)).encode()) == line
 
 
 def test_end_is_start_plus_duration_in_seconds() -> None:
-    """Both fields are in milliseconds."""
+    """A log line's end is its start plus its duration, both in milliseconds."""
     assert LINE.end == 1_790_000_000.012
 
 
@@ -78,12 +78,12 @@ def test_end_is_start_plus_duration_in_seconds() -> None:
     ids=lambda line: repr(line[:12]),
 )
 def test_a_malformed_line_raises_invalid_line(line: bytes) -> None:
-    """A caller handles InvalidLine and no other exception."""
+    """A malformed log line raises InvalidLine and no other exception."""
     with pytest.raises(InvalidLine):
         parse(line)
 
 
-# ---- batches of lines
+# ---- batches of log lines
 
 
 def _written(line: AccessLine) -> bytes:
@@ -92,7 +92,7 @@ def _written(line: AccessLine) -> bytes:
 
 
 def _parsed(lines: list[bytes]) -> list[Repeated]:
-    """Return the result of parsing each of *lines* alone."""
+    """Return the result of parsing each of the lines alone."""
     found = list[Repeated]()
     for line in lines:
         with suppress(InvalidLine):
@@ -101,7 +101,7 @@ def _parsed(lines: list[bytes]) -> list[Repeated]:
 
 
 def _summary(found: list[Repeated]) -> dict[object, tuple[int, int]]:
-    """Return, for each set of equal values, its number and its latest start."""
+    """Return, for each set of equal values, the number of its lines and their latest start."""
     summary = dict[object, tuple[int, int]]()
     for line, count in found:
         values = astuple(line)[1:]
@@ -142,7 +142,10 @@ _UNUSUAL_LINES = [
     )
 )
 def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[list[bytes]]) -> None:
-    """Neither the lines in between nor earlier batches change the result."""
+    """Lines that are read in batches have the values of lines that are parsed alone.
+
+    Neither the lines in between nor earlier batches change the result.
+    """
     log = AccessLog()
     for lines in batches:
         found, errors = log.read(lines)
@@ -152,7 +155,10 @@ def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[lis
 
 
 def test_lines_that_differ_in_start_only_are_grouped() -> None:
-    """The latest one represents the group, in any order and in repeated batches."""
+    """Lines that differ only in their start are grouped, represented by the latest line.
+
+    Any order of lines, and repeated batches, give the same groups.
+    """
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)
     lines = [_written(each) for each in (LINE, later, other, LINE)]
@@ -163,7 +169,7 @@ def test_lines_that_differ_in_start_only_are_grouped() -> None:
 
 
 def test_the_memory_for_known_lines_is_bounded() -> None:
-    """Lines that each have another digest must not grow the process."""
+    """The memory for known lines is bounded, even if each line has another digest."""
     log, rest = AccessLog(), 64 * 1024
     line = replace(LINE, uri="/" * rest)
     most = accesslog.KEPT_BYTES + 2 * rest
@@ -194,6 +200,9 @@ def test_a_malformed_event_raises_invalid_line(line: bytes) -> None:
 
 
 def test_an_event_time_beyond_the_range_of_float_is_rejected() -> None:
-    """Python's integers have no upper bound; floats have one."""
+    """An event time beyond the range of float is rejected.
+
+    Python's integers have no upper bound; floats have one.
+    """
     with pytest.raises(InvalidLine):
         parse_event(b'{"event": "x", "at": 1' + b"0" * 400 + b"}")

@@ -11,7 +11,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.refs import Digest
 
-CONTENT = b"content" * 300_000  # more than one chunk of the hash
+CONTENT = b"content" * 300_000  # the content is longer than one chunk of the hash
 ALGORITHMS = ["sha256", "sha512"]
 
 
@@ -31,7 +31,7 @@ def finished(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
-    """As bytes, as a file, and its size."""
+    """A written blob can be read as bytes and as a file, and its size is known."""
     digest = Digest.of(b"content", algorithm)
 
     blobs.write(digest, b"content")
@@ -45,7 +45,7 @@ def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
-    """The file is hashed if its writer did not hash it."""
+    """A finished file is committed as a blob; it is hashed if its writer did not hash it."""
     digest = Digest.of(CONTENT, algorithm)
 
     blobs.commit_file(finished, digest)
@@ -66,7 +66,7 @@ def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
 
 
 def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path) -> None:
-    """The owner of the file decides whether to delete it."""
+    """A file with a wrong digest is not committed and stays: its owner decides about it."""
     wrong = Digest.of(b"something else")
 
     with pytest.raises(DigestMismatch):
@@ -77,7 +77,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
 
 
 def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
-    """It saves the second read, not the verification."""
+    """A digest that the writer computed is compared: it saves the second read of the file."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):

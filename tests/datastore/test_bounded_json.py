@@ -25,7 +25,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @given(VALUES)
 @settings(max_examples=scaled(25, 80))
 def test_any_json_value_is_parsed(value: Any) -> None:
-    """The result equals that of the standard library."""
+    """`loads` parses any JSON value as the standard library does."""
     text = json.dumps(value)
     if "Infinity" not in text:
         assert loads(text.encode()) == value
@@ -50,14 +50,17 @@ def test_any_json_value_is_parsed(value: Any) -> None:
     ids=lambda each: repr(each[:20]),
 )
 def test_any_defect_is_a_value_error(data: bytes) -> None:
-    """A caller handles one exception."""
+    """`loads` raises ValueError for any defect."""
     with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
         loads(data)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b'"ab",', b"0,", b"[[],", b'{"a":['])
 def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> None:
-    """Sixteen threads of a worker may parse one document each."""
+    """JSON of 4 MiB with too many values is not parsed.
+
+    Sixteen threads of a worker may parse one document each.
+    """
     data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
     tracemalloc.start()
     try:
@@ -71,7 +74,7 @@ def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> Non
 
 
 def test_a_document_at_the_bound_is_parsed() -> None:
-    """Brackets and commas count."""
+    """JSON with exactly the largest number of brackets and commas is parsed."""
     inner = b",".join([b"1"] * (MOST_VALUES - 1))
 
     assert len(list(loads(b"[" + inner + b"]"))) == MOST_VALUES - 1  # type: ignore[call-overload]

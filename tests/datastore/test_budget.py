@@ -1,4 +1,4 @@
-"""The arithmetic of the cap."""
+"""Test the arithmetic of the cap."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> No
 
 
 def test_a_sweep_starts_at_half_of_the_threshold() -> None:
-    """The other half is then free for downloads during the sweep."""
+    """A sweep starts at half of the threshold: downloads need the other half meanwhile."""
     budget = Budget(200 * MIB, 20)
 
     assert _known(budget.start) - _known(budget.target) == 20 * MIB
@@ -66,7 +66,7 @@ def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
 
 @given(st.integers(1, 2**50), st.integers(0, 1000))
 def test_the_bounds_are_in_order_for_any_setting(maxsize: int, threshold: int) -> None:
-    """A cap that is too small leaves no space, never a negative one."""
+    """The bounds of the cap are in order for any setting; a small cap leaves no space."""
     budget = Budget(maxsize, threshold)
 
     bounds = (0, budget.target, budget.start, budget.max_used_bytes, budget.cap)

@@ -1,4 +1,4 @@
-"""The names of all repositories, a page at a time."""
+"""Test the names of all repositories, a page at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NAMES = st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join)
 
 
 class Counting(MemoryStorage):
-    """Storage that counts listed folders."""
+    """A `Counting` storage counts the folders that it lists."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listed = 0
 
     def list(self, key: str) -> Iterator[str]:
-        """List and count."""
+        """List the folder and count the call."""
         self.listed += 1
         return super().list(key)
 
@@ -49,7 +49,10 @@ def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -
 
 
 def test_a_page_reads_only_the_folders_of_its_names() -> None:
-    """With a thousand repositories in a hundred folders, a page of three reads about three."""
+    """A page of repositories reads only the folders of its names.
+
+    With a thousand repositories in a hundred folders, a page of three reads about three.
+    """
     names = {f"team{team:02}/app{app}" for team in range(100) for app in range(10)}
     storage = _filled(names)
     storage.listed = 0
@@ -61,7 +64,7 @@ def test_a_page_reads_only_the_folders_of_its_names() -> None:
 
 
 def test_an_excluded_component_is_not_read() -> None:
-    """Hosted repositories are listed without a read of each proxied one."""
+    """The catalog of hosted repositories does not read each proxied repository."""
     names = {f"quay.io/team/app{number}" for number in range(100)} | {"mine", "quay.io"}
     storage = _filled(names)
     storage.listed = 0
@@ -74,7 +77,7 @@ def test_an_excluded_component_is_not_read() -> None:
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
 def test_names_below_a_component_are_in_lexical_order(names: set[str], last: str) -> None:
-    """The component itself is not among them."""
+    """Names below a component are in lexical order, without the component itself."""
     found = catalog.names_below(_filled(names), "a-b", last)
 
     expected = [name for name in sorted(names) if name > last and name.startswith("a-b/")]

@@ -34,14 +34,14 @@ IMAGE = images.image([images.layer({"a": b"one"}), images.layer({"b": b"another"
 
 
 class Counting(Filesystem):
-    """Storage that records each key of `stat`."""
+    """This storage records each key of `stat`."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.checked: list[str] = []
 
     def stat(self, key: str) -> Stat | None:
-        """Record the key."""
+        """Record the key of the call."""
         self.checked.append(key)
         return super().stat(key)
 
@@ -87,7 +87,7 @@ def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
 
 
 def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentStore) -> None:
-    """Link and content are checked each time."""
+    """A cached manifest is returned only while link and content are stored."""
     _stored(store)
     store.blobs.delete(IMAGE.digest)
 
@@ -95,7 +95,7 @@ def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentSto
 
 
 def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) -> None:
-    """A push may give another type to bytes that do not state one."""
+    """A manifest is parsed again for another media type, which a push may give it."""
     fields = json.loads(IMAGE.manifest)
     del fields["mediaType"]
     bare = json.dumps(fields).encode()
@@ -121,7 +121,10 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 
 
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
-    """One check gives both the permission and the time for which HAProxy may cache the response."""
+    """A pull by digest checks each part once.
+
+    One check gives both the permission and the time for which HAProxy may cache the response.
+    """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()
     storage.checked.clear()

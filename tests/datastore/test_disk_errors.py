@@ -76,7 +76,10 @@ def _responses(p: Pulling) -> list[tuple[int, bytes]]:
 def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
 ) -> None:
-    """It does not matter which call fails; the bytes are the same."""
+    """A hit with a disk error is fetched from the upstream, with the same bytes.
+
+    It does not matter which system call fails.
+    """
     expected = _responses(p)
     _break(monkeypatch, *verbs)
 
@@ -110,7 +113,7 @@ def test_any_single_call_that_fails_is_a_miss(
 
 
 def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manifest is then incomplete, and the request does not fail."""
+    """An unreadable part of a manifest counts as absent, so the request does not fail."""
     name = Repository(f"{p.prefix}/{NAME}")
     storage, index = Filesystem(p.root), MemoryIndex()
     store = ContentStore(
@@ -132,7 +135,7 @@ def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.Mon
 def test_any_error_of_the_disk_is_a_miss(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """This includes EMFILE and ENFILE: no file can be opened."""
+    """Any error of the disk is a miss, also EMFILE and ENFILE, when no file can be opened."""
     expected = _responses(p)
     _break(monkeypatch, *_VERBS, number=number)
 
@@ -142,7 +145,7 @@ def test_any_error_of_the_disk_is_a_miss(
 def test_a_disk_error_without_an_upstream_is_a_gateway_error(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client then tries its next mirror."""
+    """A disk error without an upstream is a gateway error, so the client tries its next mirror."""
     u.stop()
     _break(monkeypatch, *_VERBS)
 
@@ -152,7 +155,7 @@ def test_a_disk_error_without_an_upstream_is_a_gateway_error(
 def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no other source, and the disk may recover."""
+    """Hosted content with a disk error is 503 with Retry-After: it has no other source."""
     p = pushing(tmp_path)
     made = images.image([images.filler(1000)])
     p.image(made)
@@ -166,7 +169,7 @@ def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
 
 
 def test_one_disk_error_in_ten_seconds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The line has the number of suppressed ones."""
+    """At most one disk error in ten seconds is logged, with the number of suppressed ones."""
     now = 0.0
     errors = DiskErrorLog(lambda: now)
     caplog.set_level(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Free space of a file system."""
+"""Test the free space of a file system."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from entrepot.datastore.disk_space import DiskSpace, disk_space
     ids=lambda each: str(each)[:40],
 )
 def test_a_problem_is_named(space: DiskSpace, problem: str) -> None:
-    """A file system without a limit on inodes never runs out of them."""
+    """A problem of free space is named; a file system without a limit on inodes has none."""
     assert space.problem == problem
 
 
 def test_a_missing_folder_has_the_space_of_its_parent(tmp_path: Path) -> None:
-    """It will be created there."""
+    """A missing folder has the space of its parent, in which it will be created."""
     found = disk_space(tmp_path / "a" / "b")
 
     assert found.free > 0

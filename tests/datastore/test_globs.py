@@ -1,4 +1,4 @@
-"""Patterns of repository names."""
+"""Test patterns of repository names."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_invalid_pattern_is_rejected(pattern: str) -> None:
 
 
 def test_an_empty_list_matches_nothing() -> None:
-    """An empty list permits nothing."""
+    """An empty list of patterns permits nothing."""
     assert Repository("a") not in Globs([])
 
 
@@ -91,7 +91,7 @@ def test_a_pattern_is_matched_component_by_component(parts: list[str], name: lis
 def test_several_patterns_match_if_one_of_them_matches(
     patterns: list[list[str]], name: list[str]
 ) -> None:
-    """Their order does not matter, and they do not affect each other."""
+    """Several patterns match if one of them matches, in any order."""
     texts, repository = ["/".join(each) for each in patterns], Repository("/".join(name))
 
     assert (repository in Globs(texts)) == any(repository in Globs([each]) for each in texts)
@@ -100,7 +100,7 @@ def test_several_patterns_match_if_one_of_them_matches(
 
 @given(_NAMES)
 def test_a_name_without_stars_matches_only_itself(name: list[str]) -> None:
-    """A dot matches only a dot."""
+    """A pattern without stars matches only itself; its dot matches only a dot."""
     text = "/".join(name)
 
     assert _matches(text, text)

@@ -62,7 +62,7 @@ def _change(path: Path, *statements: str) -> None:
     "bits", [0xFF, *(pytest.param(1 << n, marks=pytest.mark.soak) for n in range(8))]
 )
 def test_any_byte_of_the_header_may_be_damaged(path: Path, index: SqliteIndex, bits: int) -> None:
-    """The file is used or replaced; it never stays unusable."""
+    """After any byte of the header changes, the index file is used or replaced."""
     index.close()
     whole = path.read_bytes()
     for offset in range(_HEADER_BYTES):
@@ -93,7 +93,7 @@ _IN_PLACE: dict[str, Callable[[Path], None]] = {
 def test_anything_in_place_of_the_index_is_moved_aside(
     path: Path, index: SqliteIndex, put: Callable[[Path], None]
 ) -> None:
-    """This works twice: the file that was moved aside first is replaced."""
+    """Anything in place of the index is moved aside, and a second time replaces the first."""
     for _ in range(2):
         index.close()
         path.unlink()
@@ -108,7 +108,7 @@ def test_anything_in_place_of_the_index_is_moved_aside(
 def test_a_folder_in_place_of_its_log_or_shared_memory_is_removed(
     path: Path, index: SqliteIndex, suffix: str
 ) -> None:
-    """SQLite cannot open a database if one of these names is a folder."""
+    """A folder in place of SQLite's log or shared memory is removed: SQLite cannot open it."""
     index.close()
     path.with_name(f"{path.name}{suffix}").mkdir()
 
@@ -143,7 +143,10 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 
 
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
-    """A process that starts then finds shared memory that refers to missing pages."""
+    """Running processes recover from a deleted SQLite log.
+
+    A process that starts then finds shared memory that refers to missing pages.
+    """
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()
         late = SqliteIndex(path, busy_timeout=0.2)
@@ -167,14 +170,17 @@ def test_wrong_counters_are_corrected_while_processes_run(
 
 
 def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: SqliteIndex) -> None:
-    """They must be recomputed first."""
+    """No reservation is made while the counters of the index are negative."""
     _change(path, "UPDATE total SET bytes = -10000000000")
 
     assert not index.reservations.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
 
 
 def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
-    """SQLite itself detects this only if it happens to read both pages."""
+    """A thorough inspection finds pages of the index that contradict each other.
+
+    SQLite itself detects this only if it happens to read both pages.
+    """
     index.close()
     content = bytearray(path.read_bytes())
     content[content.rindex(bytes.fromhex(A.hex))] ^= 1
@@ -189,7 +195,7 @@ def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: Sqli
 
 
 def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) -> None:
-    """Otherwise these rows would be evicted last, regardless of later uses."""
+    """Last uses in the future are set to now; otherwise these rows would be evicted last."""
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
     assert index.inspect() == "last uses in the future"

@@ -1,4 +1,4 @@
-"""Names to storage keys and back."""
+"""Test the conversion of names to storage keys and back."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ OF_NAME = "docker/registry/v2/repositories/quay.io/podman/hello"
     ],
 )
 def test_the_keys_are_those_of_docker_distribution(key: str, expected: str) -> None:
-    """The paths are literal here, because `registry:2` must find every one of these files."""
+    """The storage keys are those of docker distribution, so `registry:2` finds every file.
+
+    Therefore the paths are literal here.
+    """
     assert key == expected
 
 
 @given(names.digests)
 def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
-    """The rebuild of the index depends on it."""
+    """`blob_of` is the inverse of `blob`, on which the rebuild of the index depends."""
     assert layout.blob_of(layout.blob(digest)) == digest
 
 
@@ -66,7 +69,10 @@ def test_blob_of_returns_none_for_any_other_key(key: str) -> None:
 
 @given(st.text(max_size=40))
 def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
-    """The other direction of the inverse, for any text in any place of the key."""
+    """A key from which `blob_of` reads a digest is the key of that blob.
+
+    The text may be in any place of the key.
+    """
     for key in (text, layout.blob(DIGEST) + text, layout.blob(DIGEST).replace(HEX, text)):
         digest = layout.blob_of(key)
 
@@ -75,7 +81,7 @@ def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
 
 @given(names.digests)
 def test_spool_of_is_the_inverse_of_spool(digest: Digest) -> None:
-    """The cleaner finds the digest of a spool file by its name."""
+    """`spool_of` is the inverse of `spool`: the cleaner finds a digest by a spool file's name."""
     assert layout.spool_of(layout.spool(digest)) == digest
 
 
@@ -83,7 +89,7 @@ def test_spool_of_is_the_inverse_of_spool(digest: Digest) -> None:
 def test_keys_are_distinct_and_none_lies_below_another(
     name: Repository, digest: Digest, tag: Tag
 ) -> None:
-    """A file cannot be a folder as well."""
+    """Storage keys are distinct and none is below another: a file cannot be a folder as well."""
     keys = sorted(
         [
             layout.blob(digest),

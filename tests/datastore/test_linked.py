@@ -24,7 +24,7 @@ _DIGEST = Digest.of(b"a blob")
     ],
 )
 def test_linked_returns_the_digest_of_a_key(key: str) -> None:
-    """The inverse of the functions that made the key."""
+    """`linked_digest` is the inverse of the functions that make the key of a link."""
     assert layout.linked_digest(key) == _DIGEST
 
 
@@ -40,18 +40,18 @@ def test_origin_of_returns_the_repository() -> None:
 
 
 def test_origin_of_returns_none_for_any_other_key() -> None:
-    """A foreign file there is ignored."""
+    """`origin_of` returns None for a foreign file in the folder of origins."""
     assert layout.origin_of(f"{layout.ORIGINS}/What is this") is None
 
 
 def test_the_length_of_a_download_is_a_file_beside_it() -> None:
-    """That file is not taken for a spool file."""
+    """The length of a download is in a file beside it, which is no spool file."""
     assert layout.spool_size(_DIGEST) == f"{layout.spool(_DIGEST)}.size"
     assert layout.spool_of(layout.spool_size(_DIGEST)) is None
 
 
 def test_a_repository_lists_the_blobs_that_it_links() -> None:
-    """Its manifests are not in the list."""
+    """A repository lists the blobs that it links, without its manifests."""
     repositories = Repositories(MemoryStorage())
     repositories.link_blob(_NAME, _DIGEST)
     repositories.link_manifest(_NAME, Digest.of(b"a manifest"))
@@ -60,7 +60,10 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
 
 
 def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
-    """Each has its stored descriptor, until it is removed."""
+    """A repository lists the pushed referrers of a manifest, until they are removed.
+
+    Each has its stored descriptor.
+    """
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")
     repositories.add_referrer(_NAME, subject, _DIGEST, b"{}")
@@ -73,7 +76,7 @@ def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
 
 
 def test_uploads_with_one_id_in_two_repositories_are_distinct() -> None:
-    """A client that knows the ID must use the right repository too."""
+    """Uploads with one ID in two repositories are distinct: the repository must be right too."""
     here, there = (layout.upload(Repository(name), "1") for name in ("a", "b"))
 
     assert here != there

@@ -36,7 +36,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its names are sorted."""
+    """A large folder is read once, and its names are sorted."""
     read = _counting(monkeypatch)
     cache = FolderListings()
 
@@ -80,7 +80,7 @@ def test_a_folder_that_has_just_changed_is_read_again(
 
 
 def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are many of these."""
+    """A small folder is not cached, because there are many small folders."""
     read = _counting(monkeypatch)
     monkeypatch.setattr(listings, "_LARGE", 4)
     cache = FolderListings()
@@ -112,7 +112,7 @@ def test_the_number_of_cached_folders_is_bounded(
 
 
 def test_storage_lists_the_current_names(folder: Path) -> None:
-    """A folder that was removed meanwhile has no names."""
+    """A storage lists the current names of a folder; a removed folder has no names."""
     storage = disk_storage(folder.parent)
     assert list(storage.list(folder.name)) == ["a", "b", "c"]
 

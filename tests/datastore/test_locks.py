@@ -1,4 +1,4 @@
-"""Locks between processes and threads."""
+"""Test locks between processes and threads."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_lock_creates_its_file_and_folder(path: Path) -> None:
 
 
 def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
-    """Threads of one worker exclude each other like separate processes."""
+    """Two opens of a lock file in one process exclude each other, like two processes."""
     first = try_lock(path)
 
     assert first is not None
@@ -75,13 +75,13 @@ def test_a_lock_of_another_process_excludes_until_it_ends(path: Path) -> None:
 
 
 def test_our_lock_excludes_another_process(path: Path) -> None:
-    """The lock of this process excludes another one as well."""
+    """A lock of this process excludes another process."""
     with try_lock(path) or pytest.fail("refused"), running(_HOLD, path) as process:
         assert next_line(process) == "refused"
 
 
 def test_a_locked_file_keeps_its_content(path: Path) -> None:
-    """A download that another writer takes over continues where it ended."""
+    """A locked file keeps its content: another writer continues a download at its end."""
     path.parent.mkdir()
     path.write_bytes(b"so far")
 
@@ -139,7 +139,10 @@ def test_unlink_may_be_repeated(path: Path) -> None:
 
 
 def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
-    """The next open reuses the number of a closed descriptor."""
+    """A second close does not close another file.
+
+    The next open reuses the number of a closed descriptor.
+    """
     held = try_lock(path)
     assert held is not None
     held.close()
@@ -151,7 +154,7 @@ def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) 
 
 
 def test_a_waiter_gets_the_lock_when_it_is_released(path: Path) -> None:
-    """A waiting thread gets the lock from its holder."""
+    """A waiting thread gets the lock when its holder releases it."""
     first = try_lock(path)
     assert first is not None
     locked = threading.Event()
@@ -170,13 +173,13 @@ def test_a_waiter_gets_the_lock_when_it_is_released(path: Path) -> None:
 
 
 def test_waiting_for_a_lock_ends_at_the_timeout(path: Path) -> None:
-    """A lock that is never released delays a waiter by its timeout only."""
+    """To wait for a lock ends at the time-out."""
     with try_lock(path) or pytest.fail("refused"):
         assert lock(path, 0.02) is None
 
 
 def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
-    """A query changes nothing."""
+    """`is_locked` leaves no file and no lock."""
     assert is_locked(path) is False
     assert not path.exists()
 
@@ -187,7 +190,7 @@ def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
 
 
 def test_try_lock_present_does_not_create_the_file(path: Path) -> None:
-    """A late request does not restart an upload that has ended."""
+    """`try_lock_present` does not create the file, so a late request restarts no upload."""
     with pytest.raises(NotFound):
         try_lock_present(path)
     assert not path.exists()
@@ -201,7 +204,7 @@ def test_try_lock_present_does_not_create_the_file(path: Path) -> None:
 def test_a_file_system_without_locks_raises_storage_broken(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOLCK does not mean that a lock is held, nor that it is free."""
+    """A file system without locks (ENOLCK) raises StorageBroken: the lock is in no known state."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
@@ -244,7 +247,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_examined(
 def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller sees the error that ended the block."""
+    """A failed removal of a lock file does not replace the error that ended the block."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):
@@ -288,7 +291,10 @@ def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
 
 
 def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
-    """Writers of other repositories are not blocked, and no lock file is left."""
+    """A repository has one writer at a time, and leaves no lock file.
+
+    Writers of other repositories are not blocked.
+    """
     with (
         repository_lock(tmp_path, _NAME, 0) as first,
         repository_lock(tmp_path, _NAME, 0) as second,

@@ -49,18 +49,18 @@ def _index(**more: Any) -> bytes:
 
 
 class TestMediaType:
-    """The media type and kind of a manifest."""
+    """These tests cover the media type and kind of a manifest."""
 
     @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
     def test_an_image_is_a_manifest(self, media_type: str) -> None:
-        """OCI and Docker images are of one kind."""
+        """An OCI image and a Docker image have the kind of a manifest."""
         manifest = parse(_manifest(mediaType=media_type))
 
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.MANIFEST)
 
     @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
     def test_a_list_of_images_is_an_index(self, media_type: str) -> None:
-        """OCI indexes and Docker lists are of one kind."""
+        """An OCI index and a Docker list have the kind of an index."""
         manifest = parse(_index(mediaType=media_type))
 
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
@@ -76,7 +76,10 @@ class TestMediaType:
         assert (bare.media_type, bare.states_type) == (DOCKER_MANIFEST, False)
 
     def test_an_unsupported_stated_type_yields_to_the_received_one(self) -> None:
-        """Without a received type, the manifest is rejected."""
+        """An unsupported type in a manifest yields to the type of the header.
+
+        Without a header, the manifest is rejected.
+        """
         unknown = _manifest(mediaType="application/vnd.example")
 
         assert parse(unknown, OCI_MANIFEST).media_type == OCI_MANIFEST
@@ -87,7 +90,10 @@ class TestMediaType:
     def test_a_manifest_that_is_image_and_index_at_once_is_rejected(
         self, media_type: str | None
     ) -> None:
-        """CVE-2021-41190: otherwise the Content-Type header would decide its meaning."""
+        """A manifest that is image and index at once is rejected: CVE-2021-41190.
+
+        Otherwise the Content-Type header would decide its meaning.
+        """
         with pytest.raises(InvalidManifest):
             parse(_manifest(manifests=[]), media_type)
 
@@ -97,11 +103,11 @@ class TestMediaType:
     def test_a_manifest_without_a_type_has_the_type_of_its_keys(
         self, content: bytes, expected: str
     ) -> None:
-        """OCI image-spec 1.0 made `mediaType` optional."""
+        """A manifest without a type has the type of its keys: image-spec 1.0 made it optional."""
         assert media_type_of(content) == expected
 
     def test_every_type_in_the_accept_header_can_be_parsed(self) -> None:
-        """An upstream responds with one of the types in `Accept`."""
+        """Every type of the Accept header can be parsed, because upstreams respond with any."""
         for media_type in ACCEPT:
             content = _index() if "index" in media_type or "list" in media_type else _manifest()
 
@@ -109,17 +115,17 @@ class TestMediaType:
 
 
 class TestParts:
-    """The parts that must be stored for a manifest to be complete."""
+    """These tests cover the parts that must be stored for a manifest to be complete."""
 
     def test_an_images_parts_are_its_config_and_layers_in_order(self) -> None:
-        """The part that a client requests first comes first."""
+        """An image's parts are its config and its layers, in the order of a client's pull."""
         manifest = parse(_manifest(layers=[_descriptor(LAYER), _descriptor(OTHER)]))
 
         assert manifest.parts() == (CONFIG, LAYER, OTHER)
         assert manifest.descriptors[0] == Descriptor("application/x-part", CONFIG, 7)
 
     def test_an_indexs_parts_are_its_children(self) -> None:
-        """Each child is a manifest with parts of its own."""
+        """The parts of an index are its children, which are manifests with parts of their own."""
         assert parse(_index()).parts() == (CHILD,)
 
     def test_a_repeated_layer_is_one_part(self) -> None:
@@ -135,7 +141,10 @@ class TestParts:
         ids=["type", "urls"],
     )
     def test_a_non_distributable_layer_is_not_a_part(self, layer: dict[str, Any]) -> None:
-        """Its licence forbids redistribution, so a registry need not store it."""
+        """A non-distributable layer is not a part, because a registry need not store it.
+
+        Its licence forbids redistribution.
+        """
         manifest = parse(_manifest(layers=[_descriptor(LAYER), layer]))
 
         assert manifest.parts() == (CONFIG, LAYER)
@@ -151,24 +160,27 @@ class TestParts:
             assert parse(content).parts() == (CONFIG,)
 
     def test_a_subject_is_not_a_part(self) -> None:
-        """A signature may be pushed before its subject."""
+        """A subject is not a part: a signature may be pushed before its subject."""
         manifest = parse(_manifest(subject=_descriptor(OTHER)))
 
         assert manifest.subject == Descriptor("application/x-part", OTHER, 7)
         assert OTHER not in manifest.parts()
 
     def test_parts_are_computed_once(self) -> None:
-        """Every hit on a cached manifest needs them."""
+        """The parts of a cached manifest are computed once, because every hit needs them."""
         manifest = parse(_manifest())
 
         assert manifest.parts() is manifest.parts()
 
 
 class TestArtifacts:
-    """The fields of a manifest that appear in a referrers list."""
+    """These tests cover the fields of a manifest that appear in a referrers list."""
 
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
-        """OCI distribution-spec 1.1, "Listing Referrers"."""
+        """The artifact type is that of the manifest or of its config.
+
+        OCI distribution-spec 1.1, "Listing Referrers".
+        """
         assert parse(_manifest(artifactType="application/x-sbom")).artifact_type == (
             "application/x-sbom"
         )
@@ -176,7 +188,7 @@ class TestArtifacts:
         assert parse(_index()).artifact_type is None
 
     def test_annotations_are_kept(self) -> None:
-        """Those of the manifest and those of its parts."""
+        """The annotations of a manifest and of its parts are kept."""
         manifest = parse(
             _manifest(annotations={"a": "1"}, layers=[_descriptor(LAYER, annotations={})])
         )
@@ -254,7 +266,7 @@ class TestBounds:
     """Limits: any user of a public registry can push a manifest."""
 
     def test_the_largest_number_of_descriptors_is_accepted(self) -> None:
-        """The config of an image counts in addition."""
+        """A manifest may have the largest number of descriptors, and a config in addition."""
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS)]
 
         assert len(parse(_manifest(layers=parts)).descriptors) == MOST_DESCRIPTORS + 1
@@ -262,7 +274,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("family", ["layers", "manifests"])
     def test_more_descriptors_than_the_limit_are_rejected(self, family: str) -> None:
-        """Each costs a stat whenever the image is pulled."""
+        """More descriptors than the limit are rejected: each costs a stat with every pull."""
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS + 1)]
         data = _manifest(layers=parts) if family == "layers" else _index(manifests=parts)
 
@@ -271,7 +283,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("size", [-1, 2**63, 10**400, 1.5, True, "7", None, [7]])
     def test_a_size_is_an_int64(self, size: Any) -> None:
-        """OCI image-spec 1.1, descriptor.md."""
+        """The size of a descriptor is an int64: OCI image-spec 1.1, descriptor.md."""
         with pytest.raises(InvalidManifest) as raised:
             parse(_manifest(layers=[_descriptor(LAYER) | {"size": size}]))
 
@@ -287,12 +299,12 @@ class TestBounds:
 
     @pytest.mark.parametrize("given", [[1], 7, {"a": 1}])
     def test_an_artifact_type_is_a_string(self, given: Any) -> None:
-        """It is compared, stored and sent."""
+        """An artifact type must be a string, because it is compared, stored and sent."""
         with pytest.raises(InvalidManifest):
             parse(_manifest(artifactType=given))
 
     def test_more_than_four_mebibytes_are_rejected(self) -> None:
-        """This holds for pushes, pulls and the cleaner."""
+        """A manifest of more than 4 MiB is rejected in pushes, in pulls and by the cleaner."""
         with pytest.raises(InvalidManifest):
             parse(b" " * LARGEST + _manifest())
 

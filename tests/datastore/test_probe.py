@@ -1,4 +1,4 @@
-"""The check of a file system at the start: trials, messages, and removal of its files."""
+"""Test the check of a file system at the start: trials, messages, removal of its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.datastore.probe import REMEDY, probe
 
 
 def test_a_local_disk_has_no_problem_and_no_file_is_left(tmp_path: Path) -> None:
-    """All test files are removed."""
+    """The check of a local disk finds no problem and removes its test files."""
     assert probe(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -26,7 +26,7 @@ def test_a_missing_folder_is_created(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> None:
-    """It is reported once, and not for each trial."""
+    """A folder that cannot be written to is one problem, not one for each trial."""
     (tmp_path / "file").write_bytes(b"")
 
     (problem,) = probe(tmp_path / "file" / "below")
@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> No
 def test_a_file_system_without_flock_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some network file systems are mounted so."""
+    """A file system without flock is reported with the remedy, a mount option."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
@@ -55,7 +55,7 @@ def test_a_file_system_without_flock_is_reported_with_the_remedy(
 def test_locks_that_do_not_exclude_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some file systems grant every flock."""
+    """A file system that grants every flock is detected."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
     (problem,) = probe(tmp_path)
@@ -66,7 +66,7 @@ def test_locks_that_do_not_exclude_are_detected(
 def test_locks_that_do_not_exclude_other_processes_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some file systems keep locks within one process or one machine."""
+    """A file system with locks that do not exclude other processes is detected."""
     calls: list[int] = []
 
     def lock_within_this_process(_: int, operation: int) -> None:
@@ -84,14 +84,17 @@ def test_locks_that_do_not_exclude_other_processes_are_detected(
 def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite then keeps its journal mode, without an error."""
+    """A file system without shared memory is reported with the remedy.
+
+    SQLite then keeps its journal mode, without an error.
+    """
     connect = sqlite3.connect
 
     class Stubborn(sqlite3.Connection):
-        """A connection that cannot leave its journal mode."""
+        """A `Stubborn` connection cannot leave its journal mode."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            """Answer as SQLite does on such a file system."""
+            """Respond as SQLite does on a file system without shared memory."""
             return super().execute(sql.replace("journal_mode = WAL", "journal_mode"), *values)
 
     monkeypatch.setattr(
@@ -106,7 +109,7 @@ def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
 def test_a_rename_that_does_not_replace_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some file systems do not replace a file that is open."""
+    """A file system whose rename does not replace an open file is reported with the remedy."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))

@@ -124,7 +124,7 @@ def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: Index) -> No
 
 
 def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> None:
-    """A rebuild may be interrupted, and two processes may do it at once."""
+    """A second rebuild of the index changes nothing: two processes may do it at once."""
     layer = _store(storage, b"layer", NOW - DAY)
     _image(storage, [layer], NOW - DAY)
     rebuild(storage, index, NOW)
@@ -136,7 +136,10 @@ def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> Non
 
 
 def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index: Index) -> None:
-    """Its last use is later than any file time, and its size and kind are certain."""
+    """A rebuild keeps the row that a worker recorded meanwhile.
+
+    Its last use is later than any file time, and its size and kind are certain.
+    """
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
     index.record(manifest, 999, ContentKind.MANIFEST, NOW, children=[layer])
@@ -220,7 +223,10 @@ def _unknown_type(storage: Storage) -> Digest:
 def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
     storage: Storage, index: Index, make: Callable[[Storage], Digest]
 ) -> None:
-    """Other programs' data directories have older types; none of them ends the rebuild."""
+    """A linked blob that is not a manifest keeps its kind, and the rebuild goes on.
+
+    Other programs' data directories have older types.
+    """
     digest = make(storage)
     Repositories(storage).link_manifest(NAME, digest)
 
@@ -232,7 +238,7 @@ def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
 
 
 def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: Index) -> None:
-    """Links stay after their manifest is evicted; the next pull restores it."""
+    """A rebuild skips a link without its manifest, which the next pull restores."""
     Repositories(storage).link_manifest(NAME, Digest.of(b"evicted"))
 
     rebuild(storage, index, NOW)
@@ -241,7 +247,7 @@ def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: Index) 
 
 
 def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Index) -> None:
-    """They are neither counted nor evicted."""
+    """A rebuild skips foreign files among the blobs: they are neither counted nor evicted."""
     storage.write(f"{layout.BLOBS}/sha256/ab/README", b"hello")
 
     rebuild(storage, index, NOW)

@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository: valid and invalid texts, and conversion back to text."""
+"""Test Digest, Tag and Repository: valid and invalid texts, and conversion back to text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidT
 from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
 from tests.datastore import names
 
-# the examples of NIST, FIPS 180-4: the message "abc"
+# these are the examples of NIST, FIPS 180-4, for the message "abc"
 SHA256_ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 SHA512_ABC = (
     "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
@@ -19,7 +19,7 @@ SHA512_ABC = (
 
 @pytest.mark.parametrize("text", [SHA256_ABC, SHA512_ABC], ids=["sha256", "sha512"])
 def test_a_digest_matches_known_hashes(text: str) -> None:
-    """Known values for both algorithms."""
+    """The digest of a known text has the known value, for both algorithms."""
     digest = Digest.parse(text)
 
     assert Digest.of(b"abc", digest.algorithm) == digest
@@ -85,7 +85,7 @@ def test_an_invalid_tag_is_rejected(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["latest", "v1..2", "_", "0", "x" * 128, "sha256-" + "a" * 64])
 def test_unusual_valid_tags_are_accepted(text: str) -> None:
-    """OCI distribution-spec 1.1, "Pulling manifests"."""
+    """Unusual valid tags are accepted: OCI distribution-spec 1.1, "Pulling manifests"."""
     assert Tag.parse(text) == Tag(text)
 
 
@@ -126,7 +126,7 @@ def test_an_invalid_repository_name_is_rejected(text: str) -> None:
     "text", ["a", "library/alpine", "localhost_5000/x", "a.b/c__d/e---f", "x" * 255]
 )
 def test_unusual_valid_names_are_accepted(text: str) -> None:
-    """OCI distribution-spec 1.1, "Pulling manifests"."""
+    """Unusual valid names are accepted: OCI distribution-spec 1.1, "Pulling manifests"."""
     assert Repository.parse(text) == Repository(text)
 
 
@@ -145,11 +145,11 @@ def test_a_rejected_text_is_shortened_in_the_error() -> None:
     ids=["tag", "digest"],
 )
 def test_a_reference_is_a_tag_or_a_digest(text: str, expected: Reference) -> None:
-    """A tag has no colon, a digest always has one."""
+    """A reference is a digest if it has a colon, else a tag."""
     assert parse_reference(text) == expected
 
 
 def test_an_invalid_reference_with_a_colon_is_an_invalid_digest() -> None:
-    """The error names the kind of reference that the client meant."""
+    """An invalid reference with a colon is an invalid digest, not an invalid tag."""
     with pytest.raises(InvalidDigest):
         parse_reference("v1:2")

@@ -28,15 +28,15 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def repositories(storage: Storage) -> Repositories:
-    """Return its repositories."""
+    """Return the repositories of the storage."""
     return Repositories(storage)
 
 
-# ---- links
+# ---- links of a repository
 
 
 def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> None:
-    """Knowing the digest of a private layer does not permit reading it."""
+    """A blob link is valid in one repository: a known digest does not permit reading."""
     repositories.link_blob(NAME, A)
 
     assert repositories.links_blob(NAME, A) is True
@@ -55,7 +55,7 @@ def test_a_manifest_link_is_valid_in_one_repository(repositories: Repositories) 
 
 
 def test_a_link_file_has_the_digest(repositories: Repositories, storage: Storage) -> None:
-    """Docker distribution reads the content of the file, not its path."""
+    """A link file contains the digest, which docker distribution reads there."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -78,7 +78,7 @@ def test_a_removed_link_is_gone(repositories: Repositories) -> None:
 def test_linking_again_updates_the_time_of_confirmation(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """The time is that of the link file."""
+    """Linking again updates the time of confirmation, which is that of the link file."""
     repositories.link_manifest(NAME, A)
     set_time(storage, layout.revision_link(NAME, A), 1000.0)
     assert repositories.linked_manifest(NAME, A) == 1000.0
@@ -93,7 +93,7 @@ def test_linking_again_updates_the_time_of_confirmation(
 def test_manifests_and_blobs_are_listed_separately(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """Files of other programs are skipped."""
+    """Manifests and blobs of a repository are listed separately, without foreign files."""
     sha512 = Digest.of(b"a", "sha512")
     for digest in (A, sha512):
         repositories.link_manifest(NAME, digest)
@@ -105,13 +105,13 @@ def test_manifests_and_blobs_are_listed_separately(
     assert list(repositories.blobs(NAME)) == [B]
 
 
-# ---- tags
+# ---- tags of a repository
 
 
 def test_a_tag_has_the_digest_that_was_set_last(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """Earlier digests are stored beside it, as docker distribution does."""
+    """A tag has the digest that was set last; earlier digests are stored beside it."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     set_time(storage, layout.tag_current(NAME, V1), 1000.0)
@@ -125,7 +125,7 @@ def test_a_tag_has_the_digest_that_was_set_last(
 def test_a_tag_with_an_unreadable_link_is_absent(
     repositories: Repositories, storage: Storage, content: bytes
 ) -> None:
-    """It is then fetched again, which repairs it."""
+    """A tag with an unreadable link is absent, so it is fetched again and repaired."""
     storage.write(layout.tag_current(NAME, V1), content)
 
     assert repositories.tag(NAME, V1) is None
@@ -142,7 +142,7 @@ def test_removing_a_tag_removes_its_history_and_no_other_tag(repositories: Repos
 
 
 def test_tags_are_listed_in_order(repositories: Repositories) -> None:
-    """OCI distribution-spec 1.1, "Listing Tags": lexical order."""
+    """Tags are listed in lexical order: OCI distribution-spec 1.1, "Listing Tags"."""
     for name in ("b", "a", "B", "10", "9", "a.b"):
         repositories.set_tag(NAME, Tag(name), A)
 
@@ -150,11 +150,11 @@ def test_tags_are_listed_in_order(repositories: Repositories) -> None:
     assert repositories.tags(OTHER) == []
 
 
-# ---- repositories
+# ---- names of repositories
 
 
 def test_a_repository_exists_once_it_has_links(repositories: Repositories) -> None:
-    """A folder that only leads to another repository is not one."""
+    """A repository exists once it has links; a folder that leads to another one does not."""
     repositories.link_blob(Repository("a/b/c"), A)
 
     assert repositories.exists(Repository("a/b/c")) is True
@@ -163,7 +163,7 @@ def test_a_repository_exists_once_it_has_links(repositories: Repositories) -> No
 
 
 def test_repositories_are_found_below_a_name(repositories: Repositories) -> None:
-    """One may lie below another; a name with the same beginning does not."""
+    """Repositories below a name are found, and none whose name only begins alike."""
     for name in ("a", "a/b", "a/b/c", "ab/c", "b"):
         repositories.link_blob(Repository(name), A)
 
@@ -186,7 +186,7 @@ def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> 
 
 
 def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) -> None:
-    """The layout of docker distribution has no place for it."""
+    """A media type is stored for each repository, unlike in docker distribution's layout."""
     repositories.link_manifest(NAME, A, "application/x-type")
     repositories.link_manifest(OTHER, A, "application/x-other")
     repositories.link_manifest(NAME, A)
@@ -197,7 +197,7 @@ def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) 
 
 
 def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) -> None:
-    """It is read, and never written."""
+    """A media type from version 0.1.0 is used if there is no other, and never written."""
     storage = disk_storage(tmp_path)
     storage.write(layout.shared_media_type(A), b"application/x-old")
     repositories = Repositories(storage)
@@ -212,7 +212,7 @@ def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) ->
 
 
 def test_the_media_type_in_the_bytes_wins(repositories: Repositories) -> None:
-    """It takes precedence over the received one, in every repository."""
+    """The media type in a manifest's bytes wins over the received one in every repository."""
     stated, bare = image([b"x"], "oci").manifest, _without_type(image([b"x"], "oci").manifest)
     for body in (stated, bare):
         repositories.link_manifest(NAME, Digest.of(body), DOCKER_MANIFEST)

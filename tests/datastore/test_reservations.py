@@ -1,4 +1,4 @@
-"""Reservations wait for the cleaner only if it may free space."""
+"""A reservation waits for the cleaner only if it may free space."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NEW = Digest.of(b"new")
 
 
 class Waits:
-    """Counts the pauses of a waiting reservation, and calls *then* in the first."""
+    """This counts the pauses of a waiting reservation, and calls *then* in the first."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._then = then
 
     def __call__(self, _: float) -> None:
-        """Return at once."""
+        """Return at once, without a pause."""
         self.count += 1
         if self.count == 1:
             self._then()
@@ -86,7 +86,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
 def test_a_malformed_note_is_ignored(noted: str) -> None:
-    """The index is trusted no more than any other file."""
+    """A malformed note in the index is ignored, because the index is not trusted."""
     index = _full(1)
     index.notes.put({"unevictable": noted})
 
@@ -120,7 +120,7 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
 
 
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
-    """The same holds for any push without a cleaner."""
+    """A push larger than the limit is out of space, as is any push without a cleaner."""
     index = _full(5000)
 
     assert isinstance(

@@ -20,7 +20,7 @@ _LINKED_AT = 1_700_000_000.0
 
 
 class Volume:
-    """A data directory that docker distribution has written."""
+    """A `Volume` is a data directory that docker distribution has written."""
 
     def __init__(self, root: Path) -> None:
         self.storage = disk_storage(root)
@@ -59,7 +59,7 @@ def _entries(name: Repository) -> list[str]:
 
 
 def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> None:
-    """A repository that is not listed stays hosted."""
+    """A repository whose links are all listed becomes proxied; an unlisted one stays hosted."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -71,7 +71,10 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 
 
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
-    """Registries with one data directory overwrite each other's list: the operator decides."""
+    """Unlisted repositories without an origin are counted, and the operator decides.
+
+    Registries with one data directory overwrite each other's list.
+    """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
     volume.link(OURS, at=_LINKED_AT)
@@ -84,7 +87,7 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
 
 
 def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:
-    """It was pushed before the volume belonged to a proxy."""
+    """A repository with an unlisted manifest stays hosted: it was pushed before the proxy."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(FETCHED, at=_LINKED_AT - 1000, manifest=PUSHED)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -98,7 +101,10 @@ def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> 
 def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
     volume: Volume, pushed: str
 ) -> None:
-    """A push of content that was fetched before writes its links again."""
+    """A repository with a link newer than the list stays hosted.
+
+    A push of content that was fetched before writes its links again.
+    """
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)
     key = link if pushed == "layer" else layout.revision_link(FETCHED, MANIFEST)
@@ -112,7 +118,10 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
-    """The proxy drops expired entries, whether or not it could remove the content."""
+    """A link that the list lacks proves nothing.
+
+    docker-registry's proxy drops expired entries, whether or not it could remove the content.
+    """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
 
@@ -129,7 +138,7 @@ def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) 
 
 
 def test_an_existing_origin_is_kept(volume: Volume) -> None:
-    """The appliance itself fetched this repository."""
+    """An existing origin is kept, because the appliance itself fetched this repository."""
     volume.link(OURS, at=_LINKED_AT)
     volume.repositories.set_origin(OURS, "q.io")
     volume.list_as_fetched(*_entries(OURS))
@@ -155,7 +164,7 @@ def test_an_existing_origin_is_kept(volume: Volume) -> None:
     ],
 )
 def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> None:
-    """It does not prevent a start either."""
+    """An unreadable list marks no repository, and does not prevent the start."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.write_list(text)
 
@@ -164,7 +173,7 @@ def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> No
 
 
 def test_without_a_list_nothing_is_written(volume: Volume) -> None:
-    """The usual data directory."""
+    """Without a list, as in a usual data directory, nothing is written."""
     volume.link(FETCHED, at=_LINKED_AT)
 
     assert take_over(volume.storage, "auto").marked == 0
@@ -174,7 +183,10 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 
 
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
-    """A repository that was made hosted meanwhile stays so."""
+    """A takeover is repeated only if the proxy wrote a new list.
+
+    A repository that was made hosted meanwhile stays so.
+    """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
     assert take_over(volume.storage, "auto").marked == 1
@@ -191,7 +203,7 @@ def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volum
 
 
 def test_evict_marks_all_repositories_once(volume: Volume) -> None:
-    """Repositories that are pushed afterwards stay hosted."""
+    """`evict` marks all repositories once; repositories that are pushed later stay hosted."""
     volume.link(FETCHED, at=_LINKED_AT)
     assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
@@ -203,7 +215,7 @@ def test_evict_marks_all_repositories_once(volume: Volume) -> None:
 
 
 def test_keep_removes_earlier_marks(volume: Volume) -> None:
-    """The operator may decide so later."""
+    """`keep` removes earlier marks, because the operator may decide so later."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
     take_over(volume.storage, "auto")

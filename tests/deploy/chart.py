@@ -1,4 +1,4 @@
-"""The output of charts/entrepot, as Helm renders it."""
+"""Render charts/entrepot as Helm does."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # warnings of the library about its own imports
+    warnings.simplefilter("ignore")  # the library warns about its own imports
     import kubernetes_validate
 
 Document = dict[str, Any]
 
-# The oldest and newest supported versions (kubeVersion in Chart.yaml) that the library knows.
+# These are the oldest and newest versions (kubeVersion in Chart.yaml) of the library.
 VERSIONS = ("1.25", "1.37")
 
 
@@ -75,7 +75,7 @@ def refusals(documents: Sequence[Document]) -> list[str]:
 
 
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
-    """Return the references to objects that are neither in *documents* nor in *given*."""
+    """Return references to objects that are neither in *documents* nor in *given*."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
     referenced = {

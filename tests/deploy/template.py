@@ -1,4 +1,4 @@
-"""The subset of Go's templates and of Helm's functions that charts/entrepot uses.
+"""Implement the subset of Go's templates and of Helm's functions that charts/entrepot uses.
 
 Helm is not available everywhere. Unsupported syntax is an error, so that the chart can't use more
 than this subset. If `helm` is installed, the tests compare both.
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|:=|[()|,]|[^\s()|,]+)')
 
 @dataclass(slots=True)
 class Node:
-    """A part of a template: text, an action, or a block with its branches."""
+    """A `Node` is a part of a template: text, an action, or a block with its branches."""
 
     kind: str
     word: str = ""
@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The value of `.`, the variables, and the defined templates."""
+    """A `Scope` has the value of `.`, the variables, and the defined templates."""
 
     dot: Any
     variables: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Scope:
 
 
 def parse(text: str) -> list[Node]:
-    """Parse a template. Raises: ValueError."""
+    """Parse a template into nodes. Raises: ValueError for unsupported syntax."""
     nodes, rest = _block(_pieces(text))
     if rest is not None:
         raise ValueError(f"{rest} without a block")
@@ -56,7 +56,7 @@ def definitions(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def render(nodes: Sequence[Node], scope: Scope) -> str:
-    """Return the output of a template in a scope. Raises: ValueError."""
+    """Return the output of a template in a scope. Raises: ValueError for unsupported syntax."""
     return "".join(_rendered(each, scope) for each in nodes)
 
 
@@ -168,7 +168,7 @@ def _operand(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
 
 def _field(value: Any, path: str) -> Any:
     for name in filter(None, path.split(".")):
-        value = value[name]  # Helm accepts absent fields; here they are an error
+        value = value[name]  # Helm accepts absent fields; they are an error in this module
     return value
 
 

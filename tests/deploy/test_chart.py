@@ -50,7 +50,7 @@ every_choice = pytest.mark.parametrize("more", CHOICES.values(), ids=CHOICES.key
 @every_choice
 @pytest.mark.parametrize("version", VERSIONS)
 def test_its_output_is_valid_for_kubernetes(more: dict[str, Any], version: str) -> None:
-    """Kubernetes knows every field, and its type is correct."""
+    """The chart's output is valid for Kubernetes: each field is known and has its type."""
     documents = chart.documents(**more)
 
     assert [error for each in documents for error in manifests.objections(each, version)] == []
@@ -58,13 +58,13 @@ def test_its_output_is_valid_for_kubernetes(more: dict[str, Any], version: str) 
 
 @every_choice
 def test_all_references_are_resolved(more: dict[str, Any]) -> None:
-    """Objects that the operator provides are permitted."""
+    """Each reference of the chart leads to an object of its own or of the operator."""
     assert manifests.loose_ends(chart.documents(**more), GIVEN) == []
 
 
 @every_choice
 def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
-    """Their values are valid."""
+    """The chart sets only known variables with valid values."""
     environ = manifests.environment(chart.documents(**more))
     users = tmp_path / "htpasswd"
     users.write_text("")
@@ -75,7 +75,7 @@ def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
 
 @every_choice
 def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
-    """It uses the name of a port, and labels that the pod has."""
+    """The chart's Service selects its pod by labels, and names a port of the container."""
     documents = chart.documents(**more)
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -89,7 +89,7 @@ def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
 
 @every_choice
 def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
-    """Helm validates an operator's values with it."""
+    """The chart's values match the schema with which Helm validates an operator's values."""
     jsonschema.validate(chart.values(**more), _schema())
 
 
@@ -135,7 +135,7 @@ def test_openshift_chooses_the_user() -> None:
 
 
 def test_the_chart_has_the_version_of_the_appliance() -> None:
-    """There is one version for both."""
+    """The chart and the appliance have the same version."""
     metadata = yaml.safe_load((CHART / "Chart.yaml").read_text())
     line = f'version = "{metadata["appVersion"]}"'
 
@@ -144,7 +144,7 @@ def test_the_chart_has_the_version_of_the_appliance() -> None:
 
 
 def test_the_chart_agrees_with_deployment_yaml() -> None:
-    """Both create the same pod, so a change of one needs a change of the other."""
+    """The chart and deployment.yaml create the same pod, so they must change together."""
     written = manifests.read(ROOT / "deployment.yaml")
     ours, theirs = manifests.container(written), manifests.container(chart.documents())
 
@@ -166,7 +166,7 @@ def test_the_notes_warn_of_access_without_passwords() -> None:
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
 @every_choice
 def test_helm_renders_the_same_output(more: Mapping[str, Any], tmp_path: Path) -> None:
-    """If helm is installed, it verifies the template engine of these tests."""
+    """Helm, if installed, renders the same output as the template engine of these tests."""
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(dict(more)))
     words = ["helm", "template", "cache", str(CHART), "--namespace=registry", f"--values={file}"]

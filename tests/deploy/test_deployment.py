@@ -28,7 +28,7 @@ def documents() -> list[Document]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_it_is_valid_for_kubernetes(documents: list[Document], version: str) -> None:
-    """Kubernetes knows every field, and its type is correct."""
+    """deployment.yaml is valid for Kubernetes: each field is known and has its type."""
     assert [error for each in documents for error in manifests.objections(each, version)] == []
 
 
@@ -44,12 +44,12 @@ def test_the_validation_is_strict(documents: list[Document]) -> None:
 
 
 def test_all_references_are_resolved(documents: list[Document]) -> None:
-    """These are Secret, claim, volumes and labels."""
+    """Each reference of deployment.yaml (Secret, claim, volumes, labels) is resolved."""
     assert manifests.loose_ends(documents) == []
 
 
 def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
-    """The unchanged secret serves the public registries, as its comment states."""
+    """The unchanged pull secret of deployment.yaml serves the public registries."""
     secret = manifests.of_kind(documents, "Secret")
     content = base64.b64decode(secret["data"][".dockerconfigjson"])
 
@@ -60,7 +60,7 @@ def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
 
 
 def test_its_variables_are_known(documents: list[Document]) -> None:
-    """Their values are valid."""
+    """deployment.yaml sets only known variables with valid values."""
     environ = manifests.environment(documents)
 
     assert variables.read(environ).warnings == []
@@ -77,7 +77,10 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 
 
 def test_it_is_hardened(documents: list[Document]) -> None:
-    """It has no root user, no capabilities, no writable root file system, and no cluster token."""
+    """The pod of deployment.yaml is hardened.
+
+    It has no root user, no capabilities, no writable root file system, and no cluster token.
+    """
     pod, container = manifests.pod(documents), manifests.container(documents)
 
     assert pod["automountServiceAccountToken"] is False
@@ -111,7 +114,10 @@ def test_the_documented_edit_makes_it_valid_for_openshift(
 
 
 def test_the_service_selects_the_container(documents: list[Document]) -> None:
-    """Without the port of the node it is the only access."""
+    """The Service of deployment.yaml selects its container.
+
+    Without the port of the node it is the only access.
+    """
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
     (port,) = manifests.container(documents)["ports"]

@@ -12,7 +12,7 @@ from entrepot.appliance.privileges.users import NEEDED
 from entrepot.config.sources import environment as variables
 
 QUADLET = Path(__file__).resolve().parents[2] / "deploy" / "entrepot.container"
-# podman-systemd.unit(5), podman 4.4 and later
+# podman 4.4 and later know these keys: podman-systemd.unit(5)
 KNOWN = {
     "AddCapability",
     "ContainerName",
@@ -51,13 +51,13 @@ def _all(unit: Unit, key: str) -> list[str]:
 
 
 def test_podman_knows_every_key(unit: Unit) -> None:
-    """With an unknown key podman generates no service."""
+    """Podman knows every key of the quadlet file; with an unknown key it makes no service."""
     assert unit.keys() == {"Unit", "Container", "Service", "Install"}
     assert {name for name, _ in unit["Container"]} <= KNOWN
 
 
 def test_its_variables_are_known() -> None:
-    """This includes the variables for TLS and passwords in a comment."""
+    """The quadlet file sets only known variables, also in its comment on TLS and passwords."""
     lines = QUADLET.read_text().splitlines()
     marked = [each.removeprefix("# ") for each in lines if "Environment=" in each]
     words = [word for each in marked for word in shlex.split(each.removeprefix("Environment="))]
@@ -69,7 +69,7 @@ def test_its_variables_are_known() -> None:
 
 
 def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
-    """A folder is mounted, so that a replaced file is noticed."""
+    """The quadlet file mounts the secret's folder, so that a replaced file is noticed."""
     mounts = dict(each.split(":")[:2] for each in _all(unit, "Volume"))
     assert mounts["entrepot-data"] == "/var/lib/registry"
 
@@ -78,12 +78,15 @@ def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
 
 
 def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
-    """Each start would fail with the same message."""
+    """Invalid configuration does not cause restarts, which would fail in the same way."""
     assert ("RestartPreventExitStatus", "2") in unit["Service"]
 
 
 def test_root_has_the_capabilities_for_changing_the_user(unit: Unit) -> None:
-    """If one is missing, all programs run as root."""
+    """The quadlet file grants root all capabilities that it needs to change its user.
+
+    If one is missing, all programs run as root.
+    """
     (added,) = _all(unit, "AddCapability")
 
     assert added.split() == [f"CAP_{each}" for each in NEEDED]

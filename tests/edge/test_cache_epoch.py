@@ -1,4 +1,4 @@
-"""The cache epoch: one number for all processes, which is sent to HAProxy."""
+"""The cache epoch is one number for all processes, and is sent to HAProxy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.edge.cache_epoch import CacheEpoch
 
 
 class Admin:
-    """A fake of HAProxy's admin socket that records `commands` and sends `response`."""
+    """An `Admin` fakes HAProxy's admin socket: it records `commands` and sends `response`."""
 
     def __init__(self, path: Path) -> None:
         self.commands: list[str] = []
@@ -58,7 +58,7 @@ def admin(run: Path) -> Iterator[Admin]:
 
 
 def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, admin: Admin) -> None:
-    """Another process that has opened the epoch reads the new number."""
+    """A new cache epoch is seen by all processes and sent to HAProxy."""
     here, there = CacheEpoch(run), CacheEpoch(run)
     here.increment()
 
@@ -101,7 +101,7 @@ def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
 def test_a_rejected_epoch_is_logged_and_sent_again(
     run: Path, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HAProxy's response states the reason, which the operator must see."""
+    """If HAProxy rejects a cache epoch, its reason is logged and the epoch is sent again."""
     admin.response = b"Unknown map identifier.\n"
     here = CacheEpoch(run)
     here.increment()
@@ -113,7 +113,7 @@ def test_a_rejected_epoch_is_logged_and_sent_again(
 
 
 def test_a_folder_without_an_epoch_is_an_error(tmp_path: Path) -> None:
-    """It is not the run directory of a running appliance."""
+    """A folder without a cache epoch is no run directory, and raises an error."""
     with pytest.raises(FileNotFoundError):
         CacheEpoch(tmp_path)
 

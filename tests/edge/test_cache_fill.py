@@ -12,7 +12,10 @@ PATH = "/v2/one.test/app/manifests/v1"
 
 
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
-    """Neither the first one counts, nor one with another credential; then counting restarts."""
+    """The second HEAD for a URI and credential within a minute is a repeat.
+
+    After a repeat, counting restarts.
+    """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / "front.sock", clock=clock)
     anonymous, alice = (PATH, None), (PATH, "Basic YTpi")
@@ -34,7 +37,10 @@ def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> None:
-    """HAProxy then finds the cached response for both."""
+    """The GET of a cache fill has the URI and the credential of the HEAD.
+
+    HAProxy then finds the cached response for both.
+    """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "front.sock"))
         listener.listen()
@@ -48,7 +54,7 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
 
 
 def test_an_unreachable_haproxy_does_not_stop_later_fills(tmp_path: Path) -> None:
-    """No client waits for a fill, and the next one succeeds."""
+    """An unreachable HAProxy does not stop later cache fills, and delays no client."""
     cache_fill = CacheFill(tmp_path / "front.sock")
     cache_fill.fill((PATH, None))
     with socket.socket(socket.AF_UNIX) as listener:

@@ -8,7 +8,7 @@ from entrepot.edge.invalidation import Invalidation
 
 
 class File:
-    """A watched file whose change is unseen until it is refreshed."""
+    """A `File` is a watched file whose change is unseen until it is refreshed."""
 
     def __init__(self) -> None:
         self.generation = 1
@@ -23,22 +23,22 @@ class File:
 
 
 class FakeEpoch:
-    """A fake of the cache epoch that counts retries."""
+    """A `FakeEpoch` fakes the cache epoch and counts retries."""
 
     def __init__(self) -> None:
         self.value = 1
         self.retries = 0
 
     def now(self) -> str:
-        """Return the epoch."""
+        """Return the cache epoch."""
         return str(self.value)
 
     def increment(self) -> None:
-        """Raise the epoch."""
+        """Raise the cache epoch."""
         self.value += 1
 
     def retry(self) -> None:
-        """Count the call."""
+        """Count the retry."""
         self.retries += 1
 
 
@@ -52,7 +52,7 @@ def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
 
 
 def test_a_change_raises_the_epoch_once() -> None:
-    """Each poll also retries a failed update of HAProxy."""
+    """A changed file raises the cache epoch once; each poll retries a failed update of HAProxy."""
     quiet, changed = File(), File()
     invalidation, epoch = _watching(quiet, changed)
     before = epoch.retries
@@ -64,7 +64,10 @@ def test_a_change_raises_the_epoch_once() -> None:
 
 
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
-    """Otherwise a worker would apply its old view under the new epoch."""
+    """A worker that sees a new cache epoch refreshes its files before the next response.
+
+    Otherwise it would apply its old view under the new epoch.
+    """
     file = File()
     invalidation, epoch = _watching(file)
     file.unseen = 1
@@ -86,7 +89,10 @@ def test_a_response_has_the_epoch_at_its_start() -> None:
 
 
 def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
-    """Otherwise one worker would deny access that the others, and the cache, still permit."""
+    """The cache epoch is raised before a response reflects a change.
+
+    Otherwise one worker would deny access that the others, and the cache, still permit.
+    """
     file = File()
     invalidation, epoch = _watching(file)
     file.generation += 1
@@ -106,7 +112,7 @@ def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
 
 
 def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
-    """Each of many concurrent requests sees the refreshed file."""
+    """Concurrent responses with a new cache epoch wait for the refresh of the files."""
     file = File()
     invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []

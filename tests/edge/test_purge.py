@@ -1,4 +1,4 @@
-"""The debounced purge of HAProxy's cache after removals."""
+"""Test the debounced purge of HAProxy's cache after removals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.waiting import eventually
 
 
 def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
-    """A thousand removals raise the cache epoch once, soon after the first."""
+    """A sweep of a thousand removals raises the cache epoch once, soon after the first."""
     cache_epoch.begin(tmp_path)
     purge = Purge(tmp_path)
     for _ in range(1000):

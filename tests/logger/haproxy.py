@@ -1,4 +1,4 @@
-"""A stand-in for HAProxy's admin socket that supports `show info`."""
+"""Stand in for HAProxy's admin socket that supports `show info`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index in memory that fails on demand."""
+"""Define an index in memory that fails on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _FailingNotes(MemoryNotes):
         self._refuse = refuse
 
     def get(self, key: str) -> str | None:
-        """Return a note."""
+        """Return a note of the index."""
         self._refuse()
         return super().get(key)
 

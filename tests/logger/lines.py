@@ -1,4 +1,4 @@
-"""Lines of an access log and of an events file, in the format of their writers."""
+"""Write lines of an access log and of an events file, in the format of their writers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOB = AccessLine(
 
 
 def answer(**fields: Any) -> AccessLine:
-    """Return BLOB with other *fields*."""
+    """Return the log line BLOB with other *fields*."""
     return replace(BLOB, **fields)
 
 

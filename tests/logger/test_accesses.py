@@ -91,12 +91,12 @@ def test_the_latest_use_is_kept_in_any_order() -> None:
 
 
 def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
-    """What was read before is not committed yet."""
+    """A later batch of log lines never moves a last use back."""
     assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
     assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
 
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
 def test_an_invalid_digest_is_ignored(digest: str) -> None:
-    """The digest comes from a worker's response header, which may be absent."""
+    """An invalid digest in a log line is ignored: a worker's header may be absent."""
     assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

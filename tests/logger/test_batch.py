@@ -44,7 +44,10 @@ def index() -> FailingIndex:
 
 
 def test_access_times_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
-    """A failed commit changes nothing; the next one commits everything once."""
+    """Access times, position and counters are committed in one transaction.
+
+    A failed commit changes nothing; the next one commits everything once.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(BLOB)))
     index.is_out = True
@@ -68,7 +71,7 @@ def test_access_times_position_and_counters_are_one_transaction(index: FailingIn
 
 
 def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex) -> None:
-    """Lines from before and after the failure are counted once each."""
+    """Log lines read while the index is unavailable are kept, and counted once each."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     index.is_out = True
@@ -85,7 +88,10 @@ def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex)
 
 
 def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> None:
-    """A killed logger counts only those lines again that it had not committed."""
+    """Counters of a logger continue with the values in the index.
+
+    A killed logger counts only those lines again that it had not committed.
+    """
     first = LogBatch(index)
     first.access(_batch(written(BLOB)))
     first.commit(is_whole=True)
@@ -114,7 +120,7 @@ def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
 
 
 def test_invalid_lines_are_counted(index: FailingIndex) -> None:
-    """They are never fatal, and the lines around them are counted as usual."""
+    """Invalid log lines are counted and never fatal; lines around them count as usual."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(b"junk", written(BLOB), b"\x00\xff", b'{"start": 1e999}'))
     log_batch.events(_batch(b"junk", event("download"), event("unknown")))
@@ -125,7 +131,10 @@ def test_invalid_lines_are_counted(index: FailingIndex) -> None:
 
 
 def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
-    """The cleaner then relies on the access times. Its own request is not counted."""
+    """A log barrier is committed with the lines before it, on which the cleaner relies.
+
+    The request of the log barrier is not counted.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.drop(DroppedLines(7, 3, 5))
@@ -166,7 +175,7 @@ def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine
 
 
 def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
-    """The metrics show the operator that lines are missing."""
+    """A gap in the log and a line that is too long are counted in metrics."""
     log_batch = LogBatch(index)
     log_batch.access(Batch([], _at(1), overlong=2, gaps=1))
     log_batch.commit(is_whole=True)
@@ -195,7 +204,10 @@ def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) 
 def test_losses_before_and_after_a_restart_of_haproxy_are_added(
     index: FailingIndex, gaps: int
 ) -> None:
-    """HAProxy counts from 0 again. Without the addition the number of losses could stay equal."""
+    """Log lines lost before and after a restart of HAProxy are added.
+
+    HAProxy counts from 0 again. Without the addition the number of losses could stay equal.
+    """
     log_batch = LogBatch(index)
     log_batch.drop(DroppedLines().then(7, 1))
     log_batch.access(_batch(written(probe("n1"))))
@@ -209,7 +221,10 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 
 
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
-    """In a container both processes have the same pid, and the second one's losses seemed known."""
+    """In another run HAProxy's count of lost lines starts at 0.
+
+    In a container both processes have the same pid, and the second one's losses seemed known.
+    """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))
     first.access(_batch(written(probe("n1"))))

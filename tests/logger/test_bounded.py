@@ -50,7 +50,7 @@ def _events(first: int) -> list[bytes]:
 
 
 class Fed:
-    """A logger's batch and file times, and the number of lines given to them."""
+    """A `Fed` is a logger's batch and file times, with the number of lines given to them."""
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
@@ -103,7 +103,10 @@ print(before, resident())
 
 @pytest.mark.soak
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
-    """With the default limits the process has at most 90 MB, and it stops growing."""
+    """Millions of varied log lines need no more memory than thousands.
+
+    With the default limits the process has at most 90 MB, and it stops growing.
+    """
     before, after = map(int, run(_FEED, within=1200).split())
 
     assert after < 90 * 1024 * 1024

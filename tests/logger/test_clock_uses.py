@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 class Machine:
-    """A wall clock that a test shifts by `off` s, a log, and the index with its access times."""
+    """This has a wall clock that a test shifts by `off` s, a log, and an index."""
 
     def __init__(self) -> None:
         self.up, self.off = 1000.0, 0.0
@@ -34,7 +34,7 @@ class Machine:
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:
-        """Write a line about a blob and commit it."""
+        """Write a log line about a blob and commit it."""
         digest = Digest.of(name.encode())
         if self.index.entry(digest) is None:
             self.index.record(digest, 1, ContentKind.BLOB, 0.0)
@@ -75,7 +75,10 @@ def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, j
 def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_committed_ones(
     machine: Machine,
 ) -> None:
-    """Its time is between that of the lines before it and now."""
+    """A line written before a clock jump and read after it has a time between its neighbours.
+
+    So it is not older than lines that were committed before.
+    """
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()
@@ -92,7 +95,10 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
     machine: Machine,
 ) -> None:
-    """Otherwise its content would be evicted last for forty days."""
+    """A line written during a clock jump and read after it is not in the future.
+
+    Otherwise its content would be evicted last for forty days.
+    """
     machine.off = 40 * _DAY
     written_at = machine.wall()
     machine.off = 0.0

@@ -1,4 +1,4 @@
-"""Tests of the number of log lines that HAProxy could not write."""
+"""Test the number of log lines that HAProxy could not write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.logger.haproxy import Admin
 
 
 def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
-    """It is read again with each call."""
+    """The count of dropped lines is read from HAProxy's admin socket with each call."""
     with Admin(tmp_path / "s") as admin:
         first = read_dropped(tmp_path / "s", DroppedLines())
         admin.dropped = 3

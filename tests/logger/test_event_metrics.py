@@ -1,4 +1,4 @@
-"""Tests of counting the events file."""
+"""Test the counting of the events file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EVICTION = {"size": 10, "idle": 500, "reason": "ttl"}
 
 
 class Counted:
-    """A registry of metrics to which events are added."""
+    """A `Counted` is a registry of metrics to which events are added."""
 
     def __init__(self, since: float = 0) -> None:
         self.registry = Registry(event_metrics.METRICS)
         self.happenings = EventMetrics(self.registry, UpstreamLabels(), since=since)
 
     def count(self, name: str, fields: dict[str, Any], at: float = 1000) -> None:
-        """Count one event."""
+        """Count one event of the events file."""
         self.happenings.count(Event(name, at, fields))
 
     def values(self, metric: Metric) -> dict[Labels, float]:
@@ -36,7 +36,7 @@ class Counted:
 
 
 def test_a_download_counts_its_bytes() -> None:
-    """They are counted by upstream, and in total under docker distribution's name."""
+    """A download counts its bytes by upstream, and in total under distribution's name."""
     counted = Counted()
     counted.count("download", DOWNLOAD)
     counted.count("download", DOWNLOAD | {"outcome": "new"})
@@ -51,7 +51,7 @@ def test_a_download_counts_its_bytes() -> None:
 
 
 def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None:
-    """These bytes were on the disk before."""
+    """A resumed download counts the bytes that were on the disk before it."""
     counted = Counted()
     counted.count("download", DOWNLOAD | {"start": 300})
 
@@ -60,7 +60,7 @@ def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None
 
 
 def test_a_limit_is_counted_by_its_name() -> None:
-    """The event has the number of times that the limit was reached."""
+    """A reached limit is counted by its name; an event has the number of times."""
     counted = Counted()
     counted.count("limit", {"limit": "readers", "count": 3})
     counted.count("limit", {"limit": "readers", "count": 4})
@@ -70,7 +70,7 @@ def test_a_limit_is_counted_by_its_name() -> None:
 
 
 def test_damaged_and_verified_content_is_counted() -> None:
-    """The label names the finder.
+    """Damaged and verified content is counted, with a label for the part that found it.
 
     The gauges of the quarantine have the values of the last event.
     """
@@ -90,7 +90,10 @@ def test_damaged_and_verified_content_is_counted() -> None:
 
 
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
-    """They are in the event of the request, because there is no download event for a manifest."""
+    """The bytes of a manifest are fetched bytes too, from the event of its request.
+
+    There is no download event for a manifest.
+    """
     counted = Counted()
     counted.count("upstream", ASKED | {"operation": "manifest", "bytes": 50})
     counted.count("upstream", ASKED)
@@ -103,7 +106,10 @@ def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
 
 
 def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
-    """A short time means that the cache is too small."""
+    """The eviction age is the shortest idle time of the last sweep.
+
+    A short time means that the cache is too small.
+    """
     counted = Counted()
     for at, idle in ((1000, 500), (1001, 300), (1002, 400)):
         counted.count("eviction", EVICTION | {"idle": idle}, at)
@@ -138,7 +144,7 @@ def test_a_budget_has_the_last_values_of_the_upstream() -> None:
 
 
 def test_an_unknown_event_is_ignored() -> None:
-    """A newer worker may write events that this logger does not know."""
+    """An unknown event is ignored: a newer worker may write it."""
     counted = Counted()
     counted.count("new", {"x": 1})
 
@@ -173,7 +179,7 @@ def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_the_cleaner_has_its_label(reason: Reason) -> None:
-    """None becomes `other`."""
+    """Every reason of the cleaner has a label for eviction metrics; None becomes `other`."""
     counted = Counted()
     counted.count("eviction", EVICTION | {"reason": reason.value})
 

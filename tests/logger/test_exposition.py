@@ -1,4 +1,4 @@
-"""Tests of the Prometheus text."""
+"""Test the Prometheus text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = Metric("a_now", "gauge", "Now.")
 
 
 def test_prometheus_parses_the_text() -> None:
-    """It has counters, histograms with cumulative buckets, gauges, and the build."""
+    """Prometheus' parser reads counters, histograms, gauges and the build from the text."""
     registry = Registry([COUNT, TIMES])
     registry.add(COUNT, 2, 'a "kind"\n')
     registry.observe(TIMES, 5.5, [1, 2, 3])
@@ -41,7 +41,7 @@ def test_prometheus_parses_the_text() -> None:
 
 
 def test_a_counter_without_labels_starts_at_0() -> None:
-    """Otherwise an alert on its increase would miss the first event."""
+    """A counter without labels starts at 0: an alert on its increase sees the first event."""
     lone = Metric("a_lone", "counter", "Lone.")
 
     text = exposition.render([lone], {}, {}, build={})
@@ -50,7 +50,7 @@ def test_a_counter_without_labels_starts_at_0() -> None:
 
 
 def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
-    """A worker that has the old file open continues to serve it."""
+    """The metrics file is replaced atomically: a worker with the old file open continues."""
     path = tmp_path / "metrics.prom"
     exposition.write(path, b"old")
     with path.open("rb") as reader:

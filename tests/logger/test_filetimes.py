@@ -1,4 +1,4 @@
-"""Tests of file times that follow access times."""
+"""File times of stored content follow its access times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Store:
 
 
 def test_a_file_time_is_written_once_an_hour() -> None:
-    """Cache hits thereby cause at most one write per hour."""
+    """A file time is written at most once an hour, so hits cause few writes."""
     store = Store()
     times = store.times()
     times.follow({OTHER: START + STEP_S - 1})
@@ -65,7 +65,10 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 
 
 def test_a_flush_writes_smaller_differences() -> None:
-    """A clean stop stores the exact order. A later use of a layer is kept."""
+    """A clean stop of the logger writes smaller differences, so the order is exact.
+
+    A later use of a layer is kept.
+    """
     store = Store()
     times = store.times()
     times.follow({MANIFEST: START + 5, LAYER: START + 9, OTHER: START + 7})

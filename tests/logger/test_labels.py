@@ -1,4 +1,4 @@
-"""Tests that the label values of metrics are bounded."""
+"""The label values of metrics are bounded."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from entrepot.logger.labels import HOSTED, OTHER, UpstreamLabels
     ],
 )
 def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
-    """That component must look like a host, or be a configured name."""
+    """The upstream of a repository is its first component, if it is a host or configured."""
     assert UpstreamLabels(["cache"]).of_repository(name) == expected
 
 
 def test_upstreams_beyond_the_limit_share_one_label() -> None:
-    """A client that invents hosts must not create label values."""
+    """Upstreams beyond the limit share one label value, so clients cannot create values."""
     upstreams = UpstreamLabels(["a.example"], limit=2)
     found = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
 
@@ -64,7 +64,7 @@ def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
 
 
 def test_the_reason_of_a_stale_response_is_its_detail() -> None:
-    """Unknown reasons become `other`."""
+    """The reason of a stale response is its detail in Cache-Status; others become `other`."""
     assert labels.reason("entrepot; hit; ttl=-1; detail=timeout") == "timeout"
     assert labels.reason('entrepot; hit; ttl=-1; detail="what a client sent"') == OTHER
 
@@ -89,7 +89,7 @@ def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expe
 
 @given(st.text(), st.text(), st.integers())
 def test_any_text_becomes_one_of_few_values(text: str, other: str, number: int) -> None:
-    """No label's values grow with the requests of clients."""
+    """Any text becomes one of few label values, whatever clients request."""
     assert labels.method(text) in {"get", "head", "put", "post", "patch", "delete", "options"} | {
         "unknown"
     }

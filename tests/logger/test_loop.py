@@ -1,4 +1,4 @@
-"""Tests of the loop of the logger, with a clock of the test."""
+"""Test the loop of the logger, with a clock of the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUDGET = Event("budget", 0, {"upstream": "docker.io", "remaining": 7})
 
 
 class LoopHarness:
-    """A loop with its index, storage and logs, and with a clock."""
+    """A `LoopHarness` is a loop with its index, storage, logs and clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class LoopHarness:
             self.turn(0.1)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return the value in the metrics file, None if it is absent."""
+        """Return the value in the metrics file, None if the metric is absent."""
         text = (self.folder / "prom").read_text()
         found = [
             sample.value
@@ -93,7 +93,7 @@ def harness() -> Iterator[LoopHarness]:
 
 
 def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> None:
-    """The index has it after one turn, the metrics file within a second."""
+    """A log line updates an access time in one turn, and a metric within a second."""
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -107,7 +107,7 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
 
 
 def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
-    """A fresh appliance has metrics, and they are current."""
+    """Sizes are written to the metrics file without any request."""
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
@@ -134,7 +134,10 @@ def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
 
 
 def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
-    """Each row is then updated once for many lines. The rest is committed after the last line."""
+    """The logger commits less often while many lines are unread, so each row is updated once.
+
+    The rest is committed after the last line.
+    """
     harness.settle()
     before = harness.index.commits
     line = written(answer(uri="/" + "x" * 1000))
@@ -150,7 +153,7 @@ def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
-    """It covers only the lines before it in the log."""
+    """A log barrier is committed at once although later lines are unread."""
     line = written(answer(uri="/" + "x" * 1000))
     harness.log()
     with Admin(harness.places.admin):
@@ -165,7 +168,10 @@ def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: L
 def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
     harness: LoopHarness,
 ) -> None:
-    """A commit blocks other writers of the index, so its size is bounded."""
+    """Access times of many rows are committed before more lines are read.
+
+    A commit blocks other writers of the index, so its size is bounded.
+    """
     harness.settle()
     harness.index.is_out = True
     digests = [str(Digest.of(b"%d" % number)) for number in range(30_000)]
@@ -178,7 +184,7 @@ def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
 
 
 def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
-    """The cleaner waits for it."""
+    """A log barrier is committed at once, because the cleaner waits for it."""
     with Admin(harness.places.admin) as admin:
         harness.settle()
         harness.log(written(BLOB))
@@ -217,7 +223,10 @@ def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: Loop
 def test_an_unavailable_index_loses_no_lines(
     harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """There is one warning. Lines that were read stay in memory, the rest in the log."""
+    """An unavailable index loses no log lines, and causes one warning.
+
+    Lines that were read stay in memory, the rest in the log.
+    """
     harness.settle()
     harness.index.is_out = True
     for number in range(30):
@@ -235,7 +244,10 @@ def test_an_unavailable_index_loses_no_lines(
 
 
 def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
-    """Without the positions in the index no line is read."""
+    """The loop waits for an index that is unavailable at the start.
+
+    Without the positions in the index no line is read.
+    """
     harness.log(written(BLOB))
     harness.index.is_out = True
     waits = [harness.turn(10) for _ in range(8)]
@@ -282,7 +294,7 @@ def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
 
 
 def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
-    """It also writes the access time to the file."""
+    """The end of the loop commits all lines and writes access times to the files."""
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -301,7 +313,10 @@ def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
 
 
 def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> None:
-    """It stays small. Lines that a worker writes to the old file later are read."""
+    """The events file is rotated once it is read, so it stays small.
+
+    Lines that a worker writes to the old file later are read.
+    """
     for _ in range(3):
         write_event(harness.places.events, BUDGET)
     harness.settle()
@@ -330,7 +345,7 @@ def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) 
 
 
 def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) -> None:
-    """It is 0 if no line waits, even without recent requests."""
+    """The lag is the age of the last read line while lines wait, and 0 if no line waits."""
     harness.settle()
     harness.log(written(BLOB))
     harness.settle()

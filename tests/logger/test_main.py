@@ -1,4 +1,4 @@
-"""Tests of the logger as a process: SIGKILL, restart, and a clean stop."""
+"""Test the logger as a process: SIGKILL, restart, and a clean stop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """A logger process with its folders and a writer of its logs."""
+    """This is a logger process with its folders and a writer of its logs."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -53,7 +53,7 @@ class Logger:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process."""
+        """Start the logger's process."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "entrepot.logger"],
@@ -64,13 +64,13 @@ class Logger:
             )
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal to the process, and return its exit code."""
+        """Send a signal to the logger's process, and return its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(10)
 
     def close(self) -> None:
-        """Kill the process if it runs, and close the index."""
+        """Kill the logger's process if it runs, and close the index."""
         if self.process is not None and self.process.poll() is None:
             self.end(signal.SIGKILL)
         self.index.close()
@@ -153,7 +153,10 @@ def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logge
 
 
 def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
-    """SIGHUP is ignored. After SIGTERM the exit code is 0, and all lines are committed."""
+    """SIGTERM commits the lines that were read; SIGHUP is ignored.
+
+    After SIGTERM the exit code is 0, and all lines are committed.
+    """
     logger.start()
     _eventually((logger.run / "metrics.prom").exists)
     assert logger.process is not None

@@ -1,4 +1,4 @@
-"""Tests of the position in a rotated log, without files."""
+"""Test the position in a rotated log, without files."""
 
 from __future__ import annotations
 
@@ -33,24 +33,27 @@ FAMILY = [OLD, MIDDLE, YOUNG]
 
 
 def test_without_a_position_reading_starts_with_the_oldest_file() -> None:
-    """No line was read before, so all are read, and there is no gap."""
+    """Without a position, reading starts with the oldest log file, and there is no gap."""
     assert locate(FAMILY, None) == ResumePoint(OLD, OLD.start())
 
 
 def test_without_a_file_there_is_no_position() -> None:
-    """The reader waits for a log that does not exist yet."""
+    """Without a log file there is no position, and the reader waits for one."""
     assert locate([], None) is None
     assert locate([], _inside(YOUNG, 4)) is None
 
 
 @pytest.mark.parametrize("seen", FAMILY, ids=[each.name for each in FAMILY])
 def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
-    """Rotations change the names of files, but not their inodes and first bytes."""
+    """A position is found after its file was renamed: inode and first bytes stay."""
     assert locate(FAMILY, _inside(seen, 50)) == ResumePoint(seen, _inside(seen, 50))
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
-    """After a move of the data directory to another disk, reading continues at the position."""
+    """A copy of a log file with another inode is the same file.
+
+    After a move of the data directory to another disk, reading continues at the position.
+    """
     moved = [replace(each, inode=each.inode + 100) for each in FAMILY]
 
     found = locate(moved, _inside(MIDDLE, 50))
@@ -59,7 +62,10 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
-    """The file system reused the inode of the deleted file. Reading starts with the oldest file."""
+    """The file system reused the inode of the deleted file.
+
+    Reading starts with the oldest log file.
+    """
     gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert locate(FAMILY, gone) == ResumePoint(OLD, OLD.start(), gap=True)
@@ -78,7 +84,7 @@ def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> N
 
 
 def test_a_file_shorter_than_the_position_is_a_gap() -> None:
-    """Equal first bytes and a smaller size mean that the file was truncated."""
+    """A log file shorter than the position is a gap: the file was truncated."""
     found = locate([replace(YOUNG, size=49, modified=31)], _inside(YOUNG, 50))
 
     assert found is not None
@@ -86,18 +92,18 @@ def test_a_file_shorter_than_the_position_is_a_gap() -> None:
 
 
 def test_a_position_at_the_start_of_an_empty_file_follows_its_inode() -> None:
-    """The file has no first bytes that could be compared."""
+    """A position at the start of an empty file follows its inode; there are no first bytes."""
     assert locate(FAMILY, MIDDLE.start()) == ResumePoint(MIDDLE, MIDDLE.start())
 
 
 def test_the_next_file_is_the_next_younger() -> None:
-    """It was created when the file that was read to its end was rotated."""
+    """After a file's end, reading continues with the next younger file of the rotation."""
     assert after(FAMILY, _inside(OLD, 50)) == ResumePoint(MIDDLE, MIDDLE.start())
     assert after(FAMILY, _inside(YOUNG, 50)) is None
 
 
 def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
-    """There were so many rotations that their number is unknown."""
+    """A file that left the rotation while it was read is a gap of unknown size."""
     left = LogPosition(77, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert after(FAMILY, left) == ResumePoint(OLD, OLD.start(), gap=True)
@@ -127,7 +133,10 @@ def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
     ],
 )
 def test_the_generation_is_the_number_in_the_name(name: str, expected: int | None) -> None:
-    """Only names that supervisord's rotation creates belong to the family."""
+    """The generation of a log file is the number in its name.
+
+    Only names that supervisord's rotation creates belong to the log.
+    """
     assert generation(name, "access.log") == expected
 
 
@@ -138,7 +147,7 @@ def test_an_invalid_position_is_none(text: str | None) -> None:
 
 
 def test_a_dumped_position_is_loaded_unchanged() -> None:
-    """All fields are in the note."""
+    """A dumped position is loaded with all its fields."""
     position = LogPosition(5, 77, "abcd", 4, 1.25, skipping=True)
 
     assert LogPosition.load(position.dump()) == position

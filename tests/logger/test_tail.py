@@ -1,4 +1,4 @@
-"""Tests of reading real files through rotation, truncation and restarts."""
+"""Test reading real log files through rotation, truncation and restarts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Writer:
         self.unsent = b""
 
     def line(self, size: int = 0) -> None:
-        """Add one line of about *size* bytes."""
+        """Add one log line of about *size* bytes."""
         line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
         self.written.append(line)
         self.unsent += line + b"\n"
@@ -56,7 +56,7 @@ class Writer:
 
 
 class Reader:
-    """Reads the lines and keeps the position that would be committed."""
+    """A `Reader` reads the lines and keeps the position that would be committed."""
 
     def __init__(self, path: Path, position: LogPosition | None = None, grace: float = 0) -> None:
         self.path = path
@@ -67,7 +67,7 @@ class Reader:
         self.overlong = 0
 
     def take(self, now: float = 0) -> Batch:
-        """Read once."""
+        """Read the log once."""
         batch = self.tail.read(now)
         self.lines += batch.lines
         self.gaps += batch.gaps
@@ -76,7 +76,7 @@ class Reader:
         return batch
 
     def drain(self, now: float = 0) -> list[bytes]:
-        """Read until there are no more lines."""
+        """Read the log until there are no more lines."""
         while self.take(now).more:
             pass
         return self.lines
@@ -132,7 +132,10 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
 @settings(max_examples=scaled(50, 300), deadline=None)
 @given(_STEPS)
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
-    """This holds for any sequence of writes, reads, restarts, and rotations that split lines."""
+    """Every line of the log is read once and in order.
+
+    This holds for any sequence of writes, reads, restarts, and rotations that split lines.
+    """
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder) / "access.log")
         reader = Reader(writer.path)
@@ -157,7 +160,7 @@ def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) ->
 
 
 def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> None:
-    """It is returned once its line end is written."""
+    """An incomplete line is returned only once its line end is written."""
     writer.put(b'{"n":')
     before = reader.drain()[:]
     writer.put(b"1}\n")
@@ -168,7 +171,7 @@ def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> N
 
 @pytest.mark.parametrize("cut", [1, 5, -1], ids=["first byte", "middle", "only the end is missing"])
 def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, cut: int) -> None:
-    """The rotation counts bytes, not lines."""
+    """A line that a rotation split is joined: a rotation counts bytes, not lines."""
     writer.line()
     writer.flush(cut if cut > 0 else len(writer.unsent) - 1)
     writer.rotate()
@@ -206,7 +209,10 @@ def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Rea
 def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
     writer: Writer, reader: Reader
 ) -> None:
-    """The file of the position has another name, and there are younger files."""
+    """Files that were rotated while the reader was stopped are read in order.
+
+    The file of the position has another name, and there are younger files.
+    """
     for _ in range(2):
         writer.line()
         writer.flush()
@@ -259,7 +265,10 @@ def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) 
 def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
     writer: Writer, reader: Reader
 ) -> None:
-    """The reader notices it by the first bytes, not by the size."""
+    """A log that was truncated and grew past the position is a gap.
+
+    The reader notices it by the first bytes, not by the size.
+    """
     writer.line()
     writer.flush()
     reader.drain()
@@ -273,7 +282,10 @@ def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
 
 
 def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, reader: Reader) -> None:
-    """With logrotate's copytruncate the unread lines are in the copy, which has another inode."""
+    """A log that was copied and truncated (logrotate's copytruncate) loses no lines.
+
+    The unread lines are in the copy, which has another inode.
+    """
     writer.line()
     writer.flush()
     reader.drain()
@@ -292,7 +304,7 @@ def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, read
 def test_a_line_that_is_too_long_is_skipped_and_counted(
     writer: Writer, reader: Reader, extra: int
 ) -> None:
-    """It is counted once, however many reads it needs; the lines around it are read."""
+    """A log line that is too long is skipped and counted once; other lines are read."""
     writer.put(b'{"n":1}\n', b"x" * (LONGEST + extra), b'\n{"n":2}\n')
 
     assert reader.drain() == [b'{"n":1}', b'{"n":2}']
@@ -302,7 +314,10 @@ def test_a_line_that_is_too_long_is_skipped_and_counted(
 def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
     writer: Writer, reader: Reader
 ) -> None:
-    """The position records that it is inside such a line."""
+    """A line that is too long is counted once through restart and rotation.
+
+    The position records that it is inside such a line.
+    """
     writer.put(b"x" * (LONGEST + 1))
     reader.drain()
     reader.restart()
@@ -324,7 +339,10 @@ def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) ->
 
 
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
-    """A worker that opened the events file before its rotation may write to it afterwards."""
+    """Late lines in a rotated file are read.
+
+    A worker that opened the events file before its rotation may write to it afterwards.
+    """
     reader = Reader(writer.path, grace=1)
     writer.put(b'{"n":1}\n')
     reader.drain(now=0)
@@ -338,7 +356,7 @@ def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
 
 
 def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Reader) -> None:
-    """Rotated files, which were read before, are not read again."""
+    """After the log was deleted, reading continues without reading rotated files again."""
     writer.line()
     writer.flush()
     writer.rotate()
@@ -354,7 +372,10 @@ def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Rea
 
 
 def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
-    """It is neither the end of a rotated file nor a position before the last byte."""
+    """A reader is caught up only at the end of the current file.
+
+    It is not at the end of a rotated file, nor before the last byte.
+    """
     results = [reader.tail.is_caught_up()]
     writer.line()
     writer.flush()

@@ -70,7 +70,7 @@ def test_proxied_responses_have_docker_distribution_s_counters() -> None:
 
 
 def test_stale_responses_are_counted_by_reason() -> None:
-    """Operators set alerts on this metric."""
+    """Stale responses are counted by reason, in a metric on which operators set alerts."""
     assert _values(traffic.STALE, answer(), answer(cache=STALE)) == {("quay.io", "timeout"): 1}
 
 
@@ -94,7 +94,7 @@ def test_similar_lines_are_grouped() -> None:
 
 
 def test_a_repeated_line_is_counted_with_its_number() -> None:
-    """All sums and buckets are as if each line was counted separately."""
+    """A repeated line is counted with its number, as if each was counted alone."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
     traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, UpstreamLabels())

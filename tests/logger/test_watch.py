@@ -1,4 +1,4 @@
-"""Tests of the end of a wait."""
+"""Test the end of a wait for log lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _wait(wake: Wake) -> bool:
 
 
 def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
-    """The watch creates the folder if it does not exist."""
+    """A new line and a rotation end a wait; the watch creates a missing folder."""
     wake = Wake()
     watch = FolderWatch(tmp_path / "log", wake)
     watch.start()
@@ -52,7 +52,7 @@ def test_a_wake_before_the_wait_ends_it() -> None:
 def test_a_folder_that_cannot_be_watched_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The loop polls instead."""
+    """A folder that cannot be watched is a warning, and the loop polls instead."""
     (tmp_path / "file").touch()
     wake = Wake()
     watch = FolderWatch(tmp_path / "file" / "log", wake)

@@ -100,7 +100,10 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
-    """Earlier ages count from then on: it is unknown which of the two times was right."""
+    """A wall clock that stays ahead is trusted after an hour.
+
+    Earlier ages count from then on: it is unknown which of the two times was right.
+    """
     clock = machine.clock()
     old = clock() - 30 * _DAY
     machine.off = _DAY
@@ -115,7 +118,10 @@ def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine
 
 
 def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine: Machine) -> None:
-    """It runs at half speed, so that a later use has a later time."""
+    """If the wall clock stays back, time runs at half speed until the clock has caught up.
+
+    So a later use has a later time.
+    """
     clock = machine.clock()
     machine.run(clock, 10)
     machine.off = -3600.0
@@ -133,7 +139,7 @@ def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_time_never_goes_back(seed: int, path: Path) -> None:
-    """This holds for any wall clock and any number of processes."""
+    """The time never goes back, for any wall clock and any number of processes."""
     chance, machine = random.Random(seed), Machine()
     keeper, other = machine.clock(path), machine.clock(path)
     last = -math.inf
@@ -152,7 +158,7 @@ def test_the_time_never_goes_back(seed: int, path: Path) -> None:
 
 
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
-    """This includes a process that starts during a jump."""
+    """All processes have the same time, also a process that starts during a jump."""
     keeper, worker = machine.clock(path), machine.clock(path)
     machine.run(keeper, 2)
     machine.off = 40 * _DAY
@@ -165,7 +171,10 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
 
 
 def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
-    """Within one boot exactly: the time that has passed is known."""
+    """A wrong clock at a restart is detected.
+
+    Within one boot the time that has passed is known exactly.
+    """
     first = machine.clock(path)
     machine.run(first, 10)
     at = first()
@@ -214,7 +223,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """A machine that was suspended for a night has not jumped."""
+    """Suspended time counts: a machine that was suspended for a night has not jumped."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -262,7 +271,10 @@ def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
 def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning is logged, and the file is written once that works again."""
+    """Time continues if its file cannot be written, with one warning.
+
+    The file is written once that works again.
+    """
     path.mkdir()
     clock = machine.clock(path)
     machine.run(clock, 10)
@@ -275,7 +287,7 @@ def test_the_time_continues_if_its_file_cannot_be_written(
 
 
 def test_a_small_step_is_no_jump(machine: Machine) -> None:
-    """It is followed at once forward, and slowly back."""
+    """A small step of the wall clock is no jump: it is followed, slowly if it goes back."""
     clock = machine.clock()
     machine.run(clock, 10)
     machine.off = JUMP_S - 0.1

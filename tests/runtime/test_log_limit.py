@@ -13,7 +13,7 @@ from entrepot.runtime.log_limit import FEW, MANY, PERIOD_S, LogLimit
 
 
 class Flooded:
-    """A limited log whose clock a test sets."""
+    """A `Flooded` is a limited log whose clock a test sets."""
 
     def __init__(self) -> None:
         self.now = 1.0
@@ -63,7 +63,10 @@ def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
 
 
 def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
-    """The same text at another level is another message."""
+    """Other messages are written during a flood of one.
+
+    The same text at another level is another message.
+    """
     log = logging.getLogger("x.y")
     for _ in range(FEW + 1):
         log.warning("login failed")
@@ -74,7 +77,7 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """Texts that differ each time must not fill the log or the memory."""
+    """Messages that differ each time share one limit, and do not fill log or memory."""
     log = logging.getLogger("x.y")
     for number in range(5000):
         log.warning(f"text {number}")  # noqa: G004 - a library may do so
@@ -84,7 +87,7 @@ def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
 
 
 def test_debug_lines_are_not_limited(flooded: Flooded) -> None:
-    """An operator sets this level to see every line."""
+    """Debug lines are not limited: an operator sets this level to see every line."""
     for _ in range(MANY + 10):
         logging.getLogger("x.y").debug("request")
 

@@ -1,4 +1,4 @@
-"""The format of log lines."""
+"""Test the format of log lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _text(stream: io.StringIO) -> str:
 
 
 def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringIO) -> None:
-    """A fixed message first, then key=value."""
+    """A text log line has time, level, process, a fixed message and key=value fields."""
     logs.configure("info", "text", "logger", stream=stream)
 
     logging.getLogger("a.b").info("blob fetched", extra={"bytes": 12, "upstream": "quay.io"})
@@ -40,7 +40,10 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 
 
 def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
-    """Numbers stay numbers, others become strings; a field can't replace a standard one."""
+    """A JSON log line has the values of a text line; numbers stay numbers.
+
+    A field can't replace a standard one.
+    """
     logs.configure("debug", "json", "cleaner", stream=stream)
 
     logging.getLogger("x").warning("low", extra={"bytes": 1, "path": io, "level": "mine"})
@@ -55,7 +58,7 @@ def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("formatter", ["text", "json"])
 def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -> None:
-    """A client's bytes in a field or a message can't forge a line."""
+    """No value can start a second log line, so a client's bytes can't forge one."""
     logs.configure("info", "json" if formatter == "json" else "text", "p", stream=stream)
 
     logging.getLogger("x").info("bad\ninfo p: forged", extra={"uri": "/\n2026 \x85 \u2028 error"})

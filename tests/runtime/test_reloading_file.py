@@ -1,4 +1,4 @@
-"""A file that is re-read when it changes."""
+"""A file is re-read when it changes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _WRITTEN = 1_000_000.0
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A `Clock` returns the time that a test has set."""
 
     def __init__(self, now: float = _WRITTEN + 100) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time that the test has set."""
         return self.now
 
 
 class Parser:
-    """Parses a number, and counts its calls."""
+    """A `Parser` parses a number, and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
 
     def __call__(self, content: bytes) -> int:
-        """Parse the content."""
+        """Parse the content as a number."""
         self.calls += 1
         return int(content)
 
@@ -92,7 +92,7 @@ def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
 
 
 def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
-    """There is no last good value at the start."""
+    """The first read of a file raises its error: there is no last good value yet."""
     with pytest.raises(FileNotFoundError):
         ReloadingFile(tmp_path / "absent", int, clock=clock)
     with pytest.raises(ValueError, match="invalid literal"):
@@ -141,7 +141,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """This includes a file with the same content as before it broke."""
+    """A repaired file is in force again, also with the content before it broke."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -154,7 +154,10 @@ def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
 def test_a_missing_file_and_its_return_are_each_logged_once(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Moved away and back, it is the same file: it is not parsed, but both are logged."""
+    """A missing file and its return are each logged once.
+
+    A file that is moved away and back is not parsed again.
+    """
     caplog.set_level(logging.INFO)
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -176,7 +179,7 @@ def test_a_missing_file_and_its_return_are_each_logged_once(
 
 
 def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
-    """Kubernetes updates a mounted secret by replacing the symbolic link to its directory."""
+    """A replaced symbolic link in a file's path is a change: Kubernetes updates secrets so."""
     for name, content in (("old", b"1"), ("new", b"2")):
         (tmp_path / name).mkdir()
         _write(tmp_path / name / "file", content, at=_WRITTEN)
@@ -237,7 +240,10 @@ def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> 
 
 
 def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
-    """A slow file system blocks one thread; value and generation stay consistent."""
+    """Other threads do not wait for a slow read of the file.
+
+    Value and generation stay consistent.
+    """
     reading, release = threading.Event(), threading.Event()
 
     def parse(content: bytes) -> int:
@@ -261,7 +267,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
     assert (watched.snapshot.value, watched.snapshot.generation) == (2, 2)
 
 
-# ---- the saved last good content
+# ---- the saved last good content of a file
 
 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
@@ -287,7 +293,10 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """The parent has not checked the file since the start; its children have."""
+    """A forked process does not use its parent's older value of the file.
+
+    The parent has not checked the file since the start; its children have.
+    """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
     _write(path, b"2", at=_WRITTEN + 1)
@@ -306,7 +315,10 @@ def test_a_forked_process_does_not_use_its_parents_older_value(
 def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is as the parent saw it, but the others rejected that: revoked rights returned."""
+    """A forked process takes the value that other processes accepted.
+
+    The file is as the parent saw it, but the others rejected that: revoked rights returned.
+    """
 
     def validate(before: int, after: int) -> None:
         if after < before:
@@ -328,7 +340,7 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
 
 
 def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Clock) -> None:
-    """It may have password hashes."""
+    """The saved content is readable by its owner only, because it may have password hashes."""
     saved = path.with_name("saved")
     ReloadingFile(path, int, clock=clock, last_good=saved)
 
@@ -356,7 +368,7 @@ def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
 def test_a_change_may_be_rejected_by_validate(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is treated like malformed content."""
+    """A change that `validate` rejects is treated like malformed content."""
 
     def validate(before: int, after: int) -> None:
         if after < before:
@@ -373,7 +385,7 @@ def test_a_change_may_be_rejected_by_validate(
 
 
 def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
-    """Another process has seen a change, and this one must see it now."""
+    """`refresh` checks the file at once, because another process has seen a change."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     assert watched.value == 1

@@ -39,7 +39,10 @@ print("parent", *(each.name for each in signals.wait(10)), flush=True)
 
 
 def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
-    """Sigtimedwait returned uninitialised memory if SIGCONT came after its deadline."""
+    """A stop at any moment of a wait returns no signal.
+
+    Sigtimedwait returned uninitialised memory if SIGCONT came after its deadline.
+    """
     with running(_WAITS) as process:
         assert next_line(process) == "ready"
         for _ in range(60):
@@ -59,14 +62,14 @@ def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
 
 
 def test_a_signal_received_before_the_wait_is_returned() -> None:
-    """It stays pending until then."""
+    """A signal that arrived before the wait stays pending and is returned."""
     with running(_WAIT + "os.kill(os.getpid(), 1)\nprint(*signals.wait(0))\n") as process:
         assert next_line(process) == "ready"
         assert next_line(process) == str(int(signal.SIGHUP))
 
 
 def test_a_forked_process_receives_its_own_signals() -> None:
-    """The child's SIGHUP is not returned to its parent, which gets the SIGCHLD."""
+    """A forked process receives its own signals: the child's SIGHUP is not its parent's."""
     with running(_FORKS) as process:
         printed = list(iter(lambda: next_line(process), ""))
 

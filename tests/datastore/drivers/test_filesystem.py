@@ -1,4 +1,4 @@
-"""Failures of a disk: crashes, no space, other file systems, races for folders."""
+"""Test failures of a disk: crashes, no space, other file systems, races for folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _files(root: Path) -> list[str]:
 
 
 def test_a_key_is_a_path_below_the_root(storage: Filesystem, root: Path) -> None:
-    """Docker distribution reads the same files."""
+    """The key of a value is its path below the root, as docker distribution reads it."""
     storage.write("docker/registry/v2/x", b"content")
 
     assert (root / "docker/registry/v2/x").read_bytes() == b"content"
@@ -65,7 +65,7 @@ def test_a_key_may_contain_dots(storage: Filesystem, root: Path) -> None:
 
 
 def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -> None:
-    """A hit costs one sendfile, also from an offset."""
+    """An open value is a file from which the kernel can send: a hit costs one sendfile."""
     storage.write("key", b"0123456789")
     ours, theirs = socket.socketpair()
 
@@ -95,7 +95,10 @@ def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path)
 def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its parents may be empty too, and no other process may remove them."""
+    """A folder that another process removes does not stop the removal of empty parents.
+
+    The parents may be empty too, and no other process may remove them.
+    """
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
 
@@ -121,7 +124,7 @@ def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_pa
     assert [stat.key for stat in storage.walk("a")] == ["a/value"]
 
 
-# ---- disk errors
+# ---- errors of the disk
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
@@ -150,7 +153,10 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
     code: int,
     expected: type[DatastoreError],
 ) -> None:
-    """A full disk and a broken one differ; neither leaves a partial file."""
+    """A failed write keeps the old value and raises the reason, a full or a broken disk.
+
+    Neither leaves a partial file.
+    """
     storage.write("key", b"old")
     _fail(monkeypatch, call, code)
 
@@ -191,7 +197,7 @@ def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem)
         storage.write("a/b", b"")
 
 
-# ---- durability
+# ---- durability of writes
 
 
 def test_content_is_synced_before_its_name_and_the_name_before_the_return(
@@ -225,7 +231,7 @@ def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     ]
 
 
-# ---- another file system
+# ---- files of another file system
 
 
 @pytest.fixture
@@ -245,7 +251,7 @@ def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_another_file_system_is_copied(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """The state directory may be on a disk of its own."""
+    """A file of another file system is copied: the state directory may be on its own disk."""
     path = tmp_path / "finished"
     path.write_bytes(b"content" * 100_000)
 
@@ -259,7 +265,7 @@ def test_a_file_of_another_file_system_is_copied(
 def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A downloaded file can be committed once there is space again."""
+    """A copy to a full disk keeps the finished file, which can be committed later."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/b", b"")
@@ -272,7 +278,7 @@ def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     assert (_files(root), path.read_bytes()) == (["a/b"], b"content")
 
 
-# ---- crashes
+# ---- crashes during writes
 
 _WRITE_UNTIL_KILLED = """
 import itertools, sys
@@ -308,7 +314,10 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
 
 
 def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> None:
-    """They count against the cap and have no name; a recent one may have a live writer."""
+    """Old unfinished files, which count against the cap, are removed.
+
+    A recent one may have a live writer.
+    """
     storage.write("a/value", b"content")
     storage.write("b/value", b"content")
     (root / "a/value").rename(root / "a/0123456789abcdef~unfinished")
@@ -323,7 +332,7 @@ def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> No
 def test_writes_use_the_suffix_of_unfinished_files(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the test before this one would prove nothing."""
+    """Writes use the suffix of unfinished files, which the cleanup looks for."""
     seen: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.extend(_files(root)))
 

@@ -1,4 +1,4 @@
-"""Failures of SQLite: broken files, forks, busy writers, an unbounded log, scans of all rows."""
+"""Test failures of SQLite: broken files, forks, busy writers, a long log, full scans."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def index(opened: Opened) -> SqliteIndex:
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
     """Return the same index as another process would open it."""
-    del index  # it is opened first
+    del index  # the index is opened first by the other fixture
     return opened()
 
 
@@ -65,18 +65,18 @@ def _log_bytes(path: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-# ---- normal operation
+# ---- normal operation of the index
 
 
 def test_a_row_persists_after_a_close(index: SqliteIndex, opened: Opened) -> None:
-    """The index outlives its processes."""
+    """A row persists after the index is closed, because the index outlives its processes."""
     index.close()
 
     assert opened().entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 
 
 def test_two_processes_see_each_others_changes(index: SqliteIndex, other: SqliteIndex) -> None:
-    """At once, and in both directions."""
+    """Two processes see each other's changes of the index at once, in both directions."""
     other.touch({A: 9.0})
     index.reservations.reserve(B, 7, None, 1.0)
 
@@ -87,7 +87,10 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
 
 
 def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, path: Path) -> None:
-    """The write-ahead log provides this."""
+    """Readers of the index and its writer do not wait for each other.
+
+    The write-ahead log provides this.
+    """
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE blob SET used = 99")
@@ -96,7 +99,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
     writer.close()
 
 
-# ---- busy writers and failures
+# ---- busy writers and failures of the index
 
 
 def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
@@ -137,11 +140,11 @@ def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 8.0)
 
 
-# ---- broken, lost and foreign files
+# ---- broken, lost and foreign index files
 
 
 def _damage(path: Path) -> None:
-    """Overwrite the whole file, including its header."""
+    """Overwrite the whole index file, including its header."""
     path.write_bytes(b"not a database, but long enough to be taken for one" * 1000)
 
 
@@ -162,7 +165,10 @@ def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Pat
 def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """The process that detects the damage creates a new file, and the others open that one."""
+    """An index file that breaks while it is open is replaced for every process.
+
+    The process that detects the damage creates a new file, and the others open that one.
+    """
     index.close()
     other.reservations.used_bytes()
     with path.open("r+b") as file:
@@ -179,7 +185,10 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
 def test_an_index_deleted_under_running_processes_is_replaced_once(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """No process continues with the deleted file, or removes the new log when it closes."""
+    """An index that is deleted under running processes is replaced once.
+
+    No process continues with the deleted file, or removes the new log when it closes.
+    """
     other.reservations.used_bytes()
     for file in path.parent.iterdir():
         file.unlink()
@@ -197,7 +206,7 @@ def test_an_index_deleted_under_running_processes_is_replaced_once(
 
 
 def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Path) -> None:
-    """An upgrade rebuilds the index; it never reads an unknown schema."""
+    """An index of another version is moved aside and rebuilt: its schema is unknown."""
     index.close()
     foreign = sqlite3.connect(path, isolation_level=None)
     foreign.execute("PRAGMA user_version = 999")
@@ -208,14 +217,14 @@ def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Pa
 
 
 def test_an_empty_file_becomes_an_index(opened: Opened, path: Path) -> None:
-    """A crash may leave one between open and the first transaction."""
+    """An empty file becomes an index: a crash may leave one before the first transaction."""
     path.parent.mkdir()
     path.touch()
 
     assert opened().reservations.used_bytes() == 0
 
 
-# ---- processes
+# ---- several processes with one index
 
 _FORK = """
 import os, sys, threading
@@ -247,7 +256,10 @@ os._exit(0)
 
 
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
-    """A connection used after a fork corrupts the file, and a lock held at the fork stays held."""
+    """A forked process opens its own connection to the index.
+
+    A connection used after a fork corrupts the file, and a lock held at the fork stays held.
+    """
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)
     assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -286,11 +298,11 @@ def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, pat
             index.reservations.release(each.digest)
 
 
-# ---- size and speed
+# ---- size and speed of the index
 
 
 def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
-    """The log counts against the cap."""
+    """The write-ahead log, which counts against the cap, is truncated after a transaction."""
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in _many(30_000)])
 
     assert _log_bytes(path) <= 2 * WAL_BYTES
@@ -299,7 +311,10 @@ def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path:
 def test_the_log_stays_short_over_many_small_transactions(
     index: SqliteIndex, other: SqliteIndex, path: Path
 ) -> None:
-    """This holds while another process reads its pages."""
+    """The write-ahead log stays short over many small transactions.
+
+    Another process reads its pages meanwhile.
+    """
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])
     longest = 0
@@ -317,8 +332,8 @@ def test_the_log_stays_short_over_many_small_transactions(
     ["_SPREAD", "_SET_USED", "_RECORD", "_RESTORE", "_OLDEST", "_MARK", "_USED_BYTES", "_RESERVE"],
 )
 def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
-    """The cost must be the same for ten and for a million rows."""
-    del index  # it has created the file
+    """No SQL statement scans all rows: it must cost the same for ten and a million rows."""
+    del index  # the fixture has created the file
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")
     sql = getattr(sqlite, name, None) or getattr(sqlite_parts, name)

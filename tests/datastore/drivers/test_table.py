@@ -1,4 +1,4 @@
-"""Tests of the table of drivers."""
+"""Test the table of drivers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DRIVERS = _ROOT / "datastore" / "drivers"
 
 
 def _imported(path: Path) -> set[str]:
-    """Return the modules that a file imports, and the names that it imports from modules."""
+    """Return the modules that a Python file imports, and the names that it imports from them."""
     found = set[str]()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -34,7 +34,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def test_only_the_table_names_a_driver() -> None:
-    """No program imports a storage or an index by name, so a new driver needs one new row."""
+    """Only the table of drivers imports a storage or index driver, so a new one needs one row."""
     named = {
         f"{path.relative_to(_ROOT)}: {module}"
         for program in _PROGRAMS

@@ -60,7 +60,9 @@ class StartUploadResource:
             return None
         digest = Digest.parse(mount)
         if not source:
-            is_done = self._uploads.mount_any(target, digest, self._may_read(req))
+            reads_all = req.context.identity.may_everywhere("pull")
+            may_read = self._may_read(req)
+            is_done = self._uploads.mount_any(target, digest, may_read, reads_all=reads_all)
             return digest if is_done else None
         resolved = self._authorization.readable_repository(req, source)
         if resolved is None or not self._uploads.mount(target, resolved.repository, digest):

@@ -107,17 +107,21 @@ class BlobUploads:
             self.store.repositories.link_blob(name, digest)
         return True
 
-    def mount_any(self, name: Repository, digest: Digest, may_read: MayRead) -> bool:
-        """Link a blob from any repository that the client may read.
+    def mount_any(
+        self, name: Repository, digest: Digest, may_read: MayRead, *, reads_all: bool
+    ) -> bool:
+        """Link a blob from any repository that the client may read; *reads_all*: it may read all.
 
-        Return False if there is none.
+        Return False if there is none. A client that may not read all repositories gets this result
+        after the same work for content that only others may read as for content that is not
+        stored: the time must not reveal which of both it is.
         """
-        if not self.store.has_blob(digest):
+        if reads_all and not self.store.has_blob(digest):
             return False
         return any(
             self.mount(name, source, digest)
             for source in self._sources(name)
-            if self.store.repositories.links_blob(source, digest) and may_read(source)
+            if may_read(source) and self.store.repositories.links_blob(source, digest)
         )
 
     def _sources(self, name: Repository) -> Iterator[Repository]:

@@ -8,8 +8,10 @@ import pytest
 from falcon.testing import Result
 
 from entrepot.datastore.budget import OVERHEAD
+from entrepot.datastore.content import ContentStore
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
 from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler
 from tests.registry.push.pushing import NAME, Pushing, RecordingPins, pushing
@@ -133,6 +135,9 @@ class _NotSecret(Identity):
     def may(self, action: Action, repository: Repository | None) -> bool:
         return action != "pull" or repository is None or "secret" not in repository.name
 
+    def may_everywhere(self, action: Action) -> bool:
+        return action != "pull"
+
 
 class _Rules:
     def identify(self, authorization: str | None) -> Identity:
@@ -147,6 +152,40 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
 
     assert _is_mounted(p, _mount(p, query)) is False
+
+
+def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time must not reveal whether a repository of others has a layer."""
+    owner = pushing(tmp_path)
+    for name in ("secret/app", "secret/other"):
+        owner.blob(_CONTENT, name)
+    for name in (NAME, _OTHER):
+        owner.blob(b"something else", name)
+    p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
+    looked_at: list[str] = []
+    links_blob, has_blob = Repositories.links_blob, ContentStore.has_blob
+
+    def links(self: Repositories, name: Repository, digest: Digest) -> bool:
+        looked_at.append(name.name)
+        return links_blob(self, name, digest)
+
+    def has(self: ContentStore, digest: Digest) -> bool:
+        looked_at.append("store")
+        return has_blob(self, digest)
+
+    monkeypatch.setattr(Repositories, "links_blob", links)
+    monkeypatch.setattr(ContentStore, "has_blob", has)
+
+    seen = {}
+    for digest in (_DIGEST, Digest.of(b"absent")):
+        looked_at.clear()
+        assert _mount(p, f"mount={digest}").status_code == 202
+        seen[digest] = tuple(looked_at)
+
+    assert len(set(seen.values())) == 1, seen
+    assert not any("secret" in each for each in seen[_DIGEST])
 
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:

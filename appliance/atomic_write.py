@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from entrepot.appliance.privileges import trusted_path, users
 from entrepot.appliance.privileges.trusted_path import UntrustedPath
 from entrepot.config.errors import ConfigError, Problem
+from entrepot.runtime.atomic_write import write_atomically
 
 PUBLIC = 0o644
 SECRET = 0o600
@@ -25,13 +24,7 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
+        write_atomically(path, text, mode=mode, is_durable=True)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ConfigError([Problem(str(path), why, "name another folder: --out DIR")]) from error

@@ -11,6 +11,7 @@ from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import KeyValueStore
 from entrepot.logger import metrics
 from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
+from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.run_names import RUN_STATE
 
 
@@ -38,9 +39,7 @@ class RunState:
 
     def write(self, run: Path) -> None:
         """Write the state to the run directory, atomically."""
-        new = run / f"{RUN_STATE}.new"
-        new.write_text(json.dumps(asdict(self)))
-        new.rename(run / RUN_STATE)
+        write_atomically(run / RUN_STATE, json.dumps(asdict(self)).encode())
 
     @classmethod
     def read(cls, run: Path) -> RunState:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.config.sources.environment import SETTINGS
+from entrepot.runtime.atomic_write import write_atomically
 
 
 def dump(settings: Settings, path: Path) -> None:
@@ -18,16 +18,8 @@ def dump(settings: Settings, path: Path) -> None:
 
     Raises: OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(settings.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).rename(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    content = settings.model_dump_json(indent=1).encode()
+    write_atomically(path, content, mode=0o600, is_durable=True)
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:

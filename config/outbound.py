@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.run_names import PROXIES
 
 _SCHEMES = ("http", "https")
@@ -44,9 +45,7 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
     Raises: OSError.
     """
     outbound = {"proxies": proxies(environ), "exempt": no_proxy(environ)}
-    descriptor = os.open(folder / PROXIES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(outbound, file)
+    write_atomically(folder / PROXIES, json.dumps(outbound).encode(), mode=0o600)
 
 
 def handed_over(folder: Path) -> Outbound:

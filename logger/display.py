@@ -14,6 +14,7 @@ from entrepot.datastore.reservations import unevictable_bytes
 from entrepot.logger import exposition
 from entrepot.logger.batch import METRICS
 from entrepot.logger.metrics import Metric
+from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.log_once import LogOnce
 
@@ -87,7 +88,7 @@ class Display:
         self._measure_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build)
         try:
-            exposition.write(self._path, text)
+            write_atomically(self._path, text)  # a lost file is written again, so no fsync
         except OSError as error:
             self._complaint.failed(error)
             return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -41,16 +39,6 @@ def render(
     registry = CollectorRegistry()
     registry.register(_Families(families))
     return generate_latest(registry)
-
-
-def write(path: Path, text: bytes) -> None:
-    """Replace the file *path* by *text* atomically. A lost file is written again, so no fsync.
-
-    Raises: OSError.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(text)
-    temporary.replace(path)
 
 
 def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:

@@ -22,14 +22,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
+
+from entrepot.runtime.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -258,14 +258,7 @@ class Clock:
 def save(path: Path, state: State) -> None:
     """Write a state to *path*, atomically. Raises: OSError."""
     text = json.dumps(asdict(state)).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, b"%08x %s\n" % (zlib.crc32(text), text))
 
 
 def load(path: Path) -> State | None:

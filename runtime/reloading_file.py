@@ -11,13 +11,14 @@ import hashlib
 import logging
 import mmap
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
+
+from entrepot.runtime.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -220,10 +221,7 @@ class _LastGood:
         if self.path is None:
             return
         try:
-            descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(name).rename(self.path)
+            write_atomically(self.path, content, mode=0o600)
         except OSError as error:
             log.warning(
                 "last good content of the watched file not saved",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from entrepot.config.schema import TlsSettings
+from entrepot.runtime.atomic_write import write_atomically
 
 
 def write_pem(tls: TlsSettings, target: Path) -> Path | None:
@@ -18,8 +17,5 @@ def write_pem(tls: TlsSettings, target: Path) -> Path | None:
         return None
     sources = dict.fromkeys((tls.certificate, tls.key or tls.certificate))
     text = b"\n".join(each.read_bytes() for each in sources)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-    Path(temporary).rename(target)
+    write_atomically(target, text, mode=0o600)
     return target

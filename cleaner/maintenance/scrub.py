@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from entrepot.datastore.errors import DatastoreError, InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest
 from entrepot.datastore.storage import Storage
 from entrepot.datastore.unverified import UnverifiedMarks
+from entrepot.runtime.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +113,8 @@ class Scrubber:
         if now - self._saved < _SAVE_S and self._saved:
             return
         self._saved = now
-        beside = self._path.with_name(f"{self._path.name}.new")
         with suppress(OSError):  # on a full disk the pass starts again after a restart
-            beside.write_text(json.dumps(asdict(position)))
-            os.replace(beside, self._path)  # noqa: PTH105 - as the line above
+            write_atomically(self._path, json.dumps(asdict(position)).encode())
 
 
 class NewContentScrubber:

@@ -25,6 +25,7 @@ from typing import Literal, TypeVar, cast
 
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.protocol import EventLog, discard_event
+from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.hostnames import fold, unfold
 
 IN_A_ROW = 3
@@ -385,10 +386,8 @@ class _StateStore:
         self._own = circuit
         if self._path is None:
             return
-        temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(asdict(circuit)))
-            temporary.replace(self._path)
+            write_atomically(self._path, json.dumps(asdict(circuit)).encode())
         except OSError:
             self._path = None
 

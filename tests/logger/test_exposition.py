@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from entrepot.logger import exposition
@@ -47,18 +45,6 @@ def test_a_counter_without_labels_starts_at_0() -> None:
     text = exposition.render([lone], {}, {}, build={})
 
     assert b"a_lone_total 0.0" in text
-
-
-def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
-    """The metrics file is replaced atomically: a worker with the old file open continues."""
-    path = tmp_path / "metrics.prom"
-    exposition.write(path, b"old")
-    with path.open("rb") as reader:
-        exposition.write(path, b"new")
-
-        assert reader.read() == b"old"
-    assert path.read_bytes() == b"new"
-    assert [each.name for each in tmp_path.iterdir()] == ["metrics.prom"]
 
 
 def test_names_are_unique_and_have_no_suffix_total() -> None:

@@ -357,7 +357,7 @@ def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("os.replace", full)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now += 1
 

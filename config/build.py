@@ -15,7 +15,7 @@ from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings
 
-_HTPASSWD = ("auth", "htpasswd")
+_SCHEMES = {("auth", name) for name in ("htpasswd", "token", "silly")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def _tree(given: Mapping[Key, RawValue]) -> dict[str, Any]:
     for key, each in given.items():
         if isinstance(keys.find(key), Setting):
             _section(tree, key[:-1])[key[-1]] = each.value
-        elif key == _HTPASSWD or (key[0] == "upstreams" and key[1:]):
-            _section(tree, key)  # an empty section has an effect: passwords, or an upstream
+        elif key in _SCHEMES or (key[0] == "upstreams" and key[1:]):
+            _section(tree, key)  # an empty section has an effect: a scheme, or an upstream
     return tree
 
 
@@ -63,7 +63,7 @@ def _key(error: ErrorDetails) -> Key:
 
 
 def _part_to_drop(key: Key) -> Key:
-    return _HTPASSWD if key[:2] == _HTPASSWD else key
+    return key[:2] if key[:2] in _SCHEMES else key
 
 
 def _problem(error: ErrorDetails, given: Mapping[Key, RawValue]) -> Problem:

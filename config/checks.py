@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from entrepot.config import pull_secret
+from entrepot.config import pull_secret, token_auth
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
 from entrepot.config.pull_secret import ParsedPullSecret
@@ -32,6 +32,7 @@ def check(settings: Settings) -> list[Problem]:
         *_folders(settings),
         *certificate_problems(settings),
         *_htpasswd(settings),
+        *token_auth.key_problems(settings),
         *read_secret(settings)[1],
         *_upstreams(settings),
     ]
@@ -40,7 +41,12 @@ def check(settings: Settings) -> list[Problem]:
 def remarks(settings: Settings) -> list[Problem]:
     """Return a warning for each part of the files that has no effect or that clients refuse."""
     secret, _ = read_secret(settings)
-    return [*secret.warnings, *_no_users(settings), *_refused_by_clients(settings)]
+    return [
+        *secret.warnings,
+        *_no_users(settings),
+        *token_auth.key_remarks(settings),
+        *_refused_by_clients(settings),
+    ]
 
 
 def _refused_by_clients(settings: Settings) -> Iterator[Problem]:

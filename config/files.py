@@ -13,6 +13,7 @@ _Any = TypeVar("_Any", bound=Section)
 
 _SECRET: Final = ("path",)
 _HTPASSWD: Final = ("path",)
+_TOKEN: Final = ("rootcertbundle", "jwks")
 _TLS: Final = ("certificate", "key")
 _UPSTREAM: Final = ("passwordfile", "ca")
 _FOLLOWED: Final = ("file",)
@@ -27,11 +28,12 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
     """Return the settings with each path replaced as *places* maps it; other paths stay."""
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
+    token = auth.token and _moved(auth.token, _TOKEN, places)
     upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}
     return settings.model_copy(
         update={
             "pullsecret": _moved(settings.pullsecret, _SECRET, places),
-            "auth": auth.model_copy(update={"htpasswd": htpasswd}),
+            "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
             "http": http.model_copy(update={"tls": _moved(http.tls, _TLS, places)}),
             "upstreams": upstreams,
             "followed": _moved(settings.followed, _FOLLOWED, places),
@@ -43,6 +45,8 @@ def _named(settings: Settings) -> Iterator[Path]:
     yield from _of(settings.pullsecret, _SECRET)
     if settings.auth.htpasswd is not None:
         yield from _of(settings.auth.htpasswd, _HTPASSWD)
+    if settings.auth.token is not None:
+        yield from _of(settings.auth.token, _TOKEN)
     yield from _of(settings.http.tls, _TLS)
     for upstream in settings.upstreams.values():
         yield from _of(upstream, _UPSTREAM)

@@ -37,7 +37,7 @@ def followed(settings: Settings, given: Mapping[Key, RawValue], file: Path | Non
 
     Nothing is reread if passwords were switched off at the start.
     """
-    if file is None or settings.auth.htpasswd is None:
+    if file is None or not settings.auth.protects:
         return Followed()
     access_given, users_given = given.get(_ACCESS), given.get(_USERS)
     return Followed(

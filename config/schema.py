@@ -102,13 +102,57 @@ class HtpasswdSettings(Section):
     realm: value_types.Text = setting("Entrepot", "the name that clients show in a password prompt")
 
 
+class TokenSettings(Section):
+    """The settings of `auth.token:`. The presence of this section requires tokens."""
+
+    realm: value_types.MaybeText = setting(None, "the URL of the token server", shown="required")
+    service: value_types.MaybeText = setting(
+        None, "the name of this registry, the audience of its tokens", shown="required"
+    )
+    issuer: value_types.MaybeText = setting(
+        None, "the issuer that its tokens name", shown="required"
+    )
+    rootcertbundle: value_types.MaybeFile = setting(
+        None,
+        "PEM file of certificates that sign tokens, or that issue such certificates; changes take"
+        " effect without a restart",
+    )
+    jwks: value_types.MaybeFile = setting(
+        None,
+        "JSON Web Key Set of keys that sign tokens; changes take effect without a restart",
+    )
+    signingalgorithms: value_types.SigningAlgorithms = setting(
+        (), "the accepted algorithms of signatures", shown="EdDSA, RS, PS and ES with 256 to 512"
+    )
+    autoredirect: value_types.Switch = setting(
+        "false", "whether the realm is at the host that the client used"
+    )
+    autoredirectpath: value_types.Text = setting(
+        "/auth/token", "the path of the realm with autoredirect"
+    )
+
+
+class SillySettings(Section):
+    """The settings of `auth.silly:`, which accepts every Authorization header."""
+
+    realm: value_types.MaybeText = setting(None, "the realm of the challenge", shown="required")
+    service: value_types.MaybeText = setting(None, "the service of the challenge", shown="required")
+
+
 class AuthSettings(Section):
-    """The settings of `auth:`."""
+    """The settings of `auth:`; at most one scheme is set."""
 
     htpasswd: HtpasswdSettings | None = None
+    token: TokenSettings | None = None
+    silly: SillySettings | None = None
     anonymous: value_types.Anonymous = setting(
         "none", "what clients may do without a password if users exist: none or pull"
     )
+
+    @property
+    def protects(self) -> bool:
+        """Whether a client needs a credential that was given to it."""
+        return self.htpasswd is not None or self.token is not None
 
 
 class TlsSettings(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from entrepot.config import token_auth
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key
@@ -23,6 +24,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
     """Return a problem for each contradiction between settings."""
     return [
         *_no_passwords(settings, given),
+        *token_auth.contradictions(settings, given),
         *_rules_for_anonymous(settings, given),
         *_key_alone(settings, given),
         *_two_defaults(settings),
@@ -40,6 +42,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
     """Return a warning for each valid combination that is probably a mistake."""
     return [
         *_open(settings),
+        *token_auth.advice(settings),
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),
         *_unused_login(settings),
@@ -56,15 +59,20 @@ def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator
     if htpasswd is not None and htpasswd.path is None and htpasswd.users is None:
         remedy = "name a file made with htpasswd -B"
         yield section[0].objection("auth.htpasswd.path is missing", remedy)
-    elif htpasswd is None and settings.access is not None:
-        remedy = "set auth.htpasswd.path or auth.htpasswd.users"
+    elif not settings.auth.protects and settings.access is not None:
+        remedy = "set auth.htpasswd.path or auth.htpasswd.users, or auth.token"
         yield given["access",].objection("access rules are set but no users are configured", remedy)
 
 
 def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    if settings.auth.anonymous == "none" and _has_rule_for_anonymous(settings):
+    if not _may_be_anonymous(settings) and _has_rule_for_anonymous(settings):
         message = f"a rule is for {ANYBODY}, but auth.anonymous is none"
         yield given["access",].objection(message, "set auth.anonymous: pull")
+
+
+def _may_be_anonymous(settings: Settings) -> bool:
+    """Return whether a client without a user's name may have rights; a token may be of no user."""
+    return settings.auth.anonymous != "none" or settings.auth.token is not None
 
 
 def _no_rule_for_anonymous(settings: Settings) -> Iterator[Problem]:
@@ -130,7 +138,7 @@ def _login_of(
 
 def _open(settings: Settings) -> Iterator[Problem]:
     address = settings.http.addr
-    if settings.auth.htpasswd is None and not address.is_loopback:
+    if not settings.auth.protects and not address.is_loopback:
         actions = "pull, push and delete" if settings.storage.delete.enabled else "pull and push"
         yield Problem(
             f"http.addr={address}",

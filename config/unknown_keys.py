@@ -35,6 +35,8 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("auth", "htpasswd", "path"),
         ("auth", "htpasswd", "realm"),
         ("auth", "none"),
+        ("auth", "silly"),
+        ("auth", "token"),
         ("http", "addr"),
         ("http", "tls", "certificate"),
         ("http", "tls", "key"),

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from entrepot.config import access, hosted, readers, units
+from entrepot.config import access, hosted, readers, signing_algorithms, units
 from entrepot.config.access import AccessRule
 from entrepot.config.address import Address, address, realm_url, registry_host, registry_url
 from entrepot.config.hosted import HostedRule
@@ -44,6 +44,7 @@ File = Annotated[Path, BeforeValidator(readers.path)]
 Words = Annotated[tuple[str, ...], BeforeValidator(readers.words)]
 Host = Annotated[str, BeforeValidator(registry_host)]
 Listen = Annotated[Address, BeforeValidator(address), PlainSerializer(str, return_type=str)]
+SigningAlgorithms = Annotated[tuple[str, ...], BeforeValidator(signing_algorithms.algorithms)]
 Urls = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda given: tuple(registry_url(each) for each in readers.words(given))),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from entrepot import config
 from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, parse_pull_secret
-from entrepot.config.schema import Followed, Settings
+from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_storage
@@ -21,10 +21,9 @@ from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLi
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
+from entrepot.registry import client_auth
 from entrepot.registry.api.authorize import MayHost
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth import identity
-from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
@@ -38,13 +37,11 @@ from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock, boot
 from entrepot.runtime.log_limit import LogLimit
-from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
+from entrepot.runtime.reloading_file import ReloadingFile
 from entrepot.runtime.run_names import (
     BREAKERS,
     FRONT_SOCKET,
     METRICS,
-    PASSWORDS,
-    RIGHTS,
     WAKE_SOCKET,
     blob_socket,
     worker_socket,
@@ -101,7 +98,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         upstreams=_upstreams(
             settings, BreakerEvents(report, cache_epoch.increment), invalidation, clock
         ),
-        authenticator=_authenticator(settings, invalidation, limited),
+        authenticator=client_auth.authenticator(settings, invalidation, limited),
         reservations=Reservations(
             index.reservations,
             _limits(settings),
@@ -137,90 +134,6 @@ def _limits(settings: Settings) -> SpaceLimits:
     return SpaceLimits(
         max_used_bytes=budget.max_used_bytes, largest=budget.target, start=budget.start
     )
-
-
-def _authenticator(
-    settings: Settings, invalidation: Invalidation, limited: LimitReports
-) -> identity.Authenticator:
-    htpasswd = settings.auth.htpasswd
-    if htpasswd is None:
-        return identity.OpenAuthenticator()
-    rights = _rights(settings, invalidation)
-    return identity.from_passwords(
-        htpasswd.path,
-        realm=htpasswd.realm,
-        anonymous=settings.auth.anonymous,
-        users=lambda: _users(rights()),
-        rules=lambda: rights().value.rules,
-        kept=settings.run / PASSWORDS,
-        watch=invalidation.watch,
-        refused=lambda: limited("logins"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rights:
-    """The configured access rules and users; None: not configured."""
-
-    rules: AccessRules | None
-    users: Mapping[str, bytes] | None
-
-
-def _rights(settings: Settings, invalidation: Invalidation) -> Callable[[], Snapshot[_Rights]]:
-    """Return a function that returns the rights currently in force."""
-    at_start = _parsed(config.rights(settings))
-    followed = settings.followed
-    if followed.file is None:
-        fixed = Snapshot(at_start, 0)
-        return lambda: fixed
-    reloading = ReloadingFile(
-        followed.file,
-        partial(_read_rights, followed=followed, otherwise=at_start),
-        errors=(config.ConfigError,),
-        last_good=settings.run / RIGHTS,
-        validate=partial(_reject_removed_sections, followed.file),
-    )
-    invalidation.watch(reloading)
-    return lambda: reloading.snapshot
-
-
-def _read_rights(content: bytes, *, followed: Followed, otherwise: _Rights) -> _Rights:
-    """Parse the followed sections of the configuration file. Raises: ConfigError."""
-    assert followed.file is not None  # noqa: S101 - called only if there is a file
-    given = _parsed(config.read_rights(content, followed.file))
-    rules = given.rules if followed.access else otherwise.rules
-    return _Rights(rules, given.users if followed.users else otherwise.users)
-
-
-def _reject_removed_sections(file: Path, before: _Rights, after: _Rights) -> None:
-    """Reject a file from which a section is gone: a half-written file must not remove the rules.
-
-    Raises: ConfigError.
-    """
-    for name, had, has, instead in (
-        ("access", before.rules, after.rules, "access: []"),
-        ("auth.htpasswd.users", before.users, after.users, "users: {}"),
-    ):
-        if had is not None and has is None:
-            raise config.ConfigError(
-                [config.Problem(f"{file}: {name}", "removed", f"write {instead}, or restart")]
-            )
-
-
-def _parsed(given: config.FollowedRights) -> _Rights:
-    rules = [
-        AccessGrant(each.user, each.repository, frozenset(each.allow))
-        for each in given.access or ()
-    ]
-    hashes = {user: hashed.encode() for user, hashed in (given.users or {}).items()}
-    return _Rights(
-        None if given.access is None else AccessRules(rules),
-        None if given.users is None else hashes,
-    )
-
-
-def _users(rights: Snapshot[_Rights]) -> Snapshot[Mapping[str, bytes]]:
-    return Snapshot(rights.value.users or {}, rights.generation)
 
 
 def _upstreams(

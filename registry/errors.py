@@ -11,6 +11,7 @@ RegistryError
 ├── BlobUnknown
 ├── PartsMissing            the upstream is unavailable and a part of the image is not stored
 ├── Unauthenticated         credentials are missing or wrong
+├── InvalidToken            a bearer token is not valid; the client is then anonymous
 ├── Forbidden               the user has no right to do this
 ├── Unsupported             not supported for this name, or not at all
 ├── RangeUnsatisfiable      the range contains no byte of the blob; has the `size` in bytes
@@ -31,6 +32,7 @@ from __future__ import annotations
 from enum import Enum
 
 from entrepot.datastore.refs import Digest
+from entrepot.registry.challenges import AuthChallenge
 
 
 class RegistryError(Exception):
@@ -119,11 +121,17 @@ class PartsMissing(RegistryError):  # noqa: N818
 
 
 class Unauthenticated(RegistryError):  # noqa: N818
-    """Credentials are missing or wrong; `challenge` is the value for WWW-Authenticate."""
+    """Credentials are missing or wrong; `challenge` is or makes the value of WWW-Authenticate."""
 
-    def __init__(self, challenge: str, message: str = "authentication required") -> None:
+    def __init__(
+        self, challenge: AuthChallenge | str, message: str = "authentication required"
+    ) -> None:
         super().__init__(message)
         self.challenge = challenge
+
+
+class InvalidToken(RegistryError):  # noqa: N818
+    """A bearer token is not valid; the message is the reason, for the log only."""
 
 
 class Forbidden(RegistryError):  # noqa: N818

@@ -26,6 +26,12 @@ RIGHTS: Final = "rights.yml"
 PASSWORDS: Final = "htpasswd"
 """The last valid password file."""
 
+SIGNING_ROOTS: Final = "rootcertbundle"
+"""The last valid bundle of certificates that sign tokens."""
+
+SIGNING_KEYS: Final = "jwks"
+"""The last valid set of keys that sign tokens."""
+
 CERTIFICATE: Final = "certs.pem"
 """The certificate with its key that HAProxy reads."""
 

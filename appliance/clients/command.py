@@ -50,7 +50,6 @@ def endpoint_of(given: Options, settings: Settings) -> Endpoint:
     host, port, tls = public_url.address(host_option, settings)
     names = upstream_names(settings)
     globs = tuple(each for each in names if not _GLOB.isdisjoint(each))
-    htpasswd, anonymous = settings.auth.htpasswd, settings.auth.anonymous
     endpoint = Endpoint(
         host,
         port,
@@ -59,10 +58,16 @@ def endpoint_of(given: Options, settings: Settings) -> Endpoint:
         upstreams=tuple(each for each in names if each not in globs),
         globs=globs,
         default=upstreams_now(settings).default,
-        needs_login=htpasswd is not None and anonymous == "none",
+        needs_login=_needs_login(settings),
     )
     authfile = given.one("--authfile")
     return replace(endpoint, login=login_in(authfile, endpoint.netloc)) if authfile else endpoint
+
+
+def _needs_login(settings: Settings) -> bool:
+    """Return whether no client may pull without a login, as far as the settings show."""
+    auth = settings.auth
+    return auth.token is not None or (auth.htpasswd is not None and auth.anonymous == "none")
 
 
 def _names(given: Options) -> list[str]:

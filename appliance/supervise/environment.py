@@ -127,6 +127,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_CROWDED": str(_crowded(haproxy.connections)),
         "ENTREPOT_GUESSES": str(settings.limits.logins),
         "ENTREPOT_OPEN": _write_access(settings),
+        "ENTREPOT_CREDENTIALS": _credentials(settings),
         "ENTREPOT_MAXCONN": str(haproxy.connections),
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
         # HAProxy takes 0 for no limit
@@ -162,9 +163,16 @@ def _crowded(connections: int) -> int:
 
 def _write_access(settings: Settings) -> str:
     """Return which clients may write without a password: none, local ones ("loopback"), or all."""
-    if settings.auth.htpasswd is not None:
+    if settings.auth.protects:
         return "closed"
     return "loopback" if settings.http.addr.is_loopback else "open"
+
+
+def _credentials(settings: Settings) -> str:
+    """Return the credentials of clients: "passwords", "tokens" (passwords too), "silly" (any)."""
+    if settings.auth.silly is not None:
+        return "silly"
+    return "passwords" if settings.auth.token is None else "tokens"
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,9 @@ from entrepot.datastore.errors import Malformed
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from entrepot.edge.cache_fill import CacheFill
+from entrepot.registry.api import scopes
 from entrepot.registry.api.login_log import LoginLog
+from entrepot.registry.auth.basic import user_of
 from entrepot.registry.auth.identity import (
     Action,
     Authenticator,
@@ -26,10 +28,14 @@ from entrepot.registry.auth.identity import (
     Identity,
     LoginSource,
     QueueingAuthenticator,
-    user_of,
 )
 from entrepot.registry.errors import NameUnknown, Unsupported
-from entrepot.registry.routing.resolve import ResolvedRepository, Upstreams, resolve
+from entrepot.registry.routing.resolve import (
+    ResolvedRepository,
+    Upstreams,
+    folded,
+    resolve,
+)
 
 EPOCH = "X-Entrepot-Generation"
 CACHEABILITY = "X-Entrepot-Keep"
@@ -182,7 +188,8 @@ class Authorization:
         identity = self._identified(req, resp, authorization, is_known=is_known)
         if identity.has_wrong_credentials and authorization:
             self.edge.report_wrong_password(resp)
-            self._logins.failed(user_of(authorization), req.get_header(ADDRESS) or "")
+            address = req.get_header(ADDRESS) or ""
+            self._logins.failed(user_of(authorization), address, identity.refusal)
         req.context.identity = identity
         if identity.user:
             # UTF-8 bytes, as HAProxy decodes the name from a credential that it remembers
@@ -208,6 +215,16 @@ class Authorization:
             self.edge.report_verified(resp, identity)
         return identity
 
+    def authorize_registry(self, req: falcon.Request, resp: falcon.Response) -> Identity:
+        """Return the identity for a path without a repository. Raises: Unauthenticated.
+
+        A token must have the scope that the path needs.
+        """
+        identity = self.identify(req, resp)
+        if identity.token is not None:
+            identity.token.require(scopes.needed(req, None))
+        return identity
+
     def authorize(
         self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "pull"
     ) -> ResolvedRepository:
@@ -218,6 +235,8 @@ class Authorization:
         identity = self.identify(req, resp)
         if not identity.rights:  # before an anonymous client can learn which names are known
             identity.require(action)
+        if identity.token is not None:
+            identity.token.require(scopes.needed(req, name))
         ns = req.get_param("ns") if "ns=" in req.query_string else None
         resolved = resolve(name, ns, self._upstreams, self._is_hosted, is_open=identity.is_open)
         req.context.mirror_form = resolved.mirror_form
@@ -263,6 +282,8 @@ class Authorization:
         except (Malformed, NameUnknown):
             return None
         if not resolved.upstream and self._repositories.origin(resolved.repository):
+            return None
+        if identity.token is not None and not identity.token.may_pull(folded(name)):
             return None
         return resolved if identity.may("pull", resolved.repository) else None
 

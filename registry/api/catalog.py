@@ -26,7 +26,7 @@ class CatalogResource:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the repositories that the client may pull: hosted ones first, then proxied ones."""
-        identity = self._authorization.identify(req, resp)
+        identity = self._authorization.authorize_registry(req, resp)
         identity.require_access()
         resp.set_header(KIND, "catalog")
         requested = page_size(req)

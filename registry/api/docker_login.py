@@ -10,43 +10,36 @@ request, the registry stores nothing, and changing the password invalidates it.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import falcon
 
-from entrepot.registry.api import router
+from entrepot.registry.api import router, scopes
 from entrepot.registry.api.authorize import Authorization
-from entrepot.registry.auth.identity import Identity, credential
+from entrepot.registry.auth.basic import credential
+from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import Unauthenticated
-
-SCHEME: Final = "X-Client-Scheme"
-"""The scheme of the client's connection to HAProxy or to a proxy before it; HAProxy sets it."""
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")
 """User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
 _ANONYMOUS_CREDENTIAL: Final = "Og=="
 """The base64 of an empty user and an empty password."""
 _SERVICE: Final = "entrepot"
-# RFC 9110, 4.2.3: the characters of a host; any other could end the quoted string of the challenge
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
     """Return whether a docker client without credentials requests `/v2/` where it may pull."""
     is_docker = (req.user_agent or "").startswith(_CLIENTS)
-    is_open = identity.user is None and identity.challenge is not None and bool(identity.rights)
-    return (
-        is_docker
-        and is_open
-        and not identity.has_wrong_credentials
-        and bool(_HOST.fullmatch(req.netloc))
+    # a challenge that is not a text is a Bearer challenge already
+    is_open = (
+        identity.user is None and isinstance(identity.challenge, str) and bool(identity.rights)
     )
+    return is_docker and is_open and not identity.has_wrong_credentials and bool(scopes.host(req))
 
 
 def challenge(req: falcon.Request) -> str:
     """Return the WWW-Authenticate header with the token's realm."""
-    scheme = req.get_header(SCHEME) or req.forwarded_scheme
+    scheme = req.get_header(scopes.SCHEME) or req.forwarded_scheme
     realm = f"{scheme}://{req.netloc}{router.DOCKER_LOGIN}"
     return f'Bearer realm="{realm}",service="{_SERVICE}"'
 

@@ -21,8 +21,9 @@ import falcon
 
 from entrepot.datastore import errors as datastore
 from entrepot.registry import errors as registry
-from entrepot.registry.api import cache_status, etags_and_ranges, request_body
+from entrepot.registry.api import cache_status, etags_and_ranges, request_body, scopes
 from entrepot.registry.api.cache_status import Forward
+from entrepot.registry.challenges import AuthChallenge, ChallengedRequest
 from entrepot.registry.errors import Unavailable, Why
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.BlobUnknown: ErrorRow(404, "BLOB_UNKNOWN"),
         registry.PartsMissing: ErrorRow(503, "UNAVAILABLE"),
         registry.Unauthenticated: ErrorRow(401, "UNAUTHORIZED"),
+        registry.InvalidToken: ErrorRow(401, "UNAUTHORIZED"),
         registry.Forbidden: ErrorRow(403, "DENIED"),
         registry.Unsupported: ErrorRow(405, "UNSUPPORTED"),
         registry.RangeUnsatisfiable: ErrorRow(416, "RANGE_INVALID"),
@@ -145,11 +147,13 @@ _BODY_HEADERS = (
 class FailedRequest:
     """The properties of a request that its error response depends on.
 
-    `template` is the path template of the route; None: no route matched.
+    `template` is the path template of the route; None: no route matched. `challenged` is what a
+    challenge depends on.
     """
 
     template: str | None = None
     mirror_form: bool = False
+    challenged: ChallengedRequest = field(default_factory=ChallengedRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
     row = _row(error, request)
     message = "internal error; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)
-    headers = _headers(error) | _retry(error, row.status)
+    headers = _headers(error, request) | _retry(error, row.status)
     return ErrorResponse(row.status, code, message, _details(error), headers)
 
 
@@ -188,9 +192,13 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
 
 
 def _handle(
-    req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, object]
+    req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]
 ) -> None:
-    request = FailedRequest(req.uri_template, getattr(req.context, "mirror_form", False))
+    request = FailedRequest(
+        req.uri_template,
+        getattr(req.context, "mirror_form", False),
+        _challenged(req, error, params),
+    )
     row = _row(error, request)
     if row.is_internal:
         _log(error, req, is_foreseen=row.status != _INTERNAL.status)
@@ -235,6 +243,15 @@ class RareLines:
 
 
 _foreseen = RareLines(_EVERY_S)
+
+
+def _challenged(
+    req: falcon.Request, error: Exception, params: dict[str, object]
+) -> ChallengedRequest:
+    if not isinstance(error, registry.Unauthenticated):
+        return ChallengedRequest()
+    name = params.get("name")
+    return scopes.challenged(req, None if name is None else str(name))
 
 
 def _handle_falcon(
@@ -294,10 +311,10 @@ def _unknown_code(template: str | None) -> str:
     return "NAME_UNKNOWN"
 
 
-def _headers(error: Exception) -> dict[str, str]:
+def _headers(error: Exception, request: FailedRequest) -> dict[str, str]:
     match error:
         case registry.Unauthenticated():
-            return {"WWW-Authenticate": error.challenge}
+            return {"WWW-Authenticate": _challenge(error.challenge, request)}
         case registry.Unsupported():
             return {"Allow": ", ".join(error.allowed)}
         case registry.RangeUnsatisfiable():
@@ -307,6 +324,10 @@ def _headers(error: Exception) -> dict[str, str]:
         case registry.PartsMissing() | registry.UpstreamError():
             return {"Cache-Status": _cache_status(_cause(error))}
     return {}
+
+
+def _challenge(challenge: AuthChallenge | str, request: FailedRequest) -> str:
+    return challenge if isinstance(challenge, str) else challenge.header(request.challenged)
 
 
 def _cause(error: Exception) -> Exception:

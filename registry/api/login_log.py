@@ -17,8 +17,8 @@ _LONGEST_NAME = 64  # characters of a user's name
 class LoginLog:
     """Logs the failed logins of one process; *clock* is a monotonic clock in s.
 
-    Each pair of user and address gets one line a minute, and all pairs together get 20. The next
-    line has the number of suppressed ones in the field `more`.
+    Each pair of user (or reason) and address gets one line a minute, and all pairs together get
+    20. The next line has the number of suppressed ones in the field `more`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,17 +27,19 @@ class LoginLog:
         self._seen: dict[tuple[str, str], float] = {}
         self._suppressed = 0
 
-    def failed(self, user: str, address: str) -> None:
-        """Log a failed login; *address* is the client's, empty if it is unknown."""
+    def failed(self, user: str, address: str, reason: str = "") -> None:
+        """Log a failed login; *address* is the client's, empty if it is unknown.
+
+        *reason* is why a token was refused; empty for a password.
+        """
         with self._lock:
-            if not self._is_due((user[:_LONGEST_NAME], address)):
+            if not self._is_due((reason or user[:_LONGEST_NAME], address)):
                 self._suppressed += 1
                 return
             suppressed, self._suppressed = self._suppressed, 0
         more = {"more": suppressed} if suppressed else {}
-        log.warning(
-            "login failed", extra={"user": user[:_LONGEST_NAME], "address": address, **more}
-        )
+        fields = {"reason": reason} if reason else {"user": user[:_LONGEST_NAME]}
+        log.warning("login failed", extra={**fields, "address": address, **more})
 
     def _is_due(self, pair: tuple[str, str]) -> bool:
         now = self._clock()

@@ -57,7 +57,7 @@ class MetricsResource:
 
         Samples that name an upstream are only sent to a client that may pull from every repository.
         """
-        identity = self._authorization.identify(req, resp)
+        identity = self._authorization.authorize_registry(req, resp)
         identity.require("pull")
         try:
             content = self._path.read_bytes()

@@ -8,44 +8,20 @@ mirror.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-import time
-from collections.abc import Callable
+import hashlib
+import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth.htpasswd import Htpasswd, Users, no_users
 from entrepot.registry.auth.htpasswd import LoginSource as LoginSource
-from entrepot.registry.auth.password_cache import PasswordCache
-from entrepot.registry.auth.rules import ALL, PULL, AccessRights, AccessRules, everywhere
+from entrepot.registry.auth.rules import ALL, AccessRights, everywhere
 from entrepot.registry.auth.rules import Action as Action
+from entrepot.registry.auth.token_grant import TokenGrant
+from entrepot.registry.challenges import AuthChallenge
 from entrepot.registry.errors import Forbidden, Unauthenticated
 
-Anonymous = Literal["none", "pull"]
-Check = Callable[[str, str], bool]
-"""Returns whether a user's password is right."""
-
-# A right password stays right until the file changes, so it is not checked again for a long time:
-# otherwise a flood of wrong passwords could delay it.
-_REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
-
-# RFC 7617, 2. A second Authorization header arrives joined by a comma, which this rejects. It is as
-# strict as HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that
-# only this accepts. docker sends the same base64 back as a bearer token
-# (registry/api/docker_login.py).
-_BASE64 = "[A-Za-z0-9+/]"
-_BASIC = re.compile(
-    rf"(?:basic|bearer) +"
-    rf"((?:{_BASE64}{{4}})*(?:{_BASE64}{{2}}==|{_BASE64}{{3}}=|{_BASE64}{{4}}))",
-    re.IGNORECASE | re.ASCII,
-)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +31,39 @@ class Identity:
     `rights` are the actions that the client may do in at least one repository. `granted` has the
     rights by repository; None: `rights` hold in every repository. `is_open`: a client that may read
     one repository may read all. `has_wrong_credentials`: the request had credentials that are wrong
-    or malformed. `challenge` is the WWW-Authenticate value for a missing right; None: there are no
-    passwords.
+    or malformed; `refusal` is the reason, for the log. `challenge` is or makes the value of
+    WWW-Authenticate for a missing right; None: there are no passwords. `token` limits the rights of
+    a client that sent a token; the registry compares it with the scopes that a request needs.
     """
 
     user: str | None
     rights: frozenset[Action] = _NO_RIGHTS
-    challenge: str | None = None
+    challenge: AuthChallenge | str | None = None
     has_wrong_credentials: bool = False
     granted: AccessRights | None = None
     is_open: bool = False
+    token: TokenGrant | None = None
+    refusal: str = ""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Return whether the client has shown no right credential; a token may be of no user."""
+        return self.user is None and self.token is None
 
     @property
     def rights_class(self) -> str:
         """Return the name of the rights class; clients with equal rights have the same class.
 
         Anonymous clients never share a class with users. The name is the same in all processes,
-        until the access rules change.
+        until the access rules change. HAProxy caches responses to pulls only, so the class of a
+        token depends on what it permits to pull, and on nothing else.
         """
         granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
-        return granted.name
+        if self.token is None:
+            return granted.name
+        # JSON, because a name in a token may contain any character
+        text = json.dumps((granted.pulled_patterns, self.token.pulled))
+        return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def may(self, action: Action, repository: Repository | None) -> bool:
         """Return whether the client may do *action* there; None: in any repository."""
@@ -90,7 +79,7 @@ class Identity:
         """Do nothing if the client has the right. Raises: Unauthenticated, Forbidden."""
         if self.may(action, repository):
             return
-        if self.user is None and self.challenge is not None:
+        if self.is_anonymous and self.challenge is not None:
             raise Unauthenticated(self.challenge)
         raise Forbidden(f"{action} is not allowed for this client")
 
@@ -99,8 +88,8 @@ class Identity:
 
         Raises: Unauthenticated.
         """
-        is_anonymous = self.user is None and not self.rights
-        if self.challenge is not None and (self.has_wrong_credentials or is_anonymous):
+        has_no_right = self.is_anonymous and not self.rights
+        if self.challenge is not None and (self.has_wrong_credentials or has_no_right):
             raise Unauthenticated(self.challenge)
 
     def require_login(self) -> None:
@@ -110,7 +99,7 @@ class Identity:
         anonymous clients may pull. Without a challenge they never log in, and a push fails. Raises:
         Unauthenticated.
         """
-        if self.challenge is not None and self.user is None:
+        if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)
 
 
@@ -154,152 +143,3 @@ class OpenAuthenticator:
     def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - of the protocol
         """Return the anonymous identity with all rights, whatever the header is."""
         return self._identity
-
-
-class BasicAuthenticator:
-    """Basic authentication (RFC 7617) with *check*; *anonymous* are the rights without a password.
-
-    *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
-    the rights of anonymous clients in both cases. *queued* is a check that also gets the source of
-    the login.
-    """
-
-    def __init__(
-        self,
-        check: Check,
-        *,
-        realm: str,
-        anonymous: Anonymous = "none",
-        rules: Callable[[], AccessRules | None] = lambda: None,
-        queued: Callable[[str, str, LoginSource], bool] | None = None,
-    ) -> None:
-        self._check = check
-        self._queued = queued
-        self._challenge = _challenge(realm)
-        self._anonymous_rights = PULL if anonymous == "pull" else _NO_RIGHTS
-        self._rules = rules
-
-    def identify(self, authorization: str | None) -> Identity:
-        """Return the user's identity if the password is right, else an anonymous one."""
-        return self._identify(authorization, self._check)
-
-    def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity; pass *source* to the check if it accepts one."""
-        queued = self._queued
-        if queued is None:
-            return self.identify(authorization)
-        return self._identify(authorization, lambda user, password: queued(user, password, source))
-
-    def identify_verified(self, authorization: str) -> Identity:
-        """Return the identity for a credential that needs no check."""
-        return self._identify(authorization, _accept)
-
-    def _identify(self, authorization: str | None, check: Check) -> Identity:
-        if not authorization:
-            return self._anonymous()
-        credentials = _credentials(authorization)
-        if credentials is None:
-            return self._anonymous(has_wrong_credentials=True)
-        user, password = credentials
-        if not user and not password:  # skopeo sends this if it has no password
-            return self._anonymous()
-        if check(user, password):
-            return self._user(user)
-        return self._anonymous(has_wrong_credentials=True)
-
-    def _anonymous(self, *, has_wrong_credentials: bool = False) -> Identity:
-        rules = self._rules() if self._anonymous_rights else None
-        granted = rules.of(None) if rules else None
-        rights = granted.actions if granted else self._anonymous_rights
-        return Identity(
-            None,
-            rights,
-            self._challenge,
-            has_wrong_credentials=has_wrong_credentials,
-            granted=granted,
-            is_open=rules is None and bool(rights),
-        )
-
-    def _user(self, user: str) -> Identity:
-        rules = self._rules()
-        granted = rules.of(user) if rules else None
-        rights = granted.actions if granted else ALL
-        return Identity(user, rights, self._challenge, granted=granted, is_open=rules is None)
-
-
-def from_passwords(  # noqa: PLR0913 - by name, each with a default
-    path: Path | None,
-    *,
-    realm: str,
-    anonymous: Anonymous = "none",
-    users: Users = no_users,
-    rules: Callable[[], AccessRules | None] = lambda: None,
-    kept: Path | None = None,
-    watch: Callable[[Htpasswd], None] = lambda _: None,
-    clock: Callable[[], float] = time.time,
-    refused: Callable[[], None] = lambda: None,
-) -> Authenticator:
-    """Return an authenticator for the users of the password file at *path* and of *users*.
-
-    *kept* is the path where the last valid content of the file is stored. *watch* is called with
-    the object that reloads the file. *refused* is called for each password that was not checked
-    because too many others were waiting. Raises: OSError, InvalidHtpasswd.
-    """
-    passwords = Htpasswd(path, users=users, kept=kept, clock=clock, refused=refused)
-    watch(passwords)
-    cache = PasswordCache(
-        passwords, generation=lambda: passwords.generation, good_for=_REMEMBERED_S
-    )
-    return BasicAuthenticator(cache, realm=realm, anonymous=anonymous, rules=rules, queued=cache)
-
-
-def authenticator(
-    of: Authenticator | Check | None,
-    *,
-    realm: str = "entrepot",
-    anonymous: Anonymous = "none",
-    rules: AccessRules | None = None,
-) -> Authenticator:
-    """Return an authenticator for an embedding program: its own, a function, or an open one.
-
-    The function is called for each request; wrap it in a `PasswordCache` to cache its results.
-    """
-    if of is None:
-        return OpenAuthenticator()
-    if isinstance(of, Authenticator):
-        return of
-    return BasicAuthenticator(of, realm=realm, anonymous=anonymous, rules=lambda: rules)
-
-
-def _accept(_user: str, _password: str) -> bool:
-    return True
-
-
-def _credentials(authorization: str) -> tuple[str, str] | None:
-    """Return user and password; None if the header is not Basic or is malformed."""
-    letters = credential(authorization)
-    if letters is None:
-        return None
-    try:
-        text = base64.b64decode(letters, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    user, colon, password = text.partition(":")
-    # RFC 7617, 2: no control characters, because a user's name could otherwise forge a header
-    return None if not colon or _CONTROL.search(text) else (user, password)
-
-
-def user_of(authorization: str) -> str:
-    """Return the user name in a header, also if the password is wrong; empty if it is malformed."""
-    return (_credentials(authorization) or ("", ""))[0]
-
-
-def credential(authorization: str) -> str | None:
-    """Return the base64 of user and password in an Authorization header; None if there is none."""
-    match = _BASIC.fullmatch(authorization.strip(" \t"))
-    return match[1] if match else None
-
-
-def _challenge(realm: str) -> str:
-    quoted = _UNQUOTABLE.sub("?", realm).replace("\\", "\\\\").replace('"', '\\"')
-    return f'Basic realm="{quoted}"'

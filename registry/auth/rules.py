@@ -48,7 +48,8 @@ class AccessRights:
     """The rights of a user; `actions` are those that it may do in at least one repository.
 
     `name` is the rights class: equal for users with equal rights, in every process and after every
-    start. Anonymous clients never share a class with users.
+    start. Anonymous clients never share a class with users. `pulled_patterns` are the sorted
+    patterns of the repositories that may be pulled.
     """
 
     def __init__(self, allowed: Iterable[tuple[Action, str]], *, is_user: bool) -> None:
@@ -58,6 +59,7 @@ class AccessRights:
             patterns.setdefault(action, []).append(pattern)
         self.actions = frozenset(patterns)
         self.name = _class(pairs, is_user=is_user)
+        self.pulled_patterns = tuple(patterns.get("pull", ()))
         self._everywhere = frozenset(each for each, found in patterns.items() if "**" in found)
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 

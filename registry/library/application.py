@@ -26,8 +26,9 @@ from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import Index
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import App, Parts, assemble
-from entrepot.registry.auth import identity
-from entrepot.registry.auth.identity import Anonymous, Authenticator, Check
+from entrepot.registry.auth import basic
+from entrepot.registry.auth.basic import Anonymous, Check
+from entrepot.registry.auth.identity import Authenticator
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.library.access_hook import AccessHook, Use
 from entrepot.registry.library.access_tracker import AccessTracker
@@ -144,7 +145,7 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
         index=index,
         state=state,
         upstreams=_upstreams(upstreams, default_upstream),
-        authenticator=identity.authenticator(
+        authenticator=basic.authenticator(
             authenticator, anonymous=anonymous, rules=None if rules is None else AccessRules(rules)
         ),
         reservations=_reservations(index, cleaner, clock),

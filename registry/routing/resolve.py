@@ -66,8 +66,8 @@ def resolve(
     Raises: NameUnknown if `ns` is not an upstream, or differs from the upstream in *name*;
     InvalidRepository, which is a Malformed, if *name* is not a repository name.
     """
-    head, slash, rest = name.lower().partition("/")
-    name = f"{fold(head)}{slash}{rest}"
+    head, _, rest = name.lower().partition("/")
+    name = folded(name)
     prefixed = upstreams.find(head) if rest else None
     if ns:
         return _mirrored(name, upstreams, prefixed, ns=ns.lower(), is_open=is_open)
@@ -79,6 +79,29 @@ def resolve(
         if default:
             return _proxied(default, name, mirror_form=True, is_open=is_open)
     return ResolvedRepository(hosted)
+
+
+def folded(name: str) -> str:
+    """Return a repository's name in lower case, with the port of a host in the form of the disk."""
+    head, slash, rest = name.lower().partition("/")
+    return f"{fold(head)}{slash}{rest}"
+
+
+def asked_name(name: str, ns: str | None) -> str:
+    """Return the name by which a token permits the repository of a request.
+
+    It is the name in the path. With `ns` it begins with that host: a token for `team/app` must not
+    open the repository of that name at an upstream that a client chooses.
+    """
+    name = folded(name)
+    if not ns:
+        return name
+    host = fold(ns)
+    if name.startswith(f"{host}/"):
+        return name
+    if host == _DOCKER_HUB and "/" not in name:
+        return f"{host}/library/{name}"
+    return f"{host}/{name}"
 
 
 def _mirrored(

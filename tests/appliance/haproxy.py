@@ -65,6 +65,7 @@ class Haproxy:
         files: int = 4096,
         *,
         write_access: str = "closed",
+        credentials: str = "passwords",
     ) -> None:
         self.run = run
         self.port = free_port()
@@ -90,6 +91,7 @@ class Haproxy:
             "ENTREPOT_CROWDED": str(share.connections * 7 // 8),
             "ENTREPOT_GUESSES": "60",
             "ENTREPOT_OPEN": write_access,
+            "ENTREPOT_CREDENTIALS": credentials,
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),
         }

@@ -122,7 +122,7 @@ def test_rules_without_users_are_a_problem(desk: Desk) -> None:
     """Every client would be anonymous."""
     desk.write("access: [{user: ann, repository: a, allow: pull}]")
 
-    remedy = "set auth.htpasswd.path or auth.htpasswd.users"
+    remedy = "set auth.htpasswd.path or auth.htpasswd.users, or auth.token"
     message = "access rules are set but no users are configured"
     assert [f"config.yml:1: access: {message}; {remedy}"] == desk.problems()
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+import yaml
+
 from entrepot.config import keys, show
-from entrepot.config.distribution import ROWS
+from entrepot.config.distribution import ROWS, SCHEMES
 from entrepot.config.sources.yaml_file import read_file
 from entrepot.config.upstreams import PUBLIC
 from tests.config.desk import Desk
@@ -37,9 +40,20 @@ def test_the_example_changes_nothing(desk: Desk) -> None:
     assert desk.settings() == loaded.settings
 
 
-def test_the_commented_lines_of_the_example_are_valid(desk: Desk, tmp_path: Path) -> None:
-    """An operator who removes a # gets a valid setting."""
-    loaded = desk.examine(str(_uncommented(tmp_path)))
+@pytest.mark.parametrize("scheme", sorted(SCHEMES - {"none"}))
+def test_the_commented_lines_of_the_example_are_valid(
+    desk: Desk, tmp_path: Path, scheme: str
+) -> None:
+    """An operator who removes a # gets a valid setting; there is one scheme of auth at most."""
+    path = _uncommented(tmp_path)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for other in SCHEMES - {scheme}:
+        document["auth"].pop(other, None)
+    if scheme != "htpasswd":  # the rules of the example are for users with passwords
+        document.pop("access", None)
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+    loaded = desk.examine(str(path))
 
     assert loaded.problems == ()
     assert {"registry.example:8443", "other.example"} == loaded.settings.upstreams.keys()
@@ -96,7 +110,7 @@ def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
     test_checks covers the errors about files.
     """
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
-    desk.write("\n\nauth: {token: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
+    desk.write("\n\nstorage: {s3: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
     found = desk.problems(CLEANER_MAXSIZE="10X")
 
     expected = [line for line in block if not line.startswith("auth.htpasswd.path=")]

@@ -30,7 +30,7 @@ from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_MANIFEST
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
-from entrepot.registry.auth.identity import BasicAuthenticator
+from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable

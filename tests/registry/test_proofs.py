@@ -16,7 +16,7 @@ from entrepot.datastore.manifest import OCI_MANIFEST
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.registry.auth.identity import BasicAuthenticator
+from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.rules import PULL, AccessGrant, AccessRules
 from entrepot.runtime.hostnames import fold
 from tests.disk_storage import disk_storage

@@ -17,7 +17,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
-from entrepot.registry.auth.identity import authenticator
+from entrepot.registry.auth.basic import authenticator
 from tests import images
 from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling

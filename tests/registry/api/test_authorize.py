@@ -13,12 +13,8 @@ from entrepot.registry.api import errors
 from entrepot.registry.api.authorize import Authorization, EdgeHeaders
 from entrepot.registry.api.docker_login import DockerLoginResource
 from entrepot.registry.api.status import VersionResource
-from entrepot.registry.auth.identity import (
-    Authenticator,
-    BasicAuthenticator,
-    Identity,
-    OpenAuthenticator,
-)
+from entrepot.registry.auth.basic import BasicAuthenticator
+from entrepot.registry.auth.identity import Authenticator, Identity, OpenAuthenticator
 from entrepot.registry.upstream.upstreams import Registered
 
 NOW = "0000000007"

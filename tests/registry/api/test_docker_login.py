@@ -12,9 +12,11 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors, router
 from entrepot.registry.api.authorize import Authorization
-from entrepot.registry.api.docker_login import SCHEME, DockerLoginResource
+from entrepot.registry.api.docker_login import DockerLoginResource
+from entrepot.registry.api.scopes import SCHEME
 from entrepot.registry.api.status import VersionResource
-from entrepot.registry.auth.identity import Authenticator, BasicAuthenticator, OpenAuthenticator
+from entrepot.registry.auth.basic import BasicAuthenticator
+from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from tests.registry.api.test_authorize import NoUpstreams
 
 DAEMON = "docker/20.10.24 go/go1.19.8 os/linux arch/amd64 UpstreamClient(Docker-Client/28.2.2)"

@@ -56,6 +56,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.Absent("quay.io", "no"), None, 404, "NAME_UNKNOWN"),
     (registry.Denied("quay.io", "no"), _MANIFEST, 403, "DENIED"),
     (registry.NameUnknown("x"), None, 404, "NAME_UNKNOWN"),
+    (registry.InvalidToken("expired"), None, 401, "UNAUTHORIZED"),
     (registry.ManifestUnknown("x"), _MANIFEST, 404, "MANIFEST_UNKNOWN"),
     (registry.BlobUnknown("x"), _BLOB, 404, "BLOB_UNKNOWN"),
     (registry.PartsMissing(_unavailable(Why.REFUSED)), _MANIFEST, 503, "UNAVAILABLE"),

@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.api.status import MetricsResource
-from entrepot.registry.auth.identity import BasicAuthenticator
+from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 

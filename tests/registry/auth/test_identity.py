@@ -12,15 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth import identity as auth_identity
+from entrepot.registry.auth import basic as auth_basic
 from entrepot.registry.auth import rules as auth_rules
-from entrepot.registry.auth.identity import (
-    Action,
-    Anonymous,
-    BasicAuthenticator,
-    Identity,
-    OpenAuthenticator,
-)
+from entrepot.registry.auth.basic import Anonymous, BasicAuthenticator
+from entrepot.registry.auth.identity import Action, Identity, OpenAuthenticator
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.errors import Forbidden, Unauthenticated
 
@@ -59,7 +54,7 @@ def _challenged(act: Callable[[], None]) -> str | None:
     try:
         act()
     except Unauthenticated as error:
-        return _ours(error.challenge)
+        return _ours(str(error.challenge))
     return None
 
 
@@ -288,7 +283,7 @@ def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path)
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
     now = [0.0]
-    door = auth_identity.from_passwords(path, realm="here", clock=lambda: now[0])
+    door = auth_basic.from_passwords(path, realm="here", clock=lambda: now[0])
 
     assert door.identify(_RIGHT).user == "ann"
     assert door.identify(_WRONG).user is None
@@ -302,11 +297,11 @@ def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> No
     """A function gets user and password; None means an open registry."""
     own = OpenAuthenticator()
 
-    assert auth_identity.authenticator(own) is own
-    assert isinstance(auth_identity.authenticator(None), OpenAuthenticator)
-    assert auth_identity.authenticator(_check, realm="here").identify(_RIGHT).user == "ann"
+    assert auth_basic.authenticator(own) is own
+    assert isinstance(auth_basic.authenticator(None), OpenAuthenticator)
+    assert auth_basic.authenticator(_check, realm="here").identify(_RIGHT).user == "ann"
     assert _passes(
-        auth_identity.authenticator(_check, realm="here", anonymous="pull").identify(None), "pull"
+        auth_basic.authenticator(_check, realm="here", anonymous="pull").identify(None), "pull"
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.registry.auth.identity import Action, BasicAuthenticator, Identity
+from entrepot.registry.auth.basic import BasicAuthenticator
+from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
 

@@ -10,7 +10,7 @@ import pytest
 import entrepot.registry.__main__ as registry_main
 from entrepot import config
 from entrepot.datastore.refs import Digest, Repository
-from entrepot.registry.auth.identity import BasicAuthenticator
+from entrepot.registry.auth.basic import BasicAuthenticator
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, code, pushing
 

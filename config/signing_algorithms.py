@@ -1,0 +1,34 @@
+"""Reads `auth.token.signingalgorithms`, with the names of docker distribution 3."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final
+
+from entrepot.config.errors import Unreadable
+from entrepot.config.readers import words
+
+_SIZES: Final = (256, 384, 512)
+ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
+"""The accepted algorithms: the token server signs with a key that the appliance does not have."""
+SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
+"""Known to docker distribution, and never accepted: who can verify such a token can issue one."""
+
+
+def algorithms(given: object) -> tuple[str, ...]:
+    """Read a list of algorithms; an empty one means all that are accepted. Raises: Unreadable."""
+    named = words(given)
+    for each in named:
+        if each not in (*ASYMMETRIC, *SYMMETRIC):
+            near = difflib.get_close_matches(each.upper(), ASYMMETRIC, 1) or ASYMMETRIC[1:2]
+            raise Unreadable(f"no accepted algorithm: {each[:32]!r}", f"try [{near[0]}]")
+    if named and not accepted(named):
+        raise Unreadable(
+            "HMAC is never accepted: who can verify such a token can issue one", "try [RS256]"
+        )
+    return named
+
+
+def accepted(named: tuple[str, ...]) -> frozenset[str]:
+    """Return the algorithms in force: those *named*, or all; never one with a shared secret."""
+    return frozenset(named or ASYMMETRIC) - frozenset(SYMMETRIC)

@@ -1,0 +1,62 @@
+"""The scopes that a request needs, and how its client reached this registry: for a challenge.
+
+The scopes depend on method and path alone, as in docker distribution (registry/handlers/app.go):
+GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, that of
+an upload too. A mount needs `pull` from its source too. `/v2/` needs no scope.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import falcon
+
+from entrepot.registry.api import router
+from entrepot.registry.challenges import ChallengedRequest, Scope
+from entrepot.registry.routing.resolve import asked_name
+
+SCHEME: Final = "X-Client-Scheme"
+"""The scheme of the client's connection to HAProxy or to a proxy before it; HAProxy sets it."""
+
+_READING: Final = ("GET", "HEAD")
+_CATALOG: Final = Scope("registry", "catalog", ("*",))
+# RFC 9110, 4.2.3: the characters of a host; any other could end the quoted string of the challenge
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
+
+
+def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
+    """Return the scopes for a request of the repository *name*; None: the path has none.
+
+    The metrics need the scope of the catalog, because they show all repositories' upstreams.
+    """
+    if name is None:
+        return (_CATALOG,) if req.uri_template in {router.CATALOG, router.METRICS} else ()
+    own = asked_name(name, req.get_param("ns") if "ns=" in req.query_string else None)
+    source = req.get_param("from")
+    if not source:
+        return (Scope("repository", own, _actions(req.method)),)
+    source = asked_name(source, None)
+    if source == own:
+        return (Scope("repository", own, tuple(dict.fromkeys(("pull", *_actions(req.method))))),)
+    return (
+        Scope("repository", own, _actions(req.method)),
+        Scope("repository", source, ("pull",)),
+    )
+
+
+def challenged(req: falcon.Request, name: str | None) -> ChallengedRequest:
+    """Return what the challenge of a rejected request depends on."""
+    return ChallengedRequest(needed(req, name), host(req), req.get_header(SCHEME) or "")
+
+
+def host(req: falcon.Request) -> str:
+    """Return the host and port that the client used; empty if it is not a valid one."""
+    netloc = req.netloc
+    return netloc if _HOST.fullmatch(netloc) else ""
+
+
+def _actions(method: str) -> tuple[str, ...]:
+    if method in _READING:
+        return ("pull",)
+    return ("delete",) if method == "DELETE" else ("pull", "push")

@@ -1,0 +1,279 @@
+"""Verifies bearer tokens: JSON Web Tokens of a token server (docker distribution, `auth.token`).
+
+PyJWT verifies signatures and cryptography verifies chains of certificates. This module selects the
+key, as docker distribution does, and compares the claims. The algorithm is never taken from the
+token alone: it must be allowed, and it must fit the type of the key. So no token can make a public
+key serve as a shared secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import verification
+
+from entrepot.datastore import bounded_json
+from entrepot.registry.auth.token_grant import Access, Claims
+from entrepot.registry.errors import InvalidToken
+from entrepot.runtime.token_keys import (
+    PublicKey,
+    SigningKey,
+    TrustedKeys,
+    UnusableKeys,
+    key_ids,
+    load_jwk,
+    public_key,
+)
+
+LEEWAY_S: Final = 60
+"""Tolerated difference of clocks, as in docker distribution (RFC 7519, 4.1.4)."""
+LARGEST_TOKEN: Final = 16_384
+"""Bytes of a token; HAProxy and gunicorn accept less than this in a header."""
+MOST_SCOPES: Final = 500
+"""Entries of `access` that are accepted."""
+
+_LARGEST_CHAIN: Final = 8  # certificates in x5c
+_LARGEST_DEPTH: Final = 4  # intermediate certificates between the leaf and a root
+_MOST_VALUES: Final = 8 * MOST_SCOPES
+_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on numbers below this
+_LONGEST_SUBJECT: Final = 1024  # characters
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """What a token must have: its issuer, this service as audience, and an allowed algorithm."""
+
+    issuer: str
+    service: str
+    algorithms: frozenset[str]
+
+
+class TokenVerifier:
+    """Verifies tokens against the current *keys*; *clock* is the wall clock (s, UTC epoch).
+
+    Thread-safe. No token raises anything but InvalidToken.
+    """
+
+    def __init__(
+        self,
+        terms: TokenTerms,
+        keys: Callable[[], TrustedKeys],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._terms = terms
+        self._keys = keys
+        self._clock = clock
+        self._signatures = jwt.PyJWS(
+            algorithms=sorted(terms.algorithms), options={"enforce_minimum_key_length": True}
+        )
+
+    def __call__(self, token: str) -> Claims:
+        """Return the claims of a valid token. Raises: InvalidToken with the reason."""
+        if len(token) > LARGEST_TOKEN:
+            raise InvalidToken("longer than 16,384 bytes")
+        algorithm, header = self._header(token)
+        key = self._signing_key(header)
+        if key.algorithm not in {None, algorithm}:
+            raise InvalidToken("algorithm differs from the key's")
+        payload = self._verified(token, key.key, algorithm)
+        claims = _json(payload, "payload")
+        self._compare(claims)
+        return _claims(claims)
+
+    def _header(self, token: str) -> tuple[str, Mapping[str, Any]]:
+        head, dot, _ = token.partition(".")
+        if not dot:
+            raise InvalidToken("not a JSON Web Token")
+        try:
+            decoded = base64.b64decode(head + "=" * (-len(head) % 4), b"-_", validate=True)
+        except ValueError:
+            raise InvalidToken("not a JSON Web Token") from None
+        header = _json(decoded, "header")
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._terms.algorithms:
+            raise InvalidToken("algorithm not allowed")
+        if "crit" in header or "b64" in header:
+            raise InvalidToken("unsupported critical header")
+        return algorithm, header
+
+    def _verified(self, token: str, key: PublicKey, algorithm: str) -> bytes:
+        """Return the payload if the signature is right. Raises: InvalidToken."""
+        try:
+            done = self._signatures.decode_complete(token, key, algorithms=[algorithm])
+        except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
+            raise InvalidToken("wrong signature, or a key of another type") from None
+        payload: bytes = done["payload"]
+        return payload
+
+    def _signing_key(self, header: Mapping[str, Any]) -> SigningKey:
+        """Return the trusted key that the header names: by x5c, jwk or kid, in this order."""
+        trusted = self._keys()
+        chain, jwk, name = header.get("x5c"), header.get("jwk"), header.get("kid")
+        if chain:
+            return self._of_chain(chain, trusted)
+        if jwk is not None:
+            return self._of_jwk(jwk, trusted)
+        if isinstance(name, str) and name in trusted.by_id:
+            return trusted.by_id[name]
+        raise InvalidToken("signed by an unknown key")
+
+    def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
+        """Return the trusted key that a key in the header names or equals.
+
+        The key in the header itself is never used: anyone can write one.
+        """
+        if not isinstance(jwk, dict):
+            raise InvalidToken("malformed jwk")
+        if chain := jwk.get("x5c"):
+            return self._of_chain(chain, trusted)
+        try:
+            names = key_ids(load_jwk(jwk))
+        except UnusableKeys:
+            names = []
+        if isinstance(jwk.get("kid"), str):
+            names.append(jwk["kid"])
+        for name in names:
+            if name in trusted.by_id:
+                return trusted.by_id[name]
+        raise InvalidToken("signed by an unknown key")
+
+    def _of_chain(self, chain: object, trusted: TrustedKeys) -> SigningKey:
+        """Return the key of a chain's first certificate, if the chain ends at a root."""
+        certificates = _certificates(chain)
+        if not trusted.roots:
+            raise InvalidToken("a certificate chain, but no rootcertbundle is configured")
+        now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
+        leaf = certificates[0]
+        if not _is_a_root(leaf, trusted.roots, now):
+            _verify_chain(certificates, trusted.roots, now)
+        key = public_key(leaf)
+        if not isinstance(key, PublicKey):
+            raise InvalidToken("a certificate with a key of an unknown type")
+        return SigningKey(key)
+
+    def _compare(self, claims: Mapping[str, Any]) -> None:
+        """Compare issuer, audience and times. Raises: InvalidToken."""
+        if claims.get("iss") != self._terms.issuer:
+            raise InvalidToken("another issuer")
+        audience = claims.get("aud")
+        accepted = audience if isinstance(audience, list) else [audience]
+        if self._terms.service not in accepted:
+            raise InvalidToken("another audience")
+        now = self._clock()
+        if _time(claims, "exp") + LEEWAY_S <= now:
+            raise InvalidToken("expired")
+        if _time(claims, "nbf") - LEEWAY_S > now:
+            raise InvalidToken("not valid yet")
+
+
+def _verify_chain(
+    chain: list[x509.Certificate], roots: tuple[x509.Certificate, ...], now: dt.datetime
+) -> None:
+    """Verify a chain with any extended key usage, as distribution does. Raises: InvalidToken.
+
+    The library's policies for web servers would demand names and usages that such certificates do
+    not have. An authority must be marked as one.
+    """
+    authorities = verification.ExtensionPolicy.permit_all().require_present(
+        x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
+    )
+    try:
+        policy = (
+            verification.PolicyBuilder()
+            .store(verification.Store(list(roots)))
+            .time(now)
+            .max_chain_depth(_LARGEST_DEPTH)
+            .extension_policies(
+                ca_policy=authorities, ee_policy=verification.ExtensionPolicy.permit_all()
+            )
+        )
+        policy.build_client_verifier().verify(chain[0], chain[1:])
+    except (verification.VerificationError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise InvalidToken("a certificate chain that does not end at a root") from None
+
+
+def _is_a_root(leaf: x509.Certificate, roots: Iterable[x509.Certificate], now: dt.datetime) -> bool:
+    """Return whether a valid leaf is itself a root: the usual self-signed certificate."""
+    is_valid = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
+    return is_valid and leaf in roots
+
+
+def _certificates(chain: object) -> list[x509.Certificate]:
+    """Return the certificates of `x5c` (RFC 7515, 4.1.6). Raises: InvalidToken."""
+    if not isinstance(chain, list) or len(chain) > _LARGEST_CHAIN:
+        raise InvalidToken("malformed x5c")
+    try:
+        return [
+            x509.load_der_x509_certificate(base64.b64decode(each, validate=True)) for each in chain
+        ]
+    except (ValueError, TypeError):
+        raise InvalidToken("malformed x5c") from None
+
+
+def _json(content: bytes, what: str) -> Mapping[str, Any]:
+    """Parse an object of the token; a repeated key is refused, because parsers differ on it."""
+    try:
+        found = bounded_json.loads(content, _MOST_VALUES, unique=True)
+    except ValueError:
+        raise InvalidToken(f"malformed {what}") from None
+    if not isinstance(found, dict):
+        raise InvalidToken(f"malformed {what}")
+    return found
+
+
+def _time(claims: Mapping[str, Any], name: str) -> int:
+    """Return a time of the token; 0 if it has none, so a token without `exp` has expired."""
+    value = claims.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _POSITIVE:
+        raise InvalidToken(f"malformed {name}")
+    return value
+
+
+def _claims(claims: Mapping[str, Any]) -> Claims:
+    subject, password = claims.get("sub", ""), claims.get("pwd", "")
+    if not _are_texts(subject, password) or len(subject) > _LONGEST_SUBJECT:
+        raise InvalidToken("malformed sub")
+    if _CONTROL.search(subject):
+        raise InvalidToken("a control character in sub")  # it would forge a header of the response
+    return Claims(subject, _time(claims, "exp"), _access(claims.get("access")), password)
+
+
+def _access(entries: object) -> Access:
+    """Return the granted actions. The class of a resource is not compared, as in distribution."""
+    if entries is None:
+        return {}
+    if not isinstance(entries, list):
+        raise InvalidToken("malformed access")
+    if len(entries) > MOST_SCOPES:
+        raise InvalidToken(f"more than {MOST_SCOPES} scopes")
+    access: dict[tuple[str, str], frozenset[str]] = {}
+    for entry in entries:
+        kind, name, actions = _entry(entry)
+        access[kind, name] = access.get((kind, name), frozenset()) | actions
+    return access
+
+
+def _entry(entry: object) -> tuple[str, str, frozenset[str]]:
+    if isinstance(entry, dict):
+        kind, name = entry.get("type", ""), entry.get("name", "")
+        actions = entry.get("actions") or []
+        texts = [kind, name, *actions] if isinstance(actions, list) else [None]
+        if _are_texts(*texts):
+            return kind, name, frozenset(actions)
+    raise InvalidToken("malformed access")
+
+
+def _are_texts(*values: object) -> bool:
+    """Return whether all values are texts; JSON can also write halves of characters."""
+    return all(isinstance(each, str) and not _SURROGATE.search(each) for each in values)

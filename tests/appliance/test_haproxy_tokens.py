@@ -1,0 +1,220 @@
+"""HAProxy and tokens, with a stub worker: what it remembers, and until when."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.edge.cache_epoch import CacheEpoch
+from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
+from tests.appliance.stub_worker import StubWorker
+
+FROM_CACHE = "entrepot; hit; detail=memory"
+USER, UNNAMED = "1.2.3.1", "1.2.3.2"
+BASIC = "Authorization: Basic YWxpY2U6c2VzYW1l"
+FORM = ("Content-Type: application/x-www-form-urlencoded", "Content-Length: 0")
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[StubWorker]:
+    """Return the worker; a test sets its response headers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        stub_worker(Path(folder), 1) as started,
+    ):
+        started.run = Path(folder)  # type: ignore[attr-defined]  # for the next fixture
+        yield started
+
+
+@pytest.fixture(scope="module")
+def before(worker: StubWorker) -> Iterator[Haproxy]:
+    """Return HAProxy for an appliance with tokens."""
+    with Haproxy(worker.run, 1, credentials="tokens") as started:  # type: ignore[attr-defined]
+        yield started
+
+
+@pytest.fixture
+def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
+    """Return HAProxy in front of a worker whose responses are all cacheable."""
+    worker.seen.clear()
+    worker.headers = {
+        "X-Entrepot-Generation": CacheEpoch(before.run).now(),
+        "X-Entrepot-Keep": "60",
+        "X-Entrepot-Repository": "one.test/app",
+        "X-Entrepot-Kind": "manifest",
+        "Docker-Content-Digest": "sha256:abc",
+        "Cache-Status": "entrepot; hit",
+    }
+    return before
+
+
+@pytest.fixture
+def path() -> str:
+    """Return a path that no request has used before."""
+    return f"/v2/one.test/app/manifests/{next(_numbers)}"
+
+
+def _segment(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _token(claims: dict[str, Any] | bytes) -> str:
+    """Return a header with a token; the worker that verifies it is a stub."""
+    payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    head = _segment(b'{"alg":"ES256"}')
+    return f"Authorization: Bearer {head}.{_segment(payload)}.{_segment(b'signature')}"
+
+
+def _in(seconds: float) -> int:
+    return int(time.time() + seconds)
+
+
+def _verified(haproxy: Haproxy, worker: StubWorker, header: str, rights: str = USER) -> None:
+    """Have the worker report a verified credential."""
+    worker.headers["X-Entrepot-Rights"] = rights
+    haproxy.request("/v2/", header)
+    del worker.headers["X-Entrepot-Rights"]
+
+
+def _echo(response: Response) -> dict[str, str]:
+    """Return the headers that the worker got, with names in lower case."""
+    return {name.lower(): value for name, value in json.loads(response.body)}
+
+
+def _is_cached(response: Response) -> bool:
+    return response.headers["cache-status"] == FROM_CACHE
+
+
+def test_a_known_token_is_served_from_the_cache_until_it_expires(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """From the second of `exp` on it is unknown, without leeway."""
+    expires = _in(3)
+    header = _token({"exp": expires, "sub": "ann"})
+    _verified(haproxy, worker, header)
+    haproxy.request(path, header)
+    assert _is_cached(haproxy.request(path, header))
+
+    answers = []
+    while time.time() < expires + 0.1:
+        began = time.time()
+        answers.append((began, _is_cached(haproxy.request(path, header))))
+
+    assert not [at for at, cached in answers if cached and at >= expires]
+    assert [at for at, cached in answers if cached]
+    assert not _is_cached(haproxy.request(path, header))
+    assert "x-entrepot-verified" not in _echo(haproxy.request("/v2/echo", header))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "ann"},
+        {"exp": None},
+        {"exp": {}},
+        {"exp": []},
+        {"exp": 0},
+        {"exp": -5},
+        b'{"exp":1e30}',
+        {"exp": 1},
+        {"nested": {"exp": 9_999_999_999}},
+        b"no json",
+        b"[" * 2000,
+        b"",
+    ],
+    ids=lambda each: str(each)[:24],
+)
+def test_a_token_without_a_time_to_come_is_never_remembered(
+    haproxy: Haproxy, worker: StubWorker, path: str, claims: dict[str, Any] | bytes
+) -> None:
+    """Whatever a worker reports."""
+    header = _token(claims)
+    _verified(haproxy, worker, header)
+
+    assert not any(_is_cached(haproxy.request(path, header)) for _ in range(3))
+
+
+def test_tokens_with_equal_rights_share_the_cache(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """Each is logged with its own user; a token without `sub` has none."""
+    ann = _token({"exp": _in(300), "sub": "ann"})
+    bob = _token({"exp": _in(300), "sub": 'b"ob', "aud": "x"})
+    unnamed = _token({"exp": _in(300)})
+    for header in (ann, bob):
+        _verified(haproxy, worker, header)
+    haproxy.request(path, ann)
+
+    assert _is_cached(haproxy.request(path, bob))
+    assert not _is_cached(haproxy.request(path, unnamed))
+    lines = eventually(lambda: haproxy.lines(path)[2:] and haproxy.lines(path))
+    assert [line.user for line in lines] == ["ann", 'b"ob', ""]
+    _verified(haproxy, worker, unnamed, UNNAMED)
+    haproxy.request(path, unnamed)
+    assert _is_cached(haproxy.request(path, unnamed))
+
+
+def test_a_password_is_remembered_beside_tokens(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """For the appliance's own token endpoint."""
+    _verified(haproxy, worker, BASIC)
+    haproxy.request(path, BASIC)
+
+    assert _is_cached(haproxy.request(path, BASIC))
+    assert eventually(lambda: haproxy.lines(path)[1:])[0].user == "alice"
+
+
+def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) -> None:
+    """Its `sub` may be anybody's, and no token can be guessed."""
+    for _ in range(3):
+        haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))
+    assert "used:0" in haproxy.admin("show table guesses")
+
+    haproxy.request("/status/401", "Authorization: Basic Ym9iOmJ1aWxkZXI=")
+    assert "used:1" in haproxy.admin("show table guesses")
+
+
+def test_wrong_passwords_in_a_form_are_counted_by_address(
+    haproxy: Haproxy, worker: StubWorker
+) -> None:
+    """Many of them are marked, so that the worker checks the next ones slowly."""
+    worker.headers["X-Entrepot-Mistaken"] = "1"
+    for _ in range(61):
+        haproxy.request("/v2/token", *FORM, method="POST")
+    marked = _echo(haproxy.request("/v2/token", *FORM, method="POST"))
+
+    assert marked["x-entrepot-guesses"] == "many"
+    del worker.headers["X-Entrepot-Mistaken"]
+    assert "x-entrepot-guesses" not in _echo(haproxy.request("/v2/echo", *FORM, method="POST"))
+
+
+@pytest.mark.parametrize("proto", ["http", "https"])
+def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: str) -> None:
+    """Without one it gets none, and the realm of autoredirect is https."""
+    echo = _echo(haproxy.request(f"/v2/echo/{proto}", f"X-Forwarded-Proto: {proto}"))
+    assert echo["x-client-scheme"] == proto
+
+    assert "x-client-scheme" not in _echo(haproxy.request("/v2/echo/none"))
+
+
+def test_any_credential_of_silly_is_the_same_user(worker: StubWorker, path: str) -> None:
+    """The name in the log is that of docker distribution's user."""
+    run: Path = worker.run  # type: ignore[attr-defined]
+    with Haproxy(run, 1, credentials="silly") as silly:
+        worker.headers["X-Entrepot-Generation"] = CacheEpoch(run).now()
+        _verified(silly, worker, BASIC)
+        silly.request(path, BASIC)
+
+        assert _is_cached(silly.request(path, BASIC))
+        assert eventually(lambda: silly.lines(path)[1:])[0].user == "silly"

@@ -1,0 +1,172 @@
+"""Tests of the settings of auth.token and auth.silly, and of the files of keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from entrepot.config.checks import check, remarks
+from entrepot.config.signing_algorithms import ASYMMETRIC, accepted
+from tests.config.desk import Desk
+from tests.token_signer import signer
+
+_COMPLETE = "realm: https://auth.example/token, service: s, issuer: i"
+
+
+def _write(desk: Desk, token: str, more: str = "") -> None:
+    desk.write(f"auth: {{token: {{{token}}}}}\n{more}")
+
+
+def test_the_settings_of_a_token_server_are_read(desk: Desk) -> None:
+    """With docker distribution's defaults."""
+    _write(desk, f"{_COMPLETE}, rootcertbundle: /bundle.pem")
+    token = desk.settings().auth.token
+
+    assert token is not None
+    assert (token.realm, token.service, token.issuer) == ("https://auth.example/token", "s", "i")
+    assert (token.rootcertbundle, token.jwks) == (Path("/bundle.pem"), None)
+    assert (token.autoredirect, token.autoredirectpath) == (False, "/auth/token")
+    assert accepted(token.signingalgorithms) == set(ASYMMETRIC)
+    assert desk.settings().auth.protects
+    assert desk.warnings() == []
+
+
+def test_variables_set_a_token_server(desk: Desk) -> None:
+    """REGISTRY_AUTH replaces the scheme of the file."""
+    desk.write("auth: {htpasswd: {path: /p}}")
+    auth = desk.settings(
+        REGISTRY_AUTH="token",
+        REGISTRY_AUTH_TOKEN_REALM="https://auth.example",
+        REGISTRY_AUTH_TOKEN_SERVICE="s",
+        REGISTRY_AUTH_TOKEN_ISSUER="i",
+        REGISTRY_AUTH_TOKEN_JWKS="/keys.json",
+        REGISTRY_AUTH_TOKEN_SIGNINGALGORITHMS="[RS256, ES256]",
+        REGISTRY_AUTH_TOKEN_AUTOREDIRECT="true",
+    ).auth
+
+    assert auth.htpasswd is None
+    assert auth.token is not None
+    assert auth.token.autoredirect
+    assert accepted(auth.token.signingalgorithms) == {"RS256", "ES256"}
+
+
+@pytest.mark.parametrize("text", ["auth: token", "auth: {token: {}}", "auth: {token: }"])
+def test_a_token_server_without_its_keys_is_refused(desk: Desk, text: str) -> None:
+    """Never open to all; each missing key is one line."""
+    desk.write(text)
+
+    problems = "\n".join(desk.problems())
+
+    for name in ("realm", "service", "issuer"):
+        assert f"auth.token.{name} is missing; set auth.token.{name}" in problems
+    assert "auth.token has no keys; set auth.token.rootcertbundle or auth.token.jwks" in problems
+
+
+def test_silly_needs_realm_and_service_and_is_a_warning(desk: Desk) -> None:
+    """It protects nothing, as without users."""
+    desk.write("auth: {silly: {realm: r}}")
+    assert desk.problems() == [
+        "config.yml:1: auth.silly: auth.silly.service is missing; set auth.silly.service"
+    ]
+
+    desk.write("auth: {silly: {realm: r, service: s}}")
+    assert not desk.settings().auth.protects
+    assert any("it protects nothing" in each for each in desk.warnings())
+    desk.write("auth: {silly: {realm: r, service: s}}\naccess: []")
+    assert any("no users are configured" in each for each in desk.problems())
+
+
+def test_anonymous_beside_a_token_server_is_a_contradiction(desk: Desk) -> None:
+    """The server issues tokens without a user instead."""
+    desk.write(f"auth: {{token: {{{_COMPLETE}, jwks: /k}}, anonymous: pull}}")
+
+    (problem,) = desk.problems()
+    assert "the token server decides what anonymous clients may do; take it out" in problem
+
+
+def test_rules_for_anonymous_apply_to_tokens_without_a_user(desk: Desk) -> None:
+    """They need no `auth.anonymous` then, and the file is followed."""
+    rules = "access: [{user: anonymous, repository: '**', allow: pull}]"
+    _write(desk, f"{_COMPLETE}, jwks: /k", rules)
+
+    assert desk.settings().followed.access
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("[RS257]", "no accepted algorithm: 'RS257'; try [RS256]"),
+        ("[none]", "no accepted algorithm: 'none'"),
+        ("[HS256]", "HMAC is never accepted"),
+        ("[HS256, HS512]", "HMAC is never accepted"),
+        ("{a: b}", "not a list"),
+    ],
+)
+def test_an_algorithm_that_is_never_accepted_is_refused(
+    desk: Desk, named: str, message: str
+) -> None:
+    """With the nearest one that is."""
+    _write(desk, f"{_COMPLETE}, jwks: /k, signingalgorithms: {named}")
+
+    (problem,) = desk.problems()
+    assert message in problem
+
+
+def test_a_shared_secret_beside_other_algorithms_is_a_warning(desk: Desk) -> None:
+    """Docker distribution's documented default names them."""
+    _write(desk, f"{_COMPLETE}, jwks: /k, signingalgorithms: [ES256, HS256]")
+    token = desk.settings().auth.token
+
+    assert token is not None
+    assert accepted(token.signingalgorithms) == {"ES256"}
+    assert "auth.token.signingalgorithms: without effect: HS256 is never accepted" in "".join(
+        desk.warnings()
+    )
+
+
+def test_two_schemes_are_a_problem(desk: Desk) -> None:
+    """As in docker distribution."""
+    desk.write(f"auth: {{htpasswd: {{path: /p}}, token: {{{_COMPLETE}, jwks: /k}}}}")
+
+    assert any("a second auth scheme" in each for each in desk.problems())
+
+
+# The files.
+
+
+def _check(desk: Desk, key: str, path: Path) -> list[str]:
+    _write(desk, f"{_COMPLETE}, {key}: {path}")
+    settings = desk.settings(REGISTRYDIR=str(path.parent))
+    return [str(each).partition(f"{path}: ")[2] for each in check(settings)]
+
+
+@pytest.mark.parametrize("key", ["rootcertbundle", "jwks"])
+def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
+    desk: Desk, tmp_path: Path, key: str
+) -> None:
+    """A missing one, a folder, a pipe without a writer, and one with other content."""
+    missing, pipe, other = tmp_path / "missing", tmp_path / "pipe", tmp_path / "other"
+    os.mkfifo(pipe)
+    other.write_text("something")
+
+    assert _check(desk, key, missing)[0].startswith("no such file or directory; ")
+    for path in (pipe, tmp_path / "."):
+        (line,) = _check(desk, key, path.absolute())
+        assert line.startswith("is not a regular file; ")
+    (line,) = _check(desk, key, other)
+    assert line.endswith(("write the certificates in PEM", 'write {"keys": [...]} (RFC 7517)'))
+
+
+def test_usable_files_of_keys_are_no_problem(desk: Desk, tmp_path: Path) -> None:
+    """An entry that is never used is a warning."""
+    bundle, jwks = tmp_path / "bundle.pem", tmp_path / "keys.json"
+    bundle.write_bytes(signer("RS256").bundle())
+    jwks.write_bytes(signer("ES256").jwks().replace(b'"keys": [', b'"keys": [{"kty": "oct"}, '))
+    assert _check(desk, "rootcertbundle", bundle) == _check(desk, "jwks", jwks) == []
+
+    (line,) = map(str, remarks(desk.settings(REGISTRYDIR=str(tmp_path))))
+    assert line.endswith(
+        "ignored: key 1: type 'oct' is not RSA, EC or OKP; take it out of the file"
+    )

@@ -1,4 +1,9 @@
-"""A token server in a thread: accepts Basic credentials, and returns a JWT for docker-registry."""
+"""A small but strict token server in a thread (docker distribution, "Token Authentication").
+
+It issues tokens by GET with Basic credentials, and by POST of OAuth2 with a password. A request
+without the right `service` is 400, and one with a wrong password 401. A token has only the actions
+that the policy permits, so it may be narrower than the requested scope.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +11,63 @@ import base64
 import json
 import threading
 import time
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-
 from tests.system.certificates import Authority, Pair
-from tests.system.http_client import basic
+from tests.token_signer import Signer, access
 
 SERVICE = "system-tests"
 ISSUER = "system-test-issuer"
+EVERYTHING: Final = frozenset({"pull", "push", "delete", "*"})
+
+Policy = Callable[[str, str, str], frozenset[str]]
+"""Returns the permitted actions of a user (empty: anonymous) on a type and name."""
+
+
+def all_for_users(user: str, kind: str, name: str) -> frozenset[str]:
+    """Permit everything to users, and nothing to anonymous clients."""
+    del kind, name
+    return EVERYTHING if user else frozenset()
 
 
 class TokenServer:
-    """Issues the requested token to clients with *login* (user:password), and to no others."""
+    """Issues tokens to clients with one of *logins* (user:password), limited by *policy*.
 
-    def __init__(self, login: str) -> None:
+    *anonymous*: clients without a login get a token too. `requests` has the target of each request,
+    and `granted` user and scopes of each token.
+    """
+
+    def __init__(
+        self,
+        *logins: str,
+        policy: Policy = all_for_users,
+        anonymous: bool = False,
+        lifetime: int = 300,
+    ) -> None:
         self.pair: Pair = Authority(ISSUER).pair
+        self.signer = Signer(self.pair.key, "ES256")
+        self.signer.certificate = self.pair.certificate
+        self.lifetime = lifetime
         self.requests: list[str] = []
-        self._login = login
+        self.granted: list[tuple[str, tuple[str, ...]]] = []
+        self._logins = dict(each.split(":", 1) for each in logins)
+        self._policy = policy
+        self._anonymous = anonymous
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
+    def port(self) -> int:
+        """The port of the server."""
+        return int(self._server.server_address[1])
+
+    @property
     def realm(self) -> str:
         """The URL for token requests."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/token"
+        return f"http://127.0.0.1:{self.port}/token"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -44,38 +78,76 @@ class TokenServer:
         self._server.server_close()
         self._thread.join()
 
-    def token(self, scopes: list[str]) -> str:
-        """Return a token for *scopes*, with the certificate of its key."""
+    def claims(self, *scopes: str, user: str = "someone", **changed: Any) -> dict[str, Any]:
+        """Return the claims of a token for *scopes*; a value None in *changed* removes a claim."""
         now = int(time.time())
-        claims = {
+        every = {
             "iss": ISSUER,
-            "sub": "someone",
+            "sub": user,
             "aud": SERVICE,
-            "exp": now + 300,
+            "exp": now + self.lifetime,
             "nbf": now - 10,
             "iat": now,
             "jti": str(len(self.requests)),
-            "access": [_access(scope) for scope in scopes],
+            "access": [access(scope) for scope in scopes],
         }
-        der = self.pair.certificate.public_bytes(serialization.Encoding.DER)
-        chain = [base64.b64encode(der).decode()]
-        return jwt.encode(claims, self.pair.key, algorithm="ES256", headers={"x5c": chain})
+        return {name: each for name, each in (every | changed).items() if each is not None}
 
-    def respond(self, target: str, authorization: str | None) -> tuple[int, bytes]:
-        """Return status and body for one request."""
+    def token(self, scopes: list[str], user: str = "someone") -> str:
+        """Return a token for *scopes*, with the certificate of its key."""
+        return self.signer.sign(self.claims(*scopes, user=user), self.signer.chain())
+
+    def respond(
+        self, target: str, authorization: str | None, form: str | None = None
+    ) -> tuple[int, bytes]:
+        """Return status and body for one request; *form* is the body of a POST."""
         self.requests.append(target)
-        if authorization != basic(self._login):
-            return 401, b"{}"
-        asked = parse_qs(urlsplit(target).query).get("scope", [])
-        scopes = [scope for each in asked for scope in each.split(" ")]
-        return 200, json.dumps({"token": self.token(scopes), "expires_in": 300}).encode()
+        asked = parse_qs(urlsplit(target).query if form is None else form)
+        user = self._user_of_form(asked) if form is not None else self._user(authorization)
+        if user is None:
+            return 401, b'{"errors":[{"code":"UNAUTHORIZED"}]}'
+        if asked.get("service") != [SERVICE] or (form and asked.get("grant_type") != ["password"]):
+            return 400, b'{"error":"invalid_request"}'
+        scopes = [scope for each in asked.get("scope", []) for scope in each.split(" ") if scope]
+        permitted = tuple(filter(None, (self._permitted(user, each) for each in scopes)))
+        self.granted.append((user, permitted))
+        token = self.token(list(permitted), user)
+        key = "token" if form is None else "access_token"
+        return 200, json.dumps({key: token, "expires_in": self.lifetime}).encode()
+
+    def _user_of_form(self, asked: Mapping[str, list[str]]) -> str | None:
+        name, password = asked.get("username", [""])[0], asked.get("password", [""])[0]
+        return name if self._logins.get(name) == password else None
+
+    def _user(self, authorization: str | None) -> str | None:
+        """Return the user, empty for an anonymous client; None if the login is wrong."""
+        if authorization is None:
+            return "" if self._anonymous else None
+        kind, _, letters = authorization.partition(" ")
+        text = base64.b64decode(letters).decode() if kind == "Basic" else ""
+        name, _, password = text.partition(":")
+        return name if self._logins.get(name) == password else None
+
+    def _permitted(self, user: str, scope: str) -> str:
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        allowed = self._policy(user, kind, name)
+        left = [each for each in actions.split(",") if each in allowed]
+        return f"{kind}:{name}:{','.join(left)}" if left else ""
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, body = server.respond(self.path, self.headers.get("Authorization"))
+                self._send(server.respond(self.path, self.headers.get("Authorization")))
+
+            def do_POST(self) -> None:
+                form = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+                self._send(server.respond(self.path, None, form))
+
+            def _send(self, answer: tuple[int, bytes]) -> None:
+                status, body = answer
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -86,8 +158,3 @@ class TokenServer:
                 """Log nothing: `requests` has all targets."""
 
         return Handler
-
-
-def _access(scope: str) -> dict[str, object]:
-    kind, name, actions = scope.split(":", 2)
-    return {"type": kind, "name": name, "actions": actions.split(",")}

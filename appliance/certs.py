@@ -15,8 +15,9 @@ from pathlib import Path
 from entrepot.appliance import authority, options
 from entrepot.appliance.atomic_write import SECRET, refuse_untrusted, write
 from entrepot.appliance.authority import Pair
-from entrepot.config.address import bare, registry_host
+from entrepot.config.address import registry_host
 from entrepot.config.errors import ConfigError, Problem, Unreadable
+from entrepot.runtime.hostnames import bare
 from entrepot.runtime.run_names import CERTIFICATE
 
 _VALUED = ("--host", "--out", "--days")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from entrepot.config.errors import Unreadable
+from entrepot.runtime import docker_hub
+from entrepot.runtime.hostnames import is_loopback
 
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
-
-DOCKER_HUB = "docker.io"
-# The names that clients have used for Docker Hub over the years.
-_DOCKER_HUBS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
-_DOCKER_HUB_URL = "https://registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def registry_host(given: object) -> str:
     match = _HOST.fullmatch(host)
     if match is None or int(match[1] or 1) > _HIGHEST_PORT:
         raise Unreadable("not a registry's host", "try quay.io or registry.example:5000")
-    return DOCKER_HUB if host in _DOCKER_HUBS else host
+    return docker_hub.HOST if host in docker_hub.ALIASES else host
 
 
 def registry_url(given: object) -> str:
@@ -65,7 +61,7 @@ def registry_url(given: object) -> str:
     Raises: Unreadable.
     """
     text = str(given).strip()
-    url = text if "://" in text else f"{_scheme(text)}://{text}"
+    url = text if "://" in text else f"{docker_hub.scheme_of(text)}://{text}"
     parts = _split(url)
     if parts.username is not None or parts.password is not None:
         raise Unreadable("a URL that contains a password", "set username and password instead")
@@ -89,34 +85,6 @@ def realm_url(given: object) -> str:
 def host_of(url: str) -> str:
     """Return the name of the upstream with *url*, which `registry_url` has read."""
     return registry_host(urlsplit(url).netloc)
-
-
-def url_of(host: str) -> str:
-    """Return the default URL of the upstream named *host*."""
-    return _DOCKER_HUB_URL if host == DOCKER_HUB else f"{_scheme(host)}://{host}"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host*, with or without a port, is a loopback address or name."""
-    name = bare(host)
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def bare(host: str) -> str:
-    """Return *host* without its port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host if host.count(":") > 1 else host.partition(":")[0]
-
-
-def _scheme(host: str) -> str:
-    # As in Docker: registries on the same machine rarely have a certificate.
-    return "http" if is_loopback(host.partition("/")[0].lower()) else "https"
 
 
 def _split(url: str) -> SplitResult:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from entrepot.config.address import host_of, registry_host, url_of
+from entrepot.config.address import host_of, registry_host
 from entrepot.config.errors import Unreadable
 from entrepot.config.pull_secret import ParsedPullSecret
 from entrepot.config.schema import Settings, UpstreamSettings
+from entrepot.runtime.docker_hub import default_url
 
 Key = tuple[str, ...]
 T = TypeVar("T")
@@ -128,7 +129,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
     has_password = own.username is not None
     return UpstreamValues(
         host=host,
-        url=own.url or (proxy.remoteurl if is_remote else None) or url_of(host),
+        url=own.url or (proxy.remoteurl if is_remote else None) or default_url(host),
         mirrors=own.mirrors,
         ca=own.ca,
         insecure=own.insecure,

@@ -34,7 +34,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
-from entrepot.runtime import logs
+from entrepot.runtime import docker_hub, logs
 from entrepot.runtime.clock import Clock, boot
 from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.reloading_file import ReloadingFile
@@ -126,7 +126,7 @@ def _may_host(settings: Settings) -> MayHost:
     excluded: it sets a retention time and lists no name.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
-    return lambda name: name in own and not name.name.startswith("library/")
+    return lambda name: name in own and not name.name.startswith(docker_hub.OFFICIAL)
 
 
 def _limits(settings: Settings) -> SpaceLimits:

@@ -1,4 +1,4 @@
-"""Two spellings of an upstream's name: `host:port`, and `host_port` where no colon is allowed."""
+"""Hosts: two spellings (`host:port`, and `host_port` where no colon is allowed), and loopback."""
 
 from __future__ import annotations
 
@@ -62,6 +62,24 @@ def is_host(text: str) -> bool:
     if len(name) > _LONGEST_NAME or _NAME.fullmatch(name) is None:
         return False
     return _NUMBER.fullmatch(name.rpartition(".")[2]) is None or _is_address(name, 4)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host*, with or without a port, is a loopback address or name."""
+    name = bare(host).lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, 6.3
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def bare(host: str) -> str:
+    """Return *host* without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host if host.count(":") > 1 else host.partition(":")[0]
 
 
 def _is_port(text: str) -> bool:

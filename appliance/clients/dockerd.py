@@ -12,7 +12,7 @@ from typing import Any
 
 from entrepot.appliance.clients import containerd
 from entrepot.appliance.clients.endpoint import Client, Endpoint, File
-from entrepot.config.address import DOCKER_HUB
+from entrepot.runtime.docker_hub import HOST as DOCKER_HUB
 
 ROOT = "/etc/docker/certs.d"
 _DAEMON = "/etc/docker/daemon.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entrepot.appliance.logins import Login
-from entrepot.config.address import is_loopback, url_of
+from entrepot.runtime.docker_hub import default_url
+from entrepot.runtime.hostnames import is_loopback
 
 _USUAL_PORT = 443  # the default of https, which a name without a port means
 
@@ -73,4 +74,4 @@ class Client:
 
 def origin(upstream: str) -> str:
     """Return the URL by which a client reaches an upstream without the appliance."""
-    return url_of(upstream)
+    return default_url(upstream)

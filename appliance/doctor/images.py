@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from entrepot.config.address import DOCKER_HUB, registry_host
+from entrepot.config.address import registry_host
 from entrepot.config.errors import Unreadable
 from entrepot.datastore import layout, manifest
 from entrepot.datastore.errors import DatastoreError
@@ -15,13 +15,14 @@ from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Storage
+from entrepot.runtime import docker_hub
 from entrepot.runtime.hostnames import unfold
 
 _ENOUGH = 500  # tags that are examined
 _KNOWN = {
     "quay.io": "quay.io/podman/hello:latest",
     "registry.k8s.io": "registry.k8s.io/pause:3.10",
-    DOCKER_HUB: "docker.io/library/hello-world:latest",
+    docker_hub.HOST: "docker.io/library/hello-world:latest",
     "mcr.microsoft.com": "mcr.microsoft.com/hello-world:latest",
     "public.ecr.aws": "public.ecr.aws/docker/library/hello-world:latest",
 }
@@ -49,10 +50,9 @@ def parse(text: str) -> ImageName:
     name, _, digest = text.partition("@")
     head, slash, rest = name.partition("/")
     has_host = bool(slash) and ("." in head or ":" in head or head == "localhost")
-    host = registry_host(head) if has_host else DOCKER_HUB
+    host = registry_host(head) if has_host else docker_hub.HOST
     path, _, tag = (rest if has_host else name).partition(":")
-    if host == DOCKER_HUB and "/" not in path:
-        path = f"library/{path}"
+    path = docker_hub.full_path(host, path)
     try:
         Repository.parse(path)
         reference = str(Digest.parse(digest) if digest else Tag.parse(tag or "latest"))

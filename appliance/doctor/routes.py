@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from entrepot.appliance.doctor.images import ImageName
-from entrepot.config.address import DOCKER_HUB
+from entrepot.runtime.docker_hub import HOST as DOCKER_HUB
 from entrepot.runtime.hostnames import fold
 
 _OLDER = "dockerd's older store"

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
+from entrepot.runtime import docker_hub
 from entrepot.runtime.hostnames import fold
 
 Action = Literal["pull", "push", "delete"]
@@ -25,7 +26,6 @@ PULL: Final[frozenset[Action]] = frozenset({"pull"})
 ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})
 
 # Docker Hub's official images are in `library`, which users leave out of their names.
-_DOCKER_HUB = "docker.io"
 _CACHE_SIZE = 4096
 """Users whose rights are cached."""
 
@@ -115,8 +115,8 @@ def disk_pattern(pattern: str) -> str:
     """
     head, slash, rest = pattern.partition("/")
     host = fold(head)
-    if host == _DOCKER_HUB and slash and "/" not in rest and rest != "**":
-        rest = f"library/{rest}"
+    if slash and rest != "**":
+        rest = docker_hub.full_path(host, rest)
     return f"{host}{slash}{rest.lower()}"
 
 

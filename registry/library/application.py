@@ -7,7 +7,6 @@ programs is done by threads of this process, if the caller requests it.
 from __future__ import annotations
 
 import atexit
-import ipaddress
 import logging
 import os
 import secrets
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from entrepot.datastore import layout
@@ -37,6 +35,7 @@ from entrepot.registry.server.gunicorn_app import AddressServing, GunicornApplic
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.docker_hub import default_url
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,6 @@ OnBlobAccess = Callable[[str, int, str], None]
 # layers that are prefetched at a time, as in the appliance
 _PREFETCH = 3
 _KEEP_S = 1.0
-_DOCKER_HUB = {"docker.io": "https://registry-1.docker.io"}
 
 
 class BackgroundCleaner(Protocol):
@@ -272,17 +270,5 @@ def _source(host: str, given: str | UpstreamConfig) -> UpstreamConfig:
     if isinstance(given, UpstreamConfig):
         return given
     host = host.lower()
-    return UpstreamConfig(host, _url(host) if host == given.lower() else given.rstrip("/"))
-
-
-def _url(host: str) -> str:
-    """Return the default URL of a registry, given its host."""
-    return _DOCKER_HUB.get(host) or f"{'http' if _is_loopback(host) else 'https'}://{host}"
-
-
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    url = default_url(host) if host == given.lower() else given.rstrip("/")
+    return UpstreamConfig(host, url)

@@ -13,10 +13,8 @@ from typing import Protocol
 from entrepot.datastore.refs import Repository
 from entrepot.registry.errors import NameUnknown
 from entrepot.registry.upstream.upstreams import Registered
+from entrepot.runtime import docker_hub
 from entrepot.runtime.hostnames import fold
-
-# Docker Hub's official images are in `library/`, which clients leave out of the name.
-_DOCKER_HUB = "docker.io"
 
 
 class Upstreams(Protocol):
@@ -99,9 +97,7 @@ def asked_name(name: str, ns: str | None) -> str:
     host = fold(ns)
     if name.startswith(f"{host}/"):
         return name
-    if host == _DOCKER_HUB and "/" not in name:
-        return f"{host}/library/{name}"
-    return f"{host}/{name}"
+    return f"{host}/{docker_hub.full_path(host, name)}"
 
 
 def _mirrored(
@@ -127,8 +123,7 @@ def _proxied(
     registered: Registered, remote: str, *, mirror_form: bool = False, is_open: bool
 ) -> ResolvedRepository:
     host = registered.config.host
-    if host == _DOCKER_HUB and "/" not in remote:
-        remote = f"library/{remote}"
+    remote = docker_hub.full_path(host, remote)
     Repository.parse(remote)
     repository = Repository.parse(f"{fold(host)}/{remote}")
     return ResolvedRepository(repository, registered, remote, mirror_form, is_open)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entrepot.registry.upstream.urls import origin_of
+from entrepot.runtime.hostnames import is_loopback
 
 # PERF: each expression is matched at one position and never backtracks, so the cost is linear in
 # the length of the header. The header is untrusted: an expression that tried every split blocked
@@ -131,13 +131,3 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     if here.scheme == "https" and there.scheme != "https" and not is_loopback(other):
         return False
     return other in (own, _KNOWN_REALMS.get(own))
-
-
-def is_loopback(hostname: str) -> bool:
-    """Return whether a host name or an address is loopback."""
-    if hostname == "localhost" or hostname.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return False

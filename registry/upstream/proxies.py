@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from entrepot.registry.upstream.challenge import is_loopback
+from entrepot.runtime.hostnames import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import pytest
 from entrepot.config import address
 from entrepot.config.address import Address
 from entrepot.config.errors import Unreadable
+from entrepot.runtime.docker_hub import default_url
+from entrepot.runtime.hostnames import is_loopback
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
 
     It decides on plain HTTP to an upstream, and on the warning of access without passwords.
     """
-    assert expected is address.is_loopback(host)
+    assert expected is is_loopback(host)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_the_default_url_of_a_host(host: str, expected: str) -> None:
 
     Docker Hub's API has a host of its own.
     """
-    assert expected == address.url_of(host)
+    assert expected == default_url(host)
 
 
 def test_a_realm_is_unchanged() -> None:

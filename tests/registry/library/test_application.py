@@ -83,6 +83,20 @@ def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
             assert answer.content == b"content"
 
 
+def test_a_name_below_localhost_is_requested_over_plain_http(
+    make: Callable[..., TestClient],
+) -> None:
+    """Names below `localhost` are loopback (RFC 6761, 6.3), in the library as in the appliance."""
+    with FakeUpstream() as u:
+        digest = u.add_blob("library/app", b"content")
+        port = u.host.rpartition(":")[2]
+        client = make(upstreams=[f"app.localhost:{port}"])
+
+        answer = client.simulate_get(f"/v2/app.localhost_{port}/library/app/blobs/{digest}")
+
+    assert answer.content == b"content"
+
+
 def test_names_without_an_upstream_use_the_default_unless_hosted(
     make: Callable[..., TestClient],
 ) -> None:

@@ -1,0 +1,43 @@
+"""Tests of Docker Hub's names."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from entrepot.runtime import docker_hub
+
+_ROOT = Path(__file__).parent.parent.parent
+_PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "expected"),
+    [
+        ("docker.io", "alpine", "library/alpine"),
+        ("docker.io", "grafana/grafana", "grafana/grafana"),
+        ("docker.io", "library/alpine", "library/alpine"),
+        ("quay.io", "alpine", "alpine"),
+    ],
+)
+def test_only_official_images_of_docker_hub_get_the_prefix(
+    host: str, path: str, expected: str
+) -> None:
+    """A path of one component on Docker Hub is an official image."""
+    assert docker_hub.full_path(host, path) == expected
+
+
+@pytest.mark.parametrize("package", _PACKAGES)
+def test_no_other_module_has_the_prefix_of_official_images(package: str) -> None:
+    """Two modules that disagree about it would give one image two names."""
+    named = [
+        str(path.relative_to(_ROOT))
+        for path in (_ROOT / package).rglob("*.py")
+        if path.name != "docker_hub.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value == docker_hub.OFFICIAL
+    ]
+
+    assert named == []

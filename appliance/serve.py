@@ -17,6 +17,7 @@ from entrepot.appliance.privileges.users import User
 from entrepot.appliance.run_state import RunState, counted
 from entrepot.appliance.supervise import certificate, listen_address, programs
 from entrepot.appliance.supervise.certificate_renewal import renewal
+from entrepot.appliance.supervise.client_authorities import client_authorities
 from entrepot.appliance.supervise.environment import (
     MANY_FILES,
     Start,
@@ -41,7 +42,7 @@ from entrepot.datastore.probe import probe
 from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
-from entrepot.runtime.run_names import CERTIFICATE, FRONT_SOCKET, SETTINGS
+from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES, FRONT_SOCKET, SETTINGS
 from entrepot.runtime.signals import Signals
 from entrepot.runtime.unix_http import status_of
 
@@ -101,6 +102,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
             return _MainLoop(settings, record, supervisor).run()
         finally:
             supervisor.clear()
+            listen_address.remove_socket(settings.http.addr)
 
 
 def _begin(
@@ -170,16 +172,21 @@ def _allow_many_files() -> None:
 
 def _prepare(settings: Settings, run: Path) -> Start:
     """Write the files that the programs read into the run directory. Raises: ConfigError."""
+    debug = settings.http.debug.addr
     start = Start(
         run=run,
         settings_file=run / SETTINGS,
         address=listen_address.bindable(settings.http.addr),
         certificate=certificate.write_pem(settings.http.tls, run / CERTIFICATE),
         files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        client_authorities=certificate.write_client_authorities(
+            settings.http.tls, run / CLIENT_AUTHORITIES
+        ),
+        debug=None if debug is None else listen_address.bindable(debug, "http.debug.addr"),
     )
     config.dump(settings, start.settings_file)
     cache_epoch.begin(run)
-    write_error_files(run)
+    write_error_files(run, settings.http.headers)
     return start
 
 
@@ -219,6 +226,7 @@ class _MainLoop:
         self._run = supervisor.run
         self._watch = programs.ProgramWatch(time.monotonic())
         self._renewal = renewal(settings, supervisor.run)
+        self._client_authorities = client_authorities(settings, supervisor.run)
         self._serving = False
         self._no_space = LogOnce(_log, "programs wait for disk space", "disk space available again")
         self._complaint = LogOnce(
@@ -259,6 +267,8 @@ class _MainLoop:
             self._serving = True
             _log.info("serving", extra=_startup_fields(self._settings))
         self._renewal.look()
+        if self._client_authorities is not None:
+            self._client_authorities.look()
         self._make_folders()
         failure = self._watch.failure(seen, time.monotonic())
         return None if failure is not None and self._lacks_space(seen) else failure

@@ -6,7 +6,13 @@ programs that it starts.
 """
 
 from entrepot.config.address import Address
-from entrepot.config.checks import certificate_problems, check, read_secret, remarks
+from entrepot.config.checks import (
+    certificate_problems,
+    check,
+    client_authority_problems,
+    read_secret,
+    remarks,
+)
 from entrepot.config.credential import SecretCredential
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.files import moved, named_files
@@ -40,6 +46,7 @@ __all__ = [
     "UpstreamValues",
     "certificate_problems",
     "check",
+    "client_authority_problems",
     "dump",
     "examine",
     "is_image",

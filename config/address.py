@@ -14,6 +14,9 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.AS
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)  # no dot segment
+# HAProxy's notation gives other characters a meaning: a comma separates addresses.
+_SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,36 @@ class Address:
         return f"{host}:{self.port}"
 
 
-def address(given: object) -> Address:
+@dataclass(frozen=True, slots=True)
+class SocketPath:
+    """A unix socket to listen on, at an absolute path. `str()` returns the path.
+
+    A proxy on this machine makes the socket available to clients, usually as `https`: `host` and
+    `port` are what a client on this machine would then use.
+    """
+
+    path: str
+    host: str = "localhost"
+    port: int = 443
+    is_loopback: bool = False
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def address(given: object) -> Address | SocketPath:
+    """Read `host:port`, `:port`, or the absolute path of a unix socket. Raises: Unreadable."""
+    if isinstance(given, SocketPath):
+        return given
+    text = str(given)
+    if not text.startswith("/") and not text.endswith(".sock"):
+        return tcp_address(given)
+    if not _SOCKET.fullmatch(text):
+        raise Unreadable("not the absolute path of a socket", "try /run/registry.sock")
+    return SocketPath(text)
+
+
+def tcp_address(given: object) -> Address:
     """Read `host:port` or `:port`. Raises: Unreadable."""
     if isinstance(given, Address):
         return given
@@ -69,6 +101,41 @@ def registry_url(given: object) -> str:
         raise Unreadable("not a registry's URL", "try https://registry.example")
     registry_host(parts.netloc)
     return url.rstrip("/")
+
+
+def base_url(given: object) -> str:
+    """Read the URL by which clients reach the appliance, without a slash at its end.
+
+    Raises: Unreadable.
+    """
+    text = str(given).strip()
+    parts = _split(text)
+    scheme, path = parts.scheme.lower(), parts.path.rstrip("/")
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc)
+    is_path = not path or _PATH.fullmatch(path)
+    if scheme not in {"http", "https"} or not is_plain or not is_path:
+        raise Unreadable("not the appliance's URL", "try https://registry.example")
+    registry_host(parts.netloc)
+    return f"{scheme}://{parts.netloc}{path}"
+
+
+def prefix(given: object) -> str:
+    """Read `http.prefix`, and return it without a slash at its end; `/` is none.
+
+    Raises: Unreadable.
+    """
+    path = str(given).strip().rstrip("/")
+    if path and not _PATH.fullmatch(path):
+        raise Unreadable("not an absolute path of plain characters", "try /registry/")
+    return path or "/"
+
+
+def url_path(given: object) -> str:
+    """Read an absolute path in a URL; an empty one is `/metrics`. Raises: Unreadable."""
+    path = str(given).strip() or "/metrics"
+    if not _PATH.fullmatch(path):
+        raise Unreadable("not an absolute path of plain characters", "try /metrics")
+    return path
 
 
 def realm_url(given: object) -> str:

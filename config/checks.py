@@ -31,6 +31,7 @@ def check(settings: Settings) -> list[Problem]:
     return [
         *_folders(settings),
         *certificate_problems(settings),
+        *client_authority_problems(settings),
         *_htpasswd(settings),
         *token_auth.key_problems(settings),
         *read_secret(settings)[1],
@@ -92,6 +93,16 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
 def certificate_problems(settings: Settings) -> list[Problem]:
     """Return a problem for each reason why HAProxy can't use the certificate and its key."""
     return list(_certificate(settings))
+
+
+def client_authority_problems(settings: Settings) -> list[Problem]:
+    """Return a problem for each file of `http.tls.clientcas` that HAProxy can't use."""
+    name = "http.tls.clientcas"
+    return [
+        problem
+        for path in settings.http.tls.clientcas
+        for problem in list(_unread(path, name)) or _authority(path, name)
+    ]
 
 
 def _certificate(settings: Settings) -> Iterator[Problem]:

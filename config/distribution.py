@@ -156,55 +156,34 @@ ROWS: Final = (
         instead="watch /metrics and the log",
     ),
     _honoured("http.addr"),
-    _refused("http.net", "the appliance listens on TCP only; set http.addr", "tcp", ""),
-    _refused("http.prefix", "the API is available at /v2/ only", "/", ""),
-    _ineffective("http.host", "no response needs an absolute URL"),
-    _ineffective("http.secret", "uploads carry no signed state"),
-    _ineffective(
-        "http.relativeurls", "no response needs an absolute URL", "true", instead="take it out"
-    ),
+    _honoured("http.net", "tcp and unix"),
+    _honoured("http.prefix", "Location, Link and the token's realm have it too"),
+    _honoured("http.host", "begins Location; a path in it replaces http.prefix there"),
+    _honoured("http.secret", "uploads carry no signed state, so every worker continues them"),
+    _honoured("http.relativeurls", "default true; distribution's default is false"),
     _honoured("http.draintimeout", "default 4s"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may be in the certificate's file"),
-    _refused(
-        "http.tls.clientcas.**", "client certificates are not implemented; use auth.htpasswd", ""
-    ),
-    _refused(
-        "http.tls.clientauth", "client certificates are not implemented; use auth.htpasswd", ""
-    ),
-    _refused(
-        "http.tls.minimumtls", "the minimum is always TLS 1.2", "tls1.0", "tls1.1", "tls1.2", ""
-    ),
-    _refused("http.tls.ciphersuites.**", "ciphers can't be configured; take it out", ""),
-    _refused(
+    _honoured("http.tls.clientcas", "changes take effect without a restart"),
+    _honoured("http.tls.clientcas.*", "one entry, in a variable"),
+    _honoured("http.tls.clientauth", "the four values of 3.x"),
+    _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
+    _honoured("http.tls.ciphersuites", "Go's names; also restricts TLS 1.3"),
+    _honoured("http.tls.ciphersuites.*", "one entry, in a variable"),
+    DistributionKey(
         "http.tls.letsencrypt.**",
-        "the appliance requests no certificates; set http.tls.certificate",
-        "",
+        KeySupport.REFUSED,
+        "the appliance requests no certificates",
+        instead="let certbot renew them in a folder that is mounted as /certs",
+        harmless=("",),
     ),
-    _ineffective(
-        "http.debug.addr",
-        "metrics are at /metrics of http.addr",
-        instead="read /metrics of http.addr",
-    ),
-    _ineffective(
-        "http.debug.prometheus.enabled",
-        "metrics are always at /metrics",
-        "true",
-        instead="read /metrics of http.addr",
-    ),
-    _ineffective(
-        "http.debug.prometheus.path",
-        "metrics are always at /metrics",
-        "/metrics",
-        instead="read /metrics of http.addr",
-    ),
-    _ineffective(
-        "http.headers.**",
-        "such headers are for browsers, and no page here runs scripts",
-        instead="set them in a proxy in front of the appliance",
-    ),
-    _ineffective("http.http2.disabled", "HTTP/2 is always offered with TLS", "false"),
-    _ineffective("http.h2c.enabled", "HTTP/2 requires TLS", "false"),
+    _honoured("http.debug.addr", "/debug/health and /debug/vars; no profiles at /debug/pprof"),
+    _honoured("http.debug.prometheus.enabled", "metrics are at /metrics of http.addr as well"),
+    _honoured("http.debug.prometheus.path"),
+    _honoured("http.headers", "in every response, also of errors"),
+    _honoured("http.headers.*", "one header, in a variable"),
+    _honoured("http.http2.disabled"),
+    _honoured("http.h2c.enabled", "HTTP/2 without TLS is always accepted, with prior knowledge"),
     _ineffective(
         "notifications.events.includereferences",
         "no notifications are sent",

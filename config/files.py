@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from entrepot.config.schema import Settings
+from entrepot.config.schema import Settings, TlsSettings
 from entrepot.config.section import Section
 
 _Any = TypeVar("_Any", bound=Section)
@@ -34,11 +34,16 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
         update={
             "pullsecret": _moved(settings.pullsecret, _SECRET, places),
             "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
-            "http": http.model_copy(update={"tls": _moved(http.tls, _TLS, places)}),
+            "http": http.model_copy(update={"tls": _moved_tls(http.tls, places)}),
             "upstreams": upstreams,
             "followed": _moved(settings.followed, _FOLLOWED, places),
         }
     )
+
+
+def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
+    authorities = tuple(places.get(path, path) for path in tls.clientcas)
+    return _moved(tls, _TLS, places).model_copy(update={"clientcas": authorities})
 
 
 def _named(settings: Settings) -> Iterator[Path]:
@@ -48,6 +53,7 @@ def _named(settings: Settings) -> Iterator[Path]:
     if settings.auth.token is not None:
         yield from _of(settings.auth.token, _TOKEN)
     yield from _of(settings.http.tls, _TLS)
+    yield from settings.http.tls.clientcas
     for upstream in settings.upstreams.values():
         yield from _of(upstream, _UPSTREAM)
     yield from _of(settings.followed, _FOLLOWED)

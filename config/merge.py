@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from entrepot.config import keys, unknown_keys
+from entrepot.config import keys, parts, unknown_keys
 from entrepot.config.address import registry_host
 from entrepot.config.distribution import DRIVERS, SCHEMES, DistributionKey, KeySupport
 from entrepot.config.errors import Problem, Unreadable
@@ -42,6 +42,7 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
     merged.problems += _second_scheme(winners)
+    merged.problems += parts.join(winners)
     return merged
 
 
@@ -81,6 +82,7 @@ def _lay(given: RawValue, merged: Merged) -> None:
     if key == _LISTEN:  # it overrides docker-cache-server's address and port
         winners.pop(cache_server.ADDRESS, None)
         winners.pop(cache_server.PORT, None)
+    parts.forget(key, winners)
     winners[key] = replace(given, key=key)
     if renamed := aliases.ours(given):
         winners[renamed.key] = renamed

@@ -113,6 +113,11 @@ def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
     return read_or_none
 
 
+def or_default(read: Reader[T], default: T) -> Reader[T]:
+    """Return a reader that reads an empty text as *default*, as docker distribution does."""
+    return lambda given: default if given is None or given == "" else read(given)
+
+
 def unless_absent(read: Reader[T]) -> Reader[T | None]:
     """Return a reader of a value that may be absent but not empty.
 

@@ -7,24 +7,18 @@ paths absolute.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import Field
 
 from entrepot.config import value_types
+from entrepot.config.http_settings import HttpSettings
+from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
-
-_FEWEST_WORKERS: Final = 2
-
-
-def workers_here() -> int:
-    """Return the default number of workers: one for each usable CPU core, from 2 to 16."""
-    return min(MOST_WORKERS, max(_FEWEST_WORKERS, len(os.sched_getaffinity(0))))
 
 
 class LogSettings(Section):
@@ -153,36 +147,6 @@ class AuthSettings(Section):
     def protects(self) -> bool:
         """Whether a client needs a credential that was given to it."""
         return self.htpasswd is not None or self.token is not None
-
-
-class TlsSettings(Section):
-    """The settings of `http.tls:`."""
-
-    certificate: value_types.MaybeFile = setting(
-        None, "PEM, including the chain", shown="/certs/certs.pem, if it exists"
-    )
-    key: value_types.MaybeFile = setting(None, "PEM", shown="the certificate's file")
-
-
-class HttpSettings(Section):
-    """The settings of `http:`."""
-
-    addr: value_types.Listen = setting(
-        "127.0.0.1:5000",
-        "address and port",
-        shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
-    )
-    tls: TlsSettings = Field(default_factory=TlsSettings)
-    draintimeout: value_types.Span = setting(
-        "4s",
-        "how long running pulls and pushes may continue at a stop; a container has 10 s in total",
-    )
-    workers: value_types.Workers = setting(
-        workers_here,
-        "worker processes, 1 to 16",
-        env="ENTREPOT_WORKERS",
-        shown="one for each core, at least 2",
-    )
 
 
 class ProxySettings(Section):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from entrepot.config import token_auth
+from entrepot.config import http_conflicts, token_auth
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key
@@ -27,6 +27,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
         *token_auth.contradictions(settings, given),
         *_rules_for_anonymous(settings, given),
         *_key_alone(settings, given),
+        *http_conflicts.contradictions(settings.http, given),
         *_two_defaults(settings),
         *_default_disabled(settings),
         *_incomplete_login(settings, given),
@@ -43,6 +44,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
     return [
         *_open(settings),
         *token_auth.advice(settings),
+        *http_conflicts.advice(settings.http, given),
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),
         *_unused_login(settings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from entrepot.config import access, hosted, keys, units
+from entrepot.config import access, hosted, keys, response_headers, units
 from entrepot.config.keys import Key, Setting
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import upstream_defaults
@@ -53,7 +53,7 @@ def _value(settings: Settings, key: Key) -> object:
 
 
 def _shown(setting: Setting, value: object) -> str:
-    if isinstance(value, tuple) and setting.key in _TEXT_OF_RULES:
+    if isinstance(value, tuple | dict) and setting.key in _TEXT_OF_RULES:
         return _TEXT_OF_RULES[setting.key](value)
     if value is None or value == ():
         return "none"
@@ -63,12 +63,13 @@ def _shown(setting: Setting, value: object) -> str:
         return _TEXT_OF_UNIT[setting.unit](value)
     if isinstance(value, bool):
         return str(value).lower()
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "access": access.show,
     "hosted": hosted.show,
+    "http.headers": response_headers.show,
 }
 _TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,

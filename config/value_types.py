@@ -8,9 +8,28 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from entrepot.config import access, hosted, readers, signing_algorithms, units
+from entrepot.config import (
+    access,
+    ciphers,
+    hosted,
+    readers,
+    response_headers,
+    signing_algorithms,
+    units,
+)
 from entrepot.config.access import AccessRule
-from entrepot.config.address import Address, address, realm_url, registry_host, registry_url
+from entrepot.config.address import (
+    Address,
+    SocketPath,
+    address,
+    base_url,
+    prefix,
+    realm_url,
+    registry_host,
+    registry_url,
+    tcp_address,
+    url_path,
+)
 from entrepot.config.hosted import HostedRule
 from entrepot.config.readers import optional
 
@@ -43,8 +62,49 @@ Text = Annotated[str, BeforeValidator(readers.text)]
 File = Annotated[Path, BeforeValidator(readers.path)]
 Words = Annotated[tuple[str, ...], BeforeValidator(readers.words)]
 Host = Annotated[str, BeforeValidator(registry_host)]
-Listen = Annotated[Address, BeforeValidator(address), PlainSerializer(str, return_type=str)]
 SigningAlgorithms = Annotated[tuple[str, ...], BeforeValidator(signing_algorithms.algorithms)]
+Files = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(lambda given: tuple(readers.path(each) for each in readers.words(given))),
+]
+Listen = Annotated[
+    Address | SocketPath, BeforeValidator(address), PlainSerializer(str, return_type=str)
+]
+MaybeListen = Annotated[
+    Address | None,
+    BeforeValidator(optional(tcp_address)),
+    PlainSerializer(lambda given: given and str(given), return_type=str | None),
+]
+_NET = readers.or_default(readers.choice("tcp", "unix"), "tcp")
+Net = Annotated[
+    Literal["tcp", "unix"],
+    BeforeValidator(readers.or_default(readers.choice("tcp", "unix"), "tcp")),
+]
+Prefix = Annotated[str, BeforeValidator(prefix)]
+UrlPath = Annotated[str, BeforeValidator(url_path)]
+MaybeBaseUrl = Annotated[str | None, BeforeValidator(optional(base_url))]
+ResponseHeaders = Annotated[dict[str, tuple[str, ...]], BeforeValidator(response_headers.headers)]
+CipherSuites = Annotated[tuple[str, ...], BeforeValidator(ciphers.suites)]
+_VERSIONS = readers.choice(*ciphers.VERSIONS)
+TlsVersion = Annotated[
+    Literal["tls1.0", "tls1.1", "tls1.2", "tls1.3"],
+    BeforeValidator(readers.or_default(_VERSIONS, "tls1.2")),
+]
+_CLIENT_AUTH = readers.choice(
+    "require-and-verify-client-cert",
+    "require-any-client-cert",
+    "verify-client-cert-if-given",
+    "request-client-cert",
+)
+ClientAuth = Annotated[
+    Literal[
+        "require-and-verify-client-cert",
+        "require-any-client-cert",
+        "verify-client-cert-if-given",
+        "request-client-cert",
+    ],
+    BeforeValidator(readers.or_default(_CLIENT_AUTH, "require-and-verify-client-cert")),
+]
 Urls = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda given: tuple(registry_url(each) for each in readers.words(given))),

@@ -22,8 +22,9 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
 from entrepot.registry import client_auth
+from entrepot.registry.api import router
 from entrepot.registry.api.authorize import MayHost
-from entrepot.registry.app import Parts, assemble
+from entrepot.registry.app import App, Parts, assemble
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
@@ -116,7 +117,27 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, cache_epoch.increment),
+        add_debug_pages=_debug_pages(settings),
     )
+
+
+def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
+    """Return a function that adds the pages of `http.debug.addr`; None without that address."""
+    debug = settings.http.debug
+    if debug.addr is None:
+        return None
+    # The module loads a parser of metrics, so it is loaded only if it is used.
+    from entrepot.registry.api.debug import DebugResource, DebugSources  # noqa: PLC0415
+
+    resource = DebugResource(
+        DebugSources(settings.run, settings.run / METRICS, debug.prometheus.enabled)
+    )
+
+    def add(app: App) -> None:
+        app.add_route(router.DEBUG, resource)
+        app.add_route(router.PROFILE, resource)
+
+    return add
 
 
 def _may_host(settings: Settings) -> MayHost:

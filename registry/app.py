@@ -66,7 +66,8 @@ class Parts:
     returns whether a name is hosted although a default upstream could have it. `epoch` returns the
     cache epoch of the HAProxy in front; None: there is no HAProxy, and its headers are ignored.
     `cache_fill` lets HAProxy fill its cache. `clock` returns the appliance's time (s, UTC epoch).
-    `damaged` is called for each damaged stored file.
+    `damaged` is called for each damaged stored file. `add_debug_pages` adds the routes of
+    `http.debug.addr`; None: there is no such listener.
     """
 
     storage: Storage
@@ -87,6 +88,7 @@ class Parts:
     uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
     damaged: Report = lambda *_: None
+    add_debug_pages: Callable[[App], None] | None = None
 
 
 def assemble(parts: Parts) -> App:
@@ -141,6 +143,8 @@ def _route(app: App, authorization: Authorization, parts: Parts) -> None:
     app.add_route(router.DOCKER_LOGIN, DockerLoginResource(authorization))
     if parts.metrics:
         app.add_route(router.METRICS, MetricsResource(authorization, parts.metrics))
+    if parts.add_debug_pages:
+        parts.add_debug_pages(app)
 
 
 def _route_content(app: App, authorization: Authorization, parts: Parts, content: Content) -> None:

@@ -35,6 +35,12 @@ SIGNING_KEYS: Final = "jwks"
 CERTIFICATE: Final = "certs.pem"
 """The certificate with its key that HAProxy reads."""
 
+CLIENT_AUTHORITIES: Final = "client-cas.pem"
+"""The CAs of client certificates that HAProxy reads."""
+
+HEALTH: Final = "health.json"
+"""The failing health checks, which `entrepot.runtime.health` reads."""
+
 CACHE_EPOCH: Final = "generation"
 """The cache epoch, mapped into memory by the workers and read by HAProxy."""
 

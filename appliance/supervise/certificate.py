@@ -1,7 +1,8 @@
-"""Writes the PEM file that HAProxy reads: certificate, chain and key in one file."""
+"""Writes the PEM files that HAProxy reads: certificate, chain and key; and the client CAs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from entrepot.config.schema import TlsSettings
@@ -15,7 +16,21 @@ def write_pem(tls: TlsSettings, target: Path) -> Path | None:
     """
     if tls.certificate is None:
         return None
-    sources = dict.fromkeys((tls.certificate, tls.key or tls.certificate))
+    _write(dict.fromkeys((tls.certificate, tls.key or tls.certificate)), target)
+    return target
+
+
+def write_client_authorities(tls: TlsSettings, target: Path) -> Path | None:
+    """Write the CAs of client certificates into *target*, with mode 0600; return None without one.
+
+    Raises: OSError.
+    """
+    if tls.certificate is None or not tls.clientcas:
+        return None
+    _write(dict.fromkeys(tls.clientcas), target)
+    return target
+
+
+def _write(sources: Iterable[Path], target: Path) -> None:
     text = b"\n".join(each.read_bytes() for each in sources)
     write_atomically(target, text, mode=0o600)
-    return target

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.appliance.supervise import log_mover
+from entrepot.appliance.supervise.http_environment import http_variables
 from entrepot.config.outbound import without_passwords
 from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
@@ -60,7 +61,8 @@ class FileShare:
 class Start:
     """Facts known only at the start: run directory, HAProxy's address, PEM file of the certificate.
 
-    `files` is the limit of open files for each program (`ulimit -n`).
+    `files` is the limit of open files for each program (`ulimit -n`). `client_authorities` is the
+    PEM file of the CAs of client certificates, `debug` the address of the debug listener.
     """
 
     run: Path
@@ -68,6 +70,8 @@ class Start:
     address: str
     certificate: Path | None
     files: int
+    client_authorities: Path | None = None
+    debug: str | None = None
 
 
 def log_share(budget: Budget) -> LogShare:
@@ -112,13 +116,15 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
         for number in range(1, MOST_WORKERS + 1)
     }
-    return workers | {
+    return (workers | http_variables(settings.http)) | {
         "ENTREPOT_RUN": str(start.run),
         "ENTREPOT_SETTINGS": str(start.settings_file),
         "ENTREPOT_PYTHON": sys.executable,
         "ENTREPOT_HAPROXY": str(shipped("haproxy.cfg")),
         "ENTREPOT_ADDRESS": start.address,
         "ENTREPOT_CERTIFICATE": str(start.certificate or "none"),
+        "ENTREPOT_CLIENT_CAS": str(start.client_authorities or "none"),
+        "ENTREPOT_DEBUG": start.debug or "none",
         "ENTREPOT_WORKER_MAXCONN": str(slots["worker"]),
         "ENTREPOT_BLOB_MAXCONN": str(slots["blob"]),
         "ENTREPOT_UPLOAD_MAXCONN": str(slots["upload"]),

@@ -6,8 +6,11 @@ The bodies follow the OCI distribution-spec 1.1, "Error Codes". haproxy.cfg has 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from entrepot.runtime.run_names import error_file
 
@@ -18,14 +21,24 @@ _ERRORS = {
     HTTPStatus.NOT_IMPLEMENTED: ("UNSUPPORTED", "not supported"),
 }
 
+_NO_HEADERS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
-def write_error_files(run: Path) -> None:
-    """Write the files to the run directory, before HAProxy starts. Raises: OSError."""
+
+def write_error_files(run: Path, headers: Mapping[str, Sequence[str]] = _NO_HEADERS) -> None:
+    """Write the files to the run directory, before HAProxy starts.
+
+    *headers* are those of `http.headers`, which every response gets. Raises: OSError.
+    """
+    own = [
+        f"{name}: {', '.join(values)}"
+        for name, values in headers.items()
+        if name.lower() != "cache-control"
+    ]
     for status, (code, message) in _ERRORS.items():
-        (run / error_file(status.value)).write_bytes(_response(status, code, message))
+        (run / error_file(status.value)).write_bytes(_response(status, code, message, own))
 
 
-def _response(status: HTTPStatus, code: str, message: str) -> bytes:
+def _response(status: HTTPStatus, code: str, message: str, own: Sequence[str]) -> bytes:
     body = json.dumps({"errors": [{"code": code, "message": message}]}, separators=(",", ":"))
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}",
@@ -33,5 +46,6 @@ def _response(status: HTTPStatus, code: str, message: str) -> bytes:
         "Docker-Distribution-Api-Version: registry/2.0",
         "Cache-Control: no-cache",
         f"Content-Length: {len(body)}",
+        *own,
     )
     return "\r\n".join([*head, "", body]).encode()

@@ -1,13 +1,17 @@
-"""The address that HAProxy listens on, in HAProxy's notation; checked before HAProxy starts."""
+"""The addresses that HAProxy listens on, in HAProxy's notation; checked before HAProxy starts."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from entrepot.config.address import Address
+from entrepot.config.address import Address, SocketPath
 from entrepot.config.errors import ConfigError, Problem
 
 _SETTING = "http.addr (REGISTRY_HTTP_ADDR)"
@@ -32,36 +36,85 @@ class _Endpoint:
         return f"{host}:{self.port}"
 
 
-def bindable(address: Address) -> str:
+def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
     """Return HAProxy's form of *address*. An empty host means all addresses, IPv6 if available.
+
+    A socket that no program listens on is removed. *setting* names the address in messages.
 
     Raises: ConfigError if its host is unknown, or the process cannot listen there.
     """
-    endpoints = _endpoints(address)
+    if isinstance(address, SocketPath):
+        _make_way(Path(address.path))
+        return f"unix@{address.path}"
+    endpoints = _endpoints(address, setting)
     for endpoint in endpoints:
-        _try(endpoint, address)
+        _try(endpoint, address, setting)
     return ",".join(map(str, endpoints))
 
 
-def url_of(address: Address, *, tls: bool) -> str:
+def remove_socket(address: Address | SocketPath) -> None:
+    """Remove the socket of a stopped appliance; HAProxy leaves it behind."""
+    if isinstance(address, SocketPath):
+        with suppress(OSError):
+            if stat.S_ISSOCK(Path(address.path).lstat().st_mode):
+                Path(address.path).unlink()
+
+
+def url_of(address: Address | SocketPath, *, tls: bool) -> str:
     """Return the URL by which clients on this machine reach the appliance."""
+    if isinstance(address, SocketPath):
+        return f"unix:{address.path}"
     host = Address("localhost" if address.host in (*_ALL, "0.0.0.0") else address.host, 0)  # noqa: S104 - it is compared, not bound
     return f"{'https' if tls else 'http'}://{str(host).rpartition(':')[0]}:{address.port}"
 
 
-def _endpoints(address: Address) -> Sequence[_Endpoint]:
+def _make_way(path: Path) -> None:
+    """Remove a socket that an earlier program left, as docker distribution does.
+
+    Raises: ConfigError if the path has another file, or a program listens there.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise _refusal(path, "a file that is not a socket", "choose another path")
+        if _is_live(path):
+            raise _refusal(path, "another program listens there", "stop it, or choose another path")
+        path.unlink()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise _refusal(path, f"no folder {path.parent}", "create it") from None
+    except OSError as error:
+        raise _refusal(path, _reason(error), "let this user write to its folder") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _refusal(path, "permission denied", "let this user write to its folder")
+
+
+def _is_live(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError as error:
+            return error.errno != errno.ENOENT
+    return True
+
+
+def _endpoints(address: Address, setting: str) -> Sequence[_Endpoint]:
     if address.host in _ALL:
         four = _Endpoint(socket.AF_INET, "0.0.0.0", address.port)  # noqa: S104 - as configured
         six = _Endpoint(socket.AF_INET6, "::", address.port)
         return [four, six] if _has_ipv6() else [four]
-    return [_resolved(address)]
+    return [_resolved(address, setting)]
 
 
-def _resolved(address: Address) -> _Endpoint:
+def _resolved(address: Address, setting: str) -> _Endpoint:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise _refusal(address, "no such host", "give an address of this machine") from error
+        raise _refusal(
+            address, "no such host", "give an address of this machine", setting
+        ) from error
     # IPv4 first, as Go's net.Listen in docker distribution does
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
@@ -76,7 +129,7 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _try(endpoint: _Endpoint, address: Address) -> None:
+def _try(endpoint: _Endpoint, address: Address, setting: str) -> None:
     with socket.socket(endpoint.family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if endpoint.family == socket.AF_INET6:
@@ -86,7 +139,7 @@ def _try(endpoint: _Endpoint, address: Address) -> None:
             probe.listen()
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, "choose another address")
-            raise _refusal(address, _reason(error), remedy) from error
+            raise _refusal(address, _reason(error), remedy, setting) from error
 
 
 def _reason(error: OSError) -> str:
@@ -95,5 +148,5 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _refusal(address: Address, message: str, remedy: str) -> ConfigError:
-    return ConfigError([Problem(f"{_SETTING}={address}", message, remedy)])
+def _refusal(address: object, message: str, remedy: str, setting: str = _SETTING) -> ConfigError:
+    return ConfigError([Problem(f"{setting}={address}", message, remedy)])

@@ -20,6 +20,12 @@ from entrepot.registry.auth.basic import credential
 from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import Unauthenticated
 
+BASE: Final = "X-Client-Base"
+"""How URLs in responses begin, if `http.host`, `http.prefix` or `http.relativeurls` changes it.
+
+It is a URL or a path. HAProxy sets it, and removes it from requests of clients.
+"""
+
 _CLIENTS: Final = ("docker/", "Docker-Client/")
 """User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
 _ANONYMOUS_CREDENTIAL: Final = "Og=="
@@ -39,8 +45,11 @@ def is_needed(req: falcon.Request, identity: Identity) -> bool:
 
 def challenge(req: falcon.Request) -> str:
     """Return the WWW-Authenticate header with the token's realm."""
-    scheme = req.get_header(scopes.SCHEME) or req.forwarded_scheme
-    realm = f"{scheme}://{req.netloc}{router.DOCKER_LOGIN}"
+    base = req.get_header(BASE) or ""
+    if not base.startswith("http"):
+        scheme = req.get_header(scopes.SCHEME) or req.forwarded_scheme
+        base = f"{scheme}://{req.netloc}{base}"
+    realm = f"{base}{router.DOCKER_LOGIN}"
     return f'Bearer realm="{realm}",service="{_SERVICE}"'
 
 

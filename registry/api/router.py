@@ -26,6 +26,8 @@ REFERRERS = "/v2/{name}/referrers/{digest}"
 STATUS = "/"
 METRICS = "/metrics"
 HEALTH = "/healthz"
+DEBUG = "/debug/{page}"
+PROFILE = "/debug/{page}/{profile}"
 
 # PERF: one match for every request. It scans from the end, which takes 1 us for a usual name.
 _NAMED = re.compile(

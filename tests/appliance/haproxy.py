@@ -15,6 +15,8 @@ from typing import Self, TypeVar
 
 from entrepot.appliance.supervise.environment import file_share
 from entrepot.appliance.supervise.error_files import write_error_files
+from entrepot.appliance.supervise.http_environment import http_variables
+from entrepot.config.http_settings import HttpSettings
 from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.edge import cache_epoch
 from tests.appliance.stub_worker import StubWorker
@@ -66,12 +68,16 @@ class Haproxy:
         *,
         write_access: str = "closed",
         credentials: str = "passwords",
+        http: HttpSettings | None = None,
+        variables: Mapping[str, str] | None = None,
+        second_address: str | None = None,
     ) -> None:
+        settings = http or HttpSettings()
         self.run = run
         self.port = free_port()
         if not (run / "generation").exists():
             cache_epoch.begin(run)
-        write_error_files(run)
+        write_error_files(run, settings.headers)
         self._log = run / "access.log"
         limited = ("prlimit", f"--nofile={files}:{files}")
         share = file_share(files, SLOTS * workers)
@@ -81,7 +87,7 @@ class Haproxy:
         } | {
             "PATH": os.environ["PATH"],
             "ENTREPOT_RUN": str(run),
-            "ENTREPOT_ADDRESS": f"127.0.0.1:{self.port}",
+            "ENTREPOT_ADDRESS": ",".join(filter(None, (f"127.0.0.1:{self.port}", second_address))),
             "ENTREPOT_CERTIFICATE": str(certificate or "none"),
             "ENTREPOT_WORKER_MAXCONN": str(SLOTS),
             "ENTREPOT_BLOB_MAXCONN": str(SLOTS),
@@ -95,6 +101,7 @@ class Haproxy:
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),
         }
+        environment |= http_variables(settings) | dict(variables or {})
         with self._log.open("wb") as log, (run / "haproxy.err").open("wb") as errors:
             self._process = subprocess.Popen(
                 [*limited, "haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],

@@ -84,15 +84,15 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
 
     A key that is set is shown with its source.
     """
-    desk.write("redis: {addr: a}\nhttp: {net: tcp}")
+    desk.write("redis: {addr: a}\nstorage: {maintenance: {uploadpurging: {dryrun: false}}}")
     lines = report(desk.examine()).splitlines()
 
     for row in ROWS:
         assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
     assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1")
-    (net,) = [line for line in lines if line.startswith("  http.net")]
-    assert f"except tcp; set by {desk.file}:2" in net
+    (dry,) = [line for line in lines if "uploadpurging.dryrun" in line]
+    assert f"except false; set by {desk.file}:2" in dry
 
 
 def test_warnings_and_problems_come_last_with_their_remedies(desk: Desk) -> None:

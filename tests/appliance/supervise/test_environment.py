@@ -19,8 +19,9 @@ from entrepot.appliance.supervise.environment import (
     worker_slots,
 )
 from entrepot.config import outbound
+from entrepot.config.http_settings import HttpSettings
 from entrepot.config.limits import LimitsSettings
-from entrepot.config.schema import HttpSettings, Settings
+from entrepot.config.schema import Settings
 from entrepot.datastore.budget import Budget
 from entrepot.registry.__main__ import _connection_limits
 from entrepot.registry.server import gunicorn_app
@@ -36,9 +37,16 @@ def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     A missing variable would be empty in HAProxy, and stop supervisord.
     """
     text = shipped(name).read_text()
-    names = re.findall(r"\$\{(ENTREPOT_\w+)\}|%\(ENV_(\w+)\)s", text)
+    names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)
+    preset = set(re.findall(r"presetenv (ENTREPOT_\w+) ", text))
+    guarded = {
+        name
+        for found in re.findall(r"\.if defined\((ENTREPOT_\w+)\)", text)
+        for name in (found, f"{found}_VALUE")
+    }
 
-    assert {first or second for first, second in names} <= variables(Settings(), START).keys()
+    given = variables(Settings(), START).keys() | preset | guarded
+    assert {first or second for first, second in names} <= given
 
 
 def test_no_variable_is_empty() -> None:

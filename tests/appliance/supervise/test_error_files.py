@@ -31,6 +31,15 @@ def _version() -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def test_the_responses_of_the_parser_have_the_headers_of_every_response(tmp_path: Path) -> None:
+    """The rule in haproxy.cfg that adds `http.headers` does not apply to them."""
+    write_error_files(tmp_path, {"X-Own": ["a", "b"], "cache-control": ["max-age=9"]})
+    response = Response.parse((tmp_path / "400.http").read_bytes())
+
+    assert response.headers["x-own"] == "a, b"
+    assert response.headers["cache-control"] == "no-cache"
+
+
 @pytest.mark.parametrize("status", [400, 408, 500, 501])
 def test_each_status_of_the_parser_has_a_response_with_the_oci_envelope(
     tmp_path: Path, status: int

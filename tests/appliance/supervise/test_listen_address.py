@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from entrepot.appliance.supervise.listen_address import bindable, url_of
-from entrepot.config.address import Address
+from entrepot.appliance.supervise.listen_address import bindable, remove_socket, url_of
+from entrepot.config.address import Address, SocketPath
 from entrepot.config.errors import ConfigError
 from tests.ports import free_port
 
@@ -56,3 +59,58 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
 def test_the_url_works_on_this_machine(host: str, *, tls: bool, url: str) -> None:
     """`serve` prints a URL that works on this machine, so that the operator can copy it."""
     assert url_of(Address(host, 5000), tls=tls) == url
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder with a short path, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as made:
+        yield Path(made)
+
+
+def test_a_socket_that_an_earlier_process_left_is_removed(folder: Path) -> None:
+    """As docker distribution does; a start after a kill would fail otherwise."""
+    path = folder / "a.sock"
+    with socket.socket(socket.AF_UNIX) as earlier:
+        earlier.bind(str(path))
+
+    assert bindable(SocketPath(str(path))) == f"unix@{path}"
+    assert not path.exists()
+
+
+def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
+    """Docker distribution would take it over without a message."""
+    path = folder / "a.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(ConfigError, match="another program listens there; stop it"):
+            bindable(SocketPath(str(path)))
+
+        assert path.exists()
+
+
+def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
+    """A file that is not a socket is never removed."""
+    file = folder / "a.sock"
+    file.touch()
+    with pytest.raises(ConfigError, match="a file that is not a socket; choose another path"):
+        bindable(SocketPath(str(file)))
+    with pytest.raises(ConfigError, match=r"no folder .*/b; create it"):
+        bindable(SocketPath(str(folder / "b" / "a.sock")))
+
+    remove_socket(SocketPath(str(file)))
+    assert file.exists()
+
+
+def test_a_socket_is_removed_at_the_stop(folder: Path) -> None:
+    """HAProxy leaves it; a client would otherwise see a refused connection, not a missing file."""
+    path = folder / "a.sock"
+    with socket.socket(socket.AF_UNIX) as own:
+        own.bind(str(path))
+    remove_socket(SocketPath(str(path)))
+    remove_socket(SocketPath(str(path)))
+    remove_socket(Address("", 5000))
+
+    assert not path.exists()
+    assert url_of(SocketPath(str(path)), tls=True) == f"unix:{path}"

@@ -44,11 +44,11 @@ def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
     settings = desk.settings()
     assert Path("/var/lib/registry") == settings.storage.rootdirectory
     assert str(settings.http.addr) == ":5000"
+    assert settings.http.headers == {"X-Content-Type-Options": ("nosniff",)}
     keys = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
     assert keys == [
         "log.fields",
         "storage.cache.blobdescriptor",
-        "http.headers",
         "health.storagedriver.enabled",
         "health.storagedriver.interval",
         "health.storagedriver.threshold",

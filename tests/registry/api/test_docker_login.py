@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors, router
 from entrepot.registry.api.authorize import Authorization
-from entrepot.registry.api.docker_login import DockerLoginResource
+from entrepot.registry.api.docker_login import BASE, DockerLoginResource
 from entrepot.registry.api.scopes import SCHEME
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.basic import BasicAuthenticator
@@ -68,6 +68,21 @@ def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> N
     header = _challenge(HALF_OPEN, User_Agent=DAEMON, Host="cache.example.org:5000")
 
     assert header == 'Bearer realm="http://cache.example.org:5000/v2/token",service="entrepot"'
+
+
+@pytest.mark.parametrize(
+    ("base", "realm"),
+    [
+        ("/reg", "https://cache.example.org/reg/v2/token"),
+        ("https://registry.example/x", "https://registry.example/x/v2/token"),
+    ],
+    ids=["prefix", "host"],
+)
+def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: str) -> None:
+    """HAProxy sends both in one header; the daemon could not reach another URL."""
+    sent = {"User_Agent": DAEMON, "Host": "cache.example.org", SCHEME: "https", BASE: base}
+
+    assert _challenge(HALF_OPEN, **sent) == f'Bearer realm="{realm}",service="entrepot"'
 
 
 def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:

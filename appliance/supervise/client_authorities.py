@@ -1,0 +1,93 @@
+"""Loads changed CAs of client certificates into the running HAProxy, like a renewed certificate.
+
+A client that resumes an earlier TLS session is not verified again, so haproxy.cfg permits no
+sessions while client certificates are verified.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from entrepot import config
+from entrepot.appliance.supervise import certificate
+from entrepot.config.schema import Settings
+from entrepot.runtime.reloading_file import ReloadingFile
+from entrepot.runtime.run_names import ADMIN_SOCKET, CLIENT_AUTHORITIES
+from entrepot.runtime.unix_http import send_command
+
+_log = logging.getLogger(__name__)
+
+_DONE: Final = "Success"
+_LARGEST: Final = 30_000
+"""Bytes that HAProxy's admin socket accepts in one command (haproxy.cfg, tune.bufsize)."""
+_CERTIFICATE = re.compile(
+    r"-----BEGIN [A-Z ]*CERTIFICATE-----.*?-----END [A-Z ]*CERTIFICATE-----", re.DOTALL
+)
+
+
+class ClientAuthorities:
+    """Watches the files of `http.tls.clientcas`, and loads them into HAProxy after a change.
+
+    *target* is the file that HAProxy read at its start; *send* sends a command to its admin socket.
+    While the new files are unusable, the last CAs stay in force.
+    """
+
+    def __init__(self, settings: Settings, target: Path, send: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._target = target
+        self._send = send
+        self._files = [ReloadingFile(path, bytes) for path in settings.http.tls.clientcas]
+        self._seen = self._generations()
+
+    def look(self) -> None:
+        """Load the CAs if a file has changed since the last call."""
+        now = self._generations()
+        if now != self._seen and self._renew():
+            self._seen = now
+
+    def _generations(self) -> list[int]:
+        return [each.generation for each in self._files]
+
+    def _renew(self) -> bool:
+        """Load the CAs. Return False if HAProxy was unavailable and it must be retried."""
+        if problems := config.client_authority_problems(self._settings):
+            why = "; ".join(map(str, problems))
+            _log.warning("changed client CAs not used", extra={"problem": why})
+            return True
+        certificate.write_client_authorities(self._settings.http.tls, self._target)
+        try:
+            response = self._load_into_haproxy()
+        except OSError:  # HAProxy is starting, or too busy to accept
+            return False
+        if _DONE in response:
+            _log.info("client CAs renewed", extra={"files": len(self._files)})
+        else:
+            _log.warning("client CAs not renewed, restart to use them", extra={"said": response})
+        return True
+
+    def _load_into_haproxy(self) -> str:
+        """Send the CAs to HAProxy, and return both of its responses. Raises: OSError."""
+        name = self._target
+        blocks = "\n".join(_CERTIFICATE.findall(name.read_text(encoding="latin-1")))
+        # HAProxy ends the payload of a command at its first empty line
+        lines = "\n".join(line for line in blocks.splitlines() if line.strip())
+        if len(lines) > _LARGEST:
+            return f"more than {_LARGEST} bytes of certificates"
+        set_response = self._send(f"set ssl ca-file {name} <<\n{lines}\n\n")
+        committed = self._send(f"commit ssl ca-file {name}")
+        if _DONE not in committed:
+            self._send(f"abort ssl ca-file {name}")
+        return " ".join(f"{set_response} {committed}".split())
+
+
+def client_authorities(settings: Settings, run: Path) -> ClientAuthorities | None:
+    """Return a watcher for the appliance whose run directory is *run*; None without client CAs."""
+    tls = settings.http.tls
+    if tls.certificate is None or not tls.clientcas:
+        return None
+    admin, target = run / ADMIN_SOCKET, run / CLIENT_AUTHORITIES
+    return ClientAuthorities(settings, target, lambda line: send_command(admin, line))

@@ -1,0 +1,119 @@
+"""Finds settings of `http:` that contradict each other or have no effect together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from entrepot.config import ciphers
+from entrepot.config.address import SocketPath
+from entrepot.config.errors import Problem
+from entrepot.config.http_settings import HttpSettings
+from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue
+
+_ADDR: Final = ("http", "addr")
+_TLS: Final = ("http", "tls")
+_ORIGIN: Final = "access-control-allow-origin"
+_LONGEST_SOCKET: Final = 95
+"""Bytes of a socket's path: 107 by unix(7), less the suffix that HAProxy adds while it binds."""
+
+Given = Mapping[Key, RawValue]
+
+
+def contradictions(http: HttpSettings, given: Given) -> list[Problem]:
+    """Return a problem for each contradiction."""
+    return [
+        *_address(http, given),
+        *_without_certificate(http, given),
+        *_no_common_suite(http, given),
+        *_debug(http, given),
+    ]
+
+
+def advice(http: HttpSettings, given: Given) -> list[Problem]:
+    """Return a warning for each valid combination that is probably a mistake."""
+    return [
+        *_without_authorities(http, given),
+        *_origins(http, given),
+        *_no_effect(http, given),
+        *_open_debug(http, given),
+    ]
+
+
+def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    addr = given.get(_ADDR)
+    is_path = isinstance(http.addr, SocketPath)
+    if http.net == "unix" and not is_path:
+        yield given["http", "net"].problem(
+            "http.addr is not the absolute path of a socket", "try http.addr: /run/registry.sock"
+        )
+    elif http.net == "tcp" and is_path and addr is not None:
+        yield addr.problem("the path of a socket, but http.net is tcp", "set http.net: unix")
+    elif is_path and addr is not None and len(str(http.addr).encode()) > _LONGEST_SOCKET:
+        yield addr.problem(
+            f"longer than {_LONGEST_SOCKET} bytes, the limit of a socket's path", "shorten it"
+        )
+
+
+def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    """Client certificates must never be silently unchecked; the other keys are only a warning."""
+    authorities = given.get((*_TLS, "clientcas"))
+    if http.tls.clientcas and http.tls.certificate is None and authorities is not None:
+        yield authorities.objection(
+            "without TLS no client certificate is checked", "set http.tls.certificate too"
+        )
+
+
+def _no_common_suite(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    suites = given.get((*_TLS, "ciphersuites"))
+    named = http.tls.ciphersuites
+    is_only_13 = http.tls.minimumtls == "tls1.3"
+    if suites is not None and named and is_only_13 and not set(named) & ciphers.TLS13:
+        yield suites.problem(
+            "no suite of TLS 1.3, but http.tls.minimumtls is tls1.3", "take one of them out"
+        )
+
+
+def _debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    path = http.debug.prometheus.path
+    key = given.get(("http", "debug", "prometheus", "path"))
+    if key is not None and path.startswith("/debug/"):
+        yield key.problem("/debug/ has other pages", "try /metrics")
+    addr = given.get(("http", "debug", "addr"))
+    if addr is not None and http.debug.addr is not None and http.debug.addr == http.addr:
+        yield addr.problem("http.addr is the same address", "choose another port")
+
+
+def _without_authorities(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    auth = given.get((*_TLS, "clientauth"))
+    is_usual = http.tls.clientauth == HttpSettings().tls.clientauth
+    if auth is not None and not is_usual and not http.tls.clientcas:
+        yield auth.problem("without effect: http.tls.clientcas is not set", "set it too")
+
+
+def _origins(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    headers = given.get(("http", "headers"))
+    for name, values in http.headers.items():
+        if headers is not None and name.lower() == _ORIGIN and len(values) > 1:
+            message = f"browsers accept no {name} with several values"
+            yield headers.objection(message, "write one origin, or '*'")
+
+
+def _no_effect(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    usual = HttpSettings().tls
+    for name in ("minimumtls", "ciphersuites") if http.tls.certificate is None else ():
+        each = given.get((*_TLS, name))
+        if each is not None and getattr(http.tls, name) != getattr(usual, name):
+            yield each.problem("without effect: there is no certificate", "set one too")
+    relative = given.get(("http", "relativeurls"))
+    if relative is not None and http.host is not None and http.relativeurls:
+        yield relative.problem(
+            "without effect: http.host is set, so URLs are absolute", "take one of them out"
+        )
+
+
+def _open_debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
+    addr = given.get(("http", "debug", "addr"))
+    if addr is not None and http.debug.addr is not None and not http.debug.addr.is_loopback:
+        yield addr.problem("it needs no login, and other machines reach it", "try 127.0.0.1:5001")

@@ -1,0 +1,105 @@
+"""The settings of `http:`: addresses, URLs, TLS, response headers and the debug address."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from pydantic import Field
+
+from entrepot.config import value_types
+from entrepot.config.section import Section, setting
+from entrepot.config.value_types import MOST_WORKERS
+
+_FEWEST_WORKERS: Final = 2
+
+
+def workers_here() -> int:
+    """Return the default number of workers: one for each usable CPU core, from 2 to 16."""
+    return min(MOST_WORKERS, max(_FEWEST_WORKERS, len(os.sched_getaffinity(0))))
+
+
+class TlsSettings(Section):
+    """The settings of `http.tls:`."""
+
+    certificate: value_types.MaybeFile = setting(
+        None, "PEM, including the chain", shown="/certs/certs.pem, if it exists"
+    )
+    key: value_types.MaybeFile = setting(None, "PEM", shown="the certificate's file")
+    clientcas: value_types.Files = setting(
+        (),
+        "PEM files of the CAs that sign client certificates; changes take effect without a restart",
+    )
+    clientauth: value_types.ClientAuth = setting(
+        "require-and-verify-client-cert",
+        "whether clients need a certificate if clientcas is set: request-client-cert,"
+        " require-any-client-cert, verify-client-cert-if-given or require-and-verify-client-cert",
+    )
+    minimumtls: value_types.TlsVersion = setting(
+        "tls1.2", "the oldest accepted version: tls1.0, tls1.1, tls1.2 or tls1.3"
+    )
+    ciphersuites: value_types.CipherSuites = setting(
+        (),
+        "accepted cipher suites, by their names in Go",
+        shown="those with forward secrecy and authenticated encryption",
+    )
+
+
+class PrometheusSettings(Section):
+    """The settings of `http.debug.prometheus:`."""
+
+    enabled: value_types.Switch = setting("false", "whether http.debug.addr serves metrics")
+    path: value_types.UrlPath = setting("/metrics", "the path of the metrics at http.debug.addr")
+
+
+class DebugSettings(Section):
+    """The settings of `http.debug:`."""
+
+    addr: value_types.MaybeListen = setting(
+        None, "host:port of /debug/health and /debug/vars, without a login", shown="none: off"
+    )
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+
+
+class Http2Settings(Section):
+    """The settings of `http.http2:`."""
+
+    disabled: value_types.Switch = setting("false", "whether TLS clients are offered HTTP/1.1 only")
+
+
+class HttpSettings(Section):
+    """The settings of `http:`."""
+
+    net: value_types.Net = setting("tcp", "the kind of http.addr: tcp or unix")
+    addr: value_types.Listen = setting(
+        "127.0.0.1:5000",
+        "address and port; with http.net: unix the absolute path of a socket",
+        shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
+    )
+    prefix: value_types.Prefix = setting(
+        "/", "the path below which the API is available: /path/ for /path/v2/"
+    )
+    host: value_types.MaybeBaseUrl = setting(
+        None,
+        "the URL by which clients reach the appliance; it begins every absolute URL in responses",
+        shown="none: as the request was sent",
+    )
+    relativeurls: value_types.Switch = setting(
+        "true", "whether Location is a path; without effect if http.host is set"
+    )
+    headers: value_types.ResponseHeaders = setting(
+        {}, "a map of headers to lists of values, which every response gets", shown="none"
+    )
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    http2: Http2Settings = Field(default_factory=Http2Settings)
+    debug: DebugSettings = Field(default_factory=DebugSettings)
+    draintimeout: value_types.Span = setting(
+        "4s",
+        "how long running pulls and pushes may continue at a stop; a container has 10 s in total",
+    )
+    workers: value_types.Workers = setting(
+        workers_here,
+        "worker processes, 1 to 16",
+        env="ENTREPOT_WORKERS",
+        shown="one for each core, at least 2",
+    )

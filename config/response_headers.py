@@ -1,0 +1,157 @@
+"""Reads `http.headers`: the headers that every response gets.
+
+A header that is part of HTTP's framing or of the registry protocol is refused: on every response it
+would break clients. docker distribution sends such headers as they are configured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import yaml
+
+from entrepot.config.errors import Unreadable
+
+MOST: Final = 16
+"""The largest number of headers; haproxy.cfg has one rule for each."""
+
+_LONGEST_NAME: Final = 128
+_LONGEST_VALUE: Final = 2048
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
+_OF_CONNECTIONS: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_OF_RESPONSES: Final = frozenset(
+    {
+        "accept-ranges",
+        "age",
+        "allow",
+        "cache-status",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "docker-content-digest",
+        "docker-upload-uuid",
+        "etag",
+        "last-modified",
+        "link",
+        "location",
+        "oci-chunk-min-length",
+        "oci-filters-applied",
+        "oci-namespace",
+        "oci-subject",
+        "oci-tag",
+        "range",
+        "retry-after",
+        "www-authenticate",
+    }
+)
+_VERSION: Final = ("docker-distribution-api-version", "registry/2.0")
+_EXAMPLE: Final = "try {X-Content-Type-Options: [nosniff]}"
+
+Headers = dict[str, tuple[str, ...]]
+
+
+def headers(given: object) -> Headers:
+    """Read a map of header names to one value or a list of values. Raises: Unreadable."""
+    if isinstance(given, str):
+        given = _parsed(given)
+    if not isinstance(given, Mapping):
+        raise Unreadable("not a map of headers", _EXAMPLE)
+    found: Headers = {}
+    for name, value in given.items():
+        _check_name(str(name), found)
+        if values := _values(str(name), value):
+            found[str(name)] = values
+    found = {name: values for name, values in found.items() if not _is_ours(name, values)}
+    if len(found) > MOST:
+        raise Unreadable(f"more than {MOST} headers", "set the others in a proxy in front")
+    return found
+
+
+def show(given: Mapping[str, tuple[str, ...]]) -> str:
+    """Return headers as one line; `none` without any."""
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in given.items()) or "none"
+
+
+def merged(lower: object, name: str, value: object) -> dict[str, object]:
+    """Return the unread map *lower* with one header replaced, whose case may differ.
+
+    A variable can name a single header: REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
+    """
+    if isinstance(lower, str):
+        lower = _parsed(lower)
+    below: Mapping[str, Any] = lower if isinstance(lower, Mapping) else {}
+    kept: dict[str, object] = {
+        each: values for each, values in below.items() if str(each).lower() != name.lower()
+    }
+    return kept | {name: value}
+
+
+def _parsed(text: str) -> object:
+    if not text.strip():
+        return {}
+    try:
+        return yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Unreadable("not YAML", _EXAMPLE) from error
+
+
+def _check_name(name: str, found: Mapping[str, object]) -> None:
+    shown, lower = name[:64], name.lower()
+    if not _TOKEN.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise Unreadable(f"not the name of a header: {shown!r}", _EXAMPLE)
+    if lower in _OF_CONNECTIONS:
+        raise Unreadable(f"{shown} belongs to a connection, not to a response", "take it out")
+    if lower in _OF_RESPONSES or lower.startswith("x-entrepot-"):
+        raise Unreadable(f"{shown} is different in each response", "take it out")
+    if any(each.lower() == lower for each in found):
+        raise Unreadable(f"{shown} is set twice", "write its values in one list")
+
+
+def _values(name: str, given: object) -> tuple[str, ...]:
+    if isinstance(given, str) and given.strip().startswith("["):
+        given = _parsed(given)
+    if given is None or given == "":
+        return ()
+    values = [given] if isinstance(given, str) else given
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise Unreadable(f"the value of {name[:64]} is not a list", _EXAMPLE)
+    return tuple(_value(name, each) for each in values)
+
+
+def _value(name: str, given: object) -> str:
+    text = given.strip(" \t") if isinstance(given, str) else ""
+    if not _VALUE.fullmatch(text):
+        raise Unreadable(
+            f"a value of {name[:64]} is not one line of ASCII text", "write it on one line"
+        )
+    if len(text) > _LONGEST_VALUE:
+        raise Unreadable(
+            f"a value of {name[:64]} is longer than {_LONGEST_VALUE} bytes", "shorten it"
+        )
+    return text
+
+
+def _is_ours(name: str, values: tuple[str, ...]) -> bool:
+    """Return whether the appliance sends the header in any case. Raises: Unreadable."""
+    ours, value = _VERSION
+    if name.lower() != ours:
+        return False
+    if values != (value,):
+        raise Unreadable(f"{name} is always {value}", "take it out")
+    return True

@@ -1,0 +1,123 @@
+"""The pages of `http.debug.addr`, with the names and the forms of docker distribution's.
+
+HAProxy sends requests of that listener with a header of its own, which it removes from all other
+requests, so that these pages are not available at `http.addr`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import falcon
+from prometheus_client.parser import text_string_to_metric_families
+
+from entrepot.registry.errors import NameUnknown
+from entrepot.runtime.health import failing_checks
+
+HEADER: Final = "X-Entrepot-Debug"
+
+_NO_PROFILES: Final = "there are no profiles: the programs are not written in Go; use py-spy"
+_KINDS: Final = {"blobs": "blob", "manifests": "manifest"}
+_COUNTERS: Final = {
+    "Requests": "registry_proxy_requests",
+    "Hits": "registry_proxy_hits",
+    "Misses": "registry_proxy_misses",
+    "BytesPulled": "registry_proxy_pulled_bytes",
+    "BytesPushed": "registry_proxy_pushed_bytes",
+}
+"""The names in docker distribution's /debug/vars, and the metrics with the same meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugSources:
+    """What the pages show: the run directory, and the file of metrics that the logger wrote last.
+
+    `has_metrics`: whether the listener serves the metrics too.
+    """
+
+    run: Path
+    metrics: Path
+    has_metrics: bool
+
+
+class DebugResource:
+    """`/debug/health`, `/debug/vars`, `/debug/prometheus`, and a reason at `/debug/pprof`."""
+
+    def __init__(self, sources: DebugSources) -> None:
+        self._sources = sources
+        self._pages: dict[str, Callable[[falcon.Response], None]] = {
+            "health": self._health,
+            "vars": self._vars,
+        }
+        if sources.has_metrics:
+            self._pages["prometheus"] = self._metrics
+
+    def on_get(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        page: str,
+        profile: str = "",  # noqa: ARG002 - Falcon passes it by name
+    ) -> None:
+        """Send a page. Raises: NameUnknown for an unknown page, and for clients of `http.addr`."""
+        if req.get_header(HEADER) is None:
+            raise NameUnknown(f"no such path: {req.path[:64]}")
+        resp.set_header("Cache-Control", "no-store")
+        send = self._pages.get(page)
+        if send is None:
+            raise NameUnknown(_NO_PROFILES if page == "pprof" else f"no such page: {page[:64]}")
+        send(resp)
+
+    def _health(self, resp: falcon.Response) -> None:
+        failing = failing_checks(self._sources.run)
+        resp.status = falcon.HTTP_503 if failing else falcon.HTTP_200
+        resp.media = failing
+
+    def _vars(self, resp: falcon.Response) -> None:
+        resp.media = {
+            "cmdline": sys.orig_argv,
+            "memstats": _memory(),
+            "registry": {"proxy": _proxy_counters(self._sources.metrics)},
+        }
+
+    def _metrics(self, resp: falcon.Response) -> None:
+        try:
+            resp.data = self._sources.metrics.read_bytes()
+        except FileNotFoundError:
+            raise falcon.HTTPServiceUnavailable(
+                description="the logger has not written any metrics yet; retry later"
+            ) from None
+        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _memory() -> dict[str, int]:
+    """Return the memory of this worker in bytes, by the names that Go has for the same sizes."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    with Path("/proc/self/statm").open(encoding="ascii") as file:
+        size, resident, shared, *_ = (int(each) * page for each in file.read().split())
+    private = resident - shared
+    return {"Alloc": private, "HeapAlloc": private, "HeapInuse": resident, "Sys": size}
+
+
+def _proxy_counters(metrics: Path) -> dict[str, dict[str, int]]:
+    """Return the counters of proxied blobs and manifests; 0 while there is no file of metrics."""
+    try:
+        text = metrics.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    values = {
+        (family.name, sample.labels.get("type")): int(sample.value)
+        for family in text_string_to_metric_families(text)
+        if family.name in _COUNTERS.values()
+        for sample in family.samples
+        if sample.name == f"{family.name}_total"
+    }
+    return {
+        name: {counter: values.get((metric, kind), 0) for counter, metric in _COUNTERS.items()}
+        for name, kind in _KINDS.items()
+    }

@@ -1,0 +1,35 @@
+"""The file of failing health checks in the run directory: one writer, any number of readers.
+
+It is a JSON object from the name of each failing check to its message, as docker distribution sends
+it at /debug/health. The writer replaces it atomically. Without the file no check fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from entrepot.runtime.run_names import HEALTH
+
+_LARGEST: Final = 64 * 1024
+"""Bytes; a larger file is not read."""
+
+
+def failing_checks(run: Path) -> dict[str, str]:
+    """Return the message of each failing check by its name; empty if all checks pass.
+
+    A file that cannot be read is itself a failing check: its content might be a failure.
+    """
+    try:
+        with (run / HEALTH).open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        found = json.loads(content) if len(content) <= _LARGEST else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        return {HEALTH: f"{os.fspath(run / HEALTH)} cannot be read"}
+    return {str(name): str(message) for name, message in found.items()}

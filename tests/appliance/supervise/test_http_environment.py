@@ -1,0 +1,102 @@
+"""The variables of haproxy.cfg for the settings of `http:`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from entrepot.appliance.supervise.http_environment import http_variables
+from entrepot.config.http_settings import HttpSettings
+
+
+def _variables(**given: Any) -> dict[str, str]:
+    every = http_variables(HttpSettings.model_validate(given))
+    return {name.removeprefix("ENTREPOT_"): value for name, value in every.items()}
+
+
+_USUAL = {"TLS_MIN": "TLSv1.2"}
+
+
+def test_the_defaults_of_haproxy_cfg_need_no_variables() -> None:
+    """Only the oldest version is always passed."""
+    assert _variables() == _USUAL
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"minimumtls": "tls1.3"}, {"TLS_MIN": "TLSv1.3"}),
+        ({"ciphersuites": ["TLS_AES_256_GCM_SHA384"]}, {"TLS_MIN": "TLSv1.3"}),
+        (
+            {"ciphersuites": ["TLS_RSA_WITH_AES_128_CBC_SHA"], "minimumtls": "tls1.0"},
+            {"TLS_MIN": "TLSv1.0", "CIPHERS": "AES128-SHA:@SECLEVEL=0"},
+        ),
+        (
+            {"ciphersuites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]},
+            {"TLS_MIN": "TLSv1.2", "CIPHERS": "ECDHE-RSA-AES128-GCM-SHA256"},
+        ),
+    ],
+    ids=["minimum", "only TLS 1.3", "old", "TLS 1.2"],
+)
+def test_go_names_of_cipher_suites_become_those_of_openssl(
+    given: dict[str, Any], expected: dict[str, str]
+) -> None:
+    """Without a suite of TLS 1.2, TLS 1.2 itself is switched off, as in Go."""
+    found = _variables(tls=given)
+
+    assert expected.items() <= found.items()
+    assert found.get("CIPHERSUITES") == (
+        "TLS_AES_256_GCM_SHA384" if "AES_256" in str(given) else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "certificate", "check"),
+    [
+        ("request-client-cert", "optional", "no"),
+        ("require-any-client-cert", "required", "no"),
+        ("verify-client-cert-if-given", "optional", "yes"),
+        ("require-and-verify-client-cert", "required", "yes"),
+    ],
+)
+def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, check: str) -> None:
+    """Two properties make the four modes: whether a certificate is needed, and verified."""
+    found = _variables(tls={"clientcas": ["/ca.pem"], "clientauth": mode})
+
+    assert (certificate, check) == (found["CLIENT_CERT"], found["CLIENT_CHECK"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, None),
+        ({"relativeurls": "false"}, "request"),
+        ({"host": "https://a.test"}, "https://a.test"),
+        ({"host": "https://a.test", "prefix": "/r/"}, "https://a.test/r"),
+        ({"host": "https://a.test/x/", "prefix": "/r/"}, "https://a.test/x"),
+    ],
+)
+def test_urls_begin_with_the_host_the_request_or_nothing(
+    given: dict[str, Any], expected: str | None
+) -> None:
+    """A path in `http.host` replaces the prefix, as in docker distribution."""
+    assert _variables(**given).get("URLS") == expected
+
+
+def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
+    """A percent sign would begin an expression of HAProxy."""
+    found = _variables(headers={"X-A": ["50%", "b"]}, http2={"disabled": "true"})
+
+    assert found == _USUAL | {"HEADER1": "X-A", "HEADER1_VALUE": "50%%, b", "ALPN": "http/1.1"}
+
+
+def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
+    """Without methods, a page may only read."""
+    origin = "access-control-allow-origin"
+    methods = "Access-Control-Allow-Methods"
+
+    found = _variables(headers={origin: ["*"], methods: ["HEAD, get", "DELETE"]})
+    assert (found["ORIGIN"], found["METHODS"]) == ("any", "HEAD GET DELETE")
+    alone = _variables(headers={origin: ["http://a.test"]})
+    assert (alone["ORIGIN"], alone["METHODS"]) == ("http://a.test", "GET")

@@ -1,0 +1,340 @@
+"""haproxy.cfg with the settings of `http:`: headers, browsers, prefix, URLs, sockets and debug."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.appliance.supervise.listen_address import bindable
+from entrepot.config.address import SocketPath
+from entrepot.config.http_settings import HttpSettings
+from entrepot.edge.cache_epoch import CacheEpoch
+from tests.appliance.haproxy import Haproxy, Response, stub_worker
+from tests.ports import free_port
+
+_ORIGIN = "http://ui.test"
+_HEADERS = {
+    "Access-Control-Allow-Origin": [_ORIGIN],
+    "Access-Control-Allow-Methods": ["GET", "HEAD", "DELETE"],
+    "X-Odd": ['a "b" 50% \\ # c\'d ${HOME}', "e"],
+    "X-Own": ["configured"],
+}
+_ODD = 'a "b" 50% \\ # c\'d ${HOME}, e'
+_LOCATION = "/v2/a/blobs/uploads/1"
+_LINK = '</v2/_catalog?last=a&n=1>; rel="next"'
+
+
+class _Started:
+    """One HAProxy for each set of settings, all of this module's time."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._made: dict[str, Haproxy] = {}
+
+    def get(self, *, write_access: str = "closed", **http: Any) -> Haproxy:
+        """Return HAProxy with settings of `http:`, in front of one stub worker."""
+        key = json.dumps([write_access, http], default=str)
+        if key not in self._made:
+            run = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
+            self._stack.enter_context(
+                stub_worker(run, 1, {"Location": _LOCATION, "Link": _LINK, "X-Own": "worker"})
+            )
+            self._made[key] = self._stack.enter_context(
+                Haproxy(run, 1, write_access=write_access, http=HttpSettings.model_validate(http))
+            )
+        return self._made[key]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[_Started]:
+    """Return a function that starts HAProxy."""
+    with ExitStack() as stack:
+        yield _Started(stack)
+
+
+@pytest.fixture
+def browsed(started: _Started) -> Haproxy:
+    """Return a HAProxy without passwords whose operator lets pages of one origin use it."""
+    return started.get(write_access="open", headers=_HEADERS)
+
+
+# ---- http.headers
+
+
+@pytest.mark.parametrize(
+    ("target", "extra", "status"),
+    [
+        ("/echo", [], 200),
+        ("/status/404", [], 404),
+        ("/v2/%00", [], 400),
+        ("/v2/" + "a" * 5000, [], 414),
+        ("/html/500", [], 500),
+    ],
+    ids=["worker", "worker's error", "rule with a file", "rule", "replaced"],
+)
+def test_every_response_has_the_configured_headers(
+    browsed: Haproxy, target: str, extra: Sequence[str], status: int
+) -> None:
+    """HAProxy's own errors too, so that a page can read why its request failed."""
+    response = browsed.request(target, *extra)
+
+    assert response.status == status
+    assert response.headers["access-control-allow-origin"] == _ORIGIN
+    assert response.headers["access-control-allow-methods"] == "GET, HEAD, DELETE"
+    assert response.headers["x-odd"] == _ODD
+
+
+def test_a_response_from_the_cache_has_the_configured_headers() -> None:
+    """HAProxy adds them to each response, not to what it stores."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
+        run = Path(folder)
+        worker = stack.enter_context(stub_worker(run, 1))
+        http = HttpSettings.model_validate({"headers": _HEADERS, "prefix": "/reg/"})
+        haproxy = stack.enter_context(Haproxy(run, 1, http=http))
+        worker.headers = {
+            "X-Entrepot-Generation": CacheEpoch(run).now(),
+            "X-Entrepot-Keep": "60",
+            "Docker-Content-Digest": "sha256:abc",
+        }
+        answers = [haproxy.request("/reg/echo") for _ in range(2)]
+
+        assert worker.seen == ["GET /echo"]
+        assert {each.headers["x-odd"] for each in answers} == {_ODD}
+        assert "detail=memory" in answers[1].headers["cache-status"]
+        assert haproxy.line("/echo").uri == "/echo"
+
+
+def test_a_header_that_a_response_has_already_is_not_replaced(browsed: Haproxy) -> None:
+    """The handlers of docker distribution also replace a configured header by their own."""
+    assert browsed.request("/echo").headers["x-own"] == "worker"
+    assert browsed.request("/v2/%00").headers["x-own"] == "configured"
+
+
+# ---- browsers
+
+
+def _preflight(haproxy: Haproxy, method: str = "DELETE", origin: str = _ORIGIN) -> Response:
+    asks = f"Access-Control-Request-Method: {method}"
+    return haproxy.request("/v2/a/manifests/1", f"Origin: {origin}", asks, method="OPTIONS")
+
+
+@pytest.mark.parametrize("write_access", ["closed", "open", "loopback"])
+def test_a_preflight_is_answered_without_a_login(started: _Started, write_access: str) -> None:
+    """A browser never sends a password with it (Fetch standard, "CORS-preflight fetch")."""
+    response = _preflight(started.get(write_access=write_access, headers=_HEADERS))
+
+    assert response.status == 200
+    assert response.body == b""
+    assert response.headers["access-control-allow-methods"] == "GET, HEAD, DELETE"
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "status"),
+    [
+        (_ORIGIN, "DELETE", 200),
+        (_ORIGIN, "PUT", 403),
+        (_ORIGIN, "POST", 403),
+        ("http://evil.test", "DELETE", 403),
+        ("http://ui.test.evil.test", "DELETE", 403),
+        ("null", "DELETE", 403),
+        ("http://evil.test", "GET", 200),
+    ],
+)
+def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
+    browsed: Haproxy, origin: str, method: str, status: int
+) -> None:
+    """Any page could otherwise do what the user's machine may do."""
+    sent = browsed.request("/echo", f"Origin: {origin}", "Content-Length: 0", method=method)
+
+    assert sent.status == status
+
+
+def test_any_origin_may_use_the_configured_methods_if_the_operator_allows_all(
+    started: _Started,
+) -> None:
+    """This is `Access-Control-Allow-Origin: *`; a browser without Origin is still refused."""
+    every = {**_HEADERS, "Access-Control-Allow-Origin": ["*"]}
+    haproxy = started.get(write_access="open", headers=every)
+
+    def status(*headers: str, method: str = "DELETE") -> int:
+        return haproxy.request("/echo", *headers, "Content-Length: 0", method=method).status
+
+    assert status("Origin: http://any.test") == 200
+    assert status("Origin: http://any.test", method="POST") == 403
+    assert status("User-Agent: Mozilla/5.0") == 403
+
+
+def test_no_origin_is_permitted_by_default(started: _Started) -> None:
+    """The preflight of a page then fails in the browser: no response allows its origin."""
+    haproxy = started.get(write_access="open")
+
+    assert _preflight(haproxy).status == 403
+    assert "access-control-allow-origin" not in haproxy.request("/echo").headers
+
+
+# ---- http.prefix, http.host and http.relativeurls
+
+
+def _location(haproxy: Haproxy, target: str, *headers: str) -> str:
+    return haproxy.request(target, *headers).headers["location"]
+
+
+def test_a_prefix_is_removed_from_requests_and_added_to_urls(started: _Started) -> None:
+    """The workers, the cache and the log have paths without it."""
+    haproxy = started.get(prefix="/reg/")
+    response = haproxy.request("/reg/echo?n=1")
+
+    assert response.status == 200
+    assert response.headers["location"] == f"/reg{_LOCATION}"
+    assert response.headers["link"] == _LINK.replace("</", "</reg/")
+    assert haproxy.line("n=1").uri.startswith("/echo?n=1")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/reg/", 200),
+        ("/reg/reg/echo", 200),
+        ("/reg", 404),
+        ("/v2/", 404),
+        ("/regal/v2/", 404),
+        ("/REG/echo", 404),
+        ("//reg/echo", 404),
+    ],
+)
+def test_only_paths_below_the_prefix_reach_the_api(
+    started: _Started, target: str, status: int
+) -> None:
+    """`/` answers without it, as in docker distribution, and so do our own two."""
+    assert started.get(prefix="/reg/").request(target).status == status
+
+
+def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
+    """The cleaner's log barrier and the cache fill use it."""
+    haproxy = started.get(prefix="/reg/")
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.connect(str(haproxy.run / "front.sock"))
+        wire.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        received = b"".join(iter(lambda: wire.recv(65536), b""))
+
+    assert Response.parse(received).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ([], "http://localhost"),
+        (["X-Forwarded-Proto: https"], "https://localhost"),
+        (["X-Forwarded-Proto: HTTPS"], "https://localhost"),
+        (["X-Forwarded-Proto: javascript"], "http://localhost"),
+        (["X-Forwarded-Host: a.test:8443, b.test"], "http://a.test:8443"),
+        (["X-Forwarded-Host: a.test/evil"], "http://localhost"),
+        (["Forwarded: for=1.2.3.4;proto=https;host=c.test"], "https://c.test"),
+        (['Forwarded: host="[::1]:8443";proto=https, host=d.test'], "https://[::1]:8443"),
+        (["Forwarded: for=x", "X-Forwarded-Host: a.test"], "http://localhost"),
+        (["Forwarded: proto=https", "X-Forwarded-Proto: http"], "https://localhost"),
+    ],
+)
+def test_location_begins_as_the_request_or_its_proxy_says(
+    started: _Started, headers: Sequence[str], base: str
+) -> None:
+    """`relativeurls: false`: Forwarded takes precedence, as in docker distribution."""
+    haproxy = started.get(relativeurls=False)
+
+    assert _location(haproxy, "/echo", *headers) == f"{base}{_LOCATION}"
+    assert haproxy.request("/echo").headers["link"] == _LINK
+
+
+def test_location_begins_with_the_configured_host(started: _Started) -> None:
+    """No header of a client changes it."""
+    haproxy = started.get(host="https://registry.test/x", prefix="/reg/")
+
+    found = _location(haproxy, "/reg/echo", "X-Forwarded-Host: a.test", "Forwarded: host=b.test")
+    assert found == f"https://registry.test/x{_LOCATION}"
+
+
+@pytest.mark.parametrize(
+    ("http", "base"),
+    [
+        ({}, None),
+        ({"prefix": "/reg"}, "/reg"),
+        ({"relativeurls": False}, "http://localhost"),
+        ({"host": "https://a.test"}, "https://a.test"),
+    ],
+    ids=["default", "prefix", "absolute", "host"],
+)
+def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
+    started: _Started, http: dict[str, Any], base: str | None
+) -> None:
+    """It makes the realm of a token from it."""
+    haproxy = started.get(**http)
+    target = "/reg/echo" if "prefix" in http else "/echo"
+    seen = dict(json.loads(haproxy.request(target, "X-Client-Base: http://evil").body))
+
+    assert seen.get("x-client-base") == base
+
+
+# ---- http.net
+
+
+def test_a_unix_socket_takes_requests() -> None:
+    """Its mode comes from the umask, as that of docker distribution's socket."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
+        run, path = Path(folder), Path(folder) / "public.sock"
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(str(path))
+        stale.close()
+        stack.enter_context(stub_worker(run, 1))
+        address = bindable(SocketPath(str(path)))
+        http = HttpSettings.model_validate({"net": "unix", "addr": str(path)})
+        # the harness waits for its own port, so both are listened on
+        haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
+
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.connect(str(path))
+            wire.sendall(b"GET /echo?unix HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            received = b"".join(iter(lambda: wire.recv(65536), b""))
+        assert Response.parse(received).status == 200
+        assert haproxy.line("unix").source.startswith("unix")
+        assert path.stat().st_mode & 0o022 == 0
+
+
+# ---- http.debug
+
+
+def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
+    """Its header reaches the worker from this listener only."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
+        run = Path(folder)
+        worker = stack.enter_context(stub_worker(run, 1))
+        debug = {"addr": f"127.0.0.1:{port}", "prometheus": {"enabled": True, "path": "/m"}}
+        http = HttpSettings.model_validate({"debug": debug, "prefix": "/reg/"})
+        variables = {"ENTREPOT_DEBUG": f"127.0.0.1:{port}"}
+        haproxy = stack.enter_context(Haproxy(run, 1, http=http, variables=variables))
+
+        def ask(target: str, method: str = "GET") -> Response:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+                head = f"{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\n"
+                wire.sendall(f"{head}Connection: close\r\n\r\n".encode())
+                return Response.parse(b"".join(iter(lambda: wire.recv(65536), b"")))
+
+        seen = dict(json.loads(ask("/debug/vars").body))
+        assert seen["x-entrepot-debug"] == "1"
+        assert "authorization" not in seen
+        assert ask("/m").status == 200
+        assert worker.seen == ["GET /debug/vars", "GET /debug/prometheus"]
+        assert [ask("/v2/").status, ask("/debug/vars", "POST").status] == [404, 405]
+        spoofed = haproxy.request("/reg/debug/echo", "X-Entrepot-Debug: 1")
+        assert "x-entrepot-debug" not in dict(json.loads(spoofed.body))
+        assert haproxy.lines("vars") == []

@@ -1,0 +1,252 @@
+"""The settings of `http:`: each value is read as in docker distribution, or refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.config import ciphers
+from entrepot.config.address import SocketPath
+from tests.config.desk import Desk
+
+_ORIGIN = "Access-Control-Allow-Origin"
+
+
+# ---- headers
+
+
+def test_headers_are_a_map_of_names_to_lists(desk: Desk) -> None:
+    """A single value needs no list, and an empty one sets no header."""
+    desk.write("http: {headers: {X-A: [one, two], X-B: three, X-C: [], X-D: ''}}")
+
+    assert desk.settings().http.headers == {"X-A": ("one", "two"), "X-B": ("three",)}
+
+
+def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
+    """docker-registry-ui's instructions name one header in each variable. Its case may differ."""
+    desk.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
+    one = {f"REGISTRY_HTTP_HEADERS_{_ORIGIN}": "[http://ui.test]"}
+
+    found = desk.settings(**one).http.headers
+    assert found == {"X-B": ("b",), _ORIGIN.lower(): ("http://ui.test",)}
+    assert desk.settings(REGISTRY_HTTP_HEADERS="{X-A: [a, b]}").http.headers == {"X-A": ("a", "b")}
+    assert desk.settings("--http.headers={X-A: a}", **one).http.headers == {"X-A": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{X-A: ["a\\r\\nX-B: b"]}', "a value of X-A is not one line of ASCII text"),
+        ('{X-A: ["\\u20ac"]}', "a value of X-A is not one line of ASCII text"),
+        ("{X-A: [[a]]}", "a value of X-A is not one line of ASCII text"),
+        (f"{{X-A: [{'a' * 2049}]}}", "a value of X-A is longer than 2048 bytes"),
+        ('{"X A": [a]}', "not the name of a header: 'X A'"),
+        ('{"": [a]}', "not the name of a header: ''"),
+        ('{"X:": [a]}', "not the name of a header: 'X:'"),
+        ("{Content-Length: ['0']}", "Content-Length is different in each response"),
+        ("{docker-content-digest: [a]}", "docker-content-digest is different in each response"),
+        ("{X-Entrepot-Keep: [a]}", "X-Entrepot-Keep is different in each response"),
+        ("{Transfer-Encoding: [a]}", "Transfer-Encoding belongs to a connection"),
+        ("{Connection: [close]}", "Connection belongs to a connection"),
+        ("{X-A: [a], x-a: [b]}", "x-a is set twice"),
+        ("{Docker-Distribution-Api-Version: [x]}", "is always registry/2.0"),
+        ("[X-A]", "not a map of headers"),
+        (f"{{{', '.join(f'X-{n}: [a]' for n in range(17))}}}", "more than 16 headers"),
+    ],
+)
+def test_a_header_that_would_break_responses_is_refused(
+    desk: Desk, text: str, message: str
+) -> None:
+    """In one line, which a header with a line break cannot extend."""
+    desk.write(f"http: {{headers: {text}}}")
+
+    (problem,) = desk.problems()
+    assert message in problem
+    assert "; " in problem
+    assert len(problem.splitlines()) == 1
+
+
+def test_the_version_header_of_the_registry_api_may_be_repeated(desk: Desk) -> None:
+    """Configurations copied from nginx set it; every response has it in any case."""
+    desk.write("http: {headers: {Docker-Distribution-Api-Version: [registry/2.0]}}")
+
+    assert desk.settings().http.headers == {}
+    assert desk.warnings() == []
+
+
+def test_several_origins_are_a_warning(desk: Desk) -> None:
+    """A browser accepts none of them then, in docker distribution too."""
+    desk.write(f"http: {{headers: {{{_ORIGIN}: ['http://a', 'http://b']}}}}")
+
+    (warning,) = desk.warnings()
+    assert f"browsers accept no {_ORIGIN} with several values" in warning
+
+
+# ---- addresses and URLs
+
+
+def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
+    """Either of the two without the other would listen somewhere else than the operator wants."""
+    desk.write("http: {net: unix, addr: /run/registry.sock}")
+    assert desk.settings().http.addr == SocketPath("/run/registry.sock")
+
+    desk.write("http: {net: unix, addr: ':5000'}")
+    assert "not the absolute path of a socket" in desk.problems()[0]
+    desk.write("http: {addr: /run/registry.sock}")
+    assert "the path of a socket, but http.net is tcp" in desk.problems()[0]
+    desk.write("http: {net: unix, addr: registry.sock}")
+    assert "not the absolute path of a socket; try /run/registry.sock" in desk.problems()[0]
+    desk.write(f"http: {{net: unix, addr: /run/{'a' * 100}.sock}}")
+    assert "longer than 95 bytes, the limit of a socket's path; shorten it" in desk.problems()[0]
+    desk.write("http: {net: udp}")
+    assert "not one of tcp, unix" in desk.problems()[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("/", "/"), ("/a/", "/a"), ("/a/b", "/a/b"), ("''", "/")]
+)
+def test_a_prefix_needs_no_slash_at_its_end(desk: Desk, given: str, read: str) -> None:
+    """Docker distribution's documentation requires it, its program does not."""
+    desk.write(f"http: {{prefix: {given}}}")
+
+    assert desk.settings().http.prefix == read
+
+
+@pytest.mark.parametrize("given", ["a/", "/a b/", "/../", "/a//b", "/%2f/", "/[a/"])
+def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> None:
+    """Docker distribution starts with such a prefix and answers every request with 404."""
+    desk.write(f"http: {{prefix: '{given}'}}")
+
+    assert "not an absolute path of plain characters; try /registry/" in desk.problems()[0]
+
+
+@pytest.mark.parametrize("given", ["registry.test", "ftp://a", "https://u:p@a", "https://a?b", ":"])
+def test_a_host_that_is_no_url_is_refused(desk: Desk, given: str) -> None:
+    """Docker distribution ignores it without a message if scheme or host is missing."""
+    desk.write(f"http: {{host: '{given}'}}")
+
+    assert "not the appliance's URL; try https://registry.example" in desk.problems()[0]
+
+
+def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
+    """`http.host` takes precedence, as in docker distribution; the warning says so."""
+    desk.write("http: {host: 'https://registry.test/', relativeurls: true}")
+
+    assert desk.settings().http.host == "https://registry.test"
+    assert "without effect: http.host is set, so URLs are absolute" in desk.warnings()[0]
+
+
+def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
+    """Its purpose is fulfilled by other means: uploads have no state in their URLs."""
+    desk.write("http: {secret: asecretforlocaldevelopment}")
+
+    assert (desk.problems(), desk.warnings()) == ([], [])
+
+
+# ---- TLS
+
+
+def test_client_authorities_are_a_list_also_by_index(desk: Desk) -> None:
+    """Docker distribution reads REGISTRY_HTTP_TLS_CLIENTCAS_0 as the first entry."""
+    desk.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
+    assert desk.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
+    changed = desk.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas
+    assert changed == (Path("/a.pem"), Path("/c.pem"))
+
+    (problem,) = desk.problems(REGISTRY_HTTP_TLS_CLIENTCAS_5="/c.pem")
+    assert "not the index of an entry: 5" in problem
+
+
+def test_client_authorities_without_a_certificate_are_refused(desk: Desk) -> None:
+    """No client certificate would be checked, which docker distribution does silently."""
+    desk.write("http: {tls: {clientcas: [/a.pem]}}")
+
+    (problem,) = desk.problems()
+    assert "http.tls.clientcas: without TLS no client certificate is checked" in problem
+
+
+def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
+    """It has no effect then, as in docker distribution 3."""
+    desk.write("http: {tls: {clientauth: request-client-cert}}")
+    (warning,) = desk.warnings()
+    assert "without effect: http.tls.clientcas is not set" in warning
+
+    desk.write("http: {tls: {clientauth: verify}}")
+    assert "not one of require-and-verify-client-cert" in desk.problems()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("minimumtls: tls2", "not one of tls1.0, tls1.1, tls1.2, tls1.3"),
+        ("ciphersuites: [TLS_NULL]", "no such cipher suite: 'TLS_NULL'"),
+        ("ciphersuites: [TLS_RSA_WITH_3DES_EDE_CBC_SHA]", "is insecure, and OpenSSL has no 3DES"),
+        (
+            "minimumtls: tls1.3, ciphersuites: [TLS_RSA_WITH_AES_128_CBC_SHA]",
+            "no suite of TLS 1.3, but http.tls.minimumtls is tls1.3",
+        ),
+    ],
+)
+def test_a_version_or_suite_that_cannot_be_had_is_refused(
+    desk: Desk, text: str, message: str
+) -> None:
+    """Docker distribution also stops at unknown names."""
+    desk.write(f"http: {{tls: {{certificate: /c.pem, {text}}}}}")
+
+    (problem,) = desk.problems()
+    assert message in problem
+
+
+def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> None:
+    """They have no effect on plain HTTP."""
+    desk.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
+
+    assert len(desk.warnings()) == 2
+    assert all("without effect: there is no certificate" in each for each in desk.warnings())
+
+
+def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
+    """They are those of docker distribution, but for 3DES."""
+    named = [*ciphers.OLDER, *sorted(ciphers.TLS13)]
+    desk.write(f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}")
+
+    assert desk.settings().http.tls.ciphersuites == tuple(named)
+
+
+def test_letsencrypt_is_refused_with_the_way_that_works(desk: Desk) -> None:
+    """The remedy names certbot and the folder that is followed."""
+    desk.write("http: {tls: {letsencrypt: {cachefile: /c, hosts: [a.test]}}}")
+
+    assert all("certbot" in each and "/certs" in each for each in desk.problems())
+
+
+# ---- debug
+
+
+def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
+    """Docker distribution's examples have `:5001`, which is every address of the machine."""
+    desk.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")
+    assert desk.warnings() == []
+    assert desk.settings().http.debug.prometheus.path == "/metrics"
+
+    desk.write("http: {debug: {addr: ':5001'}}")
+    (warning,) = desk.warnings()
+    assert "it needs no login, and other machines reach it; try 127.0.0.1:5001" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("addr: /run/x.sock", "not host:port"),
+        ("addr: ':5001', prometheus: {path: metrics}", "not an absolute path"),
+        ("addr: ':5001', prometheus: {path: /debug/vars}", "/debug/ has other pages"),
+        ("addr: '127.0.0.1:5000'", "http.addr is the same address"),
+    ],
+)
+def test_an_unusable_debug_address_is_refused(desk: Desk, text: str, message: str) -> None:
+    """The appliance does not start with a listener that could not work."""
+    desk.write(f"http: {{addr: '127.0.0.1:5000', debug: {{{text}}}}}")
+
+    (problem,) = desk.problems()
+    assert message in problem

@@ -1,0 +1,113 @@
+"""The pages of `http.debug.addr`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import falcon
+import falcon.testing
+import pytest
+
+from entrepot.registry.api import errors, router
+from entrepot.registry.api.debug import HEADER, DebugResource, DebugSources
+from entrepot.runtime.run_names import HEALTH, METRICS
+
+_METRICS = """# TYPE registry_proxy_requests_total counter
+registry_proxy_requests_total{type="blob"} 7.0
+registry_proxy_requests_total{type="manifest"} 3.0
+# TYPE registry_proxy_hits_total counter
+registry_proxy_hits_total{type="blob"} 5.0
+# TYPE registry_proxy_misses_total counter
+registry_proxy_misses_total{type="blob"} 2.0
+# TYPE registry_proxy_pulled_bytes_total counter
+registry_proxy_pulled_bytes_total{type="blob"} 2048.0
+# TYPE registry_proxy_pushed_bytes_total counter
+registry_proxy_pushed_bytes_total{type="blob"} 4096.0
+"""
+
+
+def _ask(
+    run: Path, path: str, *, has_metrics: bool = True, is_debug: bool = True
+) -> falcon.testing.Result:
+    app = falcon.App(router=router.Router())
+    errors.install(app)
+    resource = DebugResource(DebugSources(run, run / METRICS, has_metrics))
+    app.add_route(router.DEBUG, resource)
+    app.add_route(router.PROFILE, resource)
+    headers = {HEADER: "1"} if is_debug else {}
+    return falcon.testing.TestClient(app).simulate_get(path, headers=headers)
+
+
+def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
+    """Without one it is 200 and `{}`, as in docker distribution."""
+    healthy = _ask(tmp_path, "/debug/health")
+    (tmp_path / HEALTH).write_text('{"file:/down": "file exists"}')
+    failing = _ask(tmp_path, "/debug/health")
+
+    assert (healthy.status_code, healthy.json) == (200, {})
+    assert (failing.status_code, failing.json) == (503, {"file:/down": "file exists"})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
+def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
+    """Its content might be a failing check. The size that is read is bounded."""
+    (tmp_path / HEALTH).write_text(content)
+
+    failing = _ask(tmp_path, "/debug/health")
+    assert failing.status_code == 503
+    assert list(failing.json) == [HEALTH]
+
+
+def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
+    """They come from the metrics, so they survive a restart as those do."""
+    empty = _ask(tmp_path, "/debug/vars").json
+    assert empty["registry"]["proxy"]["blobs"]["Requests"] == 0
+
+    (tmp_path / METRICS).write_text(_METRICS)
+    found = _ask(tmp_path, "/debug/vars").json
+    assert found["registry"]["proxy"] == {
+        "blobs": {
+            "Requests": 7,
+            "Hits": 5,
+            "Misses": 2,
+            "BytesPulled": 2048,
+            "BytesPushed": 4096,
+        },
+        "manifests": {
+            "Requests": 3,
+            "Hits": 0,
+            "Misses": 0,
+            "BytesPulled": 0,
+            "BytesPushed": 0,
+        },
+    }
+    assert 0 < found["memstats"]["Alloc"] <= found["memstats"]["Sys"]
+    assert found["cmdline"]
+
+
+def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
+    """All of them, because the operator chose who can reach the address."""
+    assert _ask(tmp_path, "/debug/prometheus").status_code == 503
+    (tmp_path / METRICS).write_text(_METRICS)
+
+    assert _ask(tmp_path, "/debug/prometheus").text == _METRICS
+    assert _ask(tmp_path, "/debug/prometheus", has_metrics=False).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/debug/pprof", "/debug/pprof/heap"])
+def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
+    """A profile of Go does not exist for these programs."""
+    answer = _ask(tmp_path, path)
+
+    assert answer.status_code == 404
+    assert "not written in Go" in answer.json["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("page", ["health", "vars", "prometheus", "pprof"])
+def test_no_page_is_served_to_clients_of_the_registry(tmp_path: Path, page: str) -> None:
+    """Only HAProxy's debug listener sends the header."""
+    answer = _ask(tmp_path, f"/debug/{page}", is_debug=False)
+
+    assert answer.status_code == 404
+    assert "no such path" in answer.json["errors"][0]["message"]

@@ -37,6 +37,7 @@ class UpstreamValues:
 
     Spans are in s; `max_stale` None means no limit. `username`, `password` and `password_file` take
     precedence over the pull secret. `default`: names without a host are looked up here.
+    `path_first`: a path in `url` precedes `/v2/`, and does not begin the names after it.
     """
 
     host: str
@@ -58,6 +59,7 @@ class UpstreamValues:
     redirects: tuple[str, ...]
     ranges: Literal["auto", "verified", "early"]
     default: bool
+    path_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,10 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
     own = settings.upstreams.get(host, UpstreamSettings())
     is_remote = host in _remote_host(settings)
     has_password = own.username is not None
+    remote = proxy.remoteurl if is_remote and own.url is None else None
     return UpstreamValues(
         host=host,
-        url=own.url or (proxy.remoteurl if is_remote else None) or default_url(host),
+        url=own.url or remote or default_url(host),
         mirrors=own.mirrors,
         ca=own.ca,
         insecure=own.insecure,
@@ -147,6 +150,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         redirects=_first(own.redirects, proxy.redirects),
         ranges=own.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
+        path_first=remote is not None,  # as docker distribution requests it
     )
 
 

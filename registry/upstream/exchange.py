@@ -125,8 +125,9 @@ class HeadSupport:
 class Exchange:
     """Sends requests to the upstream at `config.url`.
 
-    A path in that URL precedes every repository name. A mirror is sent *namespace* as the query
-    parameter `ns`: the host of the upstream whose images are requested.
+    A path in that URL begins every repository name, or precedes `/v2/` (`path_first`). A mirror is
+    sent *namespace* as the query parameter `ns`: the host of the upstream whose images are
+    requested.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Exchange:
     ) -> None:
         self.host = config.host
         self._insecure = config.insecure
-        self._root, self._prefix = _split(config.url)
+        self._root, self._prefix = _split(config.url, path_first=config.path_first)
         self._origin = origin_of(config.url)
         self._wire = wire
         self._authorizer = authorizer
@@ -456,8 +457,11 @@ def _outcome(error: UpstreamError) -> str:
     return "absent" if isinstance(error, Absent) else "denied"
 
 
-def _split(url: str) -> tuple[str, str]:
+def _split(url: str, *, path_first: bool) -> tuple[str, str]:
     """Split an upstream's URL into its root and the prefix of its repository names."""
     target = urlsplit(url)
+    root = f"{target.scheme}://{target.netloc}"
+    if path_first:
+        return f"{root}{target.path.rstrip('/').removesuffix('/v2')}", ""
     path = target.path.strip("/").removeprefix("v2").strip("/")
-    return f"{target.scheme}://{target.netloc}", f"{path}/" if path else ""
+    return root, f"{path}/" if path else ""

@@ -19,7 +19,8 @@ class UpstreamConfig:
     upstream's own host. `username` and `password` take precedence over the pull secret. `redirects`
     are networks to which responses may redirect, besides public addresses; `any` permits all.
     `ranges` sets whether a range of an unverified blob is sent to its end
-    (`registry.download.verify.is_early`).
+    (`registry.download.verify.is_early`). A path in `url` begins every repository name (as Harbor's
+    proxy projects need it), or with `path_first` precedes `/v2/`.
     """
 
     host: str
@@ -40,3 +41,4 @@ class UpstreamConfig:
     min_rate: int = 10 * 1024
     redirects: tuple[str, ...] = ("public",)
     ranges: Ranges = "auto"
+    path_first: bool = False

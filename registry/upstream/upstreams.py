@@ -197,6 +197,7 @@ def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
         config,
         host=host,
         url=url,
+        path_first=False,
         mirrors=(),
         realm=None,
         username=None,

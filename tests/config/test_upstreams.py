@@ -358,3 +358,14 @@ def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
     assert desk.problems(*flags) == [
         f"proxy.default: {message}; enable it, or choose another default"
     ]
+
+
+def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(desk: Desk) -> None:
+    """The former is the rule of docker distribution, the latter is needed for Harbor's projects."""
+    remote = "--proxy.remoteurl=https://a.io/mirror/"
+    both = desk.settings(remote, "--upstreams.a.io.url=https://a.io/team")
+
+    values = upstream_defaults(desk.settings(remote), "a.io")
+    assert (values.url, values.path_first) == ("https://a.io/mirror", True)
+    values = upstream_defaults(both, "a.io")
+    assert (values.url, values.path_first) == ("https://a.io/team", False)

@@ -12,7 +12,8 @@ import pytest
 from entrepot.datastore.refs import Digest
 from entrepot.registry.errors import RegistryError, Unavailable, Why
 from entrepot.registry.upstream.protocol import Upstream
-from entrepot.registry.upstream.upstreams import Shared
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from entrepot.registry.upstream.urls import (
     Sealed,
     origin_of,
@@ -187,6 +188,27 @@ _NEXT = {
     "Content-Type": "application/json",
     "Link": '</v2/app/tags/list?last=a>; rel="next"',
 }
+
+
+@pytest.mark.parametrize(
+    ("path", "is_first", "requested"),
+    [
+        ("/team", False, "/v2/team/app/tags/list"),
+        ("/team", True, "/team/v2/app/tags/list"),
+        ("/a/b/v2/", True, "/a/b/v2/app/tags/list"),
+        ("/nav2", True, "/nav2/v2/app/tags/list"),
+        ("", True, "/v2/app/tags/list"),
+    ],
+)
+def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
+    registry: FakeUpstream, path: str, requested: str, *, is_first: bool
+) -> None:
+    """Docker distribution requests PATH/v2/NAME for `proxy.remoteurl`; Harbor has projects."""
+    config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
+    with suppress(RegistryError):  # the fake upstream has nothing at most of these paths
+        open_upstream(config, Shared()).tags("app")
+
+    assert requested in [each.path for each in registry.requests]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ mmdebstrap mmdebstrap
 containerd containerd
 dockerd docker.io
 docker-registry docker-registry
-htpasswd apache2-utils"
+htpasswd apache2-utils
+chromium chromium"
 }
 
 missing() {

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
 
 
 class CleanerProcess:
-    """The cleaner process of one appliance, built from its settings."""
+    """A `CleanerProcess` cleans the data directory of one appliance, by its settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -117,7 +117,8 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._readers.start()
-            self._purge.removed()  # an earlier cleaner may have been killed before its purge
+            # an earlier cleaner may have been killed before its purge of HAProxy's cache
+            self._purge.removed()
             Inspection(self._store.index, self._ring).start(self._stop)
             RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
         return 0
@@ -165,7 +166,9 @@ class CleanerProcess:
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
-        """Remove garbage, or with *is_dry* only list it: one line for each item, with the reason.
+        """Remove garbage, or only list it with *is_dry*.
+
+        Print one line for each item, with the reason.
 
         *untagged*: hosted images without a tag are garbage too, in every repository. While the
         appliance runs, their removal needs the log barrier, because clients may pull them by
@@ -218,7 +221,7 @@ class CleanerProcess:
         self._ring()
 
     def _ring(self) -> None:
-        """Wake the loop, if it runs."""
+        """Wake the cleaner's loop, if it runs."""
         self._wake()
 
     def _hands(self) -> RoundTools:
@@ -247,7 +250,7 @@ class _StoppedAppliance:
 
 
 class EventsFile:
-    """The event file that the logger follows.
+    """An `EventsFile` writes the events file that the logger follows.
 
     A line that can't be written is lost; the first of several such lines is logged as a warning.
     """

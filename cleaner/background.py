@@ -1,7 +1,7 @@
 """The cleaner as a thread of a program that embeds the registry (docs/library.md).
 
-Its arguments are plain values, not the appliance's settings. Every process that serves a data
-directory has such a thread. The thread that holds the lock `cleaner.lock` cleans; those of the
+The cleaner's arguments are plain values, not the appliance's settings. Every process that serves a
+data directory has such a thread. The thread that holds the lock `cleaner.lock` cleans; threads of
 other processes wait for the lock.
 """
 
@@ -101,7 +101,7 @@ class Cleaner:
                 ring(folder / WAKE_SOCKET, needs)
 
     def stop(self) -> None:
-        """Stop the thread, after the removal that it is doing; wait up to 10 s for it."""
+        """Stop the thread after its current removal; wait up to 10 s for its end."""
         self._stop.set()
         self.wake(0)
         if self._thread.is_alive():
@@ -135,7 +135,7 @@ class Cleaner:
 
 
 class _Work:
-    """The parts with which one process cleans its data directory."""
+    """A `_Work` has the parts with which one process cleans its data directory."""
 
     def __init__(
         self,
@@ -188,9 +188,9 @@ class _Work:
 
 
 class _Barrier:
-    """The log barrier of an embedded registry, which has no access log.
+    """This is the log barrier of an embedded registry, which has no access log.
 
-    This process writes its accesses to the index at once; each other process writes its own
+    This process writes its accesses to the index at once. Each other process writes its own
     accesses after `ACCESS_DELAY_S` at the latest.
     """
 

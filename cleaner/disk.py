@@ -12,11 +12,11 @@ _SPARE_PART = 100
 
 
 class Disk:
-    """The file system of the data directory *root*.
+    """A `Disk` is the file system of the data directory *root*.
 
-    64 MiB and 4096 inodes of it are kept free, but at most a hundredth of each. Without free space
-    the access log and the index could not be written, accesses would be lost, and eviction would
-    stop; without free inodes nothing could be stored.
+    64 MiB and 4096 inodes of it are kept free, but at most a hundredth of each. If free space runs
+    out, the access log and the index cannot be written, accesses are lost, and eviction stops. If
+    free inodes run out, nothing can be stored.
     """
 
     def __init__(self, root: Path) -> None:
@@ -38,7 +38,8 @@ class Disk:
     def _lacking_files(self, found: os.statvfs_result) -> int:
         """Return the inodes to free; 0 for a file system without a limit.
 
-        Without one `f_files` is 0. Others report 0 free inodes at all times: so a file is tried.
+        A file system without a limit of inodes reports an `f_files` of 0. Other file systems report
+        0 free inodes at all times, so a file is created to find out.
         """
         spare = min(found.f_files // _SPARE_PART, _SPARE_FILES)
         if found.f_favail == 0 and spare and self._has_room_for_a_file():

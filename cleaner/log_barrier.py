@@ -2,13 +2,13 @@
 
 In the index, content that no client requested looks like content that was requested while the
 logger was down. So the cleaner sends a request of its own through HAProxy and waits until the
-logger has committed the line of this request: then all earlier lines are committed too. Until
-then nothing is evicted, neither for age nor for size, because content with an old access time may
-have been used since. Pulls that find no space meanwhile are passed through.
+logger has committed the line of this request. Then all earlier lines are committed too. Until then
+nothing is evicted, neither for age nor for size, because content with an old access time may have
+been used since. Pulls that find no space meanwhile are passed through.
 
-Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive.
-The round that detects them evicts nothing. From then on ages count from that moment (`blind`),
-because any content may have been used just before.
+Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. The
+round that detects them evicts nothing. From then on ages count from that moment (`blind`), because
+any content may have been used just before.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class LogBarrier:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection to a unix socket."""
+    """This is an HTTP connection to a unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_PATIENCE_S)
@@ -102,7 +102,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _get(front: Path, uri: str) -> None:
-    """Send a GET request; its response does not matter, only its log line. Raises: OSError."""
+    """Send a GET request, of which only the log line matters, not the response. Raises: OSError."""
     connection = _UnixConnection(front)
     try:
         connection.request("GET", uri)

@@ -1,11 +1,11 @@
-"""The eviction policy: which content is removed, in which order, and why.
+"""Decide by the eviction policy which content is removed, in which order, and why.
 
-This module only plans; `sweep` and `hosted.unlink` remove. The index lists entries in the order
-of eviction, in which a manifest precedes its parts. Walking in this order and keeping everything
-that a kept manifest references never leaves a manifest whose blobs are gone.
+This module only plans; `sweep` and `hosted.unlink` remove content. The index lists entries in the
+order of eviction, in which a manifest precedes its parts. Walking in this order and keeping
+everything that a kept manifest references never leaves a manifest whose blobs are gone.
 
 Hosted content is removed one image at a time. Images that their retention rules expire go first.
-The other images, if their rules permit eviction, are merged into the order of entries.
+Other hosted images, if their rules permit eviction, are merged into the order of entries.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest, Repository
 
 Named = Callable[[Digest], Iterable[Digest]]
-"""Returns the parts that a manifest references, as the index recorded them."""
+"""A `Named` returns the parts that a manifest references, as the index recorded them."""
 Unasked = Callable[[], Iterable[IndexEntry]]
-"""Returns the prefetched layers that no client has requested within 10 minutes."""
+"""An `Unasked` returns the prefetched layers that no client has requested for 10 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """Limits of the data directory: sizes in bytes, None for no limit; `ttl` in s, 0 for none.
+    """A `StoreLimits` limits the data directory: sizes in bytes, `ttl` in s.
+
+    None means no limit of size, and 0 means no TTL.
 
     Eviction for size begins when the used bytes exceed `start`, or when waiting downloads would
-    exceed `room`, the cap. It ends when the used bytes and these downloads fit below `target`.
+    exceed `room`, the cap. Eviction ends when the used bytes and the waiting downloads fit below
+    `target`.
     """
 
     ttl: float = 0
@@ -48,7 +51,7 @@ class StoreLimits:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The state for which a plan is made. Sizes are in bytes, times in s, UTC epoch.
+    """A `Demand` is the state for which a plan is made. Sizes are in bytes, times in s, UTC epoch.
 
     `held` is the used bytes and `needs` what waiting downloads need. Accesses before `blind` may
     be missing from the index, so ages count from there. Ages of hosted content also count from
@@ -88,7 +91,7 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """An image to remove, with the parts that nothing else references."""
+    """A `Removal` is an image to remove, with the parts that nothing else references."""
 
     removal_plan: RemovalPlan
     why: Explanation
@@ -104,7 +107,7 @@ Step = Eviction | Removal
 
 
 class HostedCandidates(Protocol):
-    """The hosted images that may be removed, while a plan is made."""
+    """A `HostedCandidates` has the hosted images that may be removed, while a plan is made."""
 
     @property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
@@ -113,7 +116,7 @@ class HostedCandidates(Protocol):
 
     @property
     def gone(self) -> set[Digest]:
-        """Return the digests that the plan removes; the plan adds each of its own evictions."""
+        """Return the digests that the plan removes, to which the plan adds its evictions."""
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
@@ -122,7 +125,7 @@ class HostedCandidates(Protocol):
 
 
 class _Nothing:
-    """No hosted image may be removed."""
+    """This object allows no removal of a hosted image."""
 
     images = ()
 
@@ -145,8 +148,8 @@ def plan(
 ) -> Iterator[Step]:
     """Yield the removals in order; at most one entry after the last removal is read.
 
-    The order is: images that their rules expire; entries not used for longer than the TTL; and
-    while space is short, unused prefetched layers (*unasked*), then the least recently used
+    The order is: images that their rules expire, then entries not used for longer than the TTL.
+    While space is short, unused prefetched layers (*unasked*) follow, then the least recently used
     entries and evictable images. An entry for which *spares* is true is kept, with its parts.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
@@ -155,7 +158,7 @@ def plan(
 
 
 class _Plan:
-    """A plan in the making: its state counts the removals so far as done."""
+    """A `_Plan` is a plan in the making: its state counts the removals so far as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked

@@ -1,4 +1,4 @@
-"""Formats sizes and durations for operators."""
+"""Format sizes and durations for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasons of a removal: a label for the metrics and a text for an operator."""
+"""Define the reasons of a removal: a label for the metrics and a text for an operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of a dry run: one line for each removal, with its reason."""
+"""Print the lines of a dry run: one line for each removal, with its reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lines(item: Litter) -> Iterator[str]:
 
 
 def _image(removal: Removal) -> Iterator[str]:
-    """Yield a line for each tag of the image, or one line if it has no tag."""
+    """Yield a line for each tag of the image, or one line for an image without a tag."""
     removal_plan = removal.removal_plan
     name, root = removal_plan.image.name, removal_plan.image.root
     size = sum(entry.size for entry in removal_plan.entries)

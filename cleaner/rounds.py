@@ -36,8 +36,8 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-_PREFETCH_GRACE_S = 600.0  # a client may request a prefetched layer that late
-_MOST_PREFETCHED = 1000  # rows of a round; the next round reads them again
+_PREFETCH_GRACE_S = 600.0  # a client may request a prefetched layer up to this time later
+_MOST_PREFETCHED = 1000  # a round reads so many rows; the next round reads them again
 
 
 class Barrier(Protocol):
@@ -71,7 +71,7 @@ class RoundTools:
 
 
 class Rounds:
-    """Evicts proxied content by *bounds* and hosted images by *rules*."""
+    """A `Rounds` evicts proxied content by *bounds* and hosted images by *rules*."""
 
     def __init__(
         self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None
@@ -124,7 +124,7 @@ class Rounds:
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Yield the removals that are due now, without those that *stock* spares."""
+        """Yield the removals that are due now, without content that *stock* spares."""
         account, index = stock.open(), self._store.index
         return plan(
             self._store.oldest(),

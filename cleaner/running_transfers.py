@@ -1,8 +1,8 @@
 """Restores the reservations of running downloads and uploads in a new index.
 
-An index that was lost, or replaced because it was damaged, has no reservations, while the writers
-still write up to the size that they have reserved. So these reservations are read off the files
-and made again before the new index grants any other.
+A new index, made because the old one was lost or damaged, has no reservations. The writers still
+write up to the sizes that they had reserved. So these reservations are read from the files and made
+again before the new index grants any other reservation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 
 
 def _largest_reservation(path: Path, room: int | None) -> int:
-    """Return the largest size that can be reserved for a file; its length if it has no writer."""
+    """Return the largest size that can be reserved for a file.
+
+    A file without a writer reserves its length.
+    """
     try:
         length = path.stat().st_size
         if not is_locked(path):

@@ -1,4 +1,4 @@
-"""Reports a store that can't shrink: its unevictable content exceeds the maximum size."""
+"""Report a store that can't shrink: its unevictable content exceeds the maximum size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMEDY = (
 
 
 class Shortage:
-    """Records and logs each change between a store that can shrink and one that can't."""
+    """A `Shortage` records and logs whether the store can shrink, after each change."""
 
     def __init__(
         self, reservations: ReservationStore, notes: KeyValueStore, bounds: StoreLimits

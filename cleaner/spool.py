@@ -1,4 +1,4 @@
-"""Leftover spool files: a download can resume from them for a day, then they are removed.
+"""Remove spool files that no download has resumed for a day.
 
 The writer of a download holds a lock on its spool file. So a file that the cleaner can lock has no
 writer, and while the cleaner holds the lock no writer can start.
@@ -174,7 +174,7 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-            ):  # the file became the blob; taking the lock made a new one
+            ):  # the file became the blob; taking the lock made a new file
                 locked.unlink()
             same = (found.inode, found.size, found.modified)
             yield locked if same == (now.st_ino, now.st_size, now.st_mtime) else None

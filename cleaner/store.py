@@ -1,4 +1,4 @@
-"""One data directory as the cleaner sees it: its storage, its index and its spool folder."""
+"""Open one data directory for the cleaner: its storage, its index and its spool folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """The datastore of one appliance; `spool` is the folder of downloads in progress."""
+    """A `DataDirectory` is the datastore of one appliance; `spool` has downloads in progress."""
 
     storage: Storage
     index: Index

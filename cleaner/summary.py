@@ -1,4 +1,4 @@
-"""The log fields of a round's evictions: bytes, reasons, and the names of images."""
+"""Make the log fields of a round's evictions: bytes, reasons, and names of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-_MOST_REPOSITORIES = 1000  # searched for the names of images
+_MOST_REPOSITORIES = 1000  # so many entries are searched for the names of images
 _MOST_TAGS = 50
 
 

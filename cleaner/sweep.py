@@ -1,9 +1,9 @@
 """Evicts entries as `policy` planned; it can be interrupted at any step and repeated.
 
-An entry that was not used meanwhile is marked in the index; then its data is deleted, then its
-row. Responses that have the file open finish undisturbed; later requests through its links are
-misses. A lock permits one sweep at a time. Otherwise a second sweep could take a fresh mark of the
-first for one that a dead cleaner left, and delete content that was downloaded again meanwhile.
+If an entry was not used meanwhile, the sweep marks the entry in the index, then deletes its data,
+then its row. Responses that have the file open finish undisturbed; later requests through its links
+are misses. A lock permits one sweep at a time. Otherwise a second sweep could take a fresh mark of
+the first sweep for a dead cleaner's mark, and delete content that was downloaded again meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ Report = Callable[[Event], None]
 
 
 class Sweep:
-    """Evicts entries one by one; `clock` gives s, UTC epoch; `removed` is called after each."""
+    """A `Sweep` evicts entries one by one; `clock` gives s, UTC epoch.
+
+    It calls `removed` after each eviction.
+    """
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Sweep:
     def _sweep_lock(self) -> Iterator[bool]:
         """Wait up to 5 s for the lock of sweeps; yield whether it was acquired.
 
-        Its file stays: on a disk without free inodes it could not be created.
+        The lock's file stays: on a disk without free inodes it could not be created again.
         """
         path = self._store.state / layout.SWEEP_LOCK
         with holding(path, _LOCK_TIMEOUT_S, is_kept=True) as lock:

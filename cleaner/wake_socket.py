@@ -1,4 +1,4 @@
-"""The wake socket: the datagram socket through which workers wake the cleaner.
+"""Open the wake socket, the datagram socket through which workers wake the cleaner.
 
 A message is a JSON object with `needs`: the bytes that a waiting download needs, or 0 to start a
 round. `datastore.reservations` sends it from the workers.
@@ -21,7 +21,7 @@ _LONGEST = 1024
 
 
 class WakeSocket:
-    """A datagram socket at *path*, from which only this process reads."""
+    """A `WakeSocket` is a datagram socket at *path*, from which only this process reads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""The HTTP registry: `api` (HTTP in), `pullthrough` (the cache), and `upstream` (HTTP out).
+"""This package is the HTTP registry: `api` (server), `pullthrough` (cache), `upstream` (client).
 
 - `app` assembles the application; `__main__` starts the worker processes
 - `auth`: users and rights; `routing`: from a name to a repository; `push`: hosted repositories

@@ -173,7 +173,7 @@ def _upstreams(
 
 
 class _InForce:
-    """The upstreams in force, computed again only after a change of the pull secret."""
+    """An `_InForce` computes the upstreams in force, after each change of the pull secret."""
 
     def __init__(self, settings: Settings, secret: Callable[[], ParsedPullSecret | None]) -> None:
         self._settings = settings
@@ -181,11 +181,11 @@ class _InForce:
         self._view = self._make_view(secret())
 
     def hosts(self) -> Sequence[str]:
-        """Return the hosts that are configured by full name."""
+        """Return the hosts of upstreams that are configured by full name."""
         return self._current().known.hosts
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if there is none."""
+        """Return the settings of an upstream; None if there is no such upstream."""
         view = self._current()
         found = view.sources.get(host)
         if found is None and view.known.globs and view.known.names(host):
@@ -208,7 +208,7 @@ class _InForce:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The upstreams under one pull secret; `sources` caches the settings of hosts.
+    """A `_View` has the upstreams under one pull secret; `sources` caches the settings of hosts.
 
     PERF: making the settings of an upstream takes a fifth of the time of a warm hit.
     """

@@ -1,4 +1,4 @@
-"""Assembles the application; this is the only module that connects the registry's parts."""
+"""Assemble the application; only this module connects the registry's parts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _integrity(parts: Parts) -> Integrity:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The content store, and the readers of blobs and manifests."""
+    """A `Content` has the content store, and the readers of blobs and manifests."""
 
     store: ContentStore
     blobs: Blobs

@@ -36,11 +36,11 @@ from entrepot.registry.challenges import AuthChallenge
 
 
 class RegistryError(Exception):
-    """The root of the tree above."""
+    """`RegistryError` is the root of the tree above."""
 
 
 class UpstreamError(RegistryError):
-    """An error response of the registry `upstream` (a host), or no response."""
+    """An upstream sent an error response, or none; `upstream` is its host."""
 
     def __init__(self, upstream: str, message: str) -> None:
         super().__init__(f"{upstream}: {message}")
@@ -52,18 +52,19 @@ class Absent(UpstreamError):  # noqa: N818 - the class name states the fact, as 
 
 
 class Denied(UpstreamError):  # noqa: N818
-    """The upstream denies access: 401 after all attempts, or 403. Never cached."""
+    """The upstream denies access by a 401 after all attempts, or by a 403. Never cached."""
 
 
 class Why(Enum):
-    """Why an upstream is unavailable; the client's error response depends on it."""
+    """This states why an upstream is unavailable; the client's error response depends on it."""
 
-    REFUSED = "refused"  # no connection, reset, TLS failure, no such host
-    NONSENSE = "nonsense"  # a token realm on a foreign host
-    TIMEOUT = "timeout"  # no connection or no byte within the timeout
-    RESTING = "resting"  # its circuit breaker is open
+    # the upstream has no such host, or the connection failed, was reset or failed in TLS
+    REFUSED = "refused"
+    NONSENSE = "nonsense"  # the token realm is on a foreign host
+    TIMEOUT = "timeout"  # there was no connection or no byte within the time-out
+    RESTING = "resting"  # the upstream's circuit breaker is open
     LIMITED = "limited"  # 429
-    UNSUPPORTED = "unsupported"  # a manifest of an unknown media type
+    UNSUPPORTED = "unsupported"  # the manifest has an unknown media type
 
 
 class Unavailable(UpstreamError):  # noqa: N818
@@ -101,7 +102,7 @@ class ListTooLong(Unavailable):
 
 
 class NameUnknown(RegistryError):  # noqa: N818
-    """Unknown repository or unknown upstream."""
+    """The repository or its upstream is unknown."""
 
 
 class ManifestUnknown(RegistryError):  # noqa: N818
@@ -139,7 +140,10 @@ class Forbidden(RegistryError):  # noqa: N818
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """Not supported for this name, or not at all; `allowed` methods are sent in `Allow`."""
+    """The request is not supported for this name, or not at all.
+
+    `allowed` methods are sent in `Allow`.
+    """
 
     def __init__(self, message: str, allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
         super().__init__(message)
@@ -189,7 +193,7 @@ class BodyTooSlow(BodyBroken):
 
 
 class TooManyUploads(RegistryError):  # noqa: N818
-    """More unfinished uploads than are allowed, in total or for one owner."""
+    """There are more unfinished uploads than are allowed, in total or for one owner."""
 
 
 class MalformedRequest(RegistryError):  # noqa: N818
@@ -197,11 +201,11 @@ class MalformedRequest(RegistryError):  # noqa: N818
 
 
 class Overloaded(RegistryError):  # noqa: N818
-    """Too many concurrent requests for a costly operation."""
+    """There are too many concurrent requests for a costly operation."""
 
 
 class InvalidHtpasswd(RegistryError):  # noqa: N818
-    """Invalid lines of a password file; each problem has its line number."""
+    """A password file has invalid lines; each problem has its line number."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))

@@ -1,1 +1,1 @@
-"""Retention of pushed content: snapshot, reference counts, rules, and removal of images."""
+"""This package expires pushed content: snapshot, reference counts, rules, removal of images."""

@@ -1,8 +1,8 @@
-"""Images of hosted repositories: hosted content is removed one image at a time.
+"""Find images of hosted repositories: hosted content is removed one image at a time.
 
 An image has a root manifest, which no other image contains, and everything that depends on the
-root: the children of an index, their blobs, and the manifests that refer to any of these by
-`subject`, such as signatures. Two images of one repository may share parts.
+root. These are the children of an index, their blobs, and the manifests that refer to any of them
+by `subject`, such as signatures. Two images of one repository may share parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from entrepot.datastore.repositories import TagState
 
 @dataclass(frozen=True, slots=True)
 class HostedImage:
-    """One of a repository's images; `used` is its last pull or push (s, UTC epoch).
+    """A `HostedImage` is an image of a repository.
+
+    `used` is its last pull or push (s, UTC epoch).
 
     `own` are its manifests without their referrers; `manifests` include the referrers. `place` is
     the position of the image's newest tag among the repository's tags, of which the newest has 0;
@@ -38,7 +40,7 @@ class HostedImage:
 
     @property
     def parts(self) -> tuple[Digest, ...]:
-        """Return the digests of its manifests and blobs, each once."""
+        """Return the digests of the image's manifests and blobs, each once."""
         return tuple(dict.fromkeys((*self.manifests, *self.blobs)))
 
     def __str__(self) -> str:
@@ -49,11 +51,11 @@ class HostedImage:
 
 @dataclass(frozen=True, slots=True)
 class HostedRepository:
-    """The content of a hosted repository: its images, tags and links.
+    """A `HostedRepository` has the images, tags and links of one hosted repository.
 
-    `links` are its manifests with the time at which each was linked (s, UTC epoch); `layers` are
-    the blobs that it links. `is_readable` is false if a manifest is missing or of an unknown type:
-    such a manifest may reference any of the blobs.
+    `links` has the repository's manifests with the time at which each was linked (s, UTC epoch);
+    `layers` has the blobs that it links. `is_readable` is false if a manifest is missing or of an
+    unknown type: such a manifest may reference any of the blobs.
     """
 
     name: Repository
@@ -64,7 +66,7 @@ class HostedRepository:
     is_readable: bool
 
     def loose(self) -> frozenset[Digest]:
-        """Return the linked blobs that no manifest references; none if one is unreadable."""
+        """Return the linked blobs that no manifest references; none if a manifest is unreadable."""
         named = {digest for image in self.images for digest in image.blobs}
         return self.layers - named if self.is_readable else frozenset()
 
@@ -74,10 +76,10 @@ class HostedRepository:
 
 
 class ManifestFamily:
-    """Relations between the manifests that a repository links.
+    """A `ManifestFamily` has the relations between the manifests that a repository links.
 
-    *read* has these manifests and the manifests that their indexes list; None for an unreadable
-    one.
+    *read* has these manifests and the manifests that their indexes list; it is None for an
+    unreadable manifest.
     """
 
     def __init__(
@@ -95,7 +97,10 @@ class ManifestFamily:
 
     @cached_property
     def roots(self) -> list[Digest]:
-        """The root of each image. Every linked manifest belongs to at least one image."""
+        """Return the root manifest of each image.
+
+        Every linked manifest belongs to at least one image.
+        """
         subjects, below = self._subjects, set[Digest]()
         for digest in self._links:
             below.update(self.children(digest))
@@ -119,7 +124,7 @@ class ManifestFamily:
         )
 
     def children(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return the manifests that an index lists and that are stored."""
+        """Return the stored manifests that an index lists."""
         read = self._read.get(digest)
         if read is None or read.kind is not ContentKind.INDEX:
             return ()
@@ -143,7 +148,7 @@ class ManifestFamily:
 
     @cached_property
     def _subjects(self) -> dict[Digest, Digest]:
-        """The subject of each manifest that has one, if the repository links the subject too."""
+        """Return the subject of each manifest, if the repository links the subject too."""
         found: dict[Digest, Digest] = {}
         for tag, state in self._states.items():
             about = subject_of(tag)

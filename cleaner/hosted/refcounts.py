@@ -1,7 +1,7 @@
-"""Reference counts of hosted content, updated as a plan removes images.
+"""Count the references to hosted content, and update the counts as a plan removes images.
 
-A part of a removed image is removed only if nothing else needs it: no other image of any hosted
-repository, no link of a proxied repository, and no manifest in the index.
+A part of a removed image is removed only if nothing else needs it. That would be another image of a
+hosted repository, a link of a proxied repository, or a manifest in the index.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
 
 Shared = Callable[[Collection[Digest]], set[Digest]]
-"""Returns those of the digests that a proxied repository links."""
+"""A `Shared` returns the given digests that a proxied repository links."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
-    """A planned removal of an image: its tags, its links, and the content to be evicted with it.
+    """A `RemovalPlan` plans the removal of an image: its tags, links and unshared content.
 
     `links` are the manifests with the time at which each was linked, `layers` the blobs to unlink,
     `entries` the content to evict. Content that was used after `began`, when the hosted
@@ -39,7 +39,9 @@ class RemovalPlan:
 
 @dataclass(frozen=True, slots=True)
 class HostedContent:
-    """The content of all hosted repositories; reading them started at `began` (s, UTC epoch).
+    """A `HostedContent` is the content of all hosted repositories.
+
+    Reading it started at `began` (s, UTC epoch).
 
     `awaited` was pinned at that time: content that pushes had stored but not linked yet.
     """
@@ -50,10 +52,10 @@ class HostedContent:
 
 
 class ReferenceCounts:
-    """Counts the references to hosted content.
+    """A `ReferenceCounts` counts the references to hosted content.
 
-    *gone* has the digests that the plan removes. Their references do not count any more. A caller
-    that plans another removal adds its digest to *gone*.
+    *gone* has the digests that the plan removes. The references of removed images do not count any
+    more. A caller that plans another removal adds its digest to *gone*.
     """
 
     def __init__(
@@ -133,7 +135,7 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return the content that proxied repositories also link; they are read once."""
+        """Return the content that proxied repositories link too; these are read once."""
         if self._cached is None:
             self._cached = self._shared(self._references.keys())
         return self._cached

@@ -1,4 +1,4 @@
-"""Reads hosted repositories: their images, tags and links.
+"""Read hosted repositories: their images, tags and links.
 
 Hosted content cannot be fetched again from an upstream, so every manifest is read, and an error
 is raised instead of guessing.
@@ -19,7 +19,7 @@ from entrepot.datastore.repositories import TagState
 
 
 class HostedRepositories:
-    """Reads hosted repositories; it remembers each manifest, so none is parsed twice."""
+    """A `HostedRepositories` remembers each manifest that it reads, so none is parsed twice."""
 
     def __init__(self, store: DataDirectory) -> None:
         self.store = store
@@ -69,7 +69,7 @@ class HostedRepositories:
         return read.subject.digest if read and read.subject else None
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of *digests* that a proxied repository links."""
+        """Return the given digests that a proxied repository links."""
         found: set[Digest] = set()
         for name in self._repositories.below(""):
             if self._repositories.origin(name) is not None:
@@ -103,9 +103,8 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                if (
-                    below
-                ):  # else known, not stored, or a blob: the index of a build cache lists blobs
+                # else the content is known, not stored, or a blob: a cache's index lists blobs
+                if below:
                     read[digest] = below
                     waiting.append(below)
         return read

@@ -1,4 +1,4 @@
-"""Retention rules of hosted repositories: which images they expire."""
+"""Decide by retention rules which images of hosted repositories expire."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _UNTAGGED_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """The retention rule of a repository.
+    """A `RetentionRule` is the retention rule of a repository.
 
     An image expires when it was not used for `ttl` s, and an image without a tag when it was not
-    used for `untagged` s; 0 means never. The images of the `keep` newest tags never expire;
-    without `ttl` all other tagged images expire at once. With `is_evictable` images that `keep`
-    does not protect may also be evicted when space is short.
+    used for `untagged` s; 0 means never. The images of the `keep` newest tags never expire; without
+    `ttl` all other tagged images expire at once. If `is_evictable` is set, images that `keep` does
+    not protect may also be evicted when space is short.
     """
 
     ttl: float = 0
@@ -56,7 +56,9 @@ def everything(ttl: float) -> RetentionRule:
 
 
 class RetentionRules:
-    """The rule of each repository: the longest pattern that matches its name decides.
+    """A `RetentionRules` has the rule of each repository.
+
+    The longest pattern that matches a repository's name decides.
 
     *otherwise* is the rule of a name without a pattern. Raises: InvalidRepository.
     """

@@ -1,4 +1,4 @@
-"""A snapshot of the hosted repositories for one round; it is read when a removal needs it."""
+"""Take a snapshot of the hosted repositories for one round, when a removal needs it."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class HostedSnapshot:
     def hosted_content(self) -> HostedContent:
         """Return the content of the hosted repositories; the first call reads it.
 
-        Pins are read first: a push that has released its pins by then has written its links,
-        so the read finds these.
+        Pins are read before the repositories. A push that has released its pins by then has written
+        its links, so the read finds these links.
         """
         if self._survey is None:
             began, pinned = self._clock(), self._hosted.store.index.pins.all()
@@ -77,7 +77,7 @@ class HostedSnapshot:
         return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of *digests* that a proxied repository links."""
+        """Return the given digests that a proxied repository links."""
         return self._hosted.shared(digests)
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
@@ -86,7 +86,7 @@ class HostedSnapshot:
 
 
 class SnapshotPlan:
-    """The state of one plan; `gone` has the digests that the plan removes."""
+    """A `SnapshotPlan` is the state of one plan; `gone` has the digests that the plan removes."""
 
     def __init__(self, stock: HostedSnapshot) -> None:
         self._stock = stock
@@ -94,7 +94,7 @@ class SnapshotPlan:
 
     @cached_property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """The images that may be removed with their rules, least recently used first."""
+        """Yield the images that may be removed with their rules, least recently used first."""
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
@@ -110,7 +110,7 @@ class SnapshotPlan:
         self._references.loosen(digest)
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of *digests* that a proxied repository links."""
+        """Return the given digests that a proxied repository links."""
         return self._stock.shared(digests)
 
     def spares(self, digest: Digest) -> bool:

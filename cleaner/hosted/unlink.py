@@ -1,8 +1,8 @@
 """Unlinks an image from its repository; a crash leaves no tag without its manifest.
 
-The order is: tags, links of manifests, links of blobs, and finally, in `sweep`, the content. A
-push relies on links that it has checked, and it pins their content before it checks. So the pins
-are read again after the links are removed; if content is pinned by then, the links are restored.
+The order is: tags, links of manifests, links of blobs, and finally, in `sweep`, the content. A push
+relies on links that it has checked, and it pins their content before it checks. So the pins are
+read again after the links are removed. If content is pinned by then, the links are restored.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Unlinker:
     def _lock(self, name: Repository) -> Iterator[bool]:
         """Lock a repository; yield whether it was locked.
 
-        On a disk without free inodes it cannot be locked; other content may go there all the same.
+        A disk without free inodes does not allow the lock; other content may be removed all the
+        same.
         """
         with ExitStack() as opened:
             try:
@@ -100,7 +101,7 @@ class Unlinker:
     def _are_in_use(self, digests: list[Digest], began: float) -> bool:
         """Return whether one of *digests* is pinned, or was used after *began* (s, UTC epoch).
 
-        A push pins a blob, touches it, links it and releases the pin, in this order.
+        A push pins a blob, touches the blob, links the blob and releases the pin, in this order.
         """
         index = self._store.index
         rows = filter(None, map(index.entry, digests))

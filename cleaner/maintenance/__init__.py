@@ -1,1 +1,1 @@
-"""Periodic maintenance: verification of stored content, and care of damaged files."""
+"""This package runs periodic maintenance: verification of content, and care of damaged files."""

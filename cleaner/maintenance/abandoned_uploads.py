@@ -1,4 +1,4 @@
-"""Abandoned uploads: the appliance's in its state directory, docker distribution's in the data.
+"""Find abandoned uploads of the appliance (state directory) and docker distribution (data).
 
 A worker that writes to an upload of the appliance holds a lock on its file. So an upload that the
 cleaner can lock has no writer.
@@ -101,7 +101,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file describes an upload that exists; it is removed with that one."""
+        """Return whether a file describes an existing upload, with which it is removed."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -138,7 +138,7 @@ class AbandonedUploads:
 
 
 def _locked(path: Path) -> LockedFile | None:
-    """Lock an upload; None if it has a writer or has ended."""
+    """Lock an upload; return None if the upload has a writer or has ended."""
     try:
         return try_lock_present(path)
     except NotFound:

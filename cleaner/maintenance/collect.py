@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Carries out a plan of garbage collection; `stopped` ends it between two removals."""
+    """A `Collector` carries out a plan of garbage collection.
+
+    `stopped` ends the collection between two removals.
+    """
 
     store: DataDirectory
     sweep: Sweep

@@ -1,8 +1,8 @@
-"""Keeps the quarantine: counts its files, and removes those that need not be kept.
+"""Keep the quarantine: count its files, and remove files that need not be kept.
 
 A damaged file of a hosted repository is kept until its content is pushed again or the operator
-deletes it, because there is no other copy. All other files are kept for 7 days, and are removed
-first when space is short.
+deletes it, because there is no other copy. All other files in quarantine are kept for 7 days, and
+are removed first when space is short.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class QuarantineMetrics:
 
 
 class QuarantineKeeper:
-    """Keeps the quarantine of one store; `clock` gives s, UTC epoch."""
+    """A `QuarantineKeeper` keeps the quarantine of one store; `clock` gives s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store
@@ -68,12 +68,15 @@ class QuarantineKeeper:
         self._quarantine = Quarantine(store.storage, store.index, clock)
 
     def cases(self) -> Iterator[QuarantinedFile]:
-        """Yield all files in the order of their digests. Raises: StorageFull, StorageBroken."""
+        """Yield all files in quarantine in the order of their digests.
+
+        Raises: StorageFull, StorageBroken.
+        """
         for damaged in self._quarantine.all():
             yield self._case(damaged)
 
     def settle(self) -> set[Digest]:
-        """Count each file as used bytes; return the digests of these reservations.
+        """Count each file in quarantine as used bytes; return the digests of these reservations.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -87,13 +90,16 @@ class QuarantineKeeper:
         return reservations
 
     def purge(self) -> None:
-        """Remove the files that were kept for 7 days. Raises: DatastoreError."""
+        """Remove the files that were in quarantine for 7 days. Raises: DatastoreError."""
         for case in self.cases():
             if not case.is_lost and self._clock() - case.damaged.since > KEPT_S:
                 self._remove(case)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove files that need not be kept until *is_enough*. Raises: DatastoreError."""
+        """Remove files that need not be kept until *is_enough* returns True.
+
+        Raises: DatastoreError.
+        """
         for case in self.cases():
             if is_enough():
                 return
@@ -101,7 +107,10 @@ class QuarantineKeeper:
                 self._remove(case)
 
     def census(self) -> tuple[int, int]:
-        """Return the number of files and their bytes. Raises: StorageFull, StorageBroken."""
+        """Return the number of files in quarantine and their bytes.
+
+        Raises: StorageFull, StorageBroken.
+        """
         sizes = [each.size for each in self._quarantine.all()]
         return len(sizes), sum(sizes)
 

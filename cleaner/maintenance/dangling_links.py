@@ -1,4 +1,4 @@
-"""Removes dangling links, whose data is gone, so that they do not accumulate.
+"""Remove dangling links, whose data is gone, so that they do not accumulate.
 
 A dangling link has no effect: the registry treats it as a miss. Only links of proxied
 repositories are removed: a hosted link records a push, even if its data is lost. Of hosted
@@ -94,7 +94,7 @@ class DanglingLinks:
     def _forget(self, name: Repository) -> bool:
         """Remove the origin of a repository; restore it if a pull has added a link meanwhile.
 
-        Without its origin a repository would count as hosted.
+        A repository that lacks its origin would count as hosted.
         """
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))

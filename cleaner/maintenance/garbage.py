@@ -1,9 +1,9 @@
 """Plans garbage collection: content that no client can pull, removed after a grace period.
 
-Garbage is a blob that a hosted repository links but none of its manifests references, content
-that no repository links and no manifest references, and abandoned uploads. A push that runs is
-safe: its uploaded blobs are younger than the grace period, and the blobs that its manifest will
-reference are pinned. Proxied content is not garbage: it is evicted for age and size.
+Garbage is a blob that a hosted repository links but none of its manifests references, content that
+no repository links and no manifest references, and abandoned uploads. A running push is safe: its
+uploaded blobs are younger than the grace period, and the blobs that its manifest will reference are
+pinned. Proxied content is not garbage: it is evicted for age and size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ UPLOADS_S = 168 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class UnreferencedLink:
-    """A link to a blob that no manifest of its repository referenced at `began` (s, UTC epoch).
+    """An `UnreferencedLink` is a link to a blob that no manifest of its repository references.
+
+    This was so at `began` (s, UTC epoch).
 
     `words` is the reason for the operator.
     """
@@ -51,7 +53,7 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """Finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch."""
+    """A `Garbage` finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, grace: float, clock: Ages) -> None:
         self._store = store
@@ -61,8 +63,8 @@ class Garbage:
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
         """Yield the garbage, beginning with the images that *account*'s rules expire.
 
-        The caller removes each item before it asks for the next one, and reports each item that
-        it could not remove with `Stock.spare`. Raises: DatastoreError.
+        The caller removes each item before it requests the next item, and reports each item that it
+        could not remove with `Stock.spare`. Raises: DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.children

@@ -1,4 +1,4 @@
-"""Checks the index periodically and repairs it."""
+"""Check the index periodically, and repair the index."""
 
 from __future__ import annotations
 

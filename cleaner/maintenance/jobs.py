@@ -1,6 +1,6 @@
-"""Maintenance jobs, which walk over the whole data directory beside the rounds.
+"""Run maintenance jobs, which walk over the whole data directory, beside the rounds.
 
-They run in a thread of their own, because a waiting download must not wait for such a walk.
+The jobs run in a thread of their own, because a waiting download must not wait for such a walk.
 """
 
 from __future__ import annotations

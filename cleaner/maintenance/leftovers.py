@@ -15,7 +15,10 @@ _UNFINISHED_S = 24 * 3600
 
 
 class Leftovers:
-    """Removes unfinished files; `clock` gives s, UTC epoch, `stopped` ends it between folders."""
+    """A `Leftovers` removes unfinished files; `clock` gives s, UTC epoch.
+
+    `stopped` ends the removal between two folders.
+    """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
@@ -23,7 +26,7 @@ class Leftovers:
         self._stopped = stopped
 
     def purge_unfinished(self) -> None:
-        """Remove the unfinished files of all folders that are older than 24 h.
+        """Remove unfinished files older than 24 h from all folders.
 
         Raises: StorageFull, StorageBroken.
         """

@@ -1,4 +1,4 @@
-"""Wires the threads and the command that verify stored content."""
+"""Connect the threads and the command that verify stored content."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Reads stored content and verifies its digest, at a limited rate and outside the page cache.
 
 A file with a wrong digest is moved to quarantine. The pages of a file are dropped from the page
-cache after they are read, so that they displace no others, unless the file was used within the
+cache after the file is read, so that they displace no others, unless the file was used within the
 last hour.
 """
 
@@ -48,7 +48,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A verdict, and the bytes read for it."""
+    """A `ReadResult` is a verdict, and the bytes read for the verdict."""
 
     verdict: Condition
     size: int = 0
@@ -56,7 +56,7 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class ContentReader:
-    """Verifies the content of one store; `clock` gives s, UTC epoch."""
+    """A `ContentReader` verifies the content of one store; `clock` gives s, UTC epoch."""
 
     store: DataDirectory
     quarantine: Quarantine
@@ -65,8 +65,9 @@ class ContentReader:
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
         """Verify the content of a digest; move it to quarantine if it is wrong.
 
-        *found* names the check in the report of a damaged file. With *drops* the pages of a file
-        that was not used lately leave the page cache. Raises: Stopped, StorageFull, StorageBroken.
+        *found* names the check in the report of a damaged file. If *drops* is set, the pages of a
+        file that was not used lately leave the page cache. Raises: Stopped, StorageFull,
+        StorageBroken.
         """
         try:
             file = self.store.storage.open(layout.blob(digest))

@@ -1,4 +1,4 @@
-"""The maintenance jobs of one data directory, built from plain values."""
+"""Build the maintenance jobs of one data directory from plain values."""
 
 from __future__ import annotations
 

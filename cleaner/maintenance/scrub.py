@@ -1,4 +1,4 @@
-"""The scrubber: verifies new content within a minute, and all content from time to time.
+"""Verify new content within a minute, and all content from time to time (the scrubber).
 
 The worker that stores content marks it as unverified (`datastore/unverified.py`). All content is
 read in the order of digests, at a limited number of bytes a day and once a day at most. The
@@ -30,14 +30,14 @@ _DAY_S = 24 * 3600.0
 _POLL_S = 2.0
 _RETRY_S = 60.0
 _REPORT_S = 1.0
-_SAVE_S = 5.0  # between two writes of the position
+_SAVE_S = 5.0  # this much time passes between two writes of the position
 _STALE_S = (
-    3600.0  # a mark of that age without content: its process died before it stored the content
+    3600.0  # a mark of that age has no content: its process died before it stored the content
 )
-_FILE_COST = 4096  # bytes by which each file counts beside its content
+_FILE_COST = 4096  # each file counts by so many bytes in addition to its content
 
 Report = Callable[[int, int], None]
-"""Takes the number of bytes and of files that were read."""
+"""A `Report` takes the number of bytes and of files that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Scrubber:
 
 
 class NewContentScrubber:
-    """Verifies content that is marked as unverified; *look* is called at each poll.
+    """A `NewContentScrubber` verifies marked new content; it calls *look* at each poll.
 
     *report* is called with the bytes and files that were read.
     """
@@ -199,7 +199,7 @@ def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
 
 
 def start(*threads: NewContentScrubber | Scrubber) -> None:
-    """Run each in a daemon thread of its own."""
+    """Run each of the functions in a daemon thread of its own."""
     for each in threads:
         name = type(each).__name__.lower()
         threading.Thread(target=each.run, name=name, daemon=True).start()

@@ -20,7 +20,10 @@ _PROGRESS_S = 2.0
 
 @dataclass
 class Tally:
-    """The result: files and bytes read, `damaged` digests, and `unreadable` ones with reason."""
+    """A `Tally` has the files and bytes that were read.
+
+    `damaged` are digests, and `unreadable` are digests with reasons.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -57,7 +60,7 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        if found.verdict is Condition.ABSENT:  # it was evicted meanwhile
+        if found.verdict is Condition.ABSENT:  # the content was evicted meanwhile
             return
         tally.files += 1
         tally.bytes += found.size

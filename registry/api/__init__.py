@@ -1,11 +1,11 @@
-"""The HTTP API: one resource for each end-point of the OCI distribution spec.
+"""This package is the HTTP API: one resource for each end-point of the OCI distribution spec.
 
 Only this package, `registry.app` and `registry.library` import Falcon.
 
-- `router`: the paths; `authorize`: identification, routing and authorization of a request
-- `blobs`, `manifests`, `uploads`, `tags`, `referrers`, `catalog`: resources of repositories
+- `router` has the paths; `authorize` identifies, routes and authorizes a request
+- `blobs`, `manifests`, `uploads`, `tags`, `referrers`, `catalog` are resources of repositories
 - `status`, `docker_login`: the other resources
-- `etags_and_ranges`, `cache_status`, `pagination`: request and response headers
-- `request_body`, `response_body`: streaming of bodies
-- `errors`: the HTTP status and OCI code of each exception; `login_log`: failed logins
+- `etags_and_ranges`, `cache_status`, `pagination` read and write headers
+- `request_body` and `response_body` stream bodies
+- `errors` maps exceptions to HTTP statuses and OCI codes; `login_log` logs failed logins
 """

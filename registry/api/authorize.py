@@ -1,10 +1,10 @@
 """Identifies the client of a request, resolves the repository, and checks the client's rights.
 
-This module also has the headers that a worker and HAProxy exchange; HAProxy removes them from
+This module also defines the headers that a worker and HAProxy exchange. HAProxy removes them from
 requests and responses of clients. HAProxy serves a cached response only to clients with the rights
 class for which a worker permitted it, and remembers verified credentials
 (docs/internals/edge-cache.md). A worker reads the cache epoch before any other state and sends it
-with every response, so that HAProxy never uses a response that reflects older state.
+with every response. So HAProxy never uses a response that reflects older state.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SOURCE = "X-Entrepot-Source"
 GUESSES = "X-Entrepot-Guesses"
 
 LARGEST_CACHED = 64 * 1024
-"""Largest response in bytes that HAProxy caches (haproxy.cfg, max-object-size)."""
+"""HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
 _LONGEST_CACHED = 60.0  # s
 _SHORTEST_FILLED = 2.0  # s
@@ -55,7 +55,7 @@ _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class EdgeHeaders:
-    """The headers between this worker and HAProxy.
+    """An `EdgeHeaders` reads and writes the headers between this worker and HAProxy.
 
     *epoch* returns the cache epoch; None: there is no HAProxy in front, and its headers are
     ignored. *cache_fill* None: HAProxy's cache is not filled for repeated HEAD requests.
@@ -67,7 +67,7 @@ class EdgeHeaders:
     def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Send the cache epoch with the response; return whether HAProxy verified the credential.
 
-        This must happen before any state is read.
+        The epoch must be read before any other state is read.
         """
         if self.epoch is None:
             return False
@@ -136,7 +136,7 @@ REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
 ADDRESS = "X-Client-Address"
-"""The client's address, set by HAProxy on requests with credentials."""
+"""HAProxy sets the client's address in this header on requests with credentials."""
 
 _NO_HAPROXY = EdgeHeaders()
 
@@ -155,7 +155,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
 
 
 class Authorization:
-    """Identifies the client, resolves the repository and checks the right, in this order.
+    """An `Authorization` identifies the client, resolves the repository and checks the right.
 
     *edge* reads and writes the headers between HAProxy and this worker.
     """
@@ -233,7 +233,7 @@ class Authorization:
         Raises: Unauthenticated, Forbidden, NameUnknown, Malformed.
         """
         identity = self.identify(req, resp)
-        if not identity.rights:  # before an anonymous client can learn which names are known
+        if not identity.rights:  # an anonymous client must not learn which names are known
             identity.require(action)
         if identity.token is not None:
             identity.token.require(scopes.needed(req, name))

@@ -47,7 +47,7 @@ _UNVERIFIED = {
     ),
     ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
-"""Cache-Status of a range that is sent before its blob is completely verified."""
+"""This is the Cache-Status of a range that is sent before its blob is completely verified."""
 _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
@@ -93,7 +93,7 @@ class BlobResource:
             _send_ranges(req, resp, answer, parts)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Remove the link that permits reading a blob under this name."""
+        """Remove the link that permits reading the blob in this repository."""
         repository = self._authorization.authorize_write(req, resp, name, "delete")
         if self._deletes is None:
             raise Unsupported("deletion is disabled; set storage.delete.enabled", _ALLOWED[:-1])

@@ -1,6 +1,7 @@
 """The Cache-Status header (RFC 9211): whether a response came from the cache, and if not, why.
 
-The access log takes its `cache` field from this header, and the metrics their labels.
+HAProxy's access log takes its `cache` field from Cache-Status, and the metrics take labels from
+that field.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from enum import StrEnum
 
 NAME = "entrepot"
 HIT = f"{NAME}; hit"
-"""The value of nearly every response."""
+"""Nearly every response has this value."""
 
-# RFC 9651, 3.3.4: a token needs no quotes
+# a token needs no quotes: RFC 9651, 3.3.4
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*", re.ASCII)
 # RFC 9651, 3.3.3: a string is printable ASCII
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -22,9 +23,9 @@ class Forward(StrEnum):
     """Why a request was forwarded to the upstream (RFC 9211, 2.2)."""
 
     BYPASS = "bypass"  # the cache is not used for this request
-    URI_MISS = "uri-miss"  # nothing is stored under that name
+    URI_MISS = "uri-miss"  # no content is stored under that name
     STALE = "stale"  # the stored response had to be revalidated
-    PARTIAL = "partial"  # a part of it is stored
+    PARTIAL = "partial"  # a part of the content is stored
     REQUEST = "request"  # the client requested a fresh response
 
 
@@ -53,7 +54,7 @@ def forwarded(
 
 
 def neither(detail: str | None = None) -> str:
-    """Return the value for a response that was generated here, without stored content."""
+    """Return the value for a response that the worker generated without stored content."""
     return NAME + _detail(detail)
 
 

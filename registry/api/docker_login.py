@@ -1,11 +1,12 @@
 """Lets the docker daemon log in where anonymous clients may pull.
 
 After a Basic challenge at `/v2/` the daemon sends no request without a password ("no basic auth
-credentials"), so anonymous clients could not pull. Without a challenge it sends no password, so
-users could not push. A Bearer challenge works for both: the daemon requests a token from the realm,
-with its password if it has one (docker distribution, "Token Authentication Specification"). The
-token is the base64 credential that the daemon sent. It is checked like a password with each
-request, the registry stores nothing, and changing the password invalidates it.
+credentials"), so anonymous clients could not pull. Without a challenge dockerd sends no password,
+so users could not push. A Bearer challenge works for pulls and pushes: dockerd requests a token
+from the realm, with its password if it has one (docker distribution, "Token Authentication
+Specification"). The token is the base64 credential that the daemon sent. The token is checked like
+a password with each request. The registry stores no tokens, and changing the password invalidates
+the token.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ It is a URL or a path. HAProxy sets it, and removes it from requests of clients.
 _CLIENTS: Final = ("docker/", "Docker-Client/")
 """User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
 _ANONYMOUS_CREDENTIAL: Final = "Og=="
-"""The base64 of an empty user and an empty password."""
+"""This is the base64 of an empty user and an empty password."""
 _SERVICE: Final = "entrepot"
 
 
@@ -54,7 +55,7 @@ def challenge(req: falcon.Request) -> str:
 
 
 class DockerLoginResource:
-    """`/v2/token`: issues the token for a password, or for an anonymous client."""
+    """`/v2/token` issues the token for a password, or for an anonymous client."""
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
@@ -62,10 +63,10 @@ class DockerLoginResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send the token. Raises: Unauthenticated if a login has a wrong password.
 
-        `docker login` requests no scope. With a scope, this does not reject a wrong password: the
-        daemon would retry a rejected token request for a minute. The later request with that token
-        is rejected instead if it needs a right. A daemon that pulls through a mirror sends its
-        Docker Hub password; it gets an anonymous token.
+        `docker login` requests no scope. If the request has a scope, a wrong password is not
+        rejected here: dockerd would retry a rejected token request for a minute. The later request
+        with that token is rejected instead if it needs a right. A daemon that pulls through a
+        mirror sends its Docker Hub password, and gets an anonymous token.
         """
         identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []

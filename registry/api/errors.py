@@ -1,4 +1,4 @@
-"""The table from exceptions to HTTP statuses and OCI error codes.
+"""Map exceptions to HTTP statuses and OCI error codes.
 
 The next step of a client depends on status and code: whether podman ends the pull, whether
 containerd continues with its next host, and when either retries (docs/clients.md). Therefore an
@@ -55,7 +55,8 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
         registry.Absent: ErrorRow(404, None),
         registry.Denied: ErrorRow(403, "DENIED"),
-        registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),  # the row depends on `why`, see BY_WHY
+        # the row depends on `why` of the error, see BY_WHY
+        registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),
         registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
         registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
         registry.ManifestUnknown: ErrorRow(404, "MANIFEST_UNKNOWN"),
@@ -124,13 +125,13 @@ _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# Codes for statuses that Falcon itself raises. Others are UNSUPPORTED below 500, and UNKNOWN from
-# 500 on.
+# These are the OCI codes for statuses that Falcon itself raises. Other statuses get UNSUPPORTED
+# below 500, and UNKNOWN from 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
 
-# Headers that describe a body; the error response has another one.
+# These headers describe a body; the error response has another body.
 _BODY_HEADERS = (
     "Accept-Ranges",
     "Age",
@@ -145,7 +146,7 @@ _BODY_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """The properties of a request that its error response depends on.
+    """A `FailedRequest` has the properties of a request that its error response depends on.
 
     `template` is the path template of the route; None: no route matched. `challenged` is what a
     challenge depends on.
@@ -158,7 +159,7 @@ class FailedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An error response before it is written to Falcon's response."""
+    """An `ErrorResponse` is an error response before it is written to Falcon's response."""
 
     status: int
     code: str
@@ -177,7 +178,7 @@ def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
 
 
 def envelope(response: ErrorResponse) -> bytes:
-    """Return the JSON body that the OCI spec defines for errors, with one entry for each detail."""
+    """Return the JSON body that the OCI spec defines for errors, with an entry for each detail."""
     entries = [
         {"code": response.code, "message": response.message, "detail": detail}
         for detail in response.details
@@ -186,7 +187,7 @@ def envelope(response: ErrorResponse) -> bytes:
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Register the handlers in *app* that answer every exception by the table."""
+    """Register the handlers that respond to every exception by the table."""
     app.add_error_handler(Exception, _handle)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
 
@@ -269,7 +270,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
     resp.status = response.status
     resp.content_type = falcon.MEDIA_JSON
     _send(req, resp, envelope(response))
-    # caches may store a 404 unless this forbids it (RFC 9110, 15.1)
+    # caches may store a 404 unless this header forbids storing (RFC 9110, 15.1)
     resp.set_header("Cache-Control", "no-store")
     for name, text in response.headers.items():
         if name != "Cache-Status" or resp.get_header(name) is None:

@@ -1,4 +1,4 @@
-"""Conditional requests and range requests (RFC 9110, sections 13 and 14), and ranges of uploads.
+"""Evaluate conditional requests and ranges (RFC 9110, 13 and 14), and ranges of uploads.
 
 An ETag is the quoted digest. The content of a digest never changes, so equal tags mean equal bytes.
 
@@ -36,7 +36,7 @@ class ByteRange:
 
     @property
     def length(self) -> int:
-        """The number of bytes."""
+        """Return the number of bytes of the range."""
         return self.stop - self.start
 
     def content_range(self, size: int) -> str:
@@ -47,9 +47,10 @@ class ByteRange:
 def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """Parse a Range header for a body of *size* bytes; return the ranges in the requested order.
 
-    None: there is no Range header, or it must be ignored, so the whole body is sent. Raises:
-    RangeUnsatisfiable if every range starts past the end, or if a range ends before it starts. RFC
-    9110, 14.2, allows a server to ignore or reject such a header; other registries reject it.
+    None means that there is no Range header, or that it must be ignored; then the whole body is
+    sent. Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before
+    it starts. RFC 9110, 14.2, allows a server to ignore or reject overlapping ranges; other
+    registries reject them.
     """
     if header is None:
         return None
@@ -135,7 +136,7 @@ def etag(digest: Digest) -> str:
 
 
 def none_match(header: str | None, digest: Digest) -> bool:
-    """Evaluate If-None-Match: True means that the content is sent, False means 304.
+    """Evaluate If-None-Match: return True to send the content, False for a 304.
 
     The comparison is weak (RFC 9110, 13.1.2). `*` matches any content.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _REPEAT_S = 60.0
-_LARGEST_COUNT = 20  # pairs of user and address that get a line of their own in that time
+_LARGEST_COUNT = 20  # so many pairs of user and address get a line of their own in a minute
 _LONGEST_NAME = 64  # characters of a user's name
 
 

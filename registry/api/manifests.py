@@ -138,7 +138,10 @@ def _cache_status(answer: ManifestAnswer) -> str:
 
 
 def _pushed_reference(reference: str) -> Reference:
-    """Parse the reference that a manifest is pushed to. Raises: InvalidDigest, MalformedRequest."""
+    """Parse the reference that a manifest is pushed to.
+
+    Raises: InvalidDigest or MalformedRequest if the reference is invalid.
+    """
     try:
         return parse_reference(reference)
     except InvalidTag as error:  # an invalid tag in a GET is a 404, but in a PUT it is a 400
@@ -155,7 +158,10 @@ def _tags(req: falcon.Request) -> tuple[Tag, ...]:
 
 
 def _received(req: falcon.Request, parsed: Reference) -> StoredManifest:
-    """Read the body. Raises: ManifestTooLarge, BodyBroken, DigestMismatch, InvalidManifest."""
+    """Read the manifest's body from the request.
+
+    Raises: ManifestTooLarge, BodyBroken, DigestMismatch, InvalidManifest.
+    """
     body = request_body.read_small(req, LARGEST)
     if body is None:
         raise ManifestTooLarge(f"the manifest is larger than {LARGEST} bytes")

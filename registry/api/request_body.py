@@ -14,8 +14,8 @@ from entrepot.registry.errors import BodyBroken, BodyTooSlow
 from entrepot.registry.server.delivery import CONNECTION, BodyProgress, LentConnection
 
 _CHUNK = 256 * 1024
-# A read blocks until it has all bytes. The first reads are smaller, so that the rate of a slow body
-# is known soon.
+# A read of gunicorn's stream blocks until it has all requested bytes. The first reads are smaller,
+# so that the rate of a slow body is known soon.
 _FIRST_CHUNK = 16 * 1024
 _FIRST_BYTES = 256 * 1024  # bytes
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
@@ -26,7 +26,7 @@ _DRAINED_ANONYMOUS_S = 2.0
 
 
 class Readable(Protocol):
-    """The body stream of a WSGI server."""
+    """This is the body stream of a WSGI server."""
 
     def read(self, size: int, /) -> bytes:
         """Return *size* bytes, fewer only at the end."""
@@ -37,7 +37,7 @@ class Readable(Protocol):
 class RequestBody:
     """A request body of `length` bytes; None if the client did not announce the length.
 
-    If it comes over a lent `connection`, the connection poller may end it when it is slow and more
+    If the body comes over a lent `connection`, the connection poller may end a slow body while more
     bodies than the limit are being received.
     """
 
@@ -46,7 +46,7 @@ class RequestBody:
     connection: LentConnection | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it arrives.
+        """Yield the pieces of the body as they arrive.
 
         Raises: BodyBroken if it ends too early, BodyTooSlow if the connection poller ended it.
         """
@@ -78,20 +78,20 @@ class RequestBody:
     def _read(self, size: int) -> bytes:
         try:
             return self.stream.read(size)
-        except Exception as error:  # each WSGI server has its own exception types
+        except Exception as error:  # each WSGI server raises its own types of exception
             raise BodyBroken(f"reading the body failed: {error}") from error
 
 
 @dataclass(slots=True)
 class _UnwatchedBody:
-    """The progress of a body that the connection poller does not watch."""
+    """An `_UnwatchedBody` has the progress of a body that the connection poller does not watch."""
 
     received: int = 0
     is_cut: bool = False
 
 
 def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
-    """Return the body of a request; *part* is its Content-Range, if it has one.
+    """Return the body of a request; *part* is its Content-Range, None without that header.
 
     Raises: BodyBroken if the lengths of *part* and of the body differ.
     """
@@ -104,7 +104,7 @@ def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
 
 
 def read_small(req: falcon.Request, largest: int) -> bytes | None:
-    """Return a body of at most *largest* bytes; None if it is larger. Raises: BodyBroken."""
+    """Return a body of at most *largest* bytes; None if the body is larger. Raises: BodyBroken."""
     received = body(req)
     if received.length is not None and received.length > largest:
         return None
@@ -135,7 +135,7 @@ def drain_after_response(req: falcon.Request) -> None:
 
 
 def _stream(req: falcon.Request) -> Readable:
-    """Return the stream of the body, which ends with the body."""
+    """Return the stream of the request's body, which ends with the body."""
     if req.content_length is not None:
         return req.bounded_stream
     stream: Readable = req.env["wsgi.input"]

@@ -1,4 +1,4 @@
-"""Response bodies: files sent with sendfile, downloads in progress, and multipart ranges.
+"""Send response bodies: files with sendfile, downloads in progress, and multipart ranges.
 
 The middleware `ResponseHeaders` completes each response.
 """
@@ -48,7 +48,7 @@ def send_file(
 ) -> None:
     """Send a part of an open file with sendfile, over the *connection* if there is one.
 
-    Without a connection, or for a small part, the WSGI server uses the file's `fileno()`.
+    Without a connection, or for a small part, the WSGI server uses the `fileno()` of the file.
     """
     if connection is None or part.length <= SMALL:
         file.seek(part.start)
@@ -127,9 +127,9 @@ def checked_stream(
 ) -> Iterator[bytes]:
     """Return the body as a stream that drops the connection if it ends before its *length*.
 
-    That case is logged once. A body that is sent over the *connection* directly does not block a
-    thread for a slow client. Otherwise the WSGI server sends it, and frames a body of unknown
-    length.
+    A body that is too short is logged once. A body that is sent over the *connection* directly does
+    not block a thread for a slow client. Otherwise the WSGI server sends it, and frames a body of
+    unknown length.
     """
     if connection is not None and (length is not None or connection.has_chunks):
         return _DeliveredBody(body, length, connection)
@@ -137,10 +137,10 @@ def checked_stream(
 
 
 class _DeliveredBody(Iterator[bytes]):
-    """A body that is sent over the connection directly.
+    """A `_DeliveredBody` is sent over the connection directly.
 
-    Its first item is empty, which makes the WSGI server send the header section. The next step
-    sends the body.
+    The body's first item is empty, which makes the WSGI server send the header section. The next
+    step sends the body.
     """
 
     def __init__(

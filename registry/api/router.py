@@ -29,7 +29,8 @@ HEALTH = "/healthz"
 DEBUG = "/debug/{page}"
 PROFILE = "/debug/{page}/{profile}"
 
-# PERF: one match for every request. It scans from the end, which takes 1 us for a usual name.
+# PERF: every request uses one match. The search scans a path from its end, which takes 1 us for a
+# usual name.
 _NAMED = re.compile(
     r"/v2/([^/].*)(/(?:(?:manifests|blobs|referrers)/[^/]+|tags/list|blobs/uploads/[^/]*))",
     re.DOTALL,
@@ -40,7 +41,9 @@ _ANY = "/v2/-"
 
 
 class Router(CompiledRouter):
-    """Falcon's compiled router, extended for names with slashes, HEAD, and superfluous slashes.
+    """A `Router` is Falcon's compiled router, extended for names with slashes and for HEAD.
+
+    It also handles superfluous slashes.
 
     HEAD uses the method for GET if the resource has none of its own. `/v2` is the same as `/v2/`.
     """
@@ -63,7 +66,7 @@ class Router(CompiledRouter):
         return found
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # noqa: ANN401 - Falcon has no type
-        """Use the method for GET for HEAD too, so that both share one decision."""
+        """Use the method for GET for HEAD too, so that one decision serves GET and HEAD."""
         methods: Any = super().map_http_methods(resource, **kwargs)
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])

@@ -1,4 +1,4 @@
-"""Responses without content from a repository: version check, health, `/` and metrics."""
+"""Respond without content of a repository: version check, health, `/` and metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class VersionResource:
 
 
 class HealthResource:
-    """`/healthz`: this worker responds."""
+    """`/healthz` responds if this worker can handle requests."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
         """Send `ok`; no login is needed."""
@@ -36,17 +36,17 @@ class HealthResource:
 
 
 class RootResource:
-    """`/`: 200 as from docker distribution, because liveness probes request it."""
+    """`/` responds with 200 as docker distribution does, because liveness probes request it."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
-        """Send 200 without a body. No login is needed, because the response shows nothing."""
+        """Send 200 without a body. `/` needs no login, because the response shows nothing."""
         resp.content_type = None
         resp.set_header("Cache-Control", "no-cache")
         resp.data = b""
 
 
 class MetricsResource:
-    """`/metrics`: the file of metrics that the logger wrote last."""
+    """`/metrics` responds with the metrics that the logger wrote last."""
 
     def __init__(self, authorization: Authorization, path: Path) -> None:
         self._authorization = authorization
@@ -70,6 +70,6 @@ class MetricsResource:
 
 
 def _without_upstreams(content: bytes) -> bytes:
-    """Remove the samples that name an upstream: they show where other users pull from."""
+    """Remove the samples that name an upstream, which show where other users pull from."""
     lines = content.splitlines(keepends=True)
     return b"".join(line for line in lines if b'upstream="' not in line)

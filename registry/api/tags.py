@@ -1,4 +1,4 @@
-"""The tags of a repository (OCI distribution-spec 1.1, end-8)."""
+"""Respond with the tags of a repository (OCI distribution-spec 1.1, end-8)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TagsResource:
         after = req.get_param("last")
         requested = (
             None if limit is None else limit + 1
-        )  # one more shows whether there is another page
+        )  # one more tag than a page shows whether there is another page
         found = [] if limit == 0 else self._lists.tags(resolved, after, requested)
         resp.media = {"name": name, "tags": found[:limit]}
         if limit and len(found) > limit:

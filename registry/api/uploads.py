@@ -1,4 +1,4 @@
-"""Uploads of blobs (OCI distribution-spec 1.1, end-4 to end-6, end-11, end-13 and end-14)."""
+"""Receive uploads of blobs (OCI distribution-spec 1.1, end-4 to 6, end-11, end-13, end-14)."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _accepted(resp: falcon.Response, repository: Repository, upload_id: str, off
 def _set_location(resp: falcon.Response, repository: Repository, upload_id: str) -> None:
     """Set the Location to continue at.
 
-    It is relative: the worker does not know the host name that the client uses.
+    The location is relative: the worker does not know the host name that the client uses.
     """
     resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{upload_id}")
     resp.set_header("Docker-Upload-UUID", upload_id)

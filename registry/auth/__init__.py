@@ -1,8 +1,8 @@
-"""Authentication and authorization of clients.
+"""This package authenticates and authorizes clients.
 
-- `identity`: the authenticators, and `Identity`, the rights of one client
+- `identity` has the authenticators, and `Identity`, the rights of one client
 - `rules`: access rules, and the rights class that they give to a user
-- `htpasswd`: the password file and its bcrypt checks
-- `password_cache`: the results of earlier password checks
-- `fair_queue`: the queue for password checks
+- `htpasswd` reads the password file and checks passwords with bcrypt
+- `password_cache` keeps the results of earlier password checks
+- `fair_queue` is the queue for password checks
 """

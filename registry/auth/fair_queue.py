@@ -1,4 +1,4 @@
-"""A queue for a scarce resource that serves its keys in turn, however often each key comes."""
+"""Queue callers for a scarce resource in turn by key, however often each key comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The password file: lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
+"""Read the password file: lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
 Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are broken.
 """
@@ -66,7 +66,7 @@ def parse(content: bytes) -> Passwords:
 
 
 Users = Callable[[], Snapshot[Mapping[str, bytes]]]
-"""Returns the current users of another source, with their hashes."""
+"""A `Users` returns the current users of another source, with their hashes."""
 
 
 def no_users() -> Snapshot[Mapping[str, bytes]]:
@@ -86,20 +86,20 @@ _UNKNOWN_SOURCE = LoginSource()
 
 
 class Htpasswd:
-    """Checks passwords against the file at *path*, which is reloaded when it changes.
+    """An `Htpasswd` checks passwords against the file at *path* and reloads a changed file.
 
     *users* returns additional users; if a user is in both, its password in *users* counts. *kept*
     is the path where `ReloadingFile` stores the last valid content.
 
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
-    interpreter lock. Up to *waiting* checks wait, served in turn by client address. A check that
-    finds no place, or that waits longer than *patience* s, raises Overloaded, and *refused* is
-    called.
+    interpreter lock. Up to *waiting* checks wait in a queue that serves client addresses in turn. A
+    check that finds no place, or that waits longer than *patience* s, raises Overloaded, and
+    *refused* is called.
 
     Unknown user names, and users for whom many wrong passwords came from an address, wait in a
-    separate queue. It is served one at a time by a thread of lowest priority, and its patience is
-    three times as long. So password guessing does not delay users. Raises, in the constructor only:
-    OSError, InvalidHtpasswd.
+    separate queue. A thread of lowest priority serves guessing addresses one at a time, and waits
+    three times as long for them. So guesses of passwords do not delay users. Raises, in the
+    constructor only: OSError, InvalidHtpasswd.
     """
 
     def __init__(  # noqa: PLR0913 - by name, each with a default
@@ -133,7 +133,7 @@ class Htpasswd:
         return sum(each.generation for each in self._sources())
 
     def refresh(self) -> None:
-        """Reload the file if it changed; the source of *users* reloads itself."""
+        """Reload a changed file; the source of *users* reloads itself."""
         if self._file:
             self._file.refresh()
 
@@ -192,7 +192,7 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """The merged passwords of the sources at these generations."""
+    """A `_Merged` has the merged passwords of the sources at these generations."""
 
     generations: tuple[int, int]
     passwords: Passwords
@@ -210,7 +210,7 @@ def _problem(line: PasswordLine) -> str:
 def _dummy_hash(hashes: Iterable[bytes]) -> bytes:
     """Return a hash that no password matches, with the most frequent cost of *hashes*.
 
-    Its salt and digest are 53 dots, the zeros of bcrypt's base64.
+    The dummy hash has a salt and digest of 53 dots, the zeros of bcrypt's base64.
     """
     costs = Counter(hashed.split(b"$")[2] for hashed in hashes)
     cost = costs.most_common(1)[0][0] if costs else _DEFAULT_COST

@@ -1,9 +1,8 @@
-"""Authenticators, and the identity and rights that they give to a client.
+"""Authenticate clients, and give them an identity with rights.
 
-docs/internals/edge-cache.md ("Logins") describes the flows. With a password file, every client is
-challenged for a password; with anonymous pull, only clients that do more than pull. Invalid
-credentials then make a client anonymous, because dockerd sends its Docker Hub credentials to a
-mirror.
+docs/internals/edge-cache.md ("Logins") describes the flows. With a password file, every client gets
+a challenge. With anonymous pull, only clients that do more than pull get one. Invalid credentials
+then make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NO_RIGHTS: frozenset[Action] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The client of a request; `user` None: an anonymous client.
+    """An `Identity` is the client of a request; an anonymous client has the `user` None.
 
     `rights` are the actions that the client may do in at least one repository. `granted` has the
     rights by repository; None: `rights` hold in every repository. `is_open`: a client that may read
@@ -66,7 +65,7 @@ class Identity:
         return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def may(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether the client may do *action* there; None: in any repository."""
+        """Return whether the client may do *action* there; None means in any repository."""
         if self.granted is None:
             return action in self.rights
         return self.granted.allow(action, repository)
@@ -96,8 +95,8 @@ class Identity:
         """Reject anonymous clients, as `GET /v2/` does, unless there are no passwords at all.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
-        anonymous clients may pull. Without a challenge they never log in, and a push fails. Raises:
-        Unauthenticated.
+        anonymous clients may pull. Without a challenge clients never log in, and a push fails.
+        Raises: Unauthenticated.
         """
         if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)
@@ -107,8 +106,8 @@ class Identity:
 class Authenticator(Protocol):
     """Identifies the client of a request by its Authorization header; None: it has none.
 
-    It rejects no request: `Identity` decides what an anonymous client may do. Its methods are
-    called by any thread. Raises: Overloaded.
+    An authenticator rejects no request: `Identity` decides what an anonymous client may do. Any
+    thread may call an authenticator's methods. Raises: Overloaded.
     """
 
     def identify(self, authorization: str | None) -> Identity:
@@ -127,7 +126,7 @@ class CachedPasswords(Protocol):
 
 @runtime_checkable
 class QueueingAuthenticator(Protocol):
-    """An Authenticator that queues its checks by the source of the login."""
+    """This authenticator queues its password checks by the source of the login."""
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
         """Return the identity for a credential that comes from *source*."""

@@ -1,7 +1,8 @@
 """Caches the results of password checks.
 
 Clients send their password with every request, and bcrypt takes 3 to 90 ms of a core. With the
-cache one thread checks a credential once, and other threads with the same credential wait for it.
+cache one thread checks a credential once. Other threads with the same credential wait for the
+result.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ def _unchanging() -> int:
 class PasswordCache:
     """Returns the results of *check*, which is called again later or after a new *generation*.
 
-    A right credential is cached for *good_for* s and a wrong one for *bad_for* s. There are at most
-    *most* entries of each kind, in separate caches, so guessing does not evict the entries of
-    users. An entry is a keyed digest, which is useless outside of this process. An exception of
+    A right credential is cached for *good_for* s and a wrong one for *bad_for* s. The cache keeps
+    at most *most* right and *most* wrong passwords separately, so guesses do not evict the entries
+    of users. An entry is a keyed digest, which is useless outside of this process. An exception of
     *check* is raised in all waiting threads and is not cached.
     """
 

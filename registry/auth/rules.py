@@ -1,7 +1,7 @@
-"""Access rules: which user may do what in which repository.
+"""Access rules state which user may do what in which repository.
 
-A rule only permits. An action that none of a user's rules permits is forbidden, so the order of the
-rules has no effect, and each rule can be understood alone.
+An access rule only permits actions. An action that none of a user's rules permits is forbidden, so
+the order of the rules has no effect, and each rule can be understood alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CACHE_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class AccessGrant:
-    """Permits `users` the actions `allow` in the repositories that match `repositories`.
+    """An `AccessGrant` permits `users` the actions `allow` in matching `repositories`.
 
     A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
     clients, with pull only. The repositories are patterns of names as in the catalog, with an
@@ -45,7 +45,7 @@ class AccessGrant:
 
 
 class AccessRights:
-    """The rights of a user; `actions` are those that it may do in at least one repository.
+    """An `AccessRights` has a user's rights; `actions` are permitted in at least one repository.
 
     `name` is the rights class: equal for users with equal rights, in every process and after every
     start. Anonymous clients never share a class with users. `pulled_patterns` are the sorted
@@ -64,7 +64,7 @@ class AccessRights:
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 
     def allow(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether *action* is permitted there; None: in any repository."""
+        """Return whether *action* is permitted there; None means in any repository."""
         if action not in self.actions:
             return False
         return repository is None or repository in self._where[action]
@@ -75,7 +75,10 @@ class AccessRights:
 
 
 class AccessRules:
-    """All access rules in force. Raises: InvalidRepository for an invalid pattern."""
+    """An `AccessRules` has all access rules in force.
+
+    Raises: InvalidRepository for an invalid pattern.
+    """
 
     def __init__(self, rules: Iterable[AccessGrant]) -> None:
         self._rules = [
@@ -85,7 +88,7 @@ class AccessRules:
         self._cache: dict[str | None, AccessRights] = {}
 
     def of(self, user: str | None) -> AccessRights:
-        """Return a user's rights; None: those of anonymous clients."""
+        """Return the rights of a user; None means anonymous clients."""
         rights = self._cache.get(user)
         if rights is None:
             if len(self._cache) >= _CACHE_SIZE:

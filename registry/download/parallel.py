@@ -19,7 +19,7 @@ from entrepot.registry.errors import Denied, UpstreamError
 from entrepot.registry.upstream.protocol import RemoteBlob
 
 PART_SIZE = 8 * 1024 * 1024
-"""Largest size of a part, in bytes: one request fetches one part."""
+"""A part has at most this size in bytes: one request fetches one part."""
 
 _BLOBS = 3  # blobs that use all their connections at a time: clients fetch 3 layers at once
 _WAIT_S = 0.2
@@ -27,9 +27,10 @@ _WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBudget:
-    """Connections that one blob may use.
+    """A `ConnectionBudget` limits the connections that one blob may use.
 
-    `connections` is the largest number. Each one but the first needs a permit for every part.
+    `connections` is the largest number. Each connection but the first needs a permit for every
+    part.
     """
 
     connections: int
@@ -37,10 +38,10 @@ class ConnectionBudget:
 
 
 class ParallelLimits:
-    """Limits on the connections of this worker: per blob, and per upstream in all.
+    """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in all.
 
-    Each blob has one connection without a permit. The permits of an upstream limit all others, and
-    each of those keeps at most one part in memory.
+    Each blob has one connection that needs no permit. The permits of an upstream limit all other
+    connections, and each of those keeps at most one part in memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -58,7 +59,7 @@ class ParallelLimits:
 
 @dataclass(frozen=True, slots=True)
 class MissingRange:
-    """The missing bytes of a blob: from `start` to its end at `size`, both in bytes."""
+    """A `MissingRange` is the rest of a blob: from `start` to its end at `size`, in bytes."""
 
     start: int
     size: int
@@ -75,7 +76,10 @@ class MissingRange:
 
 @dataclass(frozen=True, slots=True)
 class PartList:
-    """The parts of a missing range, computed on demand. All but the last have `each` bytes."""
+    """A `PartList` has the parts of a missing range, computed on demand.
+
+    All parts but the last have `each` bytes.
+    """
 
     start: int
     size: int
@@ -100,9 +104,9 @@ def in_parallel(
 ) -> Iterator[bytes]:
     """Yield a missing range in order, over as many connections as the budget and the permits allow.
 
-    No byte is requested twice. If an upstream does not support these ranges, or reports another
-    size, the blob continues in one stream. *opened* is called with the first response. Raises:
-    UpstreamError.
+    No byte of the blob is requested twice. If an upstream does not support these ranges, or reports
+    another size, the blob continues in one stream. *opened* is called with the first response.
+    Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)
@@ -129,9 +133,10 @@ def in_parallel(
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """A part that a helper thread fetches.
+    """A `_Part` is a part of a blob that a helper thread fetches.
 
-    `chunks` has its chunks as they arrive, then None or the exception that ended it.
+    `chunks` receives the part's chunks as they arrive, then None or the exception that ended the
+    part.
     """
 
     start: int
@@ -143,8 +148,8 @@ class _Helpers:
     """Threads that fetch the parts after the first one, until the context is left.
 
     The caller of `chunks` fetches too: the first part of each round, and every part that no thread
-    has taken. Without a permit, or without a thread, the download is only slower. Memory is limited
-    to one part per connection, however many parts there are.
+    has taken. Without a permit or a thread, the download is only slower. Memory is limited to one
+    part per connection, however many parts there are.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:

@@ -45,8 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    For a part that is fetched beside another connection. That connection fetches the bytes that are
-    missing here, so a refusal here is not counted against the source. Raises: UpstreamError.
+    For a part that is fetched beside another connection. The other connection fetches the bytes
+    that are missing, so a refusal of this one is not counted against the source. Raises:
+    UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
@@ -109,6 +110,6 @@ def _check_pace(
 def _end(remote: RemoteBlob, bound: int | None) -> int:
     """Return the end of a blob, in bytes.
 
-    Return 0 if it is unknown: then the blob ended with its body.
+    Return 0 if the size is unknown: then the blob ended with its body.
     """
     return min((each for each in (remote.size, bound) if each is not None), default=0)

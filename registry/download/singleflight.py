@@ -1,10 +1,10 @@
-"""Single flight: one download of a blob for all clients of all workers.
+"""Single flight shares one download of a blob among all clients of all workers.
 
 Every client is a reader. The writer belongs to no request: it is a thread that appends to a spool
-file and holds the lock of that file. Readers in any process follow the file as it grows. A held
-lock means that a writer is active; the length of the file is its progress; a file in the blob store
-is verified. A writer may therefore die at any byte: its lock is released, a reader takes the lock,
-and the download continues where the file ends.
+file and holds the file's lock. Readers in any process follow the file as it grows. A held lock
+means that a writer is active; the length of the file is its progress; a file in the blob store is
+verified. A writer may therefore die at any byte: its lock is released, a reader takes the lock, and
+the download continues where the file ends.
 
 The last byte of a blob is sent only after its digest is verified.
 """
@@ -45,13 +45,15 @@ _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
-_TOO_QUIET_S = 0.016  # after a wait this long without bytes, check that the writer lives
+_TOO_QUIET_S = 0.016  # after this time without bytes, a reader checks that the writer lives
 
 
 class _Distrusted:
-    """Sources that sent wrong bytes, by digest and upstream, for 10 minutes.
+    """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    They are not used for that digest while there is another source.
+    Its key is digest and upstream.
+
+    A distrusted source is not used for the digest while there is another source.
     """
 
     def __init__(self) -> None:
@@ -65,7 +67,8 @@ class _Distrusted:
             if len(self._known) >= _MOST_DISTRUSTED:
                 self._known.clear()
             together = task.without | sources
-            if len(together) >= len(task.fetches):  # no source is left, so try them all again
+            # no source is left, so the reader tries all sources again
+            if len(together) >= len(task.fetches):
                 together = frozenset()
             self._known[task.digest, task.upstream] = together, until
 
@@ -76,7 +79,7 @@ class _Distrusted:
 
 
 class SingleFlight:
-    """The downloads of all workers, as seen by one worker."""
+    """A `SingleFlight` has the downloads of all workers, as one worker sees them."""
 
     def __init__(self, spool: Path, destination: Destination) -> None:
         self._spool = spool
@@ -107,7 +110,10 @@ class SingleFlight:
             return None
 
     def open_spooled(self, task: Task) -> int | None:
-        """Open the spool file of a download; None if there is none. Raises: StorageBroken."""
+        """Open the spool file of a download; return None if the file does not exist.
+
+        Raises: StorageBroken.
+        """
         try:
             return os.open(self.path(task.key), os.O_RDONLY)
         except FileNotFoundError:
@@ -124,10 +130,10 @@ class SingleFlight:
         return replace(task, without=self._distrusted.of(task))
 
     def join(self, task: Task) -> Reader:
-        """Follow the download of a blob. Begin it, or continue it, if it has no writer.
+        """Follow the download of a blob. Begin the download, or continue it, if it has no writer.
 
-        Raises: UpstreamError if it was begun here and the upstream refused it; StorageFull or
-        StorageBroken if nothing can be written.
+        Raises: UpstreamError if this call began the download and the upstream refused it;
+        StorageFull or StorageBroken if nothing can be written.
         """
         download, is_ours = self.begin(task)
         try:
@@ -179,7 +185,7 @@ class SingleFlight:
                 try:
                     download.run()
                 finally:
-                    with self._lock:  # another download may have replaced it by now
+                    with self._lock:  # another download may have replaced the file by now
                         if self._running.get(key) is download:
                             del self._running[key]
 
@@ -192,7 +198,7 @@ class SingleFlight:
 
 
 class Reader:
-    """One client's view of a blob that is being downloaded.
+    """A `Reader` is one client's view of a blob that is being downloaded.
 
     `collapsed` is True if another client's request began the download. `on_stored` is called once
     the blob is verified and stored, before its last byte is yielded.
@@ -252,7 +258,7 @@ class Reader:
             self.close()
 
     def close(self) -> None:
-        """Close the file that is read."""
+        """Close the file from which the reader reads."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._stored is not None:
@@ -369,9 +375,9 @@ class Reader:
     def _fetch_privately(
         self, first: int, start: int, stop: int | None, *, early: bool
     ) -> Iterator[Piece]:
-        """Fetch the rest for this client only, and verify all that it receives.
+        """Fetch the rest of the blob for this client only, and verify all received bytes.
 
-        The bytes before *start* are needed for the digest. Those that are not on disk are fetched
+        The bytes before *start* are needed for the digest. Bytes that are not on disk are fetched
         too, although a client that resumes a pull has them already. A range that may be *early* is
         not verified. Raises: ContentDamaged if bytes that were sent can no longer be verified.
         """

@@ -1,9 +1,9 @@
-"""The sources of one download: which to request from next, when to pause, and when to give up.
+"""Choose the sources of a download: which is next, when to pause, and when to give up.
 
 A source that fails moves to the end of the order, and the next source is used at once. The download
 pauses only after every source has failed since the last progress: 0.2 s, doubled up to 5 s, with
-full jitter, and never less than Retry-After. It ends when no source has delivered a byte for some
-time and each was used since then, or when no source is left.
+full jitter, and never less than Retry-After. A download ends when no source has delivered a byte
+for some time and each was used since then, or when no source is left.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
 from entrepot.registry.upstream.protocol import Fetch
 
 _LEAST_PROGRESS = 64 * 1024
-"""Bytes that count as progress.
+"""So many bytes count as progress of a source.
 
 A source that sends one byte per connection must not be retried at once.
 """
 
 _MOST_REFUSALS = 2
-"""Invalid responses in a row after which a source is not used again."""
+"""After so many invalid responses in a row a source is not used again."""
 
 MOST_DENIALS = 6
 """Status 401, 403 or 404 in a row after which a source that delivered before is not used again.
 
-Such a source may accept only one connection at a time.
+A source that delivered bytes may accept only one connection at a time.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits of a download, in s.
+    """A `Limits` has the time limits of a download, in s.
 
     `silence` without a byte ends the download. Pauses grow from `first_pause` to `longest_pause`. A
     connection is replaced if it brings less than `min_rate` bytes/s over `slow_span`.
@@ -54,14 +54,14 @@ DEFAULT = Limits()
 
 @dataclass(frozen=True, slots=True)
 class AskSource:
-    """Decision: send the next request to the source with this number."""
+    """This decision means: send the next request to the source with this number."""
 
     source: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Decision: wait for this many seconds, then decide again."""
+    """This decision means: wait for this many seconds, then decide again."""
 
     seconds: float
 
@@ -72,7 +72,9 @@ class End:
 
 
 class RetryPolicy:
-    """Decisions about the sources of one download, numbered from 0 in order of preference.
+    """A `RetryPolicy` decides about the sources of one download.
+
+    The sources are numbered from 0 in order of preference.
 
     Pure: every method takes the time, in s on a monotonic clock. *count* is the number of sources;
     *jitter* returns a factor from 0 to 1. Not thread-safe.
@@ -185,9 +187,9 @@ log = logging.getLogger(__name__)
 
 
 class Sources:
-    """The sources of a download, in order of preference. Safe in any thread.
+    """A `Sources` has the sources of a download, in order of preference. Safe in any thread.
 
-    All threads that fetch parts of a blob share one instance. *without* has the numbers of sources
+    All threads that fetch parts of a blob share one `Sources`. *without* has the numbers of sources
     that sent wrong bytes before; they are not used. Tests pass *clock*, *sleep* and *jitter*.
     """
 
@@ -214,7 +216,7 @@ class Sources:
         self._lock = threading.Lock()
 
     def choose(self) -> tuple[int, Fetch]:
-        """Return the source for the next request, after the pause that is due.
+        """Return the source for the next request, after a pause if one is due.
 
         Raises: UpstreamError of the last source in order of preference, when the download ends.
         """
@@ -272,7 +274,7 @@ class Sources:
         log.info("source failed", extra={"upstream": error.upstream, "start": start})
 
     def _error(self) -> UpstreamError:
-        """Return the error to report: that of the last source in order, if it has one."""
+        """Return the error to report: the last source's in order, if it failed."""
         preferred = self._errors.get(len(self._fetches) - 1) or self._last
         assert preferred is not None  # noqa: S101 - a download ends only after a failure
         return preferred

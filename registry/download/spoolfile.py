@@ -1,4 +1,4 @@
-"""Spool files: the files of running downloads, each beside a file that has its final size."""
+"""Read and write spool files of running downloads, and the files of their final sizes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _STEP = 32 * 1024 * 1024  # bytes
 class BackgroundFsync:
     """Flush an open file to the disk while it grows, in another thread than its writer.
 
-    Each step flushes 32 MiB or more, and only one step runs at a time. The last byte of a blob is
+    Each flush writes 32 MiB or more, and only one flush runs at a time. The last byte of a blob is
     sent after the file is on the disk: with these steps, little is left to flush at the end.
     """
 

@@ -13,9 +13,9 @@ from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, Why
 
 VERIFIED_RANGES_MAX = 64 * 1024 * 1024
-"""Largest blob, in bytes, of which every range waits with its last byte for the whole blob.
+"""Ranges of blobs up to this size in bytes wait with their last byte for the whole blob.
 
-Used with `proxy.ranges` set to `auto`.
+The limit is used with `proxy.ranges` set to `auto`.
 """
 
 
@@ -24,8 +24,8 @@ def verified_range(
 ) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* is the whole blob.
 
-    The last byte so far is always held back, so that the very last one is yielded only after
-    *digest* is verified. Raises: DigestMismatch in place of the last byte.
+    The last received byte is always held back, so the very last byte is yielded only after *digest*
+    is verified. Raises: DigestMismatch in place of the last byte.
     """
     hasher, offset, last = digest.hasher(), 0, b""
     end = math.inf if stop is None else stop
@@ -62,7 +62,7 @@ def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) ->
 def unstored_blob(
     sources: Sources, digest: Digest, start: int, stop: int | None, *, early: bool
 ) -> Iterator[bytes]:
-    """Yield a blob, or a range of it, that is not stored while it is sent.
+    """Yield a blob or a range of a blob that is not stored while it is sent.
 
     To verify a range, the whole blob is fetched. A range that may be *early* is sent unverified.
     """

@@ -39,16 +39,17 @@ _BY_DIGEST = Digest("", "")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A blob to download, and the requests to download it with for one repository.
+    """A `Task` has a blob to download, and the requests for it in one repository.
 
     `fetches` open the blob at its sources, in order of preference. `limits` are the time limits of
     the download. `without` has the numbers of sources that sent wrong bytes recently. `size` is the
     size in the manifest, in bytes, or None if it is unknown. `is_ahead` is True if the download is
     a prefetch.
 
-    Three functions are called in this order: `shown` after the upstream responded to a request for
-    the blob in this repository, before any reader sees the response; `verified` after the digest
-    matched, before the blob is committed; `landed` after the commit.
+    Three functions are called in this order. `shown` is called after the upstream responded to a
+    request for the blob in this repository, before any reader sees the response. `verified` is
+    called after the digest matched, before the blob is committed. `landed` is called after the
+    commit.
 
     `key` names the download in the spool: tasks with the same key share one download. If it is not
     the digest, all bytes come from one upstream, and the blob counts as stored only if `is_proven`
@@ -101,7 +102,10 @@ _UNKNOWN_SIZE = "?"
 
 
 class Download:
-    """A spool file that grows. The thread that runs the download holds the lock of the file."""
+    """A `Download` fills a spool file.
+
+    The thread that runs the download holds the lock of the file.
+    """
 
     def __init__(
         self,
@@ -163,10 +167,11 @@ class Download:
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # without its frames, which keep this object and the connections of the body alive
+            # the exception has no frames, which would keep this object and the connections of the
+            # body alive
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
-        except Exception as error:  # any error must end the download: its readers wait
+        except Exception as error:  # any error must end the download, because its readers wait
             log.exception("download failed", extra=self._names())
             self.error = StorageBroken(repr(error))
             outcome = self._abandon(self.error)
@@ -237,7 +242,7 @@ class Download:
         """Announce the size of the blob to the readers here and, by a file, elsewhere."""
         if self.is_opened:
             return
-        # without this file, readers in other processes wait for the commit
+        # without the size file, readers in other processes wait for the commit
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:
@@ -259,7 +264,7 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # this download continues unstored, but the cleaner can make space for the next
+            # this download continues unstored, but the cleaner can make space for the next one
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error
@@ -270,7 +275,8 @@ class Download:
     def _notify(self) -> None:
         """Wake the waiting readers.
 
-        Not for each chunk: to wake many readers costs more than to write the chunk.
+        Readers are not woken for each chunk: to wake many readers costs more than to write the
+        chunk.
         """
         now = time.monotonic()
         if (
@@ -286,7 +292,7 @@ class Download:
     def _commit(self, verified: Digest) -> None:
         self._fsync.wait()
         self.task.verified()
-        # move the reservation to the blob first, so that a crash cannot leave it without one
+        # move the reservation to the blob first, so that a crash cannot leave the blob without one
         if self.task.key != verified:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)
@@ -307,7 +313,7 @@ class Download:
     def _abandon(self, error: UpstreamError | DatastoreError) -> str:
         """Keep the spool file if a later download can continue it; otherwise remove it.
 
-        It is removed if its content is wrong or if there is no disk space for it.
+        The spool file is removed if its content is wrong or if there is no disk space for it.
         """
         wrong = isinstance(error, DigestMismatch)
         if wrong:

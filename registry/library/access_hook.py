@@ -18,7 +18,7 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One access to content in `repository`.
+    """A `Use` is one access to content in `repository`.
 
     `size` is in bytes, or None if the response has none.
     """
@@ -30,9 +30,10 @@ class Use:
 
 
 class AccessHook:
-    """Falcon middleware that calls *used* for each access.
+    """An `AccessHook` is Falcon middleware that calls *used* for each access.
 
-    With *hides*, it removes the headers that a worker sends to HAProxy: they are not for clients.
+    If *hides* is set, the middleware removes the headers that a worker sends to HAProxy, which are
+    not for clients.
     """
 
     def __init__(self, used: Callable[[Use], None] | None, *, hides: bool) -> None:

@@ -1,7 +1,7 @@
 """Record access times and write them to the index in batches, in a thread of this process.
 
-Used where there is no HAProxy. In the appliance the logger does this from the access log, which
-also has the requests that HAProxy serves from its cache.
+Used where there is no HAProxy. In the appliance the logger records accesses from the access log,
+which also has the requests that HAProxy serves from its cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class AccessTracker:
-    """Access times that are not in the index yet. Any thread may add one. *clock*: s, UTC epoch."""
+    """An `AccessTracker` keeps access times that are not in the index yet.
+
+    Any thread may add one. *clock*: s, UTC epoch.
+    """
 
     def __init__(self, index: AccessIndex, *, clock: Callable[[], float] = time.time) -> None:
         self._index = index

@@ -1,7 +1,7 @@
 """Embed the registry in another Python program, from plain values (docs/library.md).
 
-No configuration file is read, and there is no HAProxy in front. The work of the appliance's other
-programs is done by threads of this process, if the caller requests it.
+An embedded registry reads no configuration file, and has no HAProxy in front. Threads of this
+process do the work of the appliance's other programs, if the caller requests that.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ from entrepot.runtime.docker_hub import default_url
 log = logging.getLogger(__name__)
 
 OnBlobAccess = Callable[[str, int, str], None]
-"""Called with a blob's digest, its size in bytes (0 if it is unknown), and its repository."""
+"""An `OnBlobAccess` gets a blob's digest, its size in bytes (0 if unknown), and its repository."""
 
-# layers that are prefetched at a time, as in the appliance
+# so many layers are prefetched at a time, as in the appliance
 _PREFETCH = 3
 _KEEP_S = 1.0
 
 
 class BackgroundCleaner(Protocol):
-    """Keeps a data directory below its limits, in a thread; `cleaner.Cleaner` implements this.
+    """A `BackgroundCleaner` keeps a data directory below its limits in a thread.
 
-    `start` is called in each process that serves, after any fork. Its *settle* writes all access
-    times that this process has recorded to the index, and returns False if that failed. `wake`
-    requests an eviction, with the number of bytes that are needed.
+    `cleaner.Cleaner` implements this interface.
+
+    `start` is called in each process that serves, after any fork. The function *settle* writes all
+    access times that this process has recorded to the index, and returns False if that failed.
+    `wake` requests an eviction, with the number of bytes that are needed.
     """
 
     @property
@@ -74,9 +76,10 @@ class BackgroundCleaner(Protocol):
 
 
 class Application:
-    """A WSGI application that serves one data directory.
+    """An `Application` is a WSGI application that serves one data directory.
 
-    Its threads start in each process that serves: at the first request, or when `begin` is called.
+    The application's threads start in each process that serves: at the first request, or when
+    `begin` is called.
     """
 
     def __init__(self, app: App, begin: Callable[[], None], end: Callable[[], None]) -> None:
@@ -125,7 +128,9 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
     cleaner: BackgroundCleaner | None = None,
     trust_proxy: bool = False,
 ) -> Application:
-    """Create the registry below the folder *root*. No thread is started and no request is sent.
+    """Create the registry below the folder *root*.
+
+    `create_app` starts no thread and sends no request.
 
     docs/library.md describes the arguments. Raises: ValueError or InvalidRepository for an invalid
     argument; OSError if the folder cannot be created.
@@ -169,7 +174,7 @@ def serve(app: Application, address: str = "127.0.0.1:5000", *, workers: int = 1
 
 
 class _Threads:
-    """The background threads of one process."""
+    """A `_Threads` has the background threads of one process."""
 
     def __init__(
         self,

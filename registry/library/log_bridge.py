@@ -7,7 +7,7 @@ import logging
 from entrepot.runtime.logs import message_line
 
 LOGGERS = ("entrepot",)
-"""The names of the registry's loggers, each with all loggers below it."""
+"""These are the registry's loggers, each with all loggers below it."""
 
 
 def forward_to(logger: logging.Logger) -> None:
@@ -25,7 +25,7 @@ def forward_to(logger: logging.Logger) -> None:
 
 
 class _Forwarder(logging.Handler):
-    """Passes records on as if the other logger had created them."""
+    """A `_Forwarder` passes log records on as if the other logger had created them."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()

@@ -42,7 +42,10 @@ A range that starts further behind is fetched from the upstream on its own.
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """Blobs by repository and digest. Every method raises BlobUnknown or an UpstreamError."""
+    """A `Blobs` finds blobs by repository and digest.
+
+    Every method raises BlobUnknown or an UpstreamError.
+    """
 
     store: ContentStore
     downloads: SingleFlight
@@ -51,7 +54,7 @@ class Blobs:
     shown: RecentConfirmations
 
     def get(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
-        """Find a blob that will be read.
+        """Find a blob that the caller will read.
 
         Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
@@ -101,7 +104,7 @@ class Blobs:
         """Open a stored blob that this repository may serve.
 
         If the blob is not linked yet, but came from the same upstream, the upstream is asked to
-        confirm it. Then it is linked.
+        confirm it. A served blob is then linked.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
@@ -140,7 +143,7 @@ class Blobs:
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected
         if reader.collapsed and None not in (size, expected) and size != expected:
-            reader.close()  # the other download has another length, so it may be wrong
+            reader.close()  # the other download has another length, so its bytes may be wrong
             return self._passed_through(resolved, registered, task)
         return self._following(resolved, registered, reader, task, size=size)
 
@@ -209,10 +212,10 @@ class Blobs:
     def _link_stored(self, resolved: ResolvedRepository, digest: Digest) -> None:
         """Link a blob that was just proven, before its last byte leaves.
 
-        A client that has all parts of an image may ask for its manifest at once: with the upstream
-        away, that is served only if each part is linked.
+        A client that has all parts of an image may request its manifest at once. During an outage
+        of the upstream the manifest is served only if each part is linked.
         """
-        with suppress(StorageFull, StorageBroken):  # the next request links it
+        with suppress(StorageFull, StorageBroken):  # the next request links the blob
             is_new = not self.store.repositories.links_blob(resolved.repository, digest)
             if is_new and self._may_share(resolved, digest):
                 self.store.link_blob(resolved.repository, digest, resolved.host)
@@ -227,8 +230,8 @@ class Blobs:
     ) -> Task:
         """Return how to download a blob; only the names of one upstream share it.
 
-        Bytes are not proven before the last of them: another upstream may send wrong ones, or
-        stop in the middle, and must not spoil this upstream's pulls.
+        A blob is not proven before its last byte: another upstream may send wrong bytes or stop in
+        the middle, and must not spoil this upstream's pulls.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)
@@ -265,7 +268,7 @@ class Blobs:
 
     @contextmanager
     def _negative_cached(self, resolved: ResolvedRepository, digest: Digest) -> Iterator[None]:
-        """Raise a remembered 404 of the upstream; remember a new one."""
+        """Raise a remembered 404 of the upstream, or remember a new 404."""
         try:
             self.negative.check(resolved, digest)
             yield

@@ -30,7 +30,10 @@ _LARGEST_STORED = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """The lists of a repository. Every method raises NameUnknown, Denied or Unavailable."""
+    """A `Lists` has the lists of a repository.
+
+    Every method raises NameUnknown, Denied or Unavailable.
+    """
 
     store: ContentStore
     storage: Storage
@@ -75,7 +78,7 @@ class Lists:
         return body
 
     def _listed(self, resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes:
-        """Return the upstream's index, from its API or else by tag.
+        """Return the upstream's index of referrers, from its API or else by tag.
 
         Raises: ManifestUnknown, Denied, Unavailable.
         """
@@ -107,10 +110,10 @@ class Lists:
 
 
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
-    """Return the index under the tag `<algorithm>-<hex>`; None if there is none.
+    """Return the index under the tag `<algorithm>-<hex>`; None if there is no such tag.
 
-    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest
-    that has that digest, which is not a list of referrers.
+    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest of
+    that digest, which is not a list of referrers.
     """
     try:
         found = upstream.manifest(resolved.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))

@@ -1,4 +1,4 @@
-"""Manifests of proxied and hosted repositories.
+"""Read manifests of proxied and hosted repositories.
 
 A manifest by digest is read from the store first. A manifest by tag is revalidated at its upstream
 as often as the operator configured.
@@ -40,7 +40,7 @@ _JUST_NOW_S = 0.5
 
 
 class KeyedLock:
-    """A lock for each key over all workers, as lock files in *folder*.
+    """A `KeyedLock` locks one key over all workers, with lock files in *folder*.
 
     A caller that waited looks in the store again: the former holder may have stored the result.
     """
@@ -110,7 +110,7 @@ def _is_gone(error: UpstreamError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """Manifests by repository and reference.
+    """A `Manifests` finds manifests by repository and reference.
 
     Every method raises ManifestUnknown, Denied, Unavailable or PartsMissing.
     """
@@ -191,7 +191,7 @@ class Manifests:
     ) -> ManifestAnswer:
         """Fetch a manifest.
 
-        If its content is stored, only ask the upstream whether this repository has it.
+        If the content is stored, only ask the upstream whether this repository has it.
         """
         self.negative.check(resolved, digest)
         stored = self._shared(resolved, digest)
@@ -216,8 +216,8 @@ class Manifests:
     ) -> ManifestAnswer:
         """Return a stored manifest. Refuse one whose parts a client could not get.
 
-        podman uses no other mirror once it has a manifest. A manifest that is not complete here is
-        served only while the upstream can deliver the other parts.
+        podman uses no other mirror once it has a manifest. A manifest with parts that are not
+        stored is served only while the upstream can deliver them.
         """
         is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:
@@ -289,7 +289,7 @@ class Manifests:
         tag: Tag,
         stored: StoredManifest | None,
     ) -> ManifestAnswer:
-        """Request the current manifest of a tag, by HEAD if one is stored.
+        """Request the current manifest of a tag, by HEAD if a manifest is stored.
 
         Docker Hub counts GET requests against its limit, but not HEAD. The digest in a response to
         HEAD may be wrong. If its content is not stored, do not request that digest: request the
@@ -333,7 +333,10 @@ class Manifests:
         )
 
     def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
-        """Store a manifest byte for byte. Without disk space, return it all the same."""
+        """Store a manifest byte for byte.
+
+        If the disk has no space, return the manifest all the same.
+        """
         stored = _read(remote, resolved)
         if self.store.store_manifest(stored) and not resolved.is_open:
             self.store.record_proof(stored.digest, resolved.host)

@@ -27,7 +27,10 @@ from entrepot.registry.errors import RegistryError
 log = logging.getLogger(__name__)
 
 _HEAD_START_S = 0.1
-"""Time for the client to request several layers at once, in s. Those need no prefetch."""
+"""This is the time in s in which a client may request several layers at once.
+
+Layers that the client has requested need no prefetch.
+"""
 _POLL_S = 0.05
 _PERMIT_WAIT_S = 60.0
 
@@ -46,7 +49,7 @@ class PrefetchRequest:
 
 
 class Prefetch:
-    """Prefetches *concurrency* blobs at a time from each upstream, counted over all workers.
+    """A `Prefetch` fetches *concurrency* blobs at a time from each upstream, over all workers.
 
     *folder* has the lock files of these downloads, and of the manifests whose prefetch is running.
     """
@@ -96,7 +99,10 @@ class Prefetch:
             thread.join()
 
     def _run_thread(self, request: PrefetchRequest, digests: deque[Digest]) -> None:
-        """Fetch one blob after the other. The first failure, or lack of space, ends all threads."""
+        """Fetch one blob of the image after the other.
+
+        The first failure, or lack of space, ends all threads.
+        """
         try:
             permit = self._permit(request.host)
             if permit is None:
@@ -121,7 +127,10 @@ class Prefetch:
         return download.error is None
 
     def _permit(self, host: str) -> LockedFile | None:
-        """Wait for a free lock of the upstream; all workers share them. None after a minute."""
+        """Wait for a free lock of the upstream; all workers share them.
+
+        Return None after a minute without a free lock.
+        """
         deadline = time.monotonic() + _PERMIT_WAIT_S
         while time.monotonic() < deadline:
             for number in range(self._concurrency):

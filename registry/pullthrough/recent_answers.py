@@ -1,6 +1,6 @@
-"""Recent answers of upstreams: what they do not have, and which repositories may read which blob.
+"""Keep recent answers of upstreams: 404 responses, and repositories that may read a blob.
 
-Both save a request to the upstream when several clients request the same content.
+Each kind of answer saves a request to the upstream when several clients request the same content.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _MAX_ENTRIES = 10_000
 
 
 class NegativeCache:
-    """Recent 404 responses of upstreams to this worker, by repository and reference."""
+    """A `NegativeCache` has recent 404 responses of upstreams, by repository and reference.
+
+    It belongs to one worker.
+    """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:
         self._clock = clock
@@ -56,9 +59,9 @@ _VALID_S = 300.0
 class RecentConfirmations:
     """Confirmations that an upstream has a blob in a repository, as empty files in *folder*.
 
-    All workers see them. A reader that follows a download for a repository with a confirmation need
-    not send a request of its own. The files lie beside the locks of the spool folder. The cleaner
-    removes those that were left behind.
+    All workers see these confirmations. A reader that follows a download for a repository with a
+    confirmation need not send a request of its own. The files of confirmations are beside the locks
+    of the spool folder. The cleaner removes those that were left behind.
     """
 
     folder: Path
@@ -66,7 +69,7 @@ class RecentConfirmations:
     def note(self, task: Task) -> None:
         """Record that the upstream has just confirmed a blob in the task's repository."""
         path = self._path(task)
-        with suppress(OSError):  # then each reader sends its own request
+        with suppress(OSError):  # without a confirmation each reader sends its own request
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
 

@@ -1,4 +1,4 @@
-"""Results of a pull, before the API turns them into HTTP responses."""
+"""These are the results of a pull, before the API turns them into HTTP responses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from entrepot.registry.server.fileslice import Piece
 class ResponseSource(Enum):
     """Where a response came from, in the terms of RFC 9211."""
 
-    HIT = "hit"  # from disk, without a request to the upstream
+    HIT = "hit"  # the content came from disk, without a request to the upstream
     MISS = "miss"  # not stored: fetched
-    COLLAPSED = "collapsed"  # not stored: served from another client's fetch
-    CONFIRMED = "confirmed"  # stored, and the upstream confirmed it
-    STALE = "stale"  # stored, but the upstream could not or would not confirm it
-    PASSED = "passed"  # fetched and not stored
+    COLLAPSED = "collapsed"  # the content came from another client's download
+    CONFIRMED = "confirmed"  # the content was stored, and the upstream confirmed it
+    STALE = "stale"  # the content was stored, but the upstream could not or would not confirm it
+    PASSED = "passed"  # the content was fetched and not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ class ManifestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A stored blob with its open file. The sender of the response closes the file."""
+    """A `StoredBlob` is a stored blob with its open file.
+
+    The sender of the response closes the file.
+    """
 
     digest: Digest
     size: int
@@ -51,7 +54,7 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class ArrivingBlob:
-    """A blob that is being downloaded. `read(start, stop)` yields its bytes.
+    """An `ArrivingBlob` is a blob that is being downloaded. `read(start, stop)` yields its bytes.
 
     `size` is in bytes, or None if the upstream did not announce it. `early` is True if a range may
     complete before the blob is verified.
@@ -66,7 +69,7 @@ class ArrivingBlob:
 
 @dataclass(frozen=True, slots=True)
 class KnownBlob:
-    """The size of a blob, in bytes, in response to HEAD."""
+    """A `KnownBlob` has the size of a blob, in bytes, in response to HEAD."""
 
     digest: Digest
     size: int | None

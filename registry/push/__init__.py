@@ -1,7 +1,7 @@
-"""Requests that write: uploads, manifests and deletes, and the lists of pushed content.
+"""This package handles writes (uploads, manifests, deletes) and lists pushed content.
 
 - `uploads`: begin, continue, finish and cancel an upload; mount a blob
-- `upload_sessions`: the files of unfinished uploads, their locks, reservations and limits
+- `upload_sessions` has the files of unfinished uploads, their locks, reservations and limits
 - `hashes`: the digest of an upload so far, kept for its next request
 - `manifests`: store and link a pushed manifest
 - `referrers`: the list of manifests that refer to a manifest

@@ -1,4 +1,4 @@
-"""The catalog: hosted repositories first, then proxied ones."""
+"""List hosted repositories first, then proxied repositories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.registry.routing.resolve import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All repositories that can be pulled by name."""
+    """A `Catalog` has all repositories that can be pulled by name."""
 
     storage: Storage
     repositories: Repositories
@@ -23,8 +23,8 @@ class Catalog:
     def names(self, after: str) -> Iterator[Repository]:
         """Yield the names after *after*, those of each kind in order.
 
-        Repositories that were mirrored from an upstream that is no longer configured are left out,
-        because no request can reach them.
+        The catalog omits repositories that were mirrored from an upstream that is no longer
+        configured, because no request can reach them.
         """
         proxied = sorted(f"{first}/" for first in self._origins() if self.upstreams.find(first))
         if not after.startswith(tuple(proxied)):

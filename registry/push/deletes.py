@@ -42,7 +42,7 @@ class Deletions:
                 links.remove_referrer(name, about, digest)
 
     def blob(self, name: Repository, digest: Digest) -> None:
-        """Unlink a blob; other repositories keep their links. Raises: BlobUnknown."""
+        """Unlink a blob; other repositories keep their links to the blob. Raises: BlobUnknown."""
         with write_lock(self.state, name):
             if not self.store.repositories.unlink_blob(name, digest):
                 raise BlobUnknown(f"{name} has no {digest}")

@@ -1,9 +1,9 @@
-"""The hash of an unfinished upload: updated as bytes arrive, and saved for the next request.
+"""Hash an unfinished upload as bytes arrive, and save the hash for the next request.
 
-The state of a running hash cannot be saved, but the digest of the bytes so far can. It is saved in
-a file beside the upload, so that the final request, in any process, need not read all bytes again.
-It is valid for the number of bytes that it was computed from, and until the machine reboots: after
-a reboot, the file may lack bytes that it had.
+The state of a running hash cannot be saved, but the digest of the bytes so far can. The hash's
+state is in a file beside the upload, so that the final request, in any process, need not read all
+bytes again. The saved state is valid for the number of bytes that it was computed from, and until
+the machine reboots: after a reboot, the file may lack bytes that it had.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The state of a hash after the first `offset` bytes of an upload."""
+    """A `Running` is the state of a hash after the first `offset` bytes of an upload."""
 
     hasher: _Hash
     offset: int
 
 
 class Hashes:
-    """The running hashes of one process. The one that was idle longest is dropped first."""
+    """A `Hashes` has the running hashes of one process.
+
+    The one that was idle longest is dropped first.
+    """
 
     def __init__(self) -> None:
         self._running: OrderedDict[Path, Running] = OrderedDict()

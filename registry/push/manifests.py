@@ -1,7 +1,7 @@
-"""Push a manifest: check that its parts are stored, then store it, then its links, then its tags.
+"""Push a manifest: check its parts, then store the manifest, its links and its tags.
 
-Each step is durable before the next one. Therefore a tag never points to missing content, whenever
-the worker dies.
+Each of these steps is durable before the next step. Therefore a tag never points to missing
+content, whenever the worker dies.
 """
 
 from __future__ import annotations

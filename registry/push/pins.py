@@ -26,9 +26,9 @@ _POLL_S = 0.01
 def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
     """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
-    The cleaner may have marked some of them for removal before. Each of those is either removed
-    when this context begins, or stays. After the context, content that was used or linked within it
-    is safe without a pin. *state* is the state directory.
+    The cleaner may have marked some of them for removal before. Each marked entry is either removed
+    before this context begins, or stays. After the context, content that was used or linked within
+    it is safe without a pin. *state* is the state directory.
 
     Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove one of them.
     """
@@ -55,8 +55,9 @@ def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) 
 def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:
     """Remove the marks of a cleaner that died; the next cleaner would act on them.
 
-    A cleaner that lives but is slow would still remove the content that is pushed now. It holds a
-    lock during a removal, however long that takes. Raises: Overloaded if the lock is held.
+    A cleaner that lives but is slow would still remove the content that is pushed now. The cleaner
+    holds a lock during a removal, however long the removal takes. Raises: Overloaded if the lock is
+    held.
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
@@ -67,7 +68,7 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
 def record_use(store: ContentStore, digest: Digest, size: int) -> None:
     """Record in the index that content is stored and was used now.
 
-    A manifest keeps its kind and its parts. The reservation for this digest ends. Raises:
+    A manifest keeps its kind and its parts. The reservation for the content's digest ends. Raises:
     IndexUnavailable.
     """
     entry = store.index.entry(digest)
@@ -80,7 +81,7 @@ def _marked(index: AccessIndex, protected: set[Digest]) -> set[Digest]:
 
 
 def _unmark(store: ContentStore, digests: set[Digest]) -> None:
-    """Record a use of each digest, which removes its mark."""
+    """Record a use of each digest, which removes its mark for deletion."""
     for digest in digests:
         entry = store.index.entry(digest)
         if entry:

@@ -1,6 +1,6 @@
-"""Referrers of manifests in hosted repositories: signatures, SBOMs and the like.
+"""List referrers of manifests in hosted repositories: signatures, SBOMs and the like.
 
-Each referrer has a descriptor, which was written when it was pushed.
+Each referrer has a descriptor, which the push of the referrer wrote.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
-"""A descriptor in the JSON form of the OCI image-spec."""
+"""An `Entry` is a descriptor in the JSON form of the OCI image-spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list, as an OCI index.
+    """A `Page` is a page of the list of referrers, as an OCI index.
 
-    `last` is set if there is a next page, which begins after it.
+    `last` is set if there is a next page, which begins after this referrer.
     """
 
     body: bytes

@@ -1,8 +1,8 @@
-"""Unfinished uploads: one local file each, so that any worker can continue any upload.
+"""Store each unfinished upload in one local file, so any worker can continue any upload.
 
-The name of the file identifies the upload and its repository. Its length is the number of bytes
-that have arrived. A held lock means that a request is writing to it. If a worker dies or a client
-disconnects, no byte that has arrived is lost.
+The name of the file identifies the upload and its repository. The length of the upload's file is
+the number of bytes that have arrived. A held lock means that a request is writing to it. If a
+worker dies or a client disconnects, no byte that has arrived is lost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Body(Protocol):
 
     @property
     def length(self) -> int | None:
-        """The number of bytes of the body."""
+        """Return the number of bytes of the body."""
         ...
 
     def chunks(self) -> Iterator[bytes]:
@@ -54,7 +54,7 @@ class Body(Protocol):
         ...
 
 
-_TAG = 8  # hexadecimal digits of the owner's hash at the end of an ID
+_TAG = 8  # so many hexadecimal digits of the owner's hash end an upload's ID
 _UUID = 36
 _NOTES = (layout.upload_digest, layout.upload_size)
 _SUFFIXES = tuple(named("") for named in _NOTES)
@@ -65,7 +65,7 @@ _IDLE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Largest number of unfinished uploads: `most` in total, `each` per owner.
+    """An `UploadLimits` limits unfinished uploads: `most` in total, `each` per owner.
 
     `reached` is called when an upload is refused.
     """
@@ -109,7 +109,7 @@ class UploadAdmission:
             yield from (each.name for each in entries if not each.name.endswith(_SUFFIXES))
 
     def _remove_idle(self, names: list[str]) -> bool:
-        """Remove idle uploads; return False if there are none."""
+        """Remove idle uploads; return False if no upload was idle."""
         now, is_one_removed = time.time(), False
         for name in names:
             path = self.folder / name
@@ -122,7 +122,7 @@ class UploadAdmission:
     def _remove(self, path: Path, modified: float) -> bool:
         lock = try_lock_present(path)
         if lock is None:
-            return False  # a request is writing to it
+            return False  # another request is writing to the upload
         with lock:
             if os.fstat(lock.fd).st_mtime != modified:
                 return False
@@ -145,7 +145,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The unfinished uploads of the appliance, in *folder*."""
+    """A `Sessions` has the unfinished uploads of the appliance, in *folder*."""
 
     folder: Path
     reservations: Reservations
@@ -181,7 +181,7 @@ class Sessions:
 
     @contextmanager
     def open(self, name: Repository, number: str) -> Iterator[Session]:
-        """Lock an upload to continue it.
+        """Lock an upload so that the caller can continue it.
 
         Raises: UploadUnknown; ChunkMisplaced if it stays locked.
         """
@@ -206,7 +206,7 @@ class Sessions:
 
 
 class Session:
-    """A locked upload, of which `offset` bytes have arrived."""
+    """A `Session` is a locked upload, of which `offset` bytes have arrived."""
 
     def __init__(
         self, lock: LockedFile, algorithm: str, reservations: Reservations, running: Hashes
@@ -225,8 +225,8 @@ class Session:
     def fill(self, body: Body) -> None:
         """Append a body. If the body breaks off, the bytes that have arrived stay.
 
-        Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload is gone;
-        SpaceAwaited, BodyBroken or StorageBroken, after which it stays.
+        Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload is gone. Raises
+        SpaceAwaited, BodyBroken or StorageBroken, after which the upload stays.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)
         try:
@@ -291,7 +291,7 @@ class Session:
     def _grow(self, length: int) -> None:
         """Reserve space for *length* more bytes, in large steps.
 
-        Near the limit, reserve space for those bytes only.
+        Near the limit, reserve space for the given bytes only.
         """
         needed = self.offset + length
         if needed <= self._reserved:

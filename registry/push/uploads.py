@@ -28,7 +28,7 @@ _MAX_MOUNT_SOURCES = 1000
 
 @dataclass(frozen=True, slots=True)
 class BlobUploads:
-    """All uploads; *state* is the state directory.
+    """A `BlobUploads` has all uploads; *state* is the state directory.
 
     Every method raises UploadUnknown, IndexUnavailable, OutOfSpace, Overloaded or StorageBroken.
     """
@@ -96,7 +96,7 @@ class BlobUploads:
     # ---- mounts
 
     def mount(self, name: Repository, source: Repository, digest: Digest) -> bool:
-        """Link a blob that *source* links; return False if it is not there."""
+        """Link a blob that *source* links; return False if *source* does not link it."""
         if not self.store.repositories.links_blob(source, digest):
             return False
         with pinned(self.store, self.state, [digest]):

@@ -1,5 +1,5 @@
 """Resolves the repository name of a request to an upstream and a repository on disk.
 
-- `resolve`: the rules, with and without containerd's `ns` parameter.
+- `resolve` has the rules, with and without containerd's `ns` parameter.
 - `name_conflicts`: hosted repositories that the name of an upstream would hide.
 """

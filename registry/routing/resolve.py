@@ -18,7 +18,7 @@ from entrepot.runtime.hostnames import fold
 
 
 class Upstreams(Protocol):
-    """The configured upstreams; they may change between two calls."""
+    """An `Upstreams` has the configured upstreams, which may change between two calls."""
 
     @property
     def default(self) -> str | None:
@@ -36,7 +36,7 @@ class ResolvedRepository:
 
     `repository` is its name on disk, `remote` its name at the upstream. `upstream` None: it is
     hosted. `mirror_form`: the client uses this appliance as a mirror and can fall back to the
-    upstream. `is_open`: every client that may read a repository here may read all of them.
+    upstream. `is_open` is true if every client that may read one repository may read all of them.
     """
 
     repository: Repository
@@ -47,7 +47,7 @@ class ResolvedRepository:
 
     @property
     def host(self) -> str:
-        """The host of the upstream; empty for a hosted repository."""
+        """Return the host of the upstream; it is empty for a hosted repository."""
         return self.upstream.config.host if self.upstream else ""
 
 

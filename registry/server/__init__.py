@@ -1,4 +1,4 @@
-"""The WSGI server below the application: gunicorn, its workers, and the connections to HAProxy.
+"""This package is the WSGI server: gunicorn, its workers, and the connections to HAProxy.
 
 - `gunicorn_app`: starts gunicorn with one or two unix sockets for each worker
 - `worker`: the gunicorn worker; it keeps a thread at a connection for a moment after a response

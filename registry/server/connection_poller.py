@@ -1,9 +1,10 @@
-"""Slow connections that need no thread: slow readers, slow senders, and lingering closes.
+"""Poll slow connections that need no thread: slow readers, slow senders, lingering closes.
 
-One thread of each worker polls all of these connections. It sends the rest of a response as fast as
-the client reads it. A slow reader may take any time while there are fewer slow readers than the
-limit. If a worker responds before it has read the whole request body, this thread reads the rest
-for a short time: if the connection were closed at once, the client would not read the response.
+One thread of each worker polls all slow connections. The polling thread sends the rest of a
+response as fast as the client reads it. A slow reader may take any time while there are fewer slow
+readers than the limit. If a worker responds before it has read the whole request body, the polling
+thread reads the rest for a short time. If the connection were closed at once, the client would not
+read the response.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ TICK_S = 0.5
 """Time between two checks for connections that are too slow or overdue, in s."""
 
 _PIECE = 256 * 1024
-_GRACE_S = 2.0  # a connection is not called slow before this age, in s
-_SILENCE_S = 330.0  # HAProxy closes a silent connection after 300 s; this covers direct clients
+_GRACE_S = 2.0  # a connection does not count as slow before this age, in s
+# HAProxy closes a silent connection after 300 s; this limit covers direct clients
+_SILENCE_S = 330.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits of a worker; above a limit its slowest connections are closed.
+    """A `ConnectionLimits` limits a worker, which closes its slowest connections above a limit.
 
     `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
     being received. Only connections with an average below `rate` (bytes/s) are closed. `drained` is
@@ -47,7 +49,10 @@ class ConnectionLimits:
 
 @dataclass(slots=True, eq=False)
 class ReceivedBody:
-    """A request body that a thread reads: `received` bytes since `began` (s, monotonic clock)."""
+    """A `ReceivedBody` is a request body that a thread reads.
+
+    `received` bytes have arrived since `began` (s, monotonic clock).
+    """
 
     connection: socket.socket
     began: float
@@ -78,7 +83,7 @@ class _SlowReader:
 
 @dataclass(slots=True, eq=False)
 class _LingeringClose:
-    """A connection that is closed at `until` (s) at the latest.
+    """A `_LingeringClose` is a connection that is closed at `until` (s) at the latest.
 
     At most `left` bytes that the client still sends are read and discarded. `is_shut` is true once
     the write side is shut down.
@@ -94,7 +99,7 @@ _Timed = TypeVar("_Timed", ReceivedBody, _SlowReader)
 
 
 class ConnectionPoller:
-    """Polls handed-over connections in one thread per worker.
+    """A `ConnectionPoller` polls handed-over connections in one thread per worker.
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
     "bodies" for each connection that was closed because it was too slow. The polling thread starts
@@ -123,7 +128,7 @@ class ConnectionPoller:
         self._thread: threading.Thread | None = None
         self._waker = -1
 
-    # ---- called by any thread
+    # ---- these methods are called by any thread
 
     def finish_response(self, delivery: Delivery) -> None:
         """Send the rest of a response, then close its connection."""
@@ -181,7 +186,7 @@ class ConnectionPoller:
                 )
                 self._thread.start()
 
-    # ---- called by the polling thread
+    # ---- these methods are called by the polling thread
 
     def _loop(self, waker: int) -> None:
         with selectors.DefaultSelector() as poller:
@@ -222,7 +227,7 @@ class ConnectionPoller:
             self._forget(poller, each)
             return
         each.seen = self._clock()
-        if is_sent:  # getting the next piece may block, so a worker thread does it
+        if is_sent:  # getting the next piece may block, so a worker thread gets it
             poller.unregister(each.delivery.connection)
             self._readers.discard(each)
             self._run(lambda: self._send(each))
@@ -255,7 +260,7 @@ class ConnectionPoller:
             self._readers.discard(each)
             each.delivery.close()
 
-    # ---- connections that are overdue or too slow
+    # ---- these methods close connections that are overdue or too slow
 
     def _end_overdue(self, poller: selectors.BaseSelector, now: float) -> None:
         for closing in [each for each in self._closings if each.until <= now]:

@@ -24,13 +24,15 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
-"""Key of the request's connection (`LentConnection`) in the WSGI environment."""
+"""This key of the WSGI environment has the request's connection (`LentConnection`)."""
 PATIENCE_S = 1.0
 """How long a thread waits for a client that reads nothing, in s, before it hands the rest over."""
 
 
 class Delivery:
-    """The *pieces* of a body of *length* bytes, sent over a *connection* without blocking.
+    """A `Delivery` sends *pieces* of a body of *length* bytes over a *connection*.
+
+    It does not block.
 
     If *length* is None, the pieces already contain chunk framing, so each must be sent completely.
     Any thread may continue a delivery, but only one at a time. The pieces are closed at the end and
@@ -50,7 +52,8 @@ class Delivery:
     def send(self, patience: float) -> bool:
         """Send until the end; return False if the connection accepts nothing for *patience* s.
 
-        Raises: ConnectionError, also if the body ends before its length; that case is logged once.
+        Raises: ConnectionError if the client left or the body ends before its length; a short body
+        is logged once.
         """
         try:
             return self._send(patience)
@@ -121,7 +124,8 @@ class Delivery:
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
                     raise OSError(f"a file ended {left} bytes early")
-                # a file that ends before its slice ends the piece; the length check reports it
+                # a file that ends before its slice ends the piece; the check of the length reports
+                # that
                 self._piece = rest if 0 < sent < left else None
             else:
                 sent = self.connection.send(piece) if piece else 0
@@ -210,7 +214,7 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
 def broken(error: Exception) -> ConnectionError:
     """Return the error that ends a response.
 
-    A ConnectionError, which means that the client left, is returned as it is. Any other error is
+    A ConnectionError means that the client left, and is returned unchanged. Any other error is
     logged once. A connection reset is the only failure that gunicorn accepts without logging a
     traceback.
     """

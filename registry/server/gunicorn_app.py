@@ -1,4 +1,4 @@
-"""The worker processes: gunicorn, with separate unix sockets for each worker.
+"""Run the worker processes: gunicorn, with separate unix sockets for each worker.
 
 With one shared socket, a worker full of slow readers would accept connections that another worker
 could handle at once. HAProxy balances over the sockets by the load of each worker.
@@ -33,14 +33,17 @@ _SEND_BUFFER = 512 * 1024
 
 PERF: with a larger buffer, worker and HAProxy wake each other less often, and a large blob costs
 both a third less CPU. For a file the buffer refers to pages of the page cache and copies nothing.
-But the pages stay in memory until a slow client has received them, so the buffer is not larger.
+But pages in the buffer stay in memory until a slow client has received them, so the buffer is not
+larger.
 """
 _GRACE_S = 2  # HAProxy has already waited for the open responses
 
 
 @dataclass(frozen=True, slots=True)
 class SocketServing:
-    """Workers at unix sockets, one for each; *started* is called in each worker after its start.
+    """A `SocketServing` has one unix socket for each worker.
+
+    *started* is called in each worker after its start.
 
     `blobs` are additional sockets, one for each worker; requests over them have their own threads.
     `limits` apply to slow connections; `on_limit` is called for each connection that a limit
@@ -79,7 +82,10 @@ class SocketServing:
 
 @dataclass(frozen=True, slots=True)
 class AddressServing:
-    """Workers that share one `host:port`; functions to call at the start and end of each worker."""
+    """An `AddressServing` has workers that share one `host:port`.
+
+    Its functions are called at the start and end of each worker.
+    """
 
     address: str
     workers: int
@@ -108,7 +114,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
     def load(self) -> WSGIApplication:
         """Return the application.
 
-        It is built once before the fork, so that the workers share its memory.
+        The application is built once before the fork, so that the workers share its memory.
         """
         return self._app
 
@@ -126,7 +132,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
 
 
 class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """An arbiter that does not kill workers because the whole machine was paused.
+    """This arbiter does not kill workers because the whole machine was paused.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
     silent for the length of the pause. If the arbiter ran first, it would kill all workers with
@@ -134,7 +140,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     """
 
     pause_s = 5.0
-    """A gap of this many seconds between two checks was a pause.
+    """A gap of this many seconds between two checks counts as a pause.
 
     The arbiter checks every second.
     """

@@ -2,14 +2,13 @@
 
 gunicorn's own worker passes each request from the polling thread to a pool thread and back, but
 HAProxy sends the next request over the same connection at once. A thread that waits at the
-connection saves two wake-ups, and two rounds of the loop that reports to the arbiter that the
-worker is alive. Only a few threads may wait, and only for a moment, so idle connections do not use
-up the threads.
+connection saves two wake-ups, and two rounds of gunicorn's main loop. Only a few threads may wait,
+and only for a moment, so idle connections do not use up the threads.
 
-No thread waits for a slow client: the rest of its response, and connections to be closed, are
-handed over to registry/server/connection_poller.py. gunicorn would wait up to two seconds in its
-polling thread for the peer to close the connection; HAProxy does not close it until a slow client
-has read the response. Requests for blobs have separate threads, so they never delay manifests.
+No thread waits for a slow client: registry/server/connection_poller.py sends the rest of its
+response and closes connections. gunicorn would wait up to two seconds in its polling thread for the
+peer to close the connection. HAProxy does not close it until a slow client has read the response.
+Requests for blobs have separate threads, so they never delay manifests.
 """
 
 from __future__ import annotations
@@ -32,7 +31,9 @@ from entrepot.registry.server.connection_poller import ConnectionLimits, Connect
 from entrepot.registry.server.delivery import CONNECTION, LentConnection
 
 MAX_WAITING_THREADS = 16
-"""Threads of a worker that may wait at a connection, in addition to those that handle requests."""
+"""So many threads of a worker may wait at a connection, in addition to threads that handle
+requests.
+"""
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors of accept(2) that end when other connections are closed."""
@@ -48,7 +49,7 @@ each of them waits this long.
 
 
 class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Handles several requests of a connection in one thread.
+    """A `KeepAliveWorker` handles several requests of a connection in one thread.
 
     The thread waits up to `keepalive_wait_s` seconds for the next request. After `close_wait_s`
     seconds a connection is closed even if the peer has not closed it.
@@ -59,7 +60,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     blobs_socket = ""
     """Path of the socket for blob requests; empty if the worker has no separate one."""
     send_buffer = 0
-    """SO_SNDBUF of a connection in bytes; 0: the operating system's default."""
+    """This is SO_SNDBUF of a connection in bytes; 0 means the operating system's default."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
@@ -75,8 +76,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def init_process(self) -> None:
         """Start the worker; its settings no longer change from here on.
 
-        PERF: gunicorn reads about 25 settings for each request, each through `__getattr__`; here
-        they become plain attributes.
+        PERF: gunicorn reads about 25 settings for each request through `__getattr__`; plain
+        attributes replace them.
         """
         sys.setswitchinterval(_SWITCH_S)
         settings = self.cfg.settings
@@ -113,7 +114,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Submit a connection to the thread pool; use the second pool for the blobs' socket."""
-        if self.send_buffer and not conn.initialized:  # first request of the connection
+        if self.send_buffer and not conn.initialized:  # this is the first request of the connection
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         if not self.blobs_socket or conn.server != self.blobs_socket:
             super().enqueue_req(conn)
@@ -126,7 +127,10 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         )
 
     def handle(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Handle a request and those that follow soon; True: the poller waits for the next one."""
+        """Handle a request and the requests that follow soon.
+
+        Return True if the poller waits for the next request.
+        """
         is_kept = self._handle_one(conn)
         while is_kept is True and self._next_request_follows(conn):
             is_kept = self._handle_one(conn)

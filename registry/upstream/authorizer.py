@@ -19,14 +19,15 @@ from entrepot.runtime.clock import elapsed
 log = logging.getLogger(__name__)
 
 _MOST_SCOPES = 1024
-"""Repositories of one upstream whose unusual token scope is remembered."""
+"""The unusual token scopes of so many repositories of an upstream are remembered."""
 _LONGEST_SCOPE = 2048
 
 
 class Authorizer:
-    """Creates the Authorization header for requests to one upstream.
+    """An `Authorizer` creates the Authorization header for requests to one upstream.
 
-    It remembers the last challenge, so that later requests carry credentials from the start.
+    The authorizer remembers the last challenge, so that later requests carry credentials from the
+    start.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Authorizer:
         return self._credentials.find(name) is not None
 
     def answer(self, header: str, name: str, refused: str | None) -> str:
-        """Return the Authorization that answers the WWW-Authenticate *header*.
+        """Return the Authorization for the challenge in the WWW-Authenticate *header*.
 
         *refused* is the Authorization of the rejected request. Some registries send no challenge
         with the 401 for an expired token: then an empty *header* stands for the last challenge.
@@ -99,8 +100,8 @@ class Authorizer:
     def _scope(self, challenge: Challenge, name: str) -> str:
         """Return the scope to request: that of the challenge (distribution token specification).
 
-        It differs from the usual scope if a reverse proxy rewrites repository names. It is
-        remembered for this *name* only.
+        The scope differs from the usual one if a reverse proxy rewrites repository names. The scope
+        is remembered for this *name* only.
         """
         usual = f"repository:{name}:pull"
         named = challenge.scope
@@ -121,7 +122,7 @@ class Authorizer:
     def _check(self, realm: str, credential: Credential | None) -> None:
         """Reject a token endpoint that is not trusted with the credential. Raises: Unavailable.
 
-        Without a credential no secret is sent, so the endpoint may be on any host.
+        A request without a credential sends no secret, so the endpoint may be on any host.
         """
         if may_trust(realm, self._config.url, self._config.realm):
             return

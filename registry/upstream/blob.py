@@ -1,4 +1,4 @@
-"""The body of a blob response: its offset, its length, and the check that it is complete."""
+"""Read the body of a blob response, and check its offset, its length and its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PARTIAL = 206
 
 
 class HttpBlob:
-    """The open body of a blob. The caller closes *response*.
+    """An `HttpBlob` is the open body of a blob. The caller closes *response*.
 
     A body with a content coding is decoded unless *as_sent*; *seen* receives the bytes before they
     are decoded. *named* is the blob's size in bytes according to a manifest.
@@ -46,7 +46,7 @@ class HttpBlob:
 
     @property
     def start(self) -> int:
-        """The offset in the blob at which the body starts, in bytes."""
+        """Return the offset in the blob at which the body starts, in bytes."""
         return self._start
 
     @property
@@ -60,10 +60,10 @@ class HttpBlob:
         return None if self._length is None else self._start + self._length
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces, each as soon as it is received.
+        """Yield the pieces of the body, each as soon as it is received.
 
         Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall` s.
-        That time is short, because another request can continue the download.
+        The time-out is short, because another request can continue the download.
         """
         came = 0
         self._response.limit_read_time(self._exchange.stall)

@@ -1,11 +1,11 @@
-"""The circuit breaker of an upstream; all workers share its state.
+"""Run the circuit breaker of an upstream, whose state all workers share.
 
 The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
 `refused` and `limited` compute the next state. `Breaker` applies them to the shared state.
 
-The state is one small file for each host, in the run directory, which exists only while the
-appliance runs; so it is written without fsync. If the directory is not writable, each process keeps
-its own state.
+The state of each host is one small file in the run directory, which exists only while the appliance
+runs. So the file is written without fsync. If the directory is not writable, each process keeps its
+own state.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.hostnames import fold, unfold
 
 IN_A_ROW = 3
-"""Consecutive failures that open the breaker, unless a single one does (`at_once`)."""
+"""So many consecutive failures open the breaker; a failure with `at_once` opens it alone."""
 FIRST_REST = 1.0
-"""The first rest lasts this many s. Each further one is twice as long, up to `LONGEST_REST`."""
+"""The first rest of an open breaker lasts this many s.
+
+Each further rest is twice as long, up to `LONGEST_REST`.
+"""
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
 """A rate limit lasts this many s if the 429 has no Retry-After."""
@@ -40,19 +43,19 @@ LIMIT_LONGEST = 60.0
 REFUSED_AGAIN = 300.0
 """A rejection of credentials is logged again after this many s."""
 PROBE_RETRY = 1.0
-"""Retry-After, in s, of other requests while one request probes the upstream."""
+"""While one request probes the upstream, other requests get this Retry-After, in s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The breaker state of one upstream; times in s, UTC epoch.
+    """A `Circuit` is the breaker state of one upstream, with times in s, UTC epoch.
 
     `failures` counts consecutive failures while the breaker is closed, `trips` the consecutive
-    rests. No request is sent until `until`. Then one request probes; others are rejected until the
-    probe ends or `probing` is past. A rate limit lasts until `limited`, for requests of the same
-    `operation` only: Docker Hub counts GETs of manifests and still serves the layers of an image
-    whose manifest the client has. `detail` describes the last failure for an operator. `refused` is
-    the time at which the upstream last rejected credentials.
+    rests. No request is sent before the time `until`. Then one request probes the upstream; others
+    are rejected until the probe ends or the time `probing` is past. A rate limit lasts until
+    `limited`, for requests of the same `operation` only: Docker Hub counts GETs of manifests and
+    still serves the layers of an image whose manifest the client has. `detail` describes the last
+    failure for an operator. `refused` is the time at which the upstream last rejected credentials.
     """
 
     failures: int = 0
@@ -124,7 +127,7 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailure:
-    """A failed request; if `at_once`, this one failure opens the breaker."""
+    """An `UpstreamFailure` is a failed request; with `at_once` it alone opens the breaker."""
 
     reason: str
     at_once: bool = False
@@ -189,7 +192,7 @@ def limited(
 _SUFFIX = ".json"
 _LOCK = ".lock"
 _MOST_FILES = 512
-"""If there are this many files, each process keeps its own state of a host that only a glob names.
+"""If there are so many files, each process keeps its own state of a host that only a glob names.
 
 Clients can make up any number of such hosts.
 """
@@ -202,7 +205,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """The state of one upstream's breaker, to be shown to an operator.
+    """A `BreakerState` is the state of one upstream's breaker, as an operator sees it.
 
     `until` is in s, UTC epoch; 0 if the state has no fixed end.
     """
@@ -214,7 +217,7 @@ class BreakerState:
 
 
 class Breaker:
-    """The circuit breaker of the upstream `host`, shared through *directory*.
+    """A `Breaker` is the circuit breaker of the upstream `host`, shared through *directory*.
 
     A probe may take `lease` s. If not *is_kept*, no file is written before the first response.
     """
@@ -370,7 +373,10 @@ class _StateStore:
             self._path = self._file if _count(self._directory) < _MOST_FILES else None
 
     def read(self) -> Circuit:
-        """Return the current state. No lock is needed, because the file is replaced atomically."""
+        """Return the current state.
+
+        Readers need no lock, because the file is replaced atomically.
+        """
         return self._own if self._path is None else _load(self._path)
 
     def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
@@ -393,7 +399,7 @@ class _StateStore:
 
 
 def _count(directory: Path | None) -> int:
-    """Return the number of files in *directory*; 0 if it cannot be read."""
+    """Return the number of files in *directory*; 0 if the directory cannot be read."""
     try:
         return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - it is only counted
     except OSError:

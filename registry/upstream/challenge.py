@@ -1,4 +1,4 @@
-"""Parses WWW-Authenticate, and decides to which token endpoints a password may be sent."""
+"""Parse WWW-Authenticate, and decide to which token endpoints a password may be sent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(r'[^",\s]*')  # gcr.io omits the quotes
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-# Token endpoints by the host of the upstream's URL. Only pairs that the registries document or are
-# known to send.
+# This table has token endpoints by the host of the upstream's URL. Only pairs that the registries
+# document or are known to send.
 _KNOWN_REALMS = {
     "registry-1.docker.io": "auth.docker.io",
     "index.docker.io": "auth.docker.io",
@@ -36,7 +36,9 @@ _KNOWN_REALMS = {
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge of a WWW-Authenticate header; `scheme` is in lower case.
+    """A `Challenge` is one challenge of a WWW-Authenticate header.
+
+    `scheme` is in lower case.
 
     `scope` lists the permissions that a token must have, separated by blanks; empty if not sent.
     """
@@ -97,7 +99,8 @@ def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
 def may_ask(realm: str, upstream_url: str) -> bool:
     """Return whether an anonymous token may be requested at *realm*; its host does not matter.
 
-    The received token is sent to the upstream. So if the upstream uses https, *realm* must, too.
+    The received token is sent to the upstream. So if the upstream uses https, *realm* must use
+    https too.
     """
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)
@@ -112,13 +115,13 @@ def may_ask(realm: str, upstream_url: str) -> bool:
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     """Return whether *realm* belongs to the upstream, so that its password may be sent there.
 
-    It belongs if it is the operator's *trusted* realm, on the upstream's own host with any port, or
-    a known token endpoint of that host. If the upstream uses https, *realm* must use https, too,
-    except on loopback.
+    The realm belongs to the upstream if it is the operator's *trusted* realm, is on the upstream's
+    own host with any port, or is a known token endpoint of that host. If the upstream uses https,
+    *realm* must use https, too, except on loopback.
     """
     if trusted is not None and realm == trusted:
         return True
-    if origin_of(realm) is None:  # URL parsers could disagree about its host
+    if origin_of(realm) is None:  # URL parsers could disagree about the host of such a URL
         return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)

@@ -1,4 +1,4 @@
-"""A client of the distribution API of one upstream: `Upstream` over HTTP."""
+"""Implement the distribution API of one upstream as a client: `Upstream` over HTTP."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ T = TypeVar("T")
 _OK, _PARTIAL = 200, 206
 _UNSATISFIABLE = 416
 _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
-# Statuses of registries without the referrers API: OCI distribution-spec 1.1, end-12a
+# Registries without the referrers API send these statuses: OCI distribution-spec 1.1, end-12a
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # ECR rejects `n` above 1000 with 400
 _TAG_PAGE = 1000
 # Some registries reject every `n` or `last`; then the whole list is read
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# Limits of a list over all of its pages: bytes, entries, pages and s
+# These limit a list over all of its pages: bytes, entries, pages and s
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -61,7 +61,10 @@ _LIST_WITHIN_S = 120.0
 
 
 class HttpUpstream:
-    """One upstream registry over HTTP; safe in any thread. Fork only before its first use."""
+    """An `HttpUpstream` is one upstream registry over HTTP; it is safe in any thread.
+
+    Fork only before its first use.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -198,8 +201,8 @@ class HttpUpstream:
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags in order, from as many pages as needed.
 
-        Registries page in different ways, or not at all. If a page is not the requested one, the
-        whole list is read, sorted and cut here.
+        Registries send pages of lists in different ways, or send no pages at all. If a page is not
+        the requested one, the whole list is read, sorted and cut here.
         """
         if after is None and limit is None:
             return self._all_tags(name)

@@ -16,13 +16,13 @@ _LARGEST_RATIO = 1100
 _FREE = 1024 * 1024  # decoded bytes before the ratio is checked
 # The limit if the decoded length is unknown: layers of images stay below this ratio
 _USUAL_RATIO = 20
-_UNUSUAL = 64 * 1024 * 1024  # decoded bytes before this ratio is checked
+_UNUSUAL = 64 * 1024 * 1024  # so many decoded bytes are allowed before the ratio is checked
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 class Undecodable(ValueError):  # noqa: N818 - the name states the fact
-    """A body that is not in the coding of its header, or that decodes to far too many bytes."""
+    """An `Undecodable` body is not in the coding of its header, or decodes to too many bytes."""
 
 
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The credentials for an upstream: those of its settings, or those of the pull secret."""
+"""Find the credentials for an upstream in its settings or in the pull secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user name with a password, or a token; `repr` shows none of them.
+    """A `Credential` is a user name with a password, or a token; its `repr` shows none of them.
 
     An identity token is exchanged for a bearer token at the token endpoint. A registry token is
     sent to the registry as it is.
@@ -27,7 +27,7 @@ class Credential:
 
 
 class SecretEntry(Protocol):
-    """The entry of a pull secret for one path."""
+    """A `SecretEntry` is the entry of a pull secret for one path."""
 
     @property
     def username(self) -> str | None:
@@ -41,12 +41,12 @@ class SecretEntry(Protocol):
 
     @property
     def identity_token(self) -> str | None:
-        """The token that replaces user name and password at the token endpoint."""
+        """Return the token that replaces user name and password at the token endpoint."""
         ...
 
     @property
     def registry_token(self) -> str | None:
-        """The bearer token that is sent to the registry itself."""
+        """Return the bearer token that is sent to the registry itself."""
         ...
 
 
@@ -55,7 +55,7 @@ class PullSecret(Protocol):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that it names in full, without globs."""
+        """Return the hosts that the pull secret names in full, without globs."""
         ...
 
     def names(self, host: str) -> bool:
@@ -72,7 +72,7 @@ Secret = Callable[[], PullSecret | None]
 
 
 class Credentials(Protocol):
-    """The credentials for the repositories of one upstream."""
+    """A `Credentials` has the credentials for the repositories of one upstream."""
 
     def find(self, repository: str) -> Credential | None:
         """Return the credential for *repository*; None if requests are anonymous.
@@ -83,14 +83,14 @@ class Credentials(Protocol):
 
 
 class SecretCredentials:
-    """The credentials of the pull secret for `host`."""
+    """A `SecretCredentials` has the credentials of the pull secret for `host`."""
 
     def __init__(self, host: str, secret: Secret) -> None:
         self._host = host
         self._secret = secret
 
     def find(self, repository: str) -> Credential | None:
-        """Return the credential of the current pull secret; None if it has none."""
+        """Return the credential of the current pull secret; None if the secret has none."""
         secret = self._secret()
         entry = secret.lookup(self._host, repository) if secret is not None else None
         if entry is None or not (entry.username or entry.identity_token or entry.registry_token):

@@ -1,8 +1,8 @@
-"""The addresses to which the responses of an upstream may direct a request.
+"""Check the addresses to which the responses of an upstream may direct a request.
 
-A redirect or a token realm names a host, and the owner of that name decides to which address it
-resolves. So the check applies to the address that is dialled, never to the name. There is no second
-DNS lookup, which could return a different address.
+A redirect or a token realm names a host, and the owner of that name decides to which address the
+name resolves. So the check applies to the address that is dialled, never to the name. The address
+is not looked up a second time, which could return a different address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RawOrigin = tuple[str, str, int]
-"""Scheme, host name in lower case and port. Unlike `urls.Origin`, it exists for any URL."""
+"""A `RawOrigin` has scheme, host name in lower case and port.
+
+Unlike `urls.Origin`, it exists for any URL.
+"""
 
 # Metadata services of clouds, which return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
 # 169.254.169.254 and its neighbours are covered as link-local addresses.
@@ -36,20 +39,21 @@ _EMBEDDING = tuple(
         ("::/96", 0),  # IPv4-compatible, RFC 4291
     )
 )
-# The IPv6 unicast space that IANA has assigned to the internet. Python treats unknown addresses as
-# global, even site-local ones (fec0::/10, RFC 3879).
+# IANA has assigned this IPv6 unicast space to the internet. Python treats unknown addresses as
+# global, even site-local addresses (fec0::/10, RFC 3879).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 
 
 class Reach(Enum):
-    """The network from which an address can be reached."""
+    """A `Reach` is the network from which an address can be reached."""
 
     PUBLIC = "public"
     # RFC 1918, unique local, carrier-grade NAT, and any other address that is not global
     PRIVATE = "private"
     LOOPBACK = "loopback"
-    SPECIAL = "special"  # link-local, multicast, unspecified, reserved, and clouds' metadata
+    # these are link-local, multicast, unspecified and reserved addresses, and clouds' metadata
+    SPECIAL = "special"
 
 
 # The addresses to which an upstream may redirect besides public ones, by the upstream's own reach
@@ -91,7 +95,8 @@ def _embedded(found: _Address) -> tuple[_Address, ...]:
     """Return the IPv4 addresses that an IPv6 address embeds; empty if it embeds none."""
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback or found.is_unspecified:
         return ()
-    if found in _TEREDO:  # RFC 4380: a server, and a client with inverted bits
+    # a Teredo address has a server's address, and the client's with inverted bits: RFC 4380
+    if found in _TEREDO:
         return tuple(ipaddress.IPv4Address(each) for each in found.teredo or ())
     for network, behind in _EMBEDDING:
         if found in network:
@@ -109,13 +114,13 @@ class AddressRefused(Exception):  # noqa: N818 - the name states the fact
 
 
 class Destinations:
-    """Checks the addresses of one upstream's requests; safe in any thread.
+    """A `Destinations` checks the addresses of one upstream's requests, in any thread.
 
     The upstream's own origin and the configured token realm may have any address. Every other host
-    comes from a response. Its address must be public, or as near as the upstream's own (a private
-    upstream may redirect to private addresses), or in a network that the operator permits
-    (`upstreams.NAME.redirects`). Once an upstream was dialled at a public address, it counts as
-    public.
+    comes from a response. The address of the target must be public, or as near as the upstream's
+    own (a private upstream may redirect to private addresses), or in a network that the operator
+    permits (`upstreams.NAME.redirects`). Once an upstream was dialled at a public address, it
+    counts as public.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:

@@ -1,4 +1,4 @@
-"""Connects to a host within one time-out, for DNS and all addresses together.
+"""Connect to a host within one time-out, for DNS and all addresses together.
 
 Attempts start a quarter of a second apart and alternate between IPv6 and IPv4, a simple form of RFC
 8305. So broken IPv6 costs a quarter of a second, and a host that drops packets costs one time-out.
@@ -28,7 +28,7 @@ def dial(
     timeout: float,
     allow: Callable[[list[str]], list[str]] = lambda addresses: addresses,
 ) -> socket.socket:
-    """Return a connected socket; its own time-out is the rest of *timeout* [s].
+    """Return a connected socket; the socket's time-out is the rest of *timeout* [s].
 
     *allow* returns the addresses that may be dialled; it may raise. Raises: socket.gaierror,
     TimeoutError, OSError with the errno of the last failed attempt.

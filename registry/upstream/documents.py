@@ -32,7 +32,7 @@ _OUTDATED = {
 
 
 class UnsupportedType(ValueError):  # noqa: N818 - the name states the fact
-    """A manifest of a type that is not in ACCEPT. The message contains no text of the upstream."""
+    """The type of this manifest is not in ACCEPT. The message contains no text of the upstream."""
 
 
 def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> RemoteManifest:
@@ -89,7 +89,10 @@ def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
 
 
 def read_referrers(body: bytes) -> list[dict[str, Any]]:
-    """Read the descriptors of one page of referrers; null is an empty list. Raises: ValueError."""
+    """Read the descriptors of one page of referrers; JSON's null is an empty list.
+
+    Raises: ValueError.
+    """
     listed = _document(body).get("manifests") or []
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise ValueError("not an index of referrers")

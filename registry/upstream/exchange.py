@@ -1,4 +1,4 @@
-"""Sends one request to one upstream; every request takes this path.
+"""Send one request to one upstream; every request to an upstream takes this path.
 
 The steps: ask the circuit breaker for admission, authorize, follow redirects, classify the status,
 update the breaker, write an event.
@@ -37,7 +37,7 @@ _ACCEPT = {
     "tags": "application/json",
     "referrers": OCI_INDEX,
 }
-_LONGEST = 200  # characters of a detail in the log
+_LONGEST = 200  # so many characters of a detail are in the log
 _OK, _CHALLENGE, _NOT_FOUND, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
 _TEMPORARY = (408, 425)
@@ -45,7 +45,7 @@ _STALLS_WITHIN = 3  # a body is requested anew after read time-out / 3 without a
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
-"""HEAD is skipped for this many s, then tried again."""
+"""HEAD is skipped for this many s, and then tried again."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 """Statuses of a HEAD after which HEAD is not skipped: the next one may succeed."""
 
@@ -74,13 +74,16 @@ class UpstreamRequest:
     def accept(self) -> str:
         """The Accept header. Some registries respond 406 if it excludes the object's type.
 
-        So a request for a blob or a list does not send the manifest types.
+        So a request for a blob or a list does not accept the manifest types.
         """
         return _ACCEPT.get(self.operation, "*/*")
 
     @property
     def limit(self) -> str:
-        """The kind of requests that a 429 for this one limits: GETs of manifests, or the others."""
+        """Return the kind of requests that a 429 for this request limits.
+
+        These are GETs of manifests, or all other requests.
+        """
         return self.operation if self.operation == "manifest" else ""
 
 
@@ -92,7 +95,10 @@ class _Answered(NamedTuple):
 
 
 class _Inconclusive(NamedTuple):
-    """A HEAD without a usable response: its status (0: no response), and its Authorization."""
+    """An `_Inconclusive` is a HEAD without a usable response.
+
+    It has the status (0 without a response) and the Authorization.
+    """
 
     status: int
     authorization: str | None
@@ -104,7 +110,9 @@ class _Inconclusive(NamedTuple):
 
 
 class HeadSupport:
-    """The operations (`UpstreamRequest.operation`) for which HEAD is skipped; safe in any thread.
+    """A `HeadSupport` has the operations (`UpstreamRequest.operation`) for which HEAD is skipped.
+
+    It is safe in any thread.
 
     Some registries reject every HEAD. *clock* returns s and never goes back.
     """
@@ -169,12 +177,14 @@ class Exchange:
     def describe(
         self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Response], bool]
     ) -> Response:
-        """Return the response to *head* if it *suffices*, else that to *get*; the caller closes it.
+        """Return the response to *head* if it *suffices*, else that to *get*.
+
+        The caller closes the response.
 
         A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
-        404 to HEAD until a GET has fetched the object. Both requests share one admission of the
-        breaker, and a response to HEAD never opens it. If the GET succeeds with the Authorization
-        with which HEAD was rejected, HEAD is skipped for a while.
+        404 to HEAD until a GET has fetched the object. HEAD and GET share one admission of the
+        breaker, and a response to HEAD never opens the breaker. If the GET succeeds with the
+        Authorization with which HEAD was rejected, HEAD is skipped for a while.
 
         Raises: Absent, Denied, Unavailable.
         """
@@ -244,7 +254,8 @@ class Exchange:
         except UpstreamError as error:
             self._write_event(request, _outcome(error), start)
             raise
-        except Exception as error:  # unexpected; the breaker must not wait for this probe
+        # the error is unexpected; the breaker must not wait for this probe
+        except Exception as error:
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
             self._write_event(request, "unavailable", start)
             raise
@@ -308,10 +319,11 @@ class Exchange:
         return self.broken(error)
 
     def _send_authorized(self, request: UpstreamRequest) -> _Answered:
-        """Send the request with the known Authorization, and answer one challenge.
+        """Send the request with the known Authorization, and respond to one challenge.
 
         A registry may respond 403 or 404 to clients without credentials and send a challenge at
-        /v2/ only. Such a status is accepted only after the configured credential was sent.
+        /v2/ only. A status of a hidden repository is accepted only after the configured credential
+        was sent.
 
         Only a challenge of the upstream itself is answered, never that of a redirect's target. For
         a HEAD that carried an Authorization no second token is fetched: the registry may reject
@@ -342,7 +354,7 @@ class Exchange:
         return hides and self._authorizer.has_credential(scope)
 
     def _challenge_of_base(self) -> str:
-        """Return the WWW-Authenticate of /v2/; empty if there is none.
+        """Return the WWW-Authenticate of /v2/; empty if /v2/ sends none.
 
         If there is none, /v2/ is not requested again for `_BASE_AGAIN_S`.
         """

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """An upstream whose methods raise only Absent, Denied and Unavailable.
+    """A `Guarded` upstream has methods that raise only Absent, Denied and Unavailable.
 
     Any other error is logged once, with its traceback, and raised as Unavailable (NONSENSE).
     """
@@ -99,12 +99,12 @@ class _GuardedBlob:
 
     @property
     def start(self) -> int:
-        """The offset in the blob at which the body starts, in bytes."""
+        """Return the offset in the blob at which the body starts, in bytes."""
         return self._body.start
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob in bytes; None if unknown."""
+        """Return the size of the whole blob in bytes; None if unknown."""
         return self._body.size
 
     @property
@@ -113,7 +113,7 @@ class _GuardedBlob:
         return self._body.stop
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it is received."""
+        """Yield the pieces of the body as they are received."""
         chunks = self._body.chunks()
         while chunk := self._call(lambda: next(chunks, b"")):
             yield chunk

@@ -1,7 +1,7 @@
 """Parses the response headers of upstreams; an invalid or impossible value is None.
 
-Headers are untrusted: the length of a number is checked before it is converted, and the cost of
-each function is linear in the length of its header.
+Headers are untrusted: the length of a number is checked before it is converted. The cost of each
+function is linear in the length of its header.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Lengths above this (8 PiB, in bytes) are ignored. Sums of smaller ones fit into SQLite."""
+"""Lengths above this number of bytes (8 PiB) are ignored. Sums of smaller ones fit into SQLite."""
 
 _DIGITS = 16
 _MOST_PULLS = 10**12

@@ -20,7 +20,7 @@ _SERVER_ERROR = 500
 
 
 class Liveness:
-    """The check of one upstream, with a GET of *url*.
+    """A `Liveness` checks one upstream with a GET of *url*.
 
     A positive result is valid for a second. Only one thread sends the request at a time.
     """

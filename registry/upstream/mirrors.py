@@ -41,7 +41,7 @@ class Mirrored:
 
     @property
     def is_healthy(self) -> bool:
-        """True if a mirror or the origin responded to its last request."""
+        """Return True if a mirror or the origin responded to its last request."""
         return any(each.is_healthy for each in (*self._mirrors, self._origin))
 
     def head(self, name: str, reference: Reference) -> HeadResult:

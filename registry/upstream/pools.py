@@ -1,4 +1,4 @@
-"""urllib3's connection pools with our own dialling, TLS settings and proxies."""
+"""Configure urllib3's connection pools: the dialling of this package, TLS and proxies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def open_pools(
 ) -> urllib3.PoolManager:
     """Return a pool manager for URLs of one scheme; it opens no connection yet.
 
-    Without a proxy, *destinations* checks each address before and after it is dialled. Raises:
+    If no proxy is used, *destinations* checks each address before and after it is dialled. Raises:
     OSError if the certificate authorities cannot be read.
     """
     secure = scheme == "https" or (proxy or "").startswith("https:")
@@ -63,7 +63,9 @@ def open_pools(
 
 
 class TlsContexts:
-    """TLS contexts, shared by upstreams with the same trust settings; safe in any thread.
+    """A `TlsContexts` shares TLS contexts among upstreams with the same trust settings.
+
+    It is safe in any thread.
 
     PERF: loading the system's certificate authorities takes 20 ms and a third of a MiB.
     """
@@ -88,7 +90,7 @@ class TlsContexts:
 
 
 def _trust(config: UpstreamConfig) -> _Trust:
-    """Return every setting that a context depends on. Raises: OSError."""
+    """Return every setting that a TLS context depends on. Raises: OSError."""
     if config.ca is None:
         return config.insecure, None, 0, 0
     found = config.ca.stat()
@@ -105,13 +107,13 @@ def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
 
 
 def _tls(config: UpstreamConfig) -> ssl.SSLContext:
-    """Return a context that trusts the system's and the operator's authorities.
+    """Return a TLS context that trusts the system's and the operator's authorities.
 
-    With `insecure` it accepts any certificate.
+    If `insecure` is set, the context accepts any certificate.
     """
     context = ssl.create_default_context()
     # Python 3.13 rejects authorities without keyUsage, which other clients accept, and trusts an
-    # intermediate authority alone. Set both explicitly, so that all versions of Python agree.
+    # intermediate authority alone. Set both flags explicitly, so that all versions of Python agree.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if config.ca is not None:
@@ -123,7 +125,7 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
 
 
 class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the fact
-    """A reused connection failed before it returned a byte for this request.
+    """A `StaleConnection` is a reused connection that failed before it returned a byte.
 
     `is_lost`: the network drops its packets, so the upstream may have received the request.
     """
@@ -134,7 +136,10 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 
 
 class _Plain(HTTPConnection):
-    """A connection that is dialled within one time-out, and knows whether it was used before."""
+    """A `_Plain` connection is dialled within one time-out.
+
+    It knows whether it was used before.
+    """
 
     response_class = BoundedResponse
     answered = False
@@ -170,7 +175,10 @@ class _Plain(HTTPConnection):
 
 
 class _Secure(HTTPSConnection):
-    """The same with TLS; a time-out of the handshake is a time-out of the connection."""
+    """A `_Secure` connection uses TLS.
+
+    A time-out of the handshake is a time-out of the connection.
+    """
 
     response_class = BoundedResponse
     answered = False
@@ -217,7 +225,7 @@ class _PlainPool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
-    """A pool without urllib3's warning on each request of an `insecure` upstream."""
+    """A `_SecurePool` does not warn on each request of an `insecure` upstream, as urllib3 does."""
 
     ConnectionCls = _Secure
 

@@ -1,4 +1,4 @@
-"""The interfaces of this package: an upstream registry, its blobs and the log of its events."""
+"""Define the interfaces of this package: an upstream registry, its blobs and its event log."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from entrepot.datastore.refs import Digest, Reference
 
 
 class EventLog(Protocol):
-    """A writer of the events that `datastore.accesslog.Event` lists.
+    """An `EventLog` writes the events that `datastore.accesslog.Event` lists.
 
-    Any thread may call it. It must not raise.
+    Any thread may call it. An event log must not raise an exception.
     """
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
@@ -72,7 +72,7 @@ class RemoteManifest:
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """The descriptor of a manifest; `size` is in bytes. None: the upstream omitted the field.
+    """The descriptor of a manifest; `size` is in bytes. A field is None if the upstream omitted it.
 
     `manifest` is set if HEAD gave no usable response and the manifest was read with GET.
     """
@@ -84,7 +84,7 @@ class HeadResult:
 
 
 class Upstream(Protocol):
-    """One upstream registry; its methods may run in any thread.
+    """An `Upstream` is one upstream registry; its methods may run in any thread.
 
     *name* is the repository's name at the upstream. Every method raises Absent, Denied or
     Unavailable, and no other error.
@@ -129,7 +129,7 @@ class Upstream(Protocol):
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return one function for each source that opens a blob: the mirrors, then the upstream.
 
-        *size* in bytes is taken from a manifest. It limits the length of a decoded body.
+        *size* in bytes is taken from a manifest. The ratio limits the length of a decoded body.
         """
         ...
 

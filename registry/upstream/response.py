@@ -1,8 +1,8 @@
 """Reads the status line and headers of an HTTP/1.1 response within bounds of size and time.
 
-`http.client` limits each line and the number of headers only: together they could be 6.5 MB, and
-each byte could take as long as the read time-out. It also treats every interim response but 100 as
-the final one.
+`http.client` limits each line and the number of headers only. Together they could have 6.5 MB, and
+each byte could take as long as the read time-out. `http.client` also treats every interim response
+but 100 as the final one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from entrepot.registry.upstream.headers import LARGEST_SIZE, whole_number
 
 LARGEST_HEAD = 64 * 1024
-"""Bytes of the status line and all headers, including interim responses."""
+"""The status line and all headers, including interim responses, have at most so many bytes."""
 
 _MOST_INTERIM = 16
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -123,7 +123,7 @@ class _BoundedLines:
         """Do nothing; the file is only read."""
 
     def _ready(self) -> bytes:
-        """Return the received bytes without consuming them; wait once if there are none.
+        """Return the received bytes without consuming them; wait once if there are no bytes.
 
         Raises: TimeoutError.
         """

@@ -1,4 +1,4 @@
-"""Fetches bearer tokens, and caches them until shortly before they expire."""
+"""Fetch bearer tokens, and cache them until shortly before they expire."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 from entrepot.runtime.clock import elapsed
 
-# distribution's token specification: the default of `expires_in`, and its minimum [s]
+# the default and the minimum of `expires_in` [s] are those of distribution's token specification
 _SHORTEST = 60.0
 _LONGEST = 86400.0
 _LARGEST = 256 * 1024
 _MOST_VALUES = 10_000
-_SLOT_BYTES = 1024  # memory of a cache entry without its token
+_SLOT_BYTES = 1024  # a cache entry without its token uses so much memory
 _LONGEST_TOKEN = 16 * 1024
 _LONGEST_DATE = 64
 _MOST_KEPT = 4096
 _MOST_BYTES = 2 * 1024 * 1024
-"""Memory for the tokens of one upstream: 500 to 1,000 tokens of usual size."""
+"""The tokens of one upstream use at most so many bytes: 500 to 1,000 tokens of usual size."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """The credential, realm, service and scope for which a token is issued."""
+    """A `TokenKey` is the credential, realm, service and scope for which a token is issued."""
 
     credential: Credential | None
     realm: str
@@ -43,7 +43,7 @@ class TokenKey:
 
 @dataclass(slots=True)
 class _Slot:
-    """One cached token; the lock lets one thread at a time fetch it.
+    """A `_Slot` has one cached token; its lock lets one thread at a time fetch the token.
 
     `until` is the time of expiry [s] on `runtime.clock.elapsed`, which includes system suspension.
     """
@@ -54,11 +54,11 @@ class _Slot:
 
 
 Fetch = Callable[[TokenKey], tuple[str, float]]
-"""Returns a token and its lifetime in s."""
+"""A `Fetch` returns a token and its lifetime in s."""
 
 
 class Tokens:
-    """A cache of tokens by `TokenKey`; safe in any thread."""
+    """A `Tokens` caches tokens by `TokenKey`, safely in any thread."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = elapsed) -> None:
         self._fetch = fetch
@@ -106,7 +106,7 @@ class TokenRefused(Exception):  # noqa: N818 - the name states the fact
 def fetch_token(
     wire: Wire, key: TokenKey, headers: Mapping[str, str], *, insecure: bool
 ) -> tuple[str, float]:
-    """Request a token from the realm; return it with its lifetime in s.
+    """Request a token from the realm; return the token and its lifetime in s.
 
     Raises: ConnectionBroken, TokenRefused.
     """
@@ -153,7 +153,7 @@ def _life(expires_in: object) -> float:
     """
     try:
         life = float(expires_in or _SHORTEST)  # type: ignore[arg-type]  # any JSON value
-    except OverflowError:  # a number of hundreds of digits
+    except OverflowError:  # the number has hundreds of digits
         return _LONGEST
     except (ValueError, TypeError) as error:
         raise ConnectionBroken("the lifetime of its token is not a number", Why.NONSENSE) from error

@@ -1,4 +1,4 @@
-"""The settings of one upstream, as plain values."""
+"""Define the settings of one upstream, as plain values."""
 
 from __future__ import annotations
 

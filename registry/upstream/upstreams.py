@@ -1,4 +1,4 @@
-"""The table of upstreams, from the configuration and the pull secret, with a client for each."""
+"""Keep the table of upstreams of configuration and pull secret, with a client for each."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.hostnames import fold, is_host, unfold
 
 _MOST_FROM_GLOBS = 64
-"""Upstream clients kept for hosts that match a glob. Requests can name any number of such hosts, so
-the least recently used client is dropped. Clients of hosts that are named in full always stay."""
+"""So many clients are kept for upstreams whose hosts match a glob.
+
+Requests can name any number of such hosts, so the least recently used client is dropped. Clients of
+hosts that are named in full always stay.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An upstream of the table: its settings and the client for its requests."""
+    """A `Registered` is an upstream of the table: its settings and the client for its requests."""
 
     config: UpstreamConfig
     upstream: Upstream
@@ -41,9 +44,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The objects that all upstreams of one process share.
+    """A `Shared` has the objects that all upstreams of one process share.
 
-    `breakers` is the directory of breaker states. None: they are not shared between processes.
+    `breakers` is the directory of breaker states. If the directory is None, breakers are not shared
+    between processes.
     """
 
     secret: Secret = lambda: None
@@ -58,7 +62,7 @@ class CurrentUpstreams(Protocol):
     """The current settings of all upstreams; a new pull secret may change them at any time."""
 
     def hosts(self) -> Sequence[str]:
-        """Return the hosts that are named in full."""
+        """Return the hosts of upstreams that are named in full."""
         ...
 
     def config(self, host: str) -> UpstreamConfig | None:
@@ -67,7 +71,7 @@ class CurrentUpstreams(Protocol):
 
 
 class FixedUpstreams:
-    """Settings of upstreams that never change, by host."""
+    """A `FixedUpstreams` has settings of upstreams that never change, by host."""
 
     def __init__(self, configs: Mapping[str, UpstreamConfig]) -> None:
         self._configs = {host.lower(): config for host, config in configs.items()}
@@ -77,12 +81,12 @@ class FixedUpstreams:
         return list(self._configs)
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if there is none."""
+        """Return the settings of an upstream; None if there is no such upstream."""
         return self._configs.get(host)
 
 
 class UpstreamTable:
-    """The table of upstreams, with a client for each; safe in any thread.
+    """An `UpstreamTable` has a client for each upstream, and is safe in any thread.
 
     A client is created at the first use, and again after its settings have changed.
     """

@@ -5,9 +5,9 @@ redirect may be signed over its bytes. URL parsers change them: `%3a` becomes `%
 `"` are encoded, and an empty query is dropped.
 
 An origin is a scheme, a host and a port (RFC 6454). A credential is bound to the origin that it was
-configured for. `Sealed.headers_for` is the only place that adds Authorization to a request. It
-checks the URL of the request itself, no matter where that URL came from: the configuration, a
-redirect, a Link header or a token realm.
+configured for. `Sealed.headers_for` is the only place that adds Authorization to a request. The
+origin check uses the URL of the request itself, no matter where that URL came from: the
+configuration, a redirect, a Link header or a token realm.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from urllib.parse import urljoin
 
 _ABSOLUTE = re.compile(r"https?://[^/?#\\\s]+(?=[/?#]|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-# Characters that could end the request line or start another header
+# These characters could end the request line or start another header
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 _HIGHEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# PERF: linear time: it is matched at one position, and each part ends at a character that the part
-# cannot contain.
-# It is strict on purpose. URL parsers disagree about backslashes, blanks, userinfo and non-ASCII
-# hosts; then the compared host would not be the dialled host.
+# PERF: the cost is linear: the expression is matched at one position, and each part ends at a
+# character that the part cannot contain. The expression is strict on purpose. URL parsers disagree
+# about backslashes, blanks, userinfo and non-ASCII hosts; then the compared host would not be the
+# dialled host.
 _AUTHORITY = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
     re.IGNORECASE | re.ASCII,
@@ -91,7 +91,7 @@ def as_written(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A scheme, a host in canonical spelling, and a port."""
+    """An `Origin` is a scheme, a host in canonical spelling, and a port."""
 
     scheme: str
     host: str
@@ -125,7 +125,7 @@ def _address(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An Authorization that is sent to `origin` only."""
+    """A `Sealed` is an Authorization that is sent to `origin` only."""
 
     origin: Origin
     authorization: str = field(repr=False)

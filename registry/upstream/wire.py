@@ -1,4 +1,4 @@
-"""Sends one HTTP request and returns its response; only this module and `pools` use urllib3.
+"""Send one HTTP request and return its response; only this module and `pools` use urllib3.
 
 A request is repeated only if a reused connection turns out to be dead. Redirects are not followed.
 Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
@@ -42,7 +42,7 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # time to read the rest of an unused body
+_DRAIN_S = 1.0  # so much time is allowed to read the rest of an unused body
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
 _LEAST_S = 0.001  # a socket time-out of 0 means non-blocking
 
@@ -71,7 +71,7 @@ def bounded(span: float) -> float:
 
 
 class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
-    """There is no response, or it is incomplete or too long.
+    """The connection returned no response, or one that is incomplete or too long.
 
     `unconnected`: no connection was established; `unreached`: because the connect time-out passed.
     `foreign`: the host was named by a redirect or a challenge, not by the configuration.
@@ -92,12 +92,12 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
 
 
 class TooLong(ConnectionBroken):
-    """A response body that is longer than the limit."""
+    """The response body is longer than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `credential` is sent only if `url` has its origin.
+    """A `Request` is one request; `credential` is sent only if `url` has its origin.
 
     `within` [s] replaces a longer read time-out.
     """
@@ -111,7 +111,10 @@ class Request:
 
 
 class Response:
-    """An open response; the caller closes it. `foreign`: it came from a different origin."""
+    """A `Response` is an open response, which the caller closes.
+
+    `foreign`: it came from a different origin.
+    """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
         self.method = request.method
@@ -157,9 +160,9 @@ class Response:
     def read(self, limit: int, within: float | None = None) -> bytes:
         """Return the whole body, decoded.
 
-        Raises: TooLong if it has more than *limit* bytes; ConnectionBroken also if it takes longer
-        than *within* s (None: the read time-out). Without this limit, an upstream that sends one
-        byte per read time-out would block a thread for ever.
+        Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken also if the body
+        takes longer than *within* s (None: the read time-out). Without the time limit, an upstream
+        that sends one byte per read time-out would block a thread for ever.
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())
@@ -175,8 +178,8 @@ class Response:
     def limit_read_time(self, seconds: float) -> None:
         """Limit each read of the body to *seconds*; beyond it `pieces` raises ConnectionBroken.
 
-        Its `why` is TIMEOUT. The next request on this connection has the upstream's read time-out
-        again.
+        The error's `why` is TIMEOUT. The next request on this connection has the upstream's read
+        time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
         if isinstance(connection, socket.socket):  # includes TLS sockets
@@ -221,9 +224,9 @@ def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[
 
 
 class Wire:
-    """The connections to one upstream and to the targets of its redirects.
+    """A `Wire` has the connections to one upstream and to the targets of its redirects.
 
-    They are opened on demand. A forked child opens its own.
+    The connections are opened on demand. A forked child opens its own.
     """
 
     def __init__(
@@ -328,7 +331,7 @@ def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
 def _connection_error(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
     """Return the ConnectionBroken for an exception.
 
-    Its message contains no URL, because the query of a URL may be a secret.
+    The error's message contains no URL, because the query of a URL may be a secret.
     """
     if isinstance(error, exceptions.NameResolutionError):
         return ConnectionBroken("its name does not resolve", Why.REFUSED, unconnected=True)
@@ -356,7 +359,10 @@ def _protocol_error(error: Exception) -> ConnectionBroken:
 
 
 def _tls_problem(error: Exception) -> str:
-    """Return OpenSSL's reason. It may contain the requested host, and no text of the peer."""
+    """Return OpenSSL's reason.
+
+    The reason may contain the requested host, and no text of the peer.
+    """
     inner = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLError) else error
     reason = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)
     return str(reason or "handshake failed")

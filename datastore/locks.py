@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Self
 from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
+from entrepot.runtime.polling import poll
 
 _POLL_S = 0.01  # between two tries: flock has no timeout
 
@@ -99,12 +99,7 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 
     Raises: StorageFull, StorageBroken.
     """
-    deadline = time.monotonic() + timeout
-    while (locked := try_lock(path)) is None:
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(_POLL_S)
-    return locked
+    return poll(lambda: try_lock(path), timeout, _POLL_S)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Final
 from entrepot.datastore.errors import IndexUnavailable, OutOfSpace, SpaceAwaited
 from entrepot.datastore.index import REBUILT, KeyValueStore, ReservationStore
 from entrepot.datastore.refs import Digest
+from entrepot.runtime.polling import poll
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +132,7 @@ class Reservations:
         self._wake(size)
         if self._can_never_fit(size):
             return False
-        deadline = time.monotonic() + _WAIT_S
-        while time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-            if self._try(digest, size):
-                return True
-        return False
+        return poll(lambda: self._try(digest, size) or None, _WAIT_S, _POLL_S) is not None
 
     def _can_never_fit(self, size: int) -> bool:
         """Return whether the cleaner has found that it can't free so many bytes."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 from entrepot.appliance.supervise import log_pipe
 from entrepot.appliance.supervise.parent_death_signal import execute
+from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_http import status_of
 
@@ -26,9 +26,7 @@ _OK = 200
 def main(run: Path, configuration: Path) -> None:
     """Wait for a worker, then execute HAProxy. Raises: OSError."""
     log_pipe.redirect(run, _STDOUT)
-    deadline = time.monotonic() + _TIMEOUT_S
-    while not _does_a_worker_answer(run) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+    poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
     # without a master process (-W), which loses a signal that arrives while it starts; the admin
     # socket can replace a certificate without it
     execute(["haproxy", "-db", "-f", os.fspath(configuration)])

@@ -23,6 +23,7 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import RegistryError
+from entrepot.runtime.polling import poll
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +132,8 @@ class Prefetch:
 
         Return None after a minute without a free lock.
         """
-        deadline = time.monotonic() + _PERMIT_WAIT_S
-        while time.monotonic() < deadline:
-            for number in range(self._concurrency):
-                lock = try_lock(self._folder / f"lane-{host.replace(':', '_')}-{number}")
-                if lock:
-                    return lock
-            time.sleep(_POLL_S)
-        return None
+        paths = [
+            self._folder / f"lane-{host.replace(':', '_')}-{number}"
+            for number in range(self._concurrency)
+        ]
+        return poll(lambda: next(filter(None, map(try_lock, paths)), None), _PERMIT_WAIT_S, _POLL_S)

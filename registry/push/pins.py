@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.locks import holding
 from entrepot.datastore.refs import Digest
 from entrepot.registry.errors import Overloaded
+from entrepot.runtime.polling import poll
 
 _GRACE_S = 3600.0
 """Lifetime of a pin, in s, if the worker dies during a push and does not remove the pin."""
@@ -44,12 +44,8 @@ def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Itera
 
 def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) -> None:
     """Wait until the cleaner has ended the removal of all these digests."""
-    deadline = time.monotonic() + _CLEANER_WAIT_S
-    while _marked(store.index, protected):
-        if time.monotonic() > deadline:
-            _unmark_if_dead(store, state, protected)
-            return
-        time.sleep(_POLL_S)
+    if poll(lambda: not _marked(store.index, protected) or None, _CLEANER_WAIT_S, _POLL_S) is None:
+        _unmark_if_dead(store, state, protected)
 
 
 def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:

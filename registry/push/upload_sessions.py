@@ -36,6 +36,7 @@ from entrepot.registry.errors import ChunkMisplaced, TooManyUploads, UploadUnkno
 from entrepot.registry.push import hashes
 from entrepot.registry.push.hashes import Hashes
 from entrepot.registry.server.fileslice import FileSlice
+from entrepot.runtime.polling import poll
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -186,12 +187,10 @@ class Sessions:
         Raises: UploadUnknown; ChunkMisplaced if it stays locked.
         """
         path = self._path(name, number)
-        deadline = time.monotonic() + _LOCK_WAIT_S
-        while (lock := _locked(path, name, number)) is None:
-            if time.monotonic() > deadline:
-                message = "another request is writing to this upload"
-                raise ChunkMisplaced(message, self.offset(name, number))
-            time.sleep(_POLL_S)
+        lock = poll(lambda: _locked(path, name, number), _LOCK_WAIT_S, _POLL_S)
+        if lock is None:
+            message = "another request is writing to this upload"
+            raise ChunkMisplaced(message, self.offset(name, number))
         with lock:
             yield Session(lock, _algorithm(number), self.reservations, self.hashes)
 

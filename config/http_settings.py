@@ -103,3 +103,8 @@ class HttpSettings(Section):
         env="ENTREPOT_WORKERS",
         shown="one for each core, at least 2",
     )
+    edgecache: value_types.Switch = setting(
+        "on",
+        "whether HAProxy answers small, complete responses from its own memory",
+        env="ENTREPOT_EDGE_CACHE",
+    )

@@ -113,7 +113,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
         epoch=invalidation.epoch,
-        cache_fill=CacheFill(settings.run / FRONT_SOCKET),
+        cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.http.edgecache else None,
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, cache_epoch.increment),

@@ -71,6 +71,7 @@ class Haproxy:
         http: HttpSettings | None = None,
         variables: Mapping[str, str] | None = None,
         second_address: str | None = None,
+        edge_cache: str = "on",
     ) -> None:
         settings = http or HttpSettings()
         self.run = run
@@ -98,6 +99,7 @@ class Haproxy:
             "ENTREPOT_GUESSES": "60",
             "ENTREPOT_OPEN": write_access,
             "ENTREPOT_CREDENTIALS": credentials,
+            "ENTREPOT_EDGE_CACHE": edge_cache,
             "ENTREPOT_MAXCONN": str(share.connections),
             "ENTREPOT_MAXPIPES": str(share.pipes),
         }

@@ -407,3 +407,23 @@ def test_haproxy_starts_with_the_current_cache_epoch() -> None:
         with Haproxy(Path(folder), 1) as again:
             again.request("/v2/")
             assert is_cached(again.request("/v2/"))
+
+
+def test_without_the_content_cache_a_worker_answers_every_request() -> None:
+    """HAProxy stores no response, but it still remembers the credential that a worker verified."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        stub_worker(Path(folder), 1) as worker,
+        Haproxy(Path(folder), 1, edge_cache="off") as haproxy,
+    ):
+        epoch = CacheEpoch(Path(folder)).now()
+        worker.headers = {"X-Entrepot-Generation": epoch, "X-Entrepot-Keep": "60"}
+        worker.headers |= {"ETag": '"x"', "Cache-Status": "entrepot; hit"}
+        login(haproxy, worker, ALICE)
+
+        answers = [haproxy.request("/v2/a", ALICE) for _ in range(3)]
+        assert worker.seen[1:] == ["GET /v2/a"] * 3
+        assert [each.headers["cache-status"] for each in answers] == ["entrepot; hit"] * 3
+        assert not [name for name in answers[0].headers if name.startswith("x-entrepot-")]
+        received = _received_headers(haproxy, "/v2/a", ALICE)
+        assert (received["x-entrepot-verified"], received["host"]) == (epoch, "localhost")

@@ -15,6 +15,7 @@ from entrepot.appliance import ballast, disk, rundir, takeover
 from entrepot.appliance.privileges import ownership, separation, trusted_path, users
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.run_state import RunState, counted
+from entrepot.appliance.state_file import StateWriter, Status
 from entrepot.appliance.supervise import certificate, listen_address, programs
 from entrepot.appliance.supervise.certificate_renewal import renewal
 from entrepot.appliance.supervise.client_authorities import client_authorities
@@ -227,6 +228,7 @@ class _MainLoop:
         self._watch = programs.ProgramWatch(time.monotonic())
         self._renewal = renewal(settings, supervisor.run)
         self._client_authorities = client_authorities(settings, supervisor.run)
+        self._state = StateWriter(supervisor.run, self._gather)
         self._serving = False
         self._no_space = LogOnce(_log, "programs wait for disk space", "disk space available again")
         self._complaint = LogOnce(
@@ -269,9 +271,17 @@ class _MainLoop:
         self._renewal.look()
         if self._client_authorities is not None:
             self._client_authorities.look()
+        self._state.look()
         self._make_folders()
         failure = self._watch.failure(seen, time.monotonic())
         return None if failure is not None and self._lacks_space(seen) else failure
+
+    def _gather(self) -> Status:
+        """Return the overall state. The modules that this needs are loaded by the first reader."""
+        from entrepot.appliance.overall_state import look  # noqa: PLC0415 - 10 MB, rarely used
+
+        written = {"ENTREPOT_SETTINGS": str(self._run / SETTINGS)}
+        return look(config.resolved(written), time.time())
 
     def _lacks_space(self, seen: Sequence[programs.Program]) -> bool:
         """Restart failed programs while the temporary folder is full; return False if it is not."""

@@ -20,6 +20,12 @@ PROXIES: Final = "proxies.json"
 RUN_STATE: Final = "record.json"
 """Facts about this start, for `entrepot status`."""
 
+STATE: Final = "state.json"
+"""The overall state, written while a reader asks for it."""
+
+STATE_REQUEST: Final = "state.request"
+"""The file that a reader of the overall state touches."""
+
 RIGHTS: Final = "rights.yml"
 """The last valid access rules and users."""
 

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.appliance.overall_state import look
 from entrepot.appliance.run_state import HitCounts, RunState
-from entrepot.appliance.status import (
+from entrepot.appliance.state_file import (
     ClockStatus,
     DamagedFile,
     NextEviction,
     ProgramStatus,
     Status,
     StoreStatus,
-    look,
-    screen,
-    status,
 )
+from entrepot.appliance.status import screen, status
 from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind

@@ -1,0 +1,182 @@
+"""state.json in the run directory: the overall state, written while readers ask for it.
+
+A reader touches a request file beside it. `serve` then gathers the state once a second for a
+minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the same,
+and without a reader nothing is gathered.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from entrepot.appliance.run_state import HitCounts
+from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.run_names import STATE, STATE_REQUEST
+
+_log = logging.getLogger(__name__)
+
+_ASKED_S = 60.0  # how long after a request the state is written
+_EVERY_S = 1.0
+_PATIENCE_S = 3.0  # how long a reader waits: `serve` looks once a second, and needs some time
+_POLL_S = 0.05
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatus:
+    """One program: `up` in s, `ends` counts how often it ended unexpectedly."""
+
+    name: str
+    state: str
+    pid: int
+    up: float
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class NextEviction:
+    """An object that the cleaner evicts next: `size` in bytes, `idle` in s since its last use."""
+
+    digest: str
+    kind: str
+    size: int
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The content store by the index: used bytes, number of blobs, and the next evictions."""
+
+    held: int
+    count: int
+    next: tuple[NextEviction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A damaged file in quarantine: `size` in bytes; `pushed`: repositories with no other copy."""
+
+    digest: str
+    size: int
+    pushed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStatus:
+    """`offset`: error of the wall clock in s, 0 if it is trusted; `jumps`: how often it jumped."""
+
+    offset: float
+    jumps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that the screen shows; sizes in bytes, durations in s, None if unknown.
+
+    `shortage` states why the store can't shrink below its maximum size; empty while it can.
+    `index` states the problem of the access index; empty if it has none.
+    """
+
+    url: str
+    data: str
+    up: float
+    processes: tuple[ProgramStatus, ...]
+    store: StoreStatus | None
+    maxsize: int
+    cap: int | None
+    counted: HitCounts
+    lag: float | None
+    upstreams: Mapping[str, str]
+    clock: ClockStatus
+    shortage: str = ""
+    disk: str = ""
+    index: str = ""
+    damaged: tuple[DamagedFile, ...] = ()
+
+
+class StateWriter:
+    """Writes the state into *run* once a second while readers ask for it.
+
+    *gather* returns the state; it may take long or fail, and is called in a thread of its own.
+    *clock* returns s and never goes back.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        gather: Callable[[], Status],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._run = run
+        self._gather = gather
+        self._clock = clock
+        self._seen = _changed(run / STATE_REQUEST)
+        self._until = 0.0  # by `clock`
+        self._thread: threading.Thread | None = None
+        self._complaint = LogOnce(_log, "state not written", "state written again")
+
+    def look(self) -> None:
+        """Start the thread if a reader has asked since the last call. Does not block."""
+        seen = _changed(self._run / STATE_REQUEST)
+        if seen == self._seen:
+            return
+        self._seen, self._until = seen, self._clock() + _ASKED_S
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
+            self._thread.start()
+
+    def _write_all(self) -> None:
+        while self._clock() < self._until and self._run.is_dir():
+            began = self._clock()
+            try:
+                self._write(self._gather())
+                self._complaint.worked()
+            except Exception as error:  # noqa: BLE001 - a reader gathers the state itself then
+                self._complaint.failed(error)
+            time.sleep(max(_EVERY_S - (self._clock() - began), 0.0))
+
+    def _write(self, state: Status) -> None:
+        new = self._run / f"{STATE}.new"
+        new.write_text(json.dumps(asdict(state)))
+        new.rename(self._run / STATE)
+
+
+def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
+    """Ask `serve` for its state, and return it; None if it is not there within *patience* s."""
+    before = _changed(run / STATE)
+    with suppress(OSError):
+        (run / STATE_REQUEST).touch()
+        deadline = time.monotonic() + patience
+        while (changed := _changed(run / STATE)) in (None, before):
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_POLL_S)
+        if changed is not None:
+            return _parsed(run / STATE)
+    return None
+
+
+def _parsed(path: Path) -> Status | None:
+    with path.open("rb") as file:
+        text = file.read(_MOST_BYTES)
+    try:
+        return TypeAdapter(Status).validate_json(text)
+    except ValidationError:  # written by another version
+        return None
+
+
+def _changed(path: Path) -> int | None:
+    """Return when *path* was last written, in ns; None if it does not exist."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

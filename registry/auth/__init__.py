@@ -4,5 +4,4 @@
 - `rules`: access rules, and the rights class that they give to a user
 - `htpasswd` reads the password file and checks passwords with bcrypt
 - `password_cache` keeps the results of earlier password checks
-- `fair_queue` is the queue for password checks
 """

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import bcrypt
 
-from entrepot.registry.auth.fair_queue import FairQueue
 from entrepot.registry.errors import InvalidHtpasswd, Overloaded
+from entrepot.registry.fair_queue import FairQueue
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
 from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
@@ -26,6 +26,7 @@ from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 _LONGEST_PASSWORD = 72
 _DEFAULT_COST = b"10"
 _GUESS_PATIENCE_FACTOR = 3
+_BUSY = "too many passwords are being checked; retry later"
 _HASH_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256", "$6$": "SHA-512"}
 
 
@@ -120,8 +121,8 @@ class Htpasswd:
         )
         self._users = users
         self._merged = self._merge(self._sources())
-        self._known = FairQueue(at_once, waiting=waiting, each=max(waiting // 2, 1))
-        self._guesses = FairQueue(1, waiting=4 * waiting, each=max(2 * waiting, 1))
+        self._known = FairQueue(at_once, waiting=waiting, each=max(waiting // 2, 1), busy=_BUSY)
+        self._guesses = FairQueue(1, waiting=4 * waiting, each=max(2 * waiting, 1), busy=_BUSY)
         self._background = ThreadPoolExecutor(1, "guesses", initializer=_yield_to_others)
         self._patience = patience
         self._compare = compare

@@ -107,7 +107,7 @@ class HttpUpstream:
         body = self._read_body(response, LARGEST)
         expected = reference if isinstance(reference, Digest) else None
         try:
-            with one_large(body):
+            with one_large(self._exchange.host, body):
                 found = read_manifest(body, named, expected)
         except UnsupportedType as error:
             raise self._exchange.unsupported(str(error), named) from error
@@ -217,7 +217,7 @@ class HttpUpstream:
         # sort 90,000 tags of a set holds the interpreter for 30 ms
         found: dict[str, None] = {}
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
-            listed, before = self._parsed(_read_tags, page.body), len(found)
+            listed, before = self._parsed(self._read_tags, page.body), len(found)
             found.update(dict.fromkeys(listed))
             if listed and len(found) == before:
                 break
@@ -240,7 +240,7 @@ class HttpUpstream:
             )
             listed: list[str] = []
             for page in self._pages(request):
-                listed = self._parsed(_read_tags, page.body) if page.status == _OK else []
+                listed = self._parsed(self._read_tags, page.body) if page.status == _OK else []
                 if page.status != _OK or not is_page(listed, last, page_size):
                     return None
                 found += listed
@@ -250,6 +250,10 @@ class HttpUpstream:
                 last = found[-1] if found else last
             if page_size is None or len(listed) < page_size:
                 return found
+
+    def _read_tags(self, body: bytes) -> list[str]:
+        with one_large(self._exchange.host, body):
+            return read_tags(body)
 
     def _bound_tags(self, count: int) -> None:
         if count > _MOST_TAGS:
@@ -288,7 +292,7 @@ class HttpUpstream:
         try:
             if media_type(page.headers) != OCI_INDEX:
                 raise ValueError(f"a page of type {media_type(page.headers)!r}")  # noqa: TRY301
-            with one_large(page.body):
+            with one_large(self._exchange.host, page.body):
                 return read_referrers(page.body)
         except ValueError as error:
             if is_first:
@@ -390,11 +394,6 @@ class _Page:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def _read_tags(body: bytes) -> list[str]:
-    with one_large(body):
-        return read_tags(body)
 
 
 def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]]:

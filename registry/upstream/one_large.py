@@ -1,29 +1,66 @@
-"""Lets a worker parse one large document of its upstreams at a time.
+"""Bounds the share of a worker's time that large documents of upstreams can take.
 
-A document of megabytes keeps the interpreter busy for up to 0.1 s. If several threads parsed such
-documents at once, every other request of the worker would wait for each of them in turn.
+The interpreter runs one thread at a time, and a document of megabytes keeps it busy for up to
+0.1 s. If several threads parsed such documents at once, or one after another without a pause, every
+other request of the worker would wait for them.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from entrepot.registry.fair_queue import FairQueue
 
 _LARGE = 128 * 1024
 """Bytes. Manifests are smaller, with few exceptions; they never wait."""
 
-_lock = threading.Lock()
+_PAUSE = 2
+"""The pause after a large document, as a multiple of the CPU time that it took."""
+
+_WAITING = 512  # threads that may wait for their turn; half of them for one upstream
+_PATIENCE_S = 30.0
+_BUSY = "too many large responses of upstreams are being read; retry later"
 
 
-@contextmanager
-def one_large(body: bytes) -> Iterator[None]:
-    """Wait until no other thread is in this block with a large body; a small one never waits.
+class LargeDocuments:
+    """Admits one large document at a time, of each upstream in turn, with pauses in between.
 
-    The block must not wait for anything itself: it computes for less than 1 s.
+    So large documents take at most a third of the worker's time. `clock` is monotonic, `spent` is
+    the CPU time of the calling thread, and `wait` waits for a duration; all in s.
     """
-    if len(body) < _LARGE:
-        yield
-        return
-    with _lock:
-        yield
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._spent = spent
+        self._wait = wait
+        self._queue = FairQueue(1, waiting=_WAITING, each=_WAITING // 2, busy=_BUSY)
+        self._next = 0.0  # by `clock`; only the thread whose turn it is uses it
+
+    @contextmanager
+    def turn(self, host: str, body: bytes) -> Iterator[None]:
+        """Wait until *body*, a document of the upstream *host*, may be parsed.
+
+        A small document never waits. The block must only compute, for less than 1 s. Raises:
+        Overloaded if too many large documents wait, or after 30 s.
+        """
+        if len(body) < _LARGE:
+            yield
+            return
+        with self._queue.turn(host, _PATIENCE_S):
+            if (pause := self._next - self._clock()) > 0:
+                self._wait(pause)
+            before = self._spent()
+            try:
+                yield
+            finally:
+                self._next = self._clock() + _PAUSE * (self._spent() - before)
+
+
+one_large = LargeDocuments().turn

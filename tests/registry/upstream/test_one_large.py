@@ -1,41 +1,93 @@
-"""Large documents of upstreams are parsed one at a time."""
+"""Large documents of upstreams are parsed one at a time, with pauses."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
 
-from entrepot.registry.upstream.one_large import one_large
+import pytest
+
+from entrepot.registry.upstream.one_large import LargeDocuments
 
 LARGE = b"x" * 1_000_000
 
 
+class Times:
+    """A clock and the CPU time of a thread, in s, that a test sets; waiting moves the clock."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.spent = 0.0
+        self.waits: list[float] = []
+
+    def wait(self, duration: float) -> None:
+        """Record a wait and let its time pass."""
+        self.waits.append(duration)
+        self.now += duration
+
+    def documents(self) -> LargeDocuments:
+        """Return documents that use these times."""
+        return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
+
+    def parse(self, seconds: float) -> None:
+        """Spend CPU time."""
+        self.spent += seconds
+        self.now += seconds
+
+
 def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
     """Ten large documents at once would each delay all other requests of the worker."""
-    entered = threading.Event()
+    documents, entered = LargeDocuments(), threading.Event()
 
     def parse() -> None:
-        with one_large(LARGE):
+        with documents.turn("b.test", LARGE):
             entered.set()
 
-    with one_large(LARGE):
+    with documents.turn("a.test", LARGE):
         other = threading.Thread(target=parse, daemon=True)
         other.start()
-        with one_large(b"small"):
+        with documents.turn("a.test", b"small"):
             assert not entered.wait(0.1)
     other.join(10)
     assert entered.is_set()
 
 
 def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
-    """The lock is released when the block raises."""
-    with suppress(ValueError), one_large(LARGE):
+    """The turn ends when the block raises."""
+    documents = LargeDocuments()
+    with suppress(ValueError), documents.turn("a.test", LARGE):
         int("no number")
     done = threading.Event()
 
     def parse() -> None:
-        with one_large(LARGE):
+        with documents.turn("a.test", LARGE):
             done.set()
 
     threading.Thread(target=parse, daemon=True).start()
     assert done.wait(10)
+
+
+def test_large_documents_take_at_most_a_third_of_the_time() -> None:
+    """A client that requests a large list again and again leaves time for other requests."""
+    times = Times()
+    documents = times.documents()
+    for _ in range(10):
+        with documents.turn("a.test", LARGE):
+            times.parse(0.1)
+
+    assert times.spent == pytest.approx(1.0)
+    assert times.now - 100.0 == pytest.approx(1.0 + 9 * 0.2)
+
+
+def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
+    """A list that is requested now and then is not delayed, nor is a small document ever."""
+    times = Times()
+    documents = times.documents()
+    for _ in range(3):
+        with documents.turn("a.test", LARGE):
+            times.parse(0.1)
+        with documents.turn("a.test", b"small"):
+            times.parse(0.1)
+        times.now += 0.2
+
+    assert times.waits == []

@@ -13,11 +13,13 @@ from entrepot.registry.errors import Overloaded
 class FairQueue:
     """Admits *at_once* callers at a time; at most *waiting* callers wait, *each* for one key.
 
-    The keys are served in turn, regardless of the number of callers that wait for each.
+    The keys are served in turn, regardless of the number of callers that wait for each. *busy* is
+    the message of Overloaded.
     """
 
-    def __init__(self, at_once: int, *, waiting: int, each: int) -> None:
+    def __init__(self, at_once: int, *, waiting: int, each: int, busy: str) -> None:
         self._free = at_once
+        self._busy = busy
         self._waiting = waiting
         self._each = each
         self._queues: dict[str, deque[threading.Event]] = {}
@@ -33,7 +35,7 @@ class FairQueue:
         """Wait up to *patience* s. Raises: Overloaded after that, or at once if too many wait."""
         event = self._enter(key)
         if event is not None and not event.wait(patience) and self._leave(key, event):
-            raise _overloaded()
+            raise Overloaded(self._busy)
         try:
             yield
         finally:
@@ -46,7 +48,7 @@ class FairQueue:
                 return None
             queue = self._queues.get(key, deque[threading.Event]())
             if len(queue) >= self._each or sum(map(len, self._queues.values())) >= self._waiting:
-                raise _overloaded()
+                raise Overloaded(self._busy)
             event = threading.Event()
             queue.append(event)
             self._queues[key] = queue
@@ -74,7 +76,3 @@ class FairQueue:
             queue.popleft().set()
             if queue:
                 self._queues[key] = queue  # the key goes to the end of the queue
-
-
-def _overloaded() -> Overloaded:
-    return Overloaded("too many passwords are being checked; retry later")

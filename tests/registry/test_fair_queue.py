@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from entrepot.registry.auth.fair_queue import FairQueue
 from entrepot.registry.errors import Overloaded
+from entrepot.registry.fair_queue import FairQueue
 
 PATIENCE = 20.0
 
@@ -33,7 +33,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
     Each key is served once before any key is served a second time.
     """
-    line, order = FairQueue(1, waiting=10, each=5), list[str]()
+    line, order = FairQueue(1, waiting=10, each=5, busy="busy"), list[str]()
     with line.turn("flood", PATIENCE):
         threads = [start_waiting(line, "flood", order) for _ in range(4)]
         threads += [start_waiting(line, key, order) for key in ("ann", "bob")]
@@ -46,7 +46,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 def test_one_key_cannot_fill_the_queue() -> None:
     """A caller without a place fails at once; another key still finds a place."""
-    line, order = FairQueue(1, waiting=3, each=2), list[str]()
+    line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))
         threads = [start_waiting(line, "flood", order) for _ in range(2)]
@@ -63,7 +63,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
 
 def test_a_caller_that_times_out_leaves_the_queue() -> None:
     """A caller that times out leaves the queue, which then works as before."""
-    line = FairQueue(1, waiting=1, each=1)
+    line = FairQueue(1, waiting=1, each=1, busy="busy")
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass
 

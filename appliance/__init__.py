@@ -1,6 +1,6 @@
 """The `entrepot` command: starts, supervises and inspects the appliance.
 
-- `__main__`: the table of commands; one module for each (`serve`, `check`, `status`, `clean`,
+- `__main__` has the table of commands; each has a module (`serve`, `check`, `status`, `clean`,
   `healthy`, `certs`, and the packages `clients` and `doctor`)
 - `supervise`: runs HAProxy, the workers, the cleaner and the logger under supervisord
 - `privileges`: drops root's rights, and gives the serving user its folders and secrets

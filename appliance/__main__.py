@@ -2,7 +2,7 @@
 
 PERF: a container engine runs `entrepot healthy` every few seconds for the life of the container.
 This module imports nothing that `healthy` does not need: to import `entrepot.config` takes 0.15 s
-of CPU and 25 MB. Each command therefore imports its own modules when it runs.
+of CPU and 25 MB. Each command therefore imports its own modules when the command runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Run = Callable[[Sequence[str], Mapping[str, str]], int]
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """One command: its usage, a description for the help text, and the function that runs it."""
+    """A `_Command` has a usage, a description for the help text, and the function that runs it."""
 
     usage: str
     description: str

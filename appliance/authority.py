@@ -1,4 +1,4 @@
-"""Creates a private certificate authority (CA), and signs server certificates with it."""
+"""Create a private certificate authority (CA), and sign server certificates with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-_BACKDATED: Final = dt.timedelta(hours=1)  # valid also for clients whose clock is behind
+# the certificate is valid also for clients whose clock is behind
+_BACKDATED: Final = dt.timedelta(hours=1)
 _NAME: Final = "Entrepot private authority"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its private key."""
+    """A `Pair` is a certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -35,7 +36,7 @@ class Pair:
 
     @property
     def key_pem(self) -> bytes:
-        """The key in PEM, without a passphrase."""
+        """Return the key in PEM, without a passphrase."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -44,12 +45,12 @@ class Pair:
 
     @property
     def ends(self) -> dt.datetime:
-        """The end of the certificate's validity, in UTC."""
+        """Return the end of the certificate's validity, in UTC."""
         return self.certificate.not_valid_after_utc
 
 
 def create(now: dt.datetime) -> Pair:
-    """Create a new CA. It may sign server certificates, and no intermediate CA."""
+    """Create a new CA. The CA may sign server certificates, and no intermediate CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     builder = (
@@ -65,7 +66,7 @@ def create(now: dt.datetime) -> Pair:
 def sign(authority: Pair, hosts: Sequence[str], *, now: dt.datetime, life: dt.timedelta) -> Pair:
     """Create a server certificate for *hosts* (DNS names or IP addresses), signed by *authority*.
 
-    It is valid for *life*, but never longer than *authority*.
+    The certificate is valid for *life*, but never longer than *authority*.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
@@ -114,7 +115,7 @@ def hosts_of(chain: bytes) -> list[str]:
 
 
 def private_root(chain: bytes) -> str | None:
-    """Return the self-signed certificate of *chain* as PEM; None if it has none.
+    """Return the self-signed certificate of *chain* as PEM; None if *chain* has none.
 
     A chain from a public CA has none: clients know the root, so servers do not send it. Private
     keys in the same file are ignored. Raises: ValueError.

@@ -1,4 +1,4 @@
-"""A file that reserves a little disk space, so that the appliance can start on a full disk.
+"""Reserve a little disk space in a file, so that the appliance can start on a full disk.
 
 Without a free block the index cannot be opened, and without the index nothing can be evicted.
 """
@@ -15,7 +15,10 @@ _NAME = "ballast"
 
 
 def create(state: Path) -> None:
-    """Create the file in the state directory unless it exists. Do nothing if the disk is full."""
+    """Create the ballast file in the state directory unless the file exists.
+
+    Do nothing if the disk is full.
+    """
     path = state / _NAME
     with suppress(OSError):
         if path.exists() and path.stat().st_size == BALLAST_BYTES:
@@ -28,7 +31,10 @@ def create(state: Path) -> None:
 
 
 def release(state: Path) -> bool:
-    """Remove the file, to free its space for the index and the log. Return True if it existed."""
+    """Remove the ballast file, to free its space for the index and the log.
+
+    Return True if it existed.
+    """
     try:
         (state / _NAME).unlink()
     except OSError:

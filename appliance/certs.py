@@ -1,7 +1,7 @@
-"""`entrepot certs`: creates a private CA once, and a server certificate each time that it runs.
+"""`entrepot certs` creates a private CA once, and a server certificate with each run.
 
-The output folder contains `ca.pem`, which clients must trust; `ca.key`, which only this command
-reads, to sign the next certificate; and `certs/` with the single file `certs.pem`, for the
+The output folder contains `ca.pem`, which clients must trust, and `ca.key`, which only this command
+reads, to sign the next certificate. Its folder `certs/` has the single file `certs.pem` for the
 appliance: mount that folder as `/certs`.
 """
 
@@ -93,7 +93,7 @@ def _days(given: str | None) -> int:
 
 
 def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: bool) -> Iterator[str]:
-    """Yield the lines that explain what each file is for, and how each client trusts the CA."""
+    """Yield lines that explain what each file is for, and how each client trusts the CA."""
     host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     ca = folder / "ca.pem"
     path = folder / "certs" / CERTIFICATE

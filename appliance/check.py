@@ -1,4 +1,4 @@
-"""`entrepot check`: shows the configuration in force, where it comes from, and its problems."""
+"""`entrepot check` shows the configuration in force, its sources and its problems."""
 
 from __future__ import annotations
 

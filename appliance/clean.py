@@ -63,8 +63,8 @@ def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the cleaner with *own* options; its settings come from *argv* and a running appliance.
 
-    The cleaner process gets the settings of the running appliance, if there is one, with the flags
-    of *argv* in place of its values. Raises: ConfigError.
+    The cleaner process gets the settings of the running appliance, if one runs; flags of *argv*
+    replace their values. Raises: ConfigError.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -78,7 +78,8 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / SETTINGS)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
-    file = run / f"clean-{os.getpid()}.json"  # in the folder of the sockets that the cleaner uses
+    # the socket is in the folder of the sockets that the cleaner uses
+    file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)
         return _cleaner(own, environ, file)

@@ -12,7 +12,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-_BYTES = 256 * 1024  # enough for a few transactions of the index and its write-ahead log
+_BYTES = 256 * 1024  # this is enough for a few transactions of the index and its write-ahead log
 _FILES = 32  # more than a start creates: the test files of datastore/probe.py, folders, the index
 _CONDITIONS = {
     errno.ENOSPC: "full",
@@ -23,7 +23,7 @@ _CONDITIONS = {
 
 
 def condition(folder: Path) -> str:
-    """Return why *folder* cannot be written to: "full", "read-only", ...; "" if it can.
+    """Return why *folder* cannot be written to ("full", "read-only", ...); "" if it can.
 
     Raises: OSError for other causes, such as missing permissions or a missing folder.
     """

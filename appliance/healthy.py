@@ -1,7 +1,7 @@
-"""`entrepot healthy`: the health check of the container image.
+"""`entrepot healthy` is the health check of the container image.
 
-The container engine runs it every few seconds, so it reads no configuration: it searches the
-temporary folder for the run directory that `entrepot serve` creates there.
+The container engine runs `entrepot healthy` every few seconds, so it reads no configuration: it
+searches the temporary folder for the run directory that `entrepot serve` creates there.
 """
 
 from __future__ import annotations

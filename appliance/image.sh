@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
 #
-# ENGINE is podman or docker, with its own options if needed; the default is the one that is
-# installed. If pip needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
+# ENGINE is podman or docker, with options if needed; by default it is the one that is installed. If
+# pip needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
 set -eu
 
 if [ $# -lt 2 ]; then

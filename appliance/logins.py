@@ -1,4 +1,4 @@
-"""The login of a client at the appliance: from USER:PASSWORD, or from an auth.json of podman."""
+"""Read a client's login at the appliance from USER:PASSWORD, or from podman's auth.json."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user name and its password."""
+    """A `Login` is a user name and its password."""
 
     username: str
     password: str = field(repr=False)
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
+        """Return the value of an Authorization header (RFC 7617)."""
         pair = f"{self.username}:{self.password}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 

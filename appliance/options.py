@@ -1,4 +1,4 @@
-"""Parses the options of one command, and leaves the settings' flags to `config`."""
+"""Parse the options of one command, and leave the settings' flags to `config`."""
 
 from __future__ import annotations
 

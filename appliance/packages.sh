@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the system programs that Entrepot needs: sh appliance/packages.sh run|test|bench
 #
-# Does nothing if all are installed. As root, on a system with apt-get, it installs the missing
-# packages. It starts no service: docker-registry's service would occupy port 5000.
+# Does nothing if all are installed. As root, on a system with apt-get, the script installs the
+# missing packages. The script starts no service: docker-registry's service would occupy port 5000.
 set -eu
 
 # A user's PATH may lack these folders.

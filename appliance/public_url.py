@@ -44,7 +44,8 @@ def address(given: str, settings: Settings) -> PublicAddress:
 def private_authority(path: str | None, settings: Settings) -> str | None:
     """Return, as PEM, the private CA that clients must trust; None if its CA is public.
 
-    It is the CA in the file *path*, or that of the appliance's certificate. Raises: ConfigError.
+    The trusted CA is in the file *path*, or is that of the appliance's certificate. Raises:
+    ConfigError.
     """
     return authority_in(path) if path else own_authority(settings)
 

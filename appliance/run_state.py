@@ -1,4 +1,4 @@
-"""Facts about one start that `serve` writes into the run directory, for `entrepot status`."""
+"""Write facts about one start into the run directory, for `entrepot status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.runtime.run_names import RUN_STATE
 
 @dataclass(frozen=True, slots=True)
 class HitCounts:
-    """Numbers of responses with and without a fetch from an upstream."""
+    """A `HitCounts` counts responses with and without a fetch from an upstream."""
 
     hits: int = 0
     misses: int = 0

@@ -1,4 +1,6 @@
-"""The run directory: sockets, pipes and settings of one start. It is removed at the stop.
+"""Create the run directory: sockets, pipes and settings of one start.
+
+The run directory is removed when the appliance stops.
 
 The file `run` in the state directory contains its path, and is locked while the appliance runs.
 `entrepot status` finds the run directory there, and a second appliance on the same data directory
@@ -27,14 +29,14 @@ COPIES = f"{PREFIX}files-"
 """Prefix of the folders of secret copies; in the image they belong to root."""
 
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # a name that tempfile.mkdtemp generates
-_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of them
+_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of these files
 _LONGEST_SOCKET = 107  # bytes in the path of a unix socket, unix(7)
 _LONGEST_NAME = 28  # "/supervisor.sock", to which supervisord appends a process id for a moment
 
 
 @contextmanager
 def create(state: Path) -> Iterator[Path]:
-    """Create a run directory for the appliance of *state*, and remove it afterwards.
+    """Create a run directory for the appliance of *state*, and remove the directory afterwards.
 
     Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
     """
@@ -57,7 +59,7 @@ def create(state: Path) -> Iterator[Path]:
 
 
 def _lock_folder(state: Path) -> int:
-    """Lock the state directory itself; this works on a read-only disk too. Raises: ConfigError.
+    """Lock the state directory itself, which works on a read-only disk too. Raises: ConfigError.
 
     If a full disk prevented its creation, lock its parent folder.
     """
@@ -113,8 +115,8 @@ def _is_folder_locked(path: Path) -> bool:
 def temporary_folder(prefix: str) -> Iterator[Path]:
     """Create a private folder in the system's temporary folder, and remove it afterwards.
 
-    It stays locked until this process and every process forked meanwhile has closed the lock's
-    descriptor. Raises: ConfigError.
+    The folder stays locked until this process and every process forked meanwhile has closed the
+    lock's descriptor. Raises: ConfigError.
     """
     folder, lock = _create_locked(prefix)
     try:

@@ -1,4 +1,4 @@
-"""`entrepot serve`: checks the settings, starts all programs, watches them, and stops them."""
+"""`entrepot serve` checks the settings, starts all programs, watches them, and stops them."""
 
 from __future__ import annotations
 

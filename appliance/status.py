@@ -1,4 +1,4 @@
-"""`entrepot status`: prints the state of the running appliance on one screen."""
+"""`entrepot status` prints the state of the running appliance on one screen."""
 
 from __future__ import annotations
 

@@ -41,5 +41,6 @@ def _secret(settings: Settings) -> ParsedPullSecret | None:
         return None
     try:
         return config.parse_pull_secret(path.read_bytes(), settings.pullsecret.ignore)
-    except (OSError, ConfigError):  # it changed since the start; the registry logs a warning
+    # the folder changed since the start; the registry logs a warning
+    except (OSError, ConfigError):
         return None

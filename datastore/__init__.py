@@ -1,4 +1,4 @@
-"""The data directory that all processes share: storage, index, and the formats of both.
+"""All processes share this data directory: storage, index, and the formats of both.
 
 Content: `content` (the store as pulls and pushes use it), `blobs`, `repositories`, `catalog`,
 `manifest`, `proofs`, `quarantine`, `unverified`. Interfaces: `storage`, `index`, implemented in

@@ -2,7 +2,7 @@
 
 HAProxy writes the access log, one line for each response; its format is `log-format` in
 haproxy.cfg, and a test compares it with AccessLine. Most lines repeat the values of an earlier
-line, so AccessLog parses equal lines once. The processes of the appliance write the events.
+line, so AccessLog parses equal lines once. The processes of the appliance write the events file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ ACCESS_DELAY_S = 0.25
 
 @dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long
 class AccessLine:
-    """One response: `start` in ms, UTC epoch, `duration` in ms, `bytes` sent, headers included.
+    """An `AccessLine` is one response in the access log.
+
+    `start` is in ms, UTC epoch; `duration` is in ms; `bytes` were sent, headers included.
 
     The worker sends its part (digest, repository, kind, user) to HAProxy in headers; a missing
     header gives an empty text. `termination` is HAProxy's two-letter state at disconnection, `--`
@@ -64,7 +66,7 @@ class AccessLine:
 
     @property
     def end(self) -> float:
-        """Time at which the response ended, in s, UTC epoch."""
+        """Return the time at which the response ended, in s, UTC epoch."""
         return (self.start + self.duration) / 1000
 
 
@@ -73,7 +75,7 @@ _Values = tuple[Any, ...]  # of JSON
 _NAMES = tuple(each.name for each in fields(AccessLine))
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
-_LARGEST = 2**53  # above it, consecutive integers are the same float
+_LARGEST = 2**53  # above this number, consecutive integers are the same float
 _in_order = itemgetter(*_NAMES)
 _integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
 _decode = json.JSONDecoder().decode  # PERF: json.loads detects the encoding first
@@ -87,7 +89,7 @@ KEPT_BYTES = 4 * 1024 * 1024
 """Approximate bytes of the lines that AccessLog remembers; their values take twice as much."""
 
 Repeated = tuple[AccessLine, int]
-"""The latest of some lines that differ in their start only, and the number of these lines."""
+"""A `Repeated` is the latest of some lines that differ only in their start, and their number."""
 
 
 def is_access(method: str, kind: str, status: int) -> bool:
@@ -104,7 +106,7 @@ def parse(line: bytes) -> AccessLine:
 
 
 class AccessLog:
-    """Parses lines as `parse` does, in large batches; for one thread.
+    """An `AccessLog` parses lines as `parse` does, in large batches, for one thread.
 
     PERF: a line that repeats another one, except for its start, costs half a microsecond.
     """
@@ -137,7 +139,7 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the parsed values of *rest*, unless it has a field twice."""
+        """Remember the parsed values of *rest*, unless the line has a field twice."""
         # a second key can't be hidden: HAProxy escapes each slash, and \u is excluded here
         if rest.count(b'"') != _QUOTES or b"\\u" in rest:
             return
@@ -151,8 +153,8 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    Their frames refer to all lines that were read, and to the error itself. That cycle would keep
-    megabytes until a late garbage collection.
+    The frames of these errors refer to all lines that were read, and to the errors. That cycle of
+    references would keep megabytes until a late garbage collection.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
@@ -219,7 +221,7 @@ def parse_event(line: bytes) -> Event:
 
 
 def _checked(document: _Document, line: bytes) -> _Values:
-    """Return the values of AccessLine's fields, in its order and with its types."""
+    """Return the values of AccessLine's fields, in order and with their types."""
     try:
         values: _Values = _in_order(document)
         if tuple(map(type, values)) != _TYPES:

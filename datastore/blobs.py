@@ -3,8 +3,8 @@
 `Integrity` detects files that changed since then: by their length at every open, otherwise by their
 bytes. A damaged file is moved to the quarantine and counts as absent.
 
-The right length of a digest never changes. Each process therefore remembers it once it is known
-(from a verification, from the index, or from the manifests that list the digest), and a hit
+The right length of a digest never changes. Each process therefore remembers the length once it is
+known (from a verification, from the index, or from the manifests that list the digest), and a hit
 compares two numbers. If no length is known, or the file has another one, the file is hashed; only
 the hash decides.
 """
@@ -49,7 +49,10 @@ REREAD = 4 * 1024 * 1024
 
 
 class BlobStore:
-    """All blobs and manifests; without *integrity*, files are served unchecked."""
+    """A `BlobStore` has all blobs and manifests.
+
+    Without *integrity*, files are served unchecked.
+    """
 
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
         self._storage = storage
@@ -105,7 +108,7 @@ class BlobStore:
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
-        """Keep a short blob that was hashed. PERF: comparing costs a tenth of hashing."""
+        """Keep a short blob that was hashed before. PERF: comparing costs a tenth of hashing."""
         if len(content) <= _LONGEST_HASHED:
             if len(self._hashed) >= _MAX_HASHED:
                 self._hashed.clear()
@@ -126,9 +129,9 @@ class BlobStore:
         """Move a finished local file into the store, in place of any older blob.
 
         *verified* is the digest that the caller computed while it wrote *size* bytes; without it,
-        the file is read and hashed. That digest does not prove that the file has those bytes. So
-        the length is compared, a short file is read once more, and a long one is marked to be read
-        soon.
+        the file is read and hashed. A digest that the caller computed does not prove that the file
+        has those bytes. So the length is compared, a short file is read once more, and a long file
+        is marked to be read soon.
 
         Raises: DigestMismatch, ContentDamaged; the file then stays at *path*.
         """
@@ -161,7 +164,7 @@ class BlobStore:
                 ) from error
 
     def delete(self, digest: Digest) -> bool:
-        """Remove a blob; return False if there was none. Open readers keep their file."""
+        """Remove a blob; return False if the blob was absent. Open readers keep their file."""
         return self._storage.delete(layout.blob(digest))
 
 
@@ -204,7 +207,7 @@ def _file_size(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Integrity:
-    """The known lengths of one process's content; shared by its threads."""
+    """An `Integrity` has the known lengths of one process's content, shared by its threads."""
 
     storage: Storage
     index: AccessIndex
@@ -239,7 +242,7 @@ class Integrity:
         if self._is_expected_size(digest, size):
             self.remember_size(digest, size)
             return True
-        with self._lock:  # hash once: several clients may request one digest
+        with self._lock:  # several clients may request one digest, so it is hashed once
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
 
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
@@ -266,7 +269,7 @@ class Integrity:
         self.quarantine.put(digest, file, size=size, found=found)
 
     def _is_expected_size(self, digest: Digest, size: int) -> bool:
-        """Return whether index and manifests give this length, and no other one."""
+        """Return whether index and manifests give this length, and no other length."""
         try:
             row = self.index.entry(digest)
             known = {row.size} if row else set[int]()

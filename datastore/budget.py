@@ -1,8 +1,8 @@
 """Split the size limit of the data directory between content, logs and index; pure arithmetic.
 
 The cap bounds the sum of the sizes of all files below the data directory. The index counts only a
-part of them (`used_bytes`: rows and reservations). The bounds for that part are therefore lower, by
-the bytes that logs and index files take.
+part of these bytes (`used_bytes`: rows and reservations). The bounds for that part are therefore
+lower, by the bytes that logs and index files take.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ OVERHEAD = 512
 """Bytes counted for a row or a reservation beside its content: links, media type, index pages."""
 
 WAL_BYTES = 1024 * 1024
-"""Bytes to which SQLite's write-ahead log is truncated; a transaction may grow it beyond that."""
+"""SQLite's write-ahead log is truncated to this many bytes.
+
+A transaction may grow the log beyond that.
+"""
 
 BALLAST_BYTES = 256 * 1024
 """Bytes of the file that the appliance deletes when it starts on a full disk."""
@@ -30,14 +33,17 @@ _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The configured limits: `maxsize` in bytes, 0 for none; `threshold` above it in percent."""
+    """A `Budget` has the configured limits of the data directory.
+
+    `maxsize` is in bytes, 0 for none; `threshold` above `maxsize` is in percent.
+    """
 
     maxsize: int
     threshold: int
 
     @property
     def cap(self) -> int | None:
-        """Bytes that the data directory never exceeds; None for no limit."""
+        """Return the bytes that the data directory never exceeds; None for no limit."""
         return self.maxsize * (100 + self.threshold) // 100 if self.maxsize else None
 
     @property
@@ -54,12 +60,15 @@ class Budget:
 
     @property
     def target(self) -> int | None:
-        """`used_bytes` at which a sweep ends: the data directory then has `maxsize` bytes."""
+        """Return the `used_bytes` at which a sweep ends: the data directory has `maxsize` bytes."""
         return self._beside(self.maxsize or None)
 
     @property
     def start(self) -> int | None:
-        """`used_bytes` above which a sweep starts: halfway from `target` to `max_used_bytes`."""
+        """Return the `used_bytes` above which a sweep starts.
+
+        The number is halfway from `target` to `max_used_bytes`.
+        """
         if self.max_used_bytes is None or self.target is None:
             return None
         return (self.target + self.max_used_bytes) // 2

@@ -75,7 +75,7 @@ class StoredManifest:
 
     @property
     def media_type(self) -> str:
-        """The media type that the bytes state, else the one received with them."""
+        """Return the media type that the bytes state, else the type received with the bytes."""
         return self.manifest.media_type
 
     @property
@@ -86,7 +86,7 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class ContentStore:
-    """The content of one appliance; `clock` returns s, UTC epoch."""
+    """A `ContentStore` has the content of one appliance; `clock` returns s, UTC epoch."""
 
     blobs: BlobStore
     repositories: Repositories
@@ -113,7 +113,7 @@ class ContentStore:
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
         """Permit a blob under a proxied name; if the disk is full, skip the link, not the pull.
 
-        Call it only after the upstream has proven that it has the blob (docs/permissions.md): a
+        Call this only after the upstream has proven that it has the blob (docs/permissions.md): a
         link is permanent.
         """
         self._write_proxied(name, origin, lambda: self.repositories.link_blob(name, digest))
@@ -121,7 +121,10 @@ class ContentStore:
     # ---- manifests
 
     def manifest(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return a stored manifest that this repository links; None if there is none."""
+        """Return a stored manifest that this repository links.
+
+        None if it links no such manifest.
+        """
         if self.repositories.linked_manifest(name, digest) is None:
             return None
         return self.content(digest, name)
@@ -145,7 +148,7 @@ class ContentStore:
             return False
 
     def manifest_listing(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return an image manifest of this repository that lists a blob; None if there is none."""
+        """Return an image manifest of this repository that lists a blob; None if none does."""
         with contextlib.suppress(IndexUnavailable):
             for parent in self.index.parents(digest):
                 stored = self.manifest(name, parent)

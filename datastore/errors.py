@@ -38,23 +38,23 @@ class Malformed(DatastoreError):  # noqa: N818 - the names state facts
 
 
 class InvalidDigest(Malformed):
-    """Not `algorithm:hex` with a supported algorithm."""
+    """The text is not `algorithm:hex` with a supported algorithm."""
 
 
 class InvalidTag(Malformed):
-    """Not a tag as the OCI distribution spec defines it."""
+    """The text is not a tag as the OCI distribution spec defines tags."""
 
 
 class InvalidRepository(Malformed):
-    """Not a repository name as the OCI distribution spec defines it."""
+    """The text is not a repository name as the OCI distribution spec defines names."""
 
 
 class InvalidManifest(Malformed):
-    """Not JSON, or not a manifest of a supported type."""
+    """The bytes are not JSON, or not a manifest of a supported type."""
 
 
 class InvalidLine(Malformed):
-    """Not a line of the access log or the events file."""
+    """The bytes are not a line of the access log or the events file."""
 
 
 class NotFound(DatastoreError):  # noqa: N818
@@ -83,7 +83,7 @@ class StorageBroken(DatastoreError):  # noqa: N818
 
 
 class ContentDamaged(StorageBroken):
-    """A file lacks the bytes written to it: another program cut, extended or changed it."""
+    """A file lacks the bytes written to it, because another program changed the file."""
 
 
 class OutOfSpace(DatastoreError):  # noqa: N818

@@ -18,10 +18,13 @@ _NEVER = r"(?!)"
 
 
 class Globs:
-    """The set of repositories that match at least one of *patterns*. Raises: InvalidRepository."""
+    """A `Globs` is the set of repositories that match at least one of *patterns*.
+
+    Raises: InvalidRepository.
+    """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        # PERF: one expression and one match for all patterns
+        # PERF: one regular expression matches all patterns at once
         self._names = re.compile("|".join(map(_expression, patterns)) or _NEVER)
 
     def __contains__(self, repository: Repository) -> bool:
@@ -38,7 +41,7 @@ def _expression(pattern: str) -> str:
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Merge repeated `**`: they mean the same as one, but a match would try every split."""
+    """Merge repeated `**`, which match what one matches, but for which a match tries each split."""
     following = [*parts[1:], ""]
     return [
         each for each, after in zip(parts, following, strict=True) if each != after or each != "**"

@@ -23,7 +23,7 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""Key of the note that exists if all stored files have their rows. A lost index lacks it."""
+"""This note exists if all stored files have their rows. A lost index lacks it."""
 
 
 class ContentKind(IntEnum):
@@ -36,7 +36,10 @@ class ContentKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One row: `size` in bytes; `used`, the time of the last use, in s, UTC epoch."""
+    """An `IndexEntry` is one row of the index.
+
+    `size` is in bytes; `used` is the time of the last use, in s, UTC epoch.
+    """
 
     digest: Digest
     size: int
@@ -89,9 +92,9 @@ class ReservationStore(Protocol):
         """Reserve *size* bytes, unless `used_bytes` would then exceed *max_bytes* (None: no limit).
 
         Returns whether the bytes are reserved. A digest has at most one reservation. A second call
-        replaces the first (a download that takes over from a dead one, or grows in steps); if it is
-        refused, the first reservation stays. With a limit, every call is refused while the note
-        `REBUILT` is absent.
+        replaces the first reservation (a download that takes over from a dead one, or grows in
+        steps). If the second is refused, the first reservation stays. With a limit, every call is
+        refused while the note `REBUILT` is absent.
         """
         ...
 
@@ -106,8 +109,9 @@ class ReservationStore(Protocol):
     def used_bytes(self) -> int:
         """Return the bytes of all rows, also those marked for deletion, and of all reservations.
 
-        Each counts `budget.OVERHEAD` bytes beside its content. Without a common transaction the
-        reservations are read before the rows, so that bytes that become a row are not missed.
+        Each row counts `budget.OVERHEAD` bytes in addition to its content. Without a common
+        transaction the reservations are read before the rows, so that bytes that become a row are
+        not missed.
         """
         ...
 
@@ -119,7 +123,10 @@ class PinStore(Protocol):
     """
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then (s, UTC epoch), also without a row."""
+        """Exclude digests from `mark_for_deletion` until *until* (s, UTC epoch).
+
+        A digest without a row can be pinned too.
+        """
         ...
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
@@ -127,7 +134,7 @@ class PinStore(Protocol):
         ...
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
+        """Return the given digests that are pinned now."""
         ...
 
     def all(self) -> set[Digest]:
@@ -142,7 +149,7 @@ class AccessIndex(Protocol):
     """
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare the counters with the rows, *thoroughly* also every page, and repair them.
+        """Compare the counters with the rows, *thoroughly* also all pages, and repair them.
 
         Returns a description of the defect, or an empty text. Afterwards no last use lies in the
         future.
@@ -166,15 +173,15 @@ class AccessIndex(Protocol):
         A row that is marked for deletion is unmarked.
 
         *children* are the digests that a manifest lists. They are stored as edges. Children that
-        exist or are recorded later are touched with the manifest: it is evicted before them.
+        exist or are recorded later are touched with the manifest, which is evicted before them.
 
-        *prefetched_at* is the time when a prefetch of the content began. A new row then counts as
-        unused until a request uses it after that time.
+        *prefetched_at* is the time when a prefetch of the content began. A prefetched new row then
+        counts as unused until a request uses the content after that time.
         """
         ...
 
     def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the missing rows; existing ones, also those marked for deletion, stay unchanged.
+        """Make the missing rows; existing rows, also marked ones, stay unchanged.
 
         Reservations are not needed: the bytes are on the disk already.
         """
@@ -200,7 +207,7 @@ class AccessIndex(Protocol):
         ...
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, also if it is marked for deletion; None if it is absent."""
+        """Return one row, also if the row is marked for deletion; None if it is absent."""
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
@@ -214,7 +221,8 @@ class AccessIndex(Protocol):
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were prefetched before *before* and not requested since.
 
-        The oldest come first. Such a row may be evicted before a manifest that lists it.
+        The oldest come first. A prefetched unused row may be evicted before a manifest that lists
+        it.
         """
         ...
 
@@ -231,7 +239,7 @@ class AccessIndex(Protocol):
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the marked rows; a cleaner that was killed leaves some."""
+        """Return the marked rows; a cleaner that was killed leaves marked rows."""
         ...
 
     def forget(self, digest: Digest) -> None:

@@ -1,4 +1,4 @@
-"""Map names to storage keys, without I/O: the place of every file below the data directory.
+"""Map names to storage keys, without I/O: the place of every file in the data directory.
 
 docker/registry/v2/                         docker distribution's own tree, byte for byte
     blobs/<alg>/<aa>/<hex>/data             content
@@ -222,7 +222,7 @@ def spool(digest: Digest) -> str:
 def spool_key(digest: Digest, upstream: str) -> Digest:
     """Return the key of a download that only this upstream's repositories may join.
 
-    It identifies the spool file and the reservation of the download.
+    The key identifies the spool file and the reservation of the download.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 

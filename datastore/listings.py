@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 _LARGE = 500  # names: smaller folders are not cached
 _MOST = 32
-_SETTLED_S = 2.0  # two changes within one tick of the file system's clock look like one
+_SETTLED_S = 2.0  # two changes within one tick of the file system's clock look like one change
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The sorted names of a folder, with its inode and its time of change (ns) when it was read."""
+    """A `_Listing` has the sorted names of a folder, with its inode and its time of change (ns)."""
 
     names: tuple[str, ...]
     inode: int
@@ -28,7 +28,10 @@ class _Listing:
 
 
 class FolderListings:
-    """The cached folders of one process; the least recently read is dropped first."""
+    """A `FolderListings` caches the folders of one process.
+
+    The least recently read folder is dropped first.
+    """
 
     def __init__(self) -> None:
         self._cached: OrderedDict[str, _Listing] = OrderedDict()

@@ -24,9 +24,9 @@ _POLL_S = 0.01  # between two tries: flock has no timeout
 
 
 class LockedFile:
-    """A file that is locked exclusively; `fd` is open for reading and writing.
+    """A `LockedFile` is a file that is locked exclusively; `fd` is open for reading and writing.
 
-    Use it in a `with` statement, which releases the lock also after an error.
+    Use the file in a `with` statement, which releases the lock also after an error.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -87,7 +87,7 @@ def try_lock(path: Path) -> LockedFile | None:
 
 
 def try_lock_present(path: Path) -> LockedFile | None:
-    """Lock *path* if it exists; return None if it is locked already.
+    """Lock *path* if the file exists; return None if the file is locked already.
 
     Raises: NotFound if it is absent; StorageFull, StorageBroken.
     """
@@ -126,7 +126,7 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
 
     All processes change a repository's tags and links under this lock. A tag is set only while its
     manifest is linked, and a manifest is unlinked after its tags. Without the lock, another writer
-    could change either between the check and the write.
+    could change tags or links between the check and the write.
 
     *state* is the state directory; *timeout* (s) limits the wait. Raises: StorageFull,
     StorageBroken.

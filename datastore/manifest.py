@@ -23,11 +23,11 @@ _KINDS = {
     DOCKER_LIST: ContentKind.INDEX,
 }
 ACCEPT = tuple(_KINDS)
-"""All supported media types, in the order of the `Accept` header of manifest requests."""
+"""These are all supported media types, in the order of `Accept` in manifest requests."""
 
 # OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB
 LARGEST = 4 * 1024 * 1024
-"""Bytes in the largest manifest that is accepted."""
+"""The largest manifest that is accepted has this many bytes."""
 
 MOST_DESCRIPTORS = 10_000
 """Layers of an image, or children of an index: each costs a stat when it is pulled."""
@@ -43,7 +43,10 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A manifest's reference to content: OCI image-spec 1.1, descriptor.md; `size` in bytes."""
+    """A `Descriptor` is a manifest's reference to content: image-spec 1.1, descriptor.md.
+
+    `size` is in bytes.
+    """
 
     media_type: str
     digest: Digest
@@ -61,7 +64,7 @@ class Descriptor:
 class Manifest:
     """A manifest or an index: `descriptors` has its config and layers, or its children, in order.
 
-    `states_type`: the bytes state the media type, so it is the same in every repository.
+    If `states_type` is set, the bytes state the media type, so it is the same in every repository.
     """
 
     media_type: str
@@ -86,8 +89,8 @@ class Manifest:
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
     """Parse a manifest; the media type in its bytes wins over *media_type*, the received one.
 
-    Its kind and its descriptors follow from its bytes alone. Raises: InvalidManifest if it is not
-    JSON, of no type in ACCEPT, or an image and an index at once.
+    The kind and the descriptors of a manifest follow from its bytes alone. Raises: InvalidManifest
+    if it is not JSON, of no type in ACCEPT, or an image and an index at once.
     """
     document = _document(data)
     stated = _essence_of(document.get("mediaType"))

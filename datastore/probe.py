@@ -1,7 +1,7 @@
 """Check at the start that a file system supports what the index and the downloads need.
 
 Network and union file systems promise more than they implement. Without these checks, a missing
-feature would show later, as a damaged index or as two downloads that write one file.
+feature would cause later faults, such as a damaged index or two downloads that write one file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def probe(folder: Path) -> list[str]:
 
 
 class _Failed(Exception):  # noqa: N818 - private to this module
-    """The failure of a trial, as a text for the operator."""
+    """A `_Failed` is the failure of a trial, as a text for the operator."""
 
 
 def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:

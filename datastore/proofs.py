@@ -1,9 +1,8 @@
-"""Records which upstreams have sent which content.
+"""Record which upstreams have sent which content.
 
-Stored content is shared by all repositories, so it matters which upstream has sent its bytes: an
-upstream that only claims to have a digest may know nothing but that digest (docs/permissions.md). A
-proof lies beside the content, so that it survives the loss of the index and is removed with the
-content.
+All repositories share stored content, so the upstream that sent its bytes matters: an upstream that
+only claims to have a digest may know nothing but that digest (docs/permissions.md). A proof is a
+file beside the content, so that it survives the loss of the index and is removed with the content.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from entrepot.datastore.storage import Storage
 
 
 class Proofs:
-    """The proofs in one data directory; an upstream is identified by its host."""
+    """A `Proofs` has the proofs in one data directory; an upstream's host identifies it."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -26,7 +25,7 @@ class Proofs:
         return self._storage.stat(layout.proof(digest, _name(upstream))) is not None
 
     def keep(self, digest: Digest, upstream: str) -> None:
-        """Record that *upstream* has sent all bytes of the digest, and that they matched it."""
+        """Record that *upstream* has sent all bytes of the digest, and that the bytes matched."""
         if not self.has(digest, upstream):
             self._storage.write(layout.proof(digest, _name(upstream)), upstream.encode())
 

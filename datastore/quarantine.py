@@ -1,6 +1,6 @@
 """The quarantine: damaged files, which do not match their digest, kept for the operator.
 
-Each file in quarantine counts against the cap: it has a reservation, like a download in progress.
+Each file in quarantine counts against the cap by a reservation, like a download in progress.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Report = Callable[[Digest, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file in quarantine: `size` in bytes, `since` in s, UTC epoch."""
+    """A `Damaged` is a file in quarantine; `size` is in bytes, `since` in s, UTC epoch."""
 
     digest: Digest
     size: int
@@ -35,7 +35,10 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """The quarantine of one data directory; `report` is called for each file that is added."""
+    """A `Quarantine` is the quarantine of one data directory.
+
+    It calls `report` for each file that is added.
+    """
 
     storage: Storage
     index: Index
@@ -43,7 +46,7 @@ class Quarantine:
     report: Report = lambda *_: None
 
     def put(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> bool:
-        """Move the content that is open as *file* here; return False if it was replaced since.
+        """Move the content that is open as *file* into quarantine; return False if it was replaced.
 
         *found* names the operation that detected the damage. Raises: StorageFull, StorageBroken.
         """

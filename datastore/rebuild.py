@@ -1,4 +1,4 @@
-"""Makes the index consistent with the storage, while other processes use both.
+"""Make the index consistent with the storage, while other processes use both.
 
 A lost index is rebuilt from the stored files. File times are last uses (the logger sets them), and
 the linked manifests give kinds and edges. A crash between the commit of a blob and the write of its
@@ -31,7 +31,7 @@ from entrepot.datastore.storage import Stat, Storage
 BORN = "born"
 """Key of the note with the time when the index was created: it knows no use before that."""
 
-_BATCH = 500  # rows a transaction, so that other writers wait for milliseconds only
+_BATCH = 500  # a transaction has so many rows, so that other writers wait for milliseconds only
 _YOUNG_S = 3600.0  # a worker writes a row much sooner after its blob
 
 
@@ -111,7 +111,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # a worker that stores the blob now records it afterwards: that makes or unmarks the row
+            # a worker that stores the blob now records it afterwards, which makes or unmarks the
+            # row
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)

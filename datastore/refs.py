@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository: created by parsing at the edge of the program, trusted inside."""
+"""Parse Digest, Tag and Repository at the edge of the program, where they become trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # OCI image-spec 1.1, descriptor.md, "Registered algorithms"
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 ALGORITHMS = tuple(_HEX_LENGTH)
-"""Supported digest algorithms, the most common first."""
+"""These digest algorithms are supported, the most common first."""
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
 # OCI distribution-spec 1.1, "Pulling manifests"
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)

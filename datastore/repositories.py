@@ -34,7 +34,7 @@ class TagState:
 
 
 class Repositories:
-    """The repositories of one data directory, in docker distribution's layout."""
+    """A `Repositories` has the repositories of one data directory, in distribution's layout."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -50,7 +50,7 @@ class Repositories:
         self._storage.write(layout.layer_link(name, digest), str(digest).encode())
 
     def unlink_blob(self, name: Repository, digest: Digest) -> bool:
-        """Remove the permission; return False if there was none."""
+        """Remove the permission to serve a blob; return False if the repository had none."""
         return self._storage.delete(layout.layer_link(name, digest))
 
     def blobs(self, name: Repository) -> Iterator[Digest]:
@@ -69,7 +69,7 @@ class Repositories:
     ) -> None:
         """Permit the repository to serve a manifest; if repeated, confirm the link.
 
-        *media_type* is the received type of a manifest that states none; it is valid in this
+        *media_type* is the received type of a manifest that states no type; it is valid in this
         repository only.
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
@@ -77,7 +77,7 @@ class Repositories:
         self._storage.write(layout.revision_link(name, digest), str(digest).encode())
 
     def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
-        """Remove the permission; return False if there was none."""
+        """Remove the permission to serve a manifest; return False if the repository had none."""
         return self._storage.delete(layout.revision_link(name, digest))
 
     def manifests(self, name: Repository) -> Iterator[Digest]:
@@ -101,7 +101,7 @@ class Repositories:
         return self._storage.read(layout.referrer(name, about, digest))
 
     def remove_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
-        """Remove the descriptor; return False if there was none."""
+        """Remove the descriptor of a referrer; return False if there was none."""
         return self._storage.delete(layout.referrer(name, about, digest))
 
     # ---- media types
@@ -109,14 +109,17 @@ class Repositories:
     def read_manifest(
         self, name: Repository | None, digest: Digest, data: bytes, read: Parse = parse
     ) -> Manifest:
-        """Parse a manifest as *name* shows it (None: by its bytes). Raises: InvalidManifest.
+        """Parse a manifest with the media type of repository *name*; None: with that of its bytes.
+
+        Raises: InvalidManifest.
 
         A manifest that does not state its media type has the type that was received with it in this
         repository. Types received in other repositories do not count.
         """
         try:
             found = read(data, None)
-        except InvalidManifest:  # the stated type is unsupported, the received one may be supported
+        # the stated type is unsupported, but the received type may be supported
+        except InvalidManifest:
             return read(data, self.media_type(name, digest))
         kept = None if found.states_type else self.media_type(name, digest)
         if kept is None:
@@ -159,12 +162,12 @@ class Repositories:
         return TagState(digest, stat.modified)
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest) -> None:
-        """Set a tag, or confirm it; the manifest must be linked before."""
+        """Set or confirm a tag; the manifest must be linked before."""
         self._storage.write(layout.tag_past(name, tag, digest), str(digest).encode())
         self._storage.write(layout.tag_current(name, tag), str(digest).encode())
 
     def remove_tag(self, name: Repository, tag: Tag) -> bool:
-        """Remove a tag and its history; return False if there was none."""
+        """Remove a tag and its history; return False if the tag did not exist."""
         was_there = self._storage.delete(layout.tag_current(name, tag))
         for stat in list(self._storage.walk(f"{layout.tags(name)}/{tag}")):
             self._storage.delete(stat.key)
@@ -201,11 +204,11 @@ class Repositories:
                 yield from self.below(f"{prefix}/{child}".lstrip("/"))
 
     def origin(self, name: Repository) -> str | None:
-        """Return the upstream that a repository came from; None if it is hosted.
+        """Return the upstream that a repository came from; None if the repository is hosted.
 
         UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
-        (datastore/takeover.py). It is served under its own name, unless that name leads to an
-        upstream, and evicted like proxied content.
+        (datastore/takeover.py). The repository is served under its own name, unless that name leads
+        to an upstream, and evicted like proxied content.
         """
         try:
             return self._storage.read(layout.origin(name), _LONGEST_LINE).decode()
@@ -217,7 +220,7 @@ class Repositories:
         self._storage.write(layout.origin(name), upstream.encode())
 
     def remove_origin(self, name: Repository) -> bool:
-        """Make a repository hosted; return False if it was."""
+        """Make a repository hosted; return False if the repository was hosted before."""
         return self._storage.delete(layout.origin(name))
 
     def _below(self, root: str) -> Iterator[Digest]:

@@ -146,7 +146,7 @@ class Reservations:
 
 
 def _no_cleaner(_: int) -> None:
-    """Do nothing: there is no cleaner to wake."""
+    """Do nothing, because there is no cleaner to wake."""
 
 
 class CleanerWakeup:
@@ -166,7 +166,7 @@ class CleanerWakeup:
 
 
 def unevictable_bytes(notes: KeyValueStore) -> int:
-    """Return the bytes that eviction could not free; 0 while it frees enough.
+    """Return the bytes that eviction could not free; 0 while eviction frees enough.
 
     Raises: IndexUnavailable.
     """
@@ -175,7 +175,10 @@ def unevictable_bytes(notes: KeyValueStore) -> int:
 
 
 def record_unevictable(notes: KeyValueStore, size: int) -> None:
-    """Record that *size* bytes can't be evicted; 0 withdraws it. Raises: IndexUnavailable."""
+    """Record that *size* bytes can't be evicted; 0 withdraws the record.
+
+    Raises: IndexUnavailable.
+    """
     if size != unevictable_bytes(notes):
         notes.put({_UNEVICTABLE: str(size)})
 

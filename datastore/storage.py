@@ -1,4 +1,6 @@
-"""The Storage protocol: bytes under keys; a driver neither verifies nor decides anything.
+"""Define the Storage protocol: bytes under keys.
+
+A driver neither verifies nor decides anything.
 
 A driver need not have files. What only a driver with files offers is optional, and callers query it
 here and nowhere else: the descriptor of an open value (`descriptor_of`), and setting the time of a
@@ -17,7 +19,11 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """One value: its key, its `size` in bytes, when it was last `modified` (s, UTC epoch)."""
+    """A `Stat` describes one value.
+
+    It has the value's key, its `size` in bytes, and the time of its last change, `modified` (s, UTC
+    epoch).
+    """
 
     key: str
     size: int
@@ -25,14 +31,14 @@ class Stat:
 
 
 class Storage(Protocol):
-    """Bytes under slash-separated keys, which callers create with `datastore.layout`.
+    """A `Storage` has bytes under slash-separated keys, which `datastore.layout` creates.
 
     Every method may be repeated. Several processes use one storage at once. Raises, each method:
     StorageFull, StorageBroken; and NotFound where its docstring states it.
     """
 
     def stat(self, key: str) -> Stat | None:
-        """Return size and time of a value; None if it is absent."""
+        """Return size and time of a value; None if the value is absent."""
         ...
 
     def open(self, key: str) -> BinaryIO:
@@ -42,8 +48,8 @@ class Storage(Protocol):
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a small value.
 
-        Raises: NotFound, also if the value has more than *max_bytes* (None: no limit). No more than
-        that many bytes are read.
+        Raises: NotFound, also if the value has more than *max_bytes* (None: no limit). The driver
+        reads no more than *max_bytes* bytes.
         """
         ...
 
@@ -70,7 +76,7 @@ class Storage(Protocol):
         ...
 
     def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, sorted; none if it is absent."""
+        """Yield the names directly below *key*, sorted; yield none if the folder is absent."""
         ...
 
     def walk(self, key: str) -> Iterator[Stat]:

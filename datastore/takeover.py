@@ -1,13 +1,13 @@
-"""Finds proxied content in a data directory that another program's pull-through cache wrote.
+"""Find proxied content in a data directory that another program's pull-through cache wrote.
 
-Such a cache stores repositories without their upstream, so that proxied content looks like pushed
-content, which is never evicted. docker distribution's proxy lists all that it fetched, by
+Such a cache stores repositories without their upstream. So proxied content looks like pushed
+content, which is never evicted. docker distribution's proxy lists all content that it fetched, by
 REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root (registry/proxy/scheduler).
 
 A repository counts as proxied if all of its links are listed there and none is younger than the
-list. Its origin is then stored as unknown. All other repositories stay hosted: the proxy drops
-expired entries, so a missing entry proves nothing, and pushed images must not be evicted by a
-guess.
+list. The origin of such a repository is then stored as unknown. All other repositories stay hosted:
+the proxy drops expired entries, so a missing entry proves nothing, and pushed images must not be
+evicted by a guess.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 def taken_at(storage: Storage) -> float:
     """Return when the last takeover ended (s, UTC epoch); 0 if there was none.
 
-    Uses before it are unknown, so the age of such content counts from then on.
+    Uses before the takeover are unknown, so the age of such content counts from then on.
     """
     done = storage.stat(layout.TAKEOVER)
     return done.modified if done else 0.0

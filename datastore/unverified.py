@@ -1,6 +1,7 @@
 """Marks for stored content that must be re-read once, because its file was not verified itself.
 
-Each mark is an empty file. It outlives the process that made it, so any process can continue.
+Each mark of unverified content is an empty file. The mark outlives the process that made it, so any
+process can verify the content.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ class UnverifiedMarks:
     folder: Path
 
     def add(self, digest: Digest) -> None:
-        """Mark content, before it is stored. Raises: StorageFull, StorageBroken."""
+        """Mark content as unverified, before the content is stored.
+
+        Raises: StorageFull, StorageBroken.
+        """
         path = self._path(digest)
         try:
             try:

@@ -8,7 +8,7 @@ A response carries the epoch that was current before the worker looked anything 
 caches it only if its own epoch is the same. A late response that reflects the state before a change
 is therefore cached, if at all, under an epoch that is never looked up again.
 
-The number is stored in the run directory, in a file that is also the map that HAProxy loads at its
+The epoch is stored in the run directory, in a file that is also the map that HAProxy loads at its
 start.
 """
 
@@ -39,7 +39,10 @@ def begin(run: Path) -> None:
 
 
 class CacheEpoch:
-    """The epoch of one appliance, shared by its processes. Raises, when created: OSError."""
+    """A `CacheEpoch` is the epoch of one appliance, shared by its processes.
+
+    Raises, when created: OSError.
+    """
 
     def __init__(self, run: Path) -> None:
         self._path = run / CACHE_EPOCH
@@ -69,7 +72,7 @@ class CacheEpoch:
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         """Lock the epoch: updates in another order could set HAProxy back to an older number."""
-        # opened anew: forked processes share a lock on a file opened before the fork
+        # the file is opened anew: forked processes share a lock on a file opened before the fork
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

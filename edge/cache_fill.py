@@ -1,9 +1,9 @@
 """Fill HAProxy's cache after repeated HEAD requests.
 
 containerd and dockerd resolve a tag with HEAD. HAProxy never caches the response to a HEAD,
-although it answers a HEAD from a cached GET. So the second HEAD for the same target within a minute
-is followed by a GET of the worker, through HAProxy, with the same URI and credential. The next HEAD
-is then answered from the cache. This GET does not count as an access, and HAProxy does not log it.
+although it answers a HEAD from a cached GET. So after the second HEAD for the same target within a
+minute, the worker sends a GET through HAProxy with the same URI and credential. The next HEAD is
+then answered from the cache. HAProxy does not log this GET, which does not count as an access.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_QUEUED = 64
 _TIMEOUT_S = 10.0
 
 HeadRequest = tuple[str, str | None]
-"""The request target and the credential of a HEAD."""
+"""A `HeadRequest` has the request target and the credential of a HEAD."""
 
 
 class CacheFill:
@@ -39,7 +39,7 @@ class CacheFill:
         self._thread: threading.Thread | None = None
 
     def is_repeated(self, request: HeadRequest) -> bool:
-        """Record a HEAD; return True if it is the second one, which needs a GET."""
+        """Record a HEAD; return True for the second HEAD, which needs a GET."""
         now = self._clock()
         with self._lock:
             before = self._recent.pop(request, None)

@@ -1,11 +1,11 @@
 """Check watched files even while no request arrives, and raise the cache epoch after a change.
 
-HAProxy answers from its cache without a worker, so without these checks a changed password file
-would take effect only with the next request that reaches one.
+HAProxy responds from its cache without a worker. Without these checks a changed password file would
+take effect only with the next request that reaches a worker.
 
 Every worker checks for itself and raises the epoch after its own view has changed. Responses that
 it allowed under the old view therefore carry an older epoch. The other workers notice the new epoch
-and refresh their views before their next response: no response with a new epoch reflects an old
+and refresh their views before their next response. So no response with a new epoch reflects an old
 view.
 """
 
@@ -22,7 +22,7 @@ _INTERVAL_S = 0.25
 
 
 class Watchable(Protocol):
-    """A watched file, as this process sees it."""
+    """A `Watchable` is a watched file, as this process sees the file."""
 
     @property
     def generation(self) -> int:
@@ -42,11 +42,11 @@ class Epoch(Protocol):
         ...
 
     def increment(self) -> None:
-        """Raise the epoch, which invalidates all cached responses."""
+        """Raise the cache epoch, which invalidates all cached responses."""
         ...
 
     def retry(self) -> None:
-        """Send the epoch to HAProxy if that failed before."""
+        """Send the cache epoch to HAProxy if that failed before."""
         ...
 
 

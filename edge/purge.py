@@ -22,7 +22,7 @@ _DELAY_S = 0.5
 class Purge:
     """Raises the cache epoch of the run directory *run* 0.5 s after the first of some removals.
 
-    Without a run directory the appliance does not run, and nothing is purged.
+    If there is no run directory, the appliance does not run, and nothing is purged.
     """
 
     def __init__(self, run: Path) -> None:
@@ -31,14 +31,15 @@ class Purge:
         self._due: threading.Timer | None = None
 
     def removed(self) -> None:
-        """Schedule a purge, unless one is due. The process does not end before the purge."""
+        """Schedule a purge, unless a purge is due. The process does not end before the purge."""
         with self._lock:
             if self._due is None:
                 self._due = threading.Timer(_DELAY_S, self._rise)
                 self._due.start()
 
     def _rise(self) -> None:
-        with self._lock:  # first: content removed during this purge needs another one
+        # the flag is reset first: content removed during this purge needs another purge
+        with self._lock:
             self._due = None
         try:
             CacheEpoch(self._run).increment()

@@ -68,7 +68,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
         if loop.is_lively(now):
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
-        elif not watch.start():  # a new watch needs one more turn: it missed earlier lines
+        elif not watch.start():  # a new watch needs one more turn, because it missed earlier lines
             wake.wait(seconds)
     loop.finish(time.monotonic())
     watch.stop()

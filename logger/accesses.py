@@ -12,8 +12,8 @@ from entrepot.datastore.refs import Digest
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
     """Update the access times in *latest*: the end of the last response with each digest.
 
-    The times are in s, UTC epoch. Digests stay text, so that `stamps` parses each once per commit
-    and not once per line.
+    The times are in s, UTC epoch. Digests stay text, so that `stamps` parses each digest once per
+    commit and not once per line.
     """
     for line, _ in lines:
         if is_access(line.method, line.kind, line.status):

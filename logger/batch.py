@@ -36,9 +36,9 @@ _MARK = "logger:mark"
 _LATEST = "logger:latest"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
-_PROBED = "unix"  # the source address in the log of a request over HAProxy's unix socket
+_PROBED = "unix"  # the access log has this source address for a request over HAProxy's unix socket
 _FULL_LINES = 50_000
-_FULL_STAMPS = 10_000  # limits how long one commit blocks other writers of the index
+_FULL_STAMPS = 10_000  # the limit bounds how long one commit blocks other writers of the index
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
 UNREADABLE = Metric(
@@ -57,7 +57,7 @@ METRICS = (
 
 
 class LogBatch:
-    """The open batch, for use by one thread.
+    """A `LogBatch` is the open batch, for use by one thread.
 
     *upstreams* are the hosts that get their own label values from the start. *run* names this run
     of the appliance, which began at *since* (s, UTC epoch); states of circuit breakers from earlier
@@ -83,7 +83,7 @@ class LogBatch:
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
         self._dropped = DroppedLines.load(self.committed.get(_HAPROXY))
-        self._lost = int(self.committed.get(_LOST, 0))  # losses of lines in this run
+        self._lost = int(self.committed.get(_LOST, 0))  # so many lines were lost in this run
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
@@ -110,11 +110,11 @@ class LogBatch:
 
     @property
     def dropped(self) -> DroppedLines:
-        """HAProxy's last count of the lines that it could not write."""
+        """Return HAProxy's last count of the lines that it could not write."""
         return self._dropped
 
     def position(self, name: str) -> LogPosition | None:
-        """Return the committed position of a log, None if it was never read."""
+        """Return the committed position of a log, None if the log was never read."""
         return LogPosition.load(self.committed.get(_position(name)))
 
     def access(self, batch: Batch) -> None:

@@ -33,7 +33,7 @@ class DroppedLines:
 
     @classmethod
     def load(cls, text: str | None) -> DroppedLines:
-        """Return the count in *text*, 0 if it contains none."""
+        """Return the count in *text*, 0 if the text contains no count."""
         try:
             return cls(**json.loads(text or "{}"))
         except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Counts the events file: downloads, evictions, requests to upstreams, limits, damaged files."""
+"""Count the events file: downloads, evictions, requests to upstreams, limits, damaged files."""
 
 from __future__ import annotations
 

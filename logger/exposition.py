@@ -1,4 +1,4 @@
-"""Renders the metrics as Prometheus text, which the workers serve at /metrics."""
+"""Render the metrics as Prometheus text, which the workers serve at /metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class _Families(Collector):
-    """A Prometheus collector of a list of metric families."""
+    """A `_Families` is a Prometheus collector of a list of metric families."""
 
     def __init__(self, families: list[_Family]) -> None:
         self._families = families

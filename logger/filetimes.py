@@ -25,9 +25,9 @@ STEP_S = 3600.0
 
 
 class FileTimes:
-    """The times of the files of used blobs, and the access times not written to them yet.
+    """A `FileTimes` has the times of files of used blobs, and access times not yet written.
 
-    Both tables keep *limit* digests at most. A digest that is dropped from a table is read from the
+    Both tables keep at most *limit* digests. A digest that is dropped from a table is read from the
     file again, or its time is written at once; this only costs time.
     """
 
@@ -62,7 +62,7 @@ class FileTimes:
                 self._write(digest, at)
 
     def _known(self, digest: Digest) -> float | None:
-        """Return the time of a blob's file, None if there is no file."""
+        """Return the time of a blob's file, None if the file does not exist."""
         if digest not in self._written:
             stat = self._attempt(lambda: self._storage.stat(layout.blob(digest)))
             if stat is None:

@@ -38,7 +38,10 @@ _MOST_UPSTREAMS = 64
 
 
 class UpstreamLabels:
-    """The upstreams with their own label values: *known*, and more up to *limit* in all."""
+    """An `UpstreamLabels` has the upstreams with their own label values.
+
+    These are the *known* upstreams, and more up to *limit* in all.
+    """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
         self._known = {_folded(each) for each in known} - {HOSTED, OTHER, ""}
@@ -119,7 +122,7 @@ def reason(cache: str) -> str:
 
 
 def word(text: object, known: Iterable[str]) -> str:
-    """Return *text* if it is one of *known*, otherwise OTHER."""
+    """Return *text* if *text* is one of *known*, otherwise OTHER."""
     return text if isinstance(text, str) and text in known else OTHER
 
 

@@ -38,7 +38,7 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class LogPaths:
-    """The paths of both logs and of HAProxy's admin socket.
+    """A `LogPaths` has the paths of both logs and of HAProxy's admin socket.
 
     The events file is rotated when its size reaches `events_bytes`.
     """
@@ -64,7 +64,9 @@ class Work:
 
 
 class LoggerLoop:
-    """The work of the logger, for one thread. *now* is the time of a monotonic clock in s.
+    """A `LoggerLoop` does the work of the logger, for one thread.
+
+    *now* is the time of a monotonic clock in s.
 
     While the index is unavailable, lines that were read stay in memory, and the rest in the log.
     """
@@ -235,7 +237,8 @@ class LoggerLoop:
     def _rotate_events(self) -> None:
         """Rotate the events file if it is large enough and completely in the index.
 
-        A process that has the old file open may still write to it; these lines are read there.
+        A process that has the old file open may still write to the file; these lines are read
+        there.
         """
         events = self._work.places.events
         try:

@@ -1,7 +1,8 @@
 """The values of metrics, which are stored in the index and exported from there.
 
-A counter is committed in the same transaction as the log position up to which it has counted, so it
-is exact even if the process is killed. Only committed values are exported, so no counter decreases.
+A counter is committed in the same transaction as the log position up to which it has counted. So
+the counter is exact even if the process is killed. Only committed values are exported, so no
+counter decreases.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _NOTE = "metric:"
 
 Labels = tuple[str, ...]
 Amounts = list[float]
-"""One number; for a histogram the sum, then the count of each bucket, the last one unbounded."""
+"""A counter has one number; a histogram has the sum, then the count of each bucket.
+
+The last bucket is unbounded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Metric:
 
 
 class Registry:
-    """The values of *metrics*, each by its label values in the order of the labels."""
+    """A `Registry` has the values of *metrics*, each by its label values."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self.metrics = tuple(metrics)
@@ -92,7 +96,7 @@ class Registry:
         self._changed.clear()
 
     def touch_all(self) -> None:
-        """Mark all metrics as changed, because the index is a new one."""
+        """Mark all metrics as changed, because the index is a new index."""
         self._changed.update(self._values)
 
     def _dump(self, name: str) -> str:

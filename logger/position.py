@@ -22,7 +22,7 @@ _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A position in one file: all bytes before `offset` were read.
+    """A `LogPosition` is a position in one file: all bytes before `offset` were read.
 
     `head` is the fingerprint and `length` the number of bytes that it covers; `modified`, in s, UTC
     epoch, is the file's modification time. `skipping` means that the line at `offset` began earlier
@@ -42,7 +42,7 @@ class LogPosition:
 
     @classmethod
     def load(cls, text: str | None) -> LogPosition | None:
-        """Return the position in *text*, None if it contains none."""
+        """Return the position in *text*, None if the text contains no position."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):
@@ -60,7 +60,7 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The state of one file of a family: `size` in bytes, and `head`, its first HEAD bytes."""
+    """A `Seen` is the state of one file: `size` in bytes, and `head`, its first HEAD bytes."""
 
     name: str
     inode: int
@@ -75,7 +75,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """The file and position to continue at. `gap`: unread lines before it were deleted."""
+    """A `ResumePoint` is the file and position at which reading continues.
+
+    `gap`: unread lines before it were deleted.
+    """
 
     seen: Seen
     position: LogPosition
@@ -106,7 +109,7 @@ def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint 
 
 
 def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
-    """Return the file after that of *position*, which was read to its end; None if there is none.
+    """Return the file after that of *position*, which was read to its end; None if it is the last.
 
     Empty rotated files are skipped, because they contain not even the end of a split line. If the
     position's file left the family while it was read, files after it may be missing: a gap.

@@ -17,15 +17,15 @@ from entrepot.logger import position as positions
 from entrepot.logger.position import HEAD, LogPosition, ResumePoint, Seen
 
 LONGEST = 64 * 1024
-"""Bytes of the longest line that is read, including its line end."""
+"""The longest line that is read has this many bytes, including its line end."""
 CHUNK = 1024 * 1024
-"""Bytes that one read of a file returns at most; more than LONGEST."""
+"""One read of a file returns at most this many bytes; the number is above LONGEST."""
 _ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The result of one read: complete lines without line ends, and the position after them.
+    """A `Batch` is the result of one read: complete lines, and the position after them.
 
     `overlong` lines were skipped; `gaps` is the number of losses before these lines. If `more` is
     True, another read may return lines at once.
@@ -39,7 +39,7 @@ class Batch:
 
 
 class Tail:
-    """A reader of one log, from *position* or from the oldest file of its family.
+    """A `Tail` reads one log, from *position* or from the oldest file.
 
     The reader leaves a rotated file *grace* seconds after it noticed the rotation, because a writer
     may still have the file open. `read` and `close` are for one thread. `read` raises disk errors
@@ -73,7 +73,7 @@ class Tail:
         return os.fstat(self._file).st_size == self._position.offset
 
     def close(self) -> None:
-        """Close the file; `read` opens it again."""
+        """Close the file; `read` opens the file again."""
         if self._file >= 0:
             os.close(self._file)
         self._file, self._rotated = -1, None

@@ -69,7 +69,7 @@ STALE = Metric(
 
 @dataclass(slots=True)
 class Alike:
-    """A group of similar lines: their number, and the sums and bucket counts of the histograms.
+    """An `Alike` is a group of similar lines: their number, and sums and buckets of histograms.
 
     `bytes` and `milliseconds` are sums; `durations` and `sizes` count the lines in each bucket.
     """
@@ -84,7 +84,7 @@ class Alike:
 
     @property
     def handler(self) -> str:
-        """The handler, under the name that docker distribution's metrics use."""
+        """Return the handler, under the name that docker distribution's metrics use."""
         return labels.handler(self.line.kind, self.line.uri)
 
     @property
@@ -101,7 +101,10 @@ class Alike:
 
 @dataclass(frozen=True, slots=True)
 class TrafficCounter:
-    """A counter; the function of its labels, None for a group it ignores; that of the amount."""
+    """A `TrafficCounter` has a counter and two functions: for its labels and for the amount.
+
+    The labels of an ignored group are None.
+    """
 
     metric: Metric
     labels: Callable[[Alike], Labels | None]

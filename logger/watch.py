@@ -20,7 +20,7 @@ from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
 
-# Without the opening and closing of files, which the reader itself causes.
+# The watch ignores opening and closing of files, which the reader itself causes.
 _CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
 
 
@@ -33,7 +33,7 @@ class Wake:
         os.set_blocking(self._writer, False)
 
     def set(self) -> None:
-        """End the current wait, or the next one if no thread waits."""
+        """End the current wait, or the next wait if no thread waits."""
         with suppress(BlockingIOError):  # the pipe is full, so the wait ends anyway
             os.write(self._writer, b"!")
 

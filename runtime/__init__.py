@@ -1,5 +1,5 @@
-"""Modules that every process uses; they import none of the other packages.
+"""Every process uses these modules, which import none of the other packages.
 
-`clock` (the appliance's time), `reloading_file`, `signals`, `unix_http`, `hostnames`, `htpasswd`,
-and for logging `logs`, `log_limit` and `log_once`.
+The modules are `clock` (the appliance's time), `reloading_file`, `signals`, `unix_http`,
+`hostnames`, `htpasswd`, and for logging `logs`, `log_limit` and `log_once`.
 """

@@ -2,9 +2,9 @@
 
 The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
 a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
-are compared with each other must not move with it. So the time is counted on CLOCK_BOOTTIME, which
-only advances and includes suspension, from a point that the processes of an appliance share in a
-small file. The wall clock corrects it:
+are compared with each other must not move with the wall clock. So the time is counted on
+CLOCK_BOOTTIME, which only advances and includes suspension, from a point that the processes of an
+appliance share in a small file. The wall clock corrects it:
 
 - A difference of a few seconds is followed at once.
 - A larger one is a jump. The time runs on unchanged, and ages count as zero, until the wall clock
@@ -34,15 +34,17 @@ from entrepot.runtime.atomic_write import write_atomically
 log = logging.getLogger(__name__)
 
 JUMP_S = 5.0
-"""Largest difference at which the wall clock is followed at once (s)."""
+"""Up to this difference the wall clock is followed at once (s)."""
 TRUSTED_AFTER_S = 3600.0
 """Time for which a wall clock that has jumped must run evenly to be trusted (s)."""
 
 _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
-_READ_EVERY_S = 1.0  # between two reads of the file that another process writes
-_SHARED_CORRECTION_S = 0.02  # a correction that is shared with other processes
-_WRITE_EVERY_S = 60.0  # between two writes without a change, for the check after a reboot
+# this much time passes between two reads of the file that another process writes
+_READ_EVERY_S = 1.0
+_SHARED_CORRECTION_S = 0.02  # a correction of this size is shared with other processes
+# this much time passes between two writes without a change, for the check after a reboot
+_WRITE_EVERY_S = 60.0
 _MAX_BYTES = 4096  # bytes
 
 
@@ -60,7 +62,7 @@ def boot() -> str:
 
 
 class Ages(Protocol):
-    """A clock (s, UTC epoch) that also determines ages."""
+    """An `Ages` is a clock (s, UTC epoch) that also determines ages."""
 
     def __call__(self) -> float:
         """Return the time; it never goes back."""
@@ -81,7 +83,7 @@ class Ages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state shared by all processes; times in s.
+    """A `State` is the state shared by all processes; times are in s.
 
     `base`, `offset`, `anchored` and `pending` are on the clock `elapsed`. `base` is the trusted
     wall time at the boot. At `anchored` the time was `anchor`. A jump by `offset` was noticed at
@@ -139,7 +141,9 @@ def follow(state: State, wall: float, now: float) -> State:
 
 
 class Clock:
-    """The time of one appliance, shared through the file *path*; without it, of this process.
+    """A `Clock` is the time of one appliance, shared through the file *path*.
+
+    Without a path the time is that of this process.
 
     `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. It is
     thread-safe. At least one process calls `keep` about once a second, which corrects the time of

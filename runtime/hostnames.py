@@ -8,7 +8,7 @@ from functools import lru_cache
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers parse it as an address
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers parse such a name as an address
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _LONGEST_NAME = 253
 _HIGHEST_PORT = 65535
@@ -22,8 +22,9 @@ _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 def fold(host: str) -> str:
     """Return a host as it is written on disk, in catalogs and in image references.
 
-    It is in lower case and has no colon: `[2001:db8::1]:5000` is `ip6__2001_db8_0_0_0_0_0_1__5000`.
-    A repository's name has no brackets, and no host has an underscore.
+    The folder's name is in lower case and has no colon: `[2001:db8::1]:5000` is
+    `ip6__2001_db8_0_0_0_0_0_1__5000`. A repository's name has no brackets, and no host has an
+    underscore.
     """
     host = host.lower()
     address = _BRACKETED.fullmatch(host)
@@ -50,8 +51,8 @@ def unfold(name: str) -> str:
 def is_host(text: str) -> bool:
     """Return whether *text*, in lower case, is a valid host or `host:port`.
 
-    A name as in RFC 1123, 2.1, an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2). A
-    client may invent any host that a glob of the pull secret matches.
+    A host is a name as in RFC 1123, 2.1, an IPv4 address, or an IPv6 address in brackets (RFC 3986,
+    3.2.2). A client may invent any host that a glob of the pull secret matches.
     """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")

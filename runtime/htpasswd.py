@@ -1,4 +1,4 @@
-"""Parser of the password file, shared by the configuration check and the server so that they agree.
+"""Parse the password file; the configuration check and the server share this parser.
 
 Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are insecure.
 """

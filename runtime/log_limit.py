@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FEW = 60
-"""Lines of one message in a period, for warnings and errors."""
+"""So many warnings and errors with one message are written in a period."""
 MANY = 1000
-"""Lines of one message in a period at level info. Debug lines are not limited."""
-_MAX_MESSAGES = 256  # with a count of their own; all others share one
+"""So many info lines with one message are written in a period. Debug lines are not limited."""
+_MAX_MESSAGES = 256  # this many messages have a count of their own; all others share one count
 
 
 class LogLimit(logging.Filter):
@@ -49,7 +49,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return the number of lines dropped before this one; None if this one is dropped."""
+        """Return how many lines were dropped before this line; None if this line is dropped."""
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:

@@ -1,4 +1,4 @@
-"""Logs the first failure of an operation, and its first success after that."""
+"""Log the first failure of an operation, and its first success after that."""
 
 from __future__ import annotations
 

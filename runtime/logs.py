@@ -1,4 +1,4 @@
-"""Logging to stdout: one line for each record, a fixed message and its fields, as text or JSON.
+"""Log to stdout: one line a record, with a fixed message and fields, as text or JSON.
 
 A caller writes `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field must
 not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
@@ -20,7 +20,7 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""Level names as in docker distribution."""
+"""These level names are those of docker distribution."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -98,7 +98,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, str | int | float | bool |
 
 
 class _Formatter(logging.Formatter):
-    """Adapter from `logging.Formatter` to the functions above."""
+    """A `_Formatter` adapts `logging.Formatter` to the functions above."""
 
     def __init__(self, line: _Line, process: str) -> None:
         super().__init__()

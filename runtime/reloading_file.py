@@ -1,4 +1,4 @@
-"""A small file that is re-read when it changes; a bad version leaves the last good one in force.
+"""Re-read a small file when it changes; a bad version leaves the last good one in force.
 
 The file is polled: a `stat` twice a second costs nothing, needs no thread, and detects changes that
 inotify misses (network file systems, a symlinked directory that Kubernetes swaps).
@@ -33,7 +33,7 @@ _INCOMPLETE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[T]):
-    """The last good value of the file; `generation` rises with every new one."""
+    """A `Snapshot` is the last good value of the file; `generation` rises with each new value."""
 
     value: T
     generation: int
@@ -52,8 +52,8 @@ class ReloadingFile(Generic[T]):
     forked from this one log a bad version only once together.
 
     The last good content is saved at *last_good*, for a process that starts while the file is bad.
-    Such a process must not use the value from the time of its fork: rights that were revoked since
-    then would return. *open_file* opens the file for reading.
+    A restarted process must not use the value from the time of its fork: rights that were revoked
+    since then would return. *open_file* opens the file for reading.
 
     Raises, when created only: OSError, and the errors of *parse*.
     """
@@ -101,7 +101,7 @@ class ReloadingFile(Generic[T]):
         return self._snapshot
 
     def refresh(self) -> None:
-        """Check the file now, even if it was just checked."""
+        """Check the file now, even if the file was just checked."""
         with self._lock:
             self._checked_at = self._clock()
             self._check(self._checked_at)
@@ -147,7 +147,7 @@ class ReloadingFile(Generic[T]):
             self._accept(content)
 
     def _changed(self, now: float) -> bytes | None:
-        """Return the content if it differs from the last one read. Raises: OSError."""
+        """Return the content if it differs from the content read last. Raises: OSError."""
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
             return None
@@ -183,7 +183,7 @@ class ReloadingFile(Generic[T]):
         log.info("watched file changed", extra={"path": self._path})
 
     def _catch_up(self) -> None:
-        """Take over a version that another process accepted before this one checked."""
+        """Take over a version that another process accepted before this process checked."""
         content = self._last_good.read()
         if content is not None and _fingerprint(content) != self._good:
             with contextlib.suppress(*self._errors):
@@ -205,12 +205,12 @@ class ReloadingFile(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _LastGood:
-    """The last good content of a file, as the process that read it last has saved it."""
+    """A `_LastGood` is the last good content of a file, saved by the process that read it last."""
 
     path: Path | None
 
     def read(self) -> bytes | None:
-        """Return the content; None if there is none."""
+        """Return the content; None if no content is saved."""
         try:
             return self.path.read_bytes() if self.path else None
         except OSError:
@@ -231,7 +231,7 @@ class _LastGood:
 
 
 class _LastWarning:
-    """The last warning, in memory shared by forked processes, so that only one of them logs it.
+    """A `_LastWarning` is in memory that forked processes share, so only one logs a warning.
 
     Two processes that check at the same instant may both log it, which does no harm.
     """

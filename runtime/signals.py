@@ -1,6 +1,6 @@
-"""Signals read from a file descriptor, so that a process can wait for them with poll(2).
+"""Read signals from a file descriptor, so that a process can wait for them with poll(2).
 
-signal.sigtimedwait is not used: if a stop or a frozen control group interrupts it at its deadline,
+signal.sigtimedwait is not used. If a stop or a frozen control group interrupts it at its deadline,
 CPython returns a siginfo that the kernel never filled in, with a meaningless signal number.
 """
 
@@ -14,15 +14,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_SET_BYTES = 128  # a sigset_t of glibc and of musl
+_SET_BYTES = 128  # glibc and musl have a sigset_t of this size
 _INFO_BYTES = 128  # struct signalfd_siginfo, signalfd(2)
 _NUMBER_BYTES = 4  # its first field, ssi_signo
-_MAX_SIGNALS = 64  # signals that one read may return
+_MAX_SIGNALS = 64  # one read may return so many signals
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Signals:
-    """Receives the signals *numbers* for this process; they stay pending until `wait` returns them.
+    """A `Signals` receives the signals *numbers* for this process.
+
+    Each signal stays pending until `wait` returns it.
 
     The signals are blocked in the calling thread permanently. Threads and forked processes inherit
     that, and an executed program must unblock them. A forked process needs its own instance.

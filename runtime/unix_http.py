@@ -1,4 +1,4 @@
-"""Clients for unix sockets: HTTP to the appliance's own processes, and HAProxy's admin socket."""
+"""Connect to unix sockets: HTTP to the appliance's processes, and HAProxy's admin socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _CHUNK_BYTES = 65536  # bytes
 
 
 class UnixConnection(HTTPConnection):
-    """An HTTP connection to a unix socket; `timeout` in s, for each step."""
+    """A `UnixConnection` is an HTTP connection to a unix socket.
+
+    `timeout` is in s, for each step.
+    """
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -39,7 +42,7 @@ def status_of(path: Path, target: str, *, timeout: float) -> int | None:
 def send_command(path: Path, line: str, *, timeout: float = _TIMEOUT_S) -> str:
     """Send a command to HAProxy's admin socket and return its response.
 
-    *timeout* in s, for each step. Raises: OSError.
+    *timeout* is in s, for each step. Raises: OSError.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)

@@ -1,7 +1,7 @@
 """Generates the configuration of each client: pure functions from an `Endpoint` to file contents.
 
 Each module is for one kind of client; `NAMES` lists them, and `appliance.clients.command` prints or
-writes the files.
+writes their files.
 """
 
 from __future__ import annotations

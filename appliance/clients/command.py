@@ -1,4 +1,4 @@
-"""`entrepot clients`: prints the configuration of every client, or writes it below a folder."""
+"""`entrepot clients` prints the configuration of every client, or writes it below a folder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd's newer store.
+"""Configure containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd.
 
 containerd sends the registry's host as `?ns=`, so the endpoint is the same for every upstream. Each
-upstream has its own hosts.toml, which names its origin; containerd goes there if the appliance
-fails. The file of `_default` is for all other registries.
+upstream has its own hosts.toml, which names the upstream's URL; containerd goes there if the
+appliance fails. The file of `_default` is for all other registries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
-# An unreachable mirror delays each request by this, instead of containerd's default of 30 s.
+# An unreachable mirror delays each request by this time, instead of containerd's default of 30 s.
 DIAL_TIMEOUT = "2s"
 
 _STEPS = (

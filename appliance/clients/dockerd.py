@@ -1,4 +1,4 @@
-"""dockerd: a mirror of Docker Hub for its older store, containerd's hosts.toml for its newer one.
+"""Configure dockerd: a mirror of Docker Hub for its older store, hosts.toml for its newer one.
 
 The older store supports mirrors of Docker Hub only, and does not send the registry's host: the
 appliance serves such requests from its default upstream. The newer store is containerd's, and the

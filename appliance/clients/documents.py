@@ -8,10 +8,10 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """A dumper for documents that an operator reads."""
+    """A `_Dumper` writes documents that an operator reads."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any node of a document
-        """Repeat equal nodes instead of referring to the first one."""
+        """Repeat equal nodes instead of referring to the first of them."""
         del data
         return True
 

@@ -1,4 +1,4 @@
-"""The values that the configuration of a client depends on, and the result: files and steps."""
+"""Define the values that a client's configuration depends on, and the resulting files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from entrepot.appliance.logins import Login
 from entrepot.runtime.docker_hub import default_url
 from entrepot.runtime.hostnames import is_loopback
 
-_USUAL_PORT = 443  # the default of https, which a name without a port means
+_USUAL_PORT = 443  # the port is the default of https, which a name without a port means
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How clients reach an appliance, and which upstreams it mirrors.
+    """An `Endpoint` states how clients reach an appliance, and which upstreams it mirrors.
 
     `host` is a name or an address, IPv6 in brackets. `ca` is the PEM of a private CA; None if the
     clients trust the certificate without it. `upstreams` are hosts, `globs` are patterns of hosts,
@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def netloc(self) -> str:
-        """Host and port as they appear at the start of an image's name."""
+        """Return host and port as they appear at the start of an image's name."""
         return self.host if self.tls and self.port == _USUAL_PORT else f"{self.host}:{self.port}"
 
     @property
@@ -43,7 +43,7 @@ class Endpoint:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """The upstreams that other machines reach under the same name: those not on loopback."""
+        """Return the upstreams that other machines reach under the same name, not on loopback."""
         return tuple(each for each in self.upstreams if not is_loopback(each))
 
     def prefix(self, upstream: str) -> str:
@@ -56,7 +56,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: its path on the client, and its text; `secret`: only its owner may read it."""
+    """A `File` has a path on the client and a text; only its owner may read a `secret` file."""
 
     path: str
     text: str
@@ -65,7 +65,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client's configuration: its files, and the steps to install them, one per line."""
+    """A `Client` is a client's configuration: its files, and steps to install them, one a line."""
 
     title: str
     files: tuple[File, ...]

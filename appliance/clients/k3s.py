@@ -1,4 +1,4 @@
-"""k3s and RKE2: one registries.yaml, from which they generate containerd's hosts.toml."""
+"""Configure k3s and RKE2 with one registries.yaml, from which they make hosts.toml."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""OpenShift: mirror sets, from which its operator generates registries.conf on every node.
+"""Configure OpenShift with mirror sets, from which it makes registries.conf on every node.
 
-An ImageDigestMirrorSet applies to pulls by digest, as of OpenShift's own images; an
-ImageTagMirrorSet to pulls by tag. Releases before 4.13 have an ImageContentSourcePolicy instead,
-for digests only.
+An ImageDigestMirrorSet applies to pulls by digest, as of OpenShift's own images. An
+ImageTagMirrorSet applies to pulls by tag. Releases before 4.13 have an ImageContentSourcePolicy
+instead, for digests only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the checks in their order: a check on which others depend comes before them."""
+"""Run the checks in their order: a check on which others depend comes before them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERSION = "docker-distribution-api-version"
 class Target:
     """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM.
 
-    `breakers` is the directory of its breaker states; None if the appliance may be another one than
+    `breakers` is the directory of the target's breaker states; None if the appliance may not be
     that of the configuration.
     """
 
@@ -53,7 +53,10 @@ class Diagnosis:
 
 
 def examine(target: Target, now: float) -> Diagnosis:
-    """Run all checks; stop after a failure on which the others depend. *now* in s, UTC epoch."""
+    """Run all checks; stop after a failure on which the other checks depend.
+
+    *now* in s, UTC epoch.
+    """
     trusting = trust.context(target.authority) if target.tls else None
     server = ServerAddress(target.host, target.port, target.name, trusting, target.login)
     found = list(_findings(target, server, dt.datetime.fromtimestamp(now, dt.UTC)))
@@ -61,7 +64,7 @@ def examine(target: Target, now: float) -> Diagnosis:
 
 
 def _findings(target: Target, server: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
-    """Run one check after the other, up to the first failure on which the others depend."""
+    """Run the checks one by one, up to the first failure on which the others depend."""
     client = ApplianceClient(server)
     steps: dict[str, Callable[[], Finding]] = {
         "registry": lambda: _registry(client.anonymous()),
@@ -102,7 +105,10 @@ def _registry(anonymous: ApplianceClient) -> Finding:
 
 
 def _login(client: ApplianceClient) -> Finding:
-    """Check that the login is accepted. Raises: CannotContinue if a pull is not allowed."""
+    """Check that the appliance accepts the login.
+
+    Raises: CannotContinue if a pull is not allowed.
+    """
     login, response = client.server.login, client.request("GET", "/v2/")
     if response.status != _OK and login is None:
         # `/v2/` requires a password even if anonymous clients may pull

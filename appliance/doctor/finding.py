@@ -1,4 +1,4 @@
-"""The result of one check of `entrepot doctor`."""
+"""Define the result of one check of `entrepot doctor`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ class Health(StrEnum):
     """The result of a check; only `FAILS` makes the appliance unhealthy."""
 
     WORKS = "works"
-    FELL_BACK = "fell back"  # it works, but by a fallback
+    FELL_BACK = "fell back"  # the check works, but by a fallback
     FAILS = "fails"
     NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name, its result, the reason, and the remedy."""
+    """A `Finding` is the result of one check: its name, its result, the reason, and the remedy."""
 
     what: str
     verdict: Health

@@ -1,4 +1,7 @@
-"""The HTTP client of `entrepot doctor`. It does not retry, follow redirects or hide headers."""
+"""Send the HTTP requests of `entrepot doctor`.
+
+The client does not retry, follow redirects or hide headers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The address of the appliance; its certificate must be for `name`."""
+    """A `ServerAddress` is the appliance's address; its certificate must be for `name`."""
 
     host: str
     port: int
@@ -37,7 +40,7 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True)
 class ClientResponse:
-    """One response; header names are in lower case."""
+    """A `ClientResponse` is one response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]

@@ -30,7 +30,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """An image's name at its upstream; `host` is empty for a pushed image."""
+    """An `ImageName` is an image's name at its upstream; a pushed image has an empty `host`."""
 
     host: str
     repository: str
@@ -80,7 +80,7 @@ def smallest(storage: Storage) -> ImageName | None:
 
 @dataclass(frozen=True, slots=True)
 class _StoredImages:
-    """The images of one data directory."""
+    """A `_StoredImages` has the images of one data directory."""
 
     storage: Storage
     repositories: Repositories

@@ -60,7 +60,7 @@ def pull(
 
 
 class _Pull:
-    """A pull in progress; `notes` are faults that a client would tolerate."""
+    """A `_Pull` is a pull in progress; `notes` are faults that a client would tolerate."""
 
     def __init__(self, client: ApplianceClient, route: Route) -> None:
         self._client = client
@@ -100,7 +100,7 @@ class _Pull:
         return _digest(response)
 
     def _manifest(self, digest: Digest) -> Manifest:
-        """Fetch a manifest; for an index, fetch that of this machine's platform instead."""
+        """Fetch a manifest; instead of an index, fetch this machine's manifest in the index."""
         response = self._client.request("GET", self._route.manifest(str(digest)), _ACCEPT)
         if response.status != _OK:
             raise _failure(f"manifest {digest}", response)
@@ -154,7 +154,7 @@ class _Pull:
 
 
 class _Hashing:
-    """Computes the digest of a body, and does not store it."""
+    """A `_Hashing` computes the digest of a body, and does not store the body."""
 
     def __init__(self, digest: Digest) -> None:
         self._digest = digest

@@ -1,4 +1,4 @@
-"""The forms in which clients write the name of the same image in a request."""
+"""List the forms in which clients write the name of the same image in a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _OLDER = "dockerd's older store"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One form: the repository's name in the path, and the registry's host in the query (`ns`).
+    """A `Route` is one form of a name.
+
+    It has the repository's name in the path, and the registry's host in the query (`ns`).
 
     `is_optional`: the appliance need not support it.
     """

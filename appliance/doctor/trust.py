@@ -56,7 +56,7 @@ def check(
 
 
 def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
-    """Return the finding about a certificate's end; it has the form of `SSLSocket.getpeercert`."""
+    """Return the finding about a certificate's end, in the form of `SSLSocket.getpeercert`."""
     end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
     remedy = _RENEW if end - now < _SOON else ""
     found = works("certificate", f"trusted, for {name}, until {end:%Y-%m-%d}")

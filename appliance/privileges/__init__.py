@@ -1,4 +1,4 @@
-"""Everything that `serve` does as root, where the image starts it so.
+"""This package has everything that `serve` does as root, if the image starts it as root.
 
 - `separation`: root's process, and the process of the service user, which runs the appliance
 - `users`: chooses the service user, and becomes it

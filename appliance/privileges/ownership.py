@@ -1,7 +1,7 @@
 """Creates the data directory, and gives it to the service user if root created or filled it.
 
-To check a million files at every start would take too long. So all files are checked only if one
-near the top does not belong to the service user. The top itself changes its owner last, so that an
+To check a million files at every start would take too long. So all files are checked only if a file
+near the top does not belong to the service user. The top folder changes its owner last, so that an
 interrupted walk is repeated at the next start.
 """
 
@@ -28,8 +28,10 @@ _TOPS = tuple(
 )
 _PRIVATE = 0o750
 _MODE_OF_0_1_0 = 0o755
-_NEAR = 2  # levels below each folder of _TOPS: entrepot/log/*, repositories/*, blobs/sha256/*
-_DEEPEST = 300  # levels (a name of 255 characters has 128); each takes a descriptor
+# levels below each folder of _TOPS are checked: entrepot/log/*, repositories/*, blobs/sha256/*
+_NEAR = 2
+# a path has at most so many levels (a name of 255 characters has 128); each takes a descriptor
+_DEEPEST = 300
 
 
 def make_folders(settings: Settings) -> None:
@@ -90,9 +92,9 @@ class OwnershipChange:
 def take_over(folder: Path, user: User) -> OwnershipChange:
     """Make *user* the owner of *folder* and its content; groups and modes stay as they are.
 
-    The folder is created if needed. Its content may come from a compromised service user: no link
-    in it is followed, and a file with several names (which may be a hard link to any file) keeps
-    its owner. Files whose owner cannot be changed (on a read-only or foreign file system) are
+    The folder is created if needed. The folder's content may come from a compromised service user.
+    No link in it is followed, and a file with several names (which may be a hard link to any file)
+    keeps its owner. Files whose owner cannot be changed (on a read-only or foreign file system) are
     skipped; the service user may still be able to work there. Raises: OSError, UntrustedPath.
     """
     taken = OwnershipChange()
@@ -172,5 +174,5 @@ def _give(fd: int, user: User, taken: OwnershipChange) -> None:
 
 
 def _has_other_names(status: os.stat_result) -> bool:
-    """Return whether a file has a second name, so that it may be a hard link to a foreign file."""
+    """Return whether a file has a second name and may be a hard link to a foreign file."""
     return not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1

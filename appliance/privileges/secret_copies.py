@@ -1,6 +1,6 @@
-"""Copies files that settings name but that the service user may not read.
+"""Copy files that settings name but that the service user may not read.
 
-A secret often belongs to root, with mode 0600. Root reads it here at the start, and again after
+A secret often belongs to root, with mode 0600. Root reads each file at the start, and again after
 each change: in place, by a rename in its folder, or by the swap of a symlink above it.
 """
 
@@ -29,9 +29,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class SecretCopies:
     """Copies of *originals* below *folder*, which *user* can read and only root can change.
 
-    The path of a copy contains the whole path of its original, so that a message about the copy
-    names the original. A file that the user could replace by a link to another file is not copied:
-    the user reads the original with its own rights. Raises, at the start only: OSError.
+    The path of a copy contains the whole path of its original, so a message about the copy names
+    the original. A file that the user could replace by a link to another file is not copied: the
+    user reads the original with its own rights. Raises, at the start only: OSError.
     """
 
     def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:
@@ -47,7 +47,7 @@ class SecretCopies:
 
     @property
     def paths(self) -> Mapping[Path, Path]:
-        """The path of the copy of each original."""
+        """Return the path of the copy of each original."""
         return {path: self._path.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
@@ -85,7 +85,7 @@ class SecretCopies:
         parent = self._parent(above)
         new = f".{name}.new"
         try:
-            with suppress(FileNotFoundError):  # it exists if an earlier write failed
+            with suppress(FileNotFoundError):  # the file exists if an earlier write failed
                 os.unlink(new, dir_fd=parent)
             descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
             with os.fdopen(descriptor, "wb") as file:
@@ -98,7 +98,7 @@ class SecretCopies:
         self._written[path] = seen.generation
 
     def _parent(self, names: Sequence[str]) -> int:
-        """Open the folder of a copy; create it if needed."""
+        """Open the folder of a copy; create the folder if needed."""
         for depth, name in enumerate(names):
             above = trusted_path.open_below(self._folder, *names[:depth])
             try:
@@ -111,11 +111,11 @@ class SecretCopies:
 
 @contextmanager
 def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
-    """Copy *originals* into a temporary folder, and remove it afterwards.
+    """Copy *originals* into a temporary folder, and remove the folder afterwards.
 
     Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    rundir.remove_abandoned(rundir.COPIES)  # the secrets that a killed process left
+    rundir.remove_abandoned(rundir.COPIES)  # a killed process left these secrets
     with rundir.temporary_folder(rundir.COPIES) as folder:
         copied = _copied(originals, folder, user)
         try:

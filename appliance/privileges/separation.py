@@ -1,8 +1,8 @@
 """Root's process in the image: starts the appliance as the service user, and copies secrets for it.
 
-The first process keeps root's rights. It forks a child that becomes the service user and runs
-`entrepot serve` as if that user had started it. HAProxy, workers, logger and cleaner are children
-of that child.
+The first process keeps root's rights. Root's process forks a child that becomes the service user
+and runs `entrepot serve` as if that user had started it. HAProxy, workers, logger and cleaner are
+children of that child.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        if not state.is_relative_to(root):  # a state directory below it is created by the user
+        if not state.is_relative_to(root):  # the user creates a state directory below this folder
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
         return run(user, partial(serve, usable), copied.refresh)
@@ -75,7 +75,7 @@ def refuse_second() -> None:
 
 
 def _take_over(folder: Path, user: User) -> None:
-    """Give a folder to the user, and create it if needed. Log an error, and continue."""
+    """Give a folder to the user, and create the folder if needed. Log an error, and continue."""
     fields = {"path": folder, "user": user.name}
     try:
         taken = ownership.take_over(folder, user)

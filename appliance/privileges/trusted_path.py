@@ -1,7 +1,7 @@
-"""Opens paths that root may use: one component at a time, through nothing that a user can replace.
+"""Open paths that root may use: one component at a time, through nothing that a user can replace.
 
-A user who controls a folder can replace anything in it, also between a check and its use. So each
-check examines an open descriptor, and each operation uses the same descriptor.
+A user who controls a folder can replace anything in the folder, also between a check and its use.
+So each check examines an open descriptor, and each operation uses the same descriptor.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_output(path: Path, user: User) -> None:
 def is_trusted(path: Path, user: User) -> bool:
     """Return whether the user can replace no component of a path, nor the file at its end.
 
-    A path that leads nowhere is trusted: there is no file that root could use.
+    A path that leads nowhere is trusted, because there is no file that root could use.
     """
     try:
         with open_file(path, user):

@@ -1,8 +1,8 @@
 """Chooses the user that runs the appliance: in the image, root hands over to the user `entrepot`.
 
-This happens only in the image and only as root. Outside the image that user does not exist; and an
-operator who starts the container as another user (`--user`, `runAsUser`) has chosen already.
-appliance/privileges/separation.py does the rest of root's work.
+The user changes only in the image and only as root. Outside the image the service user does not
+exist. An operator who starts the container as another user (`--user`, `runAsUser`) has chosen
+already. appliance/privileges/separation.py does the rest of root's work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "entrepot"
 # capabilities(7): change owners, read all files, signal and become other users
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
-_PR_SET_NO_NEW_PRIVS = 38  # prctl(2); survives execve, and cannot be reset
+_PR_SET_NO_NEW_PRIVS = 38  # the flag of prctl(2) survives execve, and cannot be reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def choose(environ: Mapping[str, str]) -> Choice:
 
 
 def step_down(environ: Mapping[str, str]) -> None:
-    """Become the service user, for a command that writes among its files.
+    """Become the service user, for a command that writes among that user's files.
 
     Raises: OSError; ConfigError if that user cannot read the interpreter, which then could neither
     import a module nor start a process.
@@ -85,7 +85,7 @@ def missing(status: str) -> tuple[str, ...]:
 
 
 def account(name: str) -> User | None:
-    """Return the user of that name; None if this system has none."""
+    """Return the user of that name; None if this system has no such user."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:

@@ -24,7 +24,7 @@ _Send = Callable[[str], str]
 
 
 class CertificateRenewal:
-    """Watches certificate and key, and loads both into HAProxy after a change.
+    """A `CertificateRenewal` watches certificate and key, and loads changes into HAProxy.
 
     *target* is HAProxy's PEM file; *send* sends a command to its admin socket.
 

@@ -1,4 +1,4 @@
-"""Computes the environment variables that haproxy.cfg and supervisord.conf read."""
+"""Compute the environment variables that haproxy.cfg and supervisord.conf read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ WORKER_THREADS = 768
 MANY_FILES = 65536
 """Upper bound of the files that one of our programs may open; some systems allow a billion."""
 
-_OTHER_FILES = 128  # HAProxy's listeners, checks, its log and its poller
-_REQUEST_FILES = 6  # descriptors that one request may need
-_SPARE_THREADS = 16  # for the health check, and for requests over the worker's socket itself
-_SPARE_SLOTS = 64  # for addresses with few requests, when addresses with many use all others
-_CROWDED = 7, 8  # fraction of the connections; the rest is for addresses that have few
+_OTHER_FILES = 128  # these descriptors are for HAProxy's listeners, checks, log and poller
+_REQUEST_FILES = 6  # one request may need so many descriptors
+# these slots are for the health check, and for requests over the worker's socket itself
+_SPARE_THREADS = 16
+# these slots are for addresses with few requests, when addresses with many use all others
+_SPARE_SLOTS = 64
+# this fraction of the connections is for all; the rest is for addresses that have few
+_CROWDED = 7, 8
 _MANY_CONNECTIONS = 4096  # with fewer, an address with many connections waits, and is not refused
 _LOG_FILES = (5, 10)  # minimum and maximum: lines survive some rotations while no logger runs
 _LOG_SECONDS = 4
@@ -51,7 +54,7 @@ class LogShare:
 
 @dataclass(frozen=True, slots=True)
 class FileShare:
-    """What HAProxy may open at a time: client `connections`, and `pipes` for request bodies."""
+    """A `FileShare` limits what HAProxy may open: client `connections`, and `pipes` for bodies."""
 
     connections: int
     pipes: int
@@ -87,7 +90,7 @@ def file_share(files: int, slots: int) -> FileShare:
 
     A connection needs two files, because HAProxy connects to a worker for it; a pipe needs two.
     Without a pipe for a body that should have one, HAProxy loops at full CPU. So there is one pipe
-    for each body in transfer, and one more, because HAProxy 2.6 never uses the last.
+    for each body in transfer, and one more pipe, because HAProxy 2.6 never uses the last.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -148,7 +151,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
 def _request_slots(settings: Settings, files: int) -> dict[str, int]:
     """Return how many requests of each kind a worker accepts at a time.
 
-    All kinds except "blob" share the worker's threads.
+    All kinds of requests except "blob" share the worker's threads.
     """
     slots = worker_slots(files)
     upload = min(settings.limits.bodies, max(slots // 4, 1))
@@ -183,7 +186,7 @@ def _credentials(settings: Settings) -> str:
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that our programs inherit: locale, time zone, PATH, ...
+    """Return the variables that all programs inherit: locale, time zone, PATH, ...
 
     Passwords are removed from proxy variables: only the registry needs them, and it reads them from
     a file.

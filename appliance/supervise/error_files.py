@@ -1,4 +1,6 @@
-"""Writes the error responses that HAProxy's own HTTP parser sends. It reads them from files only.
+"""Write the error responses that HAProxy's own HTTP parser sends.
+
+HAProxy's parser reads its responses from files only.
 
 The bodies follow the OCI distribution-spec 1.1, "Error Codes". haproxy.cfg has all other errors.
 """

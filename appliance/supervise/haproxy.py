@@ -17,7 +17,7 @@ from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_http import status_of
 
-_TIMEOUT_S = 15.0  # after that HAProxy starts in any case, and answers 503
+_TIMEOUT_S = 15.0  # after that time HAProxy starts in any case, and responds with 503
 _PAUSE = 0.02
 _STDOUT = 1
 _OK = 200

@@ -1,4 +1,4 @@
-"""Drops access-log lines that show no use of content, when there are too many of them.
+"""Drop access-log lines that show no use of content, when there are too many of them.
 
 A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
 Clients without a password can cause other lines as fast as HAProxy responds. In a small log those
@@ -27,7 +27,8 @@ _READ = (
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,"method":"'
-# The most frequent lines that show a use, one after another. Other uses are found by `_LINE`.
+# This expression matches the most frequent lines that show a use, one after another. The expression
+# `_LINE` finds other uses.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -36,12 +37,14 @@ _FREQUENT_USES = re.compile(
     )
 )
 _OWN = b"unix"  # a request over HAProxy's own socket: the cleaner waits for its line (log barrier)
-_SHORTEST = 192  # lower bound of a line's length in bytes: HAProxy's format with empty fields
+_SHORTEST = 192  # a line has at least this many bytes: HAProxy's format with empty fields
 _PERIOD_S = 1.0
 
 
 class LineLimit:
-    """Passes, per second, at most *by_address* lines of one address and *in_all* bytes in total.
+    """A `LineLimit` limits log lines per second: *by_address* of one address, *in_all* bytes.
+
+    It drops all further lines.
 
     Both limits count only lines that show no use; lines of uses and of internal requests always
     pass. *left_out* is called with the number of dropped lines, at most once a second. *clock*
@@ -66,7 +69,7 @@ class LineLimit:
         self._left_out = 0
 
     def filter(self, lines: memoryview) -> memoryview:
-        """Return those of *lines* that go into the log. *lines* must end with a newline.
+        """Return the given lines that go into the log. *lines* must end with a newline.
 
         PERF: lines are not parsed while few bytes arrive. Beyond that, one match of an expression
         passes all consecutive lines of the usual form, 0.5 us for each.

@@ -1,8 +1,8 @@
 """Moves the access log from HAProxy's pipe into its files, in a thread of `serve`.
 
 A process that reads from a pipe blocks the writer meanwhile, and HAProxy has one thread for
-everything. So the pipe is read in small pieces, and not with splice(), which would lock it until
-the disk has accepted all bytes.
+everything. So the pipe is read in small pieces, and not with splice(), which would lock the pipe
+until the disk has accepted all bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 PIECE = 64 * 1024
-"""Bytes of one write; no line is longer."""
+"""One write has at most this many bytes; no line is longer."""
 
 _MUCH = log_pipe.BYTES // 4
 _PAUSE_MS = 8
@@ -69,7 +69,7 @@ class LogMover:
         PERF: while lines arrive, poll at intervals: a reader that blocks costs the writer of each
         line a wake-up. When no line arrives, block. A small pipe would fill up between polls.
         """
-        with suppress(OSError):  # the first line opens it again, and logs the error
+        with suppress(OSError):  # the first line opens the file again, and logs the error
             self._log.open()
         while not self._is_ended(0):
             timeout = None if self._limit is None or self._limit.report() else _REPORT_S

@@ -1,4 +1,4 @@
-"""The pipe through which HAProxy sends one log line per response to `serve`, which stores them.
+"""HAProxy sends one log line per response through a pipe to `serve`, which stores them.
 
 HAProxy does not block: it drops a line when the pipe is full. So the pipe is large.
 """

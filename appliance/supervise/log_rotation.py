@@ -1,4 +1,4 @@
-"""A log in files of bounded size: `access.log`, and older files as `access.log.1`, `.2` ..."""
+"""Write a log to files of bounded size: `access.log`, and older files `access.log.1`, ..."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _NEWLINE = ord("\n")
 class RotatedLog:
     """The log *path*; it is renamed to `.1` at *file_bytes*, and *backups* old files are kept.
 
-    A file ends with a complete line. Not thread-safe. Disk errors are raised as OSError; the failed
-    operation may be repeated.
+    Each log file ends with a complete line. Not thread-safe. Disk errors are raised as OSError; the
+    failed operation may be repeated.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, backups: int) -> None:

@@ -1,7 +1,7 @@
 """Copies the output of the programs to stdout, line by line, and remembers the last lines.
 
-supervisord writes each program's output into a named pipe of the run directory. So it need not
-know whether stdout is a terminal, a file, a pipe or a journal's socket; and when a program gives
+supervisord writes each program's output into a named pipe of the run directory. So the thread need
+not know whether stdout is a terminal, a file, a pipe or a journal's socket. When a program gives
 up, its last lines can be logged.
 """
 
@@ -24,7 +24,7 @@ Reader = Callable[[str], None]
 
 
 class _Pipe:
-    """One program's pipe; it returns complete lines, and remembers the last ones."""
+    """A `_Pipe` is one program's pipe: it returns complete lines, and remembers the last lines."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
@@ -34,7 +34,7 @@ class _Pipe:
         self._rest = b""
 
     def read(self) -> bytes:
-        """Return the complete lines that have arrived, b"" if there are none."""
+        """Return the complete lines that have arrived; b"" if no line has."""
         try:
             self._rest += os.read(self.fd, _CHUNK)
         except BlockingIOError:
@@ -52,10 +52,10 @@ class _Pipe:
 
 
 class Output:
-    """The pipes of several programs, and the thread that reads them.
+    """An `Output` has the pipes of several programs, and the thread that reads them.
 
-    *readers* has a function for each program that receives its lines; None copies them unchanged to
-    *target*.
+    *readers* has a function for each program that receives its lines; a program with None has its
+    lines copied unchanged to *target*.
     """
 
     def __init__(self, run: Path, readers: Mapping[str, Reader | None], target: BinaryIO) -> None:

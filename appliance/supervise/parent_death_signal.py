@@ -1,7 +1,7 @@
-"""Runs a program that ends with its parent: `python -m MODULE PROGRAM ARGUMENT...`.
+"""Run a program that ends with its parent: `python -m MODULE PROGRAM ARGUMENT...`.
 
-MODULE is this module. supervisord ends its programs when it stops in order; if it is killed, the
-kernel ends them.
+MODULE is this module. supervisord ends its programs when it stops in order; if supervisord is
+killed, the kernel ends them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ _PR_SET_PDEATHSIG = 1  # prctl(2); survives execve
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Have the kernel send *number* to this process when its parent dies. Raises: OSError."""
+    """Request that the kernel sends *number* to this process when its parent dies.
+
+    Raises: OSError.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()

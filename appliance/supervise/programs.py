@@ -23,17 +23,17 @@ _WITHIN = 60.0  # s
 _TIMEOUT_S = 2.0
 _LONGEST_SILENCE = 30.0  # s, summed over unanswered requests
 _LONGEST_LOOK = _TIMEOUT_S + 1.0  # s; a longer gap between two requests was a pause of `serve`
-# the format of supervisord's own log line
+# supervisord's own log lines have this format
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
 
 class SupervisorUnreachable(Exception):  # noqa: N818 - the name states the fact
-    """supervisord does not answer: it is starting, or has ended."""
+    """Supervisord does not respond, because it is starting or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program: `state` as in supervisord, `started` in s, UTC epoch, `pid` 0 for none."""
+    """A `Program` has a `state` as in supervisord, `started` (s, UTC epoch) and `pid` (0: none)."""
 
     name: str
     state: str
@@ -44,13 +44,13 @@ class Program:
 
     @property
     def has_given_up(self) -> bool:
-        """True if supervisord will not start it again."""
+        """Return True if supervisord will not start the program again."""
         return self.state == "FATAL"
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFailure:
-    """A program that could not stay up, and the reason that supervisord gives."""
+    """A `ProgramFailure` is a program that could not stay up, and supervisord's reason."""
 
     name: str
     reason: str
@@ -63,12 +63,15 @@ def read_all(run: Path) -> list[Program]:
 
 
 def shut_down(run: Path) -> None:
-    """Have supervisord end all programs, and then itself. Raises: SupervisorUnreachable."""
+    """Request that supervisord ends all programs, and then itself.
+
+    Raises: SupervisorUnreachable.
+    """
     _call(run, "supervisor.shutdown")
 
 
 def start(run: Path, program: Program) -> None:
-    """Have supervisord start a program that it gave up.
+    """Request that supervisord starts a program that it gave up.
 
     Raises: SupervisorUnreachable, also if the program runs.
     """
@@ -76,7 +79,7 @@ def start(run: Path, program: Program) -> None:
 
 
 def is_gone(run: Path) -> bool:
-    """Return whether supervisord's socket was deleted, so that no call can reach it any more."""
+    """Return whether supervisord's socket was deleted, so that no call can reach supervisord."""
     return not (run / SUPERVISOR_SOCKET).exists()
 
 
@@ -88,7 +91,10 @@ def wake(run: Path) -> None:
 
 
 class _Transport(Transport):
-    """XML-RPC over a unix socket, with a timeout: the caller handles no signals meanwhile."""
+    """A `_Transport` sends XML-RPC over a unix socket, with a time-out.
+
+    The caller handles no signals meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -120,7 +126,7 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 
 
 class ProgramWatch:
-    """Counts how often each program has ended. It does no input or output.
+    """A `ProgramWatch` counts how often each program has ended. The watch does no input or output.
 
     Times are in s, of any one clock.
     """
@@ -165,8 +171,8 @@ class ProgramWatch:
         """Count a request that supervisord did not answer; return a failure after 30 s of them.
 
         Requests are counted, not the time that passes: after a pause (SIGSTOP, a frozen container,
-        a suspended machine) one unanswered request proves nothing. The same holds if *is_frozen*:
-        a signal has stopped supervisord.
+        a suspended machine) one unanswered request proves nothing. The same holds if *is_frozen* is
+        set: a signal has stopped supervisord.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now

@@ -1,4 +1,4 @@
-"""Finds and signals all processes of a session: supervisord, its programs and their children."""
+"""Find and signal all processes of a session: supervisord, its programs, their children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts, watches and ends supervisord and all its programs, in a session of their own."""
+"""Start, watch and end supervisord and all its programs, in a session of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from entrepot.runtime.signals import Signals
 _log = logging.getLogger(__name__)
 _log.addFilter(LogLimit())  # clients can cause messages of HAProxy
 
-_STOP_WITHIN = 3.0  # s for the other programs, after HAProxy's grace
+_STOP_WITHIN = 3.0  # the other programs get so many seconds after HAProxy's grace
 _HURRY_WITHIN = 1.0  # s, after a second signal
 _PAUSE = 0.02  # s
 _WAKE_EVERY = 0.05  # s
@@ -43,7 +43,9 @@ def block_signals() -> Signals:
 
 
 class SupervisorProcess:
-    """supervisord in a session of its own, so that a terminal's Ctrl-C reaches only `serve`.
+    """A `SupervisorProcess` runs supervisord in its own session.
+
+    So a terminal's Ctrl-C reaches only `serve`.
 
     HAProxy's log lines go into *access_log*, as *line_limit* allows. At a stop, HAProxy has *grace*
     s for requests in flight.
@@ -87,12 +89,12 @@ class SupervisorProcess:
 
     @property
     def is_frozen(self) -> bool:
-        """True if a signal has stopped supervisord: then it cannot answer."""
+        """Return True if a signal has stopped supervisord, which then cannot respond."""
         return session.is_stopped(self._process.pid)
 
     @property
     def ended(self) -> str:
-        """The reason why supervisord ended, "" while it runs."""
+        """Return the reason why supervisord ended, "" while it runs."""
         code = self._process.returncode
         if code is None:
             return ""

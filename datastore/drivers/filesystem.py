@@ -30,7 +30,7 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Filesystem:
-    """Values as files below *root*, which is created with the first of them.
+    """A `Filesystem` stores values as files below *root*, which the first value creates.
 
     *clock* (s, UTC epoch) gives the times of written files; without it, the kernel does.
     """
@@ -93,7 +93,7 @@ class Filesystem:
             _sync_folder(target)
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Rename a value, durably, if *file* was opened from it.
+        """Rename a value, durably, if *file* was opened from the value.
 
         Another process may replace the value between the check and the rename. The new value is
         then moved back, unless a still newer one exists.
@@ -185,7 +185,7 @@ class Filesystem:
             try:
                 os.rmdir(folder)
             except FileNotFoundError:
-                pass  # another process removed it; its parents may be empty
+                pass  # another process removed the folder; its parents may be empty
             except OSError:
                 return
             folder = os.path.dirname(folder)
@@ -200,7 +200,7 @@ def _disk_errors() -> Iterator[None]:
 
 
 def _content(path: str, max_bytes: int | None) -> bytes | None:
-    """Return the bytes of a file; None if they are more than *max_bytes*.
+    """Return the bytes of a file; None if the file has more than *max_bytes*.
 
     PERF: half the cost of open(), which stats the file; a file of one piece needs no further system
     call.
@@ -239,7 +239,10 @@ def _in_folder(path: str, act: Callable[[], None]) -> None:
 
 
 def _make_folder(folder: str) -> None:
-    """Create a folder and its parents, durably; other processes may do so or remove them too."""
+    """Create a folder and its parents, durably.
+
+    Other processes may create or remove these folders at the same time.
+    """
     parent = os.path.dirname(folder)
     if not os.path.isdir(parent):
         _make_folder(parent)

@@ -34,7 +34,7 @@ class MemoryStorage:
         self._values: dict[str, tuple[bytes, float]] = {}
 
     def stat(self, key: str) -> Stat | None:
-        """Return size and time of a value; None if it is absent."""
+        """Return size and time of a value; None if the value is absent."""
         found = self._values.get(key)
         return Stat(key, len(found[0]), found[1]) if found else None
 
@@ -57,7 +57,10 @@ class MemoryStorage:
         self._values[key] = (bytes(data), self._clock())
 
     def commit_file(self, path: Path, key: str) -> None:
-        """Read a file into the storage and delete it. Raises: NotFound if *path* is absent."""
+        """Read a file into the storage and delete the file.
+
+        Raises: NotFound if *path* is absent.
+        """
         try:
             self.write(key, path.read_bytes())
             path.unlink()
@@ -67,7 +70,7 @@ class MemoryStorage:
             raise storage_error(error) from error
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value if it still has the bytes of *file*."""
+        """Move a value if the value still has the bytes of *file*."""
         at = file.tell()
         file.seek(0)
         found = self._values.get(key)
@@ -190,7 +193,7 @@ class MemoryIndex:
         return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, also if it is marked for deletion."""
+        """Return one row, also if the row is marked for deletion."""
         return self._rows.get(digest)
 
     # ---- eviction
@@ -251,12 +254,12 @@ class MemoryIndex:
         return sorted(later, key=Cursor.after)
 
     def _last_use_of_parents(self, digest: Digest, at: float) -> float:
-        """Return the latest use of a row's parents; *at* if it has none."""
+        """Return the latest use of a row's parents; *at* if the row has no parent."""
         parents = [self._rows[each] for each, names in self._names.items() if digest in names]
         return max((row.used for row in parents), default=at)
 
     def _spread(self, digest: Digest, at: float) -> None:
-        """Set the last use of a row, of its children, and of theirs."""
+        """Set the last use of a row, of its children, and of their children."""
         pending, seen = [digest], set[Digest]()
         while pending:
             each = pending.pop()

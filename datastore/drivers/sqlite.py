@@ -3,8 +3,9 @@
 `SqliteIndex` has the rows. Its reservations, pins and notes (`sqlite_parts`) are separate classes
 that share its file, so that one transaction can cover rows and reservations, pins or notes.
 
-A digest is stored as bytes that sort as its text does, so a page is one contiguous range of the
-`eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay equal.
+A digest is stored as bytes that sort as the digest's text does, so a page is one contiguous range
+of the `eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay
+equal.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ _CLOCK_TOLERANCE_S = 60.0  # the clocks of two processes never differ by this mu
 
 
 class SqliteIndex:
-    """The index in the file *path*; `busy_timeout` in s, `clock` returns s, UTC epoch."""
+    """A `SqliteIndex` is the index in the file *path*; `busy_timeout` is in s.
+
+    `clock` returns s, UTC epoch.
+    """
 
     def __init__(
         self, path: Path, *, busy_timeout: float = 2.0, clock: Callable[[], float] = time.time
@@ -99,7 +103,7 @@ class SqliteIndex:
         self.notes = SqliteNotes(self._file)
 
     def close(self) -> None:
-        """Close the file; the next method opens it again."""
+        """Close the index file; the next method opens the file again."""
         self._file.close()
 
     def inspect(self, *, thoroughly: bool = False) -> str:
@@ -173,7 +177,7 @@ class SqliteIndex:
         return [to_digest(parent) for (parent,) in rows]
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, also if it is marked for deletion."""
+        """Return one row, also if the row is marked for deletion."""
         found = self._entries("WHERE digest = ?", to_key(digest))
         return found[0] if found else None
 

@@ -1,8 +1,7 @@
-"""The SQLite file of the access index: one connection a process, and replacement of a broken file.
+"""Open the access index's SQLite file: one connection a process, and a new file if broken.
 
-SQLite runs in WAL mode, in which readers and the one writer do not wait for each other. A
-connection is never used after a fork. If another process has replaced the file, the connection is
-opened anew.
+SQLite runs in WAL mode, in which readers and the writer do not wait for each other. A connection is
+never used after a fork. If another process has replaced the file, the connection is opened anew.
 
 A file is replaced by an empty one, to be rebuilt, in three cases: SQLite reports corruption, a part
 of the schema is missing, or the file cannot be opened or read although its disk accepts writes.
@@ -77,7 +76,9 @@ _BUSY_S = 5.0  # an index that was busy counts as busy for this long
 
 
 class SqliteFile:
-    """One database, created if absent; a method waits at most `busy_timeout` s for a lock.
+    """A `SqliteFile` is one database, created if absent.
+
+    A method waits at most `busy_timeout` s for a lock.
 
     After one wait that ended without the lock, methods wait only briefly for the next seconds.
     """
@@ -143,7 +144,7 @@ class SqliteFile:
         return wrong
 
     def close(self) -> None:
-        """Close this process's connection; the next method opens it again."""
+        """Close this process's connection; the next method opens the file again."""
         process = self._process()
         with process.lock:
             process.close()
@@ -170,7 +171,7 @@ class SqliteFile:
         return process.connection
 
     def _open(self, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open the file or create it, also in place of a broken one.
+        """Open the file, or create a file, also in place of a broken file.
 
         *is_doubtful*, after an error of the disk: the whole file must be readable, and accept
         writes.
@@ -229,9 +230,9 @@ class SqliteFile:
             self.replace(inode)
 
     def replace(self, inode: tuple[int, int]) -> None:
-        """Move a broken file aside, if it still has that *inode*."""
+        """Move a broken file aside, if the file still has that *inode*."""
         with suppress(OSError, DatastoreError), self._exclusive():
-            if inode == _inode(self._path):  # otherwise another process has replaced it
+            if inode == _inode(self._path):  # otherwise another process has replaced the file
                 health.set_aside(self._path)
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
@@ -242,7 +243,7 @@ class SqliteFile:
 
 
 class _Process:
-    """The connection of one process, and the lock of its threads."""
+    """A `_Process` has the connection of one process, and the lock of its threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Checks of the access index's file, and repair of its counters."""
+"""Check the access index's file, and repair its counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 _PROBE_BYTES = 64 * 1024
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# the right counters, from the rows: bytes, rows, reservations
+# the right counters are counted from the rows: bytes, rows, reservations
 _SUMS = """
 SELECT (SELECT coalesce(sum(size), 0) FROM blob)
      + (SELECT coalesce(sum(size), 0) FROM reservation),
@@ -92,7 +92,7 @@ def check_writes(connection: sqlite3.Connection) -> None:
 def wrong_counters(path: Path) -> str:
     """Return by how much the counters differ from the rows; an empty text if they agree.
 
-    Uses a connection of its own, in one snapshot, so that no other process waits. Raises:
+    The check uses its own connection in one snapshot, so that no other process waits. Raises:
     sqlite3.Error.
     """
     with closing(_read_only_connection(path)) as connection:

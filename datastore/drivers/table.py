@@ -25,11 +25,11 @@ Parameters = Mapping[str, object]
 
 
 class DriverSettings(Protocol):
-    """The settings that select and configure a storage driver; `settings.storage` has them."""
+    """A `DriverSettings` selects and configures a storage driver; `settings.storage` is one."""
 
     @property
     def driver(self) -> str:
-        """The name of the driver: a key of `STORAGES`."""
+        """Return the name of the driver, a key of `STORAGES`."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class DriverSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DriverChoice:
-    """A driver and its parameters, for a program that has no settings."""
+    """A `DriverChoice` is a driver with its parameters, for a program that has no settings."""
 
     driver: str
     parameters: Parameters
@@ -71,11 +71,11 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
 """How each storage driver is made; the names are those of docker distribution's `storage:`."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
-"""How each index is made from the state directory."""
+"""Each function makes an index from the state directory."""
 
 
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
-    """Return the storage that *settings* select; this reads and writes nothing.
+    """Return the storage that *settings* select, without reading or writing.
 
     *clock* gives the times of written values; None: the driver's own clock does. Raises: KeyError
     if the driver is unknown, which the settings' checks rule out.

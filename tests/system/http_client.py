@@ -10,8 +10,10 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from entrepot.datastore.manifest import ACCEPT
+from entrepot.runtime.unix_http import UnixConnection
 
 _TIMEOUT_S = 60.0
 
@@ -35,13 +37,17 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """A client has a server's address and a login: user:password, or a `bearer` token."""
+    """A client has a server's address and a login: user:password, or a `bearer` token.
+
+    With `unix` it connects to that socket, and host and port are only sent as Host.
+    """
 
     port: int
     host: str = "127.0.0.1"
     login: str | None = None
     bearer: str | None = None
     tls: ssl.SSLContext | None = None
+    unix: Path | None = None
 
     @property
     def netloc(self) -> str:
@@ -98,6 +104,10 @@ class HttpClient:
             return _all_of(wire)
 
     def _connection(self) -> http.client.HTTPConnection:
+        if self.unix is not None:
+            connection = UnixConnection(self.unix, _TIMEOUT_S)
+            connection.host, connection.port = self.host, self.port
+            return connection
         if self.tls is not None:
             return http.client.HTTPSConnection(
                 self.host, self.port, timeout=_TIMEOUT_S, context=self.tls

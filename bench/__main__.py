@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
+"""Run the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
 
 Without arguments all stages run. `growth` measures indexes of up to a million blobs, `hits`
 compares the cost of a warm hit with another checkout.

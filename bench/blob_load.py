@@ -1,7 +1,7 @@
-"""Load generator: gets a blob with several clients at once and discards it.
+"""Get a blob with several clients at once and discard it, as a load generator.
 
-It computes no digest and writes no file. It is a program: `python -m bench.blob_load TASK` takes a
-task in JSON and prints the outcome in JSON.
+The load generator computes no digest and writes no file. The module is a program: `python -m
+bench.blob_load TASK` takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations

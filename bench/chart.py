@@ -1,4 +1,4 @@
-"""The chart of README in SVG: the cost of each server as a multiple of docker-registry's.
+"""Draw the chart of README in SVG: each server's cost as a multiple of docker-registry's.
 
 Each row is a logarithmic line with a dot for each server. The background is transparent, and the
 text is legible in light and dark themes.

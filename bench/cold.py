@@ -1,4 +1,4 @@
-"""The cold rows: fresh servers with an empty cache in each round."""
+"""Measure the cold rows, with fresh servers and an empty cache in each round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that are pulled: random bytes that do not compress, equal in each run."""
+"""Make the images that are pulled: random bytes that do not compress, equal in each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-# containerd 1.6's header for a manifest
+# containerd 1.6 sends this header for a manifest
 ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -29,7 +29,7 @@ LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image *repository*:latest; `blobs` are its config and its layers, in order."""
+    """An `Image` is *repository*:latest; `blobs` are its config and its layers, in order."""
 
     repository: str
     manifest: bytes

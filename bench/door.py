@@ -1,4 +1,4 @@
-"""The address of a server, and requests to it with HTTP/1.1 of the standard library."""
+"""Keep the address of a server, and send requests to it with the standard library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_S = 60.0
 class Door:
     """A server on loopback; `login` is user:password, or empty for an anonymous client.
 
-    `prefix` precedes the names of repositories. With `tls` the certificate is not verified.
+    `prefix` precedes the names of repositories. If `tls` is set, the certificate is not verified.
     """
 
     port: int

@@ -1,4 +1,4 @@
-"""Samples of single rounds, and the figures (medians) of several rounds."""
+"""Combine the samples of single rounds to the figures (medians) of several rounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round: `cpu` (s) by the role of the processes, `seconds` of the work, `p99` (s).
+    """A `Sample` is one round.
+
+    `cpu` (s) is by the role of the processes, `seconds` is the time of the work, and `p99` is in s.
 
     `more` has the figures of single rows, by name.
     """
@@ -43,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Medians of all rounds: `cost` in the row's unit, between `least` and `most`.
+    """A `Figure` has the medians of all rounds: `cost`, between `least` and `most`.
 
     `rate` is in requests/s, or in GB/s for large blobs; `p99` is in s; `fetched` counts the
     requests to the upstream in a round; `shares` divide `cost` by the role of the processes.

@@ -1,4 +1,4 @@
-"""How many files and functions of this tree a request runs through: `python -m bench files`.
+"""Count how many files and functions of this tree a request runs through.
 
 The registry's application is assembled in this process over an empty data directory, with a small
 upstream on loopback. Each thread that a request starts is traced as well. Falcon's test client
@@ -31,18 +31,18 @@ from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 _FOLDERS = ("cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _HOST = "upstream.test"
 BOUNDS = {"warm blob GET": 12, "warm manifest by tag": 14, "cold blob GET": 28, "push": 22}
-"""The most files that each kind of request may touch."""
+"""Each kind of request may touch at most so many files."""
 
 
 @dataclass(slots=True)
 class Touched:
-    """What ran: files by their path below the root, and functions as (file, first line)."""
+    """A `Touched` has what ran: files by their path, and functions as (file, first line)."""
 
     files: set[str] = field(default_factory=set)
     functions: set[tuple[str, int]] = field(default_factory=set)
 
     def note(self, frame: FrameType, event: str, _argument: object) -> None:
-        """Take a call (the signature is that of `sys.setprofile`)."""
+        """Record a call (the signature is that of `sys.setprofile`)."""
         if event != "call":
             return
         path = _below_root(frame.f_code.co_filename)
@@ -52,7 +52,7 @@ class Touched:
 
 
 def _below_root(name: str) -> str:
-    """Return the path of a file of ours; empty for any other."""
+    """Return the path of a file of this tree; empty for any other file."""
     path = Path(name).resolve()
     if not path.is_relative_to(ROOT):
         return ""

@@ -1,4 +1,4 @@
-"""The cost of an index of ten thousand, a hundred thousand and a million blobs.
+"""Measure the cost of an index of ten thousand, a hundred thousand and a million blobs.
 
 All blobs have rows in the index. Only the evicted ones have files; for the rebuild all have, up to
 100,000. Costs are CPU time of the working process; the start and the rebuild, for which clients
@@ -76,7 +76,7 @@ def grow(folder: Path) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return the measurements of a stock, in an order in which each leaves the next its data."""
+    """Return the measurements of a stock, in an order in which each leaves data for the next."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -140,7 +140,7 @@ def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
 
 
 class _OpenBarrier:
-    """A log barrier that always opens: no client uses content."""
+    """An `_OpenBarrier` is a log barrier that always opens, because no client uses content."""
 
     blind = 0.0
 

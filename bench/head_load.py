@@ -1,7 +1,7 @@
 """Load generator: sends HEAD over kept connections, each as soon as the last is answered.
 
-It is a program: `python -m bench.head_load TASK` takes a task in JSON and prints the outcome in
-JSON.
+The module is a program: `python -m bench.head_load TASK` takes a task in JSON and prints the
+outcome in JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STUCK_S = 20.0
 
 @dataclass(slots=True)
 class _Requester:
-    """One connection; `asked` is the time at which its request was sent (s)."""
+    """A `_Requester` is one connection; `asked` is the time at which its request was sent (s)."""
 
     connection: socket.socket
     asked: float = 0.0

@@ -1,4 +1,4 @@
-"""What a warm hit costs a worker, in this tree and in another one, measured alternately in one run.
+"""Measure the cost of a warm hit in a worker, in this tree and another one alternately.
 
 `python -m bench hits OTHER`: OTHER is the root of another checkout with its environment in `.venv`.
 Each request goes straight to a worker's socket over a kept connection, as HAProxy sends it.
@@ -26,17 +26,20 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-_REQUESTS = 6000  # of each kind in a round: about a CPU second
+_REQUESTS = 6000  # a round has so many hits of each kind, which take about a CPU second
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
 
 Answer = tuple[str, str]
-"""Method and path of a request."""
+"""An `Answer` has method and path of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One kind of hit: the CPU microseconds a request of every round, in both trees."""
+    """A `Comparison` is about one kind of hit.
+
+    It has the CPU microseconds a request of every round, in both trees.
+    """
 
     name: str
     here: tuple[float, ...]
@@ -48,7 +51,7 @@ class Comparison:
         return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
 
     def line(self) -> str:
-        """Return it as a line of the printed table."""
+        """Return the comparison as a line of the printed table."""
         here, other = statistics.median(self.here), statistics.median(self.other)
         return f"{self.name:28} {here:8.1f} {other:8.1f} {self.difference:+8.1f}"
 
@@ -117,7 +120,7 @@ class _Appliance:
         return (self._cpu() - before) / _REQUESTS * 1e6
 
     def _cpu(self) -> float:
-        """Return the CPU seconds of all of its registry processes."""
+        """Return the CPU seconds of all registry processes."""
         now = {each.pid: each.cpu for each in Tree(self.processes[0].pid).processes()}
         return sum(now.get(each.pid, 0.0) for each in self.processes[1:])
 
@@ -139,7 +142,7 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
 
 
 def _run_directory(processes: list[Process]) -> Path:
-    """Return the run directory, which HAProxy has in its environment. Raises: ServerFailed."""
+    """Return the run directory, which is in HAProxy's environment. Raises: ServerFailed."""
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while time.monotonic() < deadline:
         for each in processes:

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started and configured, and its durability.
+"""Define the servers that are compared: how each is started, configured, and durable.
 
 A cache gets its stock configuration with the fewest changes that make it a cache of the benchmark's
 upstream.
@@ -21,12 +21,14 @@ from bench.server import Launch
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
-_NAME = "upstream.bench"  # the name of the upstream in the appliance
+_NAME = "upstream.bench"  # the appliance has this name for the upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One start: `folder` for all files, `upstream` a URL; `htpasswd` and `pem` may be None.
+    """A `Plan` is one start of a server.
+
+    `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
 
     `login` is the login of the clients; `static` has the files that nginx serves.
     """
@@ -46,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of server: `told` (its configuration) and `durability` in words.
+    """A `Kind` is a kind of server: `told` (its configuration) and `durability` in words.
 
     `launch` writes the configuration.
     """
@@ -207,6 +209,6 @@ def entrepot_launch(plan: Plan) -> Launch:
 
 
 def _write(path: Path, document: object) -> Path:
-    """Write JSON, which is also YAML."""
+    """Write JSON, which is YAML as well."""
     path.write_text(json.dumps(document, indent=2))
     return path

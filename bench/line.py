@@ -1,8 +1,8 @@
-"""A simulated line: forwards TCP with a delay and a limited rate for each connection.
+"""Simulate a line: forward TCP with a delay and a limited rate for each connection.
 
-It is a program: `python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in bytes/s,
-`round_trip` in s), prints its port and runs until it is killed. Each direction takes half of the
-round trip, and a new connection one more round trip. Slow start and loss are not simulated.
+The module is a program: `python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in
+bytes/s, `round_trip` in s), prints its port and runs until it is killed. Each direction takes half
+of the round trip, and a new connection one more round trip. Slow start and loss are not simulated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNDER_WAY = 16  # chunk size; the line buffers no more
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of `rate` bytes/s with a `delay` in each direction (s)."""
+    """A `Line` has `rate` bytes/s and a `delay` in each direction (s)."""
 
     rate: float
     delay: float
@@ -36,7 +36,7 @@ class Line:
 
 
 async def serve(to: int, line: Line) -> None:
-    """Listen on a free port, print it, and pass on for ever."""
+    """Listen on a free port, print the port, and forward connections for ever."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -54,14 +54,14 @@ async def serve(to: int, line: Line) -> None:
 async def _pass_on(
     to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    await asyncio.sleep(2 * line.delay)  # the round trip of the TCP handshake
+    await asyncio.sleep(2 * line.delay)  # the delay is the round trip of the TCP handshake
     there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_direction(line, reader, back))
             both.create_task(_direction(line, there, writer))
     except* OSError:
-        pass  # one side is closed, so close the other
+        pass  # one side is closed, so the other is closed too
     finally:
         back.close()
 
@@ -69,7 +69,7 @@ async def _pass_on(
 async def _direction(
     line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Pass one direction on until it ends."""
+    """Forward one direction of a connection until its end."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
     async with asyncio.TaskGroup() as both:
         both.create_task(_enter(line, reader, under_way))

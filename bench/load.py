@@ -1,4 +1,4 @@
-"""Starts the load generators, each as a process, and reads their results."""
+"""Start the load generators, each as a process, and read their results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a load generator: `seconds` of the run, `p99` of the responses (s, or 0).
+    """An `Outcome` is the result of a load generator.
+
+    `seconds` is the time of the run; `p99` is that of the responses (s, or 0).
 
     `failures` counts wrong and missing responses.
     """
@@ -39,7 +41,7 @@ class Outcome:
 
 
 def get(door: Door, path: str, *, connections: int, seconds: int) -> Outcome:
-    """Run wrk with one thread: it repeats a GET of a small response. Raises: LoadFailed."""
+    """Run wrk with one thread, which repeats a GET of a small response. Raises: LoadFailed."""
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     return parse_wrk(_run([*words, "--timeout", "20s", *headers, door.url(path)]), seconds)

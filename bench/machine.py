@@ -1,4 +1,4 @@
-"""The machine of the benchmark, and the versions of all programs and libraries."""
+"""Describe the machine of the benchmark, and the versions of all programs and libraries."""
 
 from __future__ import annotations
 

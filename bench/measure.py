@@ -1,4 +1,4 @@
-"""One measurement: read the counters, do the work, wait until it is finished, read again."""
+"""Make one measurement: read counters, do the work, wait until it is finished, read again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from bench.upstream import Log, summed
 
 @dataclass(slots=True)
 class Book:
-    """All samples by row and server; `failed` has the reason of each row that a server failed."""
+    """A `Book` has all samples by row and server.
+
+    `failed` has the reason of each row that a server failed.
+    """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     failed: dict[str, dict[str, str]] = field(default_factory=dict)

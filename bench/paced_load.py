@@ -1,8 +1,8 @@
-"""Load generator: sends requests at a steady rate, each after the previous response.
+"""Send requests at a steady rate, each after the previous response, as a load generator.
 
-It is a program: `python -m bench.paced_load TASK` takes a task in JSON and prints the outcome in
-JSON. The time of a response counts from when its request was due, so a stall delays all requests
-that follow it.
+The module is a program: `python -m bench.paced_load TASK` takes a task in JSON and prints the
+outcome in JSON. The time of a response counts from when its request was due, so a stall delays all
+requests that follow it.
 """
 
 from __future__ import annotations

@@ -37,12 +37,12 @@ def become(out: Path, needed: Sequence[Path]) -> None:
 def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
     """Return a command line prefix that runs a program as a plain user.
 
-    With *reads_all* the user may also read every file. That is needed if Python is installed in
-    a folder that only root may read.
+    If *reads_all* is set, the user may also read every file. That capability is needed if Python is
+    installed in a folder that only root may read.
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # so that access(2) too honours the capability
+        # the capability is set so that access(2) too honours it
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words

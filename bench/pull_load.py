@@ -1,8 +1,8 @@
-"""Load generator: pulls one image as dockerd does.
+"""Pull one image as dockerd does, as a load generator.
 
-It requests the manifest by HEAD and GET, then three blobs at a time. Each of the three threads
-keeps its connection and verifies the digests. It is a program: `python -m bench.pull_load TASK`
-takes a task in JSON and prints the outcome in JSON.
+The load generator requests the manifest by HEAD and GET, then three blobs at a time. Each of the
+three threads keeps its connection and verifies the digests. The module is a program: `python -m
+bench.pull_load TASK` takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT_S = 60.0
 
 
 class _Client:
-    """Sends requests to one server, with a connection for each thread."""
+    """A `_Client` sends requests to one server, with a connection for each thread."""
 
     def __init__(self, port: int, repository: str) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""The results of a run: tables on the terminal, JSON, a chart, and the table for README."""
+"""Write the results of a run: tables, JSON, a chart, and the table for README."""
 
 from __future__ import annotations
 

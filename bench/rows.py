@@ -1,4 +1,4 @@
-"""The rows of the table: title and unit of each, and the work of the warm rows."""
+"""Define the rows of the table: title and unit of each, and the work of the warm rows."""
 
 from __future__ import annotations
 

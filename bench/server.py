@@ -1,4 +1,4 @@
-"""A server process: started, awaited, observed, and ended with all of its children."""
+"""Start, await, observe and end a server process with all of its children."""
 
 from __future__ import annotations
 

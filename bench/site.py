@@ -1,4 +1,4 @@
-"""The environment of a run: its folder, its images and its upstream."""
+"""Prepare the environment of a run: its folder, its images and its upstream."""
 
 from __future__ import annotations
 

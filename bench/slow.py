@@ -25,7 +25,7 @@ _MB = 10**6
 _BEGIN_WITHIN_S = 60.0
 _LONGEST_S = 60
 _ASK_S = 2
-_WORKERS = "registry"  # the role of the appliance's workers
+_WORKERS = "registry"  # the appliance's workers have this role
 
 
 def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: int) -> None:

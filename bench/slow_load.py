@@ -1,8 +1,8 @@
 """Load generator: reads a blob slowly with many clients until its standard input ends.
 
-It is a program: `python -m bench.slow_load TASK` takes a task in JSON. It prints a line in JSON
-when every client reads or has failed, and another at the end, which comes after `longest` s at the
-latest.
+The module is a program: `python -m bench.slow_load TASK` takes a task in JSON. The program prints a
+line in JSON when every client reads or has failed. It prints another line at the end, after
+`longest` s at the latest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-_STEPS = 20  # parts of a second, so that the readers read in turn
+_STEPS = 20  # the readers read in turn, in parts of a second
 _BUFFER = 64 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run: each starts its servers, measures its rows, and ends the servers."""
+"""Run the stages: each starts its servers, measures its rows, and ends the servers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def caches(site: Site) -> list[Kind]:
 def _warmed(
     servers: Mapping[str, Server], image: Image, book: Book, needed_by: tuple[str, ...]
 ) -> dict[str, Server]:
-    """Fill each server with the image and verify it; return the servers that succeed."""
+    """Fill each server with the image and verify the image; return the servers that succeed."""
     warmed = {}
     for name, server in servers.items():
         try:
@@ -93,7 +93,7 @@ def _warmed(
 
 
 def fill(door: Door, image: Image) -> None:
-    """Get all of an image twice, and compare it. Raises: LoadFailed."""
+    """Get all of an image twice, and compare the bytes. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = door.manifest(image.repository, reference)
@@ -120,7 +120,7 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
 
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:
-    """Measure the CPU time of each server while it gets no requests."""
+    """Measure the CPU time of each server while no requests arrive."""
     before = {name: server.tree.cpu() for name, server in servers.items()}
     time.sleep(_IDLE_S)
     for name, server in servers.items():

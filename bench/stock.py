@@ -21,7 +21,7 @@ from entrepot.datastore.storage import Storage
 SIZE = 1_000_000  # size in a row (bytes); a written file has FILE bytes
 FILE = 4096
 PARTS = 9
-IMAGES = 100  # number of manifests; each references PARTS rows
+IMAGES = 100  # the stock has so many manifests; each references PARTS rows
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
 _BATCH = 5_000

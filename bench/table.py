@@ -1,4 +1,4 @@
-"""The figures as text: a table of all results, and a table of the targets."""
+"""Print the figures as text: a table of all results, and a table of the targets."""
 
 from __future__ import annotations
 

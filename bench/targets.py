@@ -1,4 +1,4 @@
-"""The targets of the product, compared with the results of the same run."""
+"""Compare the targets of the product with the results of the same run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.kinds import NGINX, OURS, REGISTRY
 
 DIRECT = "direct"
 Results = Mapping[str, Mapping[str, Figure]]
-"""Figures by row, then by server."""
+"""A `Results` has figures by row, then by server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Target:
 class Verdict:
     """The result of a target; `ours` is a ratio or a value, None if it was not measured.
 
-    With `failures` the work was not done, and its cost does not count.
+    If there are `failures`, the work was not done, and its cost does not count.
     """
 
     target: Target

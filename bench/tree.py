@@ -1,4 +1,4 @@
-"""The CPU time and the memory of all processes of a server, read from /proc."""
+"""Read the CPU time and the memory of all processes of a server from /proc."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_TICKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: `cpu` (s) is its own and that of its reaped children."""
+    """A `Process` has its own CPU time and that of its reaped children in `cpu` (s)."""
 
     pid: int
     parent: int
@@ -35,7 +35,7 @@ class Memory:
 
 
 class Tree:
-    """The process *root* and all its descendants."""
+    """A `Tree` is the process *root* and all its descendants."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -62,8 +62,7 @@ class Tree:
     def settle(self, within: float = 15.0) -> None:
         """Wait until the processes are nearly idle, for up to *within* s.
 
-        Work after the response, such as reading the log, belongs to the cost of the
-        response.
+        Work after a response, such as reading the log, belongs to the cost of the response.
         """
         deadline = time.monotonic() + within
         before = sum(self.cpu().values())
@@ -87,7 +86,7 @@ def total(memory: Mapping[str, Iterable[Memory]]) -> Memory:
 
 
 def below(root: int, processes: Iterable[Process]) -> list[Process]:
-    """Return those of *processes* that are *root* or its descendants."""
+    """Return the given processes that are *root* or its descendants."""
     known = {process.pid: process for process in processes}
     children: dict[int, list[int]] = {}
     for process in known.values():

@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One response of the upstream; `sent` is the bytes of its body."""
+    """A `Fetch` is one response of the upstream; `sent` is the bytes of its body."""
 
     method: str
     target: str
@@ -30,7 +30,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """The requests of a cache to its upstream: all requests, GETs, and bytes of bodies."""
+    """A `Fetches` counts a cache's requests to its upstream: all, GETs, and bytes of bodies."""
 
     requests: int = 0
     gets: int = 0
@@ -38,7 +38,7 @@ class Fetches:
 
 
 class Log:
-    """A growing access log; each read continues where the last one ended."""
+    """A `Log` is a growing access log; each read continues where the last read ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,7 +65,10 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Return the sum of those whose target contains *about*; `GET /v2/` does not count."""
+    """Return the sum of the fetches whose target contains *about*.
+
+    `GET /v2/` does not count.
+    """
     chosen = [each for each in fetches if about in each.target and each.target != "/v2/"]
     gets = [each for each in chosen if each.method == "GET"]
     return Fetches(len(chosen), len(gets), sum(each.sent for each in gets))

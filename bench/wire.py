@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 
 _HEAD_LARGEST = 64 * 1024
-_PIECE = 32 * 1024  # the size of Go's io.Copy, as in dockerd, containerd and podman
+_PIECE = 32 * 1024  # Go's io.Copy reads this size, as dockerd, containerd and podman do
 _TIMEOUT_S = 60.0
 
 

@@ -32,7 +32,7 @@ _EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """One access rule: each `user` may do each action of `allow` in each `repository`."""
+    """An `AccessRule` lets each `user` do each action of `allow` in each `repository`."""
 
     user: tuple[str, ...]
     repository: tuple[str, ...]
@@ -43,7 +43,7 @@ class AccessRule:
 
 
 def rules(given: object) -> tuple[AccessRule, ...] | None:
-    """Read a list of rules, or its YAML. An empty list forbids everything to all users.
+    """Read a list of access rules, or its YAML. An empty list forbids everything to all users.
 
     Raises: Unreadable, with every problem.
     """
@@ -81,7 +81,7 @@ def users(given: object) -> dict[str, str] | None:
 
 
 def show(given: tuple[AccessRule, ...]) -> str:
-    """Return the rules as one readable line."""
+    """Return the access rules as one readable line."""
     return "; ".join(map(str, given)) or "no rules: all requests are denied"
 
 

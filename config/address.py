@@ -141,7 +141,7 @@ def url_path(given: object) -> str:
 def realm_url(given: object) -> str:
     """Read a token service's URL and return it unchanged.
 
-    It is compared with the `realm` in an upstream's WWW-Authenticate header.
+    The URL is compared with the `realm` in an upstream's WWW-Authenticate header.
 
     Raises: Unreadable.
     """

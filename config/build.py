@@ -1,4 +1,4 @@
-"""Builds Settings from the merged values, and one problem for each invalid value."""
+"""Build Settings from the merged values, and report one problem for each invalid value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds faults of the appliance's certificate that HAProxy accepts and clients refuse."""
+"""Find faults of the appliance's certificate that HAProxy accepts and clients refuse."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the names in subjectAltName, empty without that extension. Raises: ValueError."""
+    """Return the names in subjectAltName; return none without that extension.
+
+    Raises: ValueError.
+    """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:

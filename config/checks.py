@@ -40,7 +40,7 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def remarks(settings: Settings) -> list[Problem]:
-    """Return a warning for each part of the files that has no effect or that clients refuse."""
+    """Return a warning for each part of a file without effect, or that clients refuse."""
     secret, _ = read_secret(settings)
     return [
         *secret.warnings,
@@ -56,7 +56,7 @@ def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
         return
     from entrepot.config.certificates import faults  # noqa: PLC0415 - 20 ms and 8 MB, only for TLS
 
-    with suppress(OSError):  # `check` reports this as a problem
+    with suppress(OSError):  # `check` reports the missing file as a problem
         for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
             yield Problem(f"http.tls.certificate={path}", fault, remedy)
 
@@ -144,7 +144,7 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    return ""  # without it OpenSSL prompts on the terminal, and the start hangs
+    return ""  # without the password OpenSSL prompts on the terminal, and the start hangs
 
 
 def _htpasswd(settings: Settings) -> list[Problem]:

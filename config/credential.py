@@ -1,4 +1,4 @@
-"""Reads the credential in one entry of a pull secret."""
+"""Read the credential in one entry of a pull secret."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from entrepot.config.errors import Unreadable
 
-# Docker pads with NUL, and `echo` appends a line end. RFC 7617, 2 allows neither in a password.
+# Docker pads with NUL, and `echo` appends a line end. RFC 7617, 2 allows no control characters in a
+# password.
 _PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 

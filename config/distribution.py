@@ -1,8 +1,8 @@
 """The table of all keys of docker distribution 2.x and 3.x, and how the appliance treats them.
 
-A key that protects data or selects where it is stored, and is not implemented, is refused and never
-ignored: the operator must not believe that it has an effect. A key that only has no effect is a
-warning.
+A key that protects data or selects where data is stored, and is not implemented, is refused and
+never ignored. The operator must not believe that such a key has an effect. A key that only has no
+effect is a warning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class KeySupport(Enum):
-    """How the appliance treats a key."""
+    """A `KeySupport` states how the appliance treats a key."""
 
     HONOURED = "honoured"
     WITHOUT_EFFECT = "without effect"

@@ -1,4 +1,4 @@
-"""Lists the files that settings name, and replaces their paths in the settings."""
+"""List the files that settings name, and replace their paths in the settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reads the parts of the configuration file that take effect without a restart.
+"""Read the parts of the configuration file that take effect without a restart.
 
-These are the access rules and the users: revoking access is urgent, and a restart would end every
-pull.
+These parts are the access rules and the users: revoking access is urgent, and a restart would end
+every pull.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ _USERS: Final = ("auth", "htpasswd", "users")
 
 @dataclass(frozen=True, slots=True)
 class FollowedRights:
-    """The access rules, and the users with their hashes. None means that they are not set."""
+    """A `FollowedRights` has the access rules, and the users with their hashes.
+
+    None means that they are not set.
+    """
 
     access: tuple[AccessRule, ...] | None
     users: Mapping[str, str] | None
 
 
 def followed(settings: Settings, given: Mapping[Key, RawValue], file: Path | None) -> Followed:
-    """Return which parts of *file* are reread: those that no flag and no variable overrides.
+    """Return which parts of *file* are reread: parts that no flag and no variable overrides.
 
     Nothing is reread if passwords were switched off at the start.
     """

@@ -1,4 +1,4 @@
-"""Passes the resolved settings from `entrepot serve` to the programs that it starts."""
+"""Pass the resolved settings from `entrepot serve` to the programs that it starts."""
 
 from __future__ import annotations
 

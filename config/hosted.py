@@ -39,7 +39,10 @@ class HostedRule:
 
 
 def rules(given: object) -> tuple[HostedRule, ...]:
-    """Read a map of patterns, or its YAML. Raises: Unreadable, with every problem."""
+    """Read a map of patterns with retention rules, or its YAML.
+
+    Raises: Unreadable, with every problem.
+    """
     found = _from_yaml(given)
     if isinstance(found, tuple):  # the rules are already parsed
         return found
@@ -54,7 +57,7 @@ def rules(given: object) -> tuple[HostedRule, ...]:
 
 
 def as_map(given: tuple[HostedRule, ...]) -> dict[str, dict[str, float | int | None]]:
-    """Return the rules as a map that `rules` can read."""
+    """Return the retention rules as a map that `rules` can read."""
     return {
         each.repository: {"ttl": each.ttl, "keep": each.keep, "untagged": each.untagged}
         for each in given
@@ -62,7 +65,7 @@ def as_map(given: tuple[HostedRule, ...]) -> dict[str, dict[str, float | int | N
 
 
 def show(given: tuple[HostedRule, ...]) -> str:
-    """Return the rules as one readable line."""
+    """Return the retention rules as one readable line."""
     return "; ".join(map(str, given)) or "none"
 
 

@@ -1,4 +1,4 @@
-"""The keys of all settings: their list, the lookup of a key, and suggestions for a misspelt key.
+"""List the keys of all settings, look keys up, and suggest a key for a misspelt one.
 
 A key is a tuple of names, `("upstreams", "docker.io", "url")`, because a host contains dots.
 """
@@ -21,7 +21,7 @@ from entrepot.config.value_types import ValueUnit
 
 Key = tuple[str, ...]
 
-# Fields of Settings that operators can't set.
+# Operators can't set these fields of Settings.
 _INTERNAL = {"adjusted", "followed", "run"}
 
 
@@ -29,8 +29,8 @@ _INTERNAL = {"adjusted", "followed", "run"}
 class Setting:
     """One setting. `key` has `*` in place of a host. The first of `variables` is the usual one.
 
-    `default` is written as an operator would write it. `empty_counts`: an empty value differs from
-    no value.
+    `default` is written as an operator would write it. `empty_counts` means that an empty value
+    differs from no value.
     """
 
     key: str

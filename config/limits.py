@@ -1,4 +1,4 @@
-"""The settings of `limits:`, which bound the resources that clients use at the same time."""
+"""Define the settings of `limits:`, which bound the resources that clients use at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from entrepot.config.section import Section, setting
 
 
 class LimitsSettings(Section):
-    """The settings of `limits:`. They keep one client from locking out the others."""
+    """The settings of `limits:`. The limits keep one client from locking out the others."""
 
     blobs: value_types.Many = setting("2048", "blobs that a worker sends at the same time")
     bodies: value_types.Bodies = setting(

@@ -1,6 +1,6 @@
 """Loads the configuration.
 
-Precedence: flags, environment, YAML file, files found in usual places, defaults.
+The precedence is: flags, environment, YAML file, files found in usual places, defaults.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class DefaultPaths:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, the source of each, and the warnings and problems.
+    """A `Loaded` has the settings, the source of each, and the warnings and problems.
 
-    `given` has the value and source by key; a setting that is not in it has its default. If there
+    `given` has the value and source by key; a setting without an entry has its default. If there
     are `problems`, each invalid value is replaced by its default: such settings may be shown, but
     must not be used to serve.
     """
@@ -111,7 +111,7 @@ def examine(
 
 
 class _Sources:
-    """The values of each source: places, file, environment and flags."""
+    """A `_Sources` has the values of each source: places, file, environment and flags."""
 
     def __init__(
         self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths
@@ -140,7 +140,8 @@ class _Sources:
         """Return a problem if the folder of certificates has no certs.pem.
 
         Otherwise the appliance would serve plain HTTP against the operator's intention. In the
-        image an empty folder is also a problem: it exists only if the operator has mounted it.
+        image an empty folder is also a problem, because it exists only if the operator has mounted
+        it.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):
@@ -169,7 +170,7 @@ class _Sources:
     def _unread_files(self) -> list[Problem]:
         """Return a warning for each file at a usual place that is not read.
 
-        There is none if the operator has named another file.
+        No usual file is read if the operator has named another file.
         """
         if self.is_image:
             is_found = self.file in self._places.files()
@@ -177,7 +178,7 @@ class _Sources:
             why = f"not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of them") for each in unread]
         # Debian's package docker-registry installs a file at the older place. The password file
-        # that it names is a folder, so the appliance would not start.
+        # that Debian's configuration names is a folder, so the appliance would not start.
         return [
             Problem(str(each), "not read outside the image", f"name it to use it: serve {each}")
             for each in ([] if self.file else self._places.files())

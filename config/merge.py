@@ -21,7 +21,10 @@ _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
 @dataclass(slots=True)
 class Merged:
-    """The value of each key, and the problems. `ignored` has a warning for each unknown key."""
+    """A `Merged` has the value of each key, and the problems.
+
+    `ignored` has a warning for each unknown key.
+    """
 
     winners: dict[Key, RawValue] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -79,7 +82,7 @@ def _lay(given: RawValue, merged: Merged) -> None:
         return
     if given.chooses:
         _switch_off(key, winners)
-    if key == _LISTEN:  # it overrides docker-cache-server's address and port
+    if key == _LISTEN:  # the setting overrides docker-cache-server's address and port
         winners.pop(cache_server.ADDRESS, None)
         winners.pop(cache_server.PORT, None)
     parts.forget(key, winners)

@@ -1,4 +1,4 @@
-"""The HTTP proxies for requests to upstreams, from the usual environment variables."""
+"""Read the HTTP proxies for requests to upstreams from the usual environment variables."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
 
 
 def handed_over(folder: Path) -> Outbound:
-    """Read the file that `hand_over` wrote. Without it, use this process's environment."""
+    """Read the file that `hand_over` wrote.
+
+    If the file is absent, use this process's environment.
+    """
     try:
         outbound = json.loads((folder / PROXIES).read_bytes())
     except FileNotFoundError:

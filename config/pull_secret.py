@@ -1,4 +1,4 @@
-"""Reads a pull secret: the registries that it names, and the credential for each.
+"""Read a pull secret: the registries that it names, and the credential for each.
 
 Two formats are accepted: Docker's `config.json`, also used for `.dockerconfigjson` of a Kubernetes
 secret, and the older `.dockercfg`, which consists of `auths` alone. Both may be in base64, as in
@@ -30,7 +30,7 @@ _API_VERSIONS = frozenset({"v1", "v2"})
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """One entry of the secret: its host or glob, the names of its path, and its credential."""
+    """A `SecretKey` is one entry of the secret: host or glob, path names, and credential."""
 
     host: str
     path: tuple[str, ...]
@@ -60,12 +60,12 @@ class ParsedPullSecret:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts in the secret's order, each once."""
+        """Return the hosts in the secret's order, each once."""
         return tuple(dict.fromkeys(each.host for each in self.entries if not each.is_glob))
 
     @property
     def globs(self) -> tuple[str, ...]:
-        """The globs in the secret's order, each once."""
+        """Return the globs in the secret's order, each once."""
         return tuple(dict.fromkeys(each.host for each in self.entries if each.is_glob))
 
     def names(self, host: str) -> bool:
@@ -104,7 +104,7 @@ def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> P
 
 
 class _Reading:
-    """The entries, problems and warnings of a secret that is being read."""
+    """A `_Reading` has the entries, problems and warnings of a secret that is being read."""
 
     def __init__(self, ignored: frozenset[str], source: str) -> None:
         self.ignored = ignored
@@ -214,7 +214,7 @@ def _folded(host: str) -> str:
 
 
 def _glob_matches(glob: str, host: str) -> bool:
-    # As in the kubelet: a star does not match a dot, and the port must be equal.
+    # A star does not match a dot, and the port must be equal, as in the kubelet.
     glob_name, _, glob_port = glob.partition(":")
     name, _, port = host.partition(":")
     patterns, labels = glob_name.replace("[^", "[!").split("."), name.split(".")

@@ -1,4 +1,4 @@
-"""Configured values with their sources, before validation."""
+"""Define configured values with their sources, before validation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _PASSWORD_IN_URL = re.compile(r"//[^/@\s]*@")
 
 @dataclass(frozen=True, slots=True)
 class RawValue:
-    """One configured value of `key`: the text as written, or lists and maps parsed from YAML.
+    """A `RawValue` is one configured value of `key`.
 
-    `origin` is shown beside the setting, and `name` starts a message about it. Both are the flag or
-    variable; for a file, `origin` is file and line, and `name` is file, line and key. `chooses`
-    means that the value selects the only driver or scheme of its section (`auth: htpasswd`).
+    It is the text as written, or lists and maps parsed from YAML.
+
+    `origin` is shown beside the setting, and `name` starts a message about it. `origin` and `name`
+    are the flag or variable. For a file, `origin` is file and line, and `name` is file, line and
+    key. `chooses` means that the value selects the only driver or scheme of its section (`auth:
+    htpasswd`).
     """
 
     key: Key
@@ -39,7 +42,7 @@ class RawValue:
 
 @dataclass(slots=True)
 class SourceValues:
-    """The values, problems and warnings of one source: the file, the environment or the flags."""
+    """A `SourceValues` has values, problems and warnings of file, environment or flags."""
 
     given: list[RawValue] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

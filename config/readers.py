@@ -45,7 +45,7 @@ def switch(given: object) -> bool:
 
 
 def path(given: object) -> Path:
-    """Read a path; a relative one starts at the working directory. Raises: Unreadable."""
+    """Read a path; a relative path starts at the working directory. Raises: Unreadable."""
     return Path(text(given)).absolute()
 
 

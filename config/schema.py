@@ -1,4 +1,4 @@
-"""The schema of the settings: type, default, unit, names and meaning of each.
+"""Define the schema of the settings: type, default, unit, names and meaning of each.
 
 The keys of the file, the variables, the flags, the output of `entrepot check` and the tables of the
 documentation are derived from this module. Values are immutable; spans are in s, sizes in bytes,
@@ -71,12 +71,12 @@ class StorageSettings(Section):
 
     @property
     def driver(self) -> str:
-        """The name of the storage driver, as in docker distribution."""
+        """Return the name of the storage driver, as in docker distribution."""
         return "filesystem"
 
     @property
     def parameters(self) -> Mapping[str, object]:
-        """The keys of the driver's section, with their values."""
+        """Return the keys of the driver's section, with their values."""
         return dict(self.filesystem)
 
 
@@ -305,10 +305,12 @@ class CleanerSettings(Section):
 
 
 class Followed(Section):
-    """The configuration file, and which parts of it are reread at run time. Operators can't set it.
+    """A `Followed` has the configuration file, and its parts that are reread at run time.
 
-    `access` and `users`: whether the rules and the users come from the file, and not from a flag or
-    variable.
+    Operators can't set it.
+
+    `access` and `users` state whether the rules and the users come from the file, and not from a
+    flag or variable.
     """
 
     file: Path | None = None

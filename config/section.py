@@ -1,4 +1,4 @@
-"""Declares settings: `setting` holds the default, the meaning and the names of each."""
+"""Declare settings: `setting` holds the default, the meaning and the names of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def setting(
 
 
 class Section(BaseModel):
-    """Base class of the sections of the configuration."""
+    """A `Section` is the base class of the sections of the configuration."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True

@@ -1,4 +1,4 @@
-"""Finds settings that contradict each other, and valid settings that are probably mistakes.
+"""Find settings that contradict each other, and valid settings that are probably mistakes.
 
 The functions only look at the settings; they read no files.
 """

@@ -42,7 +42,7 @@ def usage() -> str:
 def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
-    if key[0] == "upstreams":  # including the values that it inherits from `proxy:`
+    if key[0] == "upstreams":  # the values include those that the upstream inherits from `proxy:`
         field = _FIELD_OF_KEY.get(key[2], key[2])
         return getattr(upstream_defaults(settings, key[1]), field)
 

@@ -71,7 +71,7 @@ def span(given: object) -> float:
 
 
 def longer_span(given: object) -> float:
-    """Read a span that is not 0. Raises: Unreadable."""
+    """Read a span longer than 0. Raises: Unreadable."""
     found = span(given)
     if not found:
         raise Unreadable("a span of 0 is too short here", "try 30s")

@@ -1,8 +1,8 @@
-"""Decides which unknown keys are errors and which are only warnings.
+"""Decide which unknown keys are errors and which are only warnings.
 
 docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
 key is an error if it resembles a key that protects data, selects where data is stored, or exists
-only in this appliance. It is probably a typing error, and without the intended setting the
+only in this appliance. Such a key is probably a typing error. Without the intended setting the
 appliance would be open to all, or would write to another folder, without any notice.
 """
 

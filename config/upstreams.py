@@ -16,9 +16,9 @@ from entrepot.runtime.docker_hub import default_url
 Key = tuple[str, ...]
 T = TypeVar("T")
 
-_SECTION: Final = 2  # parts of the key of an upstream's section
+_SECTION: Final = 2  # the key of an upstream's section has so many parts
 
-# Public registries that are upstreams as long as the operator configures no upstream.
+# These public registries are upstreams as long as the operator configures no upstream.
 PUBLIC: Final = (
     "docker.io",
     "quay.io",
@@ -33,7 +33,9 @@ PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UpstreamValues:
-    """The settings of one upstream. `host` is the name that clients use, with a port if it has one.
+    """The settings of one upstream.
+
+    `host` is the name that clients use, with a port if the upstream has one.
 
     Spans are in s; `max_stale` None means no limit. `username`, `password` and `password_file` take
     precedence over the pull secret. `default`: names without a host are looked up here.
@@ -89,11 +91,11 @@ class UpstreamSet:
 def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> UpstreamSet:
     """Return the active upstreams of a configuration and a pull secret.
 
-    This is the only function that computes them: serving, checking, listing, the doctor and the
-    check for name conflicts with hosted repositories use it. If neither the configuration nor the
-    secret names a registry, the public registries are active. This also holds for a secret that has
-    only a credential helper, and for flags that only change single settings of a public registry.
-    An upstream that is not enabled is never active.
+    Only this function computes the upstreams: serving, checking, listing, the doctor and the check
+    for name conflicts use it. If neither the configuration nor the secret names a registry, the
+    public registries are active. The public registries also stay if the secret has only a
+    credential helper, or if flags only change single settings of a public registry. An upstream
+    that is not enabled is never active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
@@ -124,7 +126,10 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
-    """Return the settings of *host*, completed from `proxy:`. It needs no section of its own."""
+    """Return the settings of *host*, completed from `proxy:`.
+
+    The default upstream needs no section of its own.
+    """
     host, proxy = registry_host(host), settings.proxy
     own = settings.upstreams.get(host, UpstreamSettings())
     is_remote = host in _remote_host(settings)

@@ -1,4 +1,4 @@
-"""The types of settings: each combines a Python type, its reader and its unit."""
+"""Define the types of settings: each combines a Python type, its reader and its unit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_WORKERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class ValueUnit:
-    """The unit in which the value of a setting is stored."""
+    """A `ValueUnit` is the unit in which the value of a setting is stored."""
 
     name: str
 

@@ -1,7 +1,7 @@
-"""Translates docker-cache-server's keys, so that its configurations work without rewriting.
+"""Translate docker-cache-server's keys, so that its configurations work without rewriting.
 
-Each key is accepted as a flag, as the variable DCS_A_B for a.b, and in the file; each causes one
-warning. docs/migration.md lists the differences.
+Each docker-cache-server key is accepted as a flag, as the variable DCS_A_B for a.b, and in the
+file; each causes one warning. docs/migration.md lists the differences.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class AliasedValues:
-    """The values under the appliance's keys, with the problems and warnings of the translation."""
+    """An `AliasedValues` has the values under the appliance's keys.
+
+    It has the problems and warnings of the translation too.
+    """
 
     given: dict[Key, RawValue]
     problems: list[Problem]

@@ -1,4 +1,4 @@
-"""The keys of docker-cache-server, and the settings of the appliance that replace them."""
+"""Map docker-cache-server's keys to the settings of the appliance that replace them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
-# Variables of other releases, which are accepted and have no effect.
+# These are variables of other releases, which are accepted and have no effect.
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
 }
@@ -34,12 +34,12 @@ _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_",
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
 _LIKE_OURS: Final = 0.85  # difflib's ratio, 1 for equal texts
 _LIKE_ANY: Final = 0.9
-# Variables that the appliance sets for its own programs and files, and the tests for themselves.
+# The appliance sets these variables for its own programs and files, and the tests for themselves.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
     r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
-# podman, skopeo and buildah read the path of their credentials from it.
+# podman, skopeo and buildah read the path of their credentials from this variable.
 _OF_CLIENTS = "REGISTRY_AUTH_FILE"
 # Kubernetes sets these in every pod if a service is named `registry` or `entrepot`.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
@@ -51,7 +51,10 @@ def is_image(environ: Mapping[str, str]) -> bool:
 
 
 def read(environ: Mapping[str, str]) -> SourceValues:
-    """Read all settings from *environ*. Each unknown variable with a known prefix is a warning."""
+    """Read all settings from *environ*.
+
+    An unknown variable with a known prefix causes a warning.
+    """
     reading = SourceValues()
     own = {
         name: unquoted(text)
@@ -72,16 +75,16 @@ def read(environ: Mapping[str, str]) -> SourceValues:
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    docker distribution reads values as YAML, and compose's list form and `--env-file` pass quotes
-    on. A value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into
-    null, and would end the value at ` #`.
+    docker distribution reads values as YAML. compose's list form and `--env-file` pass quotes on. A
+    value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into null,
+    and would end the value at ` #`.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):
         return bare
     try:
         node = yaml.compose(bare, yaml.SafeLoader)
-    except yaml.YAMLError:  # a password that begins with a quote
+    except yaml.YAMLError:  # the value is a password that begins with a quote
         return bare
     if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
         return str(node.value)

@@ -14,7 +14,7 @@ from entrepot.config.sources.yaml_file import read_value
 
 @dataclass(slots=True)
 class CommandLine:
-    """The values of the flags, and the configuration files.
+    """A `CommandLine` has the values of the flags, and the configuration files.
 
     `files` has a pair for each file: the argument as messages show it, and the path.
     """
@@ -43,7 +43,8 @@ def _read_flag(flag: str, left: Iterator[str], line: CommandLine) -> None:
     if name != "--config" and (not name.startswith("--") or not _is_known(key)):
         line.reading.problems.append(_unknown(name, key))
         if not equals:
-            next(left, "")  # probably the value of the unknown flag, not a configuration file
+            # this is probably the value of the unknown flag, not a configuration file
+            next(left, "")
         return
     found = keys.find(key)
     if not equals:

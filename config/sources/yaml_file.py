@@ -24,7 +24,7 @@ _NULL = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The source of values, as messages name it: a variable or flag, or file, line and key."""
+    """A `_Place` is a value's source as messages name it: variable, flag, or file, line and key."""
 
     name: str
     is_file: bool
@@ -54,7 +54,9 @@ def read_content(content: bytes, path: str) -> SourceValues:
 
 
 def read_value(text: str, key: Key, name: str) -> SourceValues:
-    """Read the text of the variable or flag *name* for *key*. It is YAML if *key* is a section.
+    """Read the text of the variable or flag *name* for *key*.
+
+    The text is YAML if *key* is a section.
 
     If *key* is a setting, the text is not parsed: `[::1]:5000` and the password `%x: [` are valid.
     """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
+
+from entrepot.runtime.bounded_dict import BoundedDict
 
 _LARGE = 500  # names: smaller folders are not cached
 _MOST = 32
@@ -34,7 +35,7 @@ class FolderListings:
     """
 
     def __init__(self) -> None:
-        self._cached: OrderedDict[str, _Listing] = OrderedDict()
+        self._cached: BoundedDict[str, _Listing] = BoundedDict(_MOST)
         self._lock = threading.Lock()
 
     def names(self, path: str) -> tuple[str, ...]:
@@ -52,6 +53,4 @@ class FolderListings:
         with self._lock:
             self._cached.pop(path, None)
             if is_settled and len(listing.names) >= _LARGE:
-                self._cached[path] = listing
-            if len(self._cached) > _MOST:
-                self._cached.popitem(last=False)
+                self._cached.keep(path, listing)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from entrepot.runtime.bounded_dict import BoundedDict
+
 log = logging.getLogger(__name__)
 
 _REPEAT_WITHIN_S = 60.0
@@ -33,7 +35,7 @@ class CacheFill:
     def __init__(self, front: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._front = front
         self._clock = clock
-        self._recent: dict[HeadRequest, float] = {}
+        self._recent: BoundedDict[HeadRequest, float] = BoundedDict(_MAX_RECENT)
         self._queue: queue.Queue[HeadRequest] = queue.Queue(_MAX_QUEUED)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -45,9 +47,7 @@ class CacheFill:
             before = self._recent.pop(request, None)
             if before is not None and now - before < _REPEAT_WITHIN_S:
                 return True
-            if len(self._recent) >= _MAX_RECENT:
-                del self._recent[next(iter(self._recent))]
-            self._recent[request] = now
+            self._recent.keep(request, now)
             return False
 
     def fill(self, request: HeadRequest) -> None:

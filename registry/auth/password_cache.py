@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 
@@ -43,8 +44,10 @@ class PasswordCache:
         self._generation = generation
         self._clock = clock
         self._lifetimes = {True: good_for, False: bad_for}
-        self._entries: dict[bool, dict[bytes, float]] = {True: {}, False: {}}
-        self._most = most
+        self._entries: dict[bool, BoundedDict[bytes, float]] = {
+            True: BoundedDict(most),
+            False: BoundedDict(most),
+        }
         self._running: dict[bytes, Future[bool]] = {}
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
@@ -88,7 +91,4 @@ class PasswordCache:
             if future.exception() is not None:
                 return
             entries = self._entries[future.result()]
-            entries.pop(key, None)
-            while len(entries) >= self._most:
-                del entries[next(iter(entries))]
-            entries[key] = self._clock() + self._lifetimes[future.result()]
+            entries.keep(key, self._clock() + self._lifetimes[future.result()])

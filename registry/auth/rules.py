@@ -15,6 +15,7 @@ from typing import Final, Literal
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 from entrepot.runtime import docker_hub
+from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold
 
 Action = Literal["pull", "push", "delete"]
@@ -85,15 +86,14 @@ class AccessRules:
             (each.users, each.allow, tuple(map(disk_pattern, each.repositories))) for each in rules
         ]
         Globs(pattern for _, _, patterns in self._rules for pattern in patterns)
-        self._cache: dict[str | None, AccessRights] = {}
+        self._cache: BoundedDict[str | None, AccessRights] = BoundedDict(_CACHE_SIZE)
 
     def of(self, user: str | None) -> AccessRights:
         """Return the rights of a user; None means anonymous clients."""
         rights = self._cache.get(user)
         if rights is None:
-            if len(self._cache) >= _CACHE_SIZE:
-                self._cache.clear()
-            rights = self._cache[user] = self._computed(user)
+            rights = self._computed(user)
+            self._cache.keep(user, rights)
         return rights
 
     def _computed(self, user: str | None) -> AccessRights:

@@ -38,6 +38,7 @@ from entrepot.registry.download.verify import verified_range
 from entrepot.registry.download.writer import Destination, Download, Task
 from entrepot.registry.errors import Absent, Denied
 from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
+from entrepot.runtime.bounded_dict import BoundedDict
 
 _MIN_SEND = 1024 * 1024  # bytes: with fewer, a reader waits once for more
 _MORE_WITHIN_S = 0.01
@@ -58,19 +59,19 @@ class _Distrusted:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[tuple[Digest, str], tuple[frozenset[int], float]] = {}
+        self._known: BoundedDict[tuple[Digest, str], tuple[frozenset[int], float]] = BoundedDict(
+            _MOST_DISTRUSTED
+        )
 
     def add(self, task: Task, sources: frozenset[int]) -> None:
         """Record the sources of a download whose digest did not match."""
         until = time.monotonic() + _DISTRUSTED_S
         with self._lock:
-            if len(self._known) >= _MOST_DISTRUSTED:
-                self._known.clear()
             together = task.without | sources
             # no source is left, so the reader tries all sources again
             if len(together) >= len(task.fetches):
                 together = frozenset()
-            self._known[task.digest, task.upstream] = together, until
+            self._known.keep((task.digest, task.upstream), (together, until))
 
     def of(self, task: Task) -> frozenset[int]:
         """Return the numbers of the sources not to use for a task."""

@@ -17,6 +17,7 @@ from entrepot.datastore.refs import Repository
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent
 from entrepot.registry.routing.resolve import ResolvedRepository
+from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 _MAX_ENTRIES = 10_000
@@ -30,7 +31,7 @@ class NegativeCache:
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:
         self._clock = clock
-        self._until: dict[tuple[str, str], float] = {}
+        self._until: BoundedDict[tuple[str, str], float] = BoundedDict(_MAX_ENTRIES)
         self._lock = threading.Lock()
 
     def check(self, resolved: ResolvedRepository, reference: object) -> None:
@@ -45,10 +46,8 @@ class NegativeCache:
         ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:
-            if len(self._until) >= _MAX_ENTRIES:
-                self._until.clear()
             if self._until.get(key, 0.0) <= self._clock():
-                self._until[key] = self._clock() + ttl
+                self._until.keep(key, self._clock() + ttl)
 
 
 _VALID_S = 300.0

@@ -12,13 +12,13 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.datastore.errors import Malformed
 from entrepot.datastore.refs import Digest
+from entrepot.runtime.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -42,7 +42,7 @@ class Hashes:
     """
 
     def __init__(self) -> None:
-        self._running: OrderedDict[Path, Running] = OrderedDict()
+        self._running: BoundedDict[Path, Running] = BoundedDict(_MAX_RUNNING)
         self._lock = threading.Lock()
 
     def take(self, path: Path, algorithm: str, offset: int) -> _Hash | None:
@@ -59,9 +59,7 @@ class Hashes:
     def keep(self, path: Path, hasher: _Hash, offset: int) -> None:
         """Keep the hash of an upload's first *offset* bytes."""
         with self._lock:
-            self._running[path] = Running(hasher, offset)
-            if len(self._running) > _MAX_RUNNING:
-                self._running.popitem(last=False)
+            self._running.keep(path, Running(hasher, offset))
 
     def forget(self, path: Path) -> None:
         """Drop the hash of an upload that has ended."""

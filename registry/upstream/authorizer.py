@@ -14,6 +14,7 @@ from entrepot.registry.upstream.protocol import EventLog, discard_event
 from entrepot.registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import ConnectionBroken, Wire
+from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Authorizer:
         self._report = report
         self._tokens = Tokens(self._fetch, clock)
         self._last: Challenge | None = None
-        self._scopes: dict[str, str] = {}
+        self._scopes: BoundedDict[str, str] = BoundedDict(_MOST_SCOPES)
 
     def known(self, name: str) -> str | None:
         """Return the Authorization for repository *name* after the last challenge, or None.
@@ -114,9 +115,7 @@ class Authorizer:
         if named == usual:
             self._scopes.pop(name, None)
             return usual
-        if len(self._scopes) >= _MOST_SCOPES:
-            self._scopes.clear()
-        self._scopes[name] = named
+        self._scopes.keep(name, named)
         return named
 
     def _check(self, realm: str, credential: Credential | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from entrepot.registry.upstream.headers import (
 from entrepot.registry.upstream.one_large import one_large
 from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest
 from entrepot.registry.upstream.wire import ConnectionBroken, Response, TooLong
+from entrepot.runtime.bounded_dict import BoundedDict
 
 log = logging.getLogger(__name__)
 
@@ -365,7 +365,7 @@ class _VerbatimBlobs:
     """
 
     def __init__(self) -> None:
-        self._as_sent: OrderedDict[Digest, None] = OrderedDict()
+        self._as_sent: BoundedDict[Digest, None] = BoundedDict(_MOST_VERBATIM)
         self._lock = threading.Lock()
 
     def __contains__(self, digest: Digest) -> bool:
@@ -384,9 +384,7 @@ class _VerbatimBlobs:
 
     def _learn(self, digest: Digest) -> None:
         with self._lock:
-            self._as_sent[digest] = None
-            while len(self._as_sent) > _MOST_VERBATIM:
-                self._as_sent.popitem(last=False)
+            self._as_sent.keep(digest, None)
 
 
 @dataclass(frozen=True, slots=True)

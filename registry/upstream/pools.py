@@ -6,7 +6,6 @@ import errno
 import socket
 import ssl
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from entrepot.registry.upstream.dial import dial
 from entrepot.registry.upstream.response import BoundedResponse
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import as_written
+from entrepot.runtime.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
@@ -72,7 +72,7 @@ class TlsContexts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[_Trust, ssl.SSLContext] = OrderedDict()
+        self._known: BoundedDict[_Trust, ssl.SSLContext] = BoundedDict(_MOST_CONTEXTS)
 
     def find(self, config: UpstreamConfig) -> ssl.SSLContext:
         """Return the context for an upstream; a changed file of authorities is read again.
@@ -81,12 +81,9 @@ class TlsContexts:
         """
         trust = _trust(config)
         with self._lock:
-            if trust not in self._known:
-                self._known[trust] = _tls(config)
-            self._known.move_to_end(trust)
-            while len(self._known) > _MOST_CONTEXTS:
-                self._known.popitem(last=False)
-            return self._known[trust]
+            found = self._known.get(trust) or _tls(config)
+            self._known.keep(trust, found)  # the one used longest ago is dropped first
+            return found
 
 
 def _trust(config: UpstreamConfig) -> _Trust:

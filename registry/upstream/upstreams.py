@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -24,6 +23,7 @@ from entrepot.registry.upstream.protocol import EventLog, Upstream, discard_even
 from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Wire
+from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold, is_host, unfold
 
 _MOST_FROM_GLOBS = 64
@@ -99,7 +99,7 @@ class UpstreamTable:
         self._shared = shared or Shared()
         self._lock = threading.Lock()
         self._named: dict[str, Registered] = {}
-        self._from_globs: OrderedDict[str, Registered] = OrderedDict()
+        self._from_globs: BoundedDict[str, Registered] = BoundedDict(_MOST_FROM_GLOBS)
 
     def find(self, host: str) -> Registered | None:
         """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
@@ -134,7 +134,7 @@ class UpstreamTable:
                 known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:
-                self._from_globs.move_to_end(host)
+                self._from_globs.keep(host, known)  # the one used longest ago is dropped first
             return known
 
     def _keep(self, host: str, known: Registered, *, is_named: bool) -> None:
@@ -143,9 +143,7 @@ class UpstreamTable:
         if is_named:
             self._named[host] = known
             return
-        self._from_globs[host] = known
-        while len(self._from_globs) > _MOST_FROM_GLOBS:
-            self._from_globs.popitem(last=False)
+        self._from_globs.keep(host, known)
 
 
 def open_upstream(config: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:

@@ -140,7 +140,7 @@ _ALIASES = {
     "-V": "version",
     "--help": "help",
     "-h": "help",
-    "garbage-collect": "gc",  # the name in docker distribution's registry
+    "garbage-collect": "gc",  # `garbage-collect` is the name in docker distribution's registry
 }
 
 

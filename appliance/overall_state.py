@@ -1,4 +1,4 @@
-"""The overall state of the running appliance, gathered from everything that its programs write."""
+"""Gather the overall state of the appliance from everything that its programs write."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """state.json in the run directory: the overall state, written while readers ask for it.
 
-A reader touches a request file beside it. `serve` then gathers the state once a second for a
-minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the same,
-and without a reader nothing is gathered.
+A reader touches a request file beside the state file. `serve` then gathers the state once a second
+for a minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the
+same, and without a reader nothing is gathered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ProgramStatus:
-    """One program: `up` in s, `ends` counts how often it ended unexpectedly."""
+    """A `ProgramStatus` describes one program.
+
+    `up` is in s, and `ends` counts how often it ended unexpectedly.
+    """
 
     name: str
     state: str
@@ -44,7 +47,10 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class NextEviction:
-    """An object that the cleaner evicts next: `size` in bytes, `idle` in s since its last use."""
+    """A `NextEviction` is an object that the cleaner evicts next.
+
+    `size` is in bytes, `idle` in s since its last use.
+    """
 
     digest: str
     kind: str
@@ -54,7 +60,7 @@ class NextEviction:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """The content store by the index: used bytes, number of blobs, and the next evictions."""
+    """A `StoreStatus` has the content store's used bytes, number of blobs, and next evictions."""
 
     held: int
     count: int
@@ -63,7 +69,10 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A damaged file in quarantine: `size` in bytes; `pushed`: repositories with no other copy."""
+    """A `DamagedFile` is a damaged file in quarantine.
+
+    `size` is in bytes; `pushed` has the repositories that have no other copy.
+    """
 
     digest: str
     size: int
@@ -80,7 +89,9 @@ class ClockStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that the screen shows; sizes in bytes, durations in s, None if unknown.
+    """A `Status` has everything that the screen shows.
+
+    Sizes are in bytes, durations in s, None if unknown.
 
     `shortage` states why the store can't shrink below its maximum size; empty while it can.
     `index` states the problem of the access index; empty if it has none.

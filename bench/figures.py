@@ -13,7 +13,7 @@ PSS = "MB PSS"
 
 
 class Unit(StrEnum):
-    """The unit of a row's cost."""
+    """A `Unit` is the unit of a row's cost."""
 
     REQUEST = "CPU us/request"
     GIGABYTE = "CPU s/GB"

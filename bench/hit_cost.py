@@ -38,7 +38,7 @@ Answer = tuple[str, str]
 class Comparison:
     """A `Comparison` is about one kind of hit.
 
-    It has the CPU microseconds a request of every round, in both trees.
+    A comparison has the CPU microseconds a request of every round, in both trees.
     """
 
     name: str

@@ -24,7 +24,7 @@ BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `note` describes the work."""
+    """A `Row` is one row of the table; `note` describes the work."""
 
     title: str
     unit: Unit

@@ -155,7 +155,7 @@ class _Work:
 
     @property
     def index(self) -> Index:
-        """The index of the data directory."""
+        """Return the index of the data directory."""
         return self._store.index
 
     def hands(self) -> RoundTools:

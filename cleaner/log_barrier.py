@@ -2,9 +2,10 @@
 
 In the index, content that no client requested looks like content that was requested while the
 logger was down. So the cleaner sends a request of its own through HAProxy and waits until the
-logger has committed the line of this request. Then all earlier lines are committed too. Until then
-nothing is evicted, neither for age nor for size, because content with an old access time may have
-been used since. Pulls that find no space meanwhile are passed through.
+logger has committed the line of this request. When the logger has committed this line, all earlier
+lines are committed too. Until then nothing is evicted, neither for age nor for size, because
+content with an old access time may have been used since. Pulls that find no space meanwhile are
+passed through.
 
 Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. The
 round that detects them evicts nothing. From then on ages count from that moment (`blind`), because

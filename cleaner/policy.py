@@ -125,7 +125,7 @@ class HostedCandidates(Protocol):
 
 
 class _Nothing:
-    """This object allows no removal of a hosted image."""
+    """This object permits no removal of a hosted image."""
 
     images = ()
 

@@ -26,12 +26,12 @@ class DataDirectory:
 
     @property
     def blobs(self) -> BlobStore:
-        """The blob store: content by digest."""
+        """Return the blob store, which has content by digest."""
         return BlobStore(self.storage)
 
     @property
     def repositories(self) -> Repositories:
-        """The links, tags and origins of all repositories."""
+        """Return the links, tags and origins of all repositories."""
         return Repositories(self.storage)
 
     @property

@@ -32,7 +32,7 @@ Report = Callable[[Event], None]
 class Sweep:
     """A `Sweep` evicts entries one by one; `clock` gives s, UTC epoch.
 
-    It calls `removed` after each eviction.
+    The sweep calls `removed` after each eviction.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class SocketPath:
-    """A unix socket to listen on, at an absolute path. `str()` returns the path.
+    """A `SocketPath` is a unix socket to listen on, at an absolute path. `str()` returns the path.
 
     A proxy on this machine makes the socket available to clients, usually as `https`: `host` and
     `port` are what a client on this machine would then use.

@@ -15,7 +15,7 @@ VERSIONS: Final = {
     "tls1.2": "TLSv1.2",
     "tls1.3": "TLSv1.3",
 }
-"""The versions of docker distribution, and their names in HAProxy."""
+"""These are the versions of docker distribution, and their names in HAProxy."""
 
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
@@ -38,7 +38,7 @@ OLDER: Final = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""The suites of TLS 1.0 to 1.2 by their names in Go, and their names in OpenSSL."""
+"""These are the suites of TLS 1.0 to 1.2 by their names in Go, and their names in OpenSSL."""
 
 DEFAULT: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -48,7 +48,7 @@ DEFAULT: Final = (
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
-"""The suites of TLS 1.2 that haproxy.cfg accepts without `http.tls.ciphersuites`."""
+"""haproxy.cfg accepts these suites of TLS 1.2 without `http.tls.ciphersuites`."""
 
 _REMOVED: Final = frozenset(
     {"TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"}

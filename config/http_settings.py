@@ -1,4 +1,4 @@
-"""The settings of `http:`: addresses, URLs, TLS, response headers and the debug address."""
+"""Define the settings of `http:`: addresses, URLs, TLS, response headers, debug address."""
 
 from __future__ import annotations
 

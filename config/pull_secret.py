@@ -1,9 +1,9 @@
 """Read a pull secret: the registries that it names, and the credential for each.
 
 Two formats are accepted: Docker's `config.json`, also used for `.dockerconfigjson` of a Kubernetes
-secret, and the older `.dockercfg`, which consists of `auths` alone. Both may be in base64, as in
-such a secret. A key is a host, with an optional port, path, scheme or glob, as in the kubelet. The
-host declares an upstream; the path only selects the credential.
+secret, and the older `.dockercfg`, which consists of `auths` alone. The whole secret, or an entry's
+`auth`, may be in base64. A key is a host, with an optional port, path, scheme or glob, as in the
+kubelet. The host declares an upstream; the path only selects the credential.
 """
 
 from __future__ import annotations

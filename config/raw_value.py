@@ -16,7 +16,7 @@ _PASSWORD_IN_URL = re.compile(r"//[^/@\s]*@")
 class RawValue:
     """A `RawValue` is one configured value of `key`.
 
-    It is the text as written, or lists and maps parsed from YAML.
+    The value is the text as written, or lists and maps parsed from YAML.
 
     `origin` is shown beside the setting, and `name` starts a message about it. `origin` and `name`
     are the flag or variable. For a file, `origin` is file and line, and `name` is file, line and

@@ -97,7 +97,7 @@ class HtpasswdSettings(Section):
 
 
 class TokenSettings(Section):
-    """The settings of `auth.token:`. The presence of this section requires tokens."""
+    """The settings of `auth.token:`. If this section is present, requests need tokens."""
 
     realm: value_types.MaybeText = setting(None, "the URL of the token server", shown="required")
     service: value_types.MaybeText = setting(

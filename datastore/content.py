@@ -42,8 +42,8 @@ def _caching_parse() -> Parse:
 class DiskErrorLog:
     """Log disk errors on content that an upstream has, so that requests are passed through.
 
-    At most one line in ten seconds: a broken disk fails every request. `timer` is a monotonic clock
-    (s).
+    At most one error in ten seconds is logged, because a broken disk fails every request. `timer`
+    is a monotonic clock (s).
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:

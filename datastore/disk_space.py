@@ -1,4 +1,4 @@
-"""Free space, free inodes and write permission of a file system: statvfs(3)."""
+"""Read free space, free inodes and write permission of a file system: statvfs(3)."""
 
 from __future__ import annotations
 

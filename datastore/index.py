@@ -7,10 +7,10 @@
 | `PinStore` | marks that keep content from eviction while a push uses it |
 | `KeyValueStore` | notes: short texts by key, such as a position in the access log |
 
-A class or function depends on the narrowest of them. `Index` has all four, for wiring. One SQLite
-file implements them in single transactions. Drivers without a common transaction keep the stated
-orders instead; every process then sees a state that is safe: too many bytes counted, or a removal
-that did not happen.
+A class or function depends on the narrowest of these protocols. `Index` has all four, for wiring.
+One SQLite file implements them in single transactions. Drivers without a common transaction keep
+the stated orders instead; every process then sees a state that is safe: too many bytes counted, or
+a removal that did not happen.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class AccessIndex(Protocol):
 
 
 class Index(AccessIndex, Protocol):
-    """The rows of one appliance with its reservations, pins and notes."""
+    """An `Index` has the rows of one appliance with its reservations, pins and notes."""
 
     @property
     def reservations(self) -> ReservationStore:

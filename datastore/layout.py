@@ -186,8 +186,8 @@ def referrer(name: Repository, about: Digest, digest: Digest) -> str:
 def linked_digest(key: str) -> Digest | None:
     """Return the digest at the end of the *key* of a link or of referrers, or None.
 
-    The inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`, `referrer` and
-    `media_type`.
+    This function is the inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`,
+    `referrer` and `media_type`.
     """
     parts = key.removesuffix("/link").split("/")
     try:

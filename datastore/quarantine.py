@@ -37,7 +37,7 @@ class Damaged:
 class Quarantine:
     """A `Quarantine` is the quarantine of one data directory.
 
-    It calls `report` for each file that is added.
+    The quarantine calls `report` for each file that is added.
     """
 
     storage: Storage

@@ -21,8 +21,8 @@ from typing import BinaryIO, Protocol, runtime_checkable
 class Stat:
     """A `Stat` describes one value.
 
-    It has the value's key, its `size` in bytes, and the time of its last change, `modified` (s, UTC
-    epoch).
+    A `Stat` has the value's key, its `size` in bytes, and the time of its last change, `modified`
+    (s, UTC epoch).
     """
 
     key: str

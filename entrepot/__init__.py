@@ -1,1 +1,1 @@
-"""The import package: a relative link for each top-level folder of the repository."""
+"""This is the import package: it has a relative link for each top-level folder."""

@@ -40,7 +40,7 @@ _MOST_UPSTREAMS = 64
 class UpstreamLabels:
     """An `UpstreamLabels` has the upstreams with their own label values.
 
-    These are the *known* upstreams, and more up to *limit* in all.
+    These upstreams are the *known* ones, and more up to *limit* in all.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:

@@ -1,9 +1,10 @@
 """This package is the HTTP registry: `api` (server), `pullthrough` (cache), `upstream` (client).
 
 - `app` assembles the application; `__main__` starts the worker processes
-- `auth`: users and rights; `routing`: from a name to a repository; `push`: hosted repositories
-- `download`: downloads of blobs; `server`: gunicorn and connections
-- `library`: the application for embedding programs; `errors`, `events`: exceptions and events
+- `auth` has users and rights; `routing` maps names to repositories; `push` has hosted repositories
+- `download` has downloads of blobs; `server` has gunicorn and connections
+- `library` is the application for embedding programs; `errors` and `events` have exceptions and
+  events
 
 The names below are the API for embedding programs. A module is loaded when its name is first used.
 """

@@ -86,7 +86,7 @@ class BearerChallenge:
 
 @dataclass(frozen=True, slots=True)
 class SillyChallenge:
-    """The challenge of docker distribution's `silly`: one scope for each action."""
+    """A `SillyChallenge` is that of docker distribution's `silly`: one scope for each action."""
 
     realm: str
     service: str

@@ -17,7 +17,7 @@ from entrepot.runtime.run_names import RIGHTS
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The configured access rules and users; None: not configured."""
+    """A `Rights` has the configured access rules and users; None means not configured."""
 
     rules: AccessRules | None
     users: Mapping[str, bytes] | None

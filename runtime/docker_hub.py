@@ -1,4 +1,4 @@
-"""Docker Hub's names: its hosts, its URL, and the prefix of its official images."""
+"""Define Docker Hub's names: its hosts, its URL, and the prefix of its official images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from entrepot.runtime.hostnames import is_loopback
 
 HOST: Final = "docker.io"
-"""The name of Docker Hub as an upstream."""
+"""Docker Hub has this name as an upstream."""
 
 ALIASES: Final = frozenset({HOST, "index.docker.io", "registry-1.docker.io"})
 """The names that clients have used for Docker Hub over the years."""

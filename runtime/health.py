@@ -1,7 +1,8 @@
-"""The file of failing health checks in the run directory: one writer, any number of readers.
+"""Read and write the file of failing health checks: one writer, any number of readers.
 
-It is a JSON object from the name of each failing check to its message, as docker distribution sends
-it at /debug/health. The writer replaces it atomically. Without the file no check fails.
+The file has a JSON object from the name of each failing check to its message, as docker
+distribution sends it at /debug/health. The writer replaces it atomically. Without the file no check
+fails.
 """
 
 from __future__ import annotations

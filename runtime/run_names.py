@@ -1,4 +1,4 @@
-"""The names in the run directory: sockets, the log pipe, and the files of one start.
+"""Define the names in the run directory: sockets, the log pipe, the files of one start.
 
 `haproxy.cfg` and `supervisord.conf` have the same names, because they are static files; a test
 compares them. `appliance.rundir` creates and finds the directory itself.
@@ -12,22 +12,22 @@ PREFIX: Final = "entrepot-"
 """How the name of a run directory begins; it lies in the system's temporary folder."""
 
 SETTINGS: Final = "settings.json"
-"""The resolved settings, which every program reads."""
+"""This file has the resolved settings, which every program reads."""
 
 PROXIES: Final = "proxies.json"
-"""The HTTP proxies for requests to upstreams, with their passwords."""
+"""This file has the HTTP proxies for requests to upstreams, with their passwords."""
 
 RUN_STATE: Final = "record.json"
 """Facts about this start, for `entrepot status`."""
 
 STATE: Final = "state.json"
-"""The overall state, written while a reader asks for it."""
+"""This file has the overall state, written while a reader asks for the state."""
 
 STATE_REQUEST: Final = "state.request"
-"""The file that a reader of the overall state touches."""
+"""A reader of the overall state touches this file."""
 
 RIGHTS: Final = "rights.yml"
-"""The last valid access rules and users."""
+"""This file has the last valid access rules and users."""
 
 PASSWORDS: Final = "htpasswd"
 """The last valid password file."""
@@ -39,22 +39,22 @@ SIGNING_KEYS: Final = "jwks"
 """The last valid set of keys that sign tokens."""
 
 CERTIFICATE: Final = "certs.pem"
-"""The certificate with its key that HAProxy reads."""
+"""HAProxy reads the certificate with its key from this file."""
 
 CLIENT_AUTHORITIES: Final = "client-cas.pem"
-"""The CAs of client certificates that HAProxy reads."""
+"""HAProxy reads the CAs of client certificates from this file."""
 
 HEALTH: Final = "health.json"
-"""The failing health checks, which `entrepot.runtime.health` reads."""
+"""This file has the failing health checks, which `entrepot.runtime.health` reads."""
 
 CACHE_EPOCH: Final = "generation"
 """The cache epoch, mapped into memory by the workers and read by HAProxy."""
 
 BREAKERS: Final = "breakers"
-"""The folder with the states of the circuit breakers."""
+"""This folder has the states of the circuit breakers."""
 
 METRICS: Final = "metrics.prom"
-"""The metrics that the logger writes and the workers serve."""
+"""This file has the metrics that the logger writes and the workers serve."""
 
 LOG_PIPE: Final = "access.pipe"
 """The pipe through which HAProxy sends its log lines."""
@@ -63,7 +63,7 @@ ADMIN_SOCKET: Final = "admin.sock"
 """HAProxy's socket for commands."""
 
 FRONT_SOCKET: Final = "front.sock"
-"""HAProxy's listener for the appliance's own requests."""
+"""HAProxy listens on this socket for the appliance's own requests."""
 
 SUPERVISOR_SOCKET: Final = "supervisor.sock"
 """The socket of supervisord."""
@@ -72,7 +72,7 @@ WAKE_SOCKET: Final = "cleaner.sock"
 """The datagram socket through which workers wake the cleaner."""
 
 WORKER_SOCKETS: Final = "worker*.sock"
-"""The pattern of the names that `worker_socket` returns."""
+"""The names that `worker_socket` returns match this pattern."""
 
 
 def worker_socket(number: int) -> str:

@@ -1,7 +1,7 @@
 """Count the references to hosted content, and update the counts as a plan removes images.
 
-A part of a removed image is removed only if nothing else needs it. That would be another image of a
-hosted repository, a link of a proxied repository, or a manifest in the index.
+A part of a removed image is removed only if nothing else needs it. Such a reference is another
+image of a hosted repository, a link of a proxied repository, or a manifest in the index.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ UPLOADS_S = 168 * 3600.0
 class UnreferencedLink:
     """An `UnreferencedLink` is a link to a blob that no manifest of its repository references.
 
-    This was so at `began` (s, UTC epoch).
+    No manifest referenced the blob at `began` (s, UTC epoch).
 
     `words` is the reason for the operator.
     """

@@ -70,7 +70,7 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 class AliasedValues:
     """An `AliasedValues` has the values under the appliance's keys.
 
-    It has the problems and warnings of the translation too.
+    The result also has the problems and warnings of the translation.
     """
 
     given: dict[Key, RawValue]

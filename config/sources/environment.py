@@ -32,7 +32,7 @@ WITHOUT_EFFECT: Final = {
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-_LIKE_OURS: Final = 0.85  # difflib's ratio, 1 for equal texts
+_LIKE_OURS: Final = 0.85  # 1 means equal texts, by difflib's ratio
 _LIKE_ANY: Final = 0.9
 # The appliance sets these variables for its own programs and files, and the tests for themselves.
 _INTERNAL = re.compile(

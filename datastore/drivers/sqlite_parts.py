@@ -1,4 +1,4 @@
-"""Reservations, pins and notes in the SQLite file of the index, and the stored form of digests."""
+"""Keep reservations, pins and notes in the index's SQLite file, and store digests there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of `http.debug.addr`, with the names and the forms of docker distribution's.
+"""Respond on `http.debug.addr` with the names and the forms of docker distribution's pages.
 
 HAProxy sends requests of that listener with a header of its own, which it removes from all other
 requests, so that these pages are not available at `http.addr`.
@@ -30,7 +30,7 @@ _COUNTERS: Final = {
     "BytesPulled": "registry_proxy_pulled_bytes",
     "BytesPushed": "registry_proxy_pushed_bytes",
 }
-"""The names in docker distribution's /debug/vars, and the metrics with the same meaning."""
+"""These names of docker distribution's /debug/vars map to the metrics with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ class DebugSources:
 
 
 class DebugResource:
-    """`/debug/health`, `/debug/vars`, `/debug/prometheus`, and a reason at `/debug/pprof`."""
+    """`/debug/health`, `/debug/vars` and `/debug/prometheus` respond.
+
+    `/debug/pprof` gives a reason.
+    """
 
     def __init__(self, sources: DebugSources) -> None:
         self._sources = sources

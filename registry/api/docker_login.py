@@ -22,9 +22,9 @@ from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import Unauthenticated
 
 BASE: Final = "X-Client-Base"
-"""How URLs in responses begin, if `http.host`, `http.prefix` or `http.relativeurls` changes it.
+"""URLs in responses begin with this, if `http.host`, `http.prefix` or `http.relativeurls` is set.
 
-It is a URL or a path. HAProxy sets it, and removes it from requests of clients.
+The base is a URL or a path. HAProxy sets it, and removes it from requests of clients.
 """
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")

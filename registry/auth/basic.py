@@ -1,4 +1,4 @@
-"""Basic authentication (RFC 7617): users with passwords, and the rights of anonymous clients."""
+"""Authenticate by Basic (RFC 7617): users with passwords, and rights of anonymous clients."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Check = Callable[[str, str], bool]
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 
-# RFC 7617, 2. A second Authorization header arrives joined by a comma, which this rejects. It is as
-# strict as HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that
-# only this accepts. docker sends the same base64 back as a bearer token
-# (registry/api/docker_login.py).
+# RFC 7617, 2. A client that sends two Authorization headers is rejected: they arrive joined by a
+# comma. This parser is as strict as HAProxy, which counts wrong passwords by user: HAProxy could
+# not count a credential that only the worker accepts. docker sends the same base64 back as a bearer
+# token (registry/api/docker_login.py).
 _BASE64 = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
     rf"(?:basic|bearer) +"

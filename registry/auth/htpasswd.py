@@ -32,7 +32,7 @@ _HASH_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256"
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """The `hashes` of a file by user.
+    """A `Passwords` has the `hashes` of a file by user.
 
     `dummy_hash` costs as much to check as a user's hash, and no password matches it.
     """

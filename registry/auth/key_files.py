@@ -22,7 +22,7 @@ from entrepot.runtime.token_keys import (
 
 
 class KeyFiles:
-    """The trusted keys of a *bundle*, a key set (*jwks*), or both.
+    """A `KeyFiles` has the trusted keys of a *bundle*, a key set (*jwks*), or both.
 
     *kept* is the folder where the last valid content of each is stored. A file with no usable key
     leaves the last valid one in force. Raises, in the constructor only: OSError, UnusableKeys.

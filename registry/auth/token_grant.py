@@ -1,4 +1,4 @@
-"""What a verified token permits: the access that its issuer granted, and until when."""
+"""A token permits the access that its issuer granted, until it expires."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EVERY_ACTION: Final = "*"
 _PULLING: Final = frozenset({"pull", _EVERY_ACTION})
 
 Access = Mapping[tuple[str, str], frozenset[str]]
-"""The granted actions by type and name of the resource."""
+"""An `Access` has the granted actions by type and name of the resource."""
 
 
 @dataclass(frozen=True, slots=True)

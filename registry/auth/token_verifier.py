@@ -1,4 +1,4 @@
-"""Verifies bearer tokens: JSON Web Tokens of a token server (docker distribution, `auth.token`).
+"""Verify bearer tokens: JSON Web Tokens of a token server (distribution's `auth.token`).
 
 PyJWT verifies signatures and cryptography verifies chains of certificates. This module selects the
 key, as docker distribution does, and compares the claims. The algorithm is never taken from the
@@ -35,14 +35,14 @@ from entrepot.runtime.token_keys import (
 )
 
 LEEWAY_S: Final = 60
-"""Tolerated difference of clocks, as in docker distribution (RFC 7519, 4.1.4)."""
+"""Clocks may differ by so many s, as in docker distribution (RFC 7519, 4.1.4)."""
 LARGEST_TOKEN: Final = 16_384
-"""Bytes of a token; HAProxy and gunicorn accept less than this in a header."""
+"""A token has at most so many bytes; HAProxy and gunicorn accept less than this in a header."""
 MOST_SCOPES: Final = 500
 """Entries of `access` that are accepted."""
 
 _LARGEST_CHAIN: Final = 8  # certificates in x5c
-_LARGEST_DEPTH: Final = 4  # intermediate certificates between the leaf and a root
+_LARGEST_DEPTH: Final = 4  # so many intermediate certificates may be between the leaf and a root
 _MOST_VALUES: Final = 8 * MOST_SCOPES
 _POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on numbers below this
 _LONGEST_SUBJECT: Final = 1024  # characters

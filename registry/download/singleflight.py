@@ -52,7 +52,7 @@ _TOO_QUIET_S = 0.016  # after this time without bytes, a reader checks that the 
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    Its key is digest and upstream.
+    The key of an entry is digest and upstream.
 
     A distrusted source is not used for the digest while there is another source.
     """

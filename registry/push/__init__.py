@@ -7,5 +7,5 @@
 - `referrers`: the list of manifests that refer to a manifest
 - `deletes`: remove tags, manifests and blobs from a repository
 - `pins`: keep the content that a push relies on from eviction
-- `catalog`: the list of repositories
+- `catalog` has the list of repositories
 """

@@ -1,6 +1,6 @@
 """Push a manifest: check its parts, then store the manifest, its links and its tags.
 
-Each of these steps is durable before the next step. Therefore a tag never points to missing
+Each step of a push is durable before the next step. Therefore a tag never points to missing
 content, whenever the worker dies.
 """
 

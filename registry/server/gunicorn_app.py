@@ -84,7 +84,7 @@ class SocketServing:
 class AddressServing:
     """An `AddressServing` has workers that share one `host:port`.
 
-    Its functions are called at the start and end of each worker.
+    The server calls its functions at the start and end of each worker.
     """
 
     address: str

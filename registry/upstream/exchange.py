@@ -82,7 +82,7 @@ class UpstreamRequest:
     def limit(self) -> str:
         """Return the kind of requests that a 429 for this request limits.
 
-        These are GETs of manifests, or all other requests.
+        The kinds are GETs of manifests, and all other requests.
         """
         return self.operation if self.operation == "manifest" else ""
 
@@ -97,7 +97,7 @@ class _Answered(NamedTuple):
 class _Inconclusive(NamedTuple):
     """An `_Inconclusive` is a HEAD without a usable response.
 
-    It has the status (0 without a response) and the Authorization.
+    An inconclusive HEAD has a status (0 without a response) and the Authorization.
     """
 
     status: int
@@ -112,7 +112,7 @@ class _Inconclusive(NamedTuple):
 class HeadSupport:
     """A `HeadSupport` has the operations (`UpstreamRequest.operation`) for which HEAD is skipped.
 
-    It is safe in any thread.
+    A `HeadSupport` is safe in any thread.
 
     Some registries reject every HEAD. *clock* returns s and never goes back.
     """

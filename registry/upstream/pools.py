@@ -65,7 +65,7 @@ def open_pools(
 class TlsContexts:
     """A `TlsContexts` shares TLS contexts among upstreams with the same trust settings.
 
-    It is safe in any thread.
+    A `TlsContexts` is safe in any thread.
 
     PERF: loading the system's certificate authorities takes 20 ms and a third of a MiB.
     """
@@ -135,7 +135,7 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 class _Plain(HTTPConnection):
     """A `_Plain` connection is dialled within one time-out.
 
-    It knows whether it was used before.
+    The connection knows whether it was used before.
     """
 
     response_class = BoundedResponse

@@ -207,7 +207,7 @@ class Response:
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
     """Pass the rest of a body that cannot be decoded to *seen*: its coding may be wrong.
 
-    Then the digest of the bytes as sent shows whether they are the blob.
+    The digest of the bytes as sent shows whether they are the blob.
     """
     left = _SMALL if size is None else size
     for piece in sent:

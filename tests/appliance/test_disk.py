@@ -1,4 +1,4 @@
-"""The state of the disk at the start."""
+"""Test the state of the disk at the start."""
 
 from __future__ import annotations
 

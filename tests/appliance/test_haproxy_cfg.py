@@ -291,7 +291,7 @@ def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
 def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
     """HAProxy refuses an invalid Host, which it could not set as the URI's authority.
 
-    It used to respond with 500.
+    HAProxy used to respond with 500.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -306,7 +306,7 @@ def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
 def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> None:
     """HAProxy accepts names and addresses as Host, with and without a port.
 
-    It refuses other forms that RFC 3986 allows.
+    HAProxy refuses other forms of a host that RFC 3986 allows.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -575,7 +575,7 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
     """HAProxy limits the streams of an HTTP/2 connection, because each holds buffers.
 
-    It holds them while HAProxy waits for a body, before any login is verified.
+    A stream holds buffers while HAProxy waits for its body, before any login is verified.
     """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))

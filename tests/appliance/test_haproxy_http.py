@@ -1,4 +1,4 @@
-"""haproxy.cfg with the settings of `http:`: headers, browsers, prefix, URLs, sockets and debug."""
+"""Test haproxy.cfg with settings of `http:`: headers, browsers, prefix, URLs, sockets, debug."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LINK = '</v2/_catalog?last=a&n=1>; rel="next"'
 
 
 class _Started:
-    """One HAProxy for each set of settings, all of this module's time."""
+    """A `_Started` has one HAProxy for each set of settings, while this module's tests run."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -256,7 +256,7 @@ def test_location_begins_as_the_request_or_its_proxy_says(
 
 
 def test_location_begins_with_the_configured_host(started: _Started) -> None:
-    """No header of a client changes it."""
+    """No header of a client changes the base of Location."""
     haproxy = started.get(host="https://registry.test/x", prefix="/reg/")
 
     found = _location(haproxy, "/reg/echo", "X-Forwarded-Host: a.test", "Forwarded: host=b.test")
@@ -276,7 +276,7 @@ def test_location_begins_with_the_configured_host(started: _Started) -> None:
 def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
     started: _Started, http: dict[str, Any], base: str | None
 ) -> None:
-    """It makes the realm of a token from it."""
+    """A worker makes the realm of a token from the configured base."""
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"
     seen = dict(json.loads(haproxy.request(target, "X-Client-Base: http://evil").body))
@@ -288,7 +288,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 
 
 def test_a_unix_socket_takes_requests() -> None:
-    """Its mode comes from the umask, as that of docker distribution's socket."""
+    """The mode of the socket comes from the umask, as that of docker distribution's socket."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run, path = Path(folder), Path(folder) / "public.sock"
         stale = socket.socket(socket.AF_UNIX)
@@ -313,7 +313,7 @@ def test_a_unix_socket_takes_requests() -> None:
 
 
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
-    """Its header reaches the worker from this listener only."""
+    """The mark of the debug listener reaches the worker from this listener only."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)

@@ -147,7 +147,7 @@ def test_a_token_without_a_time_to_come_is_never_remembered(
 def test_tokens_with_equal_rights_share_the_cache(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """Each is logged with its own user; a token without `sub` has none."""
+    """Each request is logged with the user of its token; a token without `sub` has no user."""
     ann = _token({"exp": _in(300), "sub": "ann"})
     bob = _token({"exp": _in(300), "sub": 'b"ob', "aud": "x"})
     unnamed = _token({"exp": _in(300)})

@@ -47,7 +47,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 ) -> None:
     """The appliance is healthy if a worker responds with 200 through HAProxy.
 
-    This is so on every port, with TLS and without.
+    The health check works on every port, with TLS and without.
     """
     with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours

@@ -77,7 +77,7 @@ def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path
 
 
 def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path) -> None:
-    """Then the thread ends, and the next reader starts another one."""
+    """Then the state's thread ends, and the next reader starts another thread."""
     clock, gather = [100.0], Gatherer()
     writer = StateWriter(tmp_path, gather, lambda: clock[0])
     _read(tmp_path, writer)

@@ -138,7 +138,7 @@ def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
 
 
 def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
-    """Its purpose is fulfilled by other means: uploads have no state in their URLs."""
+    """The purpose of `http.secret` is fulfilled otherwise: uploads have no state in their URLs."""
     desk.write("http: {secret: asecretforlocaldevelopment}")
 
     assert (desk.problems(), desk.warnings()) == ([], [])
@@ -199,7 +199,7 @@ def test_a_version_or_suite_that_cannot_be_had_is_refused(
 
 
 def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> None:
-    """They have no effect on plain HTTP."""
+    """Settings of TLS have no effect on plain HTTP."""
     desk.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
     assert len(desk.warnings()) == 2
@@ -207,7 +207,7 @@ def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> N
 
 
 def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
-    """They are those of docker distribution, but for 3DES."""
+    """The cipher suites are those of docker distribution, but for 3DES."""
     named = [*ciphers.OLDER, *sorted(ciphers.TLS13)]
     desk.write(f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}")
 

@@ -73,7 +73,8 @@ def test_a_value_without_quotes_is_unchanged(written: str) -> None:
 def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> None:
     """Every kind of variable may be quoted.
 
-    These are short and derived names, sections, lists, maps, and docker-cache-server's names.
+    The kinds of variables are short and derived names, sections, lists, maps, and
+    docker-cache-server's names.
     """
     settings = desk.settings(
         REGISTRY_AUTH='"htpasswd"',

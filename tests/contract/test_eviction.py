@@ -102,7 +102,7 @@ class TestUnnamed:
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
         """Rows that another row references are excluded, on every page.
 
-        This ends when the referencing row is removed.
+        The exclusion ends when the referencing row is removed.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)

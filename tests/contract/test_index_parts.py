@@ -44,7 +44,7 @@ def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
 
 
 def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
-    """It frees bytes, even above a cap that was reduced meanwhile."""
+    """A smaller reservation frees bytes, even above a cap that was reduced meanwhile."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.record(B, 1, ContentKind.BLOB, 1.0)
 
@@ -63,7 +63,7 @@ def test_a_record_replaces_its_reservation(index: Index) -> None:
 
 
 def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None:
-    """It does not know the stored files yet, so the cap could be exceeded unnoticed."""
+    """A lost index does not know the stored files yet, so the cap could be exceeded unnoticed."""
     assert new_index.reservations.reserve(A, 1, 10**9, 1.0) is False
     assert new_index.reservations.reserve(A, 1, None, 1.0) is True
 
@@ -113,7 +113,7 @@ def test_a_pin_is_removed_separately(index: Index, clock: Clock) -> None:
 
 
 def test_pins_count_no_bytes(index: Index, clock: Clock) -> None:
-    """They are neither rows nor reservations."""
+    """Pins are neither rows nor reservations."""
     index.pins.pin([A], until=clock.now + 10)
 
     assert (index.reservations.used_bytes(), index.count(), index.entry(A)) == (0, 0, None)

@@ -93,7 +93,7 @@ def test_without_tls_the_steps_add_an_insecure_registry() -> None:
 def test_the_steps_name_the_clusters_pull_secret_for_the_login() -> None:
     """The steps add the login to the cluster's pull secret.
 
-    They mention a glob, which cannot be a mirror's source.
+    The steps mention a glob, which cannot be a mirror's source.
     """
     steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 

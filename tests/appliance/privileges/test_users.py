@@ -96,7 +96,7 @@ def test_missing_capabilities_are_named(status: str, lacking: tuple[str, ...]) -
 def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
     """A process that changed its user has no ids, groups or capabilities of root.
 
-    Its children cannot get them back.
+    The children of such a process cannot get root's rights back.
     """
     done = subprocess.run(
         [sys.executable, "-c", BECOMES], cwd=ROOT, capture_output=True, text=True, check=True
@@ -136,7 +136,7 @@ def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
 def test_a_command_continues_if_the_service_user_can_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """This is the normal case in the image."""
+    """Two processes of different users are the normal case in the image."""
     became: list[users.User] = []
     user = users.User("entrepot", 65532, 65532, "/")
     monkeypatch.setattr(users, "choose", lambda _: users.Choice(user))

@@ -29,7 +29,7 @@ _MODES = (
 
 
 class _Site:
-    """A server certificate, a CA of clients, and certificates of clients of it and of another."""
+    """A `_Site` has a server certificate, a CA of clients, and certificates of two CAs."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("server", "clients", "others"):

@@ -26,7 +26,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """A name with its key and its certificate (PEM)."""
+    """A `_Holder` is a name with its key and its certificate (PEM)."""
 
     name: str
     key: ec.EllipticCurvePrivateKey

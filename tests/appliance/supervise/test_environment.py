@@ -102,7 +102,7 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
     """All files of the access log together stay within the log's share of the cap.
 
-    They include the bytes written between two checks of the size.
+    The log's size includes the bytes written between two checks of the size.
     """
     budget = Budget(maxsize, 20)
     share = log_share(budget)
@@ -114,7 +114,7 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
 def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
     """Programs inherit no variable that configures the appliance.
 
-    They read settings.json; `ps` would show a password in their environment.
+    Programs read settings.json; `ps` would show a password in their environment.
     """
     given = {
         "PATH": "/bin",

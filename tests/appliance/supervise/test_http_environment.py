@@ -1,4 +1,4 @@
-"""The variables of haproxy.cfg for the settings of `http:`."""
+"""Test the variables of haproxy.cfg for the settings of `http:`."""
 
 from __future__ import annotations
 

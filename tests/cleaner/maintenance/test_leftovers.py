@@ -26,7 +26,7 @@ def test_unfinished_files_are_removed_after_a_day(
 ) -> None:
     """Unfinished files beside content, links, tags and uploads are removed after a day.
 
-    Those beside media types and origins are removed too.
+    Unfinished files beside media types and origins are removed too.
     """
     pull(store, 1, used=0)
     push(store, 2, used=0)

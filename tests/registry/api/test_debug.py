@@ -51,7 +51,10 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
-    """Its content might be a failing check. The size that is read is bounded."""
+    """The content of an unreadable file might be a failing check.
+
+    The size that is read is bounded.
+    """
     (tmp_path / HEALTH).write_text(content)
 
     failing = _ask(tmp_path, "/debug/health")
@@ -60,7 +63,7 @@ def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, conten
 
 
 def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
-    """They come from the metrics, so they survive a restart as those do."""
+    """The counters come from the metrics, so they survive a restart as those do."""
     empty = _ask(tmp_path, "/debug/vars").json
     assert empty["registry"]["proxy"]["blobs"]["Requests"] == 0
 

@@ -224,7 +224,7 @@ def test_a_foreseen_error_is_one_line_without_a_traceback(
 
 
 def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """It is a defect of this program, and the traceback is needed to correct it."""
+    """Such an error is a defect of this program, and the traceback is needed to correct it."""
     response = testing.TestClient(_failing(RuntimeError("defect"))).simulate_get("/x")
 
     assert response.status_code == 500

@@ -144,7 +144,7 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(p: Pushing, door: Do
     ],
 )
 def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
-    """It is the name in the path, or begins with the host in `ns`."""
+    """A token's name of a repository is the name in the path, or begins with the host in `ns`."""
     assert asked_name(name, ns) == expected
 
 
@@ -199,7 +199,7 @@ def test_autoredirect_leads_to_the_host_that_the_client_used(
 
 
 def test_silly_accepts_any_credential(tmp_path: Path) -> None:
-    """Its challenge has one scope for each action, as docker distribution's."""
+    """A challenge of `silly` has one scope for each action, as docker distribution's."""
     silly = SillyAuthenticator(SillyChallenge("https://auth.test/token", SERVICE))
     p = pushing(tmp_path, authenticator=silly)
 

@@ -98,7 +98,7 @@ def _header(act: Callable[[], object]) -> str:
 
 
 def test_a_client_without_a_token_has_no_right() -> None:
-    """It gets the challenge without an error."""
+    """A request without a token gets the challenge without an error."""
     identity = Door().authenticator.identify(None)
 
     assert not identity.has_wrong_credentials
@@ -129,7 +129,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
-    """Its scopes are compared with those of a request."""
+    """The scopes of a token are compared with those of a request."""
     identity = Door().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)
@@ -144,7 +144,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 
 def test_a_token_without_a_user_is_a_login() -> None:
-    """It is of no user, but it is no missing credential."""
+    """A token without `sub` is of no user, but is no missing credential."""
     identity = Door().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
@@ -153,7 +153,7 @@ def test_a_token_without_a_user_is_a_login() -> None:
 
 
 def test_the_access_rules_limit_a_token() -> None:
-    """Both must permit the action; a right that the rules deny is 403, because no token helps."""
+    """Token and rules must both permit the action; a right that the rules deny is 403."""
     door = Door(
         AccessRules(
             [
@@ -213,7 +213,7 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
-    """Then every request verifies it again, within the leeway; after that it is refused."""
+    """After a token's end every request verifies it within the leeway; then it is refused."""
     door = Door()
     header = f"Bearer {door.token(lifetime=100)}"
     for seconds, times in ((0, 1), (50, 1), (99.9, 1), (100, 2), (100, 3), (159, 4)):

@@ -16,7 +16,12 @@ _PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "r
 _CONSTANTS = {
     value for name, value in vars(run_names).items() if name.isupper() and isinstance(value, str)
 } - {run_names.PREFIX, run_names.WORKER_SOCKETS}
-_ALSO_SETTINGS = {run_names.PASSWORDS, run_names.CERTIFICATE}
+_ALSO_SETTINGS = {
+    run_names.PASSWORDS,
+    run_names.CERTIFICATE,
+    run_names.SIGNING_ROOTS,
+    run_names.SIGNING_KEYS,
+}
 """Names that users' own files or sections of the configuration have too."""
 _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
     f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")

@@ -18,7 +18,7 @@ _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A resource, and the actions on it that a request needs: `repository:team/app:pull,push`."""
+    """A `Scope` is a resource with the actions that a request needs, `repository:a/app:pull`."""
 
     kind: str
     name: str

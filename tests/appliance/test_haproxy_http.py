@@ -39,7 +39,7 @@ class _Started:
         self._made: dict[str, Haproxy] = {}
 
     def get(self, *, write_access: str = "closed", **http: Any) -> Haproxy:
-        """Return HAProxy with settings of `http:`, in front of one stub worker."""
+        """Return HAProxy with the given settings of `http:`, in front of one stub worker."""
         key = json.dumps([write_access, http], default=str)
         if key not in self._made:
             run = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
@@ -82,7 +82,7 @@ def browsed(started: _Started) -> Haproxy:
 def test_every_response_has_the_configured_headers(
     browsed: Haproxy, target: str, extra: Sequence[str], status: int
 ) -> None:
-    """HAProxy's own errors too, so that a page can read why its request failed."""
+    """HAProxy's own errors have the configured headers too, so a page can read the reason."""
     response = browsed.request(target, *extra)
 
     assert response.status == status
@@ -92,7 +92,7 @@ def test_every_response_has_the_configured_headers(
 
 
 def test_a_response_from_the_cache_has_the_configured_headers() -> None:
-    """HAProxy adds them to each response, not to what it stores."""
+    """HAProxy adds the configured headers to each response, also to a response of its cache."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)
         worker = stack.enter_context(stub_worker(run, 1))
@@ -112,7 +112,7 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
 
 
 def test_a_header_that_a_response_has_already_is_not_replaced(browsed: Haproxy) -> None:
-    """The handlers of docker distribution also replace a configured header by their own."""
+    """A header that a response has already is not replaced, as in docker distribution."""
     assert browsed.request("/echo").headers["x-own"] == "worker"
     assert browsed.request("/v2/%00").headers["x-own"] == "configured"
 
@@ -127,7 +127,10 @@ def _preflight(haproxy: Haproxy, method: str = "DELETE", origin: str = _ORIGIN) 
 
 @pytest.mark.parametrize("write_access", ["closed", "open", "loopback"])
 def test_a_preflight_is_answered_without_a_login(started: _Started, write_access: str) -> None:
-    """A browser never sends a password with it (Fetch standard, "CORS-preflight fetch")."""
+    """A preflight request needs no login, because a browser sends no password with it.
+
+    (Fetch standard, "CORS-preflight fetch").
+    """
     response = _preflight(started.get(write_access=write_access, headers=_HEADERS))
 
     assert response.status == 200
@@ -159,7 +162,7 @@ def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
 def test_any_origin_may_use_the_configured_methods_if_the_operator_allows_all(
     started: _Started,
 ) -> None:
-    """This is `Access-Control-Allow-Origin: *`; a browser without Origin is still refused."""
+    """`Access-Control-Allow-Origin: *` permits any origin; a browser without Origin is refused."""
     every = {**_HEADERS, "Access-Control-Allow-Origin": ["*"]}
     haproxy = started.get(write_access="open", headers=every)
 
@@ -187,7 +190,10 @@ def _location(haproxy: Haproxy, target: str, *headers: str) -> str:
 
 
 def test_a_prefix_is_removed_from_requests_and_added_to_urls(started: _Started) -> None:
-    """The workers, the cache and the log have paths without it."""
+    """HAProxy removes `http.prefix` from requests and adds it to URLs.
+
+    The workers, the cache and the log have paths without the prefix.
+    """
     haproxy = started.get(prefix="/reg/")
     response = haproxy.request("/reg/echo?n=1")
 
@@ -220,7 +226,7 @@ def test_only_paths_below_the_prefix_reach_the_api(
 
 
 def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
-    """The cleaner's log barrier and the cache fill use it."""
+    """The appliance's own socket needs no prefix: the log barrier and cache fill use it."""
     haproxy = started.get(prefix="/reg/")
     with socket.socket(socket.AF_UNIX) as wire:
         wire.connect(str(haproxy.run / "front.sock"))

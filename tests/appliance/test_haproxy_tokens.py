@@ -1,4 +1,4 @@
-"""HAProxy and tokens, with a stub worker: what it remembers, and until when."""
+"""Test HAProxy with tokens and a stub worker: which tokens it remembers, and until when."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[StubWorker]:
-    """Return the worker; a test sets its response headers."""
+    """Run a stub worker; a test sets its response headers."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as started,
@@ -98,7 +98,7 @@ def _is_cached(response: Response) -> bool:
 def test_a_known_token_is_served_from_the_cache_until_it_expires(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """From the second of `exp` on it is unknown, without leeway."""
+    """A known token is served from the cache until the second of its `exp`, without leeway."""
     expires = _in(3)
     header = _token({"exp": expires, "sub": "ann"})
     _verified(haproxy, worker, header)
@@ -137,7 +137,7 @@ def test_a_known_token_is_served_from_the_cache_until_it_expires(
 def test_a_token_without_a_time_to_come_is_never_remembered(
     haproxy: Haproxy, worker: StubWorker, path: str, claims: dict[str, Any] | bytes
 ) -> None:
-    """Whatever a worker reports."""
+    """A token without an expiry in the future is never remembered, whatever a worker reports."""
     header = _token(claims)
     _verified(haproxy, worker, header)
 
@@ -167,7 +167,7 @@ def test_tokens_with_equal_rights_share_the_cache(
 def test_a_password_is_remembered_beside_tokens(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """For the appliance's own token endpoint."""
+    """A password for the appliance's own token endpoint is remembered beside tokens."""
     _verified(haproxy, worker, BASIC)
     haproxy.request(path, BASIC)
 
@@ -176,7 +176,10 @@ def test_a_password_is_remembered_beside_tokens(
 
 
 def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) -> None:
-    """Its `sub` may be anybody's, and no token can be guessed."""
+    """A refused token does not count as a wrong password.
+
+    Any client can state any `sub`, and no token can be guessed.
+    """
     for _ in range(3):
         haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))
     assert "used:0" in haproxy.admin("show table guesses")
@@ -188,7 +191,10 @@ def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) ->
 def test_wrong_passwords_in_a_form_are_counted_by_address(
     haproxy: Haproxy, worker: StubWorker
 ) -> None:
-    """Many of them are marked, so that the worker checks the next ones slowly."""
+    """Wrong passwords in a form are counted by address.
+
+    Many of them are marked, so that the worker checks the next ones slowly.
+    """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
         haproxy.request("/v2/token", *FORM, method="POST")
@@ -201,7 +207,10 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 
 @pytest.mark.parametrize("proto", ["http", "https"])
 def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: str) -> None:
-    """Without one it gets none, and the realm of autoredirect is https."""
+    """A worker gets the scheme that a proxy states.
+
+    Without such a proxy the realm of autoredirect is https.
+    """
     echo = _echo(haproxy.request(f"/v2/echo/{proto}", f"X-Forwarded-Proto: {proto}"))
     assert echo["x-client-scheme"] == proto
 
@@ -209,7 +218,7 @@ def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: s
 
 
 def test_any_credential_of_silly_is_the_same_user(worker: StubWorker, path: str) -> None:
-    """The name in the log is that of docker distribution's user."""
+    """Any credential of `silly` is the same user, with the name of distribution's user."""
     run: Path = worker.run  # type: ignore[attr-defined]
     with Haproxy(run, 1, credentials="silly") as silly:
         worker.headers["X-Entrepot-Generation"] = CacheEpoch(run).now()

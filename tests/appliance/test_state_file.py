@@ -53,9 +53,9 @@ def _ended(clock: list[float]) -> Callable[[], bool]:
 
 
 def test_without_a_reader_the_state_is_not_gathered(tmp_path: Path) -> None:
-    """An appliance that nobody watches does no work for its state, also after a restart."""
+    """An appliance whose state no program reads does no work for its state."""
     gather = Gatherer()
-    (tmp_path / "state.request").touch()  # by a reader of an earlier start
+    (tmp_path / "state.request").touch()  # a reader of an earlier start has touched the file
     writer = StateWriter(tmp_path, gather)
     for _ in range(3):
         writer.look()
@@ -116,7 +116,7 @@ def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
 
 
 def test_a_state_of_another_version_is_not_used(tmp_path: Path) -> None:
-    """A reader of a newer version gathers the state itself."""
+    """A state of another version is not used: its reader gathers the state itself."""
     reader = threading.Thread(
         target=lambda: (
             eventually((tmp_path / "state.request").exists)

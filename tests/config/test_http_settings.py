@@ -17,14 +17,17 @@ _ORIGIN = "Access-Control-Allow-Origin"
 
 
 def test_headers_are_a_map_of_names_to_lists(desk: Desk) -> None:
-    """A single value needs no list, and an empty one sets no header."""
+    """Response headers are a map of names to lists; an empty value sets no header."""
     desk.write("http: {headers: {X-A: [one, two], X-B: three, X-C: [], X-D: ''}}")
 
     assert desk.settings().http.headers == {"X-A": ("one", "two"), "X-B": ("three",)}
 
 
 def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
-    """docker-registry-ui's instructions name one header in each variable. Its case may differ."""
+    """A variable sets one header or all; docker-registry-ui names one in each variable.
+
+    The case of a header's name may differ.
+    """
     desk.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
     one = {f"REGISTRY_HTTP_HEADERS_{_ORIGIN}": "[http://ui.test]"}
 
@@ -58,7 +61,10 @@ def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
 def test_a_header_that_would_break_responses_is_refused(
     desk: Desk, text: str, message: str
 ) -> None:
-    """In one line, which a header with a line break cannot extend."""
+    """A header that would break responses is refused in one line.
+
+    A header with a line break cannot extend the line.
+    """
     desk.write(f"http: {{headers: {text}}}")
 
     (problem,) = desk.problems()
@@ -68,7 +74,7 @@ def test_a_header_that_would_break_responses_is_refused(
 
 
 def test_the_version_header_of_the_registry_api_may_be_repeated(desk: Desk) -> None:
-    """Configurations copied from nginx set it; every response has it in any case."""
+    """Docker-Distribution-Api-Version may be configured: every response has it in any case."""
     desk.write("http: {headers: {Docker-Distribution-Api-Version: [registry/2.0]}}")
 
     assert desk.settings().http.headers == {}
@@ -76,7 +82,7 @@ def test_the_version_header_of_the_registry_api_may_be_repeated(desk: Desk) -> N
 
 
 def test_several_origins_are_a_warning(desk: Desk) -> None:
-    """A browser accepts none of them then, in docker distribution too."""
+    """Several origins in one header are a warning, because browsers accept none of them."""
     desk.write(f"http: {{headers: {{{_ORIGIN}: ['http://a', 'http://b']}}}}")
 
     (warning,) = desk.warnings()
@@ -87,7 +93,10 @@ def test_several_origins_are_a_warning(desk: Desk) -> None:
 
 
 def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
-    """Either of the two without the other would listen somewhere else than the operator wants."""
+    """A unix socket needs `net: unix` and an absolute path.
+
+    Either without the other would listen somewhere else than the operator wants.
+    """
     desk.write("http: {net: unix, addr: /run/registry.sock}")
     assert desk.settings().http.addr == SocketPath("/run/registry.sock")
 
@@ -107,7 +116,7 @@ def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
     ("given", "read"), [("/", "/"), ("/a/", "/a"), ("/a/b", "/a/b"), ("''", "/")]
 )
 def test_a_prefix_needs_no_slash_at_its_end(desk: Desk, given: str, read: str) -> None:
-    """Docker distribution's documentation requires it, its program does not."""
+    """A prefix needs no slash at its end, as in docker distribution's program."""
     desk.write(f"http: {{prefix: {given}}}")
 
     assert desk.settings().http.prefix == read
@@ -115,7 +124,7 @@ def test_a_prefix_needs_no_slash_at_its_end(desk: Desk, given: str, read: str) -
 
 @pytest.mark.parametrize("given", ["a/", "/a b/", "/../", "/a//b", "/%2f/", "/[a/"])
 def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> None:
-    """Docker distribution starts with such a prefix and answers every request with 404."""
+    """A prefix that is no plain path is refused; distribution would respond with 404 to all."""
     desk.write(f"http: {{prefix: '{given}'}}")
 
     assert "not an absolute path of plain characters; try /registry/" in desk.problems()[0]
@@ -123,14 +132,14 @@ def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> No
 
 @pytest.mark.parametrize("given", ["registry.test", "ftp://a", "https://u:p@a", "https://a?b", ":"])
 def test_a_host_that_is_no_url_is_refused(desk: Desk, given: str) -> None:
-    """Docker distribution ignores it without a message if scheme or host is missing."""
+    """An `http.host` that is no URL is refused; distribution ignores it without a message."""
     desk.write(f"http: {{host: '{given}'}}")
 
     assert "not the appliance's URL; try https://registry.example" in desk.problems()[0]
 
 
 def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
-    """`http.host` takes precedence, as in docker distribution; the warning says so."""
+    """`http.host` takes precedence over `http.relativeurls`, with a warning."""
     desk.write("http: {host: 'https://registry.test/', relativeurls: true}")
 
     assert desk.settings().http.host == "https://registry.test"
@@ -148,7 +157,7 @@ def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
 
 
 def test_client_authorities_are_a_list_also_by_index(desk: Desk) -> None:
-    """Docker distribution reads REGISTRY_HTTP_TLS_CLIENTCAS_0 as the first entry."""
+    """Client authorities are a list, also by index: REGISTRY_HTTP_TLS_CLIENTCAS_0 is the first."""
     desk.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
     assert desk.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
     changed = desk.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas
@@ -159,7 +168,10 @@ def test_client_authorities_are_a_list_also_by_index(desk: Desk) -> None:
 
 
 def test_client_authorities_without_a_certificate_are_refused(desk: Desk) -> None:
-    """No client certificate would be checked, which docker distribution does silently."""
+    """Client authorities without a certificate are refused: no client would be checked.
+
+    Docker distribution does so silently.
+    """
     desk.write("http: {tls: {clientcas: [/a.pem]}}")
 
     (problem,) = desk.problems()
@@ -167,7 +179,7 @@ def test_client_authorities_without_a_certificate_are_refused(desk: Desk) -> Non
 
 
 def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
-    """It has no effect then, as in docker distribution 3."""
+    """`clientauth` without authorities has no effect, and is a warning."""
     desk.write("http: {tls: {clientauth: request-client-cert}}")
     (warning,) = desk.warnings()
     assert "without effect: http.tls.clientcas is not set" in warning
@@ -191,7 +203,7 @@ def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
 def test_a_version_or_suite_that_cannot_be_had_is_refused(
     desk: Desk, text: str, message: str
 ) -> None:
-    """Docker distribution also stops at unknown names."""
+    """A TLS version or suite that HAProxy does not have is refused, as by distribution."""
     desk.write(f"http: {{tls: {{certificate: /c.pem, {text}}}}}")
 
     (problem,) = desk.problems()
@@ -215,7 +227,7 @@ def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
 
 
 def test_letsencrypt_is_refused_with_the_way_that_works(desk: Desk) -> None:
-    """The remedy names certbot and the folder that is followed."""
+    """`letsencrypt` is refused with a remedy that names certbot and the followed folder."""
     desk.write("http: {tls: {letsencrypt: {cachefile: /c, hosts: [a.test]}}}")
 
     assert all("certbot" in each and "/certs" in each for each in desk.problems())
@@ -225,7 +237,10 @@ def test_letsencrypt_is_refused_with_the_way_that_works(desk: Desk) -> None:
 
 
 def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
-    """Docker distribution's examples have `:5001`, which is every address of the machine."""
+    """A debug address that other machines can reach is a warning.
+
+    Docker distribution's examples have `:5001`, which is every address of the machine.
+    """
     desk.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")
     assert desk.warnings() == []
     assert desk.settings().http.debug.prometheus.path == "/metrics"
@@ -245,7 +260,7 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
     ],
 )
 def test_an_unusable_debug_address_is_refused(desk: Desk, text: str, message: str) -> None:
-    """The appliance does not start with a listener that could not work."""
+    """An unusable debug address is refused: such a listener could not work."""
     desk.write(f"http: {{addr: '127.0.0.1:5000', debug: {{{text}}}}}")
 
     (problem,) = desk.problems()

@@ -1,4 +1,4 @@
-"""Tests of the settings of auth.token and auth.silly, and of the files of keys."""
+"""Test the settings of auth.token and auth.silly, and the files of keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _write(desk: Desk, token: str, more: str = "") -> None:
 
 
 def test_the_settings_of_a_token_server_are_read(desk: Desk) -> None:
-    """With docker distribution's defaults."""
+    """The settings of a token server are read, with docker distribution's defaults."""
     _write(desk, f"{_COMPLETE}, rootcertbundle: /bundle.pem")
     token = desk.settings().auth.token
 
@@ -54,7 +54,10 @@ def test_variables_set_a_token_server(desk: Desk) -> None:
 
 @pytest.mark.parametrize("text", ["auth: token", "auth: {token: {}}", "auth: {token: }"])
 def test_a_token_server_without_its_keys_is_refused(desk: Desk, text: str) -> None:
-    """Never open to all; each missing key is one line."""
+    """A token server without its keys is refused; each missing key is one line.
+
+    The appliance is never open to all.
+    """
     desk.write(text)
 
     problems = "\n".join(desk.problems())
@@ -65,7 +68,7 @@ def test_a_token_server_without_its_keys_is_refused(desk: Desk, text: str) -> No
 
 
 def test_silly_needs_realm_and_service_and_is_a_warning(desk: Desk) -> None:
-    """It protects nothing, as without users."""
+    """`silly` needs realm and service, and is a warning, because it protects nothing."""
     desk.write("auth: {silly: {realm: r}}")
     assert desk.problems() == [
         "config.yml:1: auth.silly: auth.silly.service is missing; set auth.silly.service"
@@ -79,7 +82,7 @@ def test_silly_needs_realm_and_service_and_is_a_warning(desk: Desk) -> None:
 
 
 def test_anonymous_beside_a_token_server_is_a_contradiction(desk: Desk) -> None:
-    """The server issues tokens without a user instead."""
+    """`anonymous` with a token server is a contradiction: the server decides about that."""
     desk.write(f"auth: {{token: {{{_COMPLETE}, jwks: /k}}, anonymous: pull}}")
 
     (problem,) = desk.problems()
@@ -87,7 +90,7 @@ def test_anonymous_beside_a_token_server_is_a_contradiction(desk: Desk) -> None:
 
 
 def test_rules_for_anonymous_apply_to_tokens_without_a_user(desk: Desk) -> None:
-    """They need no `auth.anonymous` then, and the file is followed."""
+    """Rules for `anonymous` apply to tokens without a user, without `auth.anonymous`."""
     rules = "access: [{user: anonymous, repository: '**', allow: pull}]"
     _write(desk, f"{_COMPLETE}, jwks: /k", rules)
 
@@ -107,7 +110,7 @@ def test_rules_for_anonymous_apply_to_tokens_without_a_user(desk: Desk) -> None:
 def test_an_algorithm_that_is_never_accepted_is_refused(
     desk: Desk, named: str, message: str
 ) -> None:
-    """With the nearest one that is."""
+    """A signing algorithm that is never accepted is refused with the nearest accepted one."""
     _write(desk, f"{_COMPLETE}, jwks: /k, signingalgorithms: {named}")
 
     (problem,) = desk.problems()
@@ -115,7 +118,7 @@ def test_an_algorithm_that_is_never_accepted_is_refused(
 
 
 def test_a_shared_secret_beside_other_algorithms_is_a_warning(desk: Desk) -> None:
-    """Docker distribution's documented default names them."""
+    """A shared secret (HS256) with other algorithms is a warning: distribution documents it."""
     _write(desk, f"{_COMPLETE}, jwks: /k, signingalgorithms: [ES256, HS256]")
     token = desk.settings().auth.token
 
@@ -127,7 +130,7 @@ def test_a_shared_secret_beside_other_algorithms_is_a_warning(desk: Desk) -> Non
 
 
 def test_two_schemes_are_a_problem(desk: Desk) -> None:
-    """As in docker distribution."""
+    """Two auth schemes are a problem, as in docker distribution."""
     desk.write(f"auth: {{htpasswd: {{path: /p}}, token: {{{_COMPLETE}, jwks: /k}}}}")
 
     assert any("a second auth scheme" in each for each in desk.problems())
@@ -146,7 +149,10 @@ def _check(desk: Desk, key: str, path: Path) -> list[str]:
 def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
     desk: Desk, tmp_path: Path, key: str
 ) -> None:
-    """A missing one, a folder, a pipe without a writer, and one with other content."""
+    """A file of keys that cannot be read is a problem.
+
+    It may be missing, a folder, a pipe without a writer, or have other content.
+    """
     missing, pipe, other = tmp_path / "missing", tmp_path / "pipe", tmp_path / "other"
     os.mkfifo(pipe)
     other.write_text("something")
@@ -160,7 +166,7 @@ def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
 
 
 def test_usable_files_of_keys_are_no_problem(desk: Desk, tmp_path: Path) -> None:
-    """An entry that is never used is a warning."""
+    """Usable files of keys are no problem; an entry that is never used is a warning."""
     bundle, jwks = tmp_path / "bundle.pem", tmp_path / "keys.json"
     bundle.write_bytes(signer("RS256").bundle())
     jwks.write_bytes(signer("ES256").jwks().replace(b'"keys": [', b'"keys": [{"kty": "oct"}, '))

@@ -79,7 +79,7 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 def test_it_is_hardened(documents: list[Document]) -> None:
     """The pod of deployment.yaml is hardened.
 
-    It has no root user, no capabilities, no writable root file system, and no cluster token.
+    The pod has no root user, no capabilities, no writable root file system, and no cluster token.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
 
@@ -116,7 +116,7 @@ def test_the_documented_edit_makes_it_valid_for_openshift(
 def test_the_service_selects_the_container(documents: list[Document]) -> None:
     """The Service of deployment.yaml selects its container.
 
-    Without the port of the node it is the only access.
+    Without the port of the node the Service is the only access.
     """
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]

@@ -1,4 +1,4 @@
-"""Token authentication (`auth.token`) with real clients and a strict token server."""
+"""Test token authentication (`auth.token`) with real clients and a strict token server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PLAIN = ("--tls-verify=false",)
 
 
 def _policy(user: str, kind: str, name: str) -> frozenset[str]:
-    """Alice may do everything, bob pulls, and anonymous clients pull one repository."""
+    """Let Alice do everything, bob pull, and anonymous clients pull one repository."""
     if user == "alice":
         return EVERYTHING
     if user == "bob":
@@ -51,7 +51,7 @@ def _policy(user: str, kind: str, name: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An appliance that requires tokens, and the token server."""
+    """A `Site` is an appliance that requires tokens, with the token server."""
 
     appliance: Appliance
     server: TokenServer
@@ -59,7 +59,7 @@ class Site:
 
     @property
     def netloc(self) -> str:
-        """The host and port of the appliance."""
+        """Return the host and port of the appliance."""
         return self.appliance.http.netloc
 
     def http(self, *scopes: str, **changed: Any) -> HttpClient:
@@ -89,7 +89,7 @@ def _settings(server: TokenServer, folder: Path, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Site]:
-    """Two users, and anonymous pulls of one repository."""
+    """Run an appliance with two users, and anonymous pulls of one repository."""
     folder = tmp_path_factory.mktemp("tokens")
     for name in ("app", "free"):
         public.push(f"tokens/{name}", "v1", IMAGE)
@@ -120,7 +120,10 @@ def home() -> Iterator[Path]:
 def test_podman_and_skopeo_log_in_pull_and_push(
     site: Site, clients: Clients, tmp_path: Path
 ) -> None:
-    """With the rights of the user; an anonymous client pulls what the server permits."""
+    """Podman and skopeo log in, pull and push with the rights of the user.
+
+    An anonymous client pulls what the token server permits.
+    """
     assert clients.pull(f"{site.netloc}/{FREE}:v1")
     assert clients.pull_fails(f"{site.netloc}/{NAME}:v1")
     assert clients.login(site.netloc, WRONG).returncode != 0
@@ -142,7 +145,7 @@ def test_podman_and_skopeo_log_in_pull_and_push(
 
 
 def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
-    """It requests the token from the realm, also as an anonymous client."""
+    """Dockerd requests a token from the realm, also without a login, and pulls and pushes."""
     port = site.appliance.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
     with Dockerd(home, ways={port: port, site.server.port: site.server.port}) as dockerd:
@@ -159,7 +162,7 @@ def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
 
 
 def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
-    """It posts its password to the realm, with the scope of the challenge."""
+    """Containerd posts its password to the realm with the challenge's scope, pulls and pushes."""
     with Containerd(home / "containerd") as containerd:
         image = f"{site.netloc}/{FREE}:v1"
         assert containerd.pull(image)
@@ -187,7 +190,7 @@ def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
 
 
 def _refused(site: Site) -> dict[str, str]:
-    """Return tokens that must be refused, by what is wrong with them."""
+    """Return tokens that must be refused, by the reason of the refusal."""
     server, other = site.server, signer("ES256", "foreign")
     good = server.signer
     now = int(time.time())
@@ -214,7 +217,10 @@ def _refused(site: Site) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
-    """With `invalid_token`; on manifests, blobs, pushes, the catalog and `/v2/`."""
+    """A token that is not valid is refused with `invalid_token` on every end-point.
+
+    These are manifests, blobs, pushes, the catalog and `/v2/`.
+    """
     paths = {
         "/v2/": "",
         manifest_path(NAME, "v1"): f',scope="{SCOPE}"',
@@ -249,7 +255,7 @@ def test_a_token_that_is_too_large_is_refused(site: Site) -> None:
 
 
 def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
-    """And a wider one is accepted."""
+    """A narrower token is refused with the needed scope, and a wider token is accepted."""
     narrow = site.http(f"repository:{FREE}:pull", "repository:team/own:pull")
 
     for method, path, scope in (
@@ -319,7 +325,10 @@ def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
 
 
 def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
-    """A removed key is refused, also where its token was cached; a new one is accepted."""
+    """Changed keys are in force without a restart.
+
+    A removed key is refused, also where its token was cached; a new key is accepted.
+    """
     path, claims = manifest_path(NAME, "v1"), site.server.claims(SCOPE)
     old = site.with_token(signer("RS256").sign(claims, {"kid": "rsa"}))
     new = site.with_token(signer("EdDSA").sign(claims, {"kid": "ed"}))
@@ -338,7 +347,10 @@ def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
 
 
 def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -> None:
-    """Both must permit a request; a cached response of another user is not served."""
+    """Access rules limit tokens by their user: token and rules must permit a request.
+
+    A cached response of another user is not served.
+    """
     rules = [
         {"user": "alice", "repository": "team/**", "allow": ["pull", "push"]},
         {"user": "anonymous", "repository": "team/free", "allow": ["pull"]},
@@ -368,7 +380,10 @@ def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -
 
 
 def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path) -> None:
-    """Status, scope and error of each probe; docker-registry's order of actions is random."""
+    """The challenges are those of docker-registry: status, scope and error of each probe.
+
+    The order of actions is random in docker-registry.
+    """
     digest = IMAGE.digest
     probes = [
         ("GET", "/v2/"),

@@ -55,7 +55,7 @@ class _Site:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[_Site]:
-    """Return the certificates."""
+    """Return the certificates of the site."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         yield _Site(Path(folder))
 
@@ -120,7 +120,7 @@ def _status(
 def test_each_mode_admits_the_clients_that_it_admits_in_docker_distribution(
     site: _Site, mode: str
 ) -> None:
-    """Without a certificate, with one of the CA, and with one of another CA."""
+    """Each mode of client certificates admits the same clients as docker distribution."""
     expected = {
         "request-client-cert": [True, True, True],
         "require-any-client-cert": [False, True, True],
@@ -169,7 +169,10 @@ def test_changed_authorities_take_effect_without_a_restart(
 def test_too_many_authorities_need_a_restart_and_the_log_says_so(
     site: _Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HAProxy's admin socket accepts 32 KiB in one command."""
+    """Too many authorities need a restart, which the log states.
+
+    HAProxy's admin socket accepts 32 KiB in one command.
+    """
     settings = site.settings()
     with ExitStack() as stack:
         haproxy = _begin(stack, settings)
@@ -219,7 +222,10 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
 def test_versions_and_cipher_suites_are_those_that_the_operator_names(
     site: _Site, flags: tuple[str, ...], version: ssl.TLSVersion, cipher: str | None
 ) -> None:
-    """A client of one version gets the suite, or no connection."""
+    """TLS versions and cipher suites are those of the settings.
+
+    A client of one version gets the suite, or no connection.
+    """
     context = _context(site, site.known)
     context.minimum_version = context.maximum_version = version
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -244,7 +250,7 @@ def test_versions_and_cipher_suites_are_those_that_the_operator_names(
 def test_http2_is_not_offered_if_it_is_disabled(
     site: _Site, disabled: str, protocol: str | None
 ) -> None:
-    """A client that speaks nothing else gets no protocol."""
+    """HTTP/2 is not offered if it is disabled, so a client with only HTTP/2 gets no protocol."""
     context = _context(site, site.known)
     context.set_alpn_protocols(["h2"])
     with ExitStack() as stack:

@@ -42,7 +42,10 @@ def test_the_defaults_of_haproxy_cfg_need_no_variables() -> None:
 def test_go_names_of_cipher_suites_become_those_of_openssl(
     given: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    """Without a suite of TLS 1.2, TLS 1.2 itself is switched off, as in Go."""
+    """Go's names of cipher suites become OpenSSL's.
+
+    Without a suite of TLS 1.2, TLS 1.2 itself is switched off, as in Go.
+    """
     found = _variables(tls=given)
 
     assert expected.items() <= found.items()
@@ -92,7 +95,10 @@ def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
 
 
 def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
-    """Without methods, a page may only read."""
+    """The origin and its methods are those of the configured headers.
+
+    Without configured methods, a page may only read.
+    """
     origin = "access-control-allow-origin"
     methods = "Access-Control-Allow-Methods"
 

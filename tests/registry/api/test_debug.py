@@ -1,4 +1,4 @@
-"""The pages of `http.debug.addr`."""
+"""Test the pages of `http.debug.addr`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _ask(
 
 
 def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
-    """Without one it is 200 and `{}`, as in docker distribution."""
+    """/debug/health lists failing checks with 503; without one it is 200 and `{}`."""
     healthy = _ask(tmp_path, "/debug/health")
     (tmp_path / HEALTH).write_text('{"file:/down": "file exists"}')
     failing = _ask(tmp_path, "/debug/health")
@@ -90,7 +90,10 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
-    """All of them, because the operator chose who can reach the address."""
+    """Metrics are served only if they are enabled, and then all of them.
+
+    The operator chose who can reach the address.
+    """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)
 
@@ -100,7 +103,7 @@ def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/debug/pprof", "/debug/pprof/heap"])
 def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
-    """A profile of Go does not exist for these programs."""
+    """Profiles are 404 with the reason: these programs have no profile of Go."""
     answer = _ask(tmp_path, path)
 
     assert answer.status_code == 404

@@ -1,4 +1,4 @@
-"""Tests of challenges: the scope that each request needs, and a token with exactly that scope."""
+"""Test challenges: the scope that each request needs, and a token with exactly that scope."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def p(tmp_path: Path, door: Door) -> Pushing:
 def test_a_challenge_names_the_scope_of_the_request(
     p: Pushing, door: Door, method: str, target: str, scope: str
 ) -> None:
-    """Without an error for a missing token; with one for a refused or a narrower token."""
+    """A challenge names the scope of the request.
+
+    It has no error for a missing token, and an error for a refused or narrower token.
+    """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
     for token, error in (
@@ -104,7 +107,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
     p: Pushing, door: Door, method: str, target: str, scope: str
 ) -> None:
-    """And none of its scopes can be left out."""
+    """A token with the scope of the challenge is sufficient, and needs each of its scopes."""
     scopes = scope.split()
     assert _send(p, method, target, door.token(*scopes)).status_code != 401
 
@@ -118,7 +121,7 @@ def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
 
 
 def test_a_token_opens_no_repository_of_that_name_elsewhere(p: Pushing, door: Door) -> None:
-    """A client chooses `ns`, and so whose repository it is."""
+    """A token opens no repository of the same name elsewhere: a client chooses `ns`."""
     hosted = door.token("repository:team/app:pull")
     theirs = door.token("repository:quay.io/team/app:pull")
 
@@ -149,7 +152,10 @@ def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
 
 
 def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, door: Door) -> None:
-    """Without `from` too: the registry must not search where the token may not read."""
+    """A blob is mounted only from a repository of the token, also without `from`.
+
+    The registry must not search where the token may not read.
+    """
     both = door.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {both}"}
@@ -165,7 +171,7 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, door:
 
 
 def test_the_catalog_scope_lists_all_repositories(p: Pushing, door: Door) -> None:
-    """A token for the catalog names no repository."""
+    """The catalog's scope lists all repositories: a token for the catalog names none."""
     token = door.token(PUSH)
     path = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {token}"}
@@ -212,7 +218,7 @@ def test_silly_accepts_any_credential(tmp_path: Path) -> None:
 
 
 def test_a_header_is_quoted() -> None:
-    """Text of clients and of the configuration cannot end the quoted string."""
+    """A challenge's texts are quoted, so text of clients or settings cannot end the string."""
     challenge = BearerChallenge('a"b', "c\\d\né")
 
     assert challenge.header(ChallengedRequest()) == 'Bearer realm="a\\"b",service="c\\\\d??"'

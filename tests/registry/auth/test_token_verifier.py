@@ -1,4 +1,4 @@
-"""Tests of the verification of tokens: every algorithm, every way to name a key, every refusal."""
+"""Test the verification of tokens: every algorithm, way to name a key, and refusal."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ HEADERS: dict[str, Callable[[Signer], dict[str, Any]]] = {
 def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
     algorithm: str, header: str
 ) -> None:
-    """The key is that of a certificate in the bundle."""
+    """A valid token is accepted with each algorithm and each name of its key.
+
+    The key is that of a certificate in the bundle.
+    """
     by = signer(algorithm)
 
     found = _verifier(_bundle(by), now=_today())(
@@ -96,7 +99,7 @@ def _today() -> float:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
-    """By the `kid` of the set, or by the key itself in the header."""
+    """A key of a key set is found by its `kid`, or by the key itself in the header."""
     by = signer(algorithm)
     verify = _verifier(parse_jwks(by.jwks(kid="first")))
 
@@ -106,7 +109,7 @@ def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
 
 @pytest.mark.parametrize("token", ALGORITHMS)
 def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
-    """All other algorithms are allowed."""
+    """A token whose algorithm is not allowed is refused, even if all others are allowed."""
     by = signer(token)
     verify = _verifier(parse_jwks(by.jwks(kid="k")), algorithms=EVERY - {token})
 
@@ -115,7 +118,7 @@ def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_token_that_another_key_signed_is_refused(algorithm: str) -> None:
-    """With the name of the trusted key, with its own name, and with its own key or certificate."""
+    """A token that another key signed is refused, whatever key its header names."""
     good, bad = signer(algorithm), signer(algorithm, "another")
     verify = _verifier(_bundle(good), now=_today())
     content = claims(PULL, now=_today())
@@ -176,7 +179,10 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     real: str, declared: str
 ) -> None:
-    """Also if the header names a trusted key, and for two curves and two paddings."""
+    """A token with the algorithm of another key type is refused.
+
+    The header may name a trusted key; two curves and two paddings are tested too.
+    """
     if real == declared:
         return
     by = signer(real)
@@ -189,7 +195,7 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 
 
 def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
-    """RFC 7517, 4.4: a set may bind a key to one algorithm."""
+    """A key of a set is used with its own algorithm only: RFC 7517, 4.4."""
     by = Signer(signer("RS256").key, "PS256")
     verify = _verifier(parse_jwks(by.jwks(kid="k", alg="RS256")))
 
@@ -197,7 +203,10 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 
 
 def test_a_chain_is_verified_against_the_bundle() -> None:
-    """Through an intermediate authority, but not through a certificate of a user."""
+    """A chain of certificates is verified against the bundle, with intermediate authorities.
+
+    A certificate of a user is no authority.
+    """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
     leaf = Signer(new_key("ES256"), "ES256", middle)
@@ -216,7 +225,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 
 @pytest.mark.parametrize("days", [(-30, -2), (10, 30)], ids=["expired", "not valid yet"])
 def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None:
-    """The self-signed one of the bundle, and one that it has issued."""
+    """A certificate of the bundle, or one that it issued, is refused out of its time."""
     root = Signer(new_key("ES256"), "ES256")
     old = Signer(new_key("ES256"), "ES256", root)
     old.certificate = certificate_of(old.key, root, days=days)
@@ -294,7 +303,7 @@ def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], re
 def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
     changed: dict[str, Any],
 ) -> None:
-    """As in docker distribution."""
+    """A claim within the leeway and an absent optional claim are accepted, as in distribution."""
     assert _verifier(TRUSTED)(_valid(BY, **changed)).subject == "ann"
 
 
@@ -307,7 +316,7 @@ def test_a_token_without_a_user_is_accepted() -> None:
 
 @pytest.mark.parametrize("header", [{"crit": ["exp"]}, {"b64": False, "crit": ["b64"]}])
 def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
-    """RFC 7515, 4.1.11: none of them is supported."""
+    """A critical header refuses the token, because none is supported: RFC 7515, 4.1.11."""
     content = claims(PULL, now=NOW)
     token = _unsigned({"alg": "ES256", **BY.by_id(), **header}, content, b"x" * 64)
 
@@ -340,7 +349,7 @@ def test_the_access_of_several_entries_is_combined() -> None:
 
 
 def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
-    """A token of a megabyte, and one of a thousand scopes."""
+    """A token of a megabyte, or one of a thousand scopes, is refused before it is parsed."""
     verify = _verifier(TRUSTED)
     many = [f"repository:team/app{number}:pull" for number in range(1000)]
 
@@ -393,7 +402,7 @@ def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     ids=lambda each: repr(each[:16]),
 )
 def test_text_that_is_no_token_is_refused(token: str) -> None:
-    """No text raises another exception."""
+    """Text that is no token is refused, and raises no other exception."""
     assert _reason(_verifier(TRUSTED), token)
 
 
@@ -419,7 +428,7 @@ def test_text_that_is_no_token_is_refused(token: str) -> None:
     ids=str,
 )
 def test_a_malformed_name_of_the_key_refuses_the_token(header: dict[str, Any]) -> None:
-    """No header raises another exception."""
+    """A malformed name of the key refuses the token; no header raises another exception."""
     token = _unsigned({"alg": "ES256", **header}, claims(PULL, now=NOW), b"x" * 64)
 
     assert _reason(_verifier(TRUSTED | _bundle(BY)), token)
@@ -442,7 +451,7 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 def test_no_content_raises_anything_but_a_refusal(
     header: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    """Signed claims of any type, and unsigned headers of any type."""
+    """Claims and headers of any type raise no exception but a refusal."""
     verify = _verifier(TRUSTED | _bundle(BY))
 
     for token in (

@@ -1,4 +1,4 @@
-"""Tests of the authentication by tokens: identity, rights class, memory, and files of keys."""
+"""Test authentication by tokens: identity, rights class, memory, and files of keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ APP, OTHER = Repository.parse("team/app"), Repository.parse("team/other")
 
 @dataclass
 class Time:
-    """A clock that a test sets."""
+    """A `Time` is a clock that a test sets."""
 
     now: float = 1_800_000_000.0
 
@@ -47,7 +47,7 @@ class Time:
 
 @dataclass
 class Counted:
-    """Counts the verifications of a verifier; `generation` is that of its keys."""
+    """A `Counted` counts the verifications of a verifier; `generation` is that of its keys."""
 
     verify: TokenVerifier
     times: int = 0
@@ -61,7 +61,7 @@ class Counted:
 
 @dataclass
 class Door:
-    """An authenticator with its clock and the number of its verifications."""
+    """A `Door` is an authenticator with its clock and the number of its verifications."""
 
     rules: AccessRules | None = None
     clock: Time = field(default_factory=Time)
@@ -119,7 +119,7 @@ def test_a_client_without_a_token_has_no_right() -> None:
     ],
 )
 def test_a_wrong_credential_is_challenged(authorization: str, error: str | None) -> None:
-    """With `invalid_token` if it is a token, as in docker distribution."""
+    """A wrong credential is challenged, with `invalid_token` for a token, as in distribution."""
     identity = Door().authenticator.identify(authorization)
 
     assert identity.has_wrong_credentials
@@ -177,7 +177,10 @@ def test_the_access_rules_limit_a_token() -> None:
 
 
 def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
-    """User, other actions, order and lifetime do not change it."""
+    """The rights class of a token depends only on what the token may pull.
+
+    User, other actions, order and lifetime do not change it.
+    """
     door = Door()
     same = door.identify("repository:a:pull", "repository:b:pull").rights_class
 
@@ -195,7 +198,10 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 
 
 def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
-    """Two users with the same token, who may not pull the same."""
+    """The rights class of a token depends on its user's rules.
+
+    Two users with the same token may not pull the same.
+    """
     door = Door(
         AccessRules(
             [
@@ -239,7 +245,10 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 
 
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
-    """The oldest are forgotten; here about eight have room."""
+    """The memory of tokens is bounded by their size: the oldest tokens are forgotten.
+
+    Here about eight tokens have room.
+    """
     door = Door()
     headers = [f"Bearer {door.token(jti=str(number))}" for number in range(20)]
     for header in headers:
@@ -311,7 +320,10 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
     ids=lambda each: repr(each[:24]),
 )
 def test_an_unusable_key_set_is_refused(content: bytes, message: str) -> None:
-    """With the reason and a remedy; a shared secret is no usable key."""
+    """An unusable key set is refused with a reason and a remedy.
+
+    A shared secret is no usable key.
+    """
     with pytest.raises(UnusableKeys, match=message):
         parse_jwks(content)
 
@@ -333,7 +345,7 @@ def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
 
 
 def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
-    """RFC 7518, 3.3: 2048 bits at least."""
+    """A weak key of the bundle verifies nothing: RFC 7518, 3.3 needs 2048 bits at least."""
     weak = Signer(rsa.generate_private_key(65537, 1024), "RS256")
     found = parse_bundle(weak.bundle())
 

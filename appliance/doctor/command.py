@@ -19,6 +19,7 @@ from entrepot.appliance.logins import Login, login_from, login_of, secret_in
 from entrepot.appliance.options import Options
 from entrepot.appliance.privileges import users
 from entrepot.appliance.upstreams import upstream_names, upstreams_now
+from entrepot.config.address import SocketPath
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings
 from entrepot.datastore.drivers.table import open_storage
@@ -85,6 +86,7 @@ def _target(given: Options, files: _Files, settings: Settings) -> Target:
         image=_image(given, settings),
         default=upstreams_now(settings).default,
         breakers=None if named else _breakers(settings),
+        prefix=settings.http.prefix.rstrip("/"),
     )
 
 
@@ -94,6 +96,10 @@ def _breakers(settings: Settings) -> Path | None:
 
 
 def _own_host(settings: Settings) -> str:
+    """Return the address that the appliance listens on. Raises: ConfigError for a socket."""
+    if isinstance(settings.http.addr, SocketPath):
+        message = "http.addr is a socket, and clients use a proxy in front of it"
+        raise ConfigError([Problem("--host", message, "give the proxy's: --host HOST[:PORT]")])
     host = settings.http.addr.host
     if host in _EVERYWHERE:
         return "localhost"

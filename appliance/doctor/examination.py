@@ -24,7 +24,7 @@ class Target:
     """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM.
 
     `breakers` is the directory of the target's breaker states; None if the appliance may not be
-    that of the configuration.
+    that of the configuration. `prefix` precedes every path of a request.
     """
 
     host: str
@@ -36,6 +36,7 @@ class Target:
     image: ImageName | None
     default: str | None
     breakers: Path | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ def examine(target: Target, now: float) -> Diagnosis:
     *now* in s, UTC epoch.
     """
     trusting = trust.context(target.authority) if target.tls else None
-    server = ServerAddress(target.host, target.port, target.name, trusting, target.login)
+    server = ServerAddress(
+        target.host, target.port, target.name, trusting, target.login, target.prefix
+    )
     found = list(_findings(target, server, dt.datetime.fromtimestamp(now, dt.UTC)))
     return Diagnosis(server.url, str(target.image or ""), tuple(found))
 

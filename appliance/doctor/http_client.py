@@ -23,13 +23,17 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A `ServerAddress` is the appliance's address; its certificate must be for `name`."""
+    """A `ServerAddress` is the appliance's address; its certificate must be for `name`.
+
+    `prefix` is `http.prefix` without its last slash, and empty for `/`.
+    """
 
     host: str
     port: int
     name: str
     tls: ssl.SSLContext | None = None
     login: Login | None = None
+    prefix: str = ""
 
     @property
     def url(self) -> str:
@@ -88,7 +92,7 @@ class ApplianceClient:
         try:
             response = self._pool.urlopen(
                 method,
-                path,
+                f"{self.server.prefix}{path}",
                 headers={**self._usual(), **headers},
                 preload_content=False,
                 redirect=False,

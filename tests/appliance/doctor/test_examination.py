@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.doctor import trust
+from entrepot.appliance.doctor.command import _own_host
 from entrepot.appliance.doctor.examination import Diagnosis, Target, examine
 from entrepot.appliance.doctor.finding import Health
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.logins import Login
+from entrepot.config.errors import ConfigError
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from tests.certificates import Authority
+from tests.config.desk import Desk
 from tests.upstream import FakeUpstream
 
 IMAGE = ImageName("one.test", "app", "v1")
@@ -58,6 +61,24 @@ def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
     assert report.is_well
     assert report.url == registry.url
+
+
+def test_every_request_has_the_prefix_of_the_api(registry: FakeUpstream) -> None:
+    """With `http.prefix` the appliance responds 404 to every path that does not begin with it."""
+    target = replace(at(registry.host), prefix="/reg")
+    registry.misbehave("/reg/v2/", status=503)
+    examine(target, time.time())
+
+    assert [each.path for each in registry.requests] == ["/reg/v2/"]
+
+
+def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> None:
+    """Clients do not connect to the socket, so a check of it would prove little."""
+    desk = Desk(tmp_path)
+    settings = desk.settings("--http.net=unix", "--http.addr=/run/registry.sock")
+
+    with pytest.raises(ConfigError, match=r"http.addr is a socket.*give the proxy's: --host"):
+        _own_host(settings)
 
 
 def test_a_refused_connection_ends_the_checks() -> None:

@@ -182,6 +182,14 @@ def test_no_origin_is_permitted_by_default(started: _Started) -> None:
     assert "access-control-allow-origin" not in haproxy.request("/echo").headers
 
 
+def _over(path: Path, target: str) -> Response:
+    """Send a GET over a unix socket."""
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.connect(str(path))
+        wire.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        return Response.parse(b"".join(iter(lambda: wire.recv(65536), b"")))
+
+
 # ---- http.prefix, http.host and http.relativeurls
 
 
@@ -228,12 +236,8 @@ def test_only_paths_below_the_prefix_reach_the_api(
 def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
     """The appliance's own socket needs no prefix: the log barrier and cache fill use it."""
     haproxy = started.get(prefix="/reg/")
-    with socket.socket(socket.AF_UNIX) as wire:
-        wire.connect(str(haproxy.run / "front.sock"))
-        wire.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        received = b"".join(iter(lambda: wire.recv(65536), b""))
 
-    assert Response.parse(received).status == 200
+    assert _over(haproxy.run / "front.sock", "/echo").status == 200
 
 
 @pytest.mark.parametrize(
@@ -306,13 +310,14 @@ def test_a_unix_socket_takes_requests() -> None:
         # the harness waits for its own port, so both are listened on
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
-        with socket.socket(socket.AF_UNIX) as wire:
-            wire.connect(str(path))
-            wire.sendall(b"GET /echo?unix HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            received = b"".join(iter(lambda: wire.recv(65536), b""))
-        assert Response.parse(received).status == 200
+        assert _over(path, "/echo?unix").status == 200
         assert haproxy.line("unix").source.startswith("unix")
         assert path.stat().st_mode & 0o022 == 0
+        # the cleaner takes such a line from the appliance's own socket for its log barrier
+        assert _over(path, "/healthz?news=1").status == 200
+        assert _over(run / "front.sock", "/healthz?news=2").status == 200
+        seen = [haproxy.line("news=2").uri, *(each.uri for each in haproxy.lines("/healthz"))]
+        assert {"/healthz?news=2", "/healthz"} == set(seen)
 
 
 # ---- http.debug

@@ -94,6 +94,11 @@ class HtpasswdSettings(Section):
         secret=True,
     )
     realm: value_types.Text = setting("Entrepot", "the name that clients show in a password prompt")
+    token: value_types.Switch = setting(
+        "false",
+        "whether clients log in at a token endpoint of the appliance, /v2/token, so that docker and"
+        " podman both log in and pull anonymously",
+    )
 
 
 class TokenSettings(Section):

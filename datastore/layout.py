@@ -34,6 +34,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     scrub.json                              position of the scrubber
     log/                                    access.log, events.log
     clock                                   the time of the appliance, shared by its processes
+    token-key.pem                           the key that signs tokens of auth.htpasswd.token
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ QUARANTINE = f"{OWN}/quarantine"
 # in the state directory
 INDEX = "index.sqlite"
 CLOCK = "clock"
+TOKEN_KEY = "token-key.pem"  # noqa: S105 - the name of a file
 SPOOL = "spool"
 BOOT = "spool/boot"
 PULL_LOCKS = "spool/locks"

@@ -21,10 +21,10 @@ from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLi
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
-from entrepot.registry import client_auth
 from entrepot.registry.api import router
 from entrepot.registry.api.authorize import MayHost
 from entrepot.registry.app import App, Parts, assemble
+from entrepot.registry.client_auth import client_auth
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
@@ -87,6 +87,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
     limited = LimitReports(report)
+    auth = client_auth(settings, invalidation, limited)
     index = open_index(settings.storage.statedir, clock)
     return Parts(
         limited=limited,
@@ -99,7 +100,8 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         upstreams=_upstreams(
             settings, BreakerEvents(report, cache_epoch.increment), invalidation, clock
         ),
-        authenticator=client_auth.authenticator(settings, invalidation, limited),
+        authenticator=auth.authenticator,
+        token_endpoint=auth.token_endpoint,
         reservations=Reservations(
             index.reservations,
             _limits(settings),

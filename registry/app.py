@@ -67,7 +67,8 @@ class Parts:
     cache epoch of the HAProxy in front; None: there is no HAProxy, and its headers are ignored.
     `cache_fill` lets HAProxy fill its cache. `clock` returns the appliance's time (s, UTC epoch).
     `damaged` is called for each damaged stored file. `add_debug_pages` adds the routes of
-    `http.debug.addr`; None: there is no such listener.
+    `http.debug.addr`; None: there is no such listener. `token_endpoint` returns the resource that
+    issues tokens; None: the one for the docker daemon's login.
     """
 
     storage: Storage
@@ -89,6 +90,7 @@ class Parts:
     clock: Callable[[], float] = time.time
     damaged: Report = lambda *_: None
     add_debug_pages: Callable[[App], None] | None = None
+    token_endpoint: Callable[[Authorization], object] | None = None
 
 
 def assemble(parts: Parts) -> App:
@@ -140,7 +142,8 @@ def _route(app: App, authorization: Authorization, parts: Parts) -> None:
     app.add_route(router.STATUS, RootResource())
     app.add_route(router.HEALTH, HealthResource())
     app.add_route(router.BASE, VersionResource(authorization))
-    app.add_route(router.DOCKER_LOGIN, DockerLoginResource(authorization))
+    endpoint = parts.token_endpoint or DockerLoginResource
+    app.add_route(router.DOCKER_LOGIN, endpoint(authorization))
     if parts.metrics:
         app.add_route(router.METRICS, MetricsResource(authorization, parts.metrics))
     if parts.add_debug_pages:

@@ -33,12 +33,13 @@ class ChallengedRequest:
     """What a challenge depends on: the needed scopes, and how the client reached this registry.
 
     `host` is the host and port that the client used; empty if it is not a valid one. `scheme` is
-    empty if it is unknown.
+    empty if it is unknown. `base` is a URL or a path that precedes the paths of this registry.
     """
 
     scopes: tuple[Scope, ...] = ()
     host: str = ""
     scheme: str = ""
+    base: str = ""
 
 
 class AuthChallenge(Protocol):
@@ -54,14 +55,16 @@ class BearerChallenge:
     """The challenge of token authentication.
 
     With `redirect` the realm is that path on the host that the client used, and `scheme` applies if
-    the scheme of the client is unknown; `realm` is used if the host is not known. `fallback` is the
-    whole header if there is neither. `error` is the reason for which a token was refused.
+    the scheme of the client is unknown; `realm` is used if the host is not known. `is_own`: the
+    path is one of this registry, so the URL begins as its other URLs. `fallback` is the whole
+    header if there is no realm. `error` is the reason for which a token was refused.
     """
 
     realm: str
     service: str
     redirect: str = ""
     scheme: str = "https"
+    is_own: bool = False
     fallback: str = ""
     error: TokenError | None = None
 
@@ -71,9 +74,7 @@ class BearerChallenge:
 
     def header(self, request: ChallengedRequest) -> str:
         """Return the header; the order of the parameters is docker distribution's."""
-        realm = self.realm
-        if self.redirect and request.host:
-            realm = f"{request.scheme or self.scheme}://{request.host}{self.redirect}"
+        realm = self._realm(request)
         if not realm:
             return self.fallback
         parts = [f"Bearer realm={quoted(realm)}", f"service={quoted(self.service)}"]
@@ -82,6 +83,14 @@ class BearerChallenge:
         if self.error:
             parts.append(f'error="{self.error}"')
         return ",".join(parts)
+
+    def _realm(self, request: ChallengedRequest) -> str:
+        base = request.base if self.is_own else ""
+        if self.redirect and base.startswith("http"):
+            return f"{base}{self.redirect}"
+        if self.redirect and request.host:
+            return f"{request.scheme or self.scheme}://{request.host}{base}{self.redirect}"
+        return self.realm
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,7 @@ class SillyChallenge:
             for each in request.scopes
             for action in each.actions
         )
-        request = ChallengedRequest(scopes, request.host, request.scheme)
-        return BearerChallenge(self.realm, self.service).header(request)
+        return BearerChallenge(self.realm, self.service).header(ChallengedRequest(scopes))
 
 
 def basic_challenge(realm: str) -> str:

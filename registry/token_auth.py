@@ -1,18 +1,34 @@
-"""Makes the authenticators of `auth.token` and `auth.silly` from the settings."""
+"""Makes the authenticators of tokens from the settings: of a token server, and of our own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from entrepot.config.schema import Settings, SillySettings, TokenSettings
 from entrepot.config.signing_algorithms import accepted
+from entrepot.datastore import layout
 from entrepot.edge.invalidation import Invalidation
-from entrepot.registry.auth.identity import Authenticator
+from entrepot.registry.api import router
+from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.token_endpoint import TokenResource
+from entrepot.registry.auth.basic import BasicAuthenticator
+from entrepot.registry.auth.htpasswd import Htpasswd
+from entrepot.registry.auth.identity import Authenticator, Identity
 from entrepot.registry.auth.key_files import KeyFiles
+from entrepot.registry.auth.own_tokens import ALGORITHM, NAME, TokenIssuer, key_file, parse_key
 from entrepot.registry.auth.silly import SillyAuthenticator
+from entrepot.registry.auth.token_grant import Claims
 from entrepot.registry.auth.token_verifier import TokenTerms, TokenVerifier
 from entrepot.registry.auth.tokens import TokenAuthenticator, TokensOnly, owner_by_rules
 from entrepot.registry.auth.verified_tokens import VerifiedTokens
-from entrepot.registry.challenges import BearerChallenge, SillyChallenge
+from entrepot.registry.challenges import BearerChallenge, SillyChallenge, basic_challenge
+from entrepot.registry.errors import InvalidToken
 from entrepot.registry.followed_rights import rights_in_force
+from entrepot.registry.passwords import PasswordLogins
+from entrepot.runtime.reloading_file import ReloadingFile
+from entrepot.runtime.run_names import OWN_KEY
+from entrepot.runtime.token_keys import UnusableKeys
 
 
 def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
@@ -32,6 +48,38 @@ def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
     grants = VerifiedTokens(verifier, challenge, generation=lambda: keys.generation)
     owner = owner_by_rules(lambda: rights().value.rules)
     return TokenAuthenticator(grants, owner, TokensOnly(challenge), challenge)
+
+
+def with_own_tokens(
+    settings: Settings, passwords: PasswordLogins, invalidation: Invalidation
+) -> tuple[Authenticator, Callable[[Authorization], object]]:
+    """Return the authenticator of `auth.htpasswd.token`, and its token endpoint.
+
+    It accepts the appliance's own tokens, and passwords as without them.
+    """
+    path = key_file(settings.storage.statedir / layout.TOKEN_KEY, settings.run / OWN_KEY)
+    key = ReloadingFile(path, parse_key, errors=(UnusableKeys,))
+    invalidation.watch(key)
+    realm = passwords.htpasswd.realm
+    challenge = BearerChallenge(
+        "", NAME, router.DOCKER_LOGIN, "http", is_own=True, fallback=basic_challenge(realm)
+    )
+    files: list[Htpasswd] = []
+    users = passwords.authenticator(challenge, files.append)
+    issuer = TokenIssuer(key, files[0].hash_of)
+    verifier = TokenVerifier(TokenTerms(NAME, NAME, frozenset({ALGORITHM})), issuer.trusted)
+    grants = VerifiedTokens(verifier, challenge, generation=lambda: key.generation)
+    authenticator = TokenAuthenticator(grants, partial(_owner, users, issuer), users, challenge)
+    return authenticator, lambda authorization: TokenResource(authorization, issuer, realm)
+
+
+def _owner(users: BasicAuthenticator, issuer: TokenIssuer, claims: Claims) -> Identity:
+    """Return the identity of the user of an own token. Raises: InvalidToken."""
+    if not claims.subject:
+        return users.identify(None)
+    if not issuer.is_current(claims):
+        raise InvalidToken("the password has changed")
+    return users.identity_of(claims.subject)
 
 
 def _silly(silly: SillySettings) -> Authenticator:

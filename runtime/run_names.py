@@ -38,6 +38,9 @@ SIGNING_ROOTS: Final = "rootcertbundle"
 SIGNING_KEYS: Final = "jwks"
 """The last valid set of keys that sign tokens."""
 
+OWN_KEY: Final = "own-key.pem"
+"""The key of the token endpoint, if that of the state directory is unusable."""
+
 CERTIFICATE: Final = "certs.pem"
 """HAProxy reads the certificate with its key from this file."""
 

@@ -182,7 +182,10 @@ def _credentials(settings: Settings) -> str:
     """Return the credentials of clients: "passwords", "tokens" (passwords too), "silly" (any)."""
     if settings.auth.silly is not None:
         return "silly"
-    return "passwords" if settings.auth.token is None else "tokens"
+    if settings.auth.token is not None:
+        return "tokens"
+    is_issuing = settings.auth.htpasswd is not None and settings.auth.htpasswd.token
+    return "tokens" if is_issuing else "passwords"
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api import scopes
 from entrepot.registry.api.login_log import LoginLog
-from entrepot.registry.auth.basic import user_of
+from entrepot.registry.auth.basic import basic_credentials, user_of
 from entrepot.registry.auth.identity import (
     Action,
     Authenticator,
@@ -29,6 +29,7 @@ from entrepot.registry.auth.identity import (
     LoginSource,
     QueueingAuthenticator,
 )
+from entrepot.registry.auth.rules import ALL
 from entrepot.registry.errors import NameUnknown, Unsupported
 from entrepot.registry.routing.resolve import (
     ResolvedRepository,
@@ -214,6 +215,32 @@ class Authorization:
         if authorization and not identity.has_wrong_credentials:
             self.edge.report_verified(resp, identity)
         return identity
+
+    def identify_login(
+        self, req: falcon.Request, resp: falcon.Response, user: str, password: str
+    ) -> Identity:
+        """Return the identity for a user and a password that are not in Authorization."""
+        self.edge.set_epoch(req, resp)
+        authorization = basic_credentials(user, password)
+        if self._queueing:
+            identity = self._queueing.identify_from(authorization, self.edge.login_source(req))
+        else:
+            identity = self._authenticator.identify(authorization)
+        if identity.has_wrong_credentials:
+            self.edge.report_wrong_password(resp)
+            self._logins.failed(user, req.get_header(ADDRESS) or "")
+        req.context.identity = identity
+        if identity.user:
+            resp.set_header(USER, identity.user.encode().decode("latin-1"))
+        return identity
+
+    def permitted_actions(self, identity: Identity, name: str) -> frozenset[Action]:
+        """Return the actions that the client may do in the repository *name*, without `ns`."""
+        try:
+            resolved = resolve(name, None, self._upstreams, self._is_hosted)
+        except (Malformed, NameUnknown):
+            return frozenset()
+        return frozenset(each for each in ALL if identity.may(each, resolved.repository))
 
     def authorize_registry(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Return the identity for a path without a repository. Raises: Unauthenticated.

@@ -19,13 +19,8 @@ from entrepot.registry.api import router, scopes
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.auth.basic import credential
 from entrepot.registry.auth.identity import Identity
+from entrepot.registry.challenges import BearerChallenge
 from entrepot.registry.errors import Unauthenticated
-
-BASE: Final = "X-Client-Base"
-"""URLs in responses begin with this, if `http.host`, `http.prefix` or `http.relativeurls` is set.
-
-The base is a URL or a path. HAProxy sets it, and removes it from requests of clients.
-"""
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")
 """User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
@@ -46,12 +41,8 @@ def is_needed(req: falcon.Request, identity: Identity) -> bool:
 
 def challenge(req: falcon.Request) -> str:
     """Return the WWW-Authenticate header with the token's realm."""
-    base = req.get_header(BASE) or ""
-    if not base.startswith("http"):
-        scheme = req.get_header(scopes.SCHEME) or req.forwarded_scheme
-        base = f"{scheme}://{req.netloc}{base}"
-    realm = f"{base}{router.DOCKER_LOGIN}"
-    return f'Bearer realm="{realm}",service="{_SERVICE}"'
+    made = BearerChallenge("", _SERVICE, router.DOCKER_LOGIN, req.forwarded_scheme, is_own=True)
+    return made.header(scopes.challenged(req, None))
 
 
 class DockerLoginResource:

@@ -19,6 +19,12 @@ from entrepot.registry.routing.resolve import asked_name
 SCHEME: Final = "X-Client-Scheme"
 """The scheme of the client's connection to HAProxy or to a proxy before it; HAProxy sets it."""
 
+BASE: Final = "X-Client-Base"
+"""URLs in responses begin with this, if `http.host`, `http.prefix` or `http.relativeurls` is set.
+
+The base is a URL or a path. HAProxy sets it, and removes it from requests of clients.
+"""
+
 _READING: Final = ("GET", "HEAD")
 _CATALOG: Final = Scope("registry", "catalog", ("*",))
 # RFC 9110, 4.2.3: the characters of a host; any other could end the quoted string of the challenge
@@ -47,7 +53,8 @@ def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
 
 def challenged(req: falcon.Request, name: str | None) -> ChallengedRequest:
     """Return what the challenge of a rejected request depends on."""
-    return ChallengedRequest(needed(req, name), host(req), req.get_header(SCHEME) or "")
+    scheme, base = req.get_header(SCHEME) or "", req.get_header(BASE) or ""
+    return ChallengedRequest(needed(req, name), host(req), scheme, base)
 
 
 def host(req: falcon.Request) -> str:

@@ -87,7 +87,7 @@ class BasicAuthenticator:
         if not user and not password:  # skopeo sends this if it has no password
             return self._anonymous()
         if check(user, password):
-            return self._user(user)
+            return self.identity_of(user)
         return self._anonymous(has_wrong_credentials=True)
 
     def _anonymous(self, *, has_wrong_credentials: bool = False) -> Identity:
@@ -103,7 +103,8 @@ class BasicAuthenticator:
             is_open=rules is None and bool(rights),
         )
 
-    def _user(self, user: str) -> Identity:
+    def identity_of(self, user: str) -> Identity:
+        """Return the identity of a user whose password was right."""
         rules = self._rules()
         granted = rules.of(user) if rules else None
         rights = granted.actions if granted else ALL
@@ -121,7 +122,8 @@ def from_passwords(  # noqa: PLR0913 - by name, each with a default
     watch: Callable[[Htpasswd], None] = lambda _: None,
     clock: Callable[[], float] = time.time,
     refused: Callable[[], None] = lambda: None,
-) -> Authenticator:
+    challenge: AuthChallenge | None = None,
+) -> BasicAuthenticator:
     """Return an authenticator for the users of the password file at *path* and of *users*.
 
     *kept* is the path where the last valid content of the file is stored. *watch* is called with
@@ -133,7 +135,9 @@ def from_passwords(  # noqa: PLR0913 - by name, each with a default
     cache = PasswordCache(
         passwords, generation=lambda: passwords.generation, good_for=_REMEMBERED_S
     )
-    return BasicAuthenticator(cache, realm=realm, anonymous=anonymous, rules=rules, queued=cache)
+    return BasicAuthenticator(
+        cache, realm=realm, anonymous=anonymous, rules=rules, queued=cache, challenge=challenge
+    )
 
 
 def authenticator(
@@ -170,6 +174,11 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     user, colon, password = text.partition(":")
     # RFC 7617, 2: no control characters, because a user's name could otherwise forge a header
     return None if not colon or _CONTROL.search(text) else (user, password)
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """Return the Authorization header of a user and a password."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def user_of(authorization: str) -> str:

@@ -150,6 +150,10 @@ class Htpasswd:
             self._refused()
             raise
 
+    def hash_of(self, user: str) -> bytes | None:
+        """Return the hash of a user's password; None if there is no such user."""
+        return self._passwords().hashes.get(user)
+
     def _checked(self, offered: bytes, hashed: bytes, source: LoginSource) -> bool:
         with self._known.turn(source.address, self._patience):
             is_right = self._compare(offered, hashed)

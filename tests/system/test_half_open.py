@@ -28,14 +28,19 @@ _DOCKERS = of_size(16 * KB, 441, family="docker")
 _PLAIN = ("--tls-verify=false",)
 
 
-@pytest.fixture(scope="module")
-def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance with a user that also allows anonymous pulls."""
+@pytest.fixture(scope="module", params=[False, True], ids=["passwords", "tokens"])
+def half_open(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, public: Registry
+) -> Iterator[Appliance]:
+    """Run an appliance with a user and anonymous pulls, without and with its token endpoint."""
     folder = tmp_path_factory.mktemp("halfopen")
     public.push("half/app", "v1", _DOCKERS)
     settings = {
         "auth": {
-            "htpasswd": {"path": str(htpasswd(folder / "htpasswd", ALICE))},
+            "htpasswd": {
+                "path": str(htpasswd(folder / "htpasswd", ALICE)),
+                "token": request.param,
+            },
             "anonymous": "pull",
         },
         "proxy": {"default": "one.test"},

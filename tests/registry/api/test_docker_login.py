@@ -12,8 +12,8 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.registry.api import errors, router
 from entrepot.registry.api.authorize import Authorization
-from entrepot.registry.api.docker_login import BASE, DockerLoginResource
-from entrepot.registry.api.scopes import SCHEME
+from entrepot.registry.api.docker_login import DockerLoginResource
+from entrepot.registry.api.scopes import BASE, SCHEME
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator

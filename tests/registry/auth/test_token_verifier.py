@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,8 @@ from tests.token_signer import (
 
 NOW = 1_800_000_000.0
 PULL = "repository:team/app:pull"
+TODAY = time.time()
+"""A time at which the certificates of the tests are valid (s)."""
 EVERY = frozenset(ALGORITHMS)
 
 
@@ -84,17 +87,10 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
     """
     by = signer(algorithm)
 
-    found = _verifier(_bundle(by), now=_today())(
-        by.sign(claims(PULL, now=_today()), HEADERS[header](by))
-    )
+    found = _verifier(_bundle(by), now=TODAY)(by.sign(claims(PULL, now=TODAY), HEADERS[header](by)))
 
-    assert (found.subject, found.expires) == ("ann", int(_today()) + 300)
+    assert (found.subject, found.expires) == ("ann", int(TODAY) + 300)
     assert found.covers(Scope("repository", "team/app", ("pull",)))
-
-
-def _today() -> float:
-    """Return a time at which the certificates are valid."""
-    return certificate_of(signer("ES256").key).not_valid_before_utc.timestamp() + 86_400 * 2
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -120,8 +116,8 @@ def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
 def test_a_token_that_another_key_signed_is_refused(algorithm: str) -> None:
     """A token that another key signed is refused, whatever key its header names."""
     good, bad = signer(algorithm), signer(algorithm, "another")
-    verify = _verifier(_bundle(good), now=_today())
-    content = claims(PULL, now=_today())
+    verify = _verifier(_bundle(good), now=TODAY)
+    content = claims(PULL, now=TODAY)
 
     for header in (
         good.by_id(),
@@ -210,8 +206,8 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
     leaf = Signer(new_key("ES256"), "ES256", middle)
-    content = claims(PULL, now=_today())
-    verify = _verifier(_bundle(root), now=_today())
+    content = claims(PULL, now=TODAY)
+    verify = _verifier(_bundle(root), now=TODAY)
 
     assert verify(leaf.sign(content, leaf.chain(middle))).subject == "ann"
     refused = "a certificate chain that does not end at a root"
@@ -231,11 +227,11 @@ def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None
     old.certificate = certificate_of(old.key, root, days=days)
     own = Signer(new_key("ES256"), "ES256")
     own.certificate = certificate_of(own.key, days=days)
-    content = claims(PULL, now=_today())
+    content = claims(PULL, now=TODAY)
     refused = "a certificate chain that does not end at a root"
 
     for by, trusted in ((old, root), (own, own)):
-        verify = _verifier(_bundle(trusted), now=_today())
+        verify = _verifier(_bundle(trusted), now=TODAY)
         assert _reason(verify, by.sign(content, by.chain())) == refused
 
 

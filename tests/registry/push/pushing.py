@@ -19,6 +19,7 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Storage
+from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
@@ -166,6 +167,7 @@ def pushing(
     default: str | None = None,
     delete_enabled: bool = True,
     may_host: Callable[[Repository], bool] = lambda _: False,
+    token_endpoint: Callable[[Authorization], object] | None = None,
 ) -> Pushing:
     """Start a worker on *root*; several workers share one *index*."""
     index = index or MemoryIndex()
@@ -180,6 +182,7 @@ def pushing(
         reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         delete_enabled=delete_enabled,
         may_host=may_host,
+        token_endpoint=token_endpoint,
     )
     return Pushing(root, TestClient(assemble(parts)), index)
 

@@ -76,7 +76,7 @@ def test_keys_are_private_and_the_ca_key_is_not_in_the_mounted_folder() -> None:
 
 
 def test_a_renewal_keeps_the_ca_and_the_names() -> None:
-    """Clients need no new CA, and the operator need not repeat the names."""
+    """A renewal keeps the CA and the names, so clients need no new CA."""
     before, first = run(*HOSTS)
 
     after, second = run()

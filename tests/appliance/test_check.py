@@ -124,7 +124,7 @@ def test_upstreams_are_shown_with_their_logins(desk: Desk) -> None:
 def test_check_exits_with_2_for_bad_input(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """For problems of the settings, and of the files that they name; with 0 otherwise."""
+    """`check` exits with 2 for problems of settings or files, and with 0 otherwise."""
     data = f"--storage.filesystem.rootdirectory={tmp_path}"
     desk.write("log: {level: debug}")
 

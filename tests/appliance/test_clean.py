@@ -58,7 +58,7 @@ def test_gc_lists_garbage_and_removes_only_what_its_options_allow(
     words: list[str],
     expected: str,
 ) -> None:
-    """The last line of stdout has the total; no appliance runs."""
+    """`gc` lists garbage and removes only what its options allow, in a stopped appliance."""
     assert main([*words, f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
     assert capfd.readouterr().out.splitlines()[-1].startswith(expected)
@@ -121,7 +121,7 @@ def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
 def test_flags_override_the_settings_of_a_running_appliance(
     running: Path, capfd: pytest.CaptureFixture[str], flags: Sequence[str], count: int
 ) -> None:
-    """The command leaves no file in the run directory."""
+    """Flags of `clean` override the settings of the running appliance."""
     expected = json.loads((running / "settings.json").read_bytes())
     root = expected["storage"]["filesystem"]["rootdirectory"]
     before = sorted(running.iterdir())

@@ -8,7 +8,7 @@ from entrepot.appliance.__main__ import COMMANDS, main
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Requested help goes to stdout, and the exit code is 0."""
+    """`entrepot --help` lists every command on stdout and exits with 0."""
     assert main(["--help"]) == 0
     expected = capsys.readouterr().out
     assert [name for name in COMMANDS if f"entrepot {name}" not in expected] == []
@@ -35,7 +35,7 @@ def test_bad_input_prints_one_line_on_stderr_and_exits_with_2(
 
 
 def test_a_call_without_arguments_prints_help_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """The exit code is 2, because nothing was done."""
+    """`entrepot` without arguments prints help on stderr and exits with 2."""
     assert main([]) == 2
     assert "entrepot serve" in capsys.readouterr().err
 

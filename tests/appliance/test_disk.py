@@ -14,7 +14,7 @@ from entrepot.appliance import disk
 
 
 def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
-    """The test leaves no file behind."""
+    """A disk with free space and inodes can be written to; the trial leaves no file."""
     assert disk.condition(tmp_path) == ""
     assert not list(tmp_path.iterdir())
 

@@ -137,7 +137,7 @@ def test_a_matching_etag_is_answered_304_from_the_cache(haproxy: Haproxy, path: 
 def test_a_range_request_goes_to_the_worker(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The cache would send the whole content."""
+    """A range request goes to the worker, because HAProxy's cache would send all content."""
     haproxy.request(path)
 
     assert not is_cached(haproxy.request(path, "Range: bytes=1-2"))
@@ -152,7 +152,7 @@ def test_a_range_request_goes_to_the_worker(
 def test_a_response_without_permission_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str, change: dict[str, str]
 ) -> None:
-    """The worker must allow it, under the cache epoch in which the request was looked up."""
+    """HAProxy caches no response without the worker's permission under the current epoch."""
     worker.headers = {k: v for k, v in (worker.headers | change).items() if v}
     haproxy.request(path)
 
@@ -172,7 +172,7 @@ def test_a_response_without_a_cache_epoch_is_not_cached(
 def test_a_new_cache_epoch_invalidates_everything(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """After `increment`, no older entry is found, neither responses nor credentials."""
+    """A new cache epoch invalidates all older entries, responses and credentials."""
     haproxy.request(path)
     login(haproxy, worker, ALICE)
     epoch = CacheEpoch(haproxy.run)
@@ -200,7 +200,7 @@ def test_the_age_of_a_cached_response_continues_from_the_workers_age(
 def test_a_cached_blob_keeps_its_cache_control_header(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The worker lets clients cache a blob longer than HAProxy does."""
+    """A cached blob keeps its Cache-Control: clients may cache a blob longer than HAProxy."""
     worker.headers["Cache-Control"] = "max-age=31536000"
     haproxy.request(path)
 
@@ -232,7 +232,7 @@ def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, pat
 def test_another_password_is_another_credential(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The whole header is remembered: the user's name alone grants nothing."""
+    """HAProxy remembers the whole Authorization: the same user with another password is new."""
     login(haproxy, worker, ALICE)
 
     assert "x-entrepot-verified" not in _received_headers(
@@ -316,7 +316,7 @@ def test_a_client_cannot_forge_a_cache_key(
 
 
 def test_all_host_names_share_the_cache(haproxy: Haproxy, path: str) -> None:
-    """The host by which clients reach the appliance is no part of the key."""
+    """All host names of the appliance share HAProxy's cache."""
     haproxy.request(path)
 
     request = f"GET {path} HTTP/1.1\r\nHost: other.test:5000\r\nConnection: close\r\n\r\n"

@@ -151,7 +151,7 @@ def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> Non
 
 @pytest.mark.parametrize(("path", "longest"), [("/echo?", 1024), ("/v2/%2f?", 256)])
 def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
-    """A flood of long URIs must not push lines that show uses out of a small log.
+    """A long URI is cut in the log, so that long URIs do not push other lines out.
 
     The logger needs no URI of a request that used no content: such a URI is cut to 256 characters.
     """
@@ -172,7 +172,7 @@ def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
     ids=["control and high bytes", "no HTTP", "a broken header", "longer than the buffer"],
 )
 def test_a_malformed_request_is_refused_and_logged(haproxy: Haproxy, raw: bytes) -> None:
-    """HAProxy responds by itself; the line has an empty URI, and it can be parsed."""
+    """A malformed request is refused by HAProxy, and logged with an empty URI."""
     count = len([line for line in haproxy.lines("") if line.uri == ""])
 
     status = haproxy.send_raw(raw).status
@@ -342,7 +342,7 @@ def test_a_list_of_transfer_codings_is_refused(haproxy: Haproxy, coding: str) ->
 def test_haproxy_waits_for_a_body_without_occupying_a_worker(
     haproxy: Haproxy, first: StubWorker
 ) -> None:
-    """For all of a small body, and for the start of a large one; other requests go on meanwhile."""
+    """HAProxy waits for a small body, or the start of a large one, without using a worker."""
     address = ("127.0.0.1", haproxy.port)
     with ExitStack() as stack:
         slow = [
@@ -538,7 +538,7 @@ def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
 
 
 def test_healthz_reflects_the_state_of_the_workers() -> None:
-    """200 while one worker responds, 503 without any, and 200 again when one is back."""
+    """/healthz is 200 while one worker responds, 503 without any, and 200 afterwards."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as alive:
         run = Path(folder)
         alive.enter_context(stub_worker(run, 1))

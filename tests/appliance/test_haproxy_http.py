@@ -229,7 +229,7 @@ def test_a_prefix_is_removed_from_requests_and_added_to_urls(started: _Started) 
 def test_only_paths_below_the_prefix_reach_the_api(
     started: _Started, target: str, status: int
 ) -> None:
-    """`/` answers without it, as in docker distribution, and so do our own two."""
+    """Only paths below `http.prefix` reach the API, except `/` and the appliance's own two."""
     assert started.get(prefix="/reg/").request(target).status == status
 
 
@@ -258,7 +258,7 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """`relativeurls: false`: Forwarded takes precedence, as in docker distribution."""
+    """Location begins as the request or its proxy states; Forwarded takes precedence."""
     haproxy = started.get(relativeurls=False)
 
     assert _location(haproxy, "/echo", *headers) == f"{base}{_LOCATION}"

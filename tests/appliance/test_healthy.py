@@ -66,7 +66,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 def test_the_socket_of_a_killed_appliance_is_not_healthy(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The socket file exists, but no process listens."""
+    """The socket file of a killed appliance, on which no process listens, is not healthy."""
     server = socketserver.UnixStreamServer(str(run / "front.sock"), _Handler)
     server.server_close()
 
@@ -90,7 +90,7 @@ def test_the_health_check_does_not_import_the_configuration() -> None:
 def test_without_a_running_appliance_the_check_fails(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The appliance has not started yet, or has stopped."""
+    """`healthy` fails without a running appliance, before its start and after its stop."""
     assert not list(run.iterdir())
 
     assert main(["healthy"]) == 1
@@ -103,7 +103,7 @@ def _line(problem: str) -> str:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to lose")
 def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
-    """A link in place of the socket could lead to one that only root's groups may open."""
+    """Root keeps none of its groups for the health check, which may meet a link."""
     (run / "front.sock").touch()
     for each in (run.parent, run):
         os.chown(each, 12345, 12345)

@@ -68,7 +68,7 @@ def test_the_run_directory_of_a_killed_appliance_is_removed(
 
 
 def test_a_noted_folder_without_the_prefix_is_not_removed(tmp_path: Path, temporary: Path) -> None:
-    """The file `run` may contain any path."""
+    """The file `run` may contain any path, so a folder without the prefix is not removed."""
     precious = temporary / "precious"
     precious.mkdir()
     (tmp_path / "run").write_text(str(precious))
@@ -93,7 +93,7 @@ def _left(folder: Path) -> Path:
 
 
 def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, temporary: Path) -> None:
-    """Of any data directory: after power cuts they piled up, with passwords in their settings."""
+    """A start removes the run directories of killed appliances of any data directory."""
     left = [_left(temporary / f"entrepot-{number:08}") for number in range(3)]
 
     with rundir.create(tmp_path):
@@ -101,7 +101,7 @@ def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, tempor
 
 
 def test_run_directories_locked_by_a_process_stay(tmp_path: Path, temporary: Path) -> None:
-    """The lock decides; a process id may have been reused."""
+    """A run directory that a process has locked stays, whatever its process id is."""
     held = _left(temporary / "entrepot-abcdefgh")
     claim = os.open(held, os.O_RDONLY)
     fcntl.flock(claim, fcntl.LOCK_SH)
@@ -164,7 +164,7 @@ def test_a_second_appliance_is_refused_before_any_file_changes(tmp_path: Path) -
 def test_a_missing_temporary_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tempfile finds none if all candidates are full or read-only."""
+    """A missing temporary folder is reported: Python finds none if all are full."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
 
     with pytest.raises(ConfigError, match="temporary folder: no folder can be created"):
@@ -174,7 +174,10 @@ def test_a_missing_temporary_folder_is_reported(
 def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full or read-only disk its folder is locked, and the run directory is searched for."""
+    """A second appliance is refused on a state directory that cannot be written.
+
+    Its folder is locked, and the run directory is searched for.
+    """
 
     def refuse(path: Path) -> None:
         raise StorageFull(str(path))

@@ -71,7 +71,7 @@ def test_damaged_files_are_listed() -> None:
 
 
 def test_unknown_values_are_shown_as_unknown() -> None:
-    """The index is unavailable, the log has not been read, and there is no size limit."""
+    """`status` shows unknown values as unknown, such as those of an unavailable index."""
     text = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=HitCounts())))
 
     assert "size       unknown, no limit" in text
@@ -129,7 +129,7 @@ def test_a_jump_of_the_wall_clock_is_shown() -> None:
 
 
 def test_an_unavailable_index_is_shown(tmp_path: Path) -> None:
-    """An index that is being rebuilt too: until it is complete, nothing new is stored."""
+    """`status` shows an unavailable index, also while it is rebuilt."""
     text = "\n".join(screen(replace(SEEN, index="being rebuilt")))
     assert "index      being rebuilt: new content is not stored" in text
     assert "\nindex " not in "\n".join(screen(SEEN))

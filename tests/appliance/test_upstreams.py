@@ -21,7 +21,7 @@ def settings(root: Path, **environ: str) -> Settings:
 
 
 def test_without_configured_upstreams_the_public_ones_are_listed(tmp_path: Path) -> None:
-    """A new user sees the registries to pull from."""
+    """`check` without configured upstreams lists the public registries."""
     assert "docker.io" in upstream_names(settings(tmp_path))
 
 

@@ -25,7 +25,7 @@ def _configuration(kind: Kind, plan: Plan) -> dict[str, dict[str, object]]:
 
 
 def test_three_servers_are_compared_by_default() -> None:
-    """Debian's docker-registry, nginx as the limit, and entrepot."""
+    """The benchmark compares three servers: docker-registry, nginx as the limit, and entrepot."""
     assert [kind.name for kind in known()] == [REGISTRY, NGINX, OURS]
 
 
@@ -48,7 +48,7 @@ def test_peers_are_listed_between_them() -> None:
     ids=["unknown", "absent", "without a path"],
 )
 def test_an_unusable_peer_is_reported_before_the_run(peers: str, message: str) -> None:
-    """Five minutes later is too late."""
+    """An unusable peer is reported before the benchmark begins."""
     with pytest.raises(Unusable, match=message):
         known(peers)
 

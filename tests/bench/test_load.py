@@ -25,7 +25,7 @@ Requests/sec:  98065.10
 
 
 def test_wrk_output_gives_requests_and_p99() -> None:
-    """The units are us, ms and s."""
+    """The output of wrk gives requests and p99, in us, ms or s."""
     assert parse_wrk(_WRK, 2) == Outcome(196_187, 2, p99=0.00163)
 
 

@@ -38,7 +38,7 @@ def test_a_path_below_a_closed_folder_cannot_be_reached(tmp_path: Path) -> None:
 
 
 def test_a_path_with_open_folders_can_be_reached() -> None:
-    """The folders of the system are open."""
+    """A path with open folders can be reached by a plain user."""
     assert may_reach(Path("/usr/bin"))
 
 

@@ -36,7 +36,7 @@ def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    """The last column has no limit."""
+    """Columns are as wide as their widest cell; the last column has no limit."""
     assert aligned([("a", "b", "c"), ("long", "", "also long")]) == "a     b  c\nlong     also long"
 
 
@@ -65,7 +65,7 @@ def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
 
 
 def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
-    """Nginx is not a cache, and drayage speaks no TLS."""
+    """The Markdown table has empty cells for rows without a figure."""
     lines = markdown(_RESULTS, [REGISTRY, NGINX, OURS]).splitlines()
 
     assert lines[0] == "| | | docker-registry | nginx | entrepot |"

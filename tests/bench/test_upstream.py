@@ -21,7 +21,7 @@ def test_only_access_lines_are_read() -> None:
 
 
 def test_bytes_are_those_of_gets() -> None:
-    """A HEAD is a request without a body."""
+    """The fetched bytes are those of GETs, because a HEAD has no body."""
     assert summed(parse([_GET, _HEAD])) == Fetches(requests=2, gets=1, sent=4000)
 
 

@@ -95,7 +95,7 @@ def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
 
 
 def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
-    """Like the setting `hosted:`; here a rule keeps the newest tag of one namespace."""
+    """Retention rules of an embedding program expire images, like the setting `hosted:`."""
     rules = RetentionRules([("team/**", RetentionRule(keep=1))])
     pushing = begin(Cleaner(rules=rules, every=0.2))
     pushing.image(_ONE, "v1", "other/app")

@@ -52,7 +52,7 @@ def _disk_of_files(
 def test_a_small_part_of_the_disk_is_kept_free(
     monkeypatch: pytest.MonkeyPatch, total: int, free: int, needs: int, lacking: int
 ) -> None:
-    """A hundredth, 64 MiB at most, so that the access log and the index can be written."""
+    """A hundredth of the disk, 64 MiB at most, is kept free for the log and the index."""
     assert _disk(monkeypatch, total, free).lacking(needs) == lacking
 
 
@@ -76,7 +76,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 def test_a_file_system_that_counts_no_inodes_lacks_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Some report none to be free at all times; a file can be made there."""
+    """A file system that counts no inodes lacks none."""
     _disk_of_files(monkeypatch, 10_000, 0)
 
     assert Disk(tmp_path).lacking(0) == 0

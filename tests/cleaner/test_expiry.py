@@ -103,7 +103,7 @@ def _is_removed(store: DataDirectory, pushed: Pulled) -> bool:
 def test_an_unused_hosted_image_expires_after_the_ttl(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Tag, links, content and index rows are removed; a newer image stays complete."""
+    """An unused hosted image expires after the TTL with tag, links, content and rows."""
     old = push_image(store, _made(1), "v1", clock.now - _TTL - 1)
     young = push_image(store, _made(2), "v2", clock.now - _TTL)
 
@@ -146,7 +146,7 @@ def test_a_pull_renews_a_hosted_image(
 def test_a_pull_that_the_log_barrier_commits_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """The plan is made after the log barrier."""
+    """A pull that the log barrier commits renews an image before the plan is made."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     fake_barrier.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 

@@ -78,14 +78,14 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
 
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
-    """HAProxy is down, or has not started yet."""
+    """The log barrier stays closed while HAProxy is down or has not started."""
     assert barrier.fetch() == "HAProxy does not answer"
 
 
 def test_the_barrier_stays_closed_without_the_logger(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """Accesses since the logger died are not in the index."""
+    """The log barrier stays closed without the logger: later accesses are not in the index."""
     store.index.notes.put({"news": "an old one", "dropped": "0"})
     polls: list[float] = []
 

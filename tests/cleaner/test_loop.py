@@ -51,7 +51,7 @@ def _refused() -> bool:
 
 
 def test_each_round_frees_the_bytes_requested_before_it() -> None:
-    """The first round frees no space for downloads."""
+    """Each round frees the bytes that were requested before it."""
     work = Work([_done] * 3, rings=[500, 0, 0])
 
     work.go(every=1800)

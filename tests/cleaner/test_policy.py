@@ -159,7 +159,7 @@ def test_the_least_recently_used_entries_are_evicted_first(
 def test_eviction_for_size_does_not_begin_below_the_start(
     drawn: Store, bounds: StoreLimits
 ) -> None:
-    """The space between target and start is for use."""
+    """Eviction for size does not begin below the start, which is above the target."""
     roomy = replace(bounds, start=drawn.held(), room=drawn.held())
 
     evictions = drawn.plan(roomy, Demand(10, drawn.held()))
@@ -225,7 +225,7 @@ def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() ->
 
 
 def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
-    """After the TTL the used bytes are above the target, but not above the start."""
+    """Eviction for size counts expired entries as gone."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 

@@ -234,7 +234,7 @@ def test_nothing_is_evicted_while_the_index_is_rebuilt(
 def test_accesses_committed_during_the_barrier_count(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """The plan is made after the log barrier."""
+    """Accesses that are committed during the log barrier count, because the plan comes later."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     fake_barrier.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
 

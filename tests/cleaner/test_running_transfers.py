@@ -61,7 +61,7 @@ def _reserved(store: DataDirectory) -> dict[Digest, int]:
 def test_the_announced_size_of_a_running_transfer_is_reserved(
     store: DataDirectory, growing: tuple[Digest, Path], text: str | None, size: int
 ) -> None:
-    """If it is unreadable or larger than the cap, the length and one step are reserved."""
+    """The announced size of a running transfer is reserved, or its length and one step."""
     digest, path = growing
     if text is not None:
         _announce(path, text)
@@ -85,7 +85,7 @@ def test_a_file_without_a_writer_reserves_its_length(
 
 
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
-    """The index was not lost, or the writer has reserved already."""
+    """A larger reservation of a running transfer stays."""
     digest, path = growing
     store.index.reservations.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")

@@ -28,7 +28,10 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
     store: DataDirectory,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The report has size, reason and remedy. The end of the shortage is reported too."""
+    """Hosted images beyond the maximum are reported once with size, reason and remedy.
+
+    The end of the shortage is reported too.
+    """
     images = [push(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, _room_for(2))
     with caplog.at_level(logging.INFO):
@@ -103,7 +106,7 @@ def test_a_small_excess_is_reported_once_space_is_short(
     tools: RoundTools,  # noqa: F811
     store: DataDirectory,
 ) -> None:
-    """The waiting download does not fit even after all evictions."""
+    """A small excess is reported once a waiting download does not fit even after evictions."""
     for seed in range(2):
         push(store, seed, used=seed)
     store.index.notes.put({})

@@ -43,7 +43,7 @@ def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Pa
 def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The rest is free again; the file stays for the next download."""
+    """The reservation of a dead download shrinks to its file, which the next one continues."""
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
 
@@ -71,7 +71,7 @@ def test_a_running_download_keeps_its_reservation(
 
 
 def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spool: Spool) -> None:
-    """The index was lost, but the file still uses the disk."""
+    """A spool file without a reservation is counted, because it uses the disk."""
     _leave(store, b"x" * 1000)
 
     spool.settle()

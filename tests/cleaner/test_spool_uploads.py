@@ -69,7 +69,7 @@ def test_a_running_upload_keeps_its_reservation(
 def test_an_upload_without_a_reservation_is_counted(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The index was lost, but the file still uses the disk."""
+    """An upload without a reservation is counted, because its file uses the disk."""
     path = _upload(store, clock, 1000)
     store.index.reservations.release(layout.upload_reservation(path.name))
 
@@ -81,7 +81,7 @@ def test_an_upload_without_a_reservation_is_counted(
 def test_idle_uploads_are_removed_for_space(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The oldest is removed first; a recent one stays, because its client may continue."""
+    """Idle uploads are removed for space, the oldest first; a recent upload stays."""
     paths = [_upload(store, clock, 1000, "1")]
     clock.now += 3 * _MINUTE
     paths.append(_upload(store, clock, 1000, "2"))

@@ -79,7 +79,7 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 def test_a_requested_prefetched_layer_is_evicted_like_any_other(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """The least recently used entry is evicted."""
+    """A prefetched layer that a client requested is evicted by last use like any other."""
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
     store.index.touch({_PREFETCHED: clock.now + 1})

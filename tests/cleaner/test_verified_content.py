@@ -176,7 +176,7 @@ def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore
 
 
 def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
-    """A restart reads no file twice."""
+    """A pass of the scrubber resumes after a restart, and reads no file twice."""
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
     scrub.write_text(json.dumps({"after": str(DIGESTS[2]), "began": verified.clock()}))
@@ -187,7 +187,7 @@ def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
 
 
 def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
-    """A small store is not read continuously; an invalid position starts a new pass."""
+    """A pass of the scrubber begins a day after the last one."""
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
     scrub.write_text(json.dumps({"after": "", "began": verified.clock() - 3600}))
@@ -203,7 +203,7 @@ def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
 
 
 def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> None:
-    """A rebuilt index records the length of the file, which may have been damaged then."""
+    """Verification corrects the size of a row, which may come from a damaged file."""
     verified.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, verified.clock())
 
     found = verified.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
@@ -336,7 +336,7 @@ def test_verify_succeeds_on_an_undamaged_store(verified: VerifiedStore) -> None:
 
 
 def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
-    """By digest, with the repositories whose hosted content is lost."""
+    """`verify` reports damaged files by digest, with the repositories that lost content."""
     verified.store.repositories.link_blob(HOSTED, DIGESTS[0])
     verified.damage(DIGESTS[0])
 

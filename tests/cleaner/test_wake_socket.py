@@ -35,7 +35,7 @@ def _send(path: Path, *messages: bytes) -> None:
 
 
 def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, path: Path) -> None:
-    """The size of the index row is added to the bytes."""
+    """A message wakes the cleaner with the needed bytes and the size of an index row."""
     _send(path, b'{"needs": 1000}')
 
     assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD

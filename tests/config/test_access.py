@@ -128,7 +128,10 @@ def test_rules_without_users_are_a_problem(desk: Desk) -> None:
 
 
 def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
-    """Otherwise the rule has no effect. Anonymous access without such a rule is a warning."""
+    """An access rule for `anonymous` has no effect unless anonymous access is allowed.
+
+    Anonymous access without such a rule is a warning.
+    """
     desk.write(_USERS + "access: [{user: anonymous, repository: a, allow: pull}]")
     assert desk.problems() == []
     problem = (

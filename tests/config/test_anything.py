@@ -60,7 +60,7 @@ def _document(values: list[tuple[Key, Any]]) -> dict[str, Any]:
 def test_any_value_of_any_key_is_read_or_reported(
     tmp_path: Path, values: list[tuple[Key, Any]]
 ) -> None:
-    """The values are in the file."""
+    """Any value of any key in the file is read or reported as a problem."""
     path = tmp_path / "config.yml"
     path.write_text(yaml.safe_dump(_document(values)), encoding="utf-8")
 
@@ -70,7 +70,7 @@ def test_any_value_of_any_key_is_read_or_reported(
 @_FEW_EXAMPLES
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_file_is_read_or_reported(tmp_path: Path, content: bytes) -> None:
-    """The file has text or arbitrary bytes."""
+    """Any file, with text or arbitrary bytes, is read or reported as a problem."""
     path = tmp_path / "config.yml"
     path.write_bytes(content)
 
@@ -80,7 +80,7 @@ def test_any_file_is_read_or_reported(tmp_path: Path, content: bytes) -> None:
 @_FEW_EXAMPLES
 @given(st.dictionaries(st.sampled_from(_KEYS), st.one_of(_ODD, st.text(max_size=12)), max_size=4))
 def test_any_variable_and_any_flag_is_read_or_reported(values: dict[Key, str]) -> None:
-    """The names are known, the values arbitrary."""
+    """Any value of a known variable or flag is read or reported as a problem."""
     environ = {"_".join(("REGISTRY", *key)).upper(): value for key, value in values.items()}
     argv = [f"--{'.'.join(key)}={value}" for key, value in values.items()]
 
@@ -115,7 +115,7 @@ def test_any_argument_is_read_or_reported(argv: list[str], environ: dict[str, st
     )
 )
 def test_any_secret_is_read_or_reported(content: bytes) -> None:
-    """The lookups in a valid secret raise no errors."""
+    """Any pull secret is read or reported as a problem, and lookups in it raise no error."""
     try:
         secret = parse(content)
     except ConfigError:

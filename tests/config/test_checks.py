@@ -125,7 +125,7 @@ def test_a_key_of_another_certificate_is_a_problem(
 
 
 def test_a_key_file_without_a_key_is_a_problem(desk: Desk, data: str, authority: Authority) -> None:
-    """The two files may be swapped."""
+    """A key file without a key is a problem; the two files may be swapped."""
     certificate, key = _halves(authority.certificate("a.example"))
 
     swapped = _tls(desk, data, key, certificate)
@@ -196,7 +196,7 @@ def test_a_hash_that_is_not_bcrypt_is_a_problem(desk: Desk, data: str, tmp_path:
 
 
 def test_each_invalid_entry_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """The message has the name of the file."""
+    """Each invalid entry of a pull secret is a problem with the name of the file."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {"a.io": {"auth": "%"}, "b.io": 5}}', encoding="utf-8")
 
@@ -216,7 +216,7 @@ def test_a_missing_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) ->
 
 
 def test_a_folder_in_place_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """Docker creates a folder if the source of a mount is missing, podman for a bare name."""
+    """A folder in place of a pull secret is a problem; Docker creates such a folder."""
     remedy = (
         "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
     )

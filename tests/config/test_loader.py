@@ -74,7 +74,7 @@ def test_settings_cannot_be_changed(desk: Desk) -> None:
 def test_the_default_address_depends_on_image_and_certificate(
     desk: Desk, environ: Mapping[str, str], expected: str, *, certificate: bool
 ) -> None:
-    """A trial outside the image is not open to the network.
+    """Without a certificate, and outside the image, the default address is loopback.
 
     A certificate in the settings implies port 8443.
     """

@@ -156,7 +156,7 @@ def test_a_proxy_ttl_of_0_is_a_warning(desk: Desk, ttl: str) -> None:
 
 
 def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> None:
-    """Only the merged value is validated."""
+    """A source with precedence may override a refused value: only the result is validated."""
     desk.write("storage: {maintenance: {readonly: {enabled: true}}}")
 
     assert desk.problems(REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED="false") == []

@@ -202,7 +202,7 @@ def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
 def test_each_misspelling_of_a_protecting_variable_is_a_problem(
     desk: Desk, name: str, meant: str
 ) -> None:
-    """A warning would not protect the data.
+    """Each misspelling of a protecting variable is a problem, not only a warning.
 
     The fault may be in the prefix, in a word, or one letter.
     """

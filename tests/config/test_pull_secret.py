@@ -217,7 +217,7 @@ def test_a_registry_token_is_read() -> None:
 
 
 def test_two_entries_of_one_name_are_a_warning() -> None:
-    """The entry with credentials is used."""
+    """Two entries of one name in a pull secret are a warning; the one with a login is used."""
     secret = _secret({"docker.io": {}, "https://index.docker.io/v1/": {"auth": _auth("a:b")}})
 
     assert SecretCredential("a", "b") == secret.lookup("docker.io", "x")

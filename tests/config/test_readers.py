@@ -24,7 +24,7 @@ def test_each_of_these_words_switches_off(text: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "maybe", "2", None, [], {}], ids=repr)
 def test_another_word_is_an_error(text: object) -> None:
-    """An invalid switch must not be taken for off."""
+    """Another word than those for true and false is an error, and never means false."""
     with pytest.raises(Unreadable, match="neither true nor false; try true"):
         readers.switch(text)
 

@@ -34,7 +34,7 @@ def test_the_settings_of_a_token_server_are_read(desk: Desk) -> None:
 
 
 def test_variables_set_a_token_server(desk: Desk) -> None:
-    """REGISTRY_AUTH replaces the scheme of the file."""
+    """Variables set a token server; REGISTRY_AUTH replaces the scheme of the file."""
     desk.write("auth: {htpasswd: {path: /p}}")
     auth = desk.settings(
         REGISTRY_AUTH="token",

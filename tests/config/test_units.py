@@ -69,7 +69,7 @@ def test_a_size_larger_than_any_disk_is_an_error() -> None:
 
 @pytest.mark.parametrize("value", [True, None, [], {"a": 1}], ids=repr)
 def test_a_value_that_is_neither_text_nor_number_is_no_size(value: object) -> None:
-    """A YAML file may contain any type."""
+    """A value that is neither text nor number is no size."""
     with pytest.raises(Unreadable):
         units.size(value)
 

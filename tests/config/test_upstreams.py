@@ -93,7 +93,7 @@ def test_configured_upstreams_replace_the_public_ones(desk: Desk) -> None:
 
 
 def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
-    """`proxy:` has the defaults of every upstream."""
+    """An upstream inherits the settings of `proxy:`."""
     desk.write(
         """
         proxy: {freshness: 5m, maxstale: 2d, ongone: serve, negativettl: 1s, readtimeout: 9s}
@@ -277,14 +277,14 @@ def test_an_adjusted_registry_has_the_value_of_the_flag(desk: Desk) -> None:
 def test_a_section_makes_its_hosts_the_only_upstreams(
     desk: Desk, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
-    """The section may be in the file, or a map in a variable or a flag."""
+    """A section of `upstreams` makes its hosts the only upstreams."""
     desk.write(text)
 
     assert _hosts(upstreams(desk.settings(*argv, **environ))) == ["quay.io"]
 
 
 def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(desk: Desk) -> None:
-    """The flag does not bring the public registries back."""
+    """A registry of the pull secret that a flag adjusts stays the only upstream."""
     settings = desk.settings("--upstreams.quay.io.freshness=5m")
     known = upstreams_in_force(settings, parse(b'{"auths": {"quay.io": {}}}'))
 
@@ -361,7 +361,10 @@ def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
 
 
 def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(desk: Desk) -> None:
-    """The former is the rule of docker distribution, the latter is needed for Harbor's projects."""
+    """A path in remoteurl precedes /v2/, and a path in url begins the names.
+
+    The former is the rule of docker distribution, the latter is needed for Harbor's projects.
+    """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
     both = desk.settings(remote, "--upstreams.a.io.url=https://a.io/team")
 

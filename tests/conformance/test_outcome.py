@@ -36,7 +36,7 @@ def _read(folder: Path, text: str) -> Outcome:
 
 
 def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
-    """The totals of the suite count; its list has the names of what did not pass."""
+    """The current suite's report is counted in checks; its list names those that failed."""
     found = _read(tmp_path, CURRENT.format(ranges="passed"))
 
     assert found == Outcome(passed=3, failed=("push", "pull"), skipped=("cancel",))
@@ -72,7 +72,7 @@ def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> 
     ],
 )
 def test_each_of_these_is_a_fault(found: Outcome, status: int, word: str) -> None:
-    """A failed test, a failed run, and a run in which nothing was tested."""
+    """A failed test, a failed run, and a run without tests are faults."""
     assert [each for each in found.faults(status) if word in each]
 
 

@@ -34,7 +34,7 @@ def _go(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 def test_make_without_a_suite_names_the_variable() -> None:
-    """An unset SUITE is a message with the remedy, not a traceback."""
+    """`make conformance` without a suite names the variable SUITE."""
     done = subprocess.run(
         ["make", "--no-print-directory", "-n", "conformance"],
         cwd=ROOT,
@@ -92,7 +92,7 @@ def test_a_build_that_fails_shows_what_it_printed(
     [("absent", "there is no suite at"), ("text", "not executable"), (".", "is no checkout")],
 )
 def test_what_is_no_suite_is_refused(tmp_path: Path, name: str, message: str) -> None:
-    """A wrong path ends the run before an appliance is started."""
+    """A path that is no suite is refused before an appliance is started."""
     (tmp_path / "text").write_text("")
 
     with pytest.raises(SuiteError, match=message):

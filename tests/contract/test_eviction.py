@@ -36,7 +36,7 @@ class TestOldest:
     """`oldest` returns pages in the order of eviction."""
 
     def test_the_least_recently_used_row_is_first(self, index: Index) -> None:
-        """The order of recording does not matter."""
+        """The least recently used row is first, whatever the order of recording."""
         rows = [
             IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))
         ]
@@ -85,7 +85,7 @@ class TestOldest:
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
     def test_a_touched_row_is_found_again_on_a_later_page(self, index: Index) -> None:
-        """A running sweep finds a row that was used meanwhile at its new place."""
+        """A row that was touched during a sweep is found again on a later page."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
         (first,) = index.oldest(None, 1)
@@ -113,7 +113,7 @@ class TestUnnamed:
         assert [entry.digest for entry in index.unreferenced(Cursor.after(first[0]), 1)] == [B]
 
     def test_a_row_is_included_again_after_the_removal_of_its_manifest(self, index: Index) -> None:
-        """Marked rows are excluded, as on every page."""
+        """A row is listed again after the manifest that references it is removed."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
@@ -139,7 +139,7 @@ class TestNaming:
         assert index.parents(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: Index) -> None:
-        """A marked manifest still is, because the cleaner that marked it may have died."""
+        """`naming` does not list a removed manifest, but lists a marked one."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         assert index.parents(C) == [A]
@@ -220,7 +220,7 @@ class TestForget:
         )
 
     def test_an_unmarked_row_stays(self, index: Index) -> None:
-        """Only marked rows may be deleted."""
+        """`forget` leaves an unmarked row."""
         _record(index, ROW)
 
         index.forget(A)
@@ -228,7 +228,7 @@ class TestForget:
         assert index.entry(A) == ROW
 
     def test_a_row_that_was_recorded_again_stays(self, index: Index) -> None:
-        """A download that is committed during the sweep unmarks the row, also at an equal time."""
+        """`forget` leaves a row that was recorded again after its mark."""
         _record(index, ROW)
         index.mark_for_deletion(ROW)
 
@@ -238,7 +238,10 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """The file may be deleted already. Only a record proves that it exists."""
+        """A touch does not unmark a row, whose file may be deleted already.
+
+        Only a record proves that it exists.
+        """
         _record(index, ROW)
         index.mark_for_deletion(ROW)
 

@@ -33,7 +33,7 @@ class TestRecord:
         assert index.count() == 1
 
     def test_an_absent_row_is_none(self, index: Index) -> None:
-        """Absence is a result and not an error."""
+        """`entry` of an absent row is None."""
         assert index.entry(A) is None
         assert index.children(A) == []
         assert (index.count(), index.reservations.used_bytes()) == (0, 0)
@@ -136,7 +136,7 @@ class TestTouch:
     """`touch` updates access times."""
 
     def test_the_later_time_is_kept(self, index: Index) -> None:
-        """Times may arrive in any order and repeatedly."""
+        """Of two last uses of a row the later is kept, in any order."""
         index.record(A, 1, ContentKind.BLOB, 5.0)
 
         index.touch({A: 9.5})

@@ -73,7 +73,7 @@ def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None
 
 
 def test_a_pinned_row_is_not_marked_before_the_pin_ends(index: Index, clock: Clock) -> None:
-    """The end of the pin is exclusive."""
+    """A pinned row is not marked before the pin ends; the end is exclusive."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A, B], until=clock.now + 10)
 
@@ -83,7 +83,7 @@ def test_a_pinned_row_is_not_marked_before_the_pin_ends(index: Index, clock: Clo
 
 
 def test_a_pin_protects_a_row_that_is_recorded_later(index: Index, clock: Clock) -> None:
-    """A pin does not need a row."""
+    """A pin protects a row that is recorded later."""
     index.pins.pin([A], until=clock.now + 10)
     index.record(A, 10, ContentKind.BLOB, 5.0)
 
@@ -91,7 +91,7 @@ def test_a_pin_protects_a_row_that_is_recorded_later(index: Index, clock: Clock)
 
 
 def test_the_later_end_of_two_pins_applies(index: Index, clock: Clock) -> None:
-    """Two pushes may share a layer, and the second pin may end first."""
+    """If a digest has two pins, the later end applies."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
     index.pins.pin([A], until=clock.now + 5)

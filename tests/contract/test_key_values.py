@@ -14,5 +14,5 @@ def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
 
 
 def test_an_absent_note_is_none(notes: KeyValueStore) -> None:
-    """Absence is a result and not an error."""
+    """`note` of an absent note is None."""
     assert notes.get("absent") is None

@@ -28,7 +28,7 @@ class TestStat:
     """`stat` returns the attributes of a value."""
 
     def test_an_absent_value_has_no_attributes(self, storage: Storage) -> None:
-        """Absence is a result and not an error."""
+        """`stat` of an absent value is None."""
         assert storage.stat("a/b") is None
 
     def test_size_and_time_are_those_of_the_value(self, storage: Storage) -> None:
@@ -76,7 +76,7 @@ class TestReading:
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
     def test_an_absent_value_raises_not_found(self, storage: Storage, key: str) -> None:
-        """The exceptions of `read` and `open` have the key."""
+        """An absent value raises NotFound with its key."""
         storage.write("above/value", b"")
 
         with pytest.raises(NotFound) as of_read:
@@ -157,7 +157,7 @@ class TestAdopt:
     """`commit_file` commits a finished local file."""
 
     def test_a_local_file_becomes_the_value(self, storage: Storage, tmp_path: Path) -> None:
-        """The bytes are under the key, and the path no longer exists."""
+        """`commit_file` makes a local file the value, and its path no longer exists."""
         path = _local_file(tmp_path, b"content")
 
         storage.commit_file(path, "a/b/data")
@@ -255,7 +255,7 @@ class TestSetAside:
         assert storage.read("c/d") == b"content"
 
     def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
-        """The caller has not checked the new value."""
+        """`set_aside` leaves a value that was replaced, which the caller has not checked."""
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.write("a/b", b"new")
@@ -336,7 +336,7 @@ class TestListAndWalk:
 
     @pytest.mark.parametrize("key", ["absent", "value", "value/below"])
     def test_below_an_absent_folder_there_are_no_values(self, storage: Storage, key: str) -> None:
-        """Absence is a result and not an error."""
+        """`list` and `walk` of an absent folder yield nothing."""
         storage.write("value", b"")
 
         assert (list(storage.list(key)), list(storage.walk(key))) == ([], [])

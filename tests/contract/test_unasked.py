@@ -87,7 +87,7 @@ def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> Non
 
 
 def test_a_row_that_was_used_meanwhile_is_not_marked(index: AccessIndex) -> None:
-    """The cleaner had read the list before."""
+    """A prefetched row that was used after it was listed is not marked."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)
     index.touch({A: 10.0})

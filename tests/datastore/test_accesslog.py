@@ -180,7 +180,7 @@ def test_the_memory_for_known_lines_is_bounded() -> None:
 
 
 def test_a_written_event_can_be_parsed(tmp_path: Path) -> None:
-    """Another process reads the appended events."""
+    """A written event can be parsed by another process."""
     path = tmp_path / "events.log"
     events = [Event("breaker", 1.5, {"upstream": "a"}), Event("download", 2, {"bytes": 7})]
     for event in events:
@@ -194,7 +194,7 @@ def test_a_written_event_can_be_parsed(tmp_path: Path) -> None:
     [b"", b"7", b'{"event": "x"}', b'{"event": "x", "at": "y"}', b'{"event": "x", "at": 1e999999}'],
 )
 def test_a_malformed_event_raises_invalid_line(line: bytes) -> None:
-    """Infinity is not a valid time."""
+    """A malformed event raises InvalidLine; Infinity is not a valid time."""
     with pytest.raises(InvalidLine):
         parse_event(line)
 

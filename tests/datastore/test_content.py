@@ -155,7 +155,7 @@ def _resolved() -> ResolvedRepository:
 
 @pytest.mark.parametrize("size", [LARGEST + 1, 600 * 1024 * 1024])
 def test_a_layer_requested_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
-    """A request for 600 MB took twice as much memory; eight of them ended the worker."""
+    """A large layer that a client requests as a manifest is not read into memory."""
     storage = Filesystem(tmp_path)
     storage.write(layout.blob(IMAGE.digest), b"")
     with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:

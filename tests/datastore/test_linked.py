@@ -30,7 +30,7 @@ def test_linked_returns_the_digest_of_a_key(key: str) -> None:
 
 @pytest.mark.parametrize("tag", ["sha256", "link", "v1"])
 def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
-    """The digest is in the value."""
+    """The key of a current tag has no digest, which is in the value."""
     assert layout.linked_digest(layout.tag_current(_NAME, Tag(tag))) is None
 
 

@@ -46,7 +46,7 @@ def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("change", ["made", "removed", "renamed", "another folder"])
 def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
-    """Another process may make the change."""
+    """A change of a cached folder by another process is seen at once."""
     cache = FolderListings()
     cache.names(str(folder))
 

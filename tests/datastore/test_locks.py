@@ -111,7 +111,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 
 
 def test_unlink_removes_the_locked_file(path: Path) -> None:
-    """The next lock is on a new file."""
+    """`unlink` removes the locked file, so the next lock is on a new file."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
 
@@ -121,7 +121,7 @@ def test_unlink_removes_the_locked_file(path: Path) -> None:
 
 
 def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
-    """The locked file was renamed into the blobs; the path belongs to the next download."""
+    """`unlink` keeps a newer file under the same path."""
     with try_lock(path) or pytest.fail("refused") as held:
         path.rename(path.with_name("committed"))
         path.write_bytes(b"a newer file")
@@ -132,7 +132,7 @@ def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
 
 
 def test_unlink_may_be_repeated(path: Path) -> None:
-    """The second call finds no file and does nothing."""
+    """`unlink` may be repeated; the second call does nothing."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
         held.unlink()

@@ -21,7 +21,7 @@ def test_a_local_disk_has_no_problem_and_no_file_is_left(tmp_path: Path) -> None
 
 
 def test_a_missing_folder_is_created(tmp_path: Path) -> None:
-    """A first start has none yet."""
+    """A missing folder is created by the check at the start."""
     assert probe(tmp_path / "a" / "b") == []
 
 

@@ -79,7 +79,7 @@ def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
 
 
 def test_an_index_needs_a_rebuild_until_one_is_complete(storage: Storage, index: Index) -> None:
-    """The note is the last write of a rebuild."""
+    """An index needs a rebuild until the note that ends a rebuild is written."""
     assert needs_rebuild(index.notes) is True
 
     rebuild(storage, index, NOW)

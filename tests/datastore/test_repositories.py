@@ -64,7 +64,7 @@ def test_a_link_file_has_the_digest(repositories: Repositories, storage: Storage
 
 
 def test_a_removed_link_is_gone(repositories: Repositories) -> None:
-    """Removing an absent link returns False."""
+    """A removed link is gone; removing an absent link returns False."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -177,7 +177,7 @@ def test_repositories_are_found_below_a_name(repositories: Repositories) -> None
 
 
 def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> None:
-    """A repository without an origin is hosted."""
+    """An origin is stored for each repository; without an origin it is hosted."""
     repositories.set_origin(NAME, "quay.io")
 
     assert repositories.origin(NAME) == "quay.io"

@@ -78,7 +78,7 @@ def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
 
 
 def test_a_response_has_the_epoch_at_its_start() -> None:
-    """If the refresh finds a newer change, this response is not cached; the next one is."""
+    """A response has the cache epoch that was current at its start."""
     file = File()
     invalidation, epoch = _watching(file)
     file.unseen = 1

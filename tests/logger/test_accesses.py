@@ -50,7 +50,7 @@ def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Di
     ],
 )
 def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
-    """The time is the end of the response."""
+    """A pull and a push are uses, at the end of their response."""
     line = replace(LINE, method=method, kind=kind, status=status)
 
     assert _used(line) == {A: 1000.5}
@@ -78,7 +78,7 @@ def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None
 
 
 def test_an_aborted_response_is_a_use() -> None:
-    """The client probably returns for the rest."""
+    """An aborted response is a use, because the client probably returns for the rest."""
     assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
 
 

@@ -148,7 +148,7 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
 
 
 def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
-    """Access times are committed, and the log barrier waits."""
+    """Without HAProxy's count of dropped lines the log barrier is not committed."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.commit(is_whole=False)
@@ -251,7 +251,7 @@ def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) ->
 
 
 def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
-    """The index was deleted at run time. Unchanged metrics are written too."""
+    """A replaced index gets the values of all metrics again. Unchanged metrics are written too."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.events(_batch(event("budget", upstream="docker.io", remaining=7)))
@@ -273,7 +273,7 @@ def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
 
 
 def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
-    """After a restart of the appliance all breakers are closed."""
+    """Breaker metrics are those of this run: at a start all breakers are closed."""
     first = LogBatch(index, run="one")
     first.events(_batch(event("breaker", upstream="quay.io", state="open")))
     first.commit(is_whole=True)

@@ -22,7 +22,7 @@ def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
 
 
 def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
-    """HAProxy never ran, or has ended."""
+    """Without a response of HAProxy the count of dropped lines is None."""
     with Admin(tmp_path / "s"):
         pass
 
@@ -44,6 +44,6 @@ def test_the_total_grows_across_restarts_and_resets_of_haproxy(
 
 @pytest.mark.parametrize("text", [None, "", "7", "{", '{"x": 1}'])
 def test_an_invalid_note_loads_as_0(text: str | None) -> None:
-    """A dumped count is loaded unchanged."""
+    """An invalid note of the count of dropped lines loads as 0."""
     assert DroppedLines.load(text) == DroppedLines()
     assert DroppedLines.load(DroppedLines(1, 2, 3).dump()) == DroppedLines(1, 2, 3)

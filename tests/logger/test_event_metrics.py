@@ -169,7 +169,7 @@ def test_an_unknown_event_is_ignored() -> None:
     ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:60],
 )
 def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> None:
-    """A partly counted event would remain unnoticed."""
+    """A malformed event counts nothing, not even in part."""
     counted = Counted()
     with pytest.raises(ValueError, match=r"no |out of range"):
         counted.count(name, fields)

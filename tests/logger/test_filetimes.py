@@ -78,7 +78,7 @@ def test_a_flush_writes_smaller_differences() -> None:
 
 
 def test_a_flush_ends_at_its_deadline() -> None:
-    """The latest use is written first."""
+    """A flush of file times ends at its deadline, with the latest use written first."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 5, OTHER: START + 7})
@@ -99,7 +99,7 @@ def test_the_number_of_unwritten_times_is_bounded() -> None:
 
 
 def test_the_access_time_of_a_missing_file_is_ignored() -> None:
-    """The file was evicted or never stored."""
+    """The access time of a missing file is ignored."""
     store = Store()
     absent = Digest.of(b"absent")
     times = store.times()
@@ -110,7 +110,7 @@ def test_the_access_time_of_a_missing_file_is_ignored() -> None:
 
 
 def test_a_storage_without_times_gets_none() -> None:
-    """Its values keep the times of their writes, and only the index knows the last uses."""
+    """Values of a storage without times keep the times of their writes."""
     storage, index = MemoryStorage(lambda: START), MemoryIndex()
     storage.write(layout.blob(OTHER), b"x")
     times = FileTimes(storage, index)

@@ -122,7 +122,7 @@ def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
 
 
 def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
-    """The rate of lines does not matter."""
+    """There are at most ten commits per second, whatever the rate of lines is."""
     harness.settle()
     before = harness.index.commits
     for _ in range(100):
@@ -334,7 +334,7 @@ def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> Non
 
 
 def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) -> None:
-    """Only committed events may be rotated."""
+    """Events that are not committed prevent a rotation of the events file."""
     harness.settle()
     harness.index.is_out = True
     for _ in range(3):
@@ -383,7 +383,7 @@ def test_an_unreadable_log_is_one_warning(
 
 
 def test_a_replaced_index_gets_all_counters_and_positions(harness: LoopHarness) -> None:
-    """The index was deleted at run time."""
+    """A replaced index gets all counters and positions again."""
     harness.log(written(BLOB))
     harness.settle()
     harness.index.stored.clear()

@@ -62,7 +62,7 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
-    """The file system reused the inode of the deleted file.
+    """Another log file with the same inode is a gap.
 
     Reading starts with the oldest log file.
     """
@@ -72,7 +72,7 @@ def test_another_file_with_the_same_inode_is_a_gap() -> None:
 
 
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
-    """Lines after the position are lost, a gap.
+    """A truncated log is read from its start, and older files not again.
 
     Older files were read before and are not counted again.
     """

@@ -150,7 +150,7 @@ def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]
 
 
 def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) -> None:
-    """The logger may start before the first line is written."""
+    """A missing log is read once it exists."""
     assert reader.drain() == []
 
     writer.line()
@@ -183,7 +183,7 @@ def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, 
 
 
 def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Reader) -> None:
-    """The writer started and stopped in between without writing."""
+    """A split line is joined across an empty file of the rotation."""
     writer.line()
     writer.flush(5)
     writer.rotate()
@@ -194,7 +194,7 @@ def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Rea
 
 
 def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
-    """The writer died in the middle of a line.
+    """An unfinished line of a dead writer does not affect the next line.
 
     The part and the next line are returned separately.
     """
@@ -331,7 +331,7 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
 
 
 def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) -> None:
-    """The limit of LONGEST bytes includes the line end."""
+    """A log line of LONGEST bytes, including its end, is read."""
     writer.put(b"x" * (LONGEST - 1) + b"\n")
 
     assert reader.drain() == [b"x" * (LONGEST - 1)]

@@ -173,7 +173,7 @@ def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
 def test_a_download_without_a_thread_releases_its_lock(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine may have no thread left for the writer."""
+    """A download without a thread releases its lock."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -186,7 +186,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, 
 
 
 def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
-    """A link without content is a miss."""
+    """An evicted blob, whose link remains, is fetched again."""
     p.get(BLOB)
     p.forget_blob(DIGEST)
 
@@ -229,7 +229,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """After the read timeout without a byte; at once if a retry makes no sense."""
+    """A pull ends after the read time-out without a byte, or at once if no retry can help."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 

@@ -103,7 +103,7 @@ def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pullin
 
 
 def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> None:
-    """In an outage; the headers follow the specs."""
+    """A stale manifest in an outage has the headers Warning and Age."""
     p.pull()
     u.stop()
     p.age(100)
@@ -147,7 +147,7 @@ def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) 
 
 
 def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pulling) -> None:
-    """By digest, the store is read first."""
+    """A complete manifest by digest is read from the store first, without an upstream."""
     p.pull()
     u.stop()
     p.age(10_000)

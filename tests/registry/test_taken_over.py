@@ -49,7 +49,7 @@ def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None
 
 
 def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """Before the first link is written: pushed images must never be evicted."""
+    """A push into a fetched repository makes all of it hosted, before its first link."""
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
 

@@ -120,7 +120,7 @@ def test_the_size_decides_unless_the_setting_does(
     size: int | None,
     early: bool,  # noqa: FBT001
 ) -> None:
-    """64 MiB are fetched within seconds."""
+    """The size of a blob decides about its ranges unless the setting does."""
     assert verify.is_early(ranges, size) is early
 
 

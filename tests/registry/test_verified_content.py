@@ -378,7 +378,7 @@ def test_a_large_file_that_cannot_be_marked_is_read_at_once(
 
 
 def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
-    """Two processes find the same damage: the second must not remove the new file."""
+    """Content that was replaced is not quarantined, if two processes find the same damage."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)
     key = layout.blob(LAYER_DIGEST)

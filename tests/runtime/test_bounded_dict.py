@@ -32,7 +32,7 @@ def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
 
 
 def test_a_changed_entry_drops_no_other() -> None:
-    """Its number of entries stays the same."""
+    """A changed entry of a bounded dictionary drops no other entry."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)

@@ -193,7 +193,7 @@ def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) ->
 def test_a_wrong_clock_after_a_reboot_is_detected(
     machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A machine without a hardware clock starts years back until NTP has responded."""
+    """A wrong clock after a reboot is detected, as of a machine without a hardware clock."""
     first = machine.clock(path)
     machine.run(first, 10)
     at = first()

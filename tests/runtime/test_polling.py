@@ -44,13 +44,13 @@ def _after(calls: int) -> Callable[[], int | None]:
 
 
 def test_a_result_that_is_there_costs_no_pause(clock: _Time) -> None:
-    """The condition is looked up at once, even without any time to wait."""
+    """A result that is available costs no pause."""
     assert poll(_after(1), within=0, every=1.0) == 1
     assert clock.pauses == []
 
 
 def test_the_condition_is_looked_up_after_each_pause(clock: _Time) -> None:
-    """The pauses are as long as given."""
+    """The condition is checked after each pause of the given length."""
     assert poll(_after(4), within=10.0, every=1.0) == 4
     assert clock.pauses == [1.0, 1.0, 1.0]
 
@@ -63,12 +63,12 @@ def test_the_wait_ends_at_the_deadline_with_a_last_look(clock: _Time) -> None:
 
 
 def test_a_wait_may_have_no_limit(clock: _Time) -> None:
-    """It ends with the condition only."""
+    """A wait may have no limit, and then ends only with the condition."""
     assert poll(_after(1000), within=math.inf, every=60.0) == 1000
     assert clock.now == 999 * 60.0
 
 
 def test_a_false_result_is_a_result(clock: _Time) -> None:
-    """Only None means that there is none yet."""
+    """A false result is a result; only None means that there is none yet."""
     assert poll(lambda: 0, within=5.0, every=1.0) == 0
     assert clock.pauses == []

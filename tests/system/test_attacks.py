@@ -194,7 +194,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
-    """More uploads that stand still than there are places: pulls go on, and a push in the end."""
+    """More idle uploads than places lock out no pull and no push."""
     paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
@@ -212,7 +212,7 @@ def test_slots_slow_uploads(opened: Appliance) -> None:
     ids=["ever new names", "one name"],
 )
 def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], login: str) -> None:
-    """Whoever guesses keeps no right password waiting, nor one that nobody has used yet."""
+    """A flood of wrong passwords does not delay a client with a right password."""
     client, threads = honest(closed, ANN), scaled(80, 160)
 
     endures(closed, client, lambda each: flood(each, guess(user), threads), _busy(threads))
@@ -260,7 +260,7 @@ def test_memory_a_false_size(opened: Appliance, upstream: FakeUpstream) -> None:
 
 
 def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream) -> None:
-    """A large blob that is asked for as a manifest is not read into memory."""
+    """A large blob that a client requests as a manifest is not read into memory."""
     large = upstream.add_blob("app", filler(MB, 3) * scaled(64, 600))
     client = honest(opened)
     assert opened.http.get(blob_path(NAME, large)).status == 200
@@ -275,7 +275,7 @@ def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream)
 
 @pytest.mark.parametrize("header", ["WWW-Authenticate", "Link"])
 def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str) -> None:
-    """Headers of an upstream that are made to be read slowly hold no worker."""
+    """Headers of an upstream that are costly for regular expressions block no worker."""
     fake.put_image("app", "v1", of_size(200 * KB, 1))
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     client = honest(appliance)
@@ -300,7 +300,7 @@ def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str
 def test_log_short_lines_stop_no_eviction(
     start: Start, fake: FakeUpstream, request_: bytes
 ) -> None:
-    """Strangers' requests come as fast as HAProxy answers; a lost line puts eviction off."""
+    """A flood of short log lines stops no eviction, which a lost line would defer."""
     environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
 
@@ -314,7 +314,7 @@ def test_log_short_lines_stop_no_eviction(
 
 
 def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> None:
-    """A flood of them overruns no small log: what was used is known, so room can be made."""
+    """A flood of long URIs overruns no small log, so eviction goes on."""
     environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
     uri = "/v2/" + "/" * 3_900

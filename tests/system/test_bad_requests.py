@@ -145,7 +145,7 @@ def test_a_method_that_is_not_ours_is_refused(shared: Appliance, method: str) ->
 def test_a_range_is_read_as_rfc_9110_has_it(
     shared: Appliance, layer: bytes, asked: str, status: int
 ) -> None:
-    """A range that can't be read is no range; one past the end is 416."""
+    """A Range header that cannot be parsed is ignored, and a range past the end is 416."""
     response = shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked)
 
     assert response.status == status
@@ -192,7 +192,7 @@ def test_an_odd_header_breaks_nothing(
 def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     shared: Appliance, request_: bytes
 ) -> None:
-    """A 4xx with the OCI envelope, said by HAProxy before a worker sees it."""
+    """HAProxy refuses a request that is too long or ambiguous with an OCI error."""
     status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)

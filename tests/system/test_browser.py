@@ -128,7 +128,10 @@ def _appliance(folder: Path, origin: str, *, login: str | None) -> Appliance:
 
 @pytest.mark.parametrize("name", ["open", "closed"])
 def test_a_page_lists_reads_and_removes_images(reports: Mapping[str, Any], name: str) -> None:
-    """The requests of docker-registry-ui succeed, and its script can read what it needs."""
+    """A page on the configured origin lists, reads and removes images with a browser.
+
+    The requests of docker-registry-ui succeed, and its script can read the responses.
+    """
     found = reports[f"ui-{name}"]
 
     assert found["refused"]["status"] == (401 if name == "closed" else 200)
@@ -144,6 +147,6 @@ def test_a_page_lists_reads_and_removes_images(reports: Mapping[str, Any], name:
 def test_a_page_of_another_origin_reads_and_removes_nothing(
     reports: Mapping[str, Any], name: str
 ) -> None:
-    """The browser blocks every response for it, and its DELETE has no effect."""
+    """A page of another origin can read no response, and its DELETE has no effect."""
     assert {each["status"] for each in reports[f"evil-{name}"].values()} == {0}
     assert reports["before"] == [["v1"], ["v1"]]

@@ -61,7 +61,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 
 def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
-    """Every file counts, looked at every 50 ms, while far more than the cap goes through."""
+    """The data directory never exceeds its cap while far more content is pulled.
+
+    All files are added up every 50 ms.
+    """
     assert filled.samples > 10
     assert MAXIMUM // 2 < filled.largest <= CAP
 
@@ -82,7 +85,7 @@ def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
 
 
 def test_an_evicted_image_pulls_again(filled: Filled) -> None:
-    """An eviction costs an upstream fetch and nothing else."""
+    """An evicted image can be pulled again by a fetch from the upstream."""
     assert not filled.holds(1)
 
     digests = pull(filled.appliance.http, NAME, "v1")

@@ -93,7 +93,7 @@ def world() -> Iterator[World]:
 
 @pytest.mark.parametrize(("row", "name"), CASES)
 def test_what_a_client_does_when_the_mirror_fails(world: World, row: Row, name: str) -> None:
-    """The table of docs/clients.md: where the image comes from, and that nobody asks for ever."""
+    """Each client behaves in an outage of its mirror as the table of docs/clients.md states."""
     version = world.pullers[name].version()
     if not version.startswith(VERSIONS[name]):
         pytest.skip(f"the table is {VERSIONS[name]}'s, this is {name} {version}")

@@ -73,7 +73,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: str) -> None:
-    """502 at first, 503 while it leaves the upstream alone; the registry has the image."""
+    """A client uses the registry itself when the appliance refuses with 502 or 503."""
     reference, image = world.put(name, 800 + len(name))
     puller = world.pullers[name]
     puller.forget()

@@ -81,7 +81,7 @@ def world() -> Iterator[World]:
 
 
 def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
-    """By the file in certs.d and `podman login`, with no flag that looks away."""
+    """Podman trusts the CA in certs.d and logs in, without a flag that disables checks."""
     image = world.registry.push("tls/podman", "v1", of_size(KB, 700))
     clients.configure(world.tree("podman"))
 
@@ -111,7 +111,7 @@ def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) 
 
 
 def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
-    """By ca.crt in certs.d; without a login its older store goes past us, to Docker Hub."""
+    """Dockerd trusts the CA in certs.d and logs in by the appliance's name."""
     image = world.registry.push("tls/dockerd", "v1", of_size(KB, 702))
     port, home = world.appliance.http.port, world.folder / "dockerd"
     home.mkdir()

@@ -118,7 +118,7 @@ def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
 def test_an_appliance_that_starts_with_a_wrong_clock_evicts_nothing(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """The time of the last run is kept on disk, so the start is a jump like any other."""
+    """An appliance that starts with a wrong clock evicts nothing by age."""
     appliance = _begin(start, fake, wall)
     pushed, pulled = _made(1), fake.put_image("app", "v1", _made(2))
     assert push(appliance.http, "team/app", "v1", pushed)

@@ -39,7 +39,7 @@ suite = "<testsuite tests='1' failures='%d'>%s</testsuite>" % (state != "passed"
 def test_a_suite_is_run_against_an_appliance_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A login is needed, pushes and deletions work, and nothing runs afterwards."""
+    """A suite runs against an appliance with a login, and no process remains."""
     monkeypatch.setattr(conformance, "OUT", tmp_path / "out")
     program = tmp_path / "suite"
     program.write_text(SUITE.format(python=sys.executable))

@@ -143,7 +143,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
 def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
     start: Start, hosted: str
 ) -> None:
-    """Else a push that does not fit is refused; what was answered 201 stays."""
+    """A push evicts pushed images only if the settings permit that, and is refused otherwise."""
     cap = {"CLEANER_MAXSIZE": "8M", "CLEANER_THRESHOLD_PERCENTAGE": "25", "CLEANER_TTL": "0"}
     appliance = start(Setup(environment=cap | {"CLEANER_HOSTED": hosted}))
     made = [image([filler(1500 * KB, n)], command=(str(n),)) for n in range(8)]

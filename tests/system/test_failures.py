@@ -98,7 +98,10 @@ def serving(unused: dict[str, Iterator[Case]]) -> Case:
 def test_a_manifest_that_the_upstream_refuses(
     case: Case, by: str, fault: dict[str, Any], status: int, code: str
 ) -> None:
-    """The class of the failure reaches the client, in our own words; afterwards it pulls."""
+    """A manifest that the upstream refuses has the failure's status in an OCI error.
+
+    The manifest can be pulled afterwards.
+    """
     image = case.put()
     path = manifest_path(case.name, "v1" if by == "tag" else image.digest)
     case.fake.misbehave("/manifests/", **fault)
@@ -198,7 +201,7 @@ def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case,
     ids=["all of them once", "the last one always"],
 )
 def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[str, Any]) -> None:
-    """The last byte is held back until the digest is right; the next try is a new download."""
+    """A blob with wrong bytes is never completed: the last byte is held back."""
     digest, release = case.put_blob(), threading.Event()
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
@@ -240,7 +243,7 @@ def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
 def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
     case: Case, *, ignore_range: bool
 ) -> None:
-    """The client sees one whole answer; what was on disk is not fetched again if that can be."""
+    """A blob that is cut off is resumed while the client receives one whole response."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
@@ -254,7 +257,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 
 
 def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) -> None:
-    """Whatever was fetched counts: the client is cut, and the next one gets the rest."""
+    """A blob that is always cut off ends cut, and the next client gets the rest."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", cut=0)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)

@@ -45,7 +45,7 @@ def moved(tmp_path: Path) -> Iterator[Appliance]:
 def test_the_configuration_of_docker_cache_servers_readme_works(
     moved: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """Logins, pushes, and expiry by last use.
+    """The configuration of docker-cache-server's README works: logins, pushes and expiry.
 
     Each unsupported variable of theirs causes one warning.
     """
@@ -74,7 +74,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_disabled(
     tmp_path: Path,
 ) -> None:
-    """For a registry of an isolated network: the start names the setting, and the setting works."""
+    """A repository under an upstream's name is served once that upstream is disabled."""
     name = "quay.io/team/app"
     with Registry(tmp_path / "before") as before:
         before.push(name, "v1", _MADE)

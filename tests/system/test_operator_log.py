@@ -39,7 +39,7 @@ def _wait_for_line(appliance: Appliance, *patterns: str) -> None:
 
 
 def test_the_log_of_one_day_explains_all_events(start: Start, fake: FakeUpstream) -> None:
-    """Start, outage, rate limit and return of an upstream, wrong login, eviction, stop."""
+    """The log of one day explains all events, from start to stop."""
     digests = [fake.add_blob("app", filler(6_000_000, number)) for number in range(6)]
     setup = Setup(
         {

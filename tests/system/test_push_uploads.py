@@ -31,7 +31,7 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
 def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
-    """In chunks over new connections; a rejected chunk does not end the upload."""
+    """An upload continues in either worker, in chunks over new connections."""
     http, content = hosting.http, filler(3 * MB, 450)
     where, start = begin(http, "team/chunks"), 0
     while start < len(content):

@@ -108,7 +108,7 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
-    """Exit code 1; the last line of the log names the program."""
+    """A program that cannot stay up ends the appliance with exit code 1 and is named."""
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 

@@ -84,7 +84,7 @@ def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
 
 @pytest.mark.soak
 def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary: Path) -> None:
-    """More than the default of four seconds, and more than supervisord's wait after it."""
+    """A running request has the configured grace, if longer than the default of 4 s too."""
     with ServeProcess(tmp_path, temporary, settings={"REGISTRY_HTTP_DRAINTIMEOUT": "60s"}) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -175,7 +175,7 @@ def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) 
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: Path) -> None:
-    """A port in use, a data directory in use, and a path that is too long."""
+    """A used port, a used data directory and a too long path print one line and exit with 2."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         long = temporary / ("long" * 25)

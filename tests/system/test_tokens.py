@@ -243,7 +243,7 @@ def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
 
 
 def test_a_token_that_is_too_large_is_refused(site: Site) -> None:
-    """A megabyte, and a thousand scopes: HAProxy itself refuses what its buffer cannot hold."""
+    """A token of a megabyte, or of a thousand scopes, is refused by HAProxy."""
     head = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
     scopes = site.http(*(f"repository:team/app{n}:pull" for n in range(1000))).bearer or ""
 
@@ -284,7 +284,7 @@ def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
 
 
 def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
-    """Of two users; a token for another repository never gets the cached response."""
+    """Tokens of two users share HAProxy's cache if they may pull the same."""
     path = manifest_path(NAME, "v1")
     alice, bob = site.http(SCOPE, user="alice"), site.http(f"repository:{NAME}:*", user="bob")
     pull(alice, NAME, "v1")
@@ -301,7 +301,7 @@ def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
 
 
 def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
-    """A worker still tolerates a difference of clocks; the cache does not."""
+    """A cached response never outlives the token, without tolerance for clocks."""
     path = manifest_path(NAME, "v1")
     pull(site.http(SCOPE), NAME, "v1")
     expires = int(time.time()) + 4

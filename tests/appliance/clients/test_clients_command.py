@@ -123,7 +123,7 @@ def test_written_files_have_the_layout_of_the_clients_file_system(
 def test_a_client_may_be_named_by_another_program_with_the_same_files(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """CRI-O reads the files of podman."""
+    """CRI-O reads the files of podman, so `--client` accepts both names."""
     assert "######## podman" in output_of(capsys, "--host", "c", "--client", "cri-o", QUAY)
 
 

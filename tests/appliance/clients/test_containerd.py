@@ -35,7 +35,7 @@ def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None
 
 
 def test_docker_hub_has_another_host_than_its_name() -> None:
-    """docker.io itself is a web site."""
+    """Docker Hub's requests go to another host than docker.io, which is a web site."""
     assert read(PLAIN, "docker.io")["server"] == "https://registry-1.docker.io"
 
 
@@ -48,7 +48,10 @@ def test_every_other_registry_is_pulled_through_the_appliance_first() -> None:
 
 
 def test_images_under_the_appliances_name_can_be_pulled_and_pushed() -> None:
-    """`_default` would send `?ns=` with the appliance's own name, and has no CA."""
+    """The appliance's own name has a hosts.toml, so that clients can pull and push by it.
+
+    `_default` would send `?ns=` with that name, and has no CA.
+    """
     own = read(TLS, "cache.test:8443")
 
     assert own["server"] == "https://cache.test:8443"

@@ -59,7 +59,10 @@ def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
 
 
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
-    """A mirror cannot be configured for a glob; and each user must log in."""
+    """The steps mention upstreams that cannot be mirrored, because a glob cannot be a mirror.
+
+    Each user must log in there.
+    """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 
     assert "*.x" in steps

@@ -20,7 +20,10 @@ def daemon(endpoint: Endpoint) -> Any:
 
 
 def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
-    """The older store sends no registry's host: its requests go to the default upstream."""
+    """Docker Hub is mirrored for dockerd if it is the default upstream.
+
+    The older store sends no registry's host.
+    """
     assert daemon(replace(TLS, default="docker.io")) == {
         "registry-mirrors": ["https://cache.test:8443"]
     }
@@ -55,5 +58,5 @@ def test_both_stores_find_the_ca_in_one_file() -> None:
 
 
 def test_a_password_needs_more_than_files() -> None:
-    """The older store sends a mirror no password."""
+    """A password needs more steps than files: dockerd's older store sends a mirror none."""
     assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, needs_login=True)).steps)

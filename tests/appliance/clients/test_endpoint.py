@@ -33,7 +33,7 @@ def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
 
 
 def test_upstreams_on_loopback_are_not_in_a_clusters_mirrors() -> None:
-    """127.0.0.1 is another machine on every node."""
+    """Upstreams on loopback are not in a cluster's mirrors: 127.0.0.1 is another machine there."""
     endpoint = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
 
     assert endpoint.elsewhere == ("quay.io",)

@@ -11,7 +11,7 @@ from tests.appliance.clients.endpoints import CA, LOGIN, PLAIN, TLS, secrets, te
 
 
 def test_every_registry_is_mirrored() -> None:
-    """The named ones, and all others by "*"; k3s adds the registry itself as the last."""
+    """registries.yaml mirrors each registry, by name or by "*"; k3s adds the registry last."""
     text = texts(k3s.configure_k3s(PLAIN))["/etc/rancher/k3s/registries.yaml"]
 
     endpoint = {"endpoint": ["http://cache.test:5000"]}

@@ -33,7 +33,7 @@ def document(endpoint: Endpoint, name: str) -> Any:
     ],
 )
 def test_digests_and_tags_have_separate_sets(name: str, kind: str, key: str) -> None:
-    """Since 4.13; a node falls back to the registry itself."""
+    """Mirror sets for digests and tags are separate since OpenShift 4.13."""
     read = document(TLS, name)
 
     assert (read["apiVersion"], read["kind"]) == ("config.openshift.io/v1", kind)
@@ -75,7 +75,7 @@ def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
 
 
 def test_the_ca_is_in_a_config_map_under_a_key_with_two_dots_for_the_colon() -> None:
-    """A key of a ConfigMap cannot contain a colon."""
+    """The CA's key in the ConfigMap has two dots for the colon, which a key cannot contain."""
     read = document(TLS, "additionaltrustedca")
 
     assert read["metadata"] == {"name": "entrepot-ca", "namespace": "openshift-config"}

@@ -175,7 +175,10 @@ def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
 def test_a_certificate_that_clients_reject_ends_the_checks(
     tmp_path: Path, name: str, expected: str, *, is_known: bool
 ) -> None:
-    """For an unknown CA, or another name; no password is sent to that server."""
+    """A certificate that clients reject ends the checks, for an unknown CA or another name.
+
+    No password is sent to that server.
+    """
     signer = Authority(tmp_path)
     with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:
         target = replace(

@@ -61,7 +61,7 @@ def test_without_stored_images_a_well_known_one_is_chosen() -> None:
 
 
 def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
-    """A small one costs little; a complete one tests the appliance, and not an upstream."""
+    """`doctor` chooses the smallest complete image, which costs little and tests the appliance."""
     keep(tmp_path, "quay.io/large", image([b"x" * 1000]))
     keep(tmp_path, "reg.test_5000/small", image([b"x" * 10]))
     torn = image([b"y"])

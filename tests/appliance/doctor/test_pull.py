@@ -48,7 +48,7 @@ def pulled(registry: FakeUpstream, route: Route = PREFIX, breakers: Path | None 
 
 @pytest.mark.parametrize("route", [PREFIX, NS], ids=["prefix", "ns"])
 def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route) -> None:
-    """Manifest, config and layer, by HEAD, GET and a range, as clients do."""
+    """`doctor` pulls manifest, config and layer by HEAD, GET and a range, as clients do."""
     made = add_image(registry)
 
     found = pulled(registry, route)

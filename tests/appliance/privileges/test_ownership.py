@@ -48,7 +48,7 @@ def _owners(folder: Path) -> set[int]:
 
 @as_root
 def test_everything_is_given_and_counted(data: Path) -> None:
-    """Folders, files and links; group and mode stay, because an operator may have set them."""
+    """All folders, files and links get the service user as owner; group and mode stay."""
     (data / "file").write_text("")
     (data / "file").chmod(0o640)
     os.chown(data / "file", 0, 777)
@@ -62,7 +62,7 @@ def test_everything_is_given_and_counted(data: Path) -> None:
 
 @as_root
 def test_a_link_is_given_but_not_its_target(data: Path, tmp_path: Path) -> None:
-    """Root gives away only the content of the folder, and no other file of the system."""
+    """A link gets the service user as owner, but its target does not."""
     file, folder = _write(tmp_path / "file"), tmp_path / "folder"
     _write(folder / "inside")
     (data / "docker/link").symlink_to(file)

@@ -65,7 +65,7 @@ def test_a_copy_is_readable_by_the_users_group_and_writable_by_root_only(
 def test_the_path_of_a_copy_contains_that_of_its_original(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """Messages of workers about the copy then name the file that the operator mounted."""
+    """The path of a copied secret contains that of the original, so messages name the original."""
     assert str(copied.paths[secret]).endswith(str(secret))
 
 
@@ -118,7 +118,7 @@ def test_a_failed_copy_is_retried(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The temporary folder may be full for a moment."""
+    """A failed copy of a secret is retried: the temporary folder may be full for a moment."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -167,7 +167,7 @@ def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
 def test_an_entry_of_another_user_in_the_temporary_folder_refuses_no_start(
     temporary: Path, tmp_path: Path, kind: str
 ) -> None:
-    """A compromised service user could otherwise keep the appliance from ever starting again."""
+    """An entry of another user in the temporary folder does not prevent the start."""
     planted, lock = temporary / "entrepot-files-planted", -1
     if kind == "file":
         planted.touch()

@@ -84,7 +84,7 @@ def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
 
 
 def test_files_are_checked_while_the_child_serves() -> None:
-    """At every interval, whatever the child does."""
+    """Root's process checks files at every interval while the child serves."""
     with running(PROGRAM, "waits") as process:
         assert _next_line(process, "looks") == "looks 0"
         assert _next_line(process, "looks") == "looks 1"
@@ -100,7 +100,7 @@ def test_files_are_checked_while_the_child_serves() -> None:
     ],
 )
 def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -> None:
-    """Bad input is one line; an unexpected exception is printed, and does not continue as root."""
+    """Root's process exits with the child's exit code; bad input is one line."""
     with running(PROGRAM, what) as process:
         output, _ = process.communicate(timeout=10)
 

@@ -168,7 +168,7 @@ def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
 
 
 def test_links_of_root_are_followed(data: Path, tmp_path: Path) -> None:
-    """The operator may have put the data elsewhere; Kubernetes mounts everything through links."""
+    """Links of root are followed: the operator may have put the data elsewhere."""
     (tmp_path / "first").symlink_to("second")
     (tmp_path / "second").symlink_to(data)
 
@@ -295,7 +295,7 @@ def test_no_command_of_root_writes_to_a_folder_that_the_user_controls(
     plant: Plant,
     words: list[str],
 ) -> None:
-    """`certs` and `clients` wrote through a link of the service user into any folder."""
+    """`certs` and `clients` as root write into no folder that the service user controls."""
     plant(data, outside)
     before = sorted(outside.rglob("*"))
     monkeypatch.setattr(users, "choose", lambda _: Choice(USER))
@@ -308,7 +308,7 @@ def test_no_command_of_root_writes_to_a_folder_that_the_user_controls(
 
 @pytest.mark.parametrize("shared", [0o1777, 0o777])
 def test_no_command_of_root_writes_to_a_shared_folder(tmp_path: Path, shared: int) -> None:
-    """The user could create the missing folder first, as a link."""
+    """A command of root writes to no shared folder, in which the user could create a link."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(shared)
@@ -320,7 +320,7 @@ def test_no_command_of_root_writes_to_a_shared_folder(tmp_path: Path, shared: in
 def test_a_command_of_root_writes_to_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the folder is missing, as at the first `certs`."""
+    """A command of root writes to its own folder, and creates a missing folder."""
     monkeypatch.setattr(users, "choose", lambda _: Choice(USER))
 
     assert main(["certs", "--host=a.test", f"--out={tmp_path / 'new' / 'tls'}"]) == 0

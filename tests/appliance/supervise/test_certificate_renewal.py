@@ -106,7 +106,7 @@ def test_the_old_certificate_stays_until_the_new_key_is_written(
 def test_the_renewal_is_retried_while_haproxy_does_not_listen(
     run: Path, settings: Settings, authority: Authority
 ) -> None:
-    """HAProxy may be starting, and may have read the old file."""
+    """The renewal of a certificate is retried while HAProxy does not listen."""
     watch = renewal(settings, run)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
     renewed = _path(settings).read_bytes()

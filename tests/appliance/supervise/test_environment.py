@@ -69,7 +69,7 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
 def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
     span: float, milliseconds: str, seconds: str
 ) -> None:
-    """HAProxy takes 0 for no limit."""
+    """HAProxy has the configured grace, and supervisord waits longer."""
     environment = variables(Settings(http=HttpSettings(draintimeout=span)), START)
 
     assert environment["ENTREPOT_DRAIN_MS"] == milliseconds
@@ -172,7 +172,7 @@ def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("files", [256, 1024, 4096, 20_000, 65_536])
 def test_a_worker_has_descriptors_for_all_requests_that_it_accepts(files: int) -> None:
-    """Six for each, and some for itself; the threads are the limit if there are enough."""
+    """A worker has descriptors for all requests that it accepts: six for each, and some more."""
     slots = worker_slots(files)
 
     assert 1 <= slots < gunicorn_app.THREADS

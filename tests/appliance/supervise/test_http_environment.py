@@ -19,7 +19,7 @@ _USUAL = {"TLS_MIN": "TLSv1.2"}
 
 
 def test_the_defaults_of_haproxy_cfg_need_no_variables() -> None:
-    """Only the oldest version is always passed."""
+    """The defaults of haproxy.cfg need no variables; only the oldest TLS version is passed."""
     assert _variables() == _USUAL
 
 
@@ -88,7 +88,10 @@ def test_urls_begin_with_the_host_the_request_or_nothing(
 
 
 def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
-    """A percent sign would begin an expression of HAProxy."""
+    """A configured header has its values on one line in HAProxy's notation.
+
+    A percent sign would begin an expression of HAProxy.
+    """
     found = _variables(headers={"X-A": ["50%", "b"]}, http2={"disabled": "true"})
 
     assert found == _USUAL | {"HEADER1": "X-A", "HEADER1_VALUE": "50%%, b", "ALPN": "http/1.1"}

@@ -103,7 +103,7 @@ def test_each_address_has_its_own_limit() -> None:
 
 
 def test_the_bytes_of_all_addresses_together_are_limited() -> None:
-    """An attacker may have many addresses."""
+    """The log lines of all addresses together are limited: an attacker may have many."""
     bound, _, _ = limit(in_all=10_000)
     flood = [answer(status=404, digest="", source=f"2001:db8::{number}") for number in range(500)]
 

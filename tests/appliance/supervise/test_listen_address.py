@@ -79,7 +79,7 @@ def test_a_socket_that_an_earlier_process_left_is_removed(folder: Path) -> None:
 
 
 def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
-    """Docker distribution would take it over without a message."""
+    """A socket at which another program listens is refused, not taken over."""
     path = folder / "a.sock"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -91,7 +91,7 @@ def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
 
 
 def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
-    """A file that is not a socket is never removed."""
+    """A path with another file, or in no folder, is refused: only a socket is ever removed."""
     file = folder / "a.sock"
     file.touch()
     with pytest.raises(ConfigError, match="a file that is not a socket; choose another path"):
@@ -104,7 +104,7 @@ def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
 
 
 def test_a_socket_is_removed_at_the_stop(folder: Path) -> None:
-    """HAProxy leaves it; a client would otherwise see a refused connection, not a missing file."""
+    """The public socket is removed at the stop, because HAProxy leaves it."""
     path = folder / "a.sock"
     with socket.socket(socket.AF_UNIX) as own:
         own.bind(str(path))

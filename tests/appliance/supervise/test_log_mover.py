@@ -183,7 +183,7 @@ def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
 
 
 def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
-    """While the disk is full the pipe fills up, and HAProxy counts the lines that it drops.
+    """HAProxy notices a full pipe, and counts the lines that it drops.
 
     The mover writes no line in part.
     """
@@ -203,7 +203,10 @@ def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_
 def test_a_disk_that_stays_full_does_not_delay_the_end(
     pipe: int, writer: int, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`close` retries for a moment, and logs the number of lost bytes."""
+    """A disk that stays full does not delay the end: `close` retries for a moment.
+
+    It logs the number of lost bytes.
+    """
     disk.takes = 0
     mover = LogMover(pipe, disk)
     expected = put(writer, range(1_000))

@@ -69,7 +69,7 @@ def test_a_line_written_in_two_parts_stays_in_one_file(path: Path) -> None:
 
 
 def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None:
-    """The deletion is no reason to end."""
+    """A deleted log file is created again at the next rotation."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")
     path.unlink()

@@ -42,7 +42,7 @@ def test_a_reader_receives_the_lines_of_its_program(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_copied_in_pieces(tmp_path: Path) -> None:
-    """The memory is bounded, whatever a program prints."""
+    """A line without an end is copied in pieces, so the memory is bounded."""
     target = io.BytesIO()
     output = Output(tmp_path, {"logger": None}, target)
     for _ in range(40):

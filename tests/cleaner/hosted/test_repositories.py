@@ -103,7 +103,7 @@ def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
 
 
 def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
-    """A child with a tag of its own is an image of its own."""
+    """An index and its children are one image; a tagged child is also an image of its own."""
     first, second = push(store, 1, used=0), push(store, 2, used=0)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     made = images.image([b"away"])
@@ -139,7 +139,7 @@ def test_an_index_may_list_blobs(store: DataDirectory) -> None:
 
 @pytest.mark.parametrize("tag", ["", "signed"])
 def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, tag: str) -> None:
-    """A signature does, tagged or not, and a referrer of the signature does too."""
+    """A referrer belongs to the image of its subject, as does a referrer of the referrer."""
     pushed = push(store, 1, used=0)
     subject = replace(images.image([]), manifest=store.blobs.read(pushed.digests[0]))
     signature = images.artifact(subject, b"signature", "application/example")

@@ -33,7 +33,7 @@ def _lose(store: DataDirectory, image: Pulled) -> None:
 def test_dangling_links_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The tag and its history are removed too; only the origin of the repository remains."""
+    """Dangling links, tags and histories are removed; the repository's origin remains."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     clock.now += 2 * _HOUR

@@ -69,7 +69,7 @@ def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HO
 def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
     store: DataDirectory, collect: Collect, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a disk without free inodes no lock can be made; what needs none goes, and frees some."""
+    """A repository that cannot be locked does not stop the removal of other content."""
     loose = put_blob(store, b"lone", clock.now)
     _link(store, loose, clock.now)
     unlinked = put_blob(store, b"nobody's", clock.now)
@@ -150,7 +150,7 @@ def test_referenced_content_is_no_garbage(
 def test_proxied_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Even a layer whose manifest was evicted; it is evicted for age and size."""
+    """Proxied content is no garbage, even a layer whose manifest was evicted."""
     pulled = pull(store, 1, used=clock.now - _OLD)
     row = store.index.entry(pulled.digests[0])
     assert row
@@ -219,7 +219,7 @@ def test_an_unlinked_index_is_removed_with_its_unshared_parts(
 def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """The layers of a manifest of Docker schema 1 are not known, only links."""
+    """An unreadable manifest keeps all blobs of its repository, whose layers are unknown."""
     body = b'{"schemaVersion": 1}'
     old = put_blob(store, body, clock.now - _OLD)
     layer = put_blob(store, b"layer", clock.now - _OLD)

@@ -38,7 +38,7 @@ def _falsify(store: DataDirectory, total: int) -> None:
 def test_a_wrong_total_evicts_nothing(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A false total of 10 TB would evict all proxied content."""
+    """A wrong total of the index evicts nothing; a false 10 TB would evict all proxied content."""
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.reservations.used_bytes()
     _falsify(store, 10**13)

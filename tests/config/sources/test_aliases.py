@@ -55,7 +55,7 @@ def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
 
 
 def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> None:
-    """The warning has file, line and the key to write instead."""
+    """Each key of docker-cache-server is one warning with file, line and the new key."""
     desk.write(README)
     warnings = dict(each.split(": docker-cache-server's name", 1) for each in desk.warnings())
     users = warnings.pop("config.yml:11: auth.users")
@@ -118,7 +118,7 @@ def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
 
 
 def test_the_appliance_s_settings_override_the_effects_of_its_ttl(desk: Desk) -> None:
-    """A configured `cleaner.hosted` or `cleaner.maxsize` takes precedence."""
+    """The appliance's own settings override the effects of docker-cache-server's `ttl`."""
     cleaner = desk.settings(
         DCS_CACHE_TTL="1h", CLEANER_HOSTED="false", CLEANER_MAXSIZE="1G"
     ).cleaner
@@ -183,14 +183,14 @@ def test_an_invalid_value_is_a_problem_under_its_own_key(
 
 
 def test_an_unknown_variable_with_its_prefix_is_a_warning(desk: Desk) -> None:
-    """The warning suggests the most similar variable."""
+    """An unknown variable with docker-cache-server's prefix is a warning."""
     warning = "DCS_SERVER_PROT: no such setting; did you mean DCS_SERVER_PORT?"
 
     assert [warning] == desk.warnings(DCS_SERVER_PROT="1")
 
 
 def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
-    """Existing hashes are not hashed again."""
+    """docker-cache-server's users may be a map or have hashes, which are not hashed again."""
     desk.write(f"auth: {{users: {{ann: {HASH}}}}}")
     first = desk.settings().auth.htpasswd
     desk.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")

@@ -81,7 +81,7 @@ def test_a_file_on_the_command_line_overrides_the_variable(desk: Desk) -> None:
 
 
 def test_two_files_are_a_problem(desk: Desk) -> None:
-    """The order of precedence would be a guess."""
+    """Two configuration files on the command line are a problem."""
     desk.write("")
 
     assert desk.problems("other.yml") == ["other.yml: a second configuration file; name one"]

@@ -190,7 +190,7 @@ def test_every_method_raises_storage_broken_for_a_broken_disk(
 
 
 def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem) -> None:
-    """The number of tries is limited."""
+    """A value in place of a folder raises StorageBroken after a limited number of tries."""
     storage.write("a", b"")
 
     with pytest.raises(StorageBroken):

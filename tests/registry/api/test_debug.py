@@ -112,7 +112,7 @@ def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.parametrize("page", ["health", "vars", "prometheus", "pprof"])
 def test_no_page_is_served_to_clients_of_the_registry(tmp_path: Path, page: str) -> None:
-    """Only HAProxy's debug listener sends the header."""
+    """No debug page is served to clients of the registry."""
     answer = _ask(tmp_path, f"/debug/{page}", is_debug=False)
 
     assert answer.status_code == 404

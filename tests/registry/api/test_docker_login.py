@@ -179,7 +179,7 @@ def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
 
 @pytest.mark.parametrize("login", [None, WRONG])
 def test_anonymous_clients_get_no_token_if_they_may_not_pull(login: str | None) -> None:
-    """The end-point gives no additional rights."""
+    """Anonymous clients get no token if they may not pull."""
     assert _token(CLOSED, login, PULL) is None
 
 

@@ -195,7 +195,7 @@ def test_out_of_space_states_the_requested_and_the_free_size() -> None:
 
 
 def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
-    """In the form of the spec, whose last byte is inclusive."""
+    """A misplaced chunk gets the range received so far, with an inclusive last byte."""
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}
@@ -213,7 +213,7 @@ def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
 def test_a_foreseen_error_is_one_line_without_a_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every request meets a full disk, so most of the lines are left out."""
+    """A foreseen error is one log line without a traceback."""
     monkeypatch.setattr(errors, "_foreseen", errors.RareLines(10.0))
     client = testing.TestClient(_failing(error))
     for _ in range(3):

@@ -99,7 +99,7 @@ def test_too_many_ranges_return_the_whole_body() -> None:
     ids=["start", "both", "no suffix", "each of two", "thousands of digits", "both of them"],
 )
 def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
-    """If all ranges are; the exception has the size for Content-Range."""
+    """If all requested ranges start past the end, the request is unsatisfiable."""
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, 1000)
 

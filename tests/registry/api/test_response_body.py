@@ -101,7 +101,7 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """By other servers, and for a client without chunked coding if the length is unknown."""
+    """A file slice is read into memory for other servers than gunicorn."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -211,5 +211,5 @@ def test_a_head_closes_the_file_and_keeps_its_length(
 
 
 def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
-    """Containerd would trust a length of 0."""
+    """A HEAD of unknown length has no Content-Length, because containerd would trust a 0."""
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -232,7 +232,7 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
-    """The signer may have been removed."""
+    """A token is verified again after a change of the keys: its signer may be removed."""
     door = Door()
     header = f"Bearer {door.token()}"
     door.authenticator.identify(header)

@@ -131,7 +131,7 @@ def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
 
 
 def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine may have no thread left."""
+    """Without a thread parts are fetched one by one."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -34,7 +34,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
-    """The next client finds the blob on disk."""
+    """A download is stored and recorded, and leaves no spool file."""
     remote = FakeRemote(CONTENT)
     received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
@@ -273,7 +273,7 @@ def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 4321), (9000, 10240), (10239, 10240)])
 def test_a_range_of_a_running_download(bench: Bench, start: int, stop: int) -> None:
-    """A range is cut out of the growing file."""
+    """A range of a running download is cut out of the growing file."""
     reader = bench.worker().join(task(FakeRemote(CONTENT)))
 
     assert b"".join(read(reader, start, stop)) == CONTENT[start:stop]

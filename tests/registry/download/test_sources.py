@@ -268,7 +268,7 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 
 
 def test_a_source_that_keeps_refusing_is_removed() -> None:
-    """The permission may have been revoked."""
+    """A source that keeps refusing is removed: its permission may be revoked."""
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())
     next(body)

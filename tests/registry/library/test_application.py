@@ -157,7 +157,7 @@ def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: 
 
 
 def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> None:
-    """A push still needs a password."""
+    """Anonymous pulls can be permitted, while a push needs a password."""
     client = make(authenticator=_check, anonymous="pull")
     digest = _push(client, b"content", **_ANN)
 

@@ -119,7 +119,7 @@ def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> Non
 def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine may have no thread left."""
+    """Without a thread nothing is prefetched, and no pull fails."""
     p = pulling(u, tmp_path, prefetch=1)
     start = threading.Thread.start
 

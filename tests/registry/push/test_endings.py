@@ -197,7 +197,7 @@ def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
 
 
 def test_a_finished_upload_is_404(p: Pushing) -> None:
-    """For every method, and no file is created again."""
+    """A finished upload is 404 for every method, and no file is created again."""
     where = p.begin()
     p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
 

@@ -89,7 +89,7 @@ def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list
 
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
 def test_n_0_lists_nothing(p: Pushing, path: str) -> None:
-    """The list is empty and has no Link."""
+    """A list with n=0 is empty and has no Link."""
     _tag(p, "a")
 
     answer = p.send("GET", f"{path}?n=0")

@@ -66,14 +66,14 @@ def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
-    """Nobody could pull the mounted blob."""
+    """A link whose content is absent is not mounted: no client could pull the blob."""
     p.repositories.link_blob(Repository(_OTHER), _DIGEST)
 
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}&from={_OTHER}")) is False
 
 
 def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
-    """The target itself is searched first."""
+    """A mount without `from` searches all repositories, the target first."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):

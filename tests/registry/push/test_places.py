@@ -50,7 +50,10 @@ def test_a_push_to_an_upstreams_name_is_405(
 
 @pytest.mark.parametrize("name", ["library/alpine", "alpine", "some/thing"])
 def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name: str) -> None:
-    """Every dockerd would pull the pushed image in place of the upstream's."""
+    """A push over a name of the default upstream is 405.
+
+    Every dockerd would pull the pushed image in place of the upstream's.
+    """
     p = pushing(tmp_path, upstreams=["docker.io"], default="docker.io")
 
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
@@ -60,7 +63,7 @@ def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name:
 
 @pytest.mark.parametrize("name", ["team/app", "team/app/web", "a.b/c", "app"])
 def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) -> None:
-    """The remedy in the message works."""
+    """The setting named in a 405 permits the push."""
     default = "corp.example"
     refused = pushing(tmp_path, upstreams=[default], default=default).send(
         "POST", f"/v2/{name}/blobs/uploads/"

@@ -51,7 +51,7 @@ def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
 
 
 def test_an_invalid_digest_is_400(p: Pushing) -> None:
-    """A tag is not a digest."""
+    """A tag in place of the referrers' digest is 400."""
     assert p.ask("GET", "referrers/v1").status_code == 400
 
 
@@ -94,7 +94,7 @@ def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
 
 
 def test_a_push_without_a_subject_has_no_oci_subject(p: Pushing) -> None:
-    """The header would announce a referrer."""
+    """A push without a subject has no OCI-Subject, which would announce a referrer."""
     p.image(_SUBJECT, "v1")
 
     again = p.manifest(_SUBJECT.manifest, _SUBJECT.media_type, "v1")

@@ -212,7 +212,7 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """Whichever write was the last: every listed tag can be pulled, then and later."""
+    """A push interrupted at any write leaves no dangling tag."""
     subject = _image()
     p.image(subject, subject.digest)
     made = images.artifact(subject, b"a signature", "application/vnd.example.signature")

@@ -118,7 +118,7 @@ def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
 
 
 def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
-    """Even if the store is empty."""
+    """A blob above the cap is refused, even if the store is empty."""
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=200 * _KB, largest=_ROOM))
 
     answer = p.send("PUT", f"{p.begin()}?digest={Digest.of(b'')}", filler(101 * _KB, 1))
@@ -180,7 +180,7 @@ def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
 
 
 def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk may be freed; the reservation is released."""
+    """A push on a full disk is 503, and its reservation is released."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space")

@@ -155,7 +155,7 @@ def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
 
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The arbiter was running all the time."""
+    """A worker that hangs while the arbiter runs is killed."""
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)
     for clock.now in map(float, range(1001, 1063)):

@@ -291,7 +291,7 @@ def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage
 
 
 def test_a_broken_listener_ends_the_worker() -> None:
-    """The arbiter starts a new one."""
+    """A broken listener ends the worker, and the arbiter starts a new worker."""
     with _worker(KeepAliveWorker) as worker, pytest.raises(OSError, match="Bad file"):
         worker.accept(_Listener([OSError(errno.EBADF, os.strerror(errno.EBADF))]))
 

@@ -290,7 +290,7 @@ def test_a_host_name_is_checked_by_its_address(
 def test_a_token_realm_at_an_internal_address_is_not_requested(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """A realm with the upstream's host but another port is another service."""
+    """A token realm at an internal address is not requested."""
     challenge = f'Bearer realm="{internal.url}/token",service="s"'
     upstream.misbehave(status=401, headers={"WWW-Authenticate": challenge})
     with pytest.raises(Unavailable):

@@ -91,7 +91,7 @@ def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_closed_port_is_a_refused_connection() -> None:
-    """Port 1 of loopback is closed."""
+    """A closed port is a refused connection."""
     with pytest.raises(ConnectionRefusedError):
         dial("127.0.0.1", 1, 5)
 

@@ -54,7 +54,7 @@ def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
 
 @pytest.mark.parametrize(("ahead", "expected"), [(30, 30.0), (-30, 0.0)])
 def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
-    """A date in the past means 0."""
+    """A Retry-After in the past means 0."""
     date = datetime.fromtimestamp(1_000_000 + ahead, UTC)
 
     assert retry_after({"Retry-After": format_datetime(date, usegmt=True)}, 1_000_000) == expected

@@ -35,7 +35,7 @@ def _to(storage: FakeUpstream) -> dict[str, Any]:
 def test_a_redirected_blob_is_fetched_without_the_credentials(
     storage: FakeUpstream,
 ) -> None:
-    """The Range header is kept, the password is not.
+    """A redirected blob is fetched with its Range, and without the credentials.
 
     A later request starts at the upstream again.
     """
@@ -56,7 +56,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 
 
 def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
-    """The target is the upstream itself."""
+    """A redirect on the same host keeps the credentials."""
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", times=1, redirect="{path}")

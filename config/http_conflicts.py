@@ -15,6 +15,8 @@ from entrepot.config.raw_value import RawValue
 _ADDR: Final = ("http", "addr")
 _TLS: Final = ("http", "tls")
 _ORIGIN: Final = "access-control-allow-origin"
+_METHODS: Final = "access-control-allow-methods"
+_WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _LONGEST_SOCKET: Final = 95
 """Bytes of a socket's path: 107 by unix(7), less the suffix that HAProxy adds while it binds."""
 
@@ -39,6 +41,13 @@ def advice(http: HttpSettings, given: Given) -> list[Problem]:
         *_no_effect(http, given),
         *_open_debug(http, given),
     ]
+
+
+def methods_of_every_page(http: HttpSettings) -> list[str]:
+    """Return the methods by which every web page may change content, according to the headers."""
+    headers = {name.lower(): values for name, values in http.headers.items()}
+    words = ",".join(headers.get(_METHODS, ())).replace(",", " ").upper().split()
+    return [each for each in _WRITING if each in words] if headers.get(_ORIGIN) == ("*",) else []
 
 
 def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:

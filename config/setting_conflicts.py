@@ -45,6 +45,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_open(settings),
         *token_auth.advice(settings),
         *http_conflicts.advice(settings.http, given),
+        *_pages(settings, given),
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),
         *_unused_login(settings),
@@ -147,6 +148,14 @@ def _open(settings: Settings) -> Iterator[Problem]:
             f"every client that can reach it may {actions}",
             "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
         )
+
+
+def _pages(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    headers = given.get(("http", "headers"))
+    writing = http_conflicts.methods_of_every_page(settings.http)
+    if headers is not None and writing and not settings.auth.protects:
+        message = f"every web page that a user opens may send {' and '.join(writing)}"
+        yield headers.objection(message, "name one origin instead of '*', or set passwords")
 
 
 def _too_small(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:

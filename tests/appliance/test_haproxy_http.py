@@ -182,11 +182,12 @@ def test_no_origin_is_permitted_by_default(started: _Started) -> None:
     assert "access-control-allow-origin" not in haproxy.request("/echo").headers
 
 
-def _over(path: Path, target: str) -> Response:
+def _over(path: Path, target: str, *headers: str) -> Response:
     """Send a GET over a unix socket."""
+    lines = [f"GET {target} HTTP/1.1", "Host: a", "Connection: close", *headers, "", ""]
     with socket.socket(socket.AF_UNIX) as wire:
         wire.connect(str(path))
-        wire.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        wire.sendall("\r\n".join(lines).encode())
         return Response.parse(b"".join(iter(lambda: wire.recv(65536), b"")))
 
 
@@ -313,11 +314,29 @@ def test_a_unix_socket_takes_requests() -> None:
         assert _over(path, "/echo?unix").status == 200
         assert haproxy.line("unix").source.startswith("unix")
         assert path.stat().st_mode & 0o022 == 0
+        # wrong passwords are counted without an address too, by user
+        assert _over(path, "/status/401", "Authorization: Basic eDp5").status == 401
+        assert "used:1" in haproxy.admin("show table guesses")
         # the cleaner takes such a line from the appliance's own socket for its log barrier
         assert _over(path, "/healthz?news=1").status == 200
         assert _over(run / "front.sock", "/healthz?news=2").status == 200
         seen = [haproxy.line("news=2").uri, *(each.uri for each in haproxy.lines("/healthz"))]
         assert {"/healthz?news=2", "/healthz"} == set(seen)
+
+
+# ---- http.h2c
+
+
+def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -> None:
+    """HAProxy recognises the preface (RFC 9113, 3.3), so `http.h2c.enabled` needs no setting."""
+    haproxy = started.get()
+    settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as wire:
+        wire.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        frame = wire.recv(9)
+
+    kind = frame[3]
+    assert kind == settings[3]
 
 
 # ---- http.debug

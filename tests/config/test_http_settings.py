@@ -89,6 +89,22 @@ def test_several_origins_are_a_warning(desk: Desk) -> None:
     assert f"browsers accept no {_ORIGIN} with several values" in warning
 
 
+def test_every_page_that_may_write_without_a_password_is_a_warning(desk: Desk) -> None:
+    """`*` in examples is meant for reading; with DELETE, any page can remove images."""
+    methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
+    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
+    (warning,) = desk.warnings()
+    assert "http.headers: every web page that a user opens may send DELETE" in warning
+
+    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*']}}}}")
+    assert desk.warnings() == []
+    desk.write(f"http: {{headers: {{{_ORIGIN}: ['http://a'], {methods}}}}}")
+    assert desk.warnings() == []
+    login = "\nauth: {htpasswd: {path: /p}}"
+    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}{login}")
+    assert desk.warnings() == []
+
+
 # ---- addresses and URLs
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from entrepot.appliance.supervise.http_environment import http_variables
+from entrepot.config.distribution import ROWS, KeySupport
 from entrepot.config.http_settings import HttpSettings
 
 
@@ -109,3 +111,65 @@ def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
     assert (found["ORIGIN"], found["METHODS"]) == ("any", "HEAD GET DELETE")
     alone = _variables(headers={origin: ["http://a.test"]})
     assert (alone["ORIGIN"], alone["METHODS"]) == ("http://a.test", "GET")
+
+
+_OTHER_VALUES = {
+    "http.addr": ("127.0.0.1:5002", "listen_address.bindable"),
+    "http.net": ("unix", "LISTENER"),
+    "http.prefix": ("/r/", "PREFIX"),
+    "http.host": ("https://a.test", "URLS"),
+    "http.secret": ("s", "uploads carry no signed state"),
+    "http.relativeurls": ("false", "URLS"),
+    "http.draintimeout": ("9s", "environment.variables"),
+    "http.tls.certificate": ("/c.pem", "certificate.write_pem"),
+    "http.tls.key": ("/k.pem", "certificate.write_pem"),
+    "http.tls.clientcas": (["/ca.pem"], "CLIENT_CERT"),
+    "http.tls.clientauth": ("request-client-cert", "CLIENT_CHECK"),
+    "http.tls.minimumtls": ("tls1.3", "TLS_MIN"),
+    "http.tls.ciphersuites": (["TLS_AES_128_GCM_SHA256"], "CIPHERSUITES"),
+    "http.debug.addr": ("127.0.0.1:5003", "listen_address.bindable"),
+    "http.debug.prometheus.enabled": ("true", "DEBUG_METRICS"),
+    "http.debug.prometheus.path": ("/m", "DEBUG_METRICS"),
+    "http.headers": ({"X-A": ["a"]}, "HEADER1"),
+    "http.http2.disabled": ("true", "ALPN"),
+    "http.h2c.enabled": ("true", "always accepted"),
+}
+"""A value of each honoured key that is not its default, and what shows its effect.
+
+Words in capitals are variables. Other words name the module that reads the setting, or the reason
+why the key needs no setting.
+"""
+_TOGETHER: dict[str, dict[str, Any]] = {
+    "http.tls.clientauth": {"tls": {"clientcas": ["/ca.pem"]}},
+    "http.debug.prometheus.enabled": {"debug": {"addr": "127.0.0.1:1"}},
+    "http.debug.prometheus.path": {
+        "debug": {"addr": "127.0.0.1:1", "prometheus": {"enabled": "true"}}
+    },
+}
+
+
+def test_each_key_of_http_in_docker_distribution_has_an_effect() -> None:
+    """A key that is honoured changes a variable of haproxy.cfg, or another program reads it."""
+    honoured = {
+        row.key
+        for row in ROWS
+        if row.key.startswith("http.") and row.verdict is KeySupport.HONOURED
+    }
+    assert {each for each in honoured if not each.endswith(".*")} == _OTHER_VALUES.keys()
+
+    for key, (value, effect) in _OTHER_VALUES.items():
+        if not effect.replace("_", "").rstrip("1").isupper():
+            continue
+        before = _TOGETHER.get(key, {})
+        assert _variables(**before).get(effect) != _variables(**_with(before, key, value))[effect]
+
+
+def _with(before: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    """Return the settings *before* with one more key."""
+    whole = copy.deepcopy(before)
+    *above, last = key.split(".")[1:]
+    below = whole
+    for each in above:
+        below = below.setdefault(each, {})
+    below[last] = value
+    return whole

@@ -10,7 +10,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one command: `values` by name, in order; `rest` is every other argument."""
+    """An `Options` has the options of one command: `values` by name, and the `rest`."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)

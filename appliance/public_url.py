@@ -1,4 +1,4 @@
-"""The address by which clients reach the appliance: from the command line, or from the settings."""
+"""Find the address by which clients reach the appliance, from command line or settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class PublicAddress(NamedTuple):
-    """A host (IPv6 in brackets), a port, and whether clients use TLS there."""
+    """A `PublicAddress` is a host (IPv6 in brackets), a port, and whether clients use TLS."""
 
     host: str
     port: int

@@ -31,7 +31,7 @@ class HitCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`started` in s, UTC epoch; `ends` counts by program how often it ended unexpectedly."""
+    """A `RunState` has `started` (s, UTC epoch); `ends` counts unexpected ends by program."""
 
     started: float
     counted: HitCounts

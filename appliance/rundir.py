@@ -26,7 +26,7 @@ from entrepot.datastore.locks import LockedFile, is_locked, try_lock
 from entrepot.runtime.run_names import LOG_PIPE, PREFIX, SETTINGS, SUPERVISOR_SOCKET
 
 COPIES = f"{PREFIX}files-"
-"""Prefix of the folders of secret copies; in the image they belong to root."""
+"""The folders of secret copies have this prefix; in the image they belong to root."""
 
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # a name that tempfile.mkdtemp generates
 _ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of these files

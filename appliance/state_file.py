@@ -1,4 +1,4 @@
-"""state.json in the run directory: the overall state, written while readers ask for it.
+"""Write the overall state into the run directory's state.json while readers request it.
 
 A reader touches a request file beside the state file. `serve` then gathers the state once a second
 for a minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the
@@ -81,7 +81,7 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """`offset`: error of the wall clock in s, 0 if it is trusted; `jumps`: how often it jumped."""
+    """A `ClockStatus` has the wall clock's error in s (`offset`, 0 if trusted) and its `jumps`."""
 
     offset: float
     jumps: int
@@ -162,7 +162,7 @@ class StateWriter:
 
 
 def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
-    """Ask `serve` for its state, and return it; None if it is not there within *patience* s."""
+    """Request the state from `serve`, and return it; None after *patience* s without a state."""
     before = _changed(run / STATE)
     with suppress(OSError):
         (run / STATE_REQUEST).touch()

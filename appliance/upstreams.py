@@ -1,4 +1,4 @@
-"""The names of the upstreams in force, and the pushed repositories that they would hide."""
+"""Return the upstreams in force, and the pushed repositories that they would hide."""
 
 from __future__ import annotations
 

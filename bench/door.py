@@ -16,7 +16,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A server on loopback; `login` is user:password, or empty for an anonymous client.
+    """A `Door` is a server on loopback; `login` is user:password, or empty for anonymous access.
 
     `prefix` precedes the names of repositories. If `tls` is set, the certificate is not verified.
     """

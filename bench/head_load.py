@@ -29,7 +29,7 @@ class _Requester:
 
 @dataclass(slots=True)
 class _Tally:
-    """The responses; `spans` are the times of the responses (s)."""
+    """A `_Tally` counts responses; `spans` are the times of the responses (s)."""
 
     spans: list[float] = field(default_factory=list)
     failures: int = 0

@@ -99,14 +99,14 @@ def _pulled(image: Image) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Appliance:
-    """A running appliance whose worker 1 is asked."""
+    """An `_Appliance` is a running appliance, whose worker 1 gets the requests."""
 
     door: Door
     socket: Path
     processes: list[Process]
 
     def cost(self, work: Answer) -> float:
-        """Ask a worker many times for the same; return its CPU us a request."""
+        """Send a worker the same request many times; return its CPU time a request in us."""
         method, path = work
         connection = _UnixConnection(self.socket)
         before = self._cpu()

@@ -37,7 +37,7 @@ class Launch:
 
 
 class Server:
-    """A running server, to be used with `with`; `log` is the file of its output."""
+    """A `Server` is a running server, to be used with `with`; `log` is the file of its output."""
 
     def __init__(self, launch: Launch) -> None:
         self.door = launch.door

@@ -30,7 +30,10 @@ _YEAR = dt.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`app` is the image of the warm rows, `large` that of the line, `log` the upstream's log."""
+    """A `Site` has the images: `app` of the warm rows, `large` of the line.
+
+    `log` is the upstream's.
+    """
 
     folder: Path
     kinds: Sequence[Kind]

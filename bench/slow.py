@@ -1,4 +1,4 @@
-"""The row with a thousand slow readers, and another client that requests manifests meanwhile."""
+"""Measure the row with a thousand slow readers, while another client requests manifests."""
 
 from __future__ import annotations
 

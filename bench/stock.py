@@ -1,4 +1,4 @@
-"""A data directory as after years of use: an index of many rows, a few files, a long log."""
+"""Make a data directory as after years of use: many rows, few files, a long log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BATCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A data directory with `rows` rows; the first row is the least recently used."""
+    """A `Stock` is a data directory with `rows` rows; the first row is the least recently used."""
 
     root: Path
     rows: int

@@ -15,7 +15,10 @@ Results = Mapping[str, Mapping[str, Figure]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Entrepot's `figure` is at most `most`, or at most `most` times that of `against`."""
+    """A `Target` requires that Entrepot's `figure` is at most `most`.
+
+    With `against` it is at most `most` times that server's figure.
+    """
 
     row: str
     most: float
@@ -25,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a target; `ours` is a ratio or a value, None if it was not measured.
+    """A `Verdict` is the result of a target; `ours` is a ratio or a value, None if not measured.
 
     If there are `failures`, the work was not done, and its cost does not count.
     """

@@ -28,7 +28,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory in bytes: `pss` divides a shared page between the processes that share it."""
+    """A `Memory` is in bytes: `pss` divides a shared page between the processes that share it."""
 
     rss: int = 0
     pss: int = 0

@@ -1,4 +1,4 @@
-"""The upstream: Debian's docker-registry, whose access log shows every fetch."""
+"""Run the upstream: Debian's docker-registry, whose access log shows every fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cleaner process: wires rounds and maintenance from the settings and runs until SIGTERM."""
+"""Run the cleaner process: rounds and maintenance by the settings, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class CleanerProcess:
 
 
 class _StoppedAppliance:
-    """The log barrier of an appliance that does not run: no client uses content."""
+    """This is the log barrier of an appliance that does not run: no client uses content."""
 
     blind = 0.0
 

@@ -1,4 +1,4 @@
-"""The cleaner as a thread of a program that embeds the registry (docs/library.md).
+"""Run the cleaner as a thread of a program that embeds the registry (docs/library.md).
 
 The cleaner's arguments are plain values, not the appliance's settings. Every process that serves a
 data directory has such a thread. The thread that holds the lock `cleaner.lock` cleans; threads of

@@ -1,4 +1,4 @@
-"""Free space of the file system: other programs may fill it although the cap is not reached."""
+"""Compute the file system's free space, which other programs may use up below the cap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log barrier: checks that the index has every access up to now before anything is evicted.
+"""Check that the index has every access up to now before anything is evicted.
 
 In the index, content that no client requested looks like content that was requested while the
 logger was down. So the cleaner sends a request of its own through HAProxy and waits until the

@@ -77,7 +77,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """An entry to evict; `reason` is the label of the metric, `words` the text for an operator."""
+    """An `Eviction` is an entry to evict; `reason` labels the metric, `words` is for operators."""
 
     entry: IndexEntry
     reason: Reason

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The reason of an eviction, as the metrics label it; each value is a time series."""
+    """A `Reason` is the reason of an eviction, as the metrics label it; each is a time series."""
 
     TTL = "ttl"
     SIZE = "size"
@@ -19,7 +19,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The reason of a removal: `reason` labels the metric, `words` explain it to an operator."""
+    """An `Explanation` is the reason of a removal.
+
+    `reason` labels the metric, `words` explain it to an operator.
+    """
 
     reason: Reason
     words: str

@@ -52,7 +52,9 @@ class Barrier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """The tools of a round; `clock` gives s, UTC epoch, `stopped` ends it between two removals.
+    """A `RoundTools` has the tools of a round; `clock` gives s, UTC epoch.
+
+    `stopped` ends the round between two removals.
 
     `is_ready` is false while the index is being rebuilt. `taken_at` returns the time since which
     accesses to content of another program are recorded (s, UTC epoch). `lacking` returns the

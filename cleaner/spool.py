@@ -35,7 +35,7 @@ _IDLE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A spool file as it was listed: `size` in bytes, `modified` in s, UTC epoch."""
+    """A `Leftover` is a spool file as it was listed; `size` is in bytes, `modified` in s (UTC)."""
 
     digest: Digest
     path: Path

@@ -20,7 +20,7 @@ _SCHEMES = {("auth", name) for name in ("htpasswd", "token", "silly")}
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The settings, the values that they were built from, and the problems of the other values."""
+    """A `Built` has the settings, the values they came from, and the other values' problems."""
 
     settings: Settings
     used: Mapping[Key, RawValue]

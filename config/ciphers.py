@@ -1,4 +1,4 @@
-"""The cipher suites that `http.tls.ciphersuites` may name, and the TLS versions."""
+"""List the cipher suites that `http.tls.ciphersuites` may name, and the TLS versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSIONS: Final = {
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""The suites of TLS 1.3; Go and OpenSSL have the same names for them."""
+"""These are the suites of TLS 1.3; Go and OpenSSL have the same names for them."""
 
 OLDER: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",

@@ -1,4 +1,4 @@
-"""The table of all keys of docker distribution 2.x and 3.x, and how the appliance treats them.
+"""List all keys of docker distribution 2.x and 3.x, and the appliance's treatment of each.
 
 A key that protects data or selects where data is stored, and is not implemented, is refused and
 never ignored. The operator must not believe that such a key has an effect. A key that only has no

@@ -20,7 +20,7 @@ _EXAMPLE: Final = "try {ci/**: {ttl: 7d, keep: 10}}"
 
 @dataclass(frozen=True, slots=True)
 class HostedRule:
-    """How long content that is pushed to the repositories of a pattern is kept.
+    """A `HostedRule` states how long content that is pushed to matching repositories is kept.
 
     `ttl` and `untagged` are in s, 0 for ever; `untagged` is None if it is not set. `keep` is a
     number of tags.

@@ -18,7 +18,7 @@ _ORIGIN: Final = "access-control-allow-origin"
 _METHODS: Final = "access-control-allow-methods"
 _WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _LONGEST_SOCKET: Final = 95
-"""Bytes of a socket's path: 107 by unix(7), less the suffix that HAProxy adds while it binds."""
+"""A socket's path has at most so many bytes: 107 by unix(7), less HAProxy's suffix."""
 
 Given = Mapping[Key, RawValue]
 
@@ -66,7 +66,7 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
 
 
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
-    """Client certificates must never be silently unchecked; the other keys are only a warning."""
+    """Report client certificates that would be unchecked; other keys are only a warning."""
     authorities = given.get((*_TLS, "clientcas"))
     if http.tls.clientcas and http.tls.certificate is None and authorities is not None:
         yield authorities.objection(

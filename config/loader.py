@@ -30,7 +30,7 @@ _SECRET = ("pullsecret", "path")
 
 @dataclass(frozen=True, slots=True)
 class DefaultPaths:
-    """The usual places of files and folders that the operator has not named."""
+    """A `DefaultPaths` has the usual places of files that the operator has not named."""
 
     file: Path = Path("/etc/docker/registry/config.yml")
     secret: Path = Path("/pull-secret.json")

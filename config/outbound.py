@@ -33,7 +33,7 @@ def _either(given: Mapping[str, str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """The proxies by scheme, with passwords, and the hosts that are reached without a proxy."""
+    """An `Outbound` has the proxies by scheme, with passwords, and the hosts without a proxy."""
 
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     exempt: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ import yaml
 from entrepot.config.errors import Unreadable
 
 MOST: Final = 16
-"""The largest number of headers; haproxy.cfg has one rule for each."""
+"""There may be so many headers, because haproxy.cfg has one rule for each."""
 
 _LONGEST_NAME: Final = 128
 _LONGEST_VALUE: Final = 2048

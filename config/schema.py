@@ -132,14 +132,14 @@ class TokenSettings(Section):
 
 
 class SillySettings(Section):
-    """The settings of `auth.silly:`, which accepts every Authorization header."""
+    """These are the settings of `auth.silly:`, which accepts every Authorization header."""
 
     realm: value_types.MaybeText = setting(None, "the realm of the challenge", shown="required")
     service: value_types.MaybeText = setting(None, "the service of the challenge", shown="required")
 
 
 class AuthSettings(Section):
-    """The settings of `auth:`; at most one scheme is set."""
+    """These are the settings of `auth:`; at most one scheme is set."""
 
     htpasswd: HtpasswdSettings | None = None
     token: TokenSettings | None = None
@@ -150,12 +150,12 @@ class AuthSettings(Section):
 
     @property
     def protects(self) -> bool:
-        """Whether a client needs a credential that was given to it."""
+        """Return whether a client needs a credential that was given to it."""
         return self.htpasswd is not None or self.token is not None
 
 
 class ProxySettings(Section):
-    """The settings of `proxy:`, the defaults for every upstream that does not override them."""
+    """These are the settings of `proxy:`, the defaults for upstreams that do not override them."""
 
     remoteurl: value_types.MaybeUrl = setting(
         None, "declares this upstream and makes it the default"

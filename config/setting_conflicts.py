@@ -17,7 +17,7 @@ from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""Bytes: below this size, logs and index leave no space for content (datastore/budget.py)."""
+"""Below this size in bytes, logs and index leave no space for content (datastore/budget.py)."""
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:

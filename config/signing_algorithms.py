@@ -10,9 +10,11 @@ from entrepot.config.readers import words
 
 _SIZES: Final = (256, 384, 512)
 ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
-"""The accepted algorithms: the token server signs with a key that the appliance does not have."""
+"""These algorithms are accepted: the token server signs with a key that only it has."""
 SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
-"""Known to docker distribution, and never accepted: who can verify such a token can issue one."""
+"""Docker distribution knows these algorithms, which are never accepted: a verifier could issue
+tokens.
+"""
 
 
 def algorithms(given: object) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Formats of the access log and of the events file: one JSON object a line, read by the logger.
+"""Define the formats of the access log and of the events file: one JSON object a line.
 
 HAProxy writes the access log, one line for each response; its format is `log-format` in
 haproxy.cfg, and a test compares it with AccessLine. Most lines repeat the values of an earlier
@@ -36,7 +36,7 @@ _USES = frozenset(
 )
 
 ACCESS_DELAY_S = 0.25
-"""Longest time, in s, for which an embedding process keeps an access before the index has it."""
+"""An embedding process keeps an access at most this long, in s, before the index has it."""
 
 
 @dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long
@@ -86,7 +86,7 @@ _STARTS = re.compile(rb'(?:\{"start":[1-9][0-9]{12})*')
 _TIMES = re.compile(rb'\{"start":([1-9][0-9]{12}),"duration":(-?[1-9][0-9]{0,14}|0),(?="method")')
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
 KEPT_BYTES = 4 * 1024 * 1024
-"""Approximate bytes of the lines that AccessLog remembers; their values take twice as much."""
+"""AccessLog remembers lines of about this many bytes; their values take twice as much."""
 
 Repeated = tuple[AccessLine, int]
 """A `Repeated` is the latest of some lines that differ only in their start, and their number."""
@@ -176,7 +176,7 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event that no line of the access log shows, at `at` (s, UTC epoch).
+    """An `Event` is no line of the access log; it occurred `at` (s, UTC epoch).
 
     The fields of each event:
 

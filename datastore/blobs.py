@@ -37,15 +37,15 @@ from entrepot.datastore.storage import Stat, Storage, descriptor_of
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
-"""Bytes that are read into memory at once: the size of the largest manifest."""
+"""At most so many bytes are read into memory at once: the size of the largest manifest."""
 _MAX_HASHED = 64
 _LONGEST_HASHED = 16 * 1024
-"""Number of short blobs kept in memory after hashing, and bytes of the longest: 1 MB at most."""
+"""So many short blobs stay in memory after hashing, each up to so many bytes: 1 MB at most."""
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""Bytes up to which a file is re-read before it is stored; larger files are re-read afterwards."""
+"""Files up to this size in bytes are re-read before they are stored; larger files afterwards."""
 
 
 class BlobStore:

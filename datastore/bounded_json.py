@@ -10,7 +10,7 @@ import math
 from typing import Any, NoReturn
 
 MOST_VALUES = 200_000
-"""Commas and opening brackets: 10,000 descriptors with annotations have half as many."""
+"""A document may have so many commas and brackets; 10,000 descriptors have half as many."""
 
 _STEP = 64 * 1024
 

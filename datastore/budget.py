@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""Bytes counted for a row or a reservation beside its content: links, media type, index pages."""
+"""A row or a reservation counts so many bytes beside its content: links, index pages."""
 
 WAL_BYTES = 1024 * 1024
 """SQLite's write-ahead log is truncated to this many bytes.
@@ -19,13 +19,13 @@ A transaction may grow the log beyond that.
 """
 
 BALLAST_BYTES = 256 * 1024
-"""Bytes of the file that the appliance deletes when it starts on a full disk."""
+"""The appliance deletes a file of so many bytes when it starts on a full disk."""
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""Bytes of an index without rows: log with one transaction, shared memory, first pages."""
+"""An index without rows has so many bytes: log with one transaction, shared memory, pages."""
 
 STEP = 16 * 1024 * 1024
-"""Bytes reserved at a time for a transfer whose length is unknown."""
+"""So many bytes are reserved at a time for a transfer whose length is unknown."""
 
 _LEAST_LOG_BYTES = 64 * 1024
 _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
@@ -48,14 +48,14 @@ class Budget:
 
     @property
     def log_bytes(self) -> int:
-        """Bytes for all log files together: 1 % of the cap."""
+        """Return the bytes for all log files together: 1 % of the cap."""
         if self.cap is None:
             return _UNLIMITED_LOG_BYTES
         return max(self.cap // 100, _LEAST_LOG_BYTES)
 
     @property
     def max_used_bytes(self) -> int | None:
-        """Largest `used_bytes`, passed to `Index.reserve`; None for no limit."""
+        """Return the largest `used_bytes`, passed to `Index.reserve`; None for no limit."""
         return self._beside(self.cap)
 
     @property

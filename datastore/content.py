@@ -1,4 +1,4 @@
-"""Blobs, links and index of one appliance as a single store, as pulls and pushes use it."""
+"""Combine blobs, links and index of one appliance as a store for pulls and pushes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""Number of parsed manifests kept in memory, and bytes of the longest: 5 MB at most."""
+"""So many parsed manifests stay in memory, each up to so many bytes: 5 MB at most."""
 
 
 def _caching_parse() -> Parse:
@@ -67,7 +67,7 @@ class DiskErrorLog:
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest that the repository may show: byte for byte as it was received."""
+    """A `StoredManifest` is a manifest that the repository may show, byte for byte as received."""
 
     digest: Digest
     body: bytes
@@ -80,7 +80,7 @@ class StoredManifest:
 
     @property
     def type_by_header(self) -> str | None:
-        """The media type received with the manifest if its bytes state none, else None."""
+        """Return the media type received with the manifest if its bytes state none, else None."""
         return None if self.manifest.states_type else self.manifest.media_type
 
 

@@ -11,7 +11,7 @@ _LEAST_BYTES = 64 * 1024  # a row of the index and its log need more space
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """`free` bytes for this user; `files` that can still be created, None if unlimited."""
+    """A `DiskSpace` has `free` bytes for this user, and `files` that can still be created."""
 
     free: int
     files: int | None

@@ -1,4 +1,4 @@
-"""The four protocols of the index, which all processes share; each may have its own driver.
+"""Define the four protocols of the index, which all processes share.
 
 | protocol | contents |
 |---|---|
@@ -27,7 +27,7 @@ REBUILT = "rebuilt"
 
 
 class ContentKind(IntEnum):
-    """Kind of a row; among equal times the smaller is evicted first: indexes before manifests."""
+    """A `ContentKind` is the kind of a row; at equal times the smaller kind is evicted first."""
 
     INDEX = 0
     MANIFEST = 1
@@ -49,7 +49,7 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """Position after a page; rows are evicted in the order (used, kind, digest)."""
+    """A `Cursor` is the position after a page; the order of eviction is (used, kind, digest)."""
 
     used: float
     kind: ContentKind
@@ -63,7 +63,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Disk space reserved for a transfer: `size` in bytes, `at` in s, UTC epoch."""
+    """A `Reservation` is disk space for a transfer: `size` in bytes, `at` in s, UTC epoch."""
 
     digest: Digest
     size: int
@@ -83,7 +83,9 @@ class KeyValueStore(Protocol):
 
 
 class ReservationStore(Protocol):
-    """Reserved bytes by digest; each method is one transaction and may be repeated.
+    """A `ReservationStore` has reserved bytes by digest.
+
+    Each method is one transaction and may be repeated.
 
     Raises, each method: IndexUnavailable.
     """
@@ -117,7 +119,7 @@ class ReservationStore(Protocol):
 
 
 class PinStore(Protocol):
-    """Pins by digest; each method is one transaction and may be repeated.
+    """A `PinStore` has pins by digest; each method is one transaction and may be repeated.
 
     Raises, each method: IndexUnavailable.
     """
@@ -143,7 +145,9 @@ class PinStore(Protocol):
 
 
 class AccessIndex(Protocol):
-    """The rows of all stored objects; each method is one transaction and may be repeated.
+    """An `AccessIndex` has the rows of all stored objects.
+
+    Each method is one transaction and may be repeated.
 
     Raises, each method: IndexUnavailable.
     """

@@ -30,10 +30,10 @@ LARGEST = 4 * 1024 * 1024
 """The largest manifest that is accepted has this many bytes."""
 
 MOST_DESCRIPTORS = 10_000
-"""Layers of an image, or children of an index: each costs a stat when it is pulled."""
+"""An image may have so many layers, or an index children: each costs a stat in a pull."""
 
 _LARGEST_SIZE = 2**63 - 1
-"""OCI image-spec 1.1, descriptor.md: `size` is an int64."""
+"""`size` is an int64: OCI image-spec 1.1, descriptor.md."""
 
 _FOREIGN = (
     "application/vnd.docker.image.rootfs.foreign.diff",
@@ -56,13 +56,13 @@ class Descriptor:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether a registry need not store it: a non-distributable layer, or one with `urls`."""
+        """Return whether a registry need not store the content (non-distributable, or `urls`)."""
         return bool(self.urls) or self.media_type.lower().startswith(_FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest or an index: `descriptors` has its config and layers, or its children, in order.
+    """A `Manifest` is a manifest or an index; `descriptors` has its parts in order.
 
     If `states_type` is set, the bytes state the media type, so it is the same in every repository.
     """

@@ -1,4 +1,4 @@
-"""The quarantine: damaged files, which do not match their digest, kept for the operator.
+"""Keep damaged files, which do not match their digest, in quarantine for the operator.
 
 Each file in quarantine counts against the cap by a reservation, like a download in progress.
 """
@@ -21,7 +21,7 @@ from entrepot.datastore.storage import Storage, set_time
 log = logging.getLogger(__name__)
 
 Report = Callable[[Digest, int, str], None]
-"""Takes the digest, the size of the damaged file in bytes, and the operation that found it."""
+"""A `Report` takes the digest, the file's size in bytes, and the operation that found it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Stat, Storage
 
 BORN = "born"
-"""Key of the note with the time when the index was created: it knows no use before that."""
+"""This note has the time when the index was created: it knows no use before that."""
 
 _BATCH = 500  # a transaction has so many rows, so that other writers wait for milliseconds only
 _YOUNG_S = 3600.0  # a worker writes a row much sooner after its blob

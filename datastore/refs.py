@@ -54,7 +54,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tag:
-    """A name for a manifest within a repository; it may be moved to another manifest."""
+    """A `Tag` is a name for a manifest within a repository; another push may move it."""
 
     name: str
 
@@ -76,7 +76,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Repository:
-    """A repository's full name; that of a proxied one starts with the upstream's folded host."""
+    """A `Repository` is a repository's full name, with an upstream's folded host if proxied."""
 
     name: str
 

@@ -14,20 +14,20 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import Storage
 
 Parse = Callable[[bytes, str | None], Manifest]
-"""Parses a manifest, as `datastore.manifest.parse` does."""
+"""A `Parse` parses a manifest, as `datastore.manifest.parse` does."""
 
 UNKNOWN_ORIGIN = ""
-"""The origin of a repository that another program fetched from an upstream it did not record."""
+"""This is the origin of a repository that another program fetched from an unknown upstream."""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
 _LONGEST_LINE = 4096
-"""Bytes of a link, a media type or a host name; longer files are foreign and are ignored."""
+"""A link, a media type or a host name has at most so many bytes; longer files are foreign."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """The digest of a tag, and when it was last `confirmed` (s, UTC epoch)."""
+    """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch)."""
 
     digest: Digest
     confirmed: float

@@ -33,7 +33,9 @@ _RECENT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """Bytes: `max_used_bytes` for all content, `largest` for one blob, `start` to wake the cleaner.
+    """A `SpaceLimits` is in bytes: `max_used_bytes` of all content, `largest` of one blob.
+
+    Above `start` the cleaner is woken.
 
     None: no limit.
     """

@@ -27,15 +27,15 @@ from entrepot.datastore.storage import Stat, Storage
 How = Literal["auto", "evict", "keep"]
 
 LARGEST_LIST: Final = 256 * 1024 * 1024
-"""Bytes of a list that is read; a larger one has a million entries and is ignored."""
+"""A list of at most so many bytes is read; a larger list has a million entries."""
 
 Spared = Callable[[Repository], bool]
-"""Returns whether a repository is hosted, regardless of the list."""
+"""A `Spared` returns whether a repository is hosted, regardless of the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """Number of repositories marked as proxied, and of those that may be proxied, without proof."""
+    """A `Takeover` counts repositories marked as proxied, and unproven ones."""
 
     marked: int = 0
     possible: int = 0

@@ -1,4 +1,4 @@
-"""The cache epoch: a number that rises with every change of what HAProxy may serve from its cache.
+"""The cache epoch is a number that rises with every change of what HAProxy may serve.
 
 HAProxy's cache cannot be emptied. Instead, the epoch is part of every key of the cache, and entries
 of an older epoch are never looked up again. A process that changes passwords, rules or upstreams,

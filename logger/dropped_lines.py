@@ -13,7 +13,7 @@ _TIMEOUT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class DroppedLines:
-    """Dropped lines: `total` of all HAProxy processes, `raw` of the process `pid`."""
+    """A `DroppedLines` counts dropped lines: `total` of all HAProxy processes, `raw` of one."""
 
     pid: int = 0
     raw: int = 0

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 STEP_S = 3600.0
-"""Seconds by which the access time must exceed the file's time before the file is updated."""
+"""The access time must exceed the file's time by so many s before the file is updated."""
 
 
 class FileTimes:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 HEAD = 256
-"""The largest number of bytes that a fingerprint covers; no two lines start with equal bytes."""
+"""A fingerprint covers at most so many bytes; no two lines start with equal bytes."""
 
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 

@@ -51,7 +51,7 @@ from entrepot.runtime.run_names import (
 log = logging.getLogger(__name__)
 
 _MOST_SOURCES = 1024
-"""Upstreams whose settings are cached; a glob of the pull secret matches any number of hosts."""
+"""The settings of so many upstreams are cached; a glob matches any number of hosts."""
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of an application; `state` is the state directory.
+    """A `Parts` has the parts of an application; `state` is the state directory.
 
     `report` gets the fields of a `download` event. `metrics` is the file that the logger writes.
     `prefetch` is the number of layers that are prefetched at a time from one upstream. `may_host`

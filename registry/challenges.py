@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 TokenError = Literal["invalid_token", "insufficient_scope"]
-"""Why a token was refused (RFC 6750, 3.1)."""
+"""A `TokenError` states why a token was refused (RFC 6750, 3.1)."""
 
 _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 

@@ -49,7 +49,7 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The content of the files that the command line names, which only root may be able to read."""
+    """A `_Files` has the content of files that only root may be able to read."""
 
     authority: str | None
     secret: bytes | None

@@ -21,7 +21,9 @@ _VERSION = "docker-distribution-api-version"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The appliance to check: its certificate must be for `name`; `authority` is the CA's PEM.
+    """A `Target` is the appliance to check.
+
+    Its certificate must be for `name`; `authority` is the CA's PEM.
 
     `breakers` is the directory of the target's breaker states; None if the appliance may not be
     that of the configuration. `prefix` precedes every path of a request.

@@ -52,7 +52,7 @@ class ClientResponse:
 
     @property
     def problem(self) -> str:
-        """The status, and the code and message of an OCI error envelope if the body has one."""
+        """Return the status, and the code and message of an OCI error envelope if there is one."""
         try:
             first = json.loads(self.body)["errors"][0]
             text = f"{self.status} {first['code']}: {first['message']}"

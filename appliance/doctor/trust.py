@@ -26,7 +26,7 @@ def context(authority: str | None) -> ssl.SSLContext:
 def check(
     address: tuple[str, int], name: str, trusting: ssl.SSLContext, now: dt.datetime
 ) -> Finding:
-    """Do a TLS handshake with the server at *address*, which must be *name*.
+    """Do a TLS handshake with the server at *address*, whose certificate must be for *name*.
 
     Raises: CannotContinue.
     """

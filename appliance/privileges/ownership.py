@@ -83,7 +83,7 @@ def _close_to_others(folder: Path) -> bool:
 
 @dataclass(slots=True)
 class OwnershipChange:
-    """Counts of files given to the user, and of files whose owner could not be changed."""
+    """An `OwnershipChange` counts files given to the user, and files that kept their owner."""
 
     given: int = 0
     refused: int = 0

@@ -27,7 +27,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SecretCopies:
-    """Copies of *originals* below *folder*, which *user* can read and only root can change.
+    """A `SecretCopies` has copies of *originals* that *user* can read and only root can change.
 
     The path of a copy contains the whole path of its original, so a message about the copy names
     the original. A file that the user could replace by a link to another file is not copied: the

@@ -112,7 +112,9 @@ def give(fd: int, user: User) -> None:
 
 
 class _Walk:
-    """Walks from the root directory to *path*; `is_shared`: others may add names to its folder.
+    """A `_Walk` walks from the root directory to *path*.
+
+    If `is_shared` is set, other users may add names to the path's folder.
 
     *opened* closes the descriptors.
     """

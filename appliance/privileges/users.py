@@ -39,7 +39,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The service user, None to stay as we are; `lacking`: what root lacks to become that user."""
+    """A `Choice` is the service user; None keeps the current user.
+
+    `lacking` has the capabilities that root lacks to become that user.
+    """
 
     user: User | None
     lacking: tuple[str, ...] = ()

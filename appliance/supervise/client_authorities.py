@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _DONE: Final = "Success"
 _LARGEST: Final = 30_000
-"""Bytes that HAProxy's admin socket accepts in one command (haproxy.cfg, tune.bufsize)."""
+"""HAProxy's admin socket accepts so many bytes in one command (haproxy.cfg, tune.bufsize)."""
 _CERTIFICATE = re.compile(
     r"-----BEGIN [A-Z ]*CERTIFICATE-----.*?-----END [A-Z ]*CERTIFICATE-----", re.DOTALL
 )

@@ -15,10 +15,10 @@ from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
 
 WORKER_THREADS = 768
-"""Threads of a registry worker: the requests that it can handle at a time."""
+"""A registry worker has so many threads: it can handle so many requests at a time."""
 
 MANY_FILES = 65536
-"""Upper bound of the files that one of our programs may open; some systems allow a billion."""
+"""A program of the appliance may open at most so many files; some systems allow a billion."""
 
 _OTHER_FILES = 128  # these descriptors are for HAProxy's listeners, checks, log and poller
 _REQUEST_FILES = 6  # one request may need so many descriptors
@@ -41,7 +41,7 @@ _OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
 @dataclass(frozen=True, slots=True)
 class LogShare:
-    """Rotation of the access log: `file_bytes` of each file; `backups` beside the current file."""
+    """A `LogShare` limits the access log: `file_bytes` of each file, and `backups`."""
 
     file_bytes: int
     backups: int
@@ -62,7 +62,7 @@ class FileShare:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Facts known only at the start: run directory, HAProxy's address, PEM file of the certificate.
+    """A `Start` has facts known only at the start: run directory, address, and PEM file.
 
     `files` is the limit of open files for each program (`ulimit -n`). `client_authorities` is the
     PEM file of the CAs of client certificates, `debug` the address of the debug listener.

@@ -1,4 +1,4 @@
-"""The addresses that HAProxy listens on, in HAProxy's notation; checked before HAProxy starts."""
+"""Write the addresses that HAProxy listens on in its notation, after checking them."""
 
 from __future__ import annotations
 

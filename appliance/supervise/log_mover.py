@@ -34,7 +34,7 @@ _LAST_TRIES = 5  # writes to a failing disk after `close`
 
 
 class LogMover:
-    """A thread that moves the lines of *pipe* into *log*, and closes *pipe* at its end.
+    """A `LogMover` is a thread that moves the lines of *pipe* into *log*.
 
     *limit* drops lines that show no use.
 

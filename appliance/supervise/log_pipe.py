@@ -13,7 +13,7 @@ from pathlib import Path
 from entrepot.runtime.run_names import LOG_PIPE
 
 BYTES = 1024 * 1024
-"""Capacity of the pipe, where the system allows it: the maximum for an unprivileged user."""
+"""The pipe has this capacity, where the system allows it: the maximum for a plain user."""
 
 
 def create(run: Path) -> int:

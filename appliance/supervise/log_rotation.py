@@ -10,7 +10,7 @@ _NEWLINE = ord("\n")
 
 
 class RotatedLog:
-    """The log *path*; it is renamed to `.1` at *file_bytes*, and *backups* old files are kept.
+    """A `RotatedLog` writes *path*, renamed to `.1` at *file_bytes*; *backups* old files stay.
 
     Each log file ends with a complete line. Not thread-safe. Disk errors are raised as OSError; the
     failed operation may be repeated.

@@ -13,7 +13,7 @@ from entrepot.datastore.refs import Digest
 
 
 class HostedSnapshot:
-    """The hosted repositories, and all content that a removal found in use and that is kept.
+    """A `HostedSnapshot` has the hosted repositories, and content that a removal must keep.
 
     `clock` gives s, UTC epoch.
     """

@@ -25,7 +25,9 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 @dataclass(frozen=True, slots=True)
 class AbandonedUpload:
-    """An upload as it was listed: `size` in bytes, `modified` in s, UTC epoch.
+    """An `AbandonedUpload` is an upload as it was listed.
+
+    `size` is in bytes, `modified` in s, UTC epoch.
 
     `path` is the file of an upload to the appliance; `key` is the storage key of an upload that
     docker distribution left.

@@ -21,12 +21,14 @@ from entrepot.datastore.refs import Digest, Repository
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""How long a damaged file is kept whose content is stored again or has an upstream (s)."""
+"""A damaged file is kept for so many s if its content is stored again or has an upstream."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedFile:
-    """A file in quarantine: `repositories` link its digest, and `pushed` are the hosted ones.
+    """A `QuarantinedFile` is a file in quarantine.
+
+    `repositories` link its digest, and `pushed` are the hosted ones.
 
     `is_repaired` is true if correct content is stored under its digest again.
     """

@@ -23,7 +23,7 @@ from entrepot.runtime.clock import Ages
 
 _PAGE = 256
 UPLOADS_S = 168 * 3600.0
-"""Age at which an idle upload is removed (s): that of docker distribution's upload purging."""
+"""An idle upload is removed at this age (s), that of docker distribution's upload purging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class UnreferencedLink:
 
 @dataclass(frozen=True, slots=True)
 class StaleUpload:
-    """An abandoned upload; `words` is the reason for the operator."""
+    """A `StaleUpload` is an abandoned upload; `words` is the reason for the operator."""
 
     upload: AbandonedUpload
     words: str

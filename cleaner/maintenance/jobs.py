@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that runs again after `every` s; a job with 0 decides itself whether it is due."""
+    """A `Job` runs again after `every` s; a job with 0 decides itself whether it is due."""
 
     name: str
     every: float

@@ -22,14 +22,17 @@ from entrepot.runtime.clock import Ages
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Callbacks: `write` takes events for the logger, `removed` is called after a quarantine."""
+    """A `Listeners` has callbacks: `write` takes events, `removed` is called after a quarantine."""
 
     write: Callable[[Event], None] = lambda _: None
     removed: Callable[[], None] = lambda: None
 
 
 class Readers:
-    """The readers of one store, which run beside the rounds; the scrubber reads *daily* bytes."""
+    """A `Readers` has the readers of one store, which run beside the rounds.
+
+    The scrubber reads *daily* bytes.
+    """
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system call numbers
 _IDLE_CLASS = 3 << 13
 
 Pace = Callable[[int], None]
-"""Called with the bytes just read; it waits to limit the rate, and may raise `Stopped`."""
+"""A `Pace` gets the bytes just read; it waits to limit the rate, and may raise `Stopped`."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -39,7 +39,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class Condition(Enum):
-    """The result of a verification: of a digest that is stored, damaged, or not stored."""
+    """A `Condition` is the result of a verification: the digest is stored, damaged, or absent."""
 
     RIGHT = "right"
     DAMAGED = "damaged"

@@ -33,7 +33,9 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools of the jobs: `stopped` ends a job between two steps, `wake` starts a round.
+    """A `Tools` has the tools of the jobs.
+
+    `stopped` ends a job between two steps, `wake` starts a round.
 
     `room` is the cap (bytes), None for none: the index never reserves more than that.
     """
@@ -48,7 +50,10 @@ class Tools:
 
 
 class Maintenance:
-    """The jobs, run every *every* s; unreferenced content is garbage after *garbage* s."""
+    """A `Maintenance` has the jobs, run every *every* s.
+
+    Unreferenced content is garbage after *garbage* s.
+    """
 
     def __init__(self, tools: Tools, every: float, garbage: float) -> None:
         self._tools = tools

@@ -42,7 +42,7 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ScrubPosition:
-    """The position of a pass: the last digest read; the pass `began` in s, UTC epoch."""
+    """A `ScrubPosition` is the last digest read in a pass, which `began` (s, UTC epoch)."""
 
     after: str = ""
     began: float = 0.0

@@ -1,1 +1,1 @@
-"""Where settings come from: the YAML file, the environment, flags, and other programs' names."""
+"""Settings come from the YAML file, the environment, flags, and other programs' names."""

@@ -101,7 +101,7 @@ class MemoryStorage:
 
 
 class MemoryIndex:
-    """Rows in dictionaries, beside pins, notes and reservations of any driver.
+    """A `MemoryIndex` has rows in dictionaries, beside pins, notes and reservations of any driver.
 
     A new index counts as `rebuilt`, because the storage is empty too. No transaction covers two of
     the parts; the orders of `datastore.index` replace it.

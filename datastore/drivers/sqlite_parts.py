@@ -10,7 +10,7 @@ from entrepot.datastore.index import REBUILT, Reservation
 from entrepot.datastore.refs import Digest
 
 PUT_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
-"""Statement that sets one note: key, value."""
+"""This statement sets one note: key, value."""
 
 _ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
 _ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}

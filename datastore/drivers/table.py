@@ -18,10 +18,10 @@ from entrepot.datastore.index import Index
 from entrepot.datastore.storage import Storage
 
 Now = Callable[[], float]
-"""Returns the time of the appliance (s, UTC epoch)."""
+"""A `Now` returns the time of the appliance (s, UTC epoch)."""
 
 Parameters = Mapping[str, object]
-"""The keys of a driver's section below `storage:`, with the values that the schema has parsed."""
+"""A `Parameters` has the keys of a driver's section below `storage:`, as the schema parsed them."""
 
 
 class DriverSettings(Protocol):

@@ -129,7 +129,7 @@ def _rights_numbers(identity: Identity) -> str:
 
 
 MayHost = Callable[[Repository], bool]
-"""Returns whether a name is a hosted repository although a default upstream could have it."""
+"""A `MayHost` returns whether a name is hosted although a default upstream could have it."""
 
 _READING = ("GET", "HEAD")
 

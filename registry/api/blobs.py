@@ -52,7 +52,7 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
-    """`/v2/<name>/blobs/<digest>`; *deletes* None: deletion is disabled."""
+    """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends."""
 
     def __init__(
         self, authorization: Authorization, blobs: Blobs, deletes: Deletions | None

@@ -20,7 +20,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Forward(StrEnum):
-    """Why a request was forwarded to the upstream (RFC 9211, 2.2)."""
+    """A `Forward` states why a request was forwarded to the upstream (RFC 9211, 2.2)."""
 
     BYPASS = "bypass"  # the cache is not used for this request
     URI_MISS = "uri-miss"  # no content is stored under that name

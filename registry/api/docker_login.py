@@ -23,7 +23,7 @@ from entrepot.registry.challenges import BearerChallenge
 from entrepot.registry.errors import Unauthenticated
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")
-"""User-Agent prefixes of the daemon and of the command `docker manifest`, which uses its client."""
+"""These User-Agent prefixes belong to dockerd and to the command `docker manifest`."""
 _ANONYMOUS_CREDENTIAL: Final = "Og=="
 """This is the base64 of an empty user and an empty password."""
 _SERVICE: Final = "entrepot"

@@ -33,7 +33,7 @@ Detail = Mapping[str, str | int] | None
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """How a class of errors is answered.
+    """An `ErrorRow` states the response to a class of errors.
 
     `code` None: the code depends on the route, which shows the kind of the unknown object.
     `is_internal`: the error is logged, and the client gets only a general message.

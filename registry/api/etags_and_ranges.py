@@ -29,7 +29,7 @@ _MOST = 16
 
 @dataclass(frozen=True, slots=True, order=True)
 class ByteRange:
-    """Bytes from `start` (inclusive) to `stop` (exclusive); never empty."""
+    """A `ByteRange` has bytes from `start` (inclusive) to `stop` (exclusive), at least one."""
 
     start: int
     stop: int

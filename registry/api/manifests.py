@@ -31,7 +31,10 @@ _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 
 
 class ManifestResource:
-    """`/v2/<name>/manifests/<reference>`; *deletes* None: deletion is disabled."""
+    """`/v2/<name>/manifests/<reference>` sends, stores and deletes manifests.
+
+    Deletion is disabled if *deletes* is None.
+    """
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
 SMALL = 64 * 1024
-"""Largest body in bytes that no slow client can delay: HAProxy and the kernel buffer it."""
+"""A body up to this size in bytes is delayed by no slow client: HAProxy and kernel buffer it."""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 

@@ -18,7 +18,7 @@ from entrepot.registry.challenges import AuthChallenge, basic_challenge
 
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
-"""Returns whether a user's password is right."""
+"""A `Check` returns whether a user's password is right."""
 
 # A right password stays right until the file changes, so it is not checked again for a long time:
 # otherwise a flood of wrong passwords could delay it.

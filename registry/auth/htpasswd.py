@@ -77,7 +77,7 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class LoginSource:
-    """The client `address` of a login, and whether HAProxy counted many wrong passwords from it."""
+    """A `LoginSource` is a login's `address`, and whether many wrong passwords came from it."""
 
     address: str = ""
     is_guessing: bool = False

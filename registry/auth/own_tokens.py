@@ -33,7 +33,7 @@ NAME: Final = "entrepot"
 """Issuer and service of the appliance's own tokens."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
-"""Validity of a token (s); a client requests a new one by itself."""
+"""A token is valid for so many s; a client requests a new one by itself."""
 
 _FINGERPRINT_BYTES: Final = 16
 

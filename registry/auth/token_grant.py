@@ -19,7 +19,9 @@ Access = Mapping[tuple[str, str], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a verified token. `expires` is in s, UTC epoch; the token is valid before it.
+    """A `Claims` has the claims of a verified token.
+
+    `expires` is in s, UTC epoch; the token is valid before it.
 
     `subject` is the user; empty for an anonymous client. `password` is the fingerprint of the
     user's password at the time of issue; only this appliance's own tokens have one.

@@ -39,7 +39,7 @@ LEEWAY_S: Final = 60
 LARGEST_TOKEN: Final = 16_384
 """A token has at most so many bytes; HAProxy and gunicorn accept less than this in a header."""
 MOST_SCOPES: Final = 500
-"""Entries of `access` that are accepted."""
+"""At most so many entries of `access` are accepted."""
 
 _LARGEST_CHAIN: Final = 8  # certificates in x5c
 _LARGEST_DEPTH: Final = 4  # so many intermediate certificates may be between the leaf and a root
@@ -52,7 +52,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class TokenTerms:
-    """What a token must have: its issuer, this service as audience, and an allowed algorithm."""
+    """A `TokenTerms` has the issuer, audience and algorithms that a token must have."""
 
     issuer: str
     service: str

@@ -16,7 +16,7 @@ from entrepot.registry.errors import InvalidToken
 _BEARER = re.compile(r"bearer +(.+)", re.IGNORECASE | re.ASCII | re.DOTALL)
 
 Owner = Callable[[Claims], Identity]
-"""Returns the identity of a verified token's user, without the limits of the token.
+"""An `Owner` returns the identity of a token's user, without the limits of the token.
 
 Raises: InvalidToken if the user may not use it any more.
 """

@@ -15,7 +15,7 @@ from entrepot.registry.auth.token_grant import Claims, TokenGrant
 from entrepot.registry.challenges import BearerChallenge
 
 _LARGEST_MEMORY = 2 * 2**20
-"""Bytes of all tokens whose claims are remembered; the claims take a few times as much."""
+"""The remembered tokens have at most so many bytes; their claims take a few times as much."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ _MOST_REFUSALS = 2
 """After so many invalid responses in a row a source is not used again."""
 
 MOST_DENIALS = 6
-"""Status 401, 403 or 404 in a row after which a source that delivered before is not used again.
+"""After so many 401, 403 or 404 in a row a source that delivered before is not used again.
 
 A source that delivered bytes may accept only one connection at a time.
 """

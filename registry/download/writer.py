@@ -81,7 +81,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where downloads are committed, with the limits and the event log that they share.
+    """A `Destination` is where downloads are committed, with the limits and the event log.
 
     `report` takes the fields of a `download` event.
     """

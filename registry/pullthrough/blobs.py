@@ -34,7 +34,7 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""Distance, in bytes, that a range may start behind the downloaded bytes and still wait for them.
+"""A range may start so many bytes behind the downloaded bytes and still wait for them.
 
 A range that starts further behind is fetched from the upstream on its own.
 """

@@ -25,7 +25,7 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_STORED = 64 * 1024
-"""Largest list of referrers that is stored, in bytes: no disk space is reserved for it."""
+"""A list of referrers up to this size in bytes is stored: no space is reserved for it."""
 
 
 @dataclass(frozen=True, slots=True)

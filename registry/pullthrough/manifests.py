@@ -36,7 +36,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""Age of a confirmation, in s, up to which the upstream is assumed to deliver the parts."""
+"""Up to this age of a confirmation, in s, the upstream is assumed to deliver the parts."""
 
 
 class KeyedLock:

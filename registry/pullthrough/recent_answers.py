@@ -51,7 +51,7 @@ class NegativeCache:
 
 
 _VALID_S = 300.0
-"""How long a confirmation is valid for all readers of the download, in s."""
+"""A confirmation is valid for all readers of the download for so many s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from entrepot.registry.server.fileslice import Piece
 
 
 class ResponseSource(Enum):
-    """Where a response came from, in the terms of RFC 9211."""
+    """A `ResponseSource` states where a response came from, in the terms of RFC 9211."""
 
     HIT = "hit"  # the content came from disk, without a request to the upstream
     MISS = "miss"  # not stored: fetched
@@ -25,7 +25,7 @@ class ResponseSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest, with its `age` in s since the last confirmation; None if an age has no meaning.
+    """A `ManifestAnswer` has a manifest, and its `age` in s since the last confirmation, or None.
 
     A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete` is True if
     every part was just found to be stored; False means that this was not checked or not the case.

@@ -14,7 +14,7 @@ from entrepot.registry.push.manifests import write_lock
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """Deletes in hosted repositories; *state* is the state directory."""
+    """A `Deletions` deletes from hosted repositories; *state* is the state directory."""
 
     store: ContentStore
     state: Path

@@ -25,7 +25,7 @@ from entrepot.registry.push.pins import pinned
 
 _LOCK_WAIT_S = 30.0
 _MAX_REPORTED = 100
-"""How many missing parts are reported to the client."""
+"""So many missing parts are reported to the client."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from entrepot.registry.errors import Overloaded
 from entrepot.runtime.polling import poll
 
 _GRACE_S = 3600.0
-"""Lifetime of a pin, in s, if the worker dies during a push and does not remove the pin."""
+"""A pin lasts so many s if the worker dies during a push and does not remove the pin."""
 
 _CLEANER_WAIT_S = 5.0  # for the cleaner to end a removal; after this time it may be dead
 _POLL_S = 0.01

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """The body of a request: `length` bytes, or None if the client did not state it."""
+    """A `Body` is a request's body: `length` bytes, or None if the client did not state it."""
 
     @property
     def length(self) -> int | None:

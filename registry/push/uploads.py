@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MayRead = Callable[[Repository], bool]
 
 _MAX_MOUNT_SOURCES = 1000
-"""How many repositories a mount without `from` searches for one that links the blob."""
+"""A mount without `from` searches so many repositories for one that links the blob."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,11 @@ COMMANDS = {
         "re-read all stored content, and report damaged files",
         _verify,
     ),
-    "healthy": _Command("healthy", "exit with 0 if the appliance answers requests", _healthy),
+    "healthy": _Command(
+        "healthy [--ready]",
+        "exit with 0 if the appliance answers requests; --ready: and no health check fails",
+        _healthy,
+    ),
     "clients": _Command(
         "clients --host HOST [--client NAME] [--out DIR] [FILE]",
         "print the configuration that each client needs to pull through the appliance",

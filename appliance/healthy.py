@@ -18,16 +18,37 @@ from entrepot.runtime.unix_http import status_of
 
 _TIMEOUT_S = 4.0
 _OK = 200
+_READY = "--ready"
 
 
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Return 0 if an appliance answers through HAProxy and a worker, else 1."""
-    del argv, environ
+    """Return 0 if an appliance answers through HAProxy and a worker, else 1.
+
+    With `--ready` it also returns 1 while a check of `health:` fails. Without it the result is for
+    a liveness probe: a restart does not repair what a check found.
+    """
+    del environ
     sockets = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{FRONT_SOCKET}"))
     _step_down(sockets)
-    if any(status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK for socket in sockets):
-        return 0
-    problem = "the appliance does not answer" if sockets else "no appliance runs here"
+    alive = [
+        socket for socket in sockets if status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK
+    ]
+    if not alive:
+        return _unhealthy("the appliance does not answer" if sockets else "no appliance runs here")
+    failing = [_failing(socket.parent) for socket in alive] if _READY in argv else [{}]
+    if all(failing):
+        name, reason = next(iter(failing[0].items()))
+        return _unhealthy(f"the health check {name} fails: {reason}")
+    return 0
+
+
+def _failing(run: Path) -> dict[str, str]:
+    from entrepot.runtime.health import failing_checks  # noqa: PLC0415 - loads json
+
+    return failing_checks(run)
+
+
+def _unhealthy(problem: str) -> int:
     print(f"entrepot healthy: {problem}", file=sys.stderr)  # noqa: T201 - an error message
     return 1
 

@@ -34,6 +34,7 @@ from entrepot.datastore.index import REBUILT, Index, IndexEntry, KeyValueStore
 from entrepot.logger.display import LAG
 from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.health import failing_checks
 from entrepot.runtime.run_names import BREAKERS, METRICS
 
 _NEXT = 5
@@ -64,6 +65,7 @@ def look(settings: Settings, now: float) -> Status:
         damaged=tuple(_damaged(settings, index, clock)),
         shortage=takeover.shortage_of(settings, index.notes),
         disk=_disk(settings),
+        checks=failing_checks(settings.run),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from entrepot import config
 from entrepot.appliance import ballast, disk, rundir, takeover
+from entrepot.appliance.health import gate
 from entrepot.appliance.privileges import ownership, separation, trusted_path, users
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.run_state import RunState, counted
@@ -99,11 +100,22 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     _allow_many_files()
     with rundir.create(settings.storage.statedir) as run:
         record, supervisor = _begin(settings, run, signals, environ)
+        if settings.health.has_checks:
+            _watch_health(settings, run)
         try:
             return _MainLoop(settings, record, supervisor).run()
         finally:
             supervisor.clear()
             listen_address.remove_socket(settings.http.addr)
+
+
+def _watch_health(settings: Settings, run: Path) -> None:
+    """Start the threads of the health checks, which end with this process."""
+    from entrepot.appliance.health import checks, watch  # noqa: PLC0415 - only if configured
+
+    found = list(checks.configured(settings))
+    watch.HealthWatch(found, gate.Gate(run).publish).start()
+    _log.info("health checks started", extra={"checks": len(found)})
 
 
 def _begin(
@@ -187,6 +199,8 @@ def _prepare(settings: Settings, run: Path) -> Start:
     )
     config.dump(settings, start.settings_file)
     cache_epoch.begin(run)
+    if settings.health.has_checks:
+        gate.begin(run)
     write_error_files(run, settings.http.headers)
     return start
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -94,7 +94,8 @@ class Status:
     Sizes are in bytes, durations in s, None if unknown.
 
     `shortage` states why the store can't shrink below its maximum size; empty while it can.
-    `index` states the problem of the access index; empty if it has none.
+    `index` states the problem of the access index; empty if it has none. `checks` has the reason of
+    each failing health check by its name.
     """
 
     url: str
@@ -112,6 +113,7 @@ class Status:
     disk: str = ""
     index: str = ""
     damaged: tuple[DamagedFile, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
 
 
 class StateWriter:

@@ -62,6 +62,9 @@ def screen(found: Status) -> Iterator[str]:
         yield f"           {REMEDY}"
     if found.disk:
         yield f"disk       {found.disk}"
+    for number, (name, reason) in enumerate(found.checks.items()):
+        what = f"requests get 503 because a check fails: {name}: {reason}"
+        yield f"{'' if number else 'health':<10} {what}"
     yield f"traffic    {_traffic(found.counted)} since the start"
     yield f"log        {'not read yet' if found.lag is None else f'read, {span(found.lag)} behind'}"
     if found.index:

@@ -61,7 +61,6 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 
 
 _NO_DRIVER = "only storage.filesystem is implemented"
-_HEALTH = "/healthz checks the workers"
 _NO_REDIS = "the appliance does not use redis"
 _LOOKED_UP = "blobs are looked up on the disk"
 
@@ -193,12 +192,12 @@ ROWS: Final = (
         "notifications.endpoints.**", "no notifications are sent", instead="follow the access log"
     ),
     _ineffective("redis.**", _NO_REDIS),
-    _ineffective("health.storagedriver.enabled", _HEALTH, instead="probe /healthz"),
-    _ineffective("health.storagedriver.interval", _HEALTH, instead="probe /healthz"),
-    _ineffective("health.storagedriver.threshold", _HEALTH, instead="probe /healthz"),
-    _ineffective("health.file.**", _HEALTH, instead="probe /healthz"),
-    _ineffective("health.http.**", _HEALTH, instead="probe /healthz"),
-    _ineffective("health.tcp.**", _HEALTH, instead="probe /healthz"),
+    _honoured("health.storagedriver.enabled", "a folder that does not answer fails too"),
+    _honoured("health.storagedriver.interval"),
+    _honoured("health.storagedriver.threshold"),
+    _honoured("health.file"),
+    _honoured("health.http", "a timeout of 10s, where there is none in distribution"),
+    _honoured("health.tcp", "a timeout of 10s, where there is none in distribution"),
     _ineffective("catalog.maxentries", "the client sets the length of a catalog page"),
     _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
     _honoured("proxy.username"),

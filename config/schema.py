@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from entrepot.config import value_types
+from entrepot.config.health_settings import HealthSettings
 from entrepot.config.http_settings import HttpSettings
 from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
@@ -341,6 +342,7 @@ class Settings(Section):
         shown="none: every user may do everything",
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     upstreams: dict[value_types.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)

@@ -5,10 +5,11 @@ The functions only look at the settings; they read no files.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from entrepot.config import http_conflicts, token_auth
+from entrepot.config import health, http_conflicts, token_auth
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key
@@ -49,7 +50,19 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),
         *_unused_login(settings),
+        *_unknown_keys_of_checks(given),
     ]
+
+
+def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    for kind, known in health.KEYS.items():
+        each = given.get(("health", kind))
+        if each is None:
+            continue
+        for name in health.unknown_keys(kind, each.value):
+            near = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean {near[0]}?" if near else "take it out"
+            yield each.objection(f"a check has no key {name}", remedy)
 
 
 def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from entrepot.config import access, hosted, keys, response_headers, units
+from entrepot.config import access, health, hosted, keys, response_headers, units
 from entrepot.config.keys import Key, Setting
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import upstream_defaults
@@ -68,6 +68,9 @@ def _shown(setting: Setting, value: object) -> str:
 
 _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "access": access.show,
+    "health.file": health.show,
+    "health.http": health.show,
+    "health.tcp": health.show,
     "hosted": hosted.show,
     "http.headers": response_headers.show,
 }

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from entrepot.config import (
     access,
     ciphers,
+    health,
     hosted,
     readers,
     response_headers,
@@ -120,6 +121,11 @@ AccessRules = Annotated[tuple[AccessRule, ...] | None, BeforeValidator(access.ru
 HostedRules = Annotated[
     tuple[HostedRule, ...], BeforeValidator(hosted.rules), PlainSerializer(hosted.as_map)
 ]
+CheckInterval = Annotated[float, BeforeValidator(health.interval), SECONDS]
+CheckThreshold = Annotated[int, BeforeValidator(health.threshold)]
+FileChecks = Annotated[tuple[health.FileCheck, ...], BeforeValidator(health.file_checks)]
+HttpChecks = Annotated[tuple[health.HttpCheck, ...], BeforeValidator(health.http_checks)]
+TcpChecks = Annotated[tuple[health.TcpCheck, ...], BeforeValidator(health.tcp_checks)]
 Users = Annotated[dict[str, str] | None, BeforeValidator(access.users)]
 MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
 MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]

@@ -23,6 +23,7 @@ from entrepot.logger.loop import LoggerLoop, LogPaths, Work
 from entrepot.logger.watch import FolderWatch, Wake
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
+from entrepot.runtime.health import failing_checks
 from entrepot.runtime.run_names import ADMIN_SOCKET, METRICS, SETTINGS
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
             build={"version": version("entrepot"), "python": sys.version.split()[0]},
             clock=clock,
+            failing=(lambda: len(failing_checks(run))) if settings.health.has_checks else None,
         ),
         open_ledger=lambda: LogBatch(
             index, upstreams=known, run=run.name, since=since, clock=clock

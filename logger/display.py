@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +43,11 @@ CLOCK_OFFSET = Metric(
 CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Jumps of the wall clock.")
 
 FREE = Metric("entrepot_disk_free_bytes", "gauge", "Bytes free on the disk of the data directory.")
+FAILING_CHECKS = Metric(
+    "entrepot_health_checks_failing",
+    "gauge",
+    "Failing checks of `health:`; while it is not 0, all requests get 503.",
+)
 WRITABLE = Metric(
     "entrepot_disk_writable",
     "gauge",
@@ -54,7 +59,8 @@ class Display:
     """Writes the metrics to *path*. *cap* is in bytes, *build* has the labels of the build.
 
     *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
-    the state directory.
+    the state directory. *failing* returns the number of failing health checks; None: there are no
+    checks.
     """
 
     def __init__(
@@ -66,9 +72,11 @@ class Display:
         build: Mapping[str, str],
         clock: Clock | None = None,
         disks: Sequence[Path] = (),
+        failing: Callable[[], int] | None = None,
     ) -> None:
         self._path = path
         self._disks = disks
+        self._failing = failing
         self._clock = clock
         self._index = index
         self._build = build
@@ -84,6 +92,8 @@ class Display:
         if self._clock is not None:
             self._gauges[CLOCK_OFFSET] = round(self._clock.offset(), 3)
             self._gauges[CLOCK_JUMPS] = float(self._clock.jumps())
+        if self._failing is not None:
+            self._gauges[FAILING_CHECKS] = float(self._failing())
         self._measure_index()
         self._measure_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build)

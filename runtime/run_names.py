@@ -50,6 +50,9 @@ CLIENT_AUTHORITIES: Final = "client-cas.pem"
 HEALTH: Final = "health.json"
 """This file has the failing health checks, which `entrepot.runtime.health` reads."""
 
+HEALTH_MAP: Final = "health.map"
+"""Whether a health check fails, which HAProxy reads."""
+
 CACHE_EPOCH: Final = "generation"
 """The cache epoch, mapped into memory by the workers and read by HAProxy."""
 

@@ -15,6 +15,7 @@ from threading import Thread
 import pytest
 
 from entrepot.appliance.__main__ import main
+from entrepot.runtime.run_names import HEALTH
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +62,31 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
     assert capsys.readouterr().err == (
         "" if status == 200 else _line("the appliance does not answer")
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        (["healthy"], 0, ""),
+        (["healthy", "--ready"], 1, "the health check /down fails: file exists"),
+    ],
+    ids=["alive", "ready"],
+)
+def test_a_failing_check_makes_the_appliance_unready_and_not_dead(
+    run: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, problem: str
+) -> None:
+    """A restart repairs nothing that a check of `health:` found, but clients get 503."""
+    (run / HEALTH).write_text('{"/down": "file exists"}')
+    with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
+        server.status = 200  # type: ignore[attr-defined]  # ours
+        server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        found = main(words)
+        thread.join()
+
+    assert found == code
+    assert capsys.readouterr().err == (_line(problem) if problem else "")
 
 
 def test_the_socket_of_a_killed_appliance_is_not_healthy(

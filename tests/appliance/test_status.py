@@ -70,6 +70,18 @@ def test_damaged_files_are_listed() -> None:
     ]
 
 
+def test_failing_checks_are_listed_with_their_reasons() -> None:
+    """`status` shows why all requests get 503."""
+    found = replace(SEEN, checks={"/down": "file exists", "a:1": "connection failed"})
+
+    lines = [line for line in screen(found) if "503" in line]
+
+    assert lines == [
+        "health     requests get 503 because a check fails: /down: file exists",
+        "           requests get 503 because a check fails: a:1: connection failed",
+    ]
+
+
 def test_unknown_values_are_shown_as_unknown() -> None:
     """`status` shows unknown values as unknown, such as those of an unavailable index."""
     text = "\n".join(screen(replace(SEEN, store=None, lag=None, cap=None, counted=HitCounts())))

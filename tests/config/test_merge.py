@@ -108,7 +108,6 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
         "notifications: {endpoints: [{name: a, url: 'http://b'}]}",
         "log: {hooks: [{type: mail}]}",
         "reporting: {bugsnag: {apikey: k}}",
-        "health: {file: [{file: /down}]}",
         "compatibility: {schema1: {enabled: true}}",
         "storage: {maintenance: {uploadpurging: {age: 24h}}}",
     ],

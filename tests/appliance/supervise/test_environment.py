@@ -76,6 +76,14 @@ def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
     assert environment["ENTREPOT_STOP_S"] == seconds
 
 
+def test_haproxy_looks_up_the_health_only_if_there_is_a_check() -> None:
+    """Without a check of `health:` no request costs a look-up."""
+    checked = Settings.model_validate({"health": {"storagedriver": {"enabled": "true"}}})
+
+    assert variables(Settings(), START)["ENTREPOT_HEALTH"] == "off"
+    assert variables(checked, START)["ENTREPOT_HEALTH"] == "on"
+
+
 def test_a_worker_has_spare_threads() -> None:
     """HAProxy queues requests before a worker is full, so that its health check gets through."""
     assert WORKER_THREADS == gunicorn_app.THREADS

@@ -1,0 +1,63 @@
+"""Publishes the failing checks: to HAProxy, which then closes the API, and in the run directory.
+
+The file with the state is also the map that HAProxy loads at its start, so a HAProxy that was
+restarted continues with the right state.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from entrepot.runtime.atomic_write import write_atomically
+from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.run_names import ADMIN_SOCKET, HEALTH, HEALTH_MAP
+from entrepot.runtime.unix_http import send_command
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 2.0
+_KEY: Final = "checks"
+_OPEN: Final = "pass"
+_CLOSED: Final = "fail"
+
+
+def begin(run: Path) -> None:
+    """Write the files of a run directory in which no check fails, before HAProxy starts."""
+    (run / HEALTH_MAP).write_text(f"{_KEY} {_OPEN}\n", encoding="ascii")
+
+
+class Gate:
+    """The gate of one appliance: open while no check fails."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._complaint = LogOnce(_log, "health not published", "health published again")
+
+    def publish(self, failing: Mapping[str, str]) -> bool:
+        """Write the failing checks, and open or close the gate; False if that has to be repeated.
+
+        HAProxy may be starting, or the temporary folder may be full.
+        """
+        state = _CLOSED if failing else _OPEN
+        try:
+            write_atomically(self._run / HEALTH, json.dumps(dict(failing)).encode())
+            write_atomically(self._run / HEALTH_MAP, f"{_KEY} {state}\n".encode())
+        except OSError as error:  # HAProxy learns of it all the same
+            self._complaint.failed(error)
+            return self._send(state) and False
+        self._complaint.worked()
+        return self._send(state)
+
+    def _send(self, state: str) -> bool:
+        command = f"set map {self._run / HEALTH_MAP} {_KEY} {state}"
+        try:
+            response = send_command(self._run / ADMIN_SOCKET, command, timeout=_TIMEOUT_S)
+        except OSError:
+            return False
+        if response:
+            _log.warning("HAProxy rejected the state of health", extra={"says": response})
+        return not response

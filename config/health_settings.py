@@ -1,0 +1,48 @@
+"""The settings of `health:`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from entrepot.config import value_types
+from entrepot.config.section import Section, setting
+
+
+class StorageDriverSettings(Section):
+    """The settings of `health.storagedriver:`."""
+
+    enabled: value_types.Switch = setting(
+        "false", "whether the data directory is checked; past the threshold all requests get 503"
+    )
+    interval: value_types.CheckInterval = setting("10s", "time between two checks")
+    threshold: value_types.CheckThreshold = setting(
+        "0", "failures in a row from which requests get 503; 0 is the same as 1"
+    )
+
+
+class HealthSettings(Section):
+    """The settings of `health:`."""
+
+    storagedriver: StorageDriverSettings = Field(default_factory=StorageDriverSettings)
+    file: value_types.FileChecks = setting(
+        (), "a list of files; while one of them exists, all requests get 503"
+    )
+    http: value_types.HttpChecks = setting(
+        (), "a list of URIs that must answer a HEAD request with statuscode (200)", secret=True
+    )
+    tcp: value_types.TcpChecks = setting((), "a list of addresses that must accept a connection")
+
+    @property
+    def has_checks(self) -> bool:
+        """Whether any check is configured."""
+        return self.storagedriver.enabled or bool(self.file or self.http or self.tcp)
+
+    def names(self, driver: str) -> Iterator[str]:
+        """Yield the name of each check, as docker distribution has them at /debug/health."""
+        if self.storagedriver.enabled:
+            yield f"storagedriver_{driver}"
+        yield from (each.file for each in self.file)
+        yield from (each.shown_uri for each in self.http)
+        yield from (each.addr for each in self.tcp)

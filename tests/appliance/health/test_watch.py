@@ -1,0 +1,90 @@
+"""The threads that run the health checks, and what they publish."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from entrepot.appliance.health.checks import Check
+from entrepot.appliance.health.watch import HealthWatch
+
+_SOON = 10.0
+
+
+class _Published:
+    """Receives what is published; the first *rejected* calls fail."""
+
+    def __init__(self, rejected: int = 0) -> None:
+        self._rejected = rejected
+        self._seen: queue.Queue[dict[str, str]] = queue.Queue()
+
+    def __call__(self, failing: Mapping[str, str]) -> bool:
+        self._seen.put(dict(failing))
+        self._rejected -= 1
+        return self._rejected < 0
+
+    def next(self) -> dict[str, str]:
+        """Wait for the next publication."""
+        return self._seen.get(timeout=_SOON)
+
+
+class _Result:
+    """A check whose result a test sets."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def __call__(self) -> str:
+        return self.reason
+
+
+@contextmanager
+def _watching(published: _Published, *checks: Check) -> Iterator[None]:
+    watch = HealthWatch(checks, published)
+    watch.start()
+    yield
+    watch.stop()
+
+
+def test_a_failure_and_its_end_are_published() -> None:
+    """Each change of the failing checks is published once, with their reasons."""
+    published, result = _Published(), _Result("file exists")
+    with _watching(published, Check("/down", result, 0.01, 0, 0)):
+        assert published.next() == {"/down": "file exists"}
+        result.reason = ""
+        assert published.next() == {}
+
+
+def test_a_publication_that_failed_is_repeated() -> None:
+    """HAProxy may be starting when a check fails, and must learn of it afterwards."""
+    published = _Published(rejected=2)
+    with _watching(published, Check("a", _Result("down"), 0.01, 0, 0)):
+        assert [published.next() for _ in range(3)] == [{"a": "down"}] * 3
+
+
+def test_a_check_that_hangs_fails_and_delays_no_other() -> None:
+    """A system call on a network disk may never return; the other checks still run."""
+    published, gate = _Published(), threading.Event()
+
+    def hang() -> str:
+        gate.wait(_SOON)
+        return ""
+
+    with _watching(published, Check("disk", hang, 0.05, 0, 2), Check("b", _Result(), 0.01, 0, 0)):
+        assert published.next() == {"disk": "no result for 0.1 s"}
+        gate.set()
+        while found := published.next():
+            assert list(found) == ["disk"]
+
+
+def test_a_check_with_a_fault_of_its_own_fails() -> None:
+    """An unexpected exception must not end the thread: the check would pass for ever."""
+    published = _Published()
+
+    def broken() -> str:
+        raise KeyError("odd")
+
+    with _watching(published, Check("a", broken, 0.01, 0, 0)):
+        assert published.next() == {"a": "KeyError: 'odd'"}

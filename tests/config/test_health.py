@@ -1,0 +1,127 @@
+"""The lists of `health:` are read with docker distribution's keys and defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrepot.config.handover import dump, resolved
+from entrepot.config.health import FileCheck, HttpCheck, TcpCheck
+from entrepot.config.show import shown_settings
+from tests.config.desk import Desk
+
+_FILE = """
+    health:
+      storagedriver: {enabled: true, interval: 5s, threshold: 3}
+      file:
+        - file: /run/down
+          interval: 1s
+      http:
+        - uri: http://ann:secret@a.test/ok
+          headers: {Authorization: [Basic abc], X-Key: b}
+          statuscode: 204
+          timeout: 3s
+          threshold: 2
+        - uri: https://b.test
+      tcp:
+        - addr: a.test:6379
+          interval: 30s
+    """
+_HTTP = (
+    HttpCheck(
+        "http://ann:secret@a.test/ok",
+        {"Authorization": ("Basic abc",), "X-Key": ("b",)},
+        204,
+        3.0,
+        10.0,
+        2,
+    ),
+    HttpCheck("https://b.test"),
+)
+
+
+def test_every_key_is_read(desk: Desk) -> None:
+    """The defaults are an interval of 10 s, the status 200, and no threshold."""
+    desk.write(_FILE)
+    health = desk.settings().health
+
+    assert (health.storagedriver.interval, health.storagedriver.threshold) == (5.0, 3)
+    assert health.file == (FileCheck("/run/down", 1.0),)
+    assert health.http == _HTTP
+    assert health.tcp == (TcpCheck("a.test:6379", interval=30.0),)
+    assert health.has_checks
+    assert desk.warnings() == []
+
+
+def test_the_settings_survive_the_handover_to_the_programs(desk: Desk) -> None:
+    """The programs get the settings as JSON, and read the same checks from it."""
+    desk.write(_FILE)
+    settings = desk.settings()
+    written = desk.file.parent / "settings.json"
+    dump(settings, written)
+
+    assert resolved({"ENTREPOT_SETTINGS": str(written)}).health == settings.health
+
+
+def test_a_variable_is_yaml(desk: Desk) -> None:
+    """A list of checks in a variable is YAML."""
+    found = desk.settings(REGISTRY_HEALTH_FILE="[{file: /run/down}]").health.file
+
+    assert found == (FileCheck("/run/down"),)
+
+
+def test_an_empty_interval_is_the_default(desk: Desk) -> None:
+    """Docker distribution reads 0 and an absent interval as 10 s."""
+    desk.write("health: {storagedriver: {interval: 0s}, tcp: [{addr: 'a:1', interval: ''}]}")
+    health = desk.settings().health
+
+    assert health.storagedriver.interval == health.tcp[0].interval == 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file: [{interval: 1s}]", "check 0: file is not set"),
+        ("file: /run/down", "not a list of checks"),
+        ("file: [/run/down]", "check 0: not a map"),
+        ("file: [{file: /a, interval: 1ms}]", "an interval below 100ms costs too much"),
+        ("http: [{uri: ftp://a}]", "uri is not a URL that begins with http:// or https://"),
+        ("http: [{uri: 'http://a/ b'}]", "uri has a character that a URL must escape"),
+        ("http: [{uri: http://a, statuscode: 99}]", "not a whole number from 100 to 599"),
+        ("http: [{uri: http://a, headers: {Host: [b]}}]", "not a header that a check can send"),
+        ('http: [{uri: http://a, headers: {A: ["b\\nC: d"]}}]', "is not one line of ASCII text"),
+        ("http: [{uri: http://a, timeout: 2m}]", "a timeout above 60s is too long"),
+        ("http: [{uri: http://a, threshold: -1}]", "not a whole number from 0 to 1000"),
+        ("tcp: [{addr: a.test}]", "addr is not HOST:PORT"),
+        ("tcp: [{addr: 'a.test:0'}]", "not a whole number from 1 to 65535"),
+        (f"file: [{'{file: /a}, ' * 33}]", "more than 32 checks"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_reason(desk: Desk, text: str, reason: str) -> None:
+    """Each wrong value is one line that names the check and the fault."""
+    desk.write(f"health: {{{text}}}")
+    (problem,) = desk.problems()
+
+    assert reason in problem
+    assert problem.startswith(f"config.yml:1: health.{text.partition(':')[0]}=")
+
+
+def test_a_key_without_an_effect_is_a_warning(desk: Desk) -> None:
+    """Docker distribution ignores unknown keys, also the threshold of a file."""
+    desk.write("health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}")
+
+    assert desk.warnings() == [
+        "config.yml:1: health.file: a check has no key threshold; take it out",
+        "config.yml:1: health.tcp: a check has no key treshold; did you mean threshold?",
+    ]
+
+
+def test_no_output_shows_a_password(desk: Desk) -> None:
+    """The headers and the URI of a check may contain passwords."""
+    desk.write(_FILE)
+
+    shown = dict(shown_settings(desk.settings()))["health", "http"]
+    assert "http://***@a.test/ok" in shown
+    assert "secret" not in shown
+    assert "abc" not in shown
+    desk.write("health: {http: [{uri: 'http://ann:secret@a.test:0/'}]}")
+    assert "secret" not in "".join(desk.problems())

@@ -1,7 +1,7 @@
 """Checks at the start whether the disks can be written to. The appliance starts in any case.
 
 On a full or read-only disk the cache still serves stored content and passes everything else
-through. If it refused to start, `restart: always` would restart the container for ever.
+through. If the appliance refused to start, `restart: always` would restart the container for ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Runs the benchmark as a plain user, because the kernel gives root more pipe buffers.
 
 A plain user has 64 MiB of pipes in total (`pipe-user-pages-soft`), which limits `splice`. If root
-starts the benchmark, it continues as `nobody`, with all servers, load generators and files.
+starts the benchmark, the benchmark continues as `nobody`, with all servers, load generators and
+files.
 """
 
 from __future__ import annotations

@@ -156,7 +156,10 @@ def _htpasswd(settings: Settings) -> list[Problem]:
 
 
 def read_secret(settings: Settings) -> tuple[ParsedPullSecret, list[Problem]]:
-    """Read the pull secret. If it is invalid, return an empty one and the problems."""
+    """Read the pull secret.
+
+    If the pull secret is invalid, return an empty secret and the problems.
+    """
     path = settings.pullsecret.path
     if path is None:
         return ParsedPullSecret(), []

@@ -21,8 +21,8 @@ def write_atomically(
     """Write *content* beside *path*, and rename it; leave no file beside it after a failure.
 
     *mode* has the exact permissions; None: those that the umask allows. *is_durable* flushes the
-    content and the folder, so that a power cut after the return cannot lose them. Without it, a
-    power cut may leave the old content. Raises: OSError.
+    content and the folder, so that a power cut after the return cannot lose them. Without the
+    second flush, a power cut may leave the old content. Raises: OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -145,9 +145,9 @@ class Clock:
 
     Without a path the time is that of this process.
 
-    `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. It is
-    thread-safe. At least one process calls `keep` about once a second, which corrects the time of
-    all.
+    `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. The
+    clock is thread-safe. At least one process calls `keep` about once a second, which corrects the
+    time of all.
     """
 
     def __init__(

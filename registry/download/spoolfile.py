@@ -96,7 +96,7 @@ def discard_partial_downloads(state: Path, boot: str) -> None:
     include bytes that never reached the disk. Readers would be sent those bytes before the digest
     of the whole blob fails.
 
-    *boot* identifies this boot. If it is empty, boots cannot be distinguished and all files are
+    *boot* identifies this boot. If *boot* is empty, boots cannot be distinguished and all files are
     kept. A restart of the appliance alone keeps them too. A disk error is logged.
     """
     marker = state / layout.BOOT

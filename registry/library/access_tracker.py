@@ -41,7 +41,10 @@ class AccessTracker:
         self._has_times.set()
 
     def flush(self) -> bool:
-        """Write all access times to the index. If it fails, keep them all and return False."""
+        """Write all access times to the index.
+
+        If the index is unavailable, keep all access times and return False.
+        """
         with self._lock:
             self._has_times.clear()
             times, self._times = self._times, {}

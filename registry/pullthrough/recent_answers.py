@@ -26,7 +26,7 @@ _MAX_ENTRIES = 10_000
 class NegativeCache:
     """A `NegativeCache` has recent 404 responses of upstreams, by repository and reference.
 
-    It belongs to one worker.
+    A `NegativeCache` belongs to one worker.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:

@@ -135,8 +135,8 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     """This arbiter does not kill workers because the whole machine was paused.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
-    silent for the length of the pause. If the arbiter ran first, it would kill all workers with
-    their requests.
+    silent for the length of the pause. If the arbiter ran first, the arbiter would kill all workers
+    with their requests.
     """
 
     pause_s = 5.0

@@ -101,7 +101,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return respond
 
     def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Accept a connection. Without a free descriptor it stays in the queue of the listener.
+        """Accept a connection.
+
+        Without a free descriptor the connection stays in the queue of the listener.
 
         gunicorn's own method would end the worker, and cut the responses to all of its clients.
         """

@@ -121,8 +121,8 @@ class Upstream(Protocol):
     ) -> AbstractContextManager[RemoteBlob]:
         """Open a blob from *start* to *stop* (exclusive); the caller verifies the digest.
 
-        A Range header is sent only if *start* or *stop* is given. If the upstream ignores it, the
-        body starts at 0.
+        A Range header is sent only if *start* or *stop* is given. If the upstream ignores the
+        Range, the body starts at 0.
         """
         ...
 

@@ -112,7 +112,7 @@ def test_the_output_explains_how_each_client_trusts_the_ca(
 ) -> None:
     """`entrepot certs` explains how each client trusts the CA.
 
-    It prints the paths, and the command that writes all files.
+    `entrepot certs` prints the paths, and the command that writes all files.
     """
     run(*HOSTS)
     output = capsys.readouterr().out

@@ -134,7 +134,8 @@ def test_one_process_cleans_and_another_takes_over(
 ) -> None:
     """If one process ends, the cleaner of another takes over.
 
-    Two applications on one folder stand for two processes. Closing one passes the lock on.
+    Two applications on one folder stand for two processes. If one application is closed, the other
+    application's cleaner gets the lock.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))

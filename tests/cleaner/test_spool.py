@@ -84,7 +84,8 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
 ) -> None:
     """A spool file that no download resumes is removed after a day.
 
-    Its size file and its reservation are removed too; an hour earlier all of them stay.
+    The size file and the reservation of a spool file are removed with it; an hour earlier all of
+    them stay.
     """
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)

@@ -63,9 +63,9 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 ) -> None:
     """A prefetched layer that no client requested is evicted first after 10 minutes.
 
-    It is the newest entry.
+    The prefetched layer is the newest entry.
 
-    Before that time its client may still request it, and it would be fetched twice.
+    Before that time a client may still request the layer, which would be fetched twice.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)

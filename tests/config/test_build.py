@@ -109,7 +109,7 @@ def test_an_empty_variable_is_like_an_absent_one(desk: Desk, name: str) -> None:
 def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
     """An empty variable switches an optional setting off.
 
-    It overrides a file at a usual place and the value of the configuration file.
+    An empty variable overrides a file at a usual place and the value of the configuration file.
     """
     desk.places.secret.write_text("{}", encoding="utf-8")
     desk.write("proxy: {default: quay.io, maxstale: 1d}")

@@ -165,7 +165,7 @@ def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Pat
 def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
     """A missing password file is a problem, and the registry does not open to all.
 
-    It is not created, which docker distribution would do.
+    The appliance does not create a password file, as docker distribution would.
     """
     path = tmp_path / "htpasswd"
 

@@ -60,7 +60,7 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 ) -> None:
     """A missing or invalid settings file is an error of one line.
 
-    It occurs if an operator starts a program by hand.
+    The file is missing if an operator starts a program by hand.
     """
     path = tmp_path / "settings.json"
     if content is not None:

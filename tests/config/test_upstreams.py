@@ -363,7 +363,8 @@ def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
 def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(desk: Desk) -> None:
     """A path in remoteurl precedes /v2/, and a path in url begins the names.
 
-    The former is the rule of docker distribution, the latter is needed for Harbor's projects.
+    The path in remoteurl is the rule of docker distribution; that in url is needed for Harbor's
+    projects.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
     both = desk.settings(remote, "--upstreams.a.io.url=https://a.io/team")

@@ -45,7 +45,7 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
     """A report of the older suite, made with ginkgo, is read too.
 
-    It marks a test by an element and names its states in another way.
+    The older suite marks a test by an element and names its states in another way.
     """
     found = _read(tmp_path, GINKGO)
 

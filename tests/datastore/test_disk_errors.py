@@ -78,7 +78,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 ) -> None:
     """A hit with a disk error is fetched from the upstream, with the same bytes.
 
-    It does not matter which system call fails.
+    Any system call of the disk may fail.
     """
     expected = _responses(p)
     _break(monkeypatch, *verbs)

@@ -138,7 +138,7 @@ def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> Non
 def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index: Index) -> None:
     """A rebuild keeps the row that a worker recorded meanwhile.
 
-    Its last use is later than any file time, and its size and kind are certain.
+    The worker's last use is later than any file time, and its size and kind are certain.
     """
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)

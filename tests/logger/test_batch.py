@@ -223,7 +223,8 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
     """In another run HAProxy's count of lost lines starts at 0.
 
-    In a container both processes have the same pid, and the second one's losses seemed known.
+    In a container two HAProxy processes may have the same pid, and the second one's losses seemed
+    known.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))

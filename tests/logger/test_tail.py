@@ -374,7 +374,7 @@ def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Rea
 def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
     """A reader is caught up only at the end of the current file.
 
-    It is not at the end of a rotated file, nor before the last byte.
+    A reader at the end of a rotated file, or before the last byte, is not caught up.
     """
     results = [reader.tail.is_caught_up()]
     writer.line()

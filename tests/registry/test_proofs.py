@@ -147,7 +147,7 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
     """Content that an upstream sent is linked in its repository and stored once.
 
-    After one download it is a hit.
+    After one download the content is a hit.
     """
     hostile.behave()
     hostile.put_image(NAME, "v1", IMAGE)

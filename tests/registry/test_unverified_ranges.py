@@ -94,7 +94,7 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
     """A range from a separate response is compared with the verified blob.
 
-    The other response may be wrong although the blob is right.
+    A separate response may be wrong although the blob is right.
     """
     right = [CONTENT[:500], CONTENT[500:1000]]
 

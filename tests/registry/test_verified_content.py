@@ -268,7 +268,7 @@ def test_a_damaged_spool_file_is_never_committed(
 ) -> None:
     """A damaged spool file is never committed.
 
-    If its length is wrong, it does not complete a response either.
+    If the length of a damaged spool file is wrong, it does not complete a response either.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)

@@ -39,7 +39,7 @@ class Response:
 class HttpClient:
     """A client has a server's address and a login: user:password, or a `bearer` token.
 
-    With `unix` it connects to that socket, and host and port are only sent as Host.
+    With `unix` the client connects to that socket, and host and port are only sent as Host.
     """
 
     port: int

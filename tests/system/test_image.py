@@ -131,7 +131,7 @@ def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
 ) -> None:
     """A container without root, capabilities and a writable root file system serves with TLS.
 
-    After a restart it serves from disk without an upstream.
+    After a restart the container serves from disk without an upstream.
     """
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:

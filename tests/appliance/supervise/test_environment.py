@@ -97,7 +97,7 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 ) -> None:
     """HAProxy gets a pipe for each body, within its limit of open files.
 
-    Without a pipe it loops at full CPU; with too many files it does not start.
+    Without a pipe for a body HAProxy loops at full CPU; with too many files it does not start.
     """
     share = file_share(files, slots)
 
@@ -151,7 +151,7 @@ def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
 def test_the_password_of_a_proxy_is_not_inherited(name: str, given: str, kept: str) -> None:
     """HAProxy, logger and cleaner inherit no proxy password.
 
-    They contact no upstream, and /proc shows a process's environment.
+    HAProxy, logger and cleaner contact no upstream, and /proc shows a process's environment.
     """
     assert inherited({name: given}) == {name: kept}
 

@@ -205,7 +205,7 @@ def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
 def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
     """Changed users of docker-cache-server take effect without a restart.
 
-    They are reread like those of `auth.htpasswd.users`.
+    These users are reread like those of `auth.htpasswd.users`.
     """
     desk.write(README)
     settings = desk.settings()

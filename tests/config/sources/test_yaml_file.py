@@ -37,7 +37,7 @@ STOCK = """
 def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
     """The stock file of registry:2 causes no problem.
 
-    It causes one warning for each key without effect.
+    The stock file causes one warning for each key without effect.
     """
     desk.write(STOCK)
 
@@ -103,7 +103,7 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
 def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
     """The image reads the configuration file of registry:3.
 
-    Its passwords and its proxy are in force, so the appliance is not open to all.
+    Passwords and proxy of the file are in force, so the appliance is not open to all.
     """
     desk.places.newer_file.write_text(
         "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",

@@ -117,7 +117,7 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """A worker does not check a credential again that HAProxy has verified.
 
-    It does not report the credential again either: HAProxy would remember it without an end.
+    A worker does not report the credential again: HAProxy would remember it without an end.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 

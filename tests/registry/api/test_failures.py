@@ -154,7 +154,7 @@ def test_cache_status_has_the_failure_of_the_upstream(
 ) -> None:
     """Cache-Status contains the failure of the upstream.
 
-    With an open circuit breaker it shows that the request was not forwarded.
+    With an open circuit breaker Cache-Status shows that the request was not forwarded.
     """
     assert fails(error).headers["cache-status"] == expected
 

@@ -92,7 +92,7 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
     """A rule's pattern may have the form that clients use.
 
-    It may have a colon before the port, and no `library/` for Docker Hub's official images.
+    A pattern may have a colon before the port, and no `library/` for Docker Hub's official images.
     """
     assert named == auth_rules.disk_pattern(pattern)
 
@@ -128,7 +128,7 @@ def test_anonymous_clients_never_share_a_class_with_users() -> None:
 def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
     """A rights class has only letters and digits, and shows no repository name.
 
-    It is valid in a header and in a host name.
+    A rights class is valid in a header and in a host name.
     """
     name = AccessRules([_rule("ann", "secret/*", *ALL)]).of("ann").name
 

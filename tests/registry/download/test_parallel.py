@@ -198,7 +198,7 @@ def test_an_upstream_that_accepts_one_connection_fails_no_pull(
 ) -> None:
     """An upstream that accepts one connection fails no pull.
 
-    It refuses other connections; their parts are fetched over the first connection.
+    Parts of refused connections are fetched over the first connection.
     """
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)

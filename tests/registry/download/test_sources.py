@@ -111,7 +111,7 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 def test_no_pause_is_shorter_than_retry_after() -> None:
     """No pause before a source is shorter than its Retry-After.
 
-    The other sources are used meanwhile.
+    Other sources are used during the pause.
     """
     policy = _policy(2)
     policy.failed(0, 0.0, retry_after=7.0)
@@ -255,7 +255,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
     """A source that delivered bytes is retried if it refuses a second connection.
 
-    It may accept one connection at a time, and one is still open.
+    The source may accept one connection at a time, while a connection is still open.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()

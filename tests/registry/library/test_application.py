@@ -208,7 +208,7 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
     """A trusted proxy gets and sends the headers for verified credentials.
 
-    Its credential is trusted during the life of the application that accepted it.
+    A credential of the proxy is trusted during the life of the application that accepted it.
     """
     client = make(authenticator=_check, trust_proxy=True)
     told = client.simulate_get("/v2/", headers=_ANN).headers

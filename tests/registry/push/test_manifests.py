@@ -141,7 +141,7 @@ def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
 def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
     """After a tag is moved, every worker serves the new manifest at once.
 
-    The former manifest can still be pulled by its digest.
+    A manifest to which a tag pointed before can still be pulled by its digest.
     """
     first, second = _image(1), _image(2)
     p.image(first)

@@ -43,7 +43,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
     """A blob is mounted from another repository with 201, without a sent byte.
 
-    The other repository keeps its link.
+    The repository from which the blob was mounted keeps its link.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 

@@ -147,7 +147,7 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
     """A referrer is no longer listed after it is deleted by digest.
 
-    Without its tag it is still a referrer.
+    Without its tag a manifest is still a referrer.
     """
     made = _artifact(1)
     p.image(made, "signature")

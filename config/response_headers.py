@@ -19,6 +19,7 @@ MOST: Final = 16
 
 _LONGEST_NAME: Final = 128
 _LONGEST_VALUE: Final = 2048
+_WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
 _OF_CONNECTIONS: Final = frozenset(
@@ -84,8 +85,9 @@ def headers(given: object) -> Headers:
 
 
 def show(given: Mapping[str, tuple[str, ...]]) -> str:
-    """Return headers as one line; `none` without any."""
-    return "; ".join(f"{name}: {', '.join(values)}" for name, values in given.items()) or "none"
+    """Return the headers' names, cut to fit into a table; `none` without any."""
+    names = ", ".join(given) or "none"
+    return names if len(names) <= _WIDTH else f"{names[:_WIDTH]}... ({len(given)})"
 
 
 def merged(lower: object, name: str, value: object) -> dict[str, object]:

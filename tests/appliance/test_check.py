@@ -95,6 +95,21 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
     assert f"except false; set by {desk.file}:2" in dry
 
 
+def test_headers_and_lists_are_shown_on_one_short_line(desk: Desk) -> None:
+    """Many headers do not make the whole table wider than a screen."""
+    names = [f"X-Header-{number}" for number in range(9)]
+    desk.write(
+        f"http: {{headers: {{{', '.join(f'{each}: [a]' for each in names)}}},"
+        " tls: {certificate: /c.pem, clientcas: [/a.pem, /b.pem]}}"
+    )
+    lines = report(desk.examine()).splitlines()
+
+    (headers,) = [line for line in lines if line.startswith("  http.headers ") and "X-" in line]
+    assert "X-Header-0, X-Header-1" in headers
+    assert "... (9)" in headers
+    assert any(line.split()[:3] == ["http.tls.clientcas", "/a.pem", "/b.pem"] for line in lines)
+
+
 def test_warnings_and_problems_come_last_with_their_remedies(desk: Desk) -> None:
     """`check` prints warnings and problems last, where the operator sees them without scrolling."""
     text = report(desk.examine(CLEANER_MAXSIZE="10X", CLEANER_MAXSZE="1G"))

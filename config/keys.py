@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -76,15 +76,23 @@ def _name_of(row: DistributionKey) -> Key:
 
 def find(key: Key) -> Setting | DistributionKey | None:
     """Return the setting of *key*, or its row in a table of foreign keys, or None."""
-    found = settings().get(general(key))
+    return _find(general(key))
+
+
+@lru_cache(maxsize=4096)
+def _find(key: Key) -> Setting | DistributionKey | None:
     rows = (row for row in (*ROWS, *cache_server.ROWS) if row.matches(key))
-    return found or next(rows, None)
+    return settings().get(key) or next(rows, None)
 
 
 def is_section(key: Key) -> bool:
     """Return whether there are keys below *key*."""
-    pattern = general(key)
-    return any(name[: len(key)] == pattern and len(name) > len(key) for name in names())
+    return general(key) in _sections()
+
+
+@cache
+def _sections() -> frozenset[Key]:
+    return frozenset(name[:end] for name in names() for end in range(len(name)))
 
 
 def unknown_part(key: Key) -> Key:

@@ -16,6 +16,8 @@ from entrepot.config.sources import aliases, cache_server
 
 _LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
+_MOST_UNKNOWN: Final = 100  # a file with more is not the configuration of a registry
+_MOST_UPSTREAMS: Final = 1000
 _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
 
@@ -39,12 +41,15 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
     merged = Merged()
     for layer in layers:
         merged.problems += layer.problems
-        for each in sorted(layer.given, key=_rank):
+        known = [each for each in layer.given if _is_known(each.key)]
+        _report([each for each in layer.given if not _is_known(each.key)], merged)
+        for each in sorted(known, key=_rank):
             _lay(each, merged)
     winners = merged.winners
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
     merged.problems += _second_scheme(winners)
+    merged.problems += _too_many_upstreams(winners)
     merged.problems += parts.join(winners)
     return merged
 
@@ -69,12 +74,24 @@ def _rank(given: RawValue) -> tuple[bool, bool]:
     return not given.chooses, given.key not in cache_server.MEANT
 
 
+def _is_known(key: Key) -> bool:
+    return keys.find(key) is not None or keys.is_section(key)
+
+
+def _report(unknown: Sequence[RawValue], merged: Merged) -> None:
+    """Add a problem or a warning for each of the *unknown* keys. Too many are one problem."""
+    if len(unknown) > _MOST_UNKNOWN:
+        message = f"{len(unknown):,} unknown keys, of which this is the first"
+        remedy = "name the configuration of a registry; compare config/example.yml"
+        merged.problems.append(unknown[0].objection(message, remedy))
+        return
+    for each in unknown:
+        is_weighty = unknown_keys.stops(keys.unknown_part(each.key))
+        (merged.problems if is_weighty else merged.ignored).append(_unknown(each))
+
+
 def _lay(given: RawValue, merged: Merged) -> None:
     winners = merged.winners
-    if keys.find(given.key) is None and not keys.is_section(given.key):
-        is_weighty = unknown_keys.stops(keys.unknown_part(given.key))
-        (merged.problems if is_weighty else merged.ignored).append(_unknown(given))
-        return
     try:
         key = _with_host_folded(given.key)
     except Unreadable as error:
@@ -114,6 +131,17 @@ def _second_scheme(winners: dict[Key, RawValue]) -> list[Problem]:
     schemes = {key[1]: each for key, each in winners.items() if key[0] == "auth" and key[1:]}
     found = [schemes[name] for name in sorted(SCHEMES & schemes.keys())]
     return [found[1].objection("a second auth scheme", "keep one")] if found[1:] else []
+
+
+def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
+    """Return a problem, and remove the upstreams, if there are more than are ever needed."""
+    named = [key for key in winners if key[0] == "upstreams" and key[1:]]
+    if len({key[1] for key in named}) <= _MOST_UPSTREAMS:
+        return []
+    first = winners[named[0]]
+    for each in named:
+        del winners[each]
+    return [first.objection(f"more than {_MOST_UPSTREAMS:,} upstreams", "name fewer")]
 
 
 def _is_harmless(value: object, row: DistributionKey) -> bool:

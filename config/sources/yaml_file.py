@@ -16,6 +16,7 @@ from entrepot.config import keys
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue, SourceValues
+from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
 # Sections whose value may also be a single name, which selects the driver or scheme.
 _CHOICES = {("auth",), ("storage",)}
@@ -40,7 +41,8 @@ class _Place:
 def read_file(path: Path, named: str) -> SourceValues:
     """Read the configuration file. If it can't be read, *named* starts the line of the problem."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         why = getattr(error, "strerror", None) or str(error)
         problem = Problem(named, why.lower(), "name a YAML file that can be read")
@@ -67,18 +69,20 @@ def read_value(text: str, key: Key, name: str) -> SourceValues:
 
 def _read(content: str | bytes, key: Key, place: _Place) -> SourceValues:
     try:
-        loader = yaml.SafeLoader(content)
+        loader = Loader(content)
         node = loader.get_single_node()
         walk = _Walk(place, loader.flatten_mapping)
         if node is not None:
             walk.visit(key, node)
+    except TooLarge as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = Problem(place.of((), line), error.problem or "", error.remedy)
+        return SourceValues(problems=[problem])
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         return _not_yaml(place, line, error.problem or "malformed")
     except yaml.reader.ReaderError as error:
         return _not_yaml(place, 1, f"{error.reason} at position {error.position}")
-    except RecursionError:
-        return _not_yaml(place, 1, "an alias contains itself")
     return walk.reading
 
 
@@ -146,9 +150,7 @@ class _Walk:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    # An alias refers to a node that was read before, or to one that contains the alias.
-    if id(node) not in seen:
-        seen[id(node)] = None
+    if id(node) not in seen:  # an alias refers to a node that was read before
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]
 

@@ -1,0 +1,76 @@
+"""Parses YAML into nodes, with bounds on its size, its depth and what its aliases expand to.
+
+A file of 1 kB can otherwise expand to terabytes: each alias, and each merge key, of a list of
+aliases multiplies the number of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+LARGEST: Final = 2**20  # bytes; 5,000 users with their hashes are 0.5 MB
+_MOST_VALUES: Final = 50_000
+_NO_ALIASES: Final = "write each value once, without aliases"
+_DEEPEST: Final = 64  # levels; the deepest setting has 8
+
+
+class TooLarge(yaml.MarkedYAMLError):
+    """The document exceeds a bound. `problem` states which, and `remedy` how to stay below it."""
+
+    def __init__(self, problem: str, remedy: str, mark: yaml.Mark | None = None) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """The number of values of a node after the expansion of aliases, and its number of levels."""
+
+    values: int
+    levels: int
+
+
+class Loader(yaml.SafeLoader):
+    """A loader that stops at the first node that exceeds a bound. It builds nodes, not objects."""
+
+    def __init__(self, content: str | bytes) -> None:
+        if len(content) > LARGEST:
+            raise TooLarge(f"larger than {LARGEST // 2**20} MiB", "name the configuration file")
+        super().__init__(content)
+        self._extents: dict[int, _Extent] = {}
+        self._level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one node, and the nodes in it. Raises: TooLarge, MarkedYAMLError."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs have no types here
+        is_alias = isinstance(event, yaml.AliasEvent)
+        self._level += 1
+        self._check(_Extent(len(self._extents), self._level), event.start_mark)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if is_alias and id(node) not in self._extents:
+            raise TooLarge("an alias contains itself", _NO_ALIASES, event.start_mark)
+        if node is not None and not is_alias:
+            self._extents[id(node)] = extent = self._measured(node)
+            self._check(extent, event.start_mark)
+        return node
+
+    def _measured(self, node: yaml.Node) -> _Extent:
+        below = [self._extents[id(each)] for each in _children(node)]
+        values = 1 + sum(each.values for each in below)
+        return _Extent(values, 1 + max((each.levels for each in below), default=0))
+
+    def _check(self, extent: _Extent, mark: yaml.Mark) -> None:
+        if extent.values > _MOST_VALUES:
+            raise TooLarge(f"more than {_MOST_VALUES:,} values with aliases", _NO_ALIASES, mark)
+        if extent.levels > _DEEPEST:
+            raise TooLarge(f"more than {_DEEPEST} levels", "compare config/example.yml", mark)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []

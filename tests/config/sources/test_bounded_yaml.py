@@ -1,0 +1,80 @@
+"""A configuration that no operator writes is refused with one line, in bounded time and memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from tests.config.desk import Desk
+
+_MANY_MERGES = "".join(
+    f"x-{each}: &m{each} {{<<: [*m{each - 1}, *m{each - 1}]}}\n" for each in range(1, 40)
+)
+_MANY_ALIASES = "".join(
+    f"x-{each}: &m{each} [{', '.join([f'*m{each - 1}'] * 9)}]\n" for each in range(1, 20)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            f"x-0: &m0 {{a: 1}}\n{_MANY_ALIASES}access: *m19\n",
+            "config.yml:6: more than 50,000 values with aliases; write each value once",
+        ),
+        (
+            f"x-0: &m0 {{a: 1}}\n{_MANY_MERGES}http: {{<<: *m39}}\n",
+            "config.yml:15: more than 50,000 values with aliases; write each value once",
+        ),
+        ("http: &a {<<: *a}", "config.yml:1: an alias contains itself; "),
+        ("http:\n  headers: " + "[" * 100_000, "config.yml:2: more than 64 levels; "),
+        ("access: " + "{a: " * 500 + "1" + "}" * 500, "config.yml:1: more than 64 levels; "),
+        ("# comment\n" * 1_000_000, "config.yml:1: larger than 1 MiB; "),
+        (
+            "".join(f"k{each}: 1\n" for each in range(101)),
+            "config.yml:1: k0: 101 unknown keys, of which this is the first; name the config",
+        ),
+        (
+            "upstreams:\n" + "".join(f"  h{each}.io: {{}}\n" for each in range(1001)),
+            "config.yml:2: upstreams.h0.io: more than 1,000 upstreams; name fewer",
+        ),
+    ],
+    ids=(
+        "aliases",
+        "merge keys",
+        "a merge of itself",
+        "nested lists",
+        "nested maps",
+        "10 MB",
+        "unknown keys",
+        "upstreams",
+    ),
+)
+def test_an_excessive_file_is_one_problem(desk: Desk, content: str, expected: str) -> None:
+    """The line names the bound that the file exceeds; memory stays below 64 MiB meanwhile."""
+    desk.file.write_text(content, encoding="utf-8")
+    tracemalloc.start()
+
+    try:
+        (problem,) = desk.problems()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert problem.startswith(expected)
+    assert most < 64 * 2**20
+
+
+def test_a_large_but_plausible_file_is_read(desk: Desk) -> None:
+    """A thousand upstreams and a thousand users are no error."""
+    hosts = "".join(f"  h{each}.io: {{}}\n" for each in range(1000))
+    hashed = "$2y$05$" + "a" * 53
+    users = "".join(f"      user{each}: {hashed}\n" for each in range(1000))
+    desk.write(f"upstreams:\n{hosts}auth:\n  htpasswd:\n    users:\n{users}")
+
+    found = desk.settings()
+
+    assert len(found.upstreams) == 1000
+    assert found.auth.htpasswd is not None
+    assert len(found.auth.htpasswd.users or {}) == 1000

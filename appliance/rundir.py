@@ -144,7 +144,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    A folder that any process has locked stays. A process id would not prove that it is unused.
+    A folder that any process has locked stays. A process id would not prove that a folder is
+    unused.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):

@@ -86,7 +86,8 @@ class Storage(Protocol):
     def remove_unfinished(self, key: str, before: float) -> int:
         """Remove unfinished values below *key* that are older than *before* (s, UTC epoch).
 
-        A crash during a write leaves them; `list` and `walk` never show them. Returns their number.
+        A crash during a write leaves unfinished values; `list` and `walk` never show them. Returns
+        their number.
         """
         ...
 

@@ -123,7 +123,8 @@ ALL = list(uses())
 def test_every_expression_is_covered() -> None:
     """Every regular expression is covered by these tests.
 
-    Each is assigned to a name of a module, is literal in a call, or is in the list above.
+    Each expression is assigned to a name of a module, is literal in a call, or is in the list
+    above.
     """
     for place, tree in sources():
         known = named(tree)

@@ -132,7 +132,7 @@ def test_without_an_appliance_the_exit_code_is_1(
 def test_a_jump_of_the_wall_clock_is_shown() -> None:
     """`status` shows a jump of the wall clock with its effect on eviction.
 
-    A correct clock has no line.
+    `status` has no line about a correct clock.
     """
     text = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
 

@@ -551,7 +551,7 @@ def test_an_image_without_index_rows_is_unlinked(
 ) -> None:
     """An expired image without index rows is unlinked.
 
-    Its content is evicted once the daily rebuild has restored the rows.
+    The content of such an image is evicted once the daily rebuild has restored the rows.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:

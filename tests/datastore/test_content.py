@@ -123,7 +123,7 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
     """A pull by digest checks each part once.
 
-    One check gives both the permission and the time for which HAProxy may cache the response.
+    One check gives the permission and the time for which HAProxy may cache the response.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()

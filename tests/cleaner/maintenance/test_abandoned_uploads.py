@@ -107,7 +107,7 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 ) -> None:
     """An upload of docker distribution is removed some time after its last chunk.
 
-    All its files are removed; hosted content stays.
+    All files of an abandoned upload are removed; hosted content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)

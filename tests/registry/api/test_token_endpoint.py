@@ -352,7 +352,10 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """Only its owner may read it. An operator deletes it and restarts, or replaces it."""
+    """Tokens stay valid as long as the key's file, which only its owner may read.
+
+    An operator ends all tokens by deleting the file and a restart, or by replacing it.
+    """
     here = make()
     path = here.state / "token-key.pem"
     assert path.stat().st_mode & 0o777 == 0o600

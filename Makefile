@@ -22,7 +22,7 @@ run: $(VENV)/run ## run the appliance in the foreground; Ctrl-C ends it
 image:           ## build the container image: IMAGE=, BASE=, ENGINE= podman or docker
 	@sh appliance/image.sh $(IMAGE) $(BASE) $(ENGINE)
 
-test: $(VENV)/dev # run all checks and tests, with real clients, at small size
+test: $(VENV)/dev ## run all checks and tests, with real clients, at small size
 	@sh appliance/packages.sh test
 	@$(BIN)/python -m tests.timed $(MAKE) --no-print-directory check system
 
@@ -49,7 +49,7 @@ soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
 
 # The suite belongs to another project; docs/pushing.md describes where to get it.
-conformance: $(VENV)/dev # run the OCI conformance suite: SUITE= its executable or a checkout
+conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable or a checkout
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
 
@@ -57,7 +57,7 @@ bench: $(VENV)/dev ## the benchmark: see bench/README.md
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench
 
-bench-growth: $(VENV)/dev # measure the cost of ten thousand to a million blobs
+bench-growth: $(VENV)/dev ## measure the cost of ten thousand to a million blobs
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench growth
 

@@ -157,7 +157,7 @@ ROWS: Final = (
     _honoured("http.addr"),
     _honoured("http.net", "tcp and unix"),
     _honoured("http.prefix", "Location, Link and the token's realm have it too"),
-    _honoured("http.host", "begins Location; a path in it replaces http.prefix there"),
+    _honoured("http.host", "begins Location; http.prefix is not added to it"),
     _honoured("http.secret", "uploads carry no signed state, so every worker continues them"),
     _honoured("http.relativeurls", "default true; distribution's default is false"),
     _honoured("http.draintimeout", "default 4s"),

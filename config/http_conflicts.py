@@ -115,6 +115,13 @@ def _no_effect(http: HttpSettings, given: Given) -> Iterator[Problem]:
         each = given.get((*_TLS, name))
         if each is not None and getattr(http.tls, name) != getattr(usual, name):
             yield each.problem("without effect: there is no certificate", "set one too")
+    prefix = given.get(("http", "prefix"))
+    ends = http.host is None or http.prefix == "/" or http.host.endswith(http.prefix)
+    if prefix is not None and not ends:
+        yield prefix.problem(
+            "Location begins with http.host, which does not end with it",
+            "add it to http.host if the proxy in front passes it on",
+        )
     relative = given.get(("http", "relativeurls"))
     if relative is not None and http.host is not None and http.relativeurls:
         yield relative.problem(

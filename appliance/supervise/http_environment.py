@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 from entrepot.config import ciphers
 from entrepot.config.http_settings import HttpSettings, TlsSettings
@@ -65,11 +64,10 @@ def _tls(tls: TlsSettings) -> Iterator[tuple[str, str]]:
 
 
 def _urls(http: HttpSettings) -> Iterator[tuple[str, str]]:
-    prefix = "" if http.prefix == _ROOT else http.prefix
-    if prefix:
-        yield "PREFIX", prefix
+    if http.prefix != _ROOT:
+        yield "PREFIX", http.prefix
     if http.host is not None:
-        yield "URLS", http.host if urlsplit(http.host).path else f"{http.host}{prefix}"
+        yield "URLS", http.host
     elif not http.relativeurls:
         yield "URLS", "request"
 

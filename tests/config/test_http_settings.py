@@ -162,6 +162,18 @@ def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
     assert "without effect: http.host is set, so URLs are absolute" in desk.warnings()[0]
 
 
+def test_a_host_without_the_prefix_is_a_warning(desk: Desk) -> None:
+    """It is right for a proxy that adds the prefix, and wrong for one that passes it on."""
+    desk.write("http: {host: 'https://registry.test', prefix: /reg/}")
+    (warning,) = desk.warnings()
+    assert "Location begins with http.host, which does not end with it; add it to" in warning
+
+    desk.write("http: {host: 'https://registry.test/reg/', prefix: /reg/}")
+    assert desk.warnings() == []
+    desk.write("http: {host: 'https://registry.test', prefix: /}")
+    assert desk.warnings() == []
+
+
 def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
     """The purpose of `http.secret` is fulfilled otherwise: uploads have no state in their URLs."""
     desk.write("http: {secret: asecretforlocaldevelopment}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.system.clients import Clients
 from tests.system.conftest import Start
 from tests.system.images import KB, of_size
 from tests.system.registries import Registry
+from tests.system.waiting import eventually
 
 
 @pytest.mark.parametrize("files", ["two files", "one file"])
@@ -37,6 +39,43 @@ def test_skopeo_pulls_over_tls(
     assert inspected.returncode == 0, inspected.stderr
     assert _agreed(appliance.http.port, ca, "h2") == ("h2", "TLS_AES_128_GCM_SHA256")
     assert _agreed(appliance.http.port, ca, "h2", "http/1.1")[0] == "http/1.1"
+
+
+def test_skopeo_needs_a_certificate_of_an_authority_that_the_appliance_trusts_now(
+    start: Start, public: Registry, clients: Clients, tmp_path: Path
+) -> None:
+    """A client certificate opens the connection, and a changed file of CAs closes it again."""
+    public.push("tls/known", "v1", of_size(16 * KB, 601))
+    authority, known, other = Authority(), Authority("known clients"), Authority("other clients")
+    trusted = tmp_path / "clients.pem"
+    known.write(trusted)
+    without, trusting = tmp_path / "without", tmp_path / "trusting"
+    for folder in (without, trusting):
+        folder.mkdir()
+        authority.write(folder / "ca.crt")
+    client = known.issue("client.test")
+    (trusting / "client.cert").write_bytes(client.pem())
+    (trusting / "client.key").write_bytes(client.key_pem())
+    context = ssl.create_default_context(cafile=str(trusting / "ca.crt"))
+    context.load_cert_chain(trusting / "client.cert", trusting / "client.key")
+    environment = _certificate(authority, tmp_path / "certs", "two files")
+    environment["REGISTRY_HTTP_TLS_CLIENTCAS"] = f"[{trusted}]"
+    setup = Setup({"one.test": {"url": public.url}}, environment=environment, tls=context)
+    appliance = start(setup)
+    image = f"docker://{appliance.http.netloc}/one.test/tls/known:v1"
+
+    def inspect(folder: Path) -> subprocess.CompletedProcess[str]:
+        return clients.skopeo("inspect", f"--cert-dir={folder}", image)
+
+    assert inspect(trusting).returncode == 0
+    refused = inspect(without)
+    assert refused.returncode != 0
+    assert "certificate required" in refused.stderr
+    other.write(trusted)
+    eventually(
+        lambda: "client CAs renewed" in appliance.output(), what="the changed CAs are in force"
+    )
+    assert "unknown certificate authority" in inspect(trusting).stderr
 
 
 def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, str]:

@@ -78,14 +78,14 @@ def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, ch
         ({}, None),
         ({"relativeurls": "false"}, "request"),
         ({"host": "https://a.test"}, "https://a.test"),
-        ({"host": "https://a.test", "prefix": "/r/"}, "https://a.test/r"),
+        ({"host": "https://a.test", "prefix": "/r/"}, "https://a.test"),
         ({"host": "https://a.test/x/", "prefix": "/r/"}, "https://a.test/x"),
     ],
 )
 def test_urls_begin_with_the_host_the_request_or_nothing(
     given: dict[str, Any], expected: str | None
 ) -> None:
-    """A path in `http.host` replaces the prefix, as in docker distribution."""
+    """The prefix is not added to `http.host`, as in docker distribution: a proxy may map it."""
     assert _variables(**given).get("URLS") == expected
 
 

@@ -33,7 +33,8 @@ containerd containerd
 dockerd docker.io
 docker-registry docker-registry
 htpasswd apache2-utils
-chromium chromium"
+chromium chromium
+nginx nginx-light"
 }
 
 missing() {

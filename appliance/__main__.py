@@ -12,7 +12,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from entrepot.appliance.registry_command import translated
+
 _BAD_INPUT = 2
+# docker distribution's exit code for a configuration that it can't read
+_BAD_INPUT_OF_REGISTRY = 1
 _Run = Callable[[Sequence[str], Mapping[str, str]], int]
 
 
@@ -94,20 +98,23 @@ def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _help(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    del argv, environ
-    print(_usage())  # noqa: T201 - the command's output
+    del environ
+    names = [name for name in argv if name in COMMANDS]
+    print(_usage_of(names[0]) if names else _usage())  # noqa: T201 - the command's output
     return 0
 
 
 COMMANDS = {
     "serve": _Command("serve [FILE] [--KEY=VALUE ...]", "run the appliance until Ctrl-C", _serve),
     "check": _Command(
-        "check [FILE] [--KEY=VALUE ...]", "show every setting, its source and all problems", _check
+        "check [--json] [FILE] [--KEY=VALUE ...]",
+        "show every setting, its source and all problems",
+        _check,
     ),
     "status": _Command("status [--json] [FILE]", "show the running appliance's state", _status),
     "clean": _Command("clean --once|--dry-run [FILE]", "evict now, or show what to evict", _clean),
     "gc": _Command(
-        "gc [--dry-run] [--delete-untagged] [FILE]",
+        "gc [--dry-run] [--delete-untagged] [--quiet] [FILE]",
         "delete pushed content that no tag or manifest references, or list it",
         _collect,
     ),
@@ -137,15 +144,19 @@ COMMANDS = {
         _certs,
     ),
     "version": _Command("version", "print the version", _version),
-    "help": _Command("help", "print this text", _help),
+    "help": _Command("help [COMMAND]", "print this text, or the flags of a command", _help),
 }
 _ALIASES = {
     "--version": "version",
     "-V": "version",
+    "-v": "version",  # docker distribution's short form
     "--help": "help",
     "-h": "help",
     "garbage-collect": "gc",  # `garbage-collect` is the name in docker distribution's registry
 }
+
+
+_WITH_SETTINGS = frozenset({"serve", "check"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     For bad input, print one line on stderr for each problem.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = translated(sys.argv[1:] if argv is None else argv)
     if not words:
         print(_usage(), file=sys.stderr)  # noqa: T201 - an error message
         return _BAD_INPUT
@@ -162,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_unknown(name), file=sys.stderr)  # noqa: T201
         return _BAD_INPUT
     if _wants_help(words[1:]):
-        return _help((), {})
+        return _help([name], {})
     run = COMMANDS[name].run
     if run is _healthy:  # it reads no configuration
         return run(words[1:], os.environ)
@@ -172,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(words[1:], os.environ)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return _BAD_INPUT
+        return _BAD_INPUT_OF_REGISTRY if words[0] == "garbage-collect" else _BAD_INPUT
 
 
 def _wants_help(words: Sequence[str]) -> bool:
@@ -183,6 +194,16 @@ def _usage() -> str:
     width = max(len(each.usage) for each in COMMANDS.values())
     lines = [f"  entrepot {each.usage:<{width}}  {each.description}" for each in COMMANDS.values()]
     return "\n".join(["A container-registry cache.", "", *lines])
+
+
+def _usage_of(name: str) -> str:
+    command = COMMANDS[name]
+    text = f"usage: entrepot {command.usage}\n\n{command.description}"
+    if name not in _WITH_SETTINGS:
+        return text
+    from entrepot import config  # noqa: PLC0415
+
+    return f"{text}\n\nEvery setting is a flag, a variable and a key of FILE:\n\n{config.usage()}"
 
 
 def _unknown(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from entrepot import config
 from entrepot.appliance import takeover
@@ -13,6 +15,7 @@ from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 
 _BAD_INPUT = 2
+_JSON = "--json"
 # Keys of an upstream that do not inherit from `proxy:`, although `proxy:` has the same names.
 _NOT_INHERITED = frozenset({"default", "username", "password"})
 
@@ -20,10 +23,10 @@ _NOT_INHERITED = frozenset({"default", "username", "password"})
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print a report of the configuration from *argv* (the words after `check`) and *environ*.
 
-    Return 2 for bad input, else 0. The files that the settings name are checked only if the
-    settings themselves are valid.
+    With `--json` it is one JSON object. Return 2 for bad input, else 0. The files that the settings
+    name are checked only if the settings themselves are valid.
     """
-    loaded = config.examine(argv, environ)
+    loaded = config.examine([word for word in argv if word != _JSON], environ)
     _step_down_unless_trusted(loaded, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
@@ -31,7 +34,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         users.step_down(environ)  # as root, paths in the data directory could lead to any file
         noticed = list(takeover.remarks(loaded.settings))
         found = hidden(loaded.settings)
-    sys.stdout.write(report(loaded, found, noticed))
+    write = as_json if _JSON in argv else report
+    sys.stdout.write(write(loaded, found, noticed))
     return _BAD_INPUT if loaded.problems or found else 0
 
 
@@ -53,11 +57,10 @@ def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Prob
     *found* are problems of the files that the settings name, and repositories that an upstream
     would hide. *noticed* are warnings from the state of the data directory.
     """
-    problems = [*loaded.problems, *found]
-    warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]
+    problems, warnings = _all_problems(loaded, found, noticed)
     sections = [
-        ("Settings, and the source of each", _settings(loaded)),
-        ("Upstreams", _upstreams(loaded)),
+        ("Settings, and the source of each", list(_table(_settings(loaded)))),
+        ("Upstreams", list(_table(_upstreams(loaded))) or ["  none"]),
         ("Keys of docker distribution", _distribution(loaded)),
         ("Warnings", _lines(warnings)),
         ("Problems", _lines(problems)),
@@ -65,22 +68,64 @@ def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Prob
     return "\n".join("\n".join((title, *lines, "")) for title, lines in sections)
 
 
-def _settings(loaded: Loaded) -> list[str]:
-    rows = [
+def as_json(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
+    """Format the same as `report` as one JSON object, for programs. Secrets are masked."""
+    problems, warnings = _all_problems(loaded, found, noticed)
+    document = {
+        "file": str(loaded.file) if loaded.file else None,
+        "settings": [
+            {"key": key, "value": value, "source": source}
+            for key, value, source in _settings(loaded)
+        ],
+        "upstreams": [
+            {"host": host, "url": url, "login": login} for host, url, login in _upstreams(loaded)
+        ],
+        "distribution": [_key(row, loaded) for row in ROWS],
+        "warnings": [asdict(each) for each in warnings],
+        "problems": [asdict(each) for each in problems],
+    }
+    return f"{json.dumps(document, indent=2)}\n"
+
+
+def _all_problems(
+    loaded: Loaded, found: Sequence[Problem], noticed: Sequence[Problem]
+) -> tuple[list[Problem], list[Problem]]:
+    problems = [*loaded.problems, *found]
+    warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]
+    return problems, warnings
+
+
+def _key(row: DistributionKey, loaded: Loaded) -> dict[str, object]:
+    remedy = {} if row.verdict is KeySupport.HONOURED else {"remedy": row.instead}
+    return {
+        "key": row.key,
+        "verdict": row.verdict.value,
+        "why": row.why,
+        **remedy,
+        "sources": _sources(row, loaded),
+    }
+
+
+def _sources(row: DistributionKey, loaded: Loaded) -> list[str]:
+    """Return where the key of *row* is set."""
+    origins = (given.origin for key, given in loaded.given.items() if row.matches(key))
+    return [each for each in dict.fromkeys(origins) if each != "default"]
+
+
+def _settings(loaded: Loaded) -> list[tuple[str, str, str]]:
+    return [
         (".".join(key), value, _origin(key, loaded))
         for key, value in config.shown_settings(loaded.settings)
     ]
-    return list(_table(rows))
 
 
-def _upstreams(loaded: Loaded) -> list[str]:
+def _upstreams(loaded: Loaded) -> list[tuple[str, str, str]]:
     settings = loaded.settings
     secret, _ = config.read_secret(settings)
     known = config.upstreams_in_force(settings, secret)
     values = (known.values(host) for host in known.hosts)
     rows = [(each.host, each.url, _login(each, secret)) for each in values]
-    rows += [(glob, "", "from the pull secret") for glob in known.globs]
-    return list(_table(rows)) or ["  none"]
+    return [*rows, *((glob, "", "from the pull secret") for glob in known.globs)]
 
 
 def _login(upstream: UpstreamValues, secret: ParsedPullSecret) -> str:
@@ -96,11 +141,12 @@ def _distribution(loaded: Loaded) -> list[str]:
 
 
 def _why(row: DistributionKey, loaded: Loaded) -> str:
-    origins = [given.origin for key, given in loaded.given.items() if row.matches(key)]
     accepted = [each for each in row.harmless if each] if row.verdict is KeySupport.REFUSED else []
-    source = f"set by {', '.join(dict.fromkeys(origins))}" if origins else ""
+    origins = _sources(row, loaded)
+    source = f"set by {', '.join(origins)}" if origins else ""
+    remedy = row.instead if origins and row.verdict is not KeySupport.HONOURED else ""
     but = f"except {', '.join(accepted)}" if accepted else ""
-    return "; ".join(filter(None, (row.why, but, source)))
+    return "; ".join(filter(None, (row.why, but, source, remedy)))
 
 
 def _origin(key: tuple[str, ...], loaded: Loaded) -> str:

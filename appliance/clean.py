@@ -25,13 +25,10 @@ from entrepot.runtime.run_names import PREFIX, SETTINGS
 
 _LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
-# The short forms are those of docker distribution's `garbage-collect`.
-_GC_OPTIONS = {
-    "--dry-run": "--dry-run",
-    "-d": "--dry-run",
-    "--delete-untagged": "--delete-untagged",
-    "-m": "--delete-untagged",
-}
+# The names and short forms are those of docker distribution's `garbage-collect`.
+_GC_OPTIONS = {"d": "--dry-run", "m": "--delete-untagged", "q": "--quiet"}
+_OFF = ("=false", "=0")
+_ON = ("=true", "=1")
 
 
 def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -50,8 +47,21 @@ def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Delete garbage or list it; return the cleaner's exit code. Raises: ConfigError."""
-    own = [_GC_OPTIONS[word] for word in argv if word in _GC_OPTIONS]
-    return _run(["--gc", *own], [word for word in argv if word not in _GC_OPTIONS], environ)
+    named = {word: _gc_options(word) for word in argv}
+    own = [option for options in named.values() for option in options or ()]
+    rest = [word for word in argv if named[word] is None]
+    cleaner = [each for each in dict.fromkeys(own) if each != "--quiet"]
+    return _run(["--gc", *cleaner], rest, environ, is_quiet="--quiet" in own)
+
+
+def _gc_options(word: str) -> tuple[str, ...] | None:
+    """Return the options that *word* switches on, also one such as `-dm`; None for other words."""
+    if len(word) > 1 and word[0] == "-" and set(word[1:]) <= _GC_OPTIONS.keys():
+        return tuple(_GC_OPTIONS[letter] for letter in word[1:])
+    name, equals, value = word.partition("=")
+    if name not in _GC_OPTIONS.values() or f"{equals}{value}" not in {"", *_ON, *_OFF}:
+        return None
+    return () if f"{equals}{value}" in _OFF else (name,)
 
 
 def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -60,11 +70,14 @@ def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return _run(["--verify", *own], [word for word in argv if word != "--json"], environ)
 
 
-def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def _run(
+    own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str], *, is_quiet: bool = False
+) -> int:
     """Run the cleaner with *own* options; its settings come from *argv* and a running appliance.
 
     The cleaner process gets the settings of the running appliance, if one runs; flags of *argv*
-    replace their values. Raises: ConfigError.
+    replace their values. *is_quiet* discards the cleaner's output, but for errors.
+    Raises: ConfigError.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -76,13 +89,13 @@ def _run(own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]) ->
             if not _is_dry(own):
                 _read_logs(folder / SETTINGS)
             stopped = ["--stopped"] if "--once" in own else []
-            return _cleaner([*own, *stopped], environ, folder / SETTINGS)
+            return _cleaner([*own, *stopped], environ, folder / SETTINGS, is_quiet=is_quiet)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
     # the socket is in the folder of the sockets that the cleaner uses
     file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)
-        return _cleaner(own, environ, file)
+        return _cleaner(own, environ, file, is_quiet=is_quiet)
     finally:
         file.unlink(missing_ok=True)
 
@@ -119,7 +132,10 @@ def _read_logs(file: Path) -> None:
     loop.finish(time.monotonic())
 
 
-def _cleaner(words: Sequence[str], environ: Mapping[str, str], settings: Path) -> int:
+def _cleaner(
+    words: Sequence[str], environ: Mapping[str, str], settings: Path, *, is_quiet: bool
+) -> int:
     environment = inherited(environ) | {"ENTREPOT_SETTINGS": str(settings), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "entrepot.cleaner", *words]
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - ours
+    output = subprocess.DEVNULL if is_quiet else None
+    return subprocess.run(command, env=environment, stdout=output, check=False).returncode  # noqa: S603 - ours

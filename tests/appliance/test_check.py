@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from entrepot.appliance.check import main, report
+from entrepot.appliance.check import as_json, main, report
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS
 from entrepot.datastore.refs import Digest, Repository
@@ -62,6 +63,48 @@ def test_a_report_without_upstreams_shows_none(desk: Desk) -> None:
     assert none.partition("Upstreams\n")[2].partition("\n\n")[0] == "  none"
 
 
+def test_json_has_the_same_as_the_report(desk: Desk) -> None:
+    """`check --json` has every setting, upstream, key, warning and problem, with its parts."""
+    desk.write("storage: {s3: {bucket: b}}\nredis: {addr: 'a:1', password: hunter2}\n")
+    loaded = desk.examine("--cleaner.ttl=72h")
+    document = json.loads(as_json(loaded))
+
+    assert {"key": "cleaner.ttl", "value": "3d", "source": "--cleaner.ttl"} in document["settings"]
+    assert document["upstreams"][0] == {
+        "host": "docker.io",
+        "url": "https://registry-1.docker.io",
+        "login": "anonymous",
+    }
+    named = {each["key"]: each for each in document["distribution"]}
+    assert len(named) == len(ROWS)
+    assert (named["redis.**"]["verdict"], named["redis.**"]["sources"]) == (
+        "without effect",
+        [f"{desk.file}:2"],
+    )
+    assert named["storage.s3.**"]["verdict"] == "refused"
+    assert named["storage.s3.**"]["remedy"]
+    assert {"source": f"{desk.file}:1: storage.s3"}.items() <= document["problems"][0].items()
+    assert next(each["source"] for each in document["warnings"]) == f"{desk.file}:2: redis"
+    assert "hunter" not in as_json(loaded)
+
+
+def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`entrepot check --json` prints one JSON object, and exits with 2 for bad input."""
+    file = tmp_path / "config.yml"
+    file.write_text("storage: {s3: {bucket: b}}", encoding="utf-8")
+
+    assert main([str(file), "--json"], {}) == 2
+    assert json.loads(capsys.readouterr().out)["file"] == str(file)
+
+
+def test_a_key_that_is_set_is_shown_with_its_remedy(desk: Desk) -> None:
+    """The row of a key without effect names where it is set, and what to do instead."""
+    desk.write("proxy: {ttl: 24h}")
+    (line,) = [each for each in report(desk.examine()).splitlines() if " proxy.ttl " in each]
+
+    assert f"set by {desk.file}:1; " in line
+
+
 def test_no_secret_is_shown(desk: Desk) -> None:
     """`check` shows no secret, valid or invalid."""
     desk.write("upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}")
@@ -90,7 +133,7 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
     for row in ROWS:
         assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
-    assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1")
+    assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1; take it out")
     (dry,) = [line for line in lines if "uploadpurging.dryrun" in line]
     assert f"except false; set by {desk.file}:2" in dry
 

@@ -47,6 +47,8 @@ def untagged(tmp_path: Path) -> Digest:
         (["gc", "--dry-run"], "0 to remove"),
         (["gc", "--dry-run", "--delete-untagged"], "1 to remove"),
         (["garbage-collect", "-d", "-m"], "1 to remove"),
+        (["garbage-collect", "-dm"], "1 to remove"),
+        (["garbage-collect", "--dry-run=true", "--delete-untagged=false"], "0 to remove"),
         (["gc"], "0 removed"),
     ],
     ids=" ".join,
@@ -63,6 +65,17 @@ def test_gc_lists_garbage_and_removes_only_what_its_options_allow(
 
     assert capfd.readouterr().out.splitlines()[-1].startswith(expected)
     assert (tmp_path / layout.blob(untagged)).exists()
+
+
+def test_quiet_prints_nothing(
+    tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`garbage-collect -q` removes the same without a list."""
+    words = ["garbage-collect", "-mq", f"--storage.filesystem.rootdirectory={tmp_path}"]
+    assert main(words) == 0
+
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / layout.blob(untagged)).exists()
 
 
 def test_content_without_a_recorded_use_counts_as_old(

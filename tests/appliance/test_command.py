@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entrepot.appliance.__main__ import COMMANDS, main
+from entrepot.appliance.registry_command import translated
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +48,48 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert main(["version"]) == 0
     assert first == capsys.readouterr().out
     assert first.startswith("entrepot 0.")
+    assert main(["registry", "-v"]) == 0
+    assert first == capsys.readouterr().out
+
+
+def test_the_help_of_a_command_describes_that_command_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`entrepot gc --help` prints the usage of `gc`; that of `serve` has every setting."""
+    assert main(["gc", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: entrepot gc [--dry-run]")
+    assert "entrepot serve" not in text
+    assert main(["help", "serve"]) == 0
+    assert "--cleaner.maxsize=10G" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (["/etc/docker/registry/config.yml"], ["serve", "/etc/docker/registry/config.yml"]),
+        (["config.yaml", "--log.level=debug"], ["serve", "config.yaml", "--log.level=debug"]),
+        (["registry", "serve", "/c.yml"], ["serve", "/c.yml"]),
+        (["/bin/registry", "serve", "/c.yml"], ["serve", "/c.yml"]),
+        (["/entrypoint.sh", "/c.yml"], ["serve", "/c.yml"]),
+        (["registry", "garbage-collect", "-m", "c.yml"], ["garbage-collect", "-m", "c.yml"]),
+        (["serve", "c.yml"], ["serve", "c.yml"]),
+        (["registry"], []),
+        ([], []),
+    ],
+    ids=lambda words: " ".join(words) or "nothing",
+)
+def test_the_command_line_of_the_registry_image_is_understood(
+    theirs: list[str], ours: list[str]
+) -> None:
+    """Arguments that compose files and charts give to docker distribution's image start ours."""
+    assert translated(theirs) == ours
+
+
+def test_garbage_collect_exits_with_1_for_bad_input_as_in_distribution(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Scripts that call `registry garbage-collect` expect 1; ours is 2 under the name `gc`."""
+    assert main(["registry", "garbage-collect", "/none/config.yml"]) == 1
+    assert main(["gc", "/none/config.yml"]) == 2
+    assert "no such file" in capsys.readouterr().err

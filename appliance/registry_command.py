@@ -1,0 +1,26 @@
+"""Translates the command line of docker distribution's image, which compose files and charts use.
+
+This module has no imports of other packages: every command line passes it, also that of
+`entrepot healthy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_PROGRAMS = frozenset({"registry", "entrypoint.sh", "docker-entrypoint.sh"})
+_FILES = (".yml", ".yaml")
+
+
+def translated(words: Sequence[str]) -> list[str]:
+    """Return the words of `entrepot` for *words*, the arguments of the container.
+
+    docker distribution's image accepts `registry serve FILE` and `/bin/registry serve FILE`, and
+    `FILE` alone, which its entry point takes for `serve FILE`.
+    """
+    found = list(words)
+    if found and found[0].rpartition("/")[2] in _PROGRAMS:
+        found = found[1:]
+    if found and found[0].endswith(_FILES):
+        found = ["serve", *found]
+    return found

@@ -1,4 +1,6 @@
-"""Log to stdout: one line a record, with a fixed message and fields, as text or JSON.
+"""Log to stdout: one line a record, with a fixed message and fields.
+
+`FORMATTERS` has the formats; their names are those of docker distribution.
 
 A caller writes `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field must
 not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
@@ -11,8 +13,9 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
-from typing import Literal, TextIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TextIO
 
 LEVELS = {
     "error": logging.ERROR,
@@ -36,23 +39,63 @@ _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 # at debug these log whole URLs, or a line for each write to a watched file
 _VERBOSE = ("urllib3", "watchdog")
 
-_Line = Callable[[logging.LogRecord, str], str]
+Value = str | int | float | bool | None
+"""The value of a field."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineSource:
+    """A `LineSource` has what all lines of a process share: its name, and the operator's fields.
+
+    `has_caller`: each line also has the place in the code that logged it.
+    """
+
+    process: str
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    has_caller: bool = False
+
+
+_Line = Callable[[logging.LogRecord, LineSource], str]
+
+
+@dataclass(frozen=True, slots=True)
+class LineFormat:
+    """A `LineFormat` has the function that renders a line, and the names of its standard fields."""
+
+    line: _Line
+    standard: frozenset[str]
+
+    def renamed(self, fields: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the operator's fields; one named like a standard field begins with `fields.`.
+
+        This is the rule of logrus, the logging library of docker distribution.
+        """
+        return {
+            f"fields.{name}" if name in self.standard else name: value
+            for name, value in fields.items()
+        }
 
 
 def configure(
     level: str,
-    formatter: Literal["text", "json"],
+    formatter: str,
     process: str,
     *,
+    fields: Mapping[str, Value] | None = None,
+    has_caller: bool = False,
     stream: TextIO | None = None,
     limit: logging.Filter | None = None,
 ) -> None:
     """Send all log records of this process to *stream*, or stdout; the last call counts.
 
-    *limit* decides which lines are written (runtime/log_limit.py).
+    *formatter* is a name in `FORMATTERS`. *fields* are added to every line; a field of the line
+    itself with the same name takes precedence. *limit* decides which lines are written
+    (runtime/log_limit.py).
     """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
-    handler.setFormatter(_Formatter(json_line if formatter == "json" else text_line, process))
+    line_format = FORMATTERS[formatter]
+    source = LineSource(process, line_format.renamed(fields or {}), has_caller)
+    handler.setFormatter(_Formatter(line_format.line, source))
     if limit is not None:
         handler.addFilter(limit)
     root = logging.getLogger()
@@ -65,30 +108,62 @@ def configure(
     logging.captureWarnings(capture=True)
 
 
-def text_line(record: logging.LogRecord, process: str) -> str:
+def text_line(record: logging.LogRecord, source: LineSource) -> str:
     """Render `time level process: message key=value ...`, always as one line."""
-    level = _NAMES.get(record.levelno, "info")
-    return f"{_time(record)} {level} {process}: {message_line(record)}"
+    own = _own_fields(record, source)
+    fields = _words(own | {name: each for name, each in source.fields.items() if name not in own})
+    return f"{_time(record)} {level_name(record)} {source.process}: {_message(record)}{fields}"
 
 
 def message_line(record: logging.LogRecord) -> str:
     """Render `message key=value ...`, always as one line."""
-    fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
-    return f"{_CONTROL.sub(' ', _clean(record.getMessage()))}{fields}"
+    return f"{_message(record)}{_words(fields_of(record))}"
 
 
-def json_line(record: logging.LogRecord, process: str) -> str:
+def json_line(record: logging.LogRecord, source: LineSource) -> str:
     """Render one JSON object; a field that is neither a number nor a Boolean becomes a string."""
     standard = {
         "time": _time(record),
-        "level": _NAMES.get(record.levelno, "info"),
-        "process": process,
+        "level": level_name(record),
+        "process": source.process,
         "message": _clean(record.getMessage()),
     }
-    return json.dumps(fields_of(record) | standard)
+    return json.dumps({**source.fields, **_own_fields(record, source), **standard})
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, str | int | float | bool | None]:
+def logstash_line(record: logging.LogRecord, source: LineSource) -> str:
+    """Render one JSON object with the standard fields of Logstash, as docker distribution does.
+
+    The name of the level is that of logrus: `warning` instead of `warn`. There is no field `type`
+    unless the operator's fields have one.
+    """
+    level = level_name(record)
+    standard = {
+        "@timestamp": _time(record),
+        "@version": "1",
+        "level": "warning" if level == "warn" else level,
+        "message": _clean(record.getMessage()),
+        "process": source.process,
+    }
+    return json.dumps({**source.fields, **_own_fields(record, source), **standard})
+
+
+FORMATTERS: Final[Mapping[str, LineFormat]] = {
+    "text": LineFormat(text_line, frozenset({"time", "level", "process", "message"})),
+    "json": LineFormat(json_line, frozenset({"time", "level", "process", "message"})),
+    "logstash": LineFormat(
+        logstash_line, frozenset({"@timestamp", "@version", "level", "process", "message"})
+    ),
+}
+"""The formats by their names, which are those of docker distribution."""
+
+
+def level_name(record: logging.LogRecord) -> str:
+    """Return the name of a record's level."""
+    return _NAMES.get(record.levelno, "info")
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Value]:
     """Return the fields that the caller passed, with possible credentials removed."""
     fields = {key: _value(key, value) for key, value in vars(record).items() if key not in _OWN}
     if record.exc_info and record.exc_info[1] is not None:
@@ -100,13 +175,31 @@ def fields_of(record: logging.LogRecord) -> dict[str, str | int | float | bool |
 class _Formatter(logging.Formatter):
     """A `_Formatter` adapts `logging.Formatter` to the functions above."""
 
-    def __init__(self, line: _Line, process: str) -> None:
+    def __init__(self, line: _Line, source: LineSource) -> None:
         super().__init__()
         self._line = line
-        self._process = process
+        self._source = source
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._line(record, self._process)
+        return self._line(record, self._source)
+
+
+def _own_fields(record: logging.LogRecord, source: LineSource) -> dict[str, Value]:
+    """Return the fields of the line itself, without the operator's."""
+    fields = fields_of(record)
+    if not source.has_caller:
+        return fields
+    # the names that logrus gives them
+    place = f"{record.pathname}:{record.lineno}"
+    return {**fields, "func": f"{record.name}.{record.funcName}", "file": place}
+
+
+def _message(record: logging.LogRecord) -> str:
+    return _CONTROL.sub(" ", _clean(record.getMessage()))
+
+
+def _words(fields: Mapping[str, Value]) -> str:
+    return "".join(f" {_quoted(name)}={_quoted(value)}" for name, value in fields.items())
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -114,7 +207,7 @@ def _time(record: logging.LogRecord) -> str:
     return f"{seconds}.{int(record.msecs):03d}Z"
 
 
-def _value(key: str, value: object) -> str | int | float | bool | None:
+def _value(key: str, value: object) -> Value:
     if _SECRET.search(key):
         return "***"
     if value is None or isinstance(value, bool | int | float):

@@ -136,3 +136,103 @@ def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
 
     assert _text(stream).count("once") == 1
     assert "second: once" in _text(stream)
+
+
+def _line(stream: io.StringIO) -> dict[str, object]:
+    found: dict[str, object] = json.loads(_text(stream))
+    return found
+
+
+def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
+    """The operator's fields are at the end of every line, and a line's own field has precedence."""
+    fields: dict[str, logs.Value] = {"service": "a b", "n": 5, "on": True, "bytes": 1}
+    logs.configure("info", "text", "p", fields=fields, stream=stream)
+
+    logging.getLogger("x").info("blob fetched", extra={"bytes": 12})
+
+    assert _text(stream).endswith('info p: blob fetched bytes=12 service="a b" n=5 on=true\n')
+
+
+@pytest.mark.parametrize("formatter", ["json", "logstash"])
+def test_the_fields_of_the_operator_keep_their_types_in_json(
+    stream: io.StringIO, formatter: str
+) -> None:
+    """Numbers and Booleans are not texts."""
+    fields: dict[str, logs.Value] = {"service": "a", "n": 5, "on": True, "share": 0.5, "bytes": 1}
+    logs.configure("info", formatter, "p", fields=fields, stream=stream)
+
+    logging.getLogger("x").info("blob fetched", extra={"bytes": 12})
+
+    assert fields | {"bytes": 12} == {name: _line(stream)[name] for name in fields}
+
+
+@pytest.mark.parametrize(
+    ("formatter", "standard"),
+    [
+        ("text", ("time", "level", "process", "message")),
+        ("json", ("time", "level", "process", "message")),
+        ("logstash", ("@timestamp", "@version", "level", "process", "message")),
+    ],
+)
+def test_a_field_named_like_a_standard_one_gets_a_prefix(
+    stream: io.StringIO, formatter: str, standard: tuple[str, ...]
+) -> None:
+    """The prefix is that of logrus, so the operator's value is not lost."""
+    fields = dict.fromkeys(standard, "mine")
+    logs.configure("info", formatter, "p", fields=fields, stream=stream)
+
+    logging.getLogger("x").info("done")
+
+    text = _text(stream)
+    for name in standard:
+        shown = f"fields.{name}=mine" if formatter == "text" else f'"fields.{name}": "mine"'
+        assert shown in text
+    assert formatter == "text" or {_line(stream)[name] for name in standard}.isdisjoint({"mine"})
+
+
+@pytest.mark.parametrize("formatter", ["text", "json", "logstash"])
+def test_a_field_of_the_operator_cannot_start_a_second_line(
+    stream: io.StringIO, formatter: str
+) -> None:
+    """A line break in a name or a value is escaped."""
+    logs.configure("info", formatter, "p", fields={"a\nb": "c\nd\u2028e"}, stream=stream)
+
+    logging.getLogger("x").info("done")
+
+    assert len(_text(stream).splitlines()) == 1
+
+
+def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.StringIO) -> None:
+    """The level has the name that logrus gives it; `type` is a field of the operator only."""
+    logs.configure("info", "logstash", "cleaner", fields={"type": "log"}, stream=stream)
+
+    logging.getLogger("x").warning("low", extra={"bytes": 1})
+
+    line = _line(stream)
+    assert str(line.pop("@timestamp")).endswith("Z")
+    assert line == {
+        "@version": "1",
+        "level": "warning",
+        "message": "low",
+        "process": "cleaner",
+        "bytes": 1,
+        "type": "log",
+    }
+
+
+def test_a_line_has_the_place_in_the_code_only_on_request(stream: io.StringIO) -> None:
+    """The fields have the names that logrus gives them."""
+    logs.configure("info", "json", "p", stream=stream)
+    logging.getLogger("a.b").info("done")
+    without = _line(stream)
+    stream.truncate(0)
+    stream.seek(0)
+
+    logs.configure("info", "json", "p", has_caller=True, stream=stream)
+    logging.getLogger("a.b").info("done")
+
+    line = _line(stream)
+    assert without.keys().isdisjoint({"func", "file"})
+    name = test_a_line_has_the_place_in_the_code_only_on_request.__name__
+    assert line["func"] == f"a.b.{name}"
+    assert str(line["file"]).rpartition(":")[0] == __file__

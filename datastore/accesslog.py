@@ -72,7 +72,9 @@ class AccessLine:
 
 _Document = dict[str, str | int | float]
 _Values = tuple[Any, ...]  # of JSON
-_NAMES = tuple(each.name for each in fields(AccessLine))
+FIELDS = tuple(each.name for each in fields(AccessLine))
+"""The fields of a line, in order."""
+_NAMES = FIELDS
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
 _LARGEST = 2**53  # above this number, consecutive integers are the same float
@@ -190,7 +192,8 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, if ok)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
-    limit      limit (readers, bodies, logins, uploads, log, lines), count (of times it was reached)
+    limit      limit (readers, bodies, logins, uploads, log, lines, stdout), count (of times it was
+               reached)
     """
 
     name: str

@@ -16,6 +16,8 @@ import time
 from contextlib import suppress
 
 from entrepot.appliance.supervise import log_pipe
+from entrepot.appliance.supervise.access_formats import without_tails
+from entrepot.appliance.supervise.access_printer import AccessPrinter
 from entrepot.appliance.supervise.line_limit import LineLimit
 from entrepot.appliance.supervise.log_rotation import RotatedLog
 from entrepot.runtime.log_once import LogOnce
@@ -36,15 +38,22 @@ _LAST_TRIES = 5  # writes to a failing disk after `close`
 class LogMover:
     """A `LogMover` is a thread that moves the lines of *pipe* into *log*.
 
-    *limit* drops lines that show no use.
+    *limit* drops lines that show no use. *printer* also gets the other lines.
 
     While the disk rejects a piece, the thread reads nothing more from the pipe. When the pipe is
     full, HAProxy drops lines, and counts them for the logger (logger/dropped_lines.py).
     """
 
-    def __init__(self, pipe: int, log: RotatedLog, limit: LineLimit | None = None) -> None:
+    def __init__(
+        self,
+        pipe: int,
+        log: RotatedLog,
+        limit: LineLimit | None = None,
+        printer: AccessPrinter | None = None,
+    ) -> None:
         self._pipe = pipe
         self._limit = limit
+        self._printer = printer
         self._log = log
         self._pause_ms = _PAUSE_MS if _is_large(pipe) else 0
         self._piece = bytearray(PIECE)
@@ -62,6 +71,8 @@ class LogMover:
         for each in (self._pipe, self._end, self._end_writer):
             os.close(each)
         self._log.close()
+        if self._printer is not None:
+            self._printer.close()
 
     def _move_all(self) -> None:
         """Move lines until `close` is called.
@@ -110,6 +121,8 @@ class LogMover:
         """Write the first *length* bytes of the piece, and move the others to its start."""
         with memoryview(self._piece) as piece:
             lines = self._filter(piece[:length])
+            if self._printer is not None:
+                lines = self._printed(bytes(lines), self._printer)
             while lines and (written := self._append(lines)) is not None:
                 lines = lines[written:]
             self._lost += len(lines)
@@ -120,6 +133,12 @@ class LogMover:
     def _filter(self, lines: memoryview) -> memoryview:
         is_complete = self._limit is not None and lines and lines[-1] == _NEWLINE
         return self._limit.filter(lines) if self._limit and is_complete else lines
+
+    def _printed(self, lines: bytes, printer: AccessPrinter) -> memoryview:
+        """Have complete lines printed, and return them as the file has them."""
+        if lines.endswith(b"\n"):
+            printer.offer(lines)
+        return memoryview(without_tails(lines))
 
     def _append(self, lines: memoryview) -> int | None:
         """Return the number of bytes written; None if the last try has failed."""

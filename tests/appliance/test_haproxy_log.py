@@ -47,3 +47,26 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
     assert (line.status, line.termination, line.method) == (400, "PR", "")
     assert (line.digest, line.repository, line.kind, line.cache) == ("", "", "", "")
     assert line.start > 0
+
+
+def test_a_line_has_a_tail_while_the_access_log_is_printed() -> None:
+    """The tail has version, Referer and User-Agent, escaped and cut, also of a cached answer."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        stub_worker(Path(folder), 1),
+        Haproxy(Path(folder), 1, variables={"ENTREPOT_LOG_REQUEST": "on"}) as haproxy,
+    ):
+        headers = b'User-Agent: a"b\\\xc3\xa9\r\nReferer: ' + b"r" * 300 + b"\r\n"
+        haproxy.send_raw(
+            b"GET /v2/one HTTP/1.1\r\nHost: a\r\n%bConnection: close\r\n\r\n" % headers
+        )
+        haproxy.send_raw(b"GET /v2/two HTTP/1.0\r\nHost: a\r\n\r\n")
+        log = Path(folder) / "access.log"
+        eventually(lambda: log.read_bytes().count(b"\n") == 2)
+        first, second = log.read_bytes().splitlines()
+
+    assert first.endswith(
+        b'"uri":"\\/v2\\/one"},"protocol":"1.1","referer":"' + b"r" * 256 + b'","agent":"a\\"b'
+        b'\\\\\\u00e9"}'
+    )
+    assert second.endswith(b'"uri":"\\/v2\\/two"},"protocol":"1.0","referer":"","agent":""}')

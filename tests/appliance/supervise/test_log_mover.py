@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.supervise import log_mover, log_pipe
+from entrepot.appliance.supervise.access_printer import AccessPrinter
 from entrepot.appliance.supervise.log_mover import LogMover
 from entrepot.appliance.supervise.log_rotation import RotatedLog
 from tests.appliance.haproxy import eventually
@@ -241,3 +242,22 @@ def test_the_pipe_is_large(pipe: int) -> None:
     """The access log's pipe has the largest size: a line is lost when the pipe is full."""
     assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) == log_pipe.BYTES
     os.close(pipe)
+
+
+def test_lines_are_printed_and_the_file_has_them_without_tails(
+    pipe: int, writer: int, disk: Disk, tmp_path: Path
+) -> None:
+    """A line on its way through the pipe goes to the log file and to stdout."""
+    line = b'{"start":1790000000123,"duration":0,"method":"GET","status":200,"uri":"%d"}'
+    lines = [line % number for number in range(2000)]
+    with (tmp_path / "stdout").open("wb") as stdout:
+        printer = AccessPrinter(stdout.fileno(), bytes)
+        mover = LogMover(pipe, disk, printer=printer)
+        for each in lines:
+            os.write(writer, each[:-1] + b'},"protocol":"1.1"}\n')
+        mover.close()
+
+    assert (tmp_path / "stdout").read_bytes() == b"".join(
+        each[:-1] + b'},"protocol":"1.1"}\n' for each in lines
+    )
+    assert text(tmp_path) == b"".join(each + b"\n" for each in lines)

@@ -1,0 +1,154 @@
+"""Render lines of the access log as `log.accesslog` prints them: Combined Log Format or JSON.
+
+The input has the format in haproxy.cfg with ENTREPOT_LOG_REQUEST=on: the line of the log file, and
+a tail with further fields of the request. Only responses to clients are printed: those to the
+appliance's own health checks are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from entrepot.datastore.accesslog import FIELDS
+from entrepot.runtime.logs import FORMATTERS, Value
+
+Render = Callable[[bytes], bytes]
+"""Render complete lines of the access log."""
+
+TAIL_FIELDS: Final = ("protocol", "referer", "agent")
+"""The fields of the tail, in order: HTTP version, and the headers Referer and User-Agent."""
+
+# Values are escaped, so these texts cannot be a part of one.
+_TAIL = b'},"protocol":'
+_TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
+_METHOD = b',"method":'
+_OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
+# Every line begins with {"start":1790000000123,"duration":
+_SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)
+_DURATION = b',"duration":'
+
+_KEPT_LINES = 4096  # of about 1 KB
+_KEPT_TIMES = 64
+_PRINTED: Final = (
+    *("source", "user", "method", "uri", "protocol", "status", "bytes", "referer", "agent"),
+)
+_SPACE, _BEYOND_BMP = 0x20, 0x10000
+_ESCAPES: Final = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+
+
+def without_tails(lines: bytes) -> bytes:
+    """Return *lines* as the log file has them."""
+    return _TAILS.sub(b"}", lines)
+
+
+def combined_lines(lines: bytes) -> bytes:
+    """Render Combined Log Format, as docker distribution prints it, with its escapes.
+
+    There the user is always `-`, and the size is that of the body alone; here it includes headers.
+
+    PERF: most lines repeat an earlier one except for their times.
+    """
+    rendered = list[bytes]()
+    for line in lines.split(b"\n"):
+        if line[_AFTER_START] == _DURATION:
+            before, after = _around_time(line[line.find(_METHOD) :])
+            if after:
+                rendered += (before, _local_time(line[_SECONDS]), after)
+    return b"".join(rendered)
+
+
+def json_lines(fields: Mapping[str, Value]) -> Render:
+    """Return a function that adds the standard fields of `log.formatter: json` to each line.
+
+    *fields* are those of `log.fields`; one with the name of a field of the line begins with
+    `fields.`.
+    """
+    standard = {"level": "info", "process": "haproxy", "message": "response completed"}
+    taken = {*FIELDS, *TAIL_FIELDS}
+    renamed = {
+        f"fields.{name}" if name in taken else name: value
+        for name, value in FORMATTERS["json"].renamed(fields).items()
+    }
+    middle = json.dumps(standard | renamed)[1:-1].encode()
+
+    def render(lines: bytes) -> bytes:
+        rendered = list[bytes]()
+        for line in lines.split(b"\n"):
+            if line[_AFTER_START] == _DURATION and _OWN_HEALTH_CHECK not in line:
+                begin = b'{"time":"%b.%bZ",' % (_utc_time(line[_SECONDS]), line[_MILLISECONDS])
+                rendered += (begin, middle, b",", _joined(line[1:]), b"\n")
+        return b"".join(rendered)
+
+    return render
+
+
+def _joined(line: bytes) -> bytes:
+    """Return the line and its tail as one JSON object."""
+    return line.replace(_TAIL, b',"protocol":', 1)
+
+
+@lru_cache(_KEPT_LINES)
+def _around_time(rest: bytes) -> tuple[bytes, bytes]:
+    """Return the text before and after the time; empty texts for a line that is not printed."""
+    each = {} if _OWN_HEALTH_CHECK in rest else _printed(rest)
+    if not each:
+        return b"", b""
+    version = f"HTTP/{each['protocol']}" if each["protocol"] else ""
+    request = " ".join(filter(None, (each["method"], each["uri"], version))) or "-"
+    user = each["user"].replace(" ", "\\x20") or "-"
+    before = f"{each['source']} - {user} ["
+    size = f"{each['status']} {each['bytes']}"
+    after = f'] "{request}" {size} "{each["referer"]}" "{each["agent"]}"\n'
+    return before.encode(), after.encode()
+
+
+def _printed(rest: bytes) -> dict[str, str]:
+    """Return the printed fields, with the escapes of the output; none for a malformed line."""
+    try:
+        given = json.loads((b"{" + _joined(rest[1:])).decode("utf-8", "replace"))
+    except ValueError:
+        return {}
+    return {name: _escaped(str(given.get(name, ""))) for name in _PRINTED}
+
+
+def _escaped(text: str) -> str:
+    """Return a text with the escapes of Go's `appendQuoted` in gorilla/handlers."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(map(_escaped_character, text))
+
+
+def _escaped_character(character: str) -> str:
+    if escape := _ESCAPES.get(character):
+        return escape
+    number = ord(character)
+    if character.isprintable():
+        return character
+    if number < _SPACE:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < _BEYOND_BMP else f"\\U{number:08x}"
+
+
+@lru_cache(_KEPT_TIMES)
+def _local_time(seconds: bytes) -> bytes:
+    return time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(int(seconds))).encode()
+
+
+@lru_cache(_KEPT_TIMES)
+def _utc_time(seconds: bytes) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(seconds))).encode()

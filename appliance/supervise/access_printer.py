@@ -1,0 +1,168 @@
+"""Print the access log on stdout, in a thread of `serve`: `log.accesslog`.
+
+A program that reads stdout slowly delays nothing: lines for which there is no room are left out and
+counted. stdout also has the log of all programs, so the access log uses only the first quarter of
+a pipe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import struct
+import termios
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from entrepot.appliance.supervise.access_formats import Render
+
+_log = logging.getLogger(__name__)
+
+QUEUE_BYTES = 4 * 1024 * 1024
+"""Bytes of lines that wait for stdout; further lines are left out."""
+
+_PIECE = 16 * 1024  # bytes of one write
+_SHARE = 4  # part of a pipe that the access log may use
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+_CLOSE_S = 1.0
+_REPORT_S = 10.0
+
+
+class AccessPrinter:
+    """An `AccessPrinter` has a thread that renders lines and writes them to *descriptor*.
+
+    *left_out* is called with the number of lines that were left out, at most every 10 s.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        render: Render,
+        left_out: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._descriptor = descriptor
+        self._render = render
+        self._on_left_out = left_out
+        self._capacity = _pipe_size(descriptor)
+        self._piece = min(_PIECE, self._capacity // _SHARE) if self._capacity else _PIECE
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._changed = threading.Condition()
+        self._waiting = deque[bytes]()
+        self._bytes = self._left_out = 0
+        self._reported = -_REPORT_S
+        self._deadline: float | None = None  # of the rest, after `close`
+        self._thread = threading.Thread(target=self._print_all, name="access printer", daemon=True)
+        self._thread.start()
+
+    def offer(self, lines: bytes) -> None:
+        """Print complete *lines* soon, or leave them out if too many wait. Never blocks."""
+        with self._changed:
+            if self._bytes + len(lines) > QUEUE_BYTES:
+                self._left_out += lines.count(b"\n")
+                return
+            self._waiting.append(lines)
+            self._bytes += len(lines)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Print the rest, for a second at most, and end the thread."""
+        with self._changed:
+            self._deadline = time.monotonic() + _CLOSE_S
+            self._changed.notify()
+        self._thread.join(2 * _CLOSE_S)  # a terminal may block it
+        self._report()
+
+    def _print_all(self) -> None:
+        while (lines := self._next()) is not None:
+            for piece in _pieces(self._render(lines), self._piece):
+                if not self._print(piece):
+                    with self._changed:
+                        self._left_out += piece.count(b"\n")
+            self._report_sometimes()
+
+    def _next(self) -> bytes | None:
+        """Wait for lines; return None after `close`, when none is left."""
+        with self._changed:
+            while not self._waiting:
+                if self._deadline is not None:
+                    return None
+                self._changed.wait()
+            lines = self._waiting.popleft()
+            self._bytes -= len(lines)
+            return lines
+
+    def _print(self, piece: bytes) -> bool:
+        """Write a piece when there is room; return False if it is given up."""
+        left = memoryview(piece)
+        while left:
+            if not self._wait_for_room(len(left)):
+                return False
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                time.sleep(_LONGEST_PAUSE_S)
+            except OSError:  # stdout was closed: serve in any case
+                return False
+        return True
+
+    def _wait_for_room(self, length: int) -> bool:
+        """Wait until a write of *length* bytes does not block; return False at the deadline."""
+        pause = _SHORTEST_PAUSE_S
+        while not self._has_room(length):
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return True
+
+    def _has_room(self, length: int) -> bool:
+        """Return whether stdout has room for *length* bytes, and for lines of the programs.
+
+        A pipe consists of pages, and a short write may use one alone. In the worst case twice the
+        number of bytes is used.
+        """
+        if not self._poll.poll(0):
+            return False
+        used = _bytes_in_pipe(self._descriptor) if self._capacity else 0
+        return not used or used + length <= self._capacity // _SHARE
+
+    def _report_sometimes(self) -> None:
+        if self._left_out and time.monotonic() - self._reported >= _REPORT_S:
+            self._report()
+
+    def _report(self) -> None:
+        with self._changed:
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
+            self._reported = time.monotonic()
+            _log.warning("access log lines not printed", extra={"lines": left_out})
+            self._on_left_out(left_out)
+
+
+def _pieces(lines: bytes, most: int) -> list[bytes]:
+    """Split between two lines, into pieces of at most *most* bytes, or of one longer line."""
+    pieces = []
+    while lines:
+        end = len(lines) if len(lines) <= most else lines.rfind(b"\n", 0, most) + 1
+        end = end or lines.find(b"\n") + 1
+        pieces.append(lines[:end])
+        lines = lines[end:]
+    return pieces
+
+
+def _pipe_size(descriptor: int) -> int:
+    """Return the capacity of a pipe in bytes; 0 for a file, a terminal or a socket."""
+    with suppress(OSError):
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return 0
+
+
+def _bytes_in_pipe(descriptor: int) -> int:
+    answer = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", answer)[0])

@@ -18,26 +18,23 @@ from entrepot.appliance.privileges.users import User
 from entrepot.appliance.run_state import RunState, counted
 from entrepot.appliance.state_file import StateWriter, Status
 from entrepot.appliance.supervise import certificate, listen_address, programs
+from entrepot.appliance.supervise.access_log import access_log
 from entrepot.appliance.supervise.certificate_renewal import renewal
 from entrepot.appliance.supervise.client_authorities import client_authorities
 from entrepot.appliance.supervise.environment import (
     MANY_FILES,
     Start,
     inherited,
-    log_share,
     variables,
 )
 from entrepot.appliance.supervise.error_files import write_error_files
-from entrepot.appliance.supervise.line_limit import LineLimit
-from entrepot.appliance.supervise.log_rotation import RotatedLog
+from entrepot.appliance.supervise.mailing import mailing
+from entrepot.appliance.supervise.output import Reader
 from entrepot.appliance.supervise.supervisor_process import SupervisorProcess, block_signals
 from entrepot.appliance.upstreams import hidden, upstream_names
 from entrepot.config import outbound
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
-from entrepot.datastore import layout
-from entrepot.datastore.accesslog import Event, write_event
-from entrepot.datastore.budget import Budget
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.probe import probe
@@ -66,7 +63,13 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     choice = users.choose(environ)
     read = choice.user is None or _may_read(loaded, choice.user)
     _refuse(config.check(settings) if read else [])
-    logs.configure(settings.log.level, settings.log.formatter, "serve")
+    logs.configure(
+        settings.log.level,
+        settings.log.formatter,
+        "serve",
+        fields=settings.log.fields,
+        has_caller=settings.log.reportcaller,
+    )
     remarks = config.remarks(settings) if read else []
     warnings = [str(each) for each in (*loaded.warnings, *remarks)]
     if choice.lacking:
@@ -98,8 +101,8 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
         _log.warning(warning)
     signals = block_signals()
     _allow_many_files()
-    with rundir.create(settings.storage.statedir) as run:
-        record, supervisor = _begin(settings, run, signals, environ)
+    with mailing(settings.log) as observer, rundir.create(settings.storage.statedir) as run:
+        record, supervisor = _begin(settings, run, signals, environ, observer)
         if settings.health.has_checks:
             _watch_health(settings, run)
         try:
@@ -119,7 +122,11 @@ def _watch_health(settings: Settings, run: Path) -> None:
 
 
 def _begin(
-    settings: Settings, run: Path, signals: Signals, environ: Mapping[str, str]
+    settings: Settings,
+    run: Path,
+    signals: Signals,
+    environ: Mapping[str, str],
+    observer: Reader | None,
 ) -> tuple[RunState, SupervisorProcess]:
     """Write the files that the programs read, and start supervisord. Raises: ConfigError."""
     try:
@@ -129,10 +136,10 @@ def _begin(
         supervisor = SupervisorProcess(
             run,
             inherited(environ) | variables(settings, start),
-            _access_log(settings),
+            access_log(settings),
             signals,
-            line_limit=_line_limit(settings),
             grace=settings.http.draintimeout,
+            observer=observer,
         )
     except OSError as error:
         problem = f"cannot be written to: {(error.strerror or str(error)).lower()}"
@@ -213,24 +220,6 @@ def _begin_record(settings: Settings, run: Path) -> RunState:
     return record
 
 
-def _access_log(settings: Settings) -> RotatedLog:
-    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
-    path = settings.storage.statedir / layout.ACCESS_LOG
-    return RotatedLog(path, file_bytes=share.file_bytes, backups=share.backups)
-
-
-def _line_limit(settings: Settings) -> LineLimit:
-    """Return the limit on log lines without a use; the logger counts the lines left out."""
-    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
-    events = settings.storage.statedir / layout.EVENTS
-
-    def report(lines: int) -> None:
-        with suppress(OSError):
-            write_event(events, Event("limit", time.time(), {"limit": "lines", "count": lines}))
-
-    return LineLimit(settings.limits.lines, share.bytes_a_second, report)
-
-
 class _MainLoop:
     """Watches the programs, logs what happens to them, and ends all if one cannot stay up."""
 
@@ -260,7 +249,7 @@ class _MainLoop:
                 _log.info("stopped", extra={"reason": signal.name})
                 return 0
             if self._supervisor.ended:
-                _log.error("supervisord ended", extra={"how": self._supervisor.ended})
+                _log.critical("supervisord ended", extra={"how": self._supervisor.ended})
                 return 1
             if (failure := self._look()) is not None:
                 self._give_up(failure)
@@ -335,7 +324,7 @@ class _MainLoop:
             "how": programs.how_it_ended(failure.name, self._supervisor.supervisor_log()),
             "said": self._supervisor.last_lines(failure.name),
         }
-        _log.error("a program could not stay up, so all programs were ended", extra=fields)
+        _log.critical("a program could not stay up, so all programs were ended", extra=fields)
 
 
 def _startup_fields(settings: Settings) -> dict[str, str]:

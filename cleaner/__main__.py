@@ -60,7 +60,14 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
         sys.stderr.write(f"{error}\n")
         return 2
     stream = sys.stderr if options.dry_run or options.gc or options.verify else sys.stdout
-    logs.configure(settings.log.level, settings.log.formatter, "cleaner", stream=stream)
+    logs.configure(
+        settings.log.level,
+        settings.log.formatter,
+        "cleaner",
+        fields=settings.log.fields,
+        has_caller=settings.log.reportcaller,
+        stream=stream,
+    )
     cleaner = CleanerProcess(settings)
     if options.gc:
         return cleaner.collect(is_dry=options.dry_run, untagged=options.delete_untagged)

@@ -66,23 +66,14 @@ _LOOKED_UP = "blobs are looked up on the disk"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
-    _honoured("log.level"),
-    _honoured("log.formatter", "text and json"),
-    _ineffective(
-        "log.accesslog.disabled",
-        "eviction takes last uses from the access log",
-        "false",
-        instead="keep it small with CLEANER_MAXSIZE",
-    ),
-    _ineffective("log.reportcaller", "log lines do not include the place in the code", "false"),
-    _ineffective(
-        "log.fields.**", "log fields are fixed", instead="add them where the log is collected"
-    ),
-    _ineffective(
-        "log.hooks.**",
-        "the appliance sends no mail",
-        instead="send mail where the log is collected",
-    ),
+    _honoured("log.level", "in capitals too"),
+    _honoured("log.formatter", "text, json and logstash"),
+    _honoured("log.accesslog.disabled", "default false in the image, else true"),
+    _honoured("log.reportcaller", "the fields func and file"),
+    _honoured("log.fields", "in the lines of all programs"),
+    _honoured("log.fields.*", "one field, in a variable"),
+    _honoured("log.hooks", "type mail; another type is refused"),
+    _honoured("log.hooks.*.**", "one key of one hook, in a variable"),
     _honoured("loglevel", "as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
     _ineffective(

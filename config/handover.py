@@ -16,9 +16,11 @@ from entrepot.runtime.atomic_write import write_atomically
 def dump(settings: Settings, path: Path) -> None:
     """Write the settings to *path* atomically. The mode is 0600 because they contain passwords.
 
+    `log.hooks` is left out: only `serve` sends mail, so no other program needs those passwords.
+
     Raises: OSError.
     """
-    content = settings.model_dump_json(indent=1).encode()
+    content = settings.model_dump_json(indent=1, exclude={"log": {"hooks"}}).encode()
     write_atomically(path, content, mode=0o600, is_durable=True)
 
 

@@ -24,6 +24,7 @@ from entrepot.config.upstreams import adjusted_only
 
 _CERTIFICATE = ("http", "tls", "certificate")
 _ADDRESS = ("http", "addr")
+_ACCESS_LOG = ("log", "accesslog", "disabled")
 _ROOT = ("storage", "filesystem", "rootdirectory")
 _SECRET = ("pullsecret", "path")
 
@@ -194,7 +195,9 @@ def _address(given: Mapping[Key, RawValue], *, is_image: bool) -> str:
 
 def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, RawValue]:
     address = _address(given, is_image=is_image)
-    values = {_ADDRESS: address} | ({_ROOT: "/var/lib/registry"} if is_image else {})
+    values: dict[Key, str] = {_ADDRESS: address}
+    if is_image:
+        values |= {_ROOT: "/var/lib/registry", _ACCESS_LOG: "false"}
     return {
         key: RawValue(key, value, "default", ".".join(key))
         for key, value in values.items()

@@ -6,45 +6,61 @@ and REGISTRY_HTTP_TLS_CLIENTCAS_0 as the first entry of the list `http.tls.clien
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from entrepot.config import readers, response_headers
+from entrepot.config import log_fields, mail_hooks, readers, response_headers
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
 
-_MAPS: Final = frozenset({("http", "headers")})
+_MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
+    ("http", "headers"): response_headers.merged,
+    ("log", "fields"): log_fields.merged,
+}
+_MAPS: Final = frozenset(_MERGE)
 _LISTS: Final = frozenset({("http", "tls", "clientcas"), ("http", "tls", "ciphersuites")})
+_HOOKS: Final = ("log", "hooks")  # maps and lists at several depths
 _LONGEST_LIST: Final = 64
 
 
 def forget(key: Key, winners: dict[Key, RawValue]) -> None:
     """Remove the parts of *key* that sources of lower precedence have set."""
-    if key in _MAPS | _LISTS:
-        for each in [name for name in winners if name[:-1] == key]:
-            del winners[each]
+    for each in [name for name in winners if name != key and _whole(name) == key]:
+        del winners[each]
 
 
 def join(winners: dict[Key, RawValue]) -> list[Problem]:
     """Replace parts by the whole value that contains them. Return the problems."""
     problems = []
-    for part in [name for name in winners if name[:-1] in _MAPS | _LISTS]:
+    for part in [name for name in winners if _whole(name) not in {None, name}]:
         given = winners.pop(part)
-        whole = winners.get(part[:-1])
+        key = _whole(part) or part
+        whole = winners.get(key)
         below = whole.value if whole else None
         try:
             value = _joined(part, below, given.value)
         except Unreadable as error:
-            problems.append(given.problem(error.message, error.remedy))
+            is_secret = key == _HOOKS
+            problems.append(given.problem(error.message, error.remedy, is_secret=is_secret))
         else:
-            winners[part[:-1]] = replace(given, key=part[:-1], value=value)
+            winners[key] = replace(given, key=key, value=value)
     return problems
 
 
+def _whole(part: Key) -> Key | None:
+    """Return the key of the map or list that *part* belongs to, if there is one."""
+    if part[:2] == _HOOKS:
+        return _HOOKS
+    return part[:-1] if part[:-1] in _MAPS | _LISTS else None
+
+
 def _joined(part: Key, below: object, value: object) -> object:
+    if part[:2] == _HOOKS:
+        return mail_hooks.merged(below, part[2:], value)
     if part[:-1] in _MAPS:
-        return response_headers.merged(below, part[-1], value)
+        return _MERGE[part[:-1]](below, part[-1], value)
     entries = list(readers.words(below)) if below is not None else []
     if not part[-1].isdecimal() or int(part[-1]) > min(len(entries), _LONGEST_LIST):
         raise Unreadable(f"not the index of an entry: {part[-1][:32]}", f"try {len(entries)}")

@@ -84,6 +84,19 @@ def choice(*known: str) -> Reader[str]:
     return read
 
 
+_LEVEL: Final = choice("info", "error", "warn", "debug")
+# levels of logrus that docker distribution refuses too
+_NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
+
+
+def log_level(given: object) -> str:
+    """Read a level of the log, in capitals or not. Raises: Unreadable."""
+    word = str(given).lower()
+    if word in _NEAREST_LEVELS:
+        raise Unreadable("not one of info, error, warn, debug", f"try {_NEAREST_LEVELS[word]}")
+    return _LEVEL(word)
+
+
 def redirects(given: object) -> tuple[str, ...]:
     """Read the allowed targets of redirects: `public`, `any`, or networks. Raises: Unreadable."""
     found = tuple(each.lower() for each in words(given))

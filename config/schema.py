@@ -18,17 +18,9 @@ from entrepot.config.health_settings import HealthSettings
 from entrepot.config.http_settings import HttpSettings
 from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
+from entrepot.config.log_settings import LogSettings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
-
-
-class LogSettings(Section):
-    """The settings of `log:`."""
-
-    level: value_types.Level = setting(
-        "info", "the least severe level that is logged: error, warn, info or debug"
-    )
-    formatter: value_types.Formatter = setting("text", "the format of log lines: text or json")
 
 
 class FilesystemSettings(Section):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from entrepot.config import access, health, hosted, keys, response_headers, units
+from entrepot.config import (
+    access,
+    health,
+    hosted,
+    keys,
+    log_fields,
+    mail_hooks,
+    response_headers,
+    units,
+)
 from entrepot.config.keys import Key, Setting
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import upstream_defaults
@@ -73,6 +82,8 @@ _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "health.tcp": health.show,
     "hosted": hosted.show,
     "http.headers": response_headers.show,
+    "log.fields": log_fields.show,
+    "log.hooks": mail_hooks.show,
 }
 _TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,

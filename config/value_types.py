@@ -137,9 +137,12 @@ SpanOrNone = Annotated[float | None, BeforeValidator(optional(units.span, "none"
 Version = Annotated[Literal["0.1"], BeforeValidator(readers.choice("0.1"))]
 Level = Annotated[
     Literal["info", "error", "warn", "debug"],
-    BeforeValidator(readers.choice("info", "error", "warn", "debug")),
+    BeforeValidator(readers.log_level),
 ]
-Formatter = Annotated[Literal["text", "json"], BeforeValidator(readers.choice("text", "json"))]
+Formatter = Annotated[
+    Literal["text", "json", "logstash"],
+    BeforeValidator(readers.choice("text", "json", "logstash")),
+]
 Anonymous = Annotated[Literal["none", "pull"], BeforeValidator(readers.choice("none", "pull"))]
 Takeover = Annotated[
     Literal["auto", "evict", "keep"], BeforeValidator(readers.choice("auto", "evict", "keep"))

@@ -35,7 +35,13 @@ _KEEP_S = 0.5
 def main() -> int:
     """Follow the logs until SIGTERM or SIGINT."""
     settings = config.resolved()
-    logs.configure(settings.log.level, settings.log.formatter, "logger")
+    logs.configure(
+        settings.log.level,
+        settings.log.formatter,
+        "logger",
+        fields=settings.log.fields,
+        has_caller=settings.log.reportcaller,
+    )
     ended, wake = [False], Wake()
 
     def end(*_: object) -> None:

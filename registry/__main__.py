@@ -58,7 +58,14 @@ def main() -> None:
     """Serve until a signal stops the process."""
     settings = config.resolved()
     limit = LogLimit()
-    logs.configure(settings.log.level, settings.log.formatter, "registry", limit=limit)
+    logs.configure(
+        settings.log.level,
+        settings.log.formatter,
+        "registry",
+        fields=settings.log.fields,
+        has_caller=settings.log.reportcaller,
+        limit=limit,
+    )
     logging.getLogger("gunicorn.error").addFilter(limit)  # gunicorn has a log handler of its own
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)

@@ -128,6 +128,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_CERTIFICATE": str(start.certificate or "none"),
         "ENTREPOT_CLIENT_CAS": str(start.client_authorities or "none"),
         "ENTREPOT_DEBUG": start.debug or "none",
+        "ENTREPOT_LOG_REQUEST": "off" if settings.log.accesslog.disabled else "on",
         "ENTREPOT_WORKER_MAXCONN": str(slots["worker"]),
         "ENTREPOT_BLOB_MAXCONN": str(slots["blob"]),
         "ENTREPOT_UPLOAD_MAXCONN": str(slots["upload"]),

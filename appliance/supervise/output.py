@@ -55,10 +55,17 @@ class Output:
     """An `Output` has the pipes of several programs, and the thread that reads them.
 
     *readers* has a function for each program that receives its lines; a program with None has its
-    lines copied unchanged to *target*.
+    lines copied unchanged to *target*. *observer* also receives the copied lines.
     """
 
-    def __init__(self, run: Path, readers: Mapping[str, Reader | None], target: BinaryIO) -> None:
+    def __init__(
+        self,
+        run: Path,
+        readers: Mapping[str, Reader | None],
+        target: BinaryIO,
+        observer: Reader | None = None,
+    ) -> None:
+        self._observer = observer
         self._pipes = {name: _Pipe(run / f"{name}.out") for name in readers}
         self._readers = dict(readers)
         self._target = target
@@ -102,4 +109,10 @@ class Output:
             with suppress(OSError, ValueError):  # stdout was closed: serve in any case
                 self._target.write(lines)
                 self._target.flush()
+            self._observe(lines)
         return bool(lines)
+
+    def _observe(self, lines: bytes) -> None:
+        if self._observer is not None:
+            for line in lines.decode(errors="replace").splitlines():
+                self._observer(line)

@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from entrepot.appliance.supervise import log_pipe, programs, session
 from entrepot.appliance.supervise.environment import shipped
-from entrepot.appliance.supervise.line_limit import LineLimit
 from entrepot.appliance.supervise.log_mover import LogMover
-from entrepot.appliance.supervise.log_rotation import RotatedLog
 from entrepot.appliance.supervise.output import Output, Reader
 from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.signals import Signals
@@ -47,19 +45,19 @@ class SupervisorProcess:
 
     So a terminal's Ctrl-C reaches only `serve`.
 
-    HAProxy's log lines go into *access_log*, as *line_limit* allows. At a stop, HAProxy has *grace*
-    s for requests in flight.
+    *open_access_log* gets the reading end of the pipe for HAProxy's log lines. *observer* gets each
+    line that another program prints. At a stop, HAProxy has *grace* s for requests in flight.
     """
 
     def __init__(
         self,
         run: Path,
         environment: Mapping[str, str],
-        access_log: RotatedLog,
+        open_access_log: Callable[[int], LogMover],
         signals: Signals,
         *,
-        line_limit: LineLimit,
         grace: float,
+        observer: Reader | None = None,
     ) -> None:
         self.run = run
         self._signals = signals
@@ -67,8 +65,8 @@ class SupervisorProcess:
         self._stopping = self._cleared = False
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._log_haproxy, _SUPERVISORD: lambda _: None}
-        self._output = Output(run, readers, sys.stdout.buffer)
-        self._access_log = LogMover(log_pipe.create(run), access_log, line_limit)
+        self._output = Output(run, readers, sys.stdout.buffer, observer)
+        self._access_log = open_access_log(log_pipe.create(run))
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
                 *(sys.executable, "-m", "entrepot.appliance.supervise.parent_death_signal"),

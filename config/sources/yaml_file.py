@@ -6,6 +6,7 @@ stays text, and every value keeps its line number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
 # Sections whose value may also be a single name, which selects the driver or scheme.
 _CHOICES = {("auth",), ("storage",)}
+# The types of these values matter: the reader of the setting gets YAML, as from a variable.
+_TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -129,7 +132,7 @@ class _Walk:
             first.setdefault(name, each.start_mark.line + 1)
 
     def _leaf(self, key: Key, node: yaml.Node) -> None:
-        value = _plain(node, {})
+        value = _yaml(node) if key in _TYPED else _plain(node, {})
         if value is not None:
             self._note(key, value, node)
         elif not isinstance(keys.find(key), Setting):
@@ -145,6 +148,16 @@ class _Walk:
     def _object(self, key: Key, node: yaml.Node, message: str) -> None:
         name = self._place.of(key, node.start_mark.line + 1)
         self.reading.problems.append(Problem(name, message, "compare config/example.yml"))
+
+
+def _yaml(node: yaml.Node) -> str | None:
+    """Return a node as YAML on one line; None if it has no value."""
+    if node.tag == _NULL:
+        return None
+    if isinstance(node, yaml.CollectionNode):
+        node.flow_style = True
+    text: str = yaml.serialize(node, Dumper=yaml.SafeDumper, width=math.inf, allow_unicode=True)
+    return text.strip()
 
 
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:

@@ -84,7 +84,7 @@ def test_the_message_for_proxy_ttl_names_cleaner_ttl(desk: Desk) -> None:
         "middleware: {registry: []}",
         "http: {relativeurls: true, http2: {disabled: false}, headers: {}}",
         "http: {debug: {prometheus: {enabled: true, path: /metrics}}}",
-        "log: {accesslog: {disabled: false}, fields: {}, hooks: []}",
+        "log: {accesslog: {disabled: true}, fields: {}, hooks: []}",
         "storage: {redirect: {disable: true}}",
         "notifications: {endpoints: []}",
         "validation: {disabled: false}",
@@ -106,7 +106,6 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     "text",
     [
         "notifications: {endpoints: [{name: a, url: 'http://b'}]}",
-        "log: {hooks: [{type: mail}]}",
         "reporting: {bugsnag: {apikey: k}}",
         "compatibility: {schema1: {enabled: true}}",
         "storage: {maintenance: {uploadpurging: {age: 24h}}}",
@@ -271,6 +270,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
     without = {"loglevel", "auth.none.**", "http.secret", "http.h2c.enabled"}
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
+    entries |= {"log.fields.*", "log.hooks.*.**"}
     assert without | entries == set(names) - set(found)
 
 

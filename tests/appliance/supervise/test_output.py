@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from entrepot.appliance.supervise.output import Output
+from entrepot.appliance.supervise.output import Output, Reader
 
 
 def write(run: Path, name: str, text: bytes) -> None:
@@ -61,3 +61,16 @@ def test_a_closed_stdout_is_not_a_failure(tmp_path: Path) -> None:
     output.close()
 
     assert output.last("logger") == ["said"]
+
+
+def test_an_observer_receives_the_copied_lines(tmp_path: Path) -> None:
+    """Lines that have a reader of their own are not for the observer."""
+    target, received = io.BytesIO(), list[str]()
+    readers: dict[str, Reader | None] = {"logger": None, "haproxy": lambda _: None}
+    output = Output(tmp_path, readers, target, received.append)
+    write(tmp_path, "logger", b"one\ntwo\n")
+    write(tmp_path, "haproxy", b"[WARNING] three\n")
+    output.close()
+
+    assert received == ["one", "two"]
+    assert target.getvalue() == b"one\ntwo\n"

@@ -46,10 +46,8 @@ def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
     assert str(settings.http.addr) == ":5000"
     assert settings.http.headers == {"X-Content-Type-Options": ("nosniff",)}
     keys = [each.partition(": ")[2].partition(": without effect: ")[0] for each in desk.warnings()]
-    assert keys == [
-        "log.fields",
-        "storage.cache.blobdescriptor",
-    ]
+    assert keys == ["storage.cache.blobdescriptor"]
+    assert settings.log.fields == {"service": "registry"}
     assert settings.health.storagedriver.enabled
 
 

@@ -1,0 +1,90 @@
+"""Parse the log lines of the programs again, for the hooks that mail them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from entrepot.runtime.logs import fields_of, level_name
+
+_LONGEST = 16 * 1024  # characters of a line that are parsed
+_TEXT = re.compile(r"(?P<time>\S+Z) (?P<level>error|warn|info|debug) (?P<process>[\w-]+): ")
+_FIRST_FIELD = re.compile(r" [\w.@-]+=")
+_FIELD = re.compile(r' ([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+_LEVELS: Final = {"warning": "warn"}  # of the format of Logstash
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A `LogEntry` is a log line: message, fields with time, level and process, and its levels.
+
+    An error with a traceback has the level `panic` too, because docker distribution's panics are
+    unexpected errors. An error after which all programs end has the level `fatal` too.
+    """
+
+    levels: frozenset[str]
+    message: str
+    fields: Mapping[str, object]
+
+
+Parse = Callable[[str], LogEntry | None]
+"""The type of functions that parse a line; they return None for output that is no log line."""
+
+
+def of_record(record: logging.LogRecord, process: str) -> LogEntry:
+    """Return the entry of a record of this process."""
+    level = level_name(record)
+    fields = fields_of(record)
+    levels = {level, "fatal"} if record.levelno >= logging.CRITICAL else {level}
+    standard = {"level": level, "process": process}
+    return LogEntry(_with_panic(levels, fields), record.getMessage(), {**standard, **fields})
+
+
+def of_text(line: str) -> LogEntry | None:
+    """Parse a line of `log.formatter: text`."""
+    begin = _TEXT.match(line)
+    if begin is None:
+        return None
+    rest = line[begin.end() : _LONGEST]
+    first = _FIRST_FIELD.search(rest)
+    at = first.start() if first else len(rest)
+    fields = {name: _unquoted(value) for name, value in _FIELD.findall(rest, at)}
+    level: str = begin["level"]
+    levels = _with_panic({level}, fields)
+    return LogEntry(levels, rest[:at], {**begin.groupdict(), **fields})
+
+
+def of_json(line: str) -> LogEntry | None:
+    """Parse a line of `log.formatter: json` or `logstash`."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("level"), str):
+        return None
+    text = found.pop("message", "")
+    level = str(found["level"])
+    level = _LEVELS.get(level, level)
+    return LogEntry(_with_panic({level}, found), str(text), found)
+
+
+PARSERS: Final[Mapping[str, Parse]] = {"text": of_text, "json": of_json, "logstash": of_json}
+"""The parsers by the names of the formats."""
+
+
+def _with_panic(levels: set[str], fields: Mapping[str, object]) -> frozenset[str]:
+    is_panic = "error" in levels and "traceback" in fields
+    return frozenset(levels | {"panic"} if is_panic else levels)
+
+
+def _unquoted(value: str) -> str:
+    if not value.startswith('"'):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:  # the line was cut
+        return value

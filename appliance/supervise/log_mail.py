@@ -1,0 +1,230 @@
+"""Mail log lines of some levels: `log.hooks`. All programs' lines pass through `serve`.
+
+One thread sends the mails, so a mail server that hangs or refuses delays nothing else. Its failure
+is logged once. The number of mails in a minute is limited; the next mail has the number of lines
+that were left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, make_msgid
+from typing import Final
+
+from entrepot.appliance.supervise.log_entry import LogEntry, of_record
+from entrepot.config.mail_hooks import LEVELS, MailHook
+from entrepot.runtime.log_once import LogOnce
+
+_log = logging.getLogger(__name__)
+
+MOST_WAITING: Final = 100
+"""Lines that wait for the mail server; further lines are left out."""
+MOST_MAILS: Final = 10
+"""Mails in a minute."""
+
+_PERIOD_S = 60.0
+_STEP_S = 10.0  # for one answer of the mail server
+_DELIVERY_S = 60.0  # for a mail
+_CLOSE_S = 3.0
+_LONGEST_SUBJECT = 200  # characters
+_LONGEST_VALUE = 4096
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_IMPLICIT_TLS = 465  # RFC 8314, 7.3
+_NAMES: Final = {"warn": "warning"}  # as logrus writes it
+
+Deliver = Callable[[MailHook, EmailMessage], None]
+
+
+class LogMail:
+    """A `LogMail` has a thread that mails log lines as *hooks* require.
+
+    *clock* is monotonic (s).
+    """
+
+    def __init__(
+        self,
+        hooks: Sequence[MailHook],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hooks = hooks
+        self._clock = clock
+        self._levels = frozenset(level for hook in hooks for level in hook.levels)
+        self._complaint = LogOnce(_log, "log lines not mailed", "log lines mailed again")
+        self._changed = threading.Condition()
+        self._waiting = deque[LogEntry]()
+        self._left_out = 0
+        self._sent = deque[float](maxlen=MOST_MAILS)  # when the last mails were sent
+        self._deadline: float | None = None  # of the rest, after `close`
+        self._thread = threading.Thread(target=self._send_all, name="log mail", daemon=True)
+        self._thread.start()
+
+    def offer(self, entry: LogEntry) -> None:
+        """Mail a line soon if a hook has one of its levels. Never blocks."""
+        if not self._levels & entry.levels:
+            return
+        with self._changed:
+            if len(self._waiting) >= MOST_WAITING:
+                self._left_out += 1
+                return
+            self._waiting.append(entry)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send the rest, for 3 s at most, and end the thread."""
+        with self._changed:
+            self._deadline = time.monotonic() + _CLOSE_S
+            self._changed.notify()
+        self._thread.join(_CLOSE_S)
+
+    def _send_all(self) -> None:
+        while (entry := self._next()) is not None:
+            for hook in self._hooks:
+                if levels := entry.levels & set(hook.levels):
+                    self._send(hook, min(levels, key=LEVELS.index), entry)
+
+    def _next(self) -> LogEntry | None:
+        """Wait for a line; return None after `close`, when none is left or its time is up."""
+        with self._changed:
+            while not self._waiting:
+                if self._deadline is not None:
+                    return None
+                self._changed.wait()
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return None
+            return self._waiting.popleft()
+
+    def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
+        now = self._clock()
+        is_last = "fatal" in entry.levels  # all programs end
+        if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
+            self._leave_out()
+            return
+        self._sent.append(now)
+        left_out = self._left_out
+        try:
+            deliver(hook, message(hook, level, entry, left_out))
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            self._leave_out()
+            self._complaint.failed(_without_password(error, hook))
+        else:
+            with self._changed:
+                self._left_out -= left_out
+            self._complaint.worked()
+
+    def _leave_out(self) -> None:
+        with self._changed:
+            self._left_out += 1
+
+
+class MailHandler(logging.Handler):
+    """A `MailHandler` offers the log records of this process to *mail*.
+
+    It leaves out those about mail itself.
+    """
+
+    def __init__(self, mail: LogMail) -> None:
+        super().__init__()
+        self._mail = mail
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Offer one record."""
+        if record.name != __name__:
+            self._mail.offer(of_record(record, "serve"))
+
+
+def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> EmailMessage:
+    """Return the mail about a line; the subject is that of docker distribution.
+
+    The body has the message and each field on a line of its own.
+    """
+    mail = EmailMessage(policy=SMTP)
+    subject = f"[{_NAMES.get(level, level)}] {hook.host}: {entry.message}"
+    mail["Subject"] = _one_line(subject, _LONGEST_SUBJECT)
+    mail["From"] = hook.sender
+    mail["To"] = ", ".join(hook.recipients)
+    mail["Date"] = format_datetime(datetime.now(UTC))
+    mail["Message-ID"] = make_msgid(domain="entrepot.invalid")
+    fields = {"host": socket.gethostname(), **entry.fields}
+    lines = [f"{name}: {_one_line(str(value), _LONGEST_VALUE)}" for name, value in fields.items()]
+    rest = f"\n{left_out} log lines before this one were not mailed.\n" if left_out else ""
+    body = f"{_one_line(entry.message, _LONGEST_VALUE)}\n\n" + "\n".join(lines) + f"\n{rest}"
+    mail.set_content(body)
+    return mail
+
+
+def deliver(hook: MailHook, mail: EmailMessage) -> None:
+    """Hand a mail to the server of *hook*, for a minute at most.
+
+    The server's certificate is verified if it offers STARTTLS. Without TLS the password is sent to
+    this machine only; docker distribution has this rule too. `insecure` lifts both.
+
+    Raises: OSError, SMTPException.
+    """
+    context = ssl.create_default_context()
+    if hook.is_insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    is_tls = hook.port == _IMPLICIT_TLS
+    connection = (
+        smtplib.SMTP_SSL(timeout=_STEP_S, context=context)
+        if is_tls
+        else smtplib.SMTP(timeout=_STEP_S)
+    )
+    # with a host the constructor would connect, without the deadline; TLS verifies this name
+    connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        connection.connect(hook.host, hook.port)
+        connection.ehlo_or_helo_if_needed()
+        if not is_tls and connection.has_extn("starttls"):
+            connection.starttls(context=context)
+            connection.ehlo()
+            is_tls = True
+        if hook.username:
+            _log_in(connection, hook, is_tls=is_tls)
+        connection.send_message(mail, hook.sender, hook.recipients)
+        with suppress(smtplib.SMTPException):
+            connection.quit()
+    finally:
+        watchdog.cancel()
+        connection.close()
+
+
+def _log_in(connection: smtplib.SMTP, hook: MailHook, *, is_tls: bool) -> None:
+    if not is_tls and not hook.is_insecure and hook.host not in _LOCAL:
+        raise smtplib.SMTPNotSupportedError(
+            "the server has no TLS, so no password is sent; insecure: true permits it"
+        )
+    connection.login(hook.username, hook.password)
+
+
+def _abort(connection: smtplib.SMTP) -> None:
+    with suppress(OSError, AttributeError):  # there is no socket before the connection
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _without_password(error: Exception, hook: MailHook) -> Exception:
+    """Return *error* without the password: a server may repeat what it was sent."""
+    text = str(error)
+    if hook.password and hook.password in text:
+        return smtplib.SMTPException(text.replace(hook.password, "***"))
+    return error
+
+
+def _one_line(text: str, most: int) -> str:
+    printable = "".join(each if each.isprintable() else " " for each in text[:most])
+    return printable.encode("utf-8", "replace").decode()

@@ -1,0 +1,35 @@
+"""Start and end the mailing of log lines. Its libraries are loaded only if there is a hook."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from entrepot.appliance.supervise.output import Reader
+from entrepot.config.log_settings import LogSettings
+
+
+@contextmanager
+def mailing(log: LogSettings) -> Iterator[Reader | None]:
+    """Mail the log records of this process; yield a reader of the other programs' lines."""
+    if not log.hooks:
+        yield None
+        return
+    from entrepot.appliance.supervise.log_entry import PARSERS  # noqa: PLC0415 - 20 ms and 5 MB
+    from entrepot.appliance.supervise.log_mail import LogMail, MailHandler  # noqa: PLC0415
+
+    mail, parse = LogMail(log.hooks), PARSERS[log.formatter]
+    handler = MailHandler(mail)
+
+    def read(line: str) -> None:
+        entry = parse(line)
+        if entry is not None:
+            mail.offer(entry)
+
+    logging.getLogger().addHandler(handler)
+    try:
+        yield read
+    finally:
+        logging.getLogger().removeHandler(handler)
+        mail.close()

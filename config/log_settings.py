@@ -1,0 +1,47 @@
+"""Define the settings of `log:`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from entrepot.config import log_fields, mail_hooks, readers, value_types
+from entrepot.config.mail_hooks import MailHook
+from entrepot.config.section import Section, setting
+
+_FORMATS = readers.choice("combined", "json")
+
+
+class AccessLogSettings(Section):
+    """The settings of `log.accesslog:`."""
+
+    disabled: value_types.Switch = setting(
+        "true",
+        "whether a line for each response is left out of stdout",
+        shown="false in the image, else true",
+    )
+    formatter: Annotated[Literal["combined", "json"], BeforeValidator(_FORMATS)] = setting(
+        "combined", "the format of these lines: combined (Combined Log Format) or json"
+    )
+
+
+class LogSettings(Section):
+    """The settings of `log:`."""
+
+    level: value_types.Level = setting(
+        "info", "the least severe level that is logged: error, warn, info or debug"
+    )
+    formatter: value_types.Formatter = setting(
+        "text", "the format of log lines: text, json or logstash"
+    )
+    fields: Annotated[dict[str, str | int | float | bool], BeforeValidator(log_fields.fields)] = (
+        setting({}, "a map of fields that are added to every log line", shown="none")
+    )
+    accesslog: AccessLogSettings = Field(default_factory=AccessLogSettings)
+    reportcaller: value_types.Switch = setting(
+        "false", "whether log lines have the place in the code that logged them"
+    )
+    hooks: Annotated[tuple[MailHook, ...], BeforeValidator(mail_hooks.hooks)] = setting(
+        (), "a list of hooks, which mail log lines of some levels", secret=True
+    )

@@ -1,0 +1,190 @@
+"""Read `log.hooks`: which log lines are mailed, by which mail server, and to whom.
+
+docker distribution has one type of hook, `mail`, and ignores others silently. It reads an unknown
+level as `panic`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import yaml
+
+from entrepot.config import readers
+from entrepot.config.errors import Unreadable
+
+LEVELS: Final = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
+"""The levels of logrus, from the most severe one."""
+
+T = TypeVar("T")
+Key = tuple[str, ...]
+
+_MOST: Final = 8
+_ALIASES: Final = {"warning": "warn"}
+_KEYS: Final = ("type", "disabled", "levels", "options")
+_OPTIONS: Final = ("smtp", "from", "to")
+_SMTP: Final = ("addr", "username", "password", "insecure")
+_TEXTS: Final = ("type", "addr", "username", "password", "from")
+_FIELDS: Final = {"mailoptions": "options"}
+_PORT: Final = readers.count(1, 65535, such_as=25)
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+_MAIL_ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]\\]+", re.ASCII)
+_EXAMPLE: Final = "compare config/example.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class MailHook:
+    """A `MailHook` mails log lines of *levels* from *sender* to *recipients*.
+
+    The mail server is at *host* and *port*.
+    `is_insecure`: the server's certificate is not verified, and the password is also sent without
+    TLS. Without a user name there is no login.
+    """
+
+    levels: tuple[str, ...]
+    host: str
+    port: int
+    sender: str
+    recipients: tuple[str, ...]
+    username: str = ""
+    password: str = field(default="", repr=False)
+    is_insecure: bool = False
+
+    def __str__(self) -> str:
+        return f"mail {' '.join(self.levels)} to {' '.join(self.recipients)}"
+
+
+def hooks(given: object) -> tuple[MailHook, ...]:
+    """Read a list of hooks, or its YAML; one that is disabled is left out. Raises: Unreadable."""
+    found = parsed(given)
+    if found is None or found == "":
+        return ()
+    if isinstance(found, tuple):  # the hooks are already parsed
+        return found
+    if not isinstance(found, list):
+        raise Unreadable("not a list of hooks", _EXAMPLE)
+    if len(found) > _MOST:
+        raise Unreadable(f"more than {_MOST} hooks", "take some out")
+    read = [_hook(f"hook {number}", each) for number, each in enumerate(found)]
+    return tuple(each for each in read if each is not None)
+
+
+def parsed(given: object) -> object:
+    """Parse the YAML text of a variable or flag; return any other value. Raises: Unreadable."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Unreadable("not YAML", _EXAMPLE) from error
+
+
+def merged(below: object, path: Key, value: object) -> object:
+    """Return the list *below* with *value* at *path*, as of a variable. Raises: Unreadable.
+
+    `("0", "options", "to")` is `options.to` of the first hook. docker distribution's variables have
+    `MAILOPTIONS` for `options`.
+    """
+    is_text = path[-1] in _TEXTS
+    return _set(parsed(below), path, value if is_text else parsed(value))
+
+
+def show(given: tuple[MailHook, ...]) -> str:
+    """Return the hooks as one readable line, without passwords."""
+    return "; ".join(map(str, given)) or "none"
+
+
+def _set(whole: object, path: Key, value: object) -> object:
+    if not path:
+        return value
+    first, rest = path[0], path[1:]
+    if isinstance(whole, Mapping) or not first.isdecimal():
+        keys = dict(whole) if isinstance(whole, Mapping) else {}
+        name = _FIELDS.get(first, first)
+        return {**keys, name: _set(keys.get(name), rest, value)}
+    entries = whole if isinstance(whole, list) else []
+    if int(first[:4]) > min(len(entries), _MOST):
+        raise Unreadable(f"not the index of an entry: {first[:32]}", f"try {len(entries)}")
+    at = int(first)
+    below = entries[at] if at < len(entries) else None
+    return [*entries[:at], _set(below, rest, value), *entries[at + 1 :]]
+
+
+def _hook(name: str, given: object) -> MailHook | None:
+    keys = _section(name, given, _KEYS)
+    if _read(f"{name}: disabled", readers.switch, keys.get("disabled") or "false"):
+        return None
+    if keys.get("type") != "mail":
+        raise Unreadable(f"{name}: not a known type", "try type: mail")
+    options = _section(f"{name}: options", keys.get("options"), _OPTIONS)
+    smtp = _section(f"{name}: options.smtp", options.get("smtp"), _SMTP)
+    host, port = _read(f"{name}: options.smtp.addr", _server, smtp.get("addr"))
+    return MailHook(
+        levels=_read(f"{name}: levels", _levels, keys.get("levels")),
+        host=host,
+        port=port,
+        sender=_read(f"{name}: options.from", _mail_address, options.get("from")),
+        recipients=_read(f"{name}: options.to", _recipients, options.get("to")),
+        username=_read(f"{name}: options.smtp.username", _text, smtp.get("username")),
+        password=_read(f"{name}: options.smtp.password", _text, smtp.get("password")),
+        is_insecure=_read(
+            f"{name}: options.smtp.insecure", readers.switch, smtp.get("insecure") or "false"
+        ),
+    )
+
+
+def _section(name: str, given: object, known: tuple[str, ...]) -> Mapping[str, object]:
+    if not isinstance(given, Mapping):
+        raise Unreadable(f"{name}: not a map", _EXAMPLE)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key).lower(), known, 1) or known
+            raise Unreadable(f"{name}: no such key: {str(key)[:32]}", f"did you mean {near[0]}?")
+    return given
+
+
+def _read(name: str, read: Callable[[object], T], given: object) -> T:
+    try:
+        return read(given)
+    except Unreadable as error:
+        raise Unreadable(f"{name}: {error.message}", error.remedy) from error
+
+
+def _text(given: object) -> str:
+    return readers.text(given) if given else ""
+
+
+def _levels(given: object) -> tuple[str, ...]:
+    named = [each.lower() for each in readers.words(given)] if given else []
+    if not named:
+        raise Unreadable("empty, so no line is mailed", "try [error], or disabled: true")
+    return tuple(dict.fromkeys(map(_level, named)))
+
+
+def _level(given: str) -> str:
+    return readers.choice(*LEVELS)(_ALIASES.get(given, given))
+
+
+def _server(given: object) -> tuple[str, int]:
+    host, _, port = readers.text(given).rpartition(":")
+    if not _HOST.fullmatch(host):
+        raise Unreadable("not a host and a port", "try mail.example:25")
+    return host.strip("[]"), _PORT(port)
+
+
+def _mail_address(given: object) -> str:
+    address = readers.text(given)
+    if not _MAIL_ADDRESS.fullmatch(address):
+        raise Unreadable("not a mail address", "try registry@example.com")
+    return address
+
+
+def _recipients(given: object) -> tuple[str, ...]:
+    found = tuple(map(_mail_address, readers.words(given) if given else ()))
+    if not found:
+        raise Unreadable("no mail address", "try [admin@example.com]")
+    return found

@@ -1,0 +1,77 @@
+"""Test that the lines of each format are parsed as they were logged."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from entrepot.appliance.supervise.log_entry import PARSERS, LogEntry, of_record
+from entrepot.runtime import logs
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Return a stream for the lines; restore the configuration of logging afterwards."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield io.StringIO()
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def _parsed(formatter: str, stream: io.StringIO) -> LogEntry | None:
+    return PARSERS[formatter](stream.getvalue().rstrip("\n"))
+
+
+@pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
+def test_a_line_of_each_format_is_parsed(stream: io.StringIO, formatter: str) -> None:
+    """Level, message and fields are those of the call; values may have spaces and quotes."""
+    logs.configure("info", formatter, "registry", fields={"service": "a b"}, stream=stream)
+
+    logging.getLogger("x").warning("not stored", extra={"why": 'a "b" c=d', "path": "/data"})
+
+    entry = _parsed(formatter, stream)
+    assert entry is not None
+    assert (entry.levels, entry.message) == (frozenset({"warn"}), "not stored")
+    fields = {"why": 'a "b" c=d', "path": "/data", "service": "a b", "process": "registry"}
+    assert fields == {name: entry.fields[name] for name in fields}
+
+
+@pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
+def test_an_error_with_a_traceback_has_the_level_panic_too(
+    stream: io.StringIO, formatter: str
+) -> None:
+    """An unexpected error is what a panic is in docker distribution."""
+    logs.configure("info", formatter, "registry", stream=stream)
+
+    try:
+        int("no")
+    except ValueError:
+        logging.getLogger("x").exception("request failed")
+
+    entry = _parsed(formatter, stream)
+    assert entry is not None
+    assert entry.levels == {"error", "panic"}
+    assert "ValueError" in str(entry.fields["traceback"])
+
+
+@pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
+@pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[1]", '{"level": 1}'])
+def test_other_output_is_no_entry(formatter: str, line: str) -> None:
+    """A program may print lines that are not log lines."""
+    assert PARSERS[formatter](line) is None
+
+
+def test_an_error_after_which_all_programs_end_has_the_level_fatal_too() -> None:
+    """`serve` logs it as critical."""
+    record = logging.makeLogRecord(
+        {"levelno": logging.CRITICAL, "msg": "supervisord ended", "how": "killed"}
+    )
+
+    entry = of_record(record, "serve")
+    assert entry.levels == {"error", "fatal"}
+    assert (entry.message, entry.fields["how"]) == ("supervisord ended", "killed")

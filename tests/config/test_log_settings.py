@@ -1,0 +1,209 @@
+"""Test the settings of `log:`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from entrepot.config import handover
+from entrepot.config.mail_hooks import MailHook
+from tests.config.desk import Desk
+
+_HOOK = """
+    type: mail
+    levels: [panic, Warning]
+    options:
+      smtp: {addr: "mail.example:25", username: ann, password: "p w", insecure: true}
+      from: registry@example.com
+      to: [admin@example.com, root]
+"""
+
+
+@pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
+def test_a_level_may_have_capitals(desk: Desk, given: str) -> None:
+    """Docker distribution reads a level in small letters."""
+    assert desk.settings(f"--log.level={given}").log.level == "debug"
+    assert desk.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("trace", "debug"), ("warning", "warn"), ("fatal", "error"), ("panic", "error")],
+)
+def test_other_levels_of_logrus_are_refused(desk: Desk, given: str, near: str) -> None:
+    """Docker distribution refuses them too."""
+    (problem,) = desk.problems(f"--log.level={given}")
+
+    assert problem == f"--log.level={given}: not one of info, error, warn, debug; try {near}"
+
+
+def test_the_access_log_is_printed_in_the_image_only(desk: Desk) -> None:
+    """The default depends on the environment; the file decides in both."""
+    assert desk.settings().log.accesslog.disabled
+    assert not desk.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
+
+    desk.write("log: {accesslog: {disabled: false}}")
+    assert not desk.settings().log.accesslog.disabled
+    desk.write("log: {accesslog: {disabled: true}}")
+    assert desk.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
+
+
+def test_fields_have_the_types_of_yaml(desk: Desk) -> None:
+    """A quoted number is a text, as in docker distribution; a field without a value is left out."""
+    desk.write(
+        """
+        log:
+          fields:
+            service: registry
+            n: 5
+            quoted: "5"
+            on: true
+            share: 0.5
+            day: 2020-01-01
+            none:
+        """
+    )
+
+    expected = {
+        "service": "registry",
+        "n": 5,
+        "quoted": "5",
+        "on": True,
+        "share": 0.5,
+        "day": "2020-01-01",
+    }
+    found = desk.settings().log.fields
+    assert expected == found
+    assert [type(each) for each in expected.values()] == [type(each) for each in found.values()]
+
+
+def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
+    """A single field is added to those of the file; a whole map replaces them."""
+    desk.write("log: {fields: {service: registry, n: 5}}")
+
+    single = desk.settings(REGISTRY_LOG_FIELDS_N="6", REGISTRY_LOG_FIELDS_ENVIRONMENT="a b")
+    whole = desk.settings(REGISTRY_LOG_FIELDS="{other: 1}")
+
+    assert single.log.fields == {"service": "registry", "n": 6, "environment": "a b"}
+    assert whole.log.fields == {"other": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[a]", "not a map of fields"),
+        ("{a: [b]}", "a: not a text, a number or a Boolean"),
+        ("{a: {b: c}}", "a: not a text, a number or a Boolean"),
+        ('{"a\\nb": c}', "not the name of a field"),
+        ("{a: %s}" % ("x" * 1025), "a: longer than 1024 characters"),
+        ("{" + ", ".join(f"a{n}: b" for n in range(33)) + "}", "more than 32 fields"),
+    ],
+)
+def test_unusable_fields_are_one_line_each(desk: Desk, text: str, message: str) -> None:
+    """Each problem names the key, the reason and a remedy."""
+    desk.write(f"log: {{fields: {text}}}")
+
+    (problem,) = desk.problems()
+    assert problem.startswith("config.yml:1: log.fields=")
+    assert message in problem
+    assert "; " in problem
+
+
+def test_a_field_that_is_not_finite_is_a_text(desk: Desk) -> None:
+    """JSON has no infinite number."""
+    desk.write("log: {fields: {a: .inf}}")
+
+    assert desk.settings().log.fields == {"a": "inf"}
+
+
+def test_a_mail_hook_has_the_keys_of_docker_distribution(desk: Desk) -> None:
+    """`warning` is another name of the level `warn`."""
+    desk.write(f"log:\n hooks:\n  -{_HOOK}")
+
+    assert desk.settings().log.hooks == (
+        MailHook(
+            ("panic", "warn"),
+            "mail.example",
+            25,
+            "registry@example.com",
+            ("admin@example.com", "root"),
+            "ann",
+            "p w",
+            is_insecure=True,
+        ),
+    )
+
+
+def test_a_disabled_hook_is_left_out(desk: Desk) -> None:
+    """The sample file of docker distribution has a disabled hook; it is not checked further."""
+    desk.write("log: {hooks: [{type: mail, disabled: true, levels: [loud]}]}")
+
+    assert desk.settings().log.hooks == ()
+
+
+def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
+    """A password need not be in the file. docker distribution names `options` MAILOPTIONS there."""
+    desk.write(f"log:\n hooks:\n  -{_HOOK}")
+
+    settings = desk.settings(
+        REGISTRY_LOG_HOOKS_0_MAILOPTIONS_SMTP_PASSWORD="{x",
+        REGISTRY_LOG_HOOKS_0_OPTIONS_TO_1="ops@example.com",
+        REGISTRY_LOG_HOOKS_0_LEVELS="[error]",
+    )
+
+    (hook,) = settings.log.hooks
+    assert (hook.password, hook.levels) == ("{x", ("error",))
+    assert hook.recipients == ("admin@example.com", "ops@example.com")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("type: mail", "type: slack", "hook 0: not a known type; try type: mail"),
+        ("type: mail", "tipe: mail", "hook 0: no such key: tipe; did you mean type?"),
+        ("levels: [panic, Warning]", "levels: []", "hook 0: levels: empty, so no line is mailed"),
+        ("[panic, Warning]", "[loud]", "hook 0: levels: not one of panic, fatal, error, warn"),
+        ("mail.example:25", "mail.example", "hook 0: options.smtp.addr: not a host and a port"),
+        ("mail.example:25", "mail.example:0", "hook 0: options.smtp.addr: not a whole number"),
+        ("from: registry@example.com", "from: a b", "hook 0: options.from: not a mail address"),
+        ("[admin@example.com, root]", "[]", "hook 0: options.to: no mail address"),
+        ("insecure: true", "insecure: maybe", "hook 0: options.smtp.insecure: neither true nor"),
+        ("insecure: true", "tls: true", "hook 0: options.smtp: no such key: tls"),
+    ],
+)
+def test_an_unusable_hook_is_one_line(desk: Desk, old: str, new: str, message: str) -> None:
+    """Docker distribution ignores such a hook, or fails when the first line is to be mailed."""
+    assert old in _HOOK
+    desk.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
+
+    (problem,) = desk.problems()
+    assert problem.startswith(f"config.yml:3: log.hooks=***: {message}")
+
+
+def test_the_password_of_a_hook_is_in_no_message(desk: Desk) -> None:
+    """A value with a password is not shown."""
+    given = "[{type: slack, options: {smtp: {password: hunter2}}}]"
+    messages = [
+        *desk.problems(REGISTRY_LOG_HOOKS=given),
+        *desk.problems(REGISTRY_LOG_HOOKS_7_OPTIONS_SMTP_PASSWORD="hunter2"),
+        *desk.problems(f"--log.hooks={given}"),
+    ]
+
+    assert len(messages) == 3
+    assert "hunter2" not in "".join(messages)
+
+
+def test_other_programs_do_not_get_the_passwords_of_hooks(desk: Desk, tmp_path: Path) -> None:
+    """Only `serve` sends mail; the fields of the log are passed on with their types."""
+    desk.write(f"log:\n fields: {{n: 5, on1: true}}\n hooks:\n  -{_HOOK}")
+    path = tmp_path / "settings.json"
+
+    handover.dump(desk.settings(), path)
+
+    assert "p w" not in path.read_text()
+    passed = handover.resolved({"ENTREPOT_SETTINGS": str(path)}).log
+    assert passed.hooks == ()
+    assert passed.fields == {"n": 5, "on1": True}
+    assert json.loads(path.read_text())["log"]["fields"] == {"n": 5, "on1": True}

@@ -19,6 +19,7 @@ from entrepot.cleaner.disk import Disk
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules, everything, rule
 from entrepot.cleaner.log_barrier import LogBarrier
 from entrepot.cleaner.loop import RoundLoop, period
+from entrepot.cleaner.maintenance.abandoned_uploads import UploadPurging
 from entrepot.cleaner.maintenance.garbage import Litter
 from entrepot.cleaner.maintenance.index_inspection import Inspection
 from entrepot.cleaner.maintenance.jobs import Jobs, attempt, do
@@ -108,7 +109,9 @@ class CleanerProcess:
             room=bounds(settings).room,
         )
         intervals = settings.cleaner
-        self._maintenance = Maintenance(tools, intervals.runevery, intervals.garbage)
+        self._maintenance = Maintenance(
+            tools, intervals.runevery, intervals.garbage, purging(settings)
+        )
         haproxy = settings.run / FRONT_SOCKET
         self._barrier = LogBarrier(haproxy, index.notes, pause=self._stop.wait, clock=clock)
         self._bounds = bounds(settings)
@@ -283,6 +286,12 @@ def bounds(settings: Settings) -> StoreLimits:
     cleaner = settings.cleaner
     budget = Budget(cleaner.maxsize, cleaner.threshold)
     return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.max_used_bytes)
+
+
+def purging(settings: Settings) -> UploadPurging:
+    """Return which uploads the settings let the cleaner purge."""
+    given = settings.storage.maintenance.uploadpurging
+    return UploadPurging(given.enabled, given.age, given.interval, given.dryrun)
 
 
 def rules(settings: Settings) -> RetentionRules:

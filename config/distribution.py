@@ -89,29 +89,11 @@ ROWS: Final = (
     _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),
     _ineffective("storage.tag.concurrencylimit", "tags are read sequentially"),
-    _refused(
-        "storage.maintenance.readonly.enabled", "a read-only mode is not implemented", "false", ""
-    ),
-    _refused(
-        "storage.maintenance.uploadpurging.enabled",
-        "abandoned uploads are always deleted",
-        "true",
-        "",
-    ),
-    _ineffective(
-        "storage.maintenance.uploadpurging.age", "always 168 hours after the last byte", "168h"
-    ),
-    _ineffective(
-        "storage.maintenance.uploadpurging.interval",
-        "cleaner.runevery sets the interval",
-        instead="set CLEANER_RUNEVERY_TIME",
-    ),
-    _refused(
-        "storage.maintenance.uploadpurging.dryrun",
-        "abandoned uploads are always deleted",
-        "false",
-        "",
-    ),
+    _honoured("storage.maintenance.readonly.enabled", "an upstream's content is still stored"),
+    _honoured("storage.maintenance.uploadpurging.enabled"),
+    _honoured("storage.maintenance.uploadpurging.age", "counted from the last byte"),
+    _honoured("storage.maintenance.uploadpurging.interval"),
+    _honoured("storage.maintenance.uploadpurging.dryrun"),
     *(
         _refused(f"storage.{driver}.**", _NO_DRIVER)
         for driver in ("azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift")

@@ -40,6 +40,30 @@ class DeleteSettings(Section):
     enabled: value_types.Switch = setting("false", "whether clients may DELETE pushed content")
 
 
+class UploadPurgingSettings(Section):
+    """The settings of `storage.maintenance.uploadpurging:`."""
+
+    enabled: value_types.Switch = setting("true", "whether abandoned uploads are deleted")
+    age: value_types.LongerSpan = setting(
+        "168h", "an upload without a new byte for this long is abandoned"
+    )
+    interval: value_types.LongerSpan = setting("24h", "time between two searches for them")
+    dryrun: value_types.Switch = setting("false", "whether they are only logged")
+
+
+class ReadOnlySettings(Section):
+    """The settings of `storage.maintenance.readonly:`."""
+
+    enabled: value_types.Switch = setting("false", "whether all pushes and deletes get 405")
+
+
+class MaintenanceSettings(Section):
+    """The settings of `storage.maintenance:`."""
+
+    uploadpurging: UploadPurgingSettings = Field(default_factory=UploadPurgingSettings)
+    readonly: ReadOnlySettings = Field(default_factory=ReadOnlySettings)
+
+
 def _state_beside_data(before: dict[str, Any]) -> Path:
     filesystem: FilesystemSettings = before["filesystem"]
     return filesystem.rootdirectory / "entrepot"
@@ -50,6 +74,7 @@ class StorageSettings(Section):
 
     filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
+    maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
         _state_beside_data,
         "index, logs and unfinished downloads; use a local disk if the data is on a network disk",

@@ -121,6 +121,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
+        read_only=settings.storage.maintenance.readonly.enabled,
         epoch=invalidation.epoch,
         cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.http.edgecache else None,
         may_host=_may_host(settings),

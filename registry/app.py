@@ -82,6 +82,7 @@ class Parts:
     prefetch: int = 0
     lanes: int = 1
     delete_enabled: bool = False
+    read_only: bool = False
     may_host: MayHost = lambda _: False
     epoch: Callable[[], str] | None = None
     cache_fill: CacheFill | None = None
@@ -114,6 +115,7 @@ def assemble(parts: Parts) -> App:
         store.repositories,
         parts.may_host,
         edge=EdgeHeaders(parts.epoch, parts.cache_fill),
+        read_only=parts.read_only,
     )
     app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])
     app.req_options.strip_url_path_trailing_slash = False

@@ -20,6 +20,20 @@ from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
+
+@dataclass(frozen=True, slots=True)
+class UploadPurging:
+    """Which uploads are purged: those without a new byte for `age` s, every `interval` s.
+
+    `is_dry`: they are only logged. The defaults are those of docker distribution.
+    """
+
+    enabled: bool = True
+    age: float = 168 * 3600.0
+    interval: float = 24 * 3600.0
+    is_dry: bool = False
+
+
 _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 

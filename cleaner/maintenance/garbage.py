@@ -13,7 +13,11 @@ from dataclasses import dataclass
 
 from entrepot.cleaner import readable_units
 from entrepot.cleaner.hosted.snapshot import SnapshotPlan
-from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUpload, AbandonedUploads
+from entrepot.cleaner.maintenance.abandoned_uploads import (
+    AbandonedUpload,
+    AbandonedUploads,
+    UploadPurging,
+)
 from entrepot.cleaner.policy import Demand, Eviction, Step, StoreLimits, closure, plan
 from entrepot.cleaner.reasons import Reason
 from entrepot.cleaner.store import DataDirectory
@@ -22,8 +26,6 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.runtime.clock import Ages
 
 _PAGE = 256
-UPLOADS_S = 168 * 3600.0
-"""An idle upload is removed at this age (s), that of docker distribution's upload purging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,22 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """A `Garbage` finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch."""
+    """A `Garbage` finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch.
 
-    def __init__(self, store: DataDirectory, grace: float, clock: Ages) -> None:
+    *purging* decides which uploads are garbage; None: no upload is.
+    """
+
+    def __init__(
+        self,
+        store: DataDirectory,
+        grace: float,
+        clock: Ages,
+        purging: UploadPurging | None = None,
+    ) -> None:
         self._store = store
         self._grace = grace
         self._clock = clock
+        self._purging = purging
 
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
         """Yield the garbage, beginning with the images that *account*'s rules expire.
@@ -73,7 +85,8 @@ class Garbage:
         )
         yield from self._unreferenced_links(account)
         yield from self._unlinked_content(account)
-        yield from self._stale_uploads()
+        if self._purging is not None and self._purging.enabled and not self._purging.is_dry:
+            yield from stale_uploads(self._store, self._purging, self._clock)
 
     def _unreferenced_links(self, account: SnapshotPlan) -> Iterator[UnreferencedLink]:
         hosted_content = account.hosted_content()
@@ -111,12 +124,6 @@ class Garbage:
             yield Eviction(row, Reason.GARBAGE, f"{why}, {self._grace_words()}")
             waiting.extend(below)
 
-    def _stale_uploads(self) -> Iterator[StaleUpload]:
-        uploads = AbandonedUploads(self._store)
-        for upload in uploads.abandoned(self._clock.before(UPLOADS_S)):
-            why = f"upload without a new byte for {self._ago(upload.modified)}"
-            yield StaleUpload(upload, f"{why}, grace is {readable_units.span(UPLOADS_S)}")
-
     def _unnamed(self) -> Iterator[IndexEntry]:
         after = None
         while page := self._store.index.unreferenced(after, _PAGE):
@@ -136,3 +143,13 @@ class Garbage:
 
     def _grace_words(self) -> str:
         return f"grace is {readable_units.span(self._grace)}"
+
+
+def stale_uploads(
+    store: DataDirectory, purging: UploadPurging, clock: Ages
+) -> Iterator[StaleUpload]:
+    """Yield the uploads that are old enough to be purged. Raises: StorageFull, StorageBroken."""
+    for upload in AbandonedUploads(store).abandoned(clock.before(purging.age)):
+        idle = readable_units.span(clock() - upload.modified)
+        grace = readable_units.span(purging.age)
+        yield StaleUpload(upload, f"upload without a new byte for {idle}, grace is {grace}")

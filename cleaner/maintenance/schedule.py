@@ -12,11 +12,13 @@ from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.retention import RetentionRules
 from entrepot.cleaner.hosted.snapshot import HostedSnapshot
 from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.cleaner.maintenance.abandoned_uploads import UploadPurging
 from entrepot.cleaner.maintenance.collect import Collector
 from entrepot.cleaner.maintenance.dangling_links import DanglingLinks
 from entrepot.cleaner.maintenance.garbage import Garbage
 from entrepot.cleaner.maintenance.jobs import Job
 from entrepot.cleaner.maintenance.leftovers import Leftovers
+from entrepot.cleaner.maintenance.purge_uploads import PurgeUploads
 from entrepot.cleaner.running_transfers import promise_again
 from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
@@ -25,6 +27,7 @@ from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.runtime.clock import Ages
 
 _DAILY_S = 24 * 3600
+_USUAL_PURGING = UploadPurging()
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
@@ -55,11 +58,18 @@ class Maintenance:
     Unreferenced content is garbage after *garbage* s.
     """
 
-    def __init__(self, tools: Tools, every: float, garbage: float) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        every: float,
+        garbage: float,
+        purging: UploadPurging = _USUAL_PURGING,
+    ) -> None:
         self._tools = tools
         self._store = tools.store
         self._every = every
         self._grace = garbage
+        self._purging = purging
         self._settled = -math.inf
 
     def jobs(self) -> Iterator[Job]:
@@ -70,6 +80,9 @@ class Maintenance:
         yield Job("spool", every, tools.spool.purge)
         yield Job("links", every, DanglingLinks(self._store, tools.clock, tools.stopped).sweep)
         yield Job("garbage", every, self._collect_garbage)
+        if self._purging.enabled:
+            purge = PurgeUploads(self._store, self._purging, tools.clock, tools.stopped)
+            yield Job("uploads", self._purging.interval, purge.run)
         yield Job("unfinished files", _DAILY_S, leftovers.purge_unfinished)
 
     def settle(self) -> None:
@@ -85,8 +98,8 @@ class Maintenance:
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return the planner of garbage collection."""
-        return Garbage(self._store, self._grace, self._tools.clock)
+        """Return the planner of garbage collection, for which old uploads are garbage too."""
+        return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:
         """Return a snapshot of the hosted images, which *rules* may expire."""
@@ -99,7 +112,8 @@ class Maintenance:
 
     def _collect_garbage(self) -> None:
         if not needs_rebuild(self._store.index.notes):
-            self.collector().run(self.garbage(), self.stock(RetentionRules()))
+            garbage = Garbage(self._store, self._grace, self._tools.clock)
+            self.collector().run(garbage, self.stock(RetentionRules()))
 
     def _check_stopped(self) -> None:
         if self._tools.stopped():

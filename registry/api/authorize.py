@@ -132,6 +132,7 @@ MayHost = Callable[[Repository], bool]
 """A `MayHost` returns whether a name is hosted although a default upstream could have it."""
 
 _READING = ("GET", "HEAD")
+_READ_ONLY = "the registry is read-only: storage.maintenance.readonly.enabled is true"
 
 REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
@@ -158,7 +159,8 @@ def _remedy(resolved: ResolvedRepository) -> str:
 class Authorization:
     """An `Authorization` identifies the client, resolves the repository and checks the right.
 
-    *edge* reads and writes the headers between HAProxy and this worker.
+    *edge* reads and writes the headers between HAProxy and this worker. *read_only*: clients may
+    not change anything, as with docker distribution's storage.maintenance.readonly.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Authorization:
         may_host: MayHost = lambda _: False,
         *,
         edge: EdgeHeaders = _NO_HAPROXY,
+        read_only: bool = False,
     ) -> None:
         self.edge = edge
         self._authenticator = authenticator
@@ -180,6 +183,7 @@ class Authorization:
         self._upstreams = upstreams
         self._repositories = repositories
         self._may_host = may_host
+        self._is_read_only = read_only
         self._logins = LoginLog()
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
@@ -282,15 +286,17 @@ class Authorization:
     ) -> Repository:
         """Return the hosted repository if the client has the right for *action* on it.
 
-        Raises: Unsupported if the name belongs to an upstream; Unauthenticated, Forbidden,
-        NameUnknown, Malformed.
+        Raises: Unsupported if the name belongs to an upstream or the appliance is read-only;
+        Unauthenticated, Forbidden, NameUnknown, Malformed.
         """
         resolved = self.authorize(req, resp, name, action)
         if resolved.upstream:
             raise Unsupported(
                 f"{name} belongs to the upstream {resolved.host}: {_remedy(resolved)}", _READING
             )
-        if action == "push":
+        if self._is_read_only and req.method not in _READING:
+            raise Unsupported(_READ_ONLY, _READING)
+        if action == "push" and not self._is_read_only:
             self._make_hosted(resolved.repository)
         return resolved.repository
 

@@ -25,9 +25,6 @@ from tests.config.desk import Desk
         "storage: {rados: {poolname: p}}",
         "storage: {oss: {}}",
         "storage: inmemory",
-        "storage: {maintenance: {readonly: {enabled: true}}}",
-        "storage: {maintenance: {uploadpurging: {enabled: false}}}",
-        "storage: {maintenance: {uploadpurging: {dryrun: true}}}",
         "middleware: {storage: [{name: cloudfront}]}",
         "middleware: {registry: [{name: a}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
@@ -51,8 +48,7 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, 
     [
         ("REGISTRY_STORAGE", "s3"),
         ("REGISTRY_STORAGE_S3_BUCKET", "images"),
-        ("REGISTRY_STORAGE_MAINTENANCE_READONLY", '{"enabled": true}'),
-        ("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true"),
+        ("REGISTRY_MIDDLEWARE_STORAGE", '[{"name": "cloudfront"}]'),
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
         ("REGISTRY_PROXY_TTL", "24h"),
     ],
@@ -108,7 +104,6 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
         "notifications: {endpoints: [{name: a, url: 'http://b'}]}",
         "reporting: {bugsnag: {apikey: k}}",
         "compatibility: {schema1: {enabled: true}}",
-        "storage: {maintenance: {uploadpurging: {age: 24h}}}",
     ],
 )
 def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
@@ -155,9 +150,9 @@ def test_a_proxy_ttl_of_0_is_a_warning(desk: Desk, ttl: str) -> None:
 
 def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> None:
     """A source with precedence may override a refused value: only the result is validated."""
-    desk.write("storage: {maintenance: {readonly: {enabled: true}}}")
+    desk.write("storage: {s3: {bucket: b}}")
 
-    assert desk.problems(REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED="false") == []
+    assert desk.problems(REGISTRY_STORAGE="filesystem") == []
 
 
 def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:

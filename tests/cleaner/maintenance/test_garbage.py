@@ -12,8 +12,9 @@ from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.retention import RetentionRule, RetentionRules
 from entrepot.cleaner.hosted.snapshot import HostedSnapshot
 from entrepot.cleaner.hosted.unlink import Unlinker
+from entrepot.cleaner.maintenance.abandoned_uploads import UploadPurging
 from entrepot.cleaner.maintenance.collect import Collector
-from entrepot.cleaner.maintenance.garbage import UPLOADS_S, Garbage
+from entrepot.cleaner.maintenance.garbage import Garbage
 from entrepot.cleaner.report import lines
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
@@ -44,13 +45,15 @@ def collect(store: DataDirectory, clock: Clock) -> Collect:
     events: list[Event] = []
     hosted = HostedRepositories(store)
 
-    def run(rule: RetentionRule | None = None) -> list[str]:
+    def run(rule: RetentionRule | None = None, purging: UploadPurging | None = None) -> list[str]:
         unlinker = Unlinker(store, hosted)
         collector = Collector(store, Sweep(store, events.append, clock), unlinker, lambda: False)
         stock = HostedSnapshot(hosted, RetentionRules(otherwise=rule or RetentionRule()), clock)
         printed: list[str] = []
         collector.run(
-            Garbage(store, _GRACE, clock), stock, lambda each: printed.extend(lines(each))
+            Garbage(store, _GRACE, clock, purging),
+            stock,
+            lambda each: printed.extend(lines(each)),
         )
         return printed
 
@@ -261,19 +264,25 @@ def test_untagged_manifests_are_garbage_on_request(
 
 
 def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """An idle upload is removed; the line about it gives the bytes that it had received."""
+    """An idle upload is removed; the line about it gives the bytes that it had received.
+
+    With `enabled: false` and with `dryrun: true` no collection removes an upload.
+    """
+    purging = UploadPurging(age=7200)
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(2048))
     os.utime(path, (clock.now, clock.now))
-    clock.now += UPLOADS_S - 1
-    early = list(collect())
+    clock.now += 7200 - 1
+    early = list(collect(None, purging))
     clock.now += 61
+    for kept in (UploadPurging(enabled=False, age=1), UploadPurging(is_dry=True, age=1)):
+        assert collect(None, kept) == []
 
-    (line,) = collect()
+    (line,) = collect(None, purging)
 
     assert early == []
-    assert line.startswith(f"{path.name}  upload     2.0 KiB  upload without a new byte for 7d")
+    assert line.startswith(f"{path.name}  upload     2.0 KiB  upload without a new byte for 2h1m")
     assert not path.exists()
 
 

@@ -166,6 +166,7 @@ def pushing(
     upstreams: Iterable[str] = (),
     default: str | None = None,
     delete_enabled: bool = True,
+    read_only: bool = False,
     may_host: Callable[[Repository], bool] = lambda _: False,
     token_endpoint: Callable[[Authorization], object] | None = None,
 ) -> Pushing:
@@ -181,6 +182,7 @@ def pushing(
         authenticator=authenticator or OpenAuthenticator(),
         reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         delete_enabled=delete_enabled,
+        read_only=read_only,
         may_host=may_host,
         token_endpoint=token_endpoint,
     )

@@ -1,0 +1,39 @@
+"""The job that removes abandoned uploads: `storage.maintenance.uploadpurging`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entrepot.cleaner.maintenance.abandoned_uploads import AbandonedUploads, UploadPurging
+from entrepot.cleaner.maintenance.garbage import stale_uploads
+from entrepot.cleaner.store import DataDirectory
+from entrepot.runtime.clock import Ages
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeUploads:
+    """Removes the uploads that `purging` selects, or only logs them; `stopped` ends it."""
+
+    store: DataDirectory
+    purging: UploadPurging
+    clock: Ages
+    stopped: Callable[[], bool]
+
+    def run(self) -> None:
+        """Remove the uploads without a recent byte. Raises: DatastoreError."""
+        count = size = 0
+        for each in stale_uploads(self.store, self.purging, self.clock):
+            if self.stopped():
+                break
+            fields = {"upload": each.upload.name, "bytes": each.upload.size, "reason": each.words}
+            if self.purging.is_dry:
+                log.info("abandoned upload kept by dryrun", extra=fields)
+            elif AbandonedUploads(self.store).remove(each.upload):
+                count += 1
+                size += each.upload.size
+        if count:
+            log.info("abandoned uploads removed", extra={"count": count, "bytes": size})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from entrepot.config import ciphers
-from entrepot.config.address import SocketPath
+from entrepot.config.address import Address, SocketPath
 from entrepot.config.errors import Problem
 from entrepot.config.http_settings import HttpSettings
 from entrepot.config.keys import Key
@@ -14,6 +14,7 @@ from entrepot.config.raw_value import RawValue
 
 _ADDR: Final = ("http", "addr")
 _TLS: Final = ("http", "tls")
+_EVERYWHERE: Final = ("", "::", "0.0.0.0")  # noqa: S104 - compared, not bound
 _ORIGIN: Final = "access-control-allow-origin"
 _METHODS: Final = "access-control-allow-methods"
 _WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
@@ -90,8 +91,14 @@ def _debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
     if key is not None and path.startswith("/debug/"):
         yield key.problem("/debug/ has other pages", "try /metrics")
     addr = given.get(("http", "debug", "addr"))
-    if addr is not None and http.debug.addr is not None and http.debug.addr == http.addr:
-        yield addr.problem("http.addr is the same address", "choose another port")
+    if addr is not None and http.debug.addr is not None and _overlap(http.debug.addr, http.addr):
+        yield addr.problem("http.addr has the same port", "choose another port")
+
+
+def _overlap(one: Address, other: Address | SocketPath) -> bool:
+    """Return whether both cannot be listened on at the same time."""
+    hosts = {one.host, other.host}
+    return one.port == other.port and (len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE))
 
 
 def _without_authorities(http: HttpSettings, given: Given) -> Iterator[Problem]:

@@ -9,8 +9,10 @@ import falcon
 import falcon.testing
 import pytest
 
+from entrepot.logger import event_metrics, traffic
+from entrepot.logger.metrics import Metric
 from entrepot.registry.api import errors, router
-from entrepot.registry.api.debug import HEADER, DebugResource, DebugSources
+from entrepot.registry.api.debug import _COUNTERS, HEADER, DebugResource, DebugSources
 from entrepot.runtime.run_names import HEALTH, METRICS
 
 _METRICS = """# TYPE registry_proxy_requests_total counter
@@ -87,6 +89,18 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
     }
     assert 0 < found["memstats"]["Alloc"] <= found["memstats"]["Sys"]
     assert found["cmdline"]
+
+
+def test_the_counters_are_metrics_that_the_logger_writes() -> None:
+    """A metric with another name would be shown as 0 for ever."""
+    written = {
+        each.name
+        for module in (traffic, event_metrics)
+        for each in vars(module).values()
+        if isinstance(each, Metric)
+    }
+
+    assert set(_COUNTERS.values()) <= written
 
 
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:

@@ -210,6 +210,8 @@ def test_a_prefix_is_removed_from_requests_and_added_to_urls(started: _Started) 
     assert response.headers["location"] == f"/reg{_LOCATION}"
     assert response.headers["link"] == _LINK.replace("</", "</reg/")
     assert haproxy.line("n=1").uri.startswith("/echo?n=1")
+    assert haproxy.request("/v2/?n=2").status == 404
+    assert haproxy.line("n=2").uri == "/v2/?n=2"
 
 
 @pytest.mark.parametrize(
@@ -307,18 +309,19 @@ def test_a_unix_socket_takes_requests() -> None:
         stale.close()
         stack.enter_context(stub_worker(run, 1))
         address = bindable(SocketPath(str(path)))
-        http = HttpSettings.model_validate({"net": "unix", "addr": str(path)})
+        http = HttpSettings.model_validate({"net": "unix", "addr": str(path), "prefix": "/reg"})
         # the harness waits for its own port, so both are listened on
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
-        assert _over(path, "/echo?unix").status == 200
+        assert _over(path, "/reg/echo?unix").status == 200
         assert haproxy.line("unix").source.startswith("unix")
         assert path.stat().st_mode & 0o022 == 0
         # wrong passwords are counted without an address too, by user
-        assert _over(path, "/status/401", "Authorization: Basic eDp5").status == 401
+        assert _over(path, "/reg/status/401", "Authorization: Basic eDp5").status == 401
         assert "used:1" in haproxy.admin("show table guesses")
         # the cleaner takes such a line from the appliance's own socket for its log barrier
-        assert _over(path, "/healthz?news=1").status == 200
+        for prefix in ("", "/reg"):
+            assert _over(path, f"{prefix}/healthz?news=1").status == 200
         assert _over(run / "front.sock", "/healthz?news=2").status == 200
         seen = [haproxy.line("news=2").uri, *(each.uri for each in haproxy.lines("/healthz"))]
         assert {"/healthz?news=2", "/healthz"} == set(seen)

@@ -72,6 +72,21 @@ def count(low: int, high: int, *, such_as: int) -> Reader[int]:
     return read
 
 
+_USUAL_PAGE: Final = 1000
+_PAGE = count(0, 100_000, such_as=_USUAL_PAGE)
+
+
+def page_size(given: object) -> int:
+    """Read the largest page of a list; empty, 0 and negative ones are 1000, as in distribution.
+
+    Raises: Unreadable.
+    """
+    digits = str(given).strip().removeprefix("-") if given is not None else ""
+    if str(given).strip().startswith("-") and _DIGITS.fullmatch(digits):
+        return _USUAL_PAGE
+    return _PAGE(given) or _USUAL_PAGE if digits else _USUAL_PAGE
+
+
 def choice(*known: str) -> Reader[str]:
     """Return a reader of one of *known*. The remedy is the most similar one, or the first."""
 

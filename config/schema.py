@@ -172,6 +172,22 @@ class AuthSettings(Section):
         return self.htpasswd is not None or self.token is not None
 
 
+class CatalogSettings(Section):
+    """The settings of `catalog:`."""
+
+    maxentries: value_types.PageSize = setting(
+        "1000", "repositories in a page of /v2/_catalog at most; 100 if the client sets no n"
+    )
+
+
+class TagsSettings(Section):
+    """The settings of `tags:`."""
+
+    maxtags: value_types.PageSize = setting(
+        "1000", "tags in a page of tags/list at most; all if the client sets no n"
+    )
+
+
 class ProxySettings(Section):
     """These are the settings of `proxy:`, the defaults for upstreams that do not override them."""
 
@@ -360,6 +376,8 @@ class Settings(Section):
     )
     http: HttpSettings = Field(default_factory=HttpSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    tags: TagsSettings = Field(default_factory=TagsSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     upstreams: dict[value_types.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)

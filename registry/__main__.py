@@ -121,6 +121,8 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         prefetch=settings.proxy.prefetch,
         lanes=settings.proxy.lanes,
         delete_enabled=settings.storage.delete.enabled,
+        catalog_page=settings.catalog.maxentries,
+        tags_page=settings.tags.maxtags,
         read_only=settings.storage.maintenance.readonly.enabled,
         epoch=invalidation.epoch,
         cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.http.edgecache else None,

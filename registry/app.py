@@ -83,6 +83,8 @@ class Parts:
     lanes: int = 1
     delete_enabled: bool = False
     read_only: bool = False
+    catalog_page: int = 1000
+    tags_page: int = 1000
     may_host: MayHost = lambda _: False
     epoch: Callable[[], str] | None = None
     cache_fill: CacheFill | None = None
@@ -165,6 +167,6 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes))
     app.add_route(router.UPLOADS, StartUploadResource(authorization, uploads))
     app.add_route(router.UPLOAD, UploadResource(authorization, uploads))
-    app.add_route(router.TAGS, TagsResource(authorization, lists))
+    app.add_route(router.TAGS, TagsResource(authorization, lists, parts.tags_page))
     app.add_route(router.REFERRERS, ReferrersResource(authorization, lists, Referrers(store)))
-    app.add_route(router.CATALOG, CatalogResource(authorization, catalog))
+    app.add_route(router.CATALOG, CatalogResource(authorization, catalog, parts.catalog_page))

@@ -23,6 +23,7 @@ RegistryError
 │   └── BodyTooSlow         the body was ended because too many others were being received
 ├── TooManyUploads          more unfinished uploads than are allowed
 ├── MalformedRequest        a header or a parameter cannot be parsed
+├── InvalidPageSize         the parameter `n` is no count, or above the limit of a page
 ├── Overloaded              too many concurrent requests for a costly operation
 └── InvalidHtpasswd         at the start or after a change, never during a request
 """
@@ -137,6 +138,10 @@ class InvalidToken(RegistryError):  # noqa: N818
 
 class Forbidden(RegistryError):  # noqa: N818
     """The user has no right to do this."""
+
+
+class InvalidPageSize(RegistryError):  # noqa: N818
+    """The parameter `n` is no count, or above the limit of a page."""
 
 
 class Unsupported(RegistryError):  # noqa: N818

@@ -47,8 +47,8 @@ class ErrorRow:
 _TOO_MANY = 429
 _INTERNAL = ErrorRow(500, "UNKNOWN", is_internal=True)
 
-# Codes: OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID, UNAVAILABLE and UNKNOWN are from
-# docker distribution, because the spec has no code for these errors.
+# Codes: OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID, PAGINATION_NUMBER_INVALID,
+# UNAVAILABLE and UNKNOWN are from docker distribution, because the spec has no code for these.
 TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
     {
         registry.RegistryError: _INTERNAL,
@@ -78,6 +78,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         datastore.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
         # the spec has no code for a malformed request; this is the nearest one
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
+        registry.InvalidPageSize: ErrorRow(400, "PAGINATION_NUMBER_INVALID"),
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
         registry.InvalidHtpasswd: _INTERNAL,
         datastore.DatastoreError: _INTERNAL,

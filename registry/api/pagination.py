@@ -6,18 +6,18 @@ from urllib.parse import urlencode
 
 import falcon
 
-from entrepot.registry.errors import MalformedRequest
+from entrepot.registry.errors import InvalidPageSize
 
 _DIGITS = 9
 
 
 def page_size(req: falcon.Request) -> int | None:
-    """Parse `n`. Raises: MalformedRequest if it is not a count."""
+    """Parse `n`. Raises: InvalidPageSize if it is not a count."""
     text = req.get_param("n")
     if text is None or text == "":
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-        raise MalformedRequest(f"n is not a count: {text[:32]!r}")
+        raise InvalidPageSize(f"n is not a count: {text[:32]!r}")
     return int(text)
 
 

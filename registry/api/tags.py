@@ -10,22 +10,23 @@ from entrepot.registry.pullthrough.lists import Lists
 
 
 class TagsResource:
-    """`/v2/<name>/tags/list`."""
+    """`/v2/<name>/tags/list`; a client that asks for pages gets *most* tags at most in one."""
 
-    def __init__(self, authorization: Authorization, lists: Lists) -> None:
+    def __init__(self, authorization: Authorization, lists: Lists, most: int) -> None:
         self._authorization = authorization
         self._lists = lists
+        self._most = most
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """List at most `n` tags after `last`, with a Link to the next page."""
         resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "tags")
-        limit = page_size(req)
+        requested = page_size(req)
+        limit = None if requested is None else min(requested, self._most)
         after = req.get_param("last")
-        requested = (
-            None if limit is None else limit + 1
-        )  # one more tag than a page shows whether there is another page
-        found = [] if limit == 0 else self._lists.tags(resolved, after, requested)
+        # one more tag than a page shows whether there is another page
+        sought = None if limit is None else limit + 1
+        found = [] if limit == 0 else self._lists.tags(resolved, after, sought)
         resp.media = {"name": name, "tags": found[:limit]}
         if limit and len(found) > limit:
             resp.set_header("Link", next_page(req, found[limit - 1]))

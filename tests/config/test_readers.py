@@ -86,3 +86,19 @@ def test_an_optional_value_may_be_none() -> None:
     read = readers.optional(readers.text, "none")
 
     assert [read(each) for each in ("", "none", None, "a")] == [None, None, None, "a"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("5", 5), ("100000", 100_000), ("", 1000), (None, 1000), ("0", 1000), ("-1", 1000)],
+)
+def test_a_page_size_that_is_not_positive_is_the_default(given: object, expected: int) -> None:
+    """Docker distribution reads an empty or a negative `catalog.maxentries` as 1000."""
+    assert readers.page_size(given) == expected
+
+
+@pytest.mark.parametrize("given", ["100001", "x", "-x", "1.5"])
+def test_a_page_size_is_bounded(given: str) -> None:
+    """A page of any length would need any memory."""
+    with pytest.raises(Unreadable, match="not a whole number from 0 to 100000"):
+        readers.page_size(given)

@@ -75,6 +75,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (registry.TooManyUploads("many"), _UPLOAD, 429, "TOOMANYREQUESTS"),
     (datastore.OutOfSpace(5, 3), _UPLOAD, 507, "DENIED"),
     (datastore.ContentDamaged("short"), _BLOB, 503, "UNAVAILABLE"),
+    (registry.InvalidPageSize("n is 9"), None, 400, "PAGINATION_NUMBER_INVALID"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
     (_unavailable(Why.NONSENSE), _BLOB, 502, "UNAVAILABLE"),

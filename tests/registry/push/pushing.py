@@ -167,6 +167,8 @@ def pushing(
     default: str | None = None,
     delete_enabled: bool = True,
     read_only: bool = False,
+    catalog_page: int = 1000,
+    tags_page: int = 1000,
     may_host: Callable[[Repository], bool] = lambda _: False,
     token_endpoint: Callable[[Authorization], object] | None = None,
 ) -> Pushing:
@@ -183,6 +185,8 @@ def pushing(
         reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         delete_enabled=delete_enabled,
         read_only=read_only,
+        catalog_page=catalog_page,
+        tags_page=tags_page,
         may_host=may_host,
         token_endpoint=token_endpoint,
     )

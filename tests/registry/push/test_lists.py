@@ -10,7 +10,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.identity import Action, Identity
 from tests.images import filler, image
-from tests.registry.push.pushing import NAME, Pushing, pushing
+from tests.registry.push.pushing import NAME, Pushing, code, pushing
 
 _MADE = image([filler(500, 1)])
 _UPSTREAM = "quay.io"
@@ -104,7 +104,9 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
     """An invalid `n` is 400, and does not list everything."""
     _tag(p, "a")
 
-    assert p.send("GET", f"{path}?n={count}").status_code == 400
+    refused = p.send("GET", f"{path}?n={count}")
+
+    assert (refused.status_code, code(refused)) == (400, "PAGINATION_NUMBER_INVALID")
 
 
 # ---- repositories
@@ -147,14 +149,41 @@ def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
     ]
 
 
-def test_a_page_has_1000_repositories_by_default(p: Pushing) -> None:
-    """A page lists 1000 repositories by default, as in docker distribution."""
-    for number in range(1001):
+def _link_many(p: Pushing, count: int) -> None:
+    for number in range(count):
         (p.root / f"docker/registry/v2/repositories/r{number:04}/_manifests").mkdir(parents=True)
+
+
+def test_a_page_has_100_repositories_by_default(p: Pushing) -> None:
+    """A page lists 100 repositories without `n`, as in docker distribution."""
+    _link_many(p, 101)
 
     first, rest = _pages(p, "/v2/_catalog", "repositories")
 
-    assert (len(first), rest) == (1000, ["r1000"])
+    assert (len(first), rest) == (100, ["r0100"])
+
+
+def test_a_larger_n_than_the_limit_of_the_catalog_is_400(tmp_path: Path) -> None:
+    """A page has `catalog.maxentries` entries at most; more are refused, as in distribution."""
+    p = pushing(tmp_path, catalog_page=3)
+    _link_many(p, 4)
+
+    refused = p.send("GET", "/v2/_catalog?n=4")
+
+    assert (refused.status_code, code(refused)) == (400, "PAGINATION_NUMBER_INVALID")
+    assert [len(page) for page in _pages(p, "/v2/_catalog?n=3", "repositories")] == [3, 1]
+    assert [len(page) for page in _pages(p, "/v2/_catalog", "repositories")] == [3, 1]
+
+
+def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: Path) -> None:
+    """A page has `tags.maxtags` tags at most; the Link leads to the others."""
+    p = pushing(tmp_path, tags_page=3)
+    _tag(p, *"abcd")
+
+    pages = _pages(p, f"/v2/{NAME}/tags/list?n=9", "tags")
+
+    assert pages == [["a", "b", "c"], ["d"]]
+    assert p.tags() == ["a", "b", "c", "d"]
 
 
 def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Registry:
         folder.mkdir(parents=True, exist_ok=True)
         self.http = HttpClient(free_port(), login=login, tls=tls)
         self._tokens = tokens
-        self._log = folder / "registry.log"
+        self.log = folder / "registry.log"
         self._file = folder / "registry.yml"
         written = _configuration(self.http, storage or folder / "storage", settings or {})
         self._file.write_text(yaml.safe_dump(written))
@@ -66,7 +66,7 @@ class Registry:
 
     def start(self) -> None:
         """Start the registry, and wait until it accepts connections."""
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", str(self._file)],
                 stdin=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ class Registry:
                 stderr=log,
                 env=processes.clean_environment({}),
             )
-        eventually(lambda: listens(self.http.port), what=f"docker-registry up, see {self._log}")
+        eventually(lambda: listens(self.http.port), what=f"docker-registry up, see {self.log}")
 
     def stop(self) -> None:
         """Kill the registry, as in an outage.
@@ -88,7 +88,7 @@ class Registry:
 
     def requests(self) -> list[tuple[str, str, int]]:
         """Return method, target and status of all requests that the registry received so far."""
-        found = _REQUEST.finditer(self._log.read_text(errors="replace"))
+        found = _REQUEST.finditer(self.log.read_text(errors="replace"))
         return [(each["method"], each["target"], int(each["status"])) for each in found]
 
     def push(self, repository: str, tag: str, image: Image) -> Image:

@@ -111,6 +111,17 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
         assert haproxy.line("/echo").uri == "/echo"
 
 
+def test_large_responses_have_room_for_the_largest_headers(started: _Started) -> None:
+    """A large body fills HAProxy's buffer at once; a header that did not fit was a 500."""
+    headers = {f"X-{number}": ["a" * 240] for number in range(16)}
+    haproxy = started.get(headers=headers)
+
+    for _ in range(8):
+        response = haproxy.request("/large")
+        assert (response.status, len(response.body)) == (200, 8 * 1024**2)
+        assert [len(response.headers[name.lower()]) for name in headers] == [240] * 16
+
+
 def test_a_header_that_a_response_has_already_is_not_replaced(browsed: Haproxy) -> None:
     """A header that a response has already is not replaced, as in docker distribution."""
     assert browsed.request("/echo").headers["x-own"] == "worker"

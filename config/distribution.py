@@ -61,7 +61,7 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 
 
 _NO_DRIVER = "only storage.filesystem is implemented"
-_NO_REDIS = "the appliance does not use redis"
+_NO_REDIS = "blobs are looked up on the disk, without redis"
 _LOOKED_UP = "blobs are looked up on the disk"
 
 ROWS: Final = (
@@ -114,9 +114,9 @@ ROWS: Final = (
     _honoured("auth.token.signingalgorithms", "HS256, HS384 and HS512 are never accepted"),
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
-    _refused("middleware.registry.**", "middleware is not implemented", ""),
-    _refused("middleware.repository.**", "middleware is not implemented", ""),
-    _refused("middleware.storage.**", "middleware is not implemented", ""),
+    _refused("middleware.registry.**", "modules for Go's registry can't be loaded", ""),
+    _refused("middleware.repository.**", "modules for Go's registry can't be loaded", ""),
+    _refused("middleware.storage.**", "blobs are served from here, not from a CDN", ""),
     _ineffective(
         "reporting.bugsnag.**",
         "the appliance sends no reports",

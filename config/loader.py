@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.config import follow
+from entrepot.config import follow, unused_values
 from entrepot.config.build import build
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.keys import Key
@@ -103,6 +103,7 @@ def examine(
         *renamed,
         *dict.fromkeys(merged.ignored),
         *ineffective,
+        *unused_values.remarks(given.values()),
         *advice(settings, built.used),
     ]
     problems = [*merged.problems, *folded.problems, *refused, *built.problems, *clashes]

@@ -145,9 +145,16 @@ def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _is_harmless(value: object, row: DistributionKey) -> bool:
-    if value in _EMPTY:
+    if value in _EMPTY or _is_disabled(value):
         return "" in row.harmless
     return _is_one_of(value, row.harmless)
+
+
+def _is_disabled(value: object) -> bool:
+    """Return whether all entries of a list are disabled, as `middleware` and hooks may be."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and str(each.get("disabled")).lower() == "true" for each in value
+    )
 
 
 def _is_one_of(value: object, known: tuple[str, ...]) -> bool:

@@ -133,7 +133,7 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
     for row in ROWS:
         assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
-    assert redis.endswith(f"the appliance does not use redis; set by {desk.file}:1; take it out")
+    assert redis.endswith(f"without redis; set by {desk.file}:1; take it out")
     (dry,) = [line for line in lines if "uploadpurging.dryrun" in line]
     assert f"except false; set by {desk.file}:2" in dry
 

@@ -1,0 +1,107 @@
+"""Checks the values of `redis:` and `reporting:`, which docker distribution uses and we do not.
+
+A start without effect must not hide a misspelt name or value from an operator who goes back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from entrepot.config import readers
+from entrepot.config.errors import Problem, Unreadable
+from entrepot.config.keys import Key
+from entrepot.config.raw_value import RawValue
+from entrepot.config.readers import Reader
+
+# Go's time.ParseDuration, or a whole number of nanoseconds
+_DURATION = re.compile(r"[-+]?(0|\d{1,19}|((\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+)")
+
+
+def _duration(given: object) -> str:
+    if not _DURATION.fullmatch(str(given).strip()):
+        raise Unreadable("not a duration", "try 10ms")
+    return str(given)
+
+
+_COUNT: Final = readers.count(0, 999_999_999, such_as=10)
+_READERS: Final[tuple[tuple[Reader[object], str], ...]] = (
+    (
+        readers.text,
+        (
+            "addr clientname username password sentinelusername sentinelpassword mastername"
+            " identitysuffix tls.certificate tls.key"
+        ),
+    ),
+    (readers.words, "addrs tls.rootcas"),
+    (
+        _COUNT,
+        (
+            "db protocol maxretries poolsize minidleconns maxidleconns maxactiveconns maxredirects"
+            " pool.maxidle pool.maxactive"
+        ),
+    ),
+    (
+        _duration,
+        (
+            "dialtimeout readtimeout writetimeout minretrybackoff maxretrybackoff pooltimeout"
+            " connmaxidletime connmaxlifetime pool.idletimeout"
+        ),
+    ),
+    (
+        readers.switch,
+        (
+            "contexttimeoutenabled poolfifo readonly routebylatency routerandomly disableidentity"
+            " unstableresp3 tls.enabled"
+        ),
+    ),
+)
+_REPORTING: Final[tuple[tuple[Reader[object], str], ...]] = (
+    (
+        readers.text,
+        "bugsnag.apikey bugsnag.releasestage bugsnag.endpoint newrelic.licensekey newrelic.name",
+    ),
+    (readers.switch, "newrelic.verbose"),
+)
+_SECTIONS: Final[Mapping[str, Mapping[str, Reader[object]]]] = {
+    section: {name: read for read, names in table for name in names.split()}
+    for section, table in (("redis", _READERS), ("reporting", _REPORTING))
+}
+
+
+def remarks(given: Iterable[RawValue]) -> Iterator[Problem]:
+    """Yield a warning for each unknown name and each invalid value below both sections."""
+    for each in given:
+        for key, value in _values(each.key, each.value):
+            known = _SECTIONS.get(key[0])
+            if known is not None and key[1:]:
+                yield from _remark(each, ".".join(key[1:]), value, known)
+
+
+def _remark(
+    given: RawValue, name: str, value: object, known: Mapping[str, Reader[object]]
+) -> Iterator[Problem]:
+    dotted = f"{given.key[0]}.{name}"
+    above = ".".join(given.key)
+    source = given.name if dotted == above else f"{given.name.removesuffix(above)}{dotted}"
+    if any(each.startswith(f"{name}.") for each in known):
+        return  # a section without keys
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {given.key[0]}.{near[0]}?" if near else "take it out"
+        yield Problem(source, "no such key", remedy)
+        return
+    try:
+        known[name](value)
+    except Unreadable as error:
+        yield Problem(source, error.message, error.remedy)
+
+
+def _values(key: Key, value: object) -> Iterator[tuple[Key, object]]:
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, below in value.items():
+        yield from _values((*key, str(name)), below)

@@ -1,0 +1,78 @@
+"""The values of sections without effect are checked all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.desk import Desk
+
+_OF_2 = """
+redis:
+  addr: redis:6379
+  password: hunter2
+  db: 0
+  dialtimeout: 10ms
+  readtimeout: 1m30s
+  writetimeout: 10000000
+  pool: {maxidle: 16, maxactive: 64, idletimeout: 300s}
+"""
+_OF_3 = """
+redis:
+  addrs: [redis-1:6379, redis-2:6379]
+  mastername: main
+  sentinelpassword: hunter2
+  maxidleconns: 16
+  poolsize: 64
+  connmaxidletime: 300s
+  tls: {certificate: /c.pem, key: /k.pem, rootcas: [/ca.pem]}
+"""
+
+
+@pytest.mark.parametrize("text", [_OF_2, _OF_3], ids=["2.x", "3.x"])
+def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
+    """Both forms of `redis:` are read; one line states that they have no effect."""
+    desk.write(text)
+
+    assert desk.problems() == []
+    assert desk.warnings() == [
+        (
+            "config.yml:3: redis: without effect: blobs are looked up on the disk, without redis;"
+            " take it out"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis: {adr: 'a:1'}", "config.yml:1: redis.adr: no such key; did you mean redis.addr?"),
+        ("redis: {db: one}", "config.yml:1: redis.db: not a whole number from 0 to 999999999;"),
+        ("redis: {dialtimeout: soon}", "config.yml:1: redis.dialtimeout: not a duration; try 10ms"),
+        ("redis: {pool: {maxidel: 1}}", "did you mean redis.pool.maxidle?"),
+        ("redis: {tls: {rootcas: {a: b}}}", "config.yml:1: redis.tls.rootcas.a: no such key;"),
+        ("reporting: {newrelic: {verbose: loud}}", "newrelic.verbose: neither true nor false;"),
+        ("reporting: {bugsnag: {apikye: a}}", "did you mean reporting.bugsnag.apikey?"),
+    ],
+    ids=range(7),
+)
+def test_a_wrong_name_or_value_is_a_warning(desk: Desk, text: str, expected: str) -> None:
+    """Docker distribution ignores the name, and does not start with the value."""
+    desk.write(text)
+
+    assert desk.problems() == []
+    assert any(expected in each for each in desk.warnings())
+
+
+def test_a_wrong_value_of_a_variable_is_a_warning(desk: Desk) -> None:
+    """The line names the variable, and no value, because it may be a secret."""
+    found = desk.warnings(REGISTRY_REDIS_DB="one", REGISTRY_REDIS_PASSWORD="hunter2")
+
+    assert "REGISTRY_REDIS_DB: not a whole number from 0 to 999999999; try 10" in found
+    assert "hunter2" not in str(found)
+
+
+def test_disabled_middleware_is_no_problem(desk: Desk) -> None:
+    """An entry with `disabled: true` has no effect in docker distribution either."""
+    desk.write("middleware: {storage: [{name: cloudfront, disabled: true}]}")
+
+    assert desk.problems() == []

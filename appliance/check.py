@@ -141,12 +141,10 @@ def _distribution(loaded: Loaded) -> list[str]:
 
 
 def _why(row: DistributionKey, loaded: Loaded) -> str:
-    accepted = [each for each in row.harmless if each] if row.verdict is KeySupport.REFUSED else []
     origins = _sources(row, loaded)
     source = f"set by {', '.join(origins)}" if origins else ""
     remedy = row.instead if origins and row.verdict is not KeySupport.HONOURED else ""
-    but = f"except {', '.join(accepted)}" if accepted else ""
-    return "; ".join(filter(None, (row.why, but, source, remedy)))
+    return "; ".join(filter(None, (row.why, source, remedy)))
 
 
 def _origin(key: tuple[str, ...], loaded: Loaded) -> str:

@@ -127,15 +127,13 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
 
     A key that is set is shown with its source.
     """
-    desk.write("redis: {addr: a}\nstorage: {maintenance: {uploadpurging: {dryrun: false}}}")
+    desk.write("redis: {addr: a}")
     lines = report(desk.examine()).splitlines()
 
     for row in ROWS:
         assert any(line.split()[:1] == [row.key] and row.verdict.value in line for line in lines)
     (redis,) = [line for line in lines if line.startswith("  redis.**")]
     assert redis.endswith(f"without redis; set by {desk.file}:1; take it out")
-    (dry,) = [line for line in lines if "uploadpurging.dryrun" in line]
-    assert f"except false; set by {desk.file}:2" in dry
 
 
 def test_headers_and_lists_are_shown_on_one_short_line(desk: Desk) -> None:

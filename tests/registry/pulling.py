@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,7 @@ def pulling(
     lanes: int = 1,
     index: Index | None = None,
     epoch: Callable[[], str] | None = None,
+    clock: Callable[[], float] = time.time,
     **fields: Any,
 ) -> Pulling:
     """Create an application that has *u* and *others* as upstreams.
@@ -118,6 +120,7 @@ def pulling(
         authenticator=authenticator or OpenAuthenticator(),
         reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         prefetch=prefetch,
+        clock=clock,
         lanes=lanes,
         epoch=epoch,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from entrepot.datastore.manifest import DOCKER_MANIFEST
+from entrepot.datastore.refs import Digest, Repository
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
@@ -144,6 +145,37 @@ def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) 
     u.stop()
 
     assert p.get(f"manifests/{digest_of(u)}").status_code == 503
+
+
+def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pulling) -> None:
+    """A tag whose confirmation lies in the future is not fresh: the clock was set back.
+
+    Otherwise the appliance would serve the old manifest until the clock reaches that time again.
+    """
+    p.pull()
+    p.age(-3600)
+    u.add_image(NAME, "v1", [b"newer"])
+
+    assert p.get("manifests/v1").headers["docker-content-digest"] == digest_of(u)
+
+
+def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_failed(
+    u: FakeUpstream, tmp_path: Path
+) -> None:
+    """After a failure of the upstream, a recent confirmation of a manifest does not suffice.
+
+    A client that got the manifest could not get its layers, and podman would use no other mirror.
+    """
+    now = [0.0]
+    p = pulling(u, tmp_path, clock=lambda: now[0])
+    p.get("manifests/v1")
+    name, digest = Repository(f"{p.prefix}/{NAME}"), digest_of(u)
+    now[0] = p.repositories.linked_manifest(name, Digest.parse(digest)) or 0.0
+    u.stop()
+    assert p.get(f"manifests/{digest}").status_code == 200
+
+    assert p.get("manifests/other").status_code == 502
+    assert p.get(f"manifests/{digest}").status_code == 503
 
 
 def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pulling) -> None:

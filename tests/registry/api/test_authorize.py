@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
-from falcon import App, testing
+from falcon import App, Request, Response, testing
 
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
+from entrepot.edge.cache_fill import CacheFill, HeadRequest
 from entrepot.registry.api import errors
 from entrepot.registry.api.authorize import Authorization, EdgeHeaders
 from entrepot.registry.api.docker_login import DockerLoginResource
@@ -16,6 +18,8 @@ from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.identity import Authenticator, Identity, OpenAuthenticator
 from entrepot.registry.upstream.upstreams import Registered
+from tests.registry.pulling import pulling
+from tests.upstream import FakeUpstream
 
 NOW = "0000000007"
 
@@ -200,3 +204,63 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
     assert not {"x-entrepot-mistaken"} & {*right.headers, *nobody.headers}
     alone = Client(half_open, EdgeHeaders()).ask("ann:wrong", path)
     assert "x-entrepot-mistaken" not in alone.headers
+
+
+@pytest.mark.parametrize("credential", [None, "ann:wrong"], ids=["none", "a wrong one"])
+def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
+    tmp_path: Path, check: CountingCheck, credential: str | None
+) -> None:
+    """Without a right password, names of known, unknown and impossible upstreams look alike.
+
+    The upstreams of an appliance may name internal registries, which strangers must not learn.
+    """
+    headers = {}
+    if credential is not None:
+        headers["Authorization"] = f"Basic {base64.b64encode(credential.encode()).decode()}"
+    with FakeUpstream() as upstream:
+        upstream.add_image("library/app", "v1", [b"layer"])
+        here = pulling(upstream, tmp_path, authenticator=BasicAuthenticator(check, realm="here"))
+        names = [f"{here.prefix}/library/app", "unknown.test/library/app", "team/app", "UPPER/app"]
+        got = [here.ask("GET", f"/v2/{name}/manifests/v1", **headers) for name in names]
+
+    assert got[0].status_code == 401
+    assert "oci-namespace" not in got[0].headers
+    assert len({(each.status_code, each.text, str(dict(each.headers))) for each in got}) == 1
+
+
+class RecordedFills(CacheFill):
+    """A `RecordedFills` takes every HEAD as a repeated one and keeps the fills that it is given."""
+
+    def __init__(self) -> None:
+        self.fills: list[HeadRequest] = []
+
+    def is_repeated(self, request: HeadRequest) -> bool:
+        """Return True."""
+        del request
+        return True
+
+    def fill(self, request: HeadRequest) -> None:
+        """Keep the request."""
+        self.fills.append(request)
+
+
+def _head(edge: EdgeHeaders, **headers: str) -> None:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = Request(testing.create_environ("/v2/a/manifests/v1", method="HEAD", headers=named))
+    request.env["RAW_URI"] = "/v2/a/manifests/v1"
+    edge.permit_caching(request, Response(), lambda: 60.0)
+
+
+def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
+    """HAProxy caches nothing for a credential that it has not verified.
+
+    A cache fill for such a credential would send a second request to the worker, and fill nothing.
+    """
+    fills = RecordedFills()
+    edge = EdgeHeaders(lambda: NOW, fills)
+
+    _head(edge, Authorization="Basic YTpi")
+    assert fills.fills == []
+    _head(edge, Authorization="Basic YTpi", X_Entrepot_Verified=NOW)
+    _head(edge)
+    assert [credential for _, credential in fills.fills] == ["Basic YTpi", None]

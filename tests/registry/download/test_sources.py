@@ -153,6 +153,23 @@ def test_the_second_invalid_response_removes_a_source() -> None:
     assert policy.decide(1.0) == End()
 
 
+@pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
+def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
+    """Only refusals in a row remove a source, so progress starts their count again.
+
+    A long download may meet many refusals: a source may accept only one connection at a time.
+    """
+    policy = _policy()
+    for at in range(3 * most):
+        policy.refused(0, float(at), most)
+        policy.progressed(0, float(at), _PROGRESS)
+    assert policy.decide(3.0 * most) == AskSource(0)
+
+    for at in range(most):
+        policy.refused(0, 3.0 * most + at, most)
+    assert policy.decide(4.0 * most) == End()
+
+
 @given(
     st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0, 40)), max_size=60),

@@ -52,7 +52,11 @@ def merged(below: object, name: str, value: object) -> Fields:
 
 def show(given: Fields) -> str:
     """Return the fields as one readable line."""
-    return " ".join(f"{name}={value}" for name, value in given.items()) or "none"
+    return " ".join(f"{name}={_as_written(value)}" for name, value in given.items()) or "none"
+
+
+def _as_written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _name(given: object) -> str:

@@ -148,9 +148,11 @@ def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> Email
 
     The body has the message and each field on a line of its own.
     """
-    mail = EmailMessage(policy=SMTP)
     subject = f"[{_NAMES.get(level, level)}] {hook.host}: {entry.message}"
-    mail["Subject"] = _one_line(subject, _LONGEST_SUBJECT)
+    subject = _one_line(subject, _LONGEST_SUBJECT)
+    # a folded line would begin with a space for some readers; RFC 5322, 2.1.1 allows 998 characters
+    mail = EmailMessage(policy=SMTP.clone(max_line_length=998) if subject.isascii() else SMTP)
+    mail["Subject"] = subject
     mail["From"] = hook.sender
     mail["To"] = ", ".join(hook.recipients)
     mail["Date"] = format_datetime(datetime.now(UTC))

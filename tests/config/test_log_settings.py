@@ -9,6 +9,7 @@ import pytest
 
 from entrepot.config import handover
 from entrepot.config.mail_hooks import MailHook
+from entrepot.config.show import shown_settings
 from tests.config.desk import Desk
 
 _HOOK = """
@@ -109,6 +110,15 @@ def test_unusable_fields_are_one_line_each(desk: Desk, text: str, message: str) 
     assert problem.startswith("config.yml:1: log.fields=")
     assert message in problem
     assert "; " in problem
+
+
+def test_fields_and_hooks_are_shown_on_one_line_each(desk: Desk) -> None:
+    """`entrepot check` shows neither passwords nor several lines."""
+    desk.write(f"log:\n fields: {{a: b c, n: 5, d: true}}\n hooks:\n  -{_HOOK}")
+
+    shown = dict(shown_settings(desk.settings()))
+    assert shown["log", "fields"] == "a=b c n=5 d=true"
+    assert shown["log", "hooks"] == "mail panic warn to admin@example.com root"
 
 
 def test_a_field_that_is_not_finite_is_a_text(desk: Desk) -> None:

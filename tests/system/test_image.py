@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,9 @@ def test_the_command_in_the_readme_works_unchanged(
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
         assert ended.code == 0, ended.output  # the code is 137 if podman had to kill the container
+        # requests are in the container's log, and those of the health check are not
+        assert re.search(r' - alice \[.*\] "GET /v2/ HTTP/1.1" 200 ', ended.output), ended.output
+        assert "/healthz" not in ended.output
 
 
 def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, image: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.appliance.haproxy import eventually
 from tests.appliance.serve_process import FAIL, ServeProcess
+from tests.smtp_server import SmtpServer
 
 ALL = ("supervisord", "haproxy", "registry", "logger", "cleaner")
 
@@ -121,8 +122,16 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
 def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """Exit code 1; the log has the program, how it ended, and its last lines."""
-    with ServeProcess(tmp_path, temporary, cleaner=FAIL) as serve:
+    """Exit code 1; the log has the program, how it ended, and its last lines.
+
+    A hook for fatal lines mails this line before the end.
+    """
+    with (
+        SmtpServer() as server,
+        ServeProcess(
+            tmp_path, temporary, settings={"REGISTRY_LOG_HOOKS": _fatal(server)}, cleaner=FAIL
+        ) as serve,
+    ):
         assert serve.process.wait(timeout=25) == 1
         last = serve.output().splitlines()[-1]
 
@@ -130,6 +139,15 @@ def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
         assert 'how="exit status 1"' in last
         assert "out of luck" in last
         assert not list(temporary.iterdir())
+    (mail,) = server.mails
+    assert mail["Subject"].startswith("[fatal] 127.0.0.1: a program could not stay up")
+    assert "out of luck" in mail.get_content()
+
+
+def _fatal(server: SmtpServer) -> str:
+    """Return a hook that mails the last line before the end of all programs."""
+    smtp = f"{{addr: '127.0.0.1:{server.port}'}}"
+    return f"[{{type: mail, levels: [fatal], options: {{smtp: {smtp}, from: a@b, to: [c@d]}}}}]"
 
 
 def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> None:

@@ -64,6 +64,15 @@ def test_a_mail_has_the_message_and_the_fields_of_a_line(server: SmtpServer) -> 
     ]
 
 
+def test_a_long_subject_is_one_line(server: SmtpServer) -> None:
+    """Some readers show a space for the line break of a folded subject."""
+    mail = LogMail([_hook(server)])
+    mail.offer(_entry("a program could not stay up, so all programs were ended, and more words"))
+    mail.close()
+
+    assert server.mails[0]["Subject"].startswith("[error] 127.0.0.1: a program could not")
+
+
 def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> None:
     """Each hook has its own levels; the subject has the most severe one that both have."""
     mail = LogMail([_hook(server, "warn"), _hook(server, "error", "panic")])

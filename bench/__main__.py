@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import cold, files_touched, hit_cost, kinds, plain_user, report, stages
+from bench import cold, files_touched, hit_cost, kinds, plain_user, report, stages, tokens
 from bench.errors import BenchError
 from bench.growth import grow
 from bench.measure import Book
@@ -29,6 +29,7 @@ _MANY_FILES = 65536
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,
     "login": stages.login,
+    "tokens": tokens.tokens,
     "tls": stages.tls,
     "clients": cold.clients,
     "line": cold.line,

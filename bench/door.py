@@ -24,6 +24,7 @@ class Door:
     port: int
     prefix: str = ""
     login: str = ""
+    bearer: str = ""
     tls: bool = False
 
     def manifest(self, repository: str, reference: str) -> str:
@@ -41,6 +42,8 @@ class Door:
     def headers(self) -> dict[str, str]:
         """Return the headers that every request carries."""
         agent = {"User-Agent": "containerd/1.6.20"}
+        if self.bearer:
+            return agent | {"Authorization": f"Bearer {self.bearer}"}
         if not self.login:
             return agent
         return agent | {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}

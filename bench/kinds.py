@@ -21,7 +21,10 @@ from bench.server import Launch
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
-_NAME = "upstream.bench"  # the appliance has this name for the upstream
+NAME = "upstream.bench"
+"""The appliance has this name for the upstream."""
+REALM, SERVICE, ISSUER = "http://127.0.0.1/token", "bench", "bench-issuer"
+"""The token server of the rows with tokens has these names; no request reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Plan:
 
     `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
 
-    `login` is the login of the clients; `static` has the files that nginx serves.
+    `login` is the login of the clients; `static` has the files that nginx serves. `tokens` is a
+    bundle of certificates that sign tokens.
     """
 
     folder: Path
@@ -39,6 +43,7 @@ class Plan:
     htpasswd: Path | None = None
     pem: Path | None = None
     static: Path | None = None
+    tokens: Path | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -59,6 +64,7 @@ class Kind:
     launch: Callable[[Plan], Launch]
     is_cache: bool = True
     can: Callable[[Plan], bool] = field(default=lambda _: True)
+    takes_tokens: bool = True
 
 
 def known(peers: str = "") -> list[Kind]:
@@ -108,15 +114,20 @@ def _registry_launch(
     }
     if plan.upstream:
         document["proxy"] = {"remoteurl": plan.upstream}
-    if plan.htpasswd:
-        document["auth"] = _auth(plan.htpasswd)
+    if auth := _auth(plan):
+        document["auth"] = auth
     file = _write(plan.folder / "config.yml", document)
     door = Door(port, login=plan.login, tls=plan.pem is not None)
     return Launch((*words, str(file)), plan.folder, door, environment=environment)
 
 
-def _auth(htpasswd: Path) -> dict[str, Any]:
-    return {"htpasswd": {"realm": "bench", "path": str(htpasswd)}}
+def _auth(plan: Plan) -> dict[str, Any]:
+    if plan.tokens:
+        names = {"realm": REALM, "service": SERVICE, "issuer": ISSUER}
+        return {"token": names | {"rootcertbundle": str(plan.tokens)}}
+    if plan.htpasswd:
+        return {"htpasswd": {"realm": "bench", "path": str(plan.htpasswd)}}
+    return {}
 
 
 def _distribution_tls(plan: Plan) -> dict[str, Any]:
@@ -138,6 +149,7 @@ def _drayage(path: str) -> Kind:
         "no fsync",
         lambda plan: _drayage_launch(path, plan),
         can=lambda plan: plan.is_plain,
+        takes_tokens=False,
     )
 
 
@@ -190,16 +202,16 @@ def _ours() -> Kind:
 def entrepot_launch(plan: Plan) -> Launch:
     """Return the launch of the appliance."""
     port = free_port()
-    document: dict[str, Any] = {"upstreams": {_NAME: {"url": plan.upstream}}}
-    if plan.htpasswd:
-        document["auth"] = _auth(plan.htpasswd)
+    document: dict[str, Any] = {"upstreams": {NAME: {"url": plan.upstream}}}
+    if auth := _auth(plan):
+        document["auth"] = auth
     if plan.pem:
         document["http"] = _distribution_tls(plan)
     file = _write(plan.folder / "config.yml", document)
     return Launch(
         (sys.executable, "-m", "entrepot.appliance", "serve", str(file)),
         plan.folder,
-        Door(port, prefix=f"{_NAME}/", login=plan.login, tls=plan.pem is not None),
+        Door(port, prefix=f"{NAME}/", login=plan.login, tls=plan.pem is not None),
         environment={
             "PYTHONPATH": str(ROOT),
             "REGISTRYDIR": str(plan.folder / "data"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.content import ACCEPT
 from bench.door import Door
@@ -45,6 +46,19 @@ def get(door: Door, path: str, *, connections: int, seconds: int) -> Outcome:
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     return parse_wrk(_run([*words, "--timeout", "20s", *headers, door.url(path)]), seconds)
+
+
+def get_with_tokens(
+    door: Door, path: str, tokens: Path, *, connections: int, seconds: int
+) -> Outcome:
+    """Run wrk like `get`, with the next of *tokens* (one a line) for each request.
+
+    Raises: LoadFailed.
+    """
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
+    script = ["-s", str(ROOT / "bench" / "tokens.lua"), door.url(path), "--", str(tokens)]
+    return parse_wrk(_run([*words, *headers, *script]), seconds)
 
 
 def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:

@@ -41,6 +41,19 @@ ROWS: Mapping[str, Row] = {
         Unit.REQUEST,
         f"{_EIGHT}; nginx requires no password",
     ),
+    "tag-login": Row("manifest by tag, htpasswd at cost 10, warm", Unit.REQUEST, _EIGHT),
+    **{
+        f"token-{algorithm}": Row(
+            f"manifest by tag, a token seen before, {algorithm.upper()}, warm", Unit.REQUEST, _EIGHT
+        )
+        for algorithm in ("rs256", "es256")
+    },
+    **{
+        f"token-new-{algorithm}": Row(
+            f"manifest by tag, a new token each, {algorithm.upper()}, warm", Unit.REQUEST, _EIGHT
+        )
+        for algorithm in ("rs256", "es256")
+    },
     "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
     "blob-large": Row(
         "blob of 100 MB, warm, plain HTTP",
@@ -77,12 +90,12 @@ def warm(image: Image) -> dict[str, Work]:
     """Return the work of the rows without password and TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
     return {
-        "manifest-digest": lambda door: _get(door, digest(door)),
-        "manifest-tag": lambda door: _get(door, tag(door)),
+        "manifest-digest": lambda door: get(door, digest(door)),
+        "manifest-tag": lambda door: get(door, tag(door)),
         "head-tag": lambda door: load.head(
             door, tag(door), connections=CONNECTIONS, seconds=SECONDS
         ),
-        "blob-small": lambda door: _get(door, door.blob(image.repository, image.blob(SMALL))),
+        "blob-small": lambda door: get(door, door.blob(image.repository, image.blob(SMALL))),
         "blob-large": lambda door: large(door, image, BLOB_CLIENTS, BLOB_TIMES),
     }
 
@@ -90,7 +103,13 @@ def warm(image: Image) -> dict[str, Work]:
 def login(image: Image) -> dict[str, Work]:
     """Return the work of the row with a password."""
     path = _manifest(image, image.digest)
-    return {"manifest-login": lambda door: _get(door, path(door))}
+    return {"manifest-login": lambda door: get(door, path(door))}
+
+
+def tag_login(image: Image) -> dict[str, Work]:
+    """Return the work of the row with a password that the rows with tokens are compared with."""
+    path = _manifest(image, "latest")
+    return {"tag-login": lambda door: get(door, path(door))}
 
 
 def tls(image: Image) -> dict[str, Work]:
@@ -108,7 +127,7 @@ def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
     return lambda door: door.manifest(image.repository, reference)
 
 
-def _get(door: Door, path: str) -> Outcome:
+def get(door: Door, path: str) -> Outcome:
     """Send GET with wrk. Requests in progress at the end count, because they cost CPU time too."""
     outcome = load.get(door, path, connections=CONNECTIONS, seconds=SECONDS)
     return replace(outcome, requests=outcome.requests + CONNECTIONS)

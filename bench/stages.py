@@ -37,7 +37,15 @@ def warm(site: Site, book: Book, rounds: int) -> None:
 
 def login(site: Site, book: Book, rounds: int) -> None:
     """Measure requests with a password."""
-    works = rows.login(site.app)
+    _with_password(site, book, rounds, rows.login(site.app))
+
+
+def tag_with_password(site: Site, book: Book, rounds: int) -> None:
+    """Measure the row that the rows with tokens are compared with."""
+    _with_password(site, book, rounds, rows.tag_login(site.app))
+
+
+def _with_password(site: Site, book: Book, rounds: int, works: Mapping[str, rows.Work]) -> None:
     with running(site, site.login, book, tuple(works)) as servers:
         warmed = _warmed(servers, site.app, book, tuple(works))
         in_rounds(warmed, works, book, site.log, rounds=rounds)

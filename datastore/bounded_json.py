@@ -24,12 +24,7 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
     if _has_more(data, max_values):
         raise ValueError(f"more than {max_values} values")
     try:
-        return json.loads(
-            data.decode("utf-8-sig"),
-            parse_constant=_refuse,
-            parse_float=_finite,
-            object_pairs_hook=_unique if unique else None,
-        )
+        return (_UNIQUE if unique else _PLAIN).decode(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -65,3 +60,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not valid JSON")
+
+
+# PERF: json.loads makes a new decoder for each call with such functions
+_PLAIN = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_UNIQUE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)

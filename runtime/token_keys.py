@@ -82,10 +82,10 @@ def parse_bundle(content: bytes) -> TrustedKeys:
     skipped: list[str] = []
     for number, root in enumerate(roots, 1):
         key = public_key(root)
-        if problem := _problem(key):
+        if problem := key_problem(key):
             skipped.append(f"certificate {number}: {problem}")
         else:
-            assert isinstance(key, PublicKey)  # noqa: S101 - _problem has checked it
+            assert isinstance(key, PublicKey)  # noqa: S101 - key_problem has checked it
             keys |= dict.fromkeys(key_ids(key), SigningKey(key))
     return TrustedKeys(keys, tuple(roots), tuple(skipped))
 
@@ -181,9 +181,9 @@ def load_jwk(entry: Mapping[str, Any]) -> PublicKey:
         key = algorithm.from_jwk(public)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
         raise UnusableKeys("not readable", "") from None
-    if problem := _problem(key):
+    if problem := key_problem(key):
         raise UnusableKeys(problem, "")
-    assert isinstance(key, PublicKey)  # noqa: S101 - _problem has checked it
+    assert isinstance(key, PublicKey)  # noqa: S101 - key_problem has checked it
     return key
 
 
@@ -196,7 +196,7 @@ _JWK_TYPES: Final[Mapping[str, Any]] = {
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 
 
-def _problem(key: object) -> str:
+def key_problem(key: object) -> str:
     """Return why a key cannot verify tokens; empty if it can."""
     match key:
         case rsa.RSAPublicKey():

@@ -57,11 +57,13 @@ class Identity:
         until the access rules change. HAProxy caches responses to pulls only, so the class of a
         token depends on what it permits to pull, and on nothing else.
         """
-        granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
         if self.token is None:
+            granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
             return granted.name
+        everything = ("**",) if "pull" in self.rights else ()
+        patterns = self.granted.pulled_patterns if self.granted else everything
         # JSON, because a name in a token may contain any character
-        text = json.dumps((granted.pulled_patterns, self.token.pulled))
+        text = json.dumps((patterns, self.token.pulled))
         return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def may(self, action: Action, repository: Repository | None) -> bool:

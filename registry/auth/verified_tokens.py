@@ -56,7 +56,7 @@ class VerifiedTokens:
     def __call__(self, token: str) -> TokenGrant:
         """Return what the token grants. Raises: what *verify* raises."""
         generation = self._generation()  # before the keys are read
-        key = hashlib.sha256(token.encode()).digest()
+        key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation and self._is_current(entry.grant):
             return entry.grant

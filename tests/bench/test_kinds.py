@@ -10,7 +10,7 @@ import pytest
 
 from bench.content import image
 from bench.errors import Unusable
-from bench.kinds import NGINX, OURS, REGISTRY, Kind, Plan, known
+from bench.kinds import ISSUER, NGINX, OURS, REALM, REGISTRY, SERVICE, Kind, Plan, known
 from bench.nginx import configuration, lay_out
 
 
@@ -124,3 +124,17 @@ def test_an_image_is_the_same_each_time() -> None:
     """An image of the benchmark is the same each time, so results of days are comparable."""
     assert image("library/app", (10, 20)) == image("library/app", (10, 20))
     assert image("library/app", (10,)) != image("library/other", (10,))
+
+
+@pytest.mark.parametrize("name", [REGISTRY, OURS])
+def test_tokens_are_required_from_the_same_token_server(tmp_path: Path, name: str) -> None:
+    """Both servers get the same section of docker distribution's configuration."""
+    written = _configuration(_kind(name), Plan(tmp_path, tokens=tmp_path / "tokens.pem"))
+
+    token = written["auth"]["token"]
+    assert token == {
+        "realm": REALM,
+        "service": SERVICE,
+        "issuer": ISSUER,
+        "rootcertbundle": str(tmp_path / "tokens.pem"),
+    }

@@ -31,6 +31,18 @@ def test_a_target_without_another_server_is_a_value() -> None:
     assert (verdict.ours, verdict.is_met) == (2, False)
 
 
+def test_a_target_against_another_row_is_a_ratio_of_our_own_costs() -> None:
+    """A token is compared with a password, whatever other servers need."""
+    results = {
+        "token-rs256": {OURS: plain_figure(30), REGISTRY: plain_figure(4000)},
+        "tag-login": {OURS: plain_figure(20), REGISTRY: plain_figure(60_000)},
+    }
+    verdict = judge(Target("token-rs256", 2, "tag-login"), results)
+
+    assert (verdict.ours, verdict.is_met) == (1.5, True)
+    assert judge(Target("token-rs256", 2, "tag-login"), {"token-rs256": {}}).ours is None
+
+
 @pytest.mark.parametrize("lacking", [OURS, REGISTRY])
 def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
     """A missing result is not a success."""

@@ -402,6 +402,16 @@ def test_text_that_is_no_token_is_refused(token: str) -> None:
     assert _reason(_verifier(TRUSTED), token)
 
 
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("put", ["\ud800", "é", "\n", "*"])
+def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
+    """Strictly, although the header and the key are right."""
+    parts = _valid(BY).split(".")
+    parts[at] += put
+
+    assert _reason(_verifier(TRUSTED), ".".join(parts)) == "not a JSON Web Token"
+
+
 @pytest.mark.parametrize(
     "header",
     [

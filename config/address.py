@@ -15,6 +15,8 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)  # no dot segment
+# RFC 3986, 3.2: also a name with an underscore, as compose gives to services.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 # HAProxy's notation gives other characters a meaning: a comma separates addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
@@ -113,9 +115,9 @@ def base_url(given: object) -> str:
     scheme, path = parts.scheme.lower(), parts.path.rstrip("/")
     is_plain = not (parts.query or parts.fragment or "@" in parts.netloc)
     is_path = not path or _PATH.fullmatch(path)
-    if scheme not in {"http", "https"} or not is_plain or not is_path:
+    is_host = _AUTHORITY.fullmatch(parts.netloc)
+    if scheme not in {"http", "https"} or not (is_plain and is_host and is_path):
         raise Unreadable("not the appliance's URL", "try https://registry.example")
-    registry_host(parts.netloc)
     return f"{scheme}://{parts.netloc}{path}"
 
 

@@ -148,6 +148,21 @@ def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> No
     assert "not an absolute path of plain characters; try /registry/" in desk.problems()[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://registry.test/", "https://registry.test"),
+        ("HTTP://docker_registry:5000", "http://docker_registry:5000"),
+        ("https://[::1]:8443/a/b/", "https://[::1]:8443/a/b"),
+    ],
+)
+def test_a_host_is_a_url_with_or_without_a_path(desk: Desk, given: str, read: str) -> None:
+    """A name with an underscore is valid: compose gives such names to services."""
+    desk.write(f"http: {{host: '{given}'}}")
+
+    assert desk.settings().http.host == read
+
+
 @pytest.mark.parametrize("given", ["registry.test", "ftp://a", "https://u:p@a", "https://a?b", ":"])
 def test_a_host_that_is_no_url_is_refused(desk: Desk, given: str) -> None:
     """An `http.host` that is no URL is refused; distribution ignores it without a message."""

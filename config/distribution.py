@@ -197,16 +197,13 @@ ROWS: Final = (
     _ineffective(
         "compatibility.schema1.signingkeyfile", "schema 1 is neither produced nor converted"
     ),
-    _ineffective(
-        "validation.enabled", "pushes are always validated", "true", instead="take it out"
-    ),
-    _ineffective(
-        "validation.disabled", "pushes are always validated", "false", instead="take it out"
-    ),
-    _refused("validation.manifests.urls.allow.**", "URLs in manifests can't be restricted", ""),
-    _refused("validation.manifests.urls.deny.**", "URLs in manifests can't be restricted", ""),
-    _ineffective("validation.manifests.indexes.**", "the children of an index must always exist"),
-    _refused("policy.repository.classes.**", "classes of repositories are not implemented", ""),
+    _honoured("validation.enabled", "with true, validation.disabled has no effect"),
+    _honoured("validation.disabled"),
+    _honoured("validation.manifests.urls.allow", "any URL without a validation section"),
+    _honoured("validation.manifests.urls.deny"),
+    _honoured("validation.manifests.indexes.platforms"),
+    _honoured("validation.manifests.indexes.platformlist"),
+    _honoured("policy.repository.classes", "image and plugin"),
 )
 
 DRIVERS: Final = frozenset(

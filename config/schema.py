@@ -19,6 +19,7 @@ from entrepot.config.http_settings import HttpSettings
 from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.log_settings import LogSettings
+from entrepot.config.push_settings import PolicySettings, ValidationSettings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 
@@ -378,6 +379,8 @@ class Settings(Section):
     health: HealthSettings = Field(default_factory=HealthSettings)
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
+    validation: ValidationSettings = Field(default_factory=ValidationSettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     upstreams: dict[value_types.Host, UpstreamSettings] = Field(default_factory=dict)
     pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)

@@ -9,10 +9,10 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from entrepot.config import health, http_conflicts, token_auth
+from entrepot.config import health, http_conflicts, keys, token_auth
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
-from entrepot.config.keys import Key
+from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
@@ -51,7 +51,23 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_too_small(settings, given),
         *_unused_login(settings),
         *_unknown_keys_of_checks(given),
+        *_no_validation(settings, given),
     ]
+
+
+def _no_validation(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    """Yield a warning for each rule of `validation:` that has no effect."""
+    validation = settings.validation
+    for key, each in given.items():
+        is_rule = key[:2] == ("validation", "manifests") and isinstance(keys.find(key), Setting)
+        if is_rule and not validation.is_on:
+            yield each.objection(
+                "without effect: validation.disabled is true", "take one of them out"
+            )
+    each_list = given.get(("validation", "manifests", "indexes", "platformlist"))
+    if each_list is not None and validation.manifests.indexes.platforms != "list":
+        remedy = "set validation.manifests.indexes.platforms: list"
+        yield each_list.objection("without effect: the platforms are not a list", remedy)
 
 
 def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ from entrepot.registry.client_auth import client_auth
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
+from entrepot.registry.push_settings import push_rules
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
@@ -123,6 +124,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         delete_enabled=settings.storage.delete.enabled,
         catalog_page=settings.catalog.maxentries,
         tags_page=settings.tags.maxtags,
+        push_rules=push_rules(settings),
         read_only=settings.storage.maintenance.readonly.enabled,
         epoch=invalidation.epoch,
         cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.http.edgecache else None,

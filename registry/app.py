@@ -49,6 +49,7 @@ from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.hashes import Hashes
 from entrepot.registry.push.manifests import ManifestPushes
+from entrepot.registry.push.push_rules import PushRules
 from entrepot.registry.push.referrers import Referrers
 from entrepot.registry.push.upload_sessions import Sessions, UploadLimits
 from entrepot.registry.push.uploads import BlobUploads
@@ -83,6 +84,7 @@ class Parts:
     lanes: int = 1
     delete_enabled: bool = False
     read_only: bool = False
+    push_rules: PushRules | None = None
     catalog_page: int = 1000
     tags_page: int = 1000
     may_host: MayHost = lambda _: False
@@ -159,7 +161,7 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     lists = Lists(store, parts.storage)
     sessions = Sessions(parts.state / layout.UPLOADS, parts.reservations, Hashes(), parts.uploads)
     uploads = BlobUploads(store, sessions, parts.storage, parts.state)
-    pushes = ManifestPushes(store, parts.state)
+    pushes = ManifestPushes(store, parts.state, parts.push_rules)
     deletes = Deletions(store, parts.state) if parts.delete_enabled else None
     catalog = Catalog(parts.storage, store.repositories, parts.upstreams)
     manifests = ManifestResource(authorization, content.manifests, pushes, deletes)

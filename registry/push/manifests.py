@@ -22,6 +22,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.registry.errors import Overloaded, PartsUnknown
 from entrepot.registry.push import referrers
 from entrepot.registry.push.pins import pinned
+from entrepot.registry.push.push_rules import PushRules
 
 _LOCK_WAIT_S = 30.0
 _MAX_REPORTED = 100
@@ -39,25 +40,36 @@ def write_lock(state: Path, name: Repository) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ManifestPushes:
-    """Stores pushed manifests; *state* is the state directory."""
+    """Stores pushed manifests; *state* is the state directory.
+
+    *rules* None: every manifest whose parts are stored may be pushed.
+    """
 
     store: ContentStore
     state: Path
+    rules: PushRules | None = None
 
     def put(self, name: Repository, pushed: StoredManifest, *, tags: tuple[Tag, ...] = ()) -> None:
         """Store a manifest in a repository durably, with a link by digest and with *tags*.
 
         Raises: PartsUnknown, OutOfSpace, SpaceAwaited, Overloaded, IndexUnavailable, StorageFull,
-        StorageBroken.
+        StorageBroken; InvalidManifest and Forbidden if the rules refuse it.
         """
-        parts = [named for named in pushed.manifest.descriptors if not named.is_elsewhere]
-        below = _closure(self.store.index, [named.digest for named in parts])
+        parts = self._required(pushed)
+        below = _closure(self.store.index, list(pushed.manifest.parts()))
         with pinned(self.store, self.state, [pushed.digest, *below]):
             self._check(name, pushed, parts)
             self._store(pushed)
             with write_lock(self.state, name):
                 self._check(name, pushed, parts)  # again: until the lock, a link could be deleted
                 self._link(name, pushed, tags)
+
+    def _required(self, pushed: StoredManifest) -> list[Descriptor]:
+        """Return the parts that must be stored. Raises: InvalidManifest, Forbidden."""
+        if self.rules is None:
+            return [named for named in pushed.manifest.descriptors if not named.is_elsewhere]
+        self.rules.check(pushed)
+        return self.rules.required(pushed)
 
     def _check(self, name: Repository, pushed: StoredManifest, parts: list[Descriptor]) -> None:
         """Check that the repository can serve all parts. Raises: PartsUnknown."""

@@ -28,8 +28,6 @@ from tests.config.desk import Desk
         "middleware: {storage: [{name: cloudfront}]}",
         "middleware: {registry: [{name: a}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
-        "validation: {manifests: {urls: {deny: [a]}}}",
-        "policy: {repository: {classes: [image]}}",
         "proxy: {exec: {command: docker-credential-helper}}",
         "proxy: {ttl: 168h}",
     ],

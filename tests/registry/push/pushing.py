@@ -22,6 +22,7 @@ from entrepot.datastore.storage import Storage
 from entrepot.registry.api.authorize import Authorization
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
+from entrepot.registry.push.push_rules import PushRules
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 from tests.disk_storage import disk_storage
@@ -167,6 +168,7 @@ def pushing(
     default: str | None = None,
     delete_enabled: bool = True,
     read_only: bool = False,
+    push_rules: PushRules | None = None,
     catalog_page: int = 1000,
     tags_page: int = 1000,
     may_host: Callable[[Repository], bool] = lambda _: False,
@@ -185,6 +187,7 @@ def pushing(
         reservations=Reservations(index.reservations, limits or SpaceLimits(), notes=index.notes),
         delete_enabled=delete_enabled,
         read_only=read_only,
+        push_rules=push_rules,
         catalog_page=catalog_page,
         tags_page=tags_page,
         may_host=may_host,

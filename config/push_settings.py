@@ -1,0 +1,164 @@
+"""The settings of `validation:` and `policy:`: what may be pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field
+
+from entrepot.config import readers
+from entrepot.config.errors import Unreadable
+from entrepot.config.section import Section, setting
+from entrepot.runtime.linear_patterns import InvalidPattern, LinearPatterns
+
+_MOST_PLATFORMS: Final = 64
+_CLASSES: Final = ("image", "plugin")
+_PATTERN_EXAMPLE: Final = "try ['^https://layers[.]example[.]com/']"
+_PLATFORM_EXAMPLE: Final = "try [{os: linux, architecture: amd64}]"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlatform:
+    """A platform of an index, as in the OCI image-spec."""
+
+    os: str
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"{self.os}/{self.architecture}"
+
+
+def url_patterns(given: object) -> tuple[str, ...]:
+    """Read a list of regular expressions with Go's syntax, or one. Raises: Unreadable."""
+    found = _from_yaml(given)
+    listed = [found] if isinstance(found, str) else found
+    if listed is None or listed == [""]:
+        return ()
+    if isinstance(listed, Mapping) or not isinstance(listed, Sequence):
+        raise Unreadable("not a list of regular expressions", _PATTERN_EXAMPLE)
+    patterns = tuple(readers.text(each) for each in listed)
+    try:
+        LinearPatterns(patterns)
+    except InvalidPattern as error:
+        raise Unreadable(f"not a regular expression of Go: {error}", _PATTERN_EXAMPLE) from error
+    return patterns
+
+
+def index_platforms(given: object) -> tuple[IndexPlatform, ...]:
+    """Read a list of maps with `os` and `architecture`. Raises: Unreadable."""
+    found = _from_yaml(given)
+    if found is None or found == "":
+        return ()
+    if isinstance(found, (str, Mapping)) or not isinstance(found, Sequence):
+        raise Unreadable("not a list of platforms", _PLATFORM_EXAMPLE)
+    if len(found) > _MOST_PLATFORMS:
+        raise Unreadable(f"more than {_MOST_PLATFORMS} platforms", "remove some")
+    return tuple(_platform(each) for each in found)
+
+
+def classes(given: object) -> tuple[str, ...]:
+    """Read a list of image and plugin. Raises: Unreadable."""
+    found = readers.words(given)
+    for each in found:
+        if each not in _CLASSES:
+            raise Unreadable(f"not a class of repositories: {each[:64]}", "try [image]")
+    return found
+
+
+def _platform(given: object) -> IndexPlatform:
+    if isinstance(given, IndexPlatform):
+        return given
+    if not isinstance(given, Mapping) or set(given) != {"os", "architecture"}:
+        raise Unreadable("a platform is not a map of os and architecture", _PLATFORM_EXAMPLE)
+    return IndexPlatform(readers.text(given["os"]), readers.text(given["architecture"]))
+
+
+def _from_yaml(given: object) -> object:
+    """Parse the YAML list in the text of a variable or flag; other text is one value."""
+    if not isinstance(given, str) or not given.strip().startswith("["):
+        return given
+    try:
+        found = yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
+    except (yaml.YAMLError, RecursionError):
+        return given
+    return found if isinstance(found, list) else given
+
+
+_Switch = Annotated[bool | None, BeforeValidator(readers.optional(readers.switch))]
+_Patterns = Annotated[tuple[str, ...], BeforeValidator(url_patterns)]
+_Platforms = Annotated[tuple[IndexPlatform, ...], BeforeValidator(index_platforms)]
+_Which = Annotated[
+    Literal["all", "none", "list"] | None,
+    BeforeValidator(readers.optional(readers.choice("all", "none", "list"))),
+]
+_Classes = Annotated[tuple[str, ...], BeforeValidator(classes)]
+
+
+class UrlSettings(Section):
+    """The settings of `validation.manifests.urls:`."""
+
+    allow: _Patterns = setting(
+        (), "regular expressions of the URLs that layers of pushed manifests may name"
+    )
+    deny: _Patterns = setting((), "regular expressions of the URLs that they may not name")
+
+
+class IndexSettings(Section):
+    """The settings of `validation.manifests.indexes:`."""
+
+    platforms: _Which = setting(
+        None,
+        "which images of a pushed index must be stored before it: all, none or list",
+        shown="all",
+    )
+    platformlist: _Platforms = setting(
+        (), "maps of os and architecture: the platforms of which they must be, for list"
+    )
+
+
+class ManifestSettings(Section):
+    """The settings of `validation.manifests:`."""
+
+    urls: UrlSettings = Field(default_factory=UrlSettings)
+    indexes: IndexSettings = Field(default_factory=IndexSettings)
+
+
+class ValidationSettings(Section):
+    """The settings of `validation:`.
+
+    Without any of them the images of an index must be stored, and layers may name any URL. With one
+    of them they have the defaults of docker distribution: layers may name no URL.
+    """
+
+    enabled: _Switch = setting(
+        None, "the older opposite of validation.disabled, with precedence", shown="true"
+    )
+    disabled: _Switch = setting(
+        None, "whether the other settings of validation have no effect", shown="false"
+    )
+    manifests: ManifestSettings = Field(default_factory=ManifestSettings)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any setting is configured."""
+        return self != ValidationSettings()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the rules apply, as docker distribution computes it of both switches."""
+        return bool(self.enabled) or not self.disabled
+
+
+class RepositoryPolicySettings(Section):
+    """The settings of `policy.repository:`."""
+
+    classes: _Classes = setting((), "the kinds that may be pushed: image, plugin", shown="all")
+
+
+class PolicySettings(Section):
+    """The settings of `policy:`."""
+
+    repository: RepositoryPolicySettings = Field(default_factory=RepositoryPolicySettings)

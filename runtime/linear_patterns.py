@@ -1,0 +1,54 @@
+"""Regular expressions that an operator configures, with the syntax of Go and in linear time.
+
+Clients choose the text that is matched. Python's `re` can take exponential time for it, so RE2 is
+used, of which Go's `regexp` is a rewrite (https://github.com/google/re2/wiki/Syntax).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+MOST: Final = 64
+LONGEST: Final = 1024
+"""The largest number of patterns in a list, and the largest length of each in characters."""
+
+_MEMORY: Final = 1 << 20  # bytes for each pattern; RE2 needs more time, not more memory
+
+
+class InvalidPattern(ValueError):  # noqa: N818 - the name states the fact
+    """A pattern is not valid; the message is the reason."""
+
+
+class LinearPatterns:
+    """A `LinearPatterns` matches a text with any of its *patterns*; without one nothing matches.
+
+    Raises, when created: InvalidPattern.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        if len(patterns) > MOST:
+            raise InvalidPattern(f"more than {MOST} patterns")
+        self._compiled = [_compiled(each) for each in patterns]
+
+    def matches(self, text: str) -> bool:
+        """Return whether any pattern matches a part of *text*."""
+        encoded = text.encode("utf-8", "replace")
+        return any(each.search(encoded) for each in self._compiled)
+
+
+def _compiled(pattern: str) -> Any:  # noqa: ANN401 - RE2 ships no types
+    import re2  # noqa: PLC0415 - 1 MB, only for operators who use patterns
+
+    if len(pattern) > LONGEST:
+        raise InvalidPattern(f"longer than {LONGEST} characters")
+    options = re2.Options()
+    options.max_mem = _MEMORY
+    options.log_errors = False
+    options.never_capture = True
+    try:
+        return re2.compile(pattern, options)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0] if isinstance(error, re2.error) else "not UTF-8"
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise InvalidPattern(text) from error

@@ -1,0 +1,115 @@
+"""The settings of `validation:` and `policy:`."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrepot.config.handover import dump, resolved
+from entrepot.config.push_settings import IndexPlatform
+from tests.config.desk import Desk
+
+_ALL = """
+    validation:
+      disabled: false
+      manifests:
+        urls:
+          allow: ['^https?://([^/]+\\.)*example\\.com/', 'a{1,3}']
+          deny: ['^https?://www\\.example\\.com/']
+        indexes:
+          platforms: list
+          platformlist:
+            - os: linux
+              architecture: amd64
+    policy: {repository: {classes: [image]}}
+    """
+
+
+def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
+    """The programs read the same values from the file that `serve` writes for them."""
+    desk.write(_ALL)
+    settings = desk.settings()
+    written = desk.file.parent / "settings.json"
+    dump(settings, written)
+
+    manifests = settings.validation.manifests
+    assert manifests.urls.allow == (r"^https?://([^/]+\.)*example\.com/", "a{1,3}")
+    assert manifests.urls.deny == (r"^https?://www\.example\.com/",)
+    assert manifests.indexes.platformlist == (IndexPlatform("linux", "amd64"),)
+    assert settings.policy.repository.classes == ("image",)
+    assert settings.validation.is_on
+    assert desk.warnings() == []
+    handed = resolved({"ENTREPOT_SETTINGS": str(written)})
+    assert (handed.validation, handed.policy) == (settings.validation, settings.policy)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_on"),
+    [
+        ("disabled: true", False),
+        ("disabled: false", True),
+        ("enabled: false", True),
+        ("enabled: true, disabled: true", True),
+    ],
+)
+def test_the_older_switch_has_precedence_if_it_is_on(desk: Desk, text: str, *, is_on: bool) -> None:
+    """Docker distribution computes it like this of `enabled` and `disabled`."""
+    desk.write(f"validation: {{{text}}}")
+
+    assert desk.settings().validation.is_on is is_on
+
+
+def test_without_the_section_nothing_is_given(desk: Desk) -> None:
+    """Windows images can be pushed unless the operator configures validation."""
+    assert not desk.settings().validation.is_given
+
+
+def test_a_variable_may_have_one_pattern_or_a_list(desk: Desk) -> None:
+    """A pattern may contain commas, spaces and brackets."""
+    name = "REGISTRY_VALIDATION_MANIFESTS_URLS_DENY"
+
+    def read(text: str) -> tuple[str, ...]:
+        return desk.settings(**{name: text}).validation.manifests.urls.deny
+
+    assert read("^a{1,2} [b]") == ("^a{1,2} [b]",)
+    assert read("['a,b', c]") == ("a,b", "c")
+    assert read("[ab]c") == ("[ab]c",)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("validation: {manifests: {urls: {allow: ['(']}}}", "not a regular expression of Go"),
+        ("validation: {manifests: {urls: {deny: {a: b}}}}", "not a list of regular expressions"),
+        ("validation: {manifests: {indexes: {platforms: some}}}", "not one of all, none, list"),
+        (
+            "validation: {manifests: {indexes: {platformlist: [{os: linux}]}}}",
+            "a platform is not a map of os and architecture",
+        ),
+        ("validation: {disabled: maybe}", "neither true nor false"),
+        ("policy: {repository: {classes: [helm]}}", "not a class of repositories: helm"),
+    ],
+)
+def test_a_wrong_value_is_refused(desk: Desk, text: str, reason: str) -> None:
+    """A rule that cannot be read must not be left out."""
+    desk.write(text)
+    (problem,) = desk.problems()
+
+    assert reason in problem
+
+
+def test_rules_without_an_effect_are_warnings(desk: Desk) -> None:
+    """Docker distribution ignores them silently."""
+    desk.write(
+        "validation: {disabled: true, manifests: {urls: {deny: [a]},"
+        " indexes: {platformlist: [{os: a, architecture: b}]}}}"
+    )
+
+    off = "without effect: validation.disabled is true; take one of them out"
+    assert [each.partition(": validation.manifests.")[2] for each in desk.warnings()] == [
+        f"urls.deny: {off}",
+        f"indexes.platformlist: {off}",
+        (
+            "indexes.platformlist: without effect: the platforms are not a list;"
+            " set validation.manifests.indexes.platforms: list"
+        ),
+    ]

@@ -80,11 +80,20 @@ class AccessPrinter:
 
     def _print_all(self) -> None:
         while (lines := self._next()) is not None:
-            for piece in _pieces(self._render(lines), self._piece):
+            for piece in _pieces(self._rendered(lines), self._piece):
                 if not self._print(piece):
                     with self._changed:
                         self._left_out += piece.count(b"\n")
             self._report_sometimes()
+
+    def _rendered(self, lines: bytes) -> bytes:
+        """Render *lines*; leave them out if one of them is malformed."""
+        try:
+            return self._render(lines)
+        except ValueError:
+            with self._changed:
+                self._left_out += lines.count(b"\n")
+            return b""
 
     def _next(self) -> bytes | None:
         """Wait for lines; return None after `close`, when none is left."""

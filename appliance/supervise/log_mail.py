@@ -43,8 +43,6 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _IMPLICIT_TLS = 465  # RFC 8314, 7.3
 _NAMES: Final = {"warn": "warning"}  # as logrus writes it
 
-Deliver = Callable[[MailHook, EmailMessage], None]
-
 
 class LogMail:
     """A `LogMail` has a thread that mails log lines as *hooks* require.
@@ -114,7 +112,7 @@ class LogMail:
         left_out = self._left_out
         try:
             deliver(hook, message(hook, level, entry, left_out))
-        except (OSError, smtplib.SMTPException, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a mail server sends, the thread goes on
             self._leave_out()
             self._complaint.failed(_without_password(error, hook))
         else:

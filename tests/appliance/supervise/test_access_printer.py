@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.supervise import access_printer
+from entrepot.appliance.supervise.access_formats import combined_lines
 from entrepot.appliance.supervise.access_printer import AccessPrinter
 from tests.appliance.haproxy import eventually
 
@@ -107,6 +108,19 @@ def test_lines_are_printed_again_after_a_pause(
     printer.close()
 
     assert sum(counts) > 0
+
+
+def test_a_malformed_line_does_not_end_the_printing(tmp_path: Path) -> None:
+    """Lines that cannot be rendered are counted, and later ones are printed."""
+    counts = list[int]()
+    with (tmp_path / "out").open("wb") as file:
+        printer = AccessPrinter(file.fileno(), combined_lines, counts.append)
+        printer.offer(b'{"start":179000x000123,"duration":0,"method":"GET"}\n')
+        printer.offer(b'{"start":1790000000123,"duration":0,"method":"GET"}\n')
+        printer.close()
+
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 1
+    assert sum(counts) == 1
 
 
 def test_a_stdout_that_accepts_nothing_ends_nothing() -> None:

@@ -146,6 +146,22 @@ def test_a_server_that_hangs_delays_nothing(
     assert caplog.messages == ["log lines not mailed", "log lines mailed again"]
 
 
+def test_nonsense_of_a_server_does_not_end_the_thread(
+    server: SmtpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line after a mail that failed is mailed."""
+    server.refusal = "nonsense"
+    mail = LogMail([_hook(server)])
+    mail.offer(_entry())
+    with caplog.at_level(logging.INFO):
+        eventually(lambda: caplog.messages == ["log lines not mailed"])
+        server.refusal = ""
+        mail.offer(_entry("next"))
+        mail.close()
+
+    assert [each["Subject"] for each in server.mails] == ["[error] 127.0.0.1: next"]
+
+
 def test_a_server_that_never_finishes_is_given_up(
     server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

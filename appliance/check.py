@@ -13,6 +13,8 @@ from entrepot.appliance.privileges import trusted_path, users
 from entrepot.appliance.upstreams import hidden
 from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
+from entrepot.config.notifications import bare_url
+from entrepot.config.units import show_span
 
 _BAD_INPUT = 2
 _JSON = "--json"
@@ -61,6 +63,7 @@ def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Prob
     sections = [
         ("Settings, and the source of each", list(_table(_settings(loaded)))),
         ("Upstreams", list(_table(_upstreams(loaded))) or ["  none"]),
+        ("Endpoints of notifications", _endpoints(loaded)),
         ("Keys of docker distribution", _distribution(loaded)),
         ("Warnings", _lines(warnings)),
         ("Problems", _lines(problems)),
@@ -126,6 +129,20 @@ def _upstreams(loaded: Loaded) -> list[tuple[str, str, str]]:
     values = (known.values(host) for host in known.hosts)
     rows = [(each.host, each.url, _login(each, secret)) for each in values]
     return [*rows, *((glob, "", "from the pull secret") for glob in known.globs)]
+
+
+def _endpoints(loaded: Loaded) -> list[str]:
+    rows = [
+        (
+            each.name,
+            "disabled" if each.disabled else bare_url(each.url),
+            f"time-out {show_span(each.timeout)}",
+            f"after {each.threshold} failures every {show_span(each.backoff)}",
+            f"without {' '.join((*each.ignoredmediatypes, *each.actions)) or 'filters'}",
+        )
+        for each in loaded.settings.notifications.endpoints
+    ]
+    return (list(_table(rows)) if rows else []) or ["  none"]
 
 
 def _login(upstream: UpstreamValues, secret: ParsedPullSecret) -> str:

@@ -156,14 +156,9 @@ ROWS: Final = (
     _honoured("http.headers.*", "one header, in a variable"),
     _honoured("http.http2.disabled"),
     _honoured("http.h2c.enabled", "HTTP/2 without TLS is always accepted, with prior knowledge"),
-    _ineffective(
-        "notifications.events.includereferences",
-        "no notifications are sent",
-        instead="follow the access log",
-    ),
-    _ineffective(
-        "notifications.endpoints.**", "no notifications are sent", instead="follow the access log"
-    ),
+    _honoured("notifications.events.includereferences"),
+    _honoured("notifications.endpoints", "queued on disk, in order for each endpoint"),
+    _honoured("notifications.endpoints.**", "one key of an endpoint, in a variable"),
     _ineffective("redis.**", _NO_REDIS),
     _honoured("health.storagedriver.enabled", "a folder that does not answer fails too"),
     _honoured("health.storagedriver.interval"),

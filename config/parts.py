@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from entrepot.config import log_fields, mail_hooks, readers, response_headers
+from entrepot.config import log_fields, mail_hooks, notifications, readers, response_headers
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
@@ -22,6 +22,7 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
 _MAPS: Final = frozenset(_MERGE)
 _LISTS: Final = frozenset({("http", "tls", "clientcas"), ("http", "tls", "ciphersuites")})
 _HOOKS: Final = ("log", "hooks")  # maps and lists at several depths
+_ENDPOINTS: Final = ("notifications", "endpoints")  # likewise
 _LONGEST_LIST: Final = 64
 
 
@@ -42,7 +43,7 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
         try:
             value = _joined(part, below, given.value)
         except Unreadable as error:
-            is_secret = key == _HOOKS
+            is_secret = key in (_HOOKS, _ENDPOINTS)
             problems.append(given.problem(error.message, error.remedy, is_secret=is_secret))
         else:
             winners[key] = replace(given, key=key, value=value)
@@ -51,14 +52,16 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
 
 def _whole(part: Key) -> Key | None:
     """Return the key of the map or list that *part* belongs to, if there is one."""
-    if part[:2] == _HOOKS:
-        return _HOOKS
+    if part[:2] in (_HOOKS, _ENDPOINTS):
+        return part[:2]
     return part[:-1] if part[:-1] in _MAPS | _LISTS else None
 
 
 def _joined(part: Key, below: object, value: object) -> object:
     if part[:2] == _HOOKS:
         return mail_hooks.merged(below, part[2:], value)
+    if part[:2] == _ENDPOINTS:
+        return notifications.merged(below, part[2:], value)
     if part[:-1] in _MAPS:
         return _MERGE[part[:-1]](below, part[-1], value)
     entries = list(readers.words(below)) if below is not None else []

@@ -19,6 +19,7 @@ from entrepot.config.http_settings import HttpSettings
 from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.log_settings import LogSettings
+from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
@@ -344,6 +345,28 @@ class CleanerSettings(Section):
     )
 
 
+class EventsSettings(Section):
+    """The settings of `notifications.events:`."""
+
+    includereferences: value_types.Switch = setting(
+        "false", "whether an event of a manifest lists the manifest's parts"
+    )
+
+
+class NotificationsSettings(Section):
+    """The settings of `notifications:`."""
+
+    events: EventsSettings = Field(default_factory=EventsSettings)
+    endpoints: value_types.Endpoints = setting(
+        (), "receivers of the events of pulls, pushes, mounts and deletions", secret=True
+    )
+
+    @property
+    def active(self) -> tuple[NotificationEndpoint, ...]:
+        """The endpoints that are not disabled."""
+        return tuple(each for each in self.endpoints if not each.disabled)
+
+
 class Followed(Section):
     """A `Followed` has the configuration file, and its parts that are reread at run time.
 
@@ -389,6 +412,7 @@ class Settings(Section):
     hosted: value_types.HostedRules = setting(
         (), "rules: how long pushed content is retained, by repository"
     )
+    notifications: NotificationsSettings = Field(default_factory=NotificationsSettings)
     followed: Followed = Field(default_factory=Followed)
     adjusted: tuple[str, ...] = Field(default=())
     run: Path = Field(default=Path(), exclude=True)

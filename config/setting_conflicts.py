@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from entrepot.config import health, http_conflicts, keys, token_auth
+from entrepot.config import health, http_conflicts, keys, notifications, token_auth
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key, Setting
@@ -52,6 +52,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_unused_login(settings),
         *_unknown_keys_of_checks(given),
         *_no_validation(settings, given),
+        *_unknown_in_endpoints(given),
     ]
 
 
@@ -79,6 +80,14 @@ def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
             near = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {near[0]}?" if near else "take it out"
             yield each.objection(f"a check has no key {name}", remedy)
+
+
+def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    """Yield a warning for each key and action that docker distribution would ignore too."""
+    value = given.get(("notifications", "endpoints"))
+    if value is not None:
+        for name, known in notifications.unknown_keys(value.value):
+            yield value.problem(f"without effect: {name}", f"known are {known}", is_secret=True)
 
 
 def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from entrepot.config import (
     keys,
     log_fields,
     mail_hooks,
+    notifications,
     response_headers,
     units,
 )
@@ -84,6 +85,7 @@ _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "http.headers": response_headers.show,
     "log.fields": log_fields.show,
     "log.hooks": mail_hooks.show,
+    "notifications.endpoints": notifications.show,
 }
 _TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {
     BYTES.name: units.show_size,

@@ -13,6 +13,7 @@ from entrepot.config import (
     ciphers,
     health,
     hosted,
+    notifications,
     readers,
     response_headers,
     signing_algorithms,
@@ -32,6 +33,7 @@ from entrepot.config.address import (
     url_path,
 )
 from entrepot.config.hosted import HostedRule
+from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.readers import optional
 
 # haproxy.cfg lists this number of worker sockets.
@@ -127,6 +129,11 @@ CheckThreshold = Annotated[int, BeforeValidator(health.threshold)]
 FileChecks = Annotated[tuple[health.FileCheck, ...], BeforeValidator(health.file_checks)]
 HttpChecks = Annotated[tuple[health.HttpCheck, ...], BeforeValidator(health.http_checks)]
 TcpChecks = Annotated[tuple[health.TcpCheck, ...], BeforeValidator(health.tcp_checks)]
+Endpoints = Annotated[
+    tuple[NotificationEndpoint, ...],
+    BeforeValidator(notifications.endpoints),
+    PlainSerializer(notifications.as_list),
+]
 Users = Annotated[dict[str, str] | None, BeforeValidator(access.users)]
 MaybeUrl = Annotated[str | None, BeforeValidator(optional(registry_url))]
 MaybeRealm = Annotated[str | None, BeforeValidator(optional(realm_url))]

@@ -99,7 +99,6 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
 @pytest.mark.parametrize(
     "text",
     [
-        "notifications: {endpoints: [{name: a, url: 'http://b'}]}",
         "reporting: {bugsnag: {apikey: k}}",
         "compatibility: {schema1: {enabled: true}}",
     ],
@@ -263,7 +262,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
     without = {"loglevel", "auth.none.**", "http.secret", "http.h2c.enabled"}
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
-    entries |= {"log.fields.*", "log.hooks.*.**"}
+    entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
     assert without | entries == set(names) - set(found)
 
 

@@ -1,0 +1,205 @@
+"""Test the endpoints of `notifications:`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from entrepot.appliance.check import report
+from entrepot.config.notifications import NotificationEndpoint, endpoints, show
+from entrepot.config.schema import Settings
+from tests.config.desk import Desk
+
+_VARIABLE = "REGISTRY_NOTIFICATIONS_ENDPOINTS"
+
+
+def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
+    """The endpoint of docker distribution's documentation has its values."""
+    desk.write(
+        """
+        notifications:
+          events:
+            includereferences: true
+          endpoints:
+            - name: alistener
+              disabled: false
+              url: https://my.listener.com/event
+              headers:
+                Authorization: [Bearer abc]
+                X-Many: [a, b]
+              timeout: 500ms
+              threshold: 5
+              backoff: 1m30s
+              ignoredmediatypes:
+                - application/octet-stream
+              ignore:
+                mediatypes:
+                  - a/b
+                actions:
+                  - pull
+        """
+    )
+    found = desk.settings().notifications
+
+    assert found.events.includereferences
+    assert found.endpoints == (
+        NotificationEndpoint(
+            "alistener",
+            "https://my.listener.com/event",
+            headers=(("Authorization", "Bearer abc"), ("X-Many", "a"), ("X-Many", "b")),
+            timeout=0.5,
+            threshold=5,
+            backoff=90.0,
+            ignoredmediatypes=("application/octet-stream", "a/b"),
+            actions=("pull",),
+        ),
+    )
+
+
+@pytest.mark.parametrize("unset", ["", "timeout: 0\n", "timeout: -1\n", "threshold: -3\n"])
+def test_the_defaults_are_those_of_docker_distribution(desk: Desk, unset: str) -> None:
+    """A value that is not set, or that is not positive, is one second or ten failures."""
+    desk.write(f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}")
+    (found,) = desk.settings().notifications.endpoints
+
+    assert (found.timeout, found.threshold, found.backoff) == (1.0, 10, 1.0)
+
+
+def test_a_plain_number_is_in_nanoseconds(desk: Desk) -> None:
+    """A span without a unit is in nanoseconds, as in docker distribution."""
+    text = "[{name: a, url: 'http://h', timeout: 2000000000}]"
+
+    assert desk.settings(**{_VARIABLE: text}).notifications.endpoints[0].timeout == 2.0
+
+
+def test_one_key_can_be_set_by_a_variable(desk: Desk) -> None:
+    """A variable with an index sets one key of an endpoint of the file, or adds an endpoint."""
+    desk.write(
+        "notifications: {endpoints: [{name: a, url: 'http://h', ignore: {mediatypes: [x]}}]}"
+    )
+    found = desk.settings(
+        **{
+            f"{_VARIABLE}_0_URL": "https://other",
+            f"{_VARIABLE}_0_IGNORE_ACTIONS": "[pull, push]",
+            f"{_VARIABLE}_1_NAME": "b",
+            f"{_VARIABLE}_1_URL": "http://second",
+        }
+    ).notifications.endpoints
+
+    assert [(each.name, each.url) for each in found] == [
+        ("a", "https://other"),
+        ("b", "http://second"),
+    ]
+    assert (found[0].ignoredmediatypes, found[0].actions) == (("x",), ("pull", "push"))
+
+
+def test_an_index_beyond_the_list_is_a_problem(desk: Desk) -> None:
+    """An index that leaves a gap in the list is refused with the next free one."""
+    (problem,) = desk.problems(**{f"{_VARIABLE}_3_URL": "http://h"})
+
+    assert problem == f"{_VARIABLE}_3_URL=***: not the index of an endpoint: 3; try 0"
+
+
+def test_a_disabled_endpoint_needs_no_url(desk: Desk) -> None:
+    """A disabled endpoint is kept in the settings, and gets no events."""
+    found = desk.settings(**{_VARIABLE: "[{name: a, disabled: true}]"}).notifications
+
+    assert [each.disabled for each in found.endpoints] == [True]
+    assert found.active == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x", "not a list of endpoints"),
+        ("{name: a}", "not a list of endpoints"),
+        ("[x]", "not a map with name and url"),
+        ("[{url: 'http://h'}]", "endpoint 0: name is missing"),
+        ("[{name: a}]", "endpoint a: url is missing"),
+        ("[{name: a, url: 'ftp://h'}]", "url is not an http or https URL"),
+        ("[{name: a, url: 'http://h:0/'}]", "url is not an http or https URL"),
+        ("[{name: a, url: 'http://h/ x'}]", "url is not an http or https URL"),
+        ('[{name: a, url: "http://h/\\nx"}]', "url is not one line"),
+        ("[{name: a, url: 'http://h', timeout: 500}]", "timeout is 500, not from 1ms to 1h"),
+        ("[{name: a, url: 'http://h', timeout: 2h}]", "timeout is 2h, not from 1ms to 1h"),
+        ("[{name: a, url: 'http://h', timeout: x}]", "timeout is not a span"),
+        ("[{name: a, url: 'http://h', threshold: x}]", "threshold is not a whole number"),
+        ("[{name: a, url: 'http://h', headers: x}]", "headers is not a map of lists"),
+        ("[{name: a, url: 'http://h', headers: {a b: [x]}}]", "header names"),
+        ("[{name: a, url: 'http://h', headers: {X: {y: z}}}]", "list of values for X"),
+        ("[{name: a, url: 'http://h', headers: {Host: [x]}}]", "refused for Host"),
+        ("[{name: a, url: 'http://h', ignore: x}]", "ignore is not a map"),
+        ("[{name: a, url: 'http://h', ignoredmediatypes: {x: y}}]", "not a list of texts"),
+        ("[{name: a, url: 'http://h'}, {name: a, url: 'http://i'}]", "2 endpoints are named a"),
+        ("[" + "{name: a, url: 'http://h'}," * 17 + "]", "more than 16 endpoints"),
+        ("[{name: a", "not YAML"),
+    ],
+)
+def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
+    desk: Desk, text: str, reason: str
+) -> None:
+    """Bad input gets one line that names the endpoint, the key and a remedy, and no secret."""
+    (problem,) = desk.problems(**{_VARIABLE: text})
+
+    assert reason in problem
+    assert problem.startswith(f"{_VARIABLE}=***: ")
+    assert "; " in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("value", [r"a\nb", r"a\r\nX: y", r"a\0", r"a\u2028"])
+def test_a_header_with_a_line_break_is_refused(desk: Desk, value: str) -> None:
+    """A header's value cannot add another header to the requests."""
+    text = f'[{{name: a, url: "http://h", headers: {{Authorization: ["{value}"]}}}}]'
+    (problem,) = desk.problems(**{_VARIABLE: text})
+
+    assert "refused for Authorization: a line break or another control character" in problem
+    assert "write each value on one line" in problem
+
+
+def test_an_alias_bomb_is_refused_at_once(desk: Desk) -> None:
+    """A small YAML text whose aliases unfold to billions of entries costs nothing."""
+    levels = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (problem,) = desk.problems(**{_VARIABLE: "\n".join(levels)})
+
+    assert "endpoint 11: not a map with name and url" in problem
+
+
+def test_unknown_keys_and_actions_are_warnings(desk: Desk) -> None:
+    """Docker distribution ignores an unknown key of an endpoint; here it is a warning too."""
+    text = "[{name: a, url: 'http://h', retries: 3, ignore: {tags: [x], actions: [pul]}}]"
+    warnings = desk.warnings(**{_VARIABLE: text})
+
+    assert [each.partition("without effect: ")[2].partition(";")[0] for each in warnings] == [
+        "endpoint a: retries",
+        "endpoint a: ignore.tags",
+        "endpoint a: ignore.actions: pul",
+    ]
+
+
+def test_the_settings_survive_the_hand_over(desk: Desk) -> None:
+    """The programs read the same endpoints that `serve` wrote for them."""
+    text = "[{name: a, url: 'http://h', timeout: 1500us, headers: {X: [a, b], Y: z}}]"
+    text = text.replace("1500us", "1500000")
+    found = desk.settings(**{_VARIABLE: text})
+    read = Settings.model_validate(json.loads(found.model_dump_json()))
+
+    assert read.notifications == found.notifications
+    assert read.notifications.endpoints[0].timeout == 0.0015
+
+
+def test_check_lists_each_endpoint_without_passwords(desk: Desk) -> None:
+    """`check` shows name, URL, time-out, backoff and filters, and no password, header or query."""
+    text = (
+        "[{name: ci, url: 'https://bob:hunter2@h:8/e?token=hunter2', headers: {A: [hunter2]},"
+        " ignore: {actions: [pull]}}, {name: off, url: 'http://i', disabled: true}]"
+    )
+    page = report(desk.examine(**{_VARIABLE: text}))
+    lines = [" ".join(line.split()) for line in page.splitlines()]
+
+    assert "ci https://h:8/e time-out 1s after 10 failures every 1s without pull" in lines
+    assert any(line.startswith("off disabled") for line in lines)
+    assert "hunter2" not in page
+    assert show(endpoints(text)) == "ci https://h:8/e; off disabled"

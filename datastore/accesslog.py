@@ -1,8 +1,10 @@
 """Define the formats of the access log and of the events file: one JSON object a line.
 
 HAProxy writes the access log, one line for each response; its format is `log-format` in
-haproxy.cfg, and a test compares it with AccessLine. Most lines repeat the values of an earlier
-line, so AccessLog parses equal lines once. The processes of the appliance write the events file.
+haproxy.cfg, and a test compares it with AccessLine. While an endpoint of notifications is
+configured, lines have further fields (`request_line`), which are ignored here. Most lines repeat
+the values of an earlier line, so AccessLog parses equal lines once. The processes of the appliance
+write the events.
 """
 
 from __future__ import annotations
@@ -85,13 +87,21 @@ _decode = json.JSONDecoder().decode  # PERF: json.loads detects the encoding fir
 # Lines of equal requests differ only in the fields before "method".
 _START = len('{"start":1790000000000')
 _STARTS = re.compile(rb'(?:\{"start":[1-9][0-9]{12})*')
-_TIMES = re.compile(rb'\{"start":([1-9][0-9]{12}),"duration":(-?[1-9][0-9]{0,14}|0),(?="method")')
+_TIMES = re.compile(
+    rb'\{"start":([1-9][0-9]{12}),"duration":(-?[1-9][0-9]{0,14}|0),'
+    rb'(?:"id":"[0-9a-f-]{0,36}","port":"[^"]{0,5}",)?(?="method")'
+)
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
+_ID = b',"id":"'  # in the lines of a RequestLine, within the first bytes
+_ID_WITHIN = 64
+_EXTENDED_QUOTES = _QUOTES + 4 * 5  # the five fields after `uri` of a RequestLine
 KEPT_BYTES = 4 * 1024 * 1024
 """AccessLog remembers lines of about this many bytes; their values take twice as much."""
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the latest of some lines that differ only in their start, and their number."""
+"""A `Repeated` is the latest of some lines that are equal but for start, ID and port; their number
+follows.
+"""
 
 
 def is_access(method: str, kind: str, status: int) -> bool:
@@ -143,7 +153,7 @@ class AccessLog:
     def _keep(self, rest: bytes, values: _Values) -> None:
         """Remember the parsed values of *rest*, unless the line has a field twice."""
         # a second key can't be hidden: HAProxy escapes each slash, and \u is excluded here
-        if rest.count(b'"') != _QUOTES or b"\\u" in rest:
+        if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
             self._known.clear()
@@ -167,6 +177,8 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
     If any line does not begin as HAProxy writes it, every line is a group of its own.
     """
+    if lines and _ID in lines[0][:_ID_WITHIN]:
+        return _gathered_requests(lines)
     starts = b"".join([line[:_START] for line in lines])
     if len(starts) != _START * len(lines) or not _STARTS.fullmatch(starts):
         return [(line, 1) for line in lines]
@@ -174,6 +186,19 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     for line in lines:
         equal[line[_START:]].append(line)
     return [(max(each), len(each)) for each in equal.values()]
+
+
+def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Group lines that differ in start, ID and port only; as `_gathered` returns them."""
+    equal = defaultdict[tuple[bytes, bytes], list[bytes]](list)
+    others = list[tuple[bytes, int]]()
+    for line in lines:
+        times = _TIMES.match(line)
+        if times is None:
+            others.append((line, 1))
+        else:
+            equal[times[2], line[times.end() :]].append(line)
+    return [*((max(each), len(each)) for each in equal.values()), *others]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +217,8 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, if ok)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
-    limit      limit (readers, bodies, logins, uploads, log, lines, stdout), count (of times it was
-               reached)
+    limit      limit (readers, bodies, logins, uploads, log, lines, stdout, events), count (of times
+               it was reached; of events: notifications that could not be queued)
     """
 
     name: str

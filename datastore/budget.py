@@ -27,6 +27,11 @@ INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
 STEP = 16 * 1024 * 1024
 """So many bytes are reserved at a time for a transfer whose length is unknown."""
 
+QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
+"""Bytes of a queue of events without events: log with one transaction, shared memory, pages."""
+
+_LEAST_QUEUE_BYTES = 1024 * 1024
+_MOST_QUEUE_BYTES = 64 * 1024 * 1024
 _LEAST_LOG_BYTES = 64 * 1024
 _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 
@@ -36,10 +41,12 @@ class Budget:
     """A `Budget` has the configured limits of the data directory.
 
     `maxsize` is in bytes, 0 for none; `threshold` above `maxsize` is in percent.
+    `has_events`: an endpoint of notifications is configured, so events are queued on the disk.
     """
 
     maxsize: int
     threshold: int
+    has_events: bool = False
 
     @property
     def cap(self) -> int | None:
@@ -52,6 +59,15 @@ class Budget:
         if self.cap is None:
             return _UNLIMITED_LOG_BYTES
         return max(self.cap // 100, _LEAST_LOG_BYTES)
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes for the queue of events: 1 % of the cap, from 1 to 64 MiB; 0 without endpoints."""
+        if not self.has_events:
+            return 0
+        if self.cap is None:
+            return _MOST_QUEUE_BYTES
+        return min(max(self.cap // 100, _LEAST_QUEUE_BYTES), _MOST_QUEUE_BYTES)
 
     @property
     def max_used_bytes(self) -> int | None:
@@ -74,5 +90,8 @@ class Budget:
         return (self.target + self.max_used_bytes) // 2
 
     def _beside(self, total: int | None) -> int | None:
-        """Return the bytes of *total* that remain beside logs and index; at least 0."""
-        return None if total is None else max(total - self.log_bytes - INDEX_BYTES, 0)
+        """Return the bytes of *total* that remain beside logs, index and queue; at least 0."""
+        if total is None:
+            return None
+        queue = self.queue_bytes + QUEUE_OVERHEAD if self.has_events else 0
+        return max(total - self.log_bytes - INDEX_BYTES - queue, 0)

@@ -35,6 +35,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     log/                                    access.log, events.log
     clock                                   the time of the appliance, shared by its processes
     token-key.pem                           the key that signs tokens of auth.htpasswd.token
+    notifications.sqlite                    events that are not delivered yet
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ QUARANTINE = f"{OWN}/quarantine"
 INDEX = "index.sqlite"
 CLOCK = "clock"
 TOKEN_KEY = "token-key.pem"  # noqa: S105 - the name of a file
+NOTIFICATIONS = "notifications.sqlite"
 SPOOL = "spool"
 BOOT = "spool/boot"
 PULL_LOCKS = "spool/locks"

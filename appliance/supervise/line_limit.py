@@ -16,7 +16,8 @@ from entrepot.datastore.accesslog import is_access
 
 _TEXT = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _LINE = re.compile(
-    rb'\{"start":[0-9]+,"duration":-?[0-9]+,"method":"([^"]*)","status":([0-9]{1,9}),'
+    rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"]*","port":"[^"]*",)?'
+    rb'"method":"([^"]*)","status":([0-9]{1,9}),'
     rb'"termination":"[^"]*","bytes":[0-9]+,"digest":' + _TEXT + rb',"repository":' + _TEXT + rb","
     rb'"kind":' + _TEXT + rb',"cache":' + _TEXT + rb',"user":' + _TEXT + rb',"source":"([^"]*)"'
 )
@@ -26,7 +27,7 @@ _READ = (
     rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\n]+",'
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
-_START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,"method":"'
+_START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
 # This expression matches the most frequent lines that show a use, one after another. The expression
 # `_LINE` finds other uses.
 _FREQUENT_USES = re.compile(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from entrepot import config
 from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, parse_pull_secret
+from entrepot.config.notifications import bare_url
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
@@ -23,6 +24,7 @@ from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
 from entrepot.registry.api import router
 from entrepot.registry.api.authorize import MayHost
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.app import App, Parts, assemble
 from entrepot.registry.client_auth import client_auth
 from entrepot.registry.download.spoolfile import discard_partial_downloads
@@ -33,12 +35,12 @@ from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
 from entrepot.registry.server.limit_reports import LimitReports
-from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
 from entrepot.runtime import docker_hub, logs
 from entrepot.runtime.clock import Clock, boot
 from entrepot.runtime.log_limit import LogLimit
+from entrepot.runtime.proxies import Proxies
 from entrepot.runtime.reloading_file import ReloadingFile
 from entrepot.runtime.run_names import (
     BREAKERS,
@@ -132,6 +134,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         clock=clock,
         damaged=partial(damaged, report, cache_epoch.increment),
         add_debug_pages=_debug_pages(settings),
+        events=_write_events(settings, limited),
     )
 
 
@@ -144,7 +147,12 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
     from entrepot.registry.api.debug import DebugResource, DebugSources  # noqa: PLC0415
 
     resource = DebugResource(
-        DebugSources(settings.run, settings.run / METRICS, debug.prometheus.enabled)
+        DebugSources(
+            settings.run,
+            settings.run / METRICS,
+            debug.prometheus.enabled,
+            {each.name: bare_url(each.url) for each in settings.notifications.active},
+        )
     )
 
     def add(app: App) -> None:
@@ -152,6 +160,18 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
         app.add_route(router.PROFILE, resource)
 
     return add
+
+
+def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | None:
+    """Return what queues the events of writes; None if no endpoint is configured."""
+    if not settings.notifications.active:
+        return None
+    # These modules load SQLite's queue and UUIDs, so they are loaded only if they are used.
+    from entrepot.notifications import setup  # noqa: PLC0415
+    from entrepot.registry.api.notify import Notifier  # noqa: PLC0415
+
+    recorder = setup.recorder(settings, lambda lost: limited("events", lost))
+    return Notifier(recorder, has_references=settings.notifications.events.includereferences)
 
 
 def _may_host(settings: Settings) -> MayHost:
@@ -165,7 +185,11 @@ def _may_host(settings: Settings) -> MayHost:
 
 
 def _limits(settings: Settings) -> SpaceLimits:
-    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    budget = Budget(
+        settings.cleaner.maxsize,
+        settings.cleaner.threshold,
+        has_events=bool(settings.notifications.active),
+    )
     return SpaceLimits(
         max_used_bytes=budget.max_used_bytes, largest=budget.target, start=budget.start
     )

@@ -36,6 +36,7 @@ from entrepot.registry.api.status import (
 )
 from entrepot.registry.api.tags import TagsResource
 from entrepot.registry.api.uploads import StartUploadResource, UploadResource
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.auth.identity import Authenticator
 from entrepot.registry.download.parallel import ParallelLimits
 from entrepot.registry.download.singleflight import SingleFlight
@@ -67,6 +68,7 @@ class Parts:
     returns whether a name is hosted although a default upstream could have it. `epoch` returns the
     cache epoch of the HAProxy in front; None: there is no HAProxy, and its headers are ignored.
     `cache_fill` lets HAProxy fill its cache. `clock` returns the appliance's time (s, UTC epoch).
+    `events` queues the events of writes; None: no endpoint is configured.
     `damaged` is called for each damaged stored file. `add_debug_pages` adds the routes of
     `http.debug.addr`; None: there is no such listener. `token_endpoint` returns the resource that
     issues tokens; None: the one for the docker daemon's login.
@@ -94,6 +96,7 @@ class Parts:
     uploads: UploadLimits = field(default_factory=UploadLimits)
     clock: Callable[[], float] = time.time
     damaged: Report = lambda *_: None
+    events: WriteEvents | None = None
     add_debug_pages: Callable[[App], None] | None = None
     token_endpoint: Callable[[Authorization], object] | None = None
 
@@ -164,11 +167,11 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     pushes = ManifestPushes(store, parts.state, parts.push_rules)
     deletes = Deletions(store, parts.state) if parts.delete_enabled else None
     catalog = Catalog(parts.storage, store.repositories, parts.upstreams)
-    manifests = ManifestResource(authorization, content.manifests, pushes, deletes)
+    manifests = ManifestResource(authorization, content.manifests, pushes, deletes, parts.events)
     app.add_route(router.MANIFEST, manifests)
-    app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes))
-    app.add_route(router.UPLOADS, StartUploadResource(authorization, uploads))
-    app.add_route(router.UPLOAD, UploadResource(authorization, uploads))
+    app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes, parts.events))
+    app.add_route(router.UPLOADS, StartUploadResource(authorization, uploads, parts.events))
+    app.add_route(router.UPLOAD, UploadResource(authorization, uploads, parts.events))
     app.add_route(router.TAGS, TagsResource(authorization, lists, parts.tags_page))
     app.add_route(router.REFERRERS, ReferrersResource(authorization, lists, Referrers(store)))
     app.add_route(router.CATALOG, CatalogResource(authorization, catalog, parts.catalog_page))

@@ -18,6 +18,7 @@ from entrepot.registry.api.etags_and_ranges import (
     not_modified,
     parse_range,
 )
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.errors import Unsupported
 from entrepot.registry.pullthrough.blobs import Blobs
 from entrepot.registry.pullthrough.responses import (
@@ -52,11 +53,19 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
-    """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends."""
+    """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends.
+
+    *events* is None if no endpoint is configured.
+    """
 
     def __init__(
-        self, authorization: Authorization, blobs: Blobs, deletes: Deletions | None
+        self,
+        authorization: Authorization,
+        blobs: Blobs,
+        deletes: Deletions | None,
+        events: WriteEvents | None = None,
     ) -> None:
+        self._events = events
         self._authorization = authorization
         self._blobs = blobs
         self._deletes = deletes
@@ -98,7 +107,10 @@ class BlobResource:
         if self._deletes is None:
             raise Unsupported("deletion is disabled; set storage.delete.enabled", _ALLOWED[:-1])
         resp.set_header(KIND, "blob")
-        self._deletes.blob(repository, Digest.parse(digest))
+        parsed = Digest.parse(digest)
+        self._deletes.blob(repository, parsed)
+        if self._events:
+            self._events.blob_deleted(req, repository, parsed)
         resp.status = falcon.HTTP_202
 
     def on_put(

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import falcon
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from entrepot.registry.errors import NameUnknown
 from entrepot.runtime.health import failing_checks
 
 HEADER: Final = "X-Entrepot-Debug"
 
+_PENDING: Final = "registry_notifications_pending_total"
+_NOTIFICATIONS: Final = frozenset(
+    {"registry_notifications_events", "registry_notifications_status", _PENDING}
+)
 _NO_PROFILES: Final = "there are no profiles: the programs are not written in Go; use py-spy"
 _KINDS: Final = {"blobs": "blob", "manifests": "manifest"}
 _COUNTERS: Final = {
@@ -37,12 +42,14 @@ _COUNTERS: Final = {
 class DebugSources:
     """What the pages show: the run directory, and the file of metrics that the logger wrote last.
 
-    `has_metrics`: whether the listener serves the metrics too.
+    `has_metrics`: whether the listener serves the metrics too. `endpoints` has the URL of each
+    endpoint of notifications by its name, without a password.
     """
 
     run: Path
     metrics: Path
     has_metrics: bool
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
 
 class DebugResource:
@@ -85,8 +92,19 @@ class DebugResource:
         resp.media = {
             "cmdline": sys.orig_argv,
             "memstats": _memory(),
-            "registry": {"proxy": _proxy_counters(self._sources.metrics)},
+            "registry": {
+                "notifications": {"endpoints": self._endpoints()},
+                "proxy": _proxy_counters(self._sources.metrics),
+            },
         }
+
+    def _endpoints(self) -> list[dict[str, object]]:
+        """Return the endpoints of notifications with their counters; headers are secret."""
+        samples = list(_samples(self._sources.metrics, _NOTIFICATIONS))
+        return [
+            {"name": name, "url": url, "Metrics": _endpoint_counters(name, samples)}
+            for name, url in self._sources.endpoints.items()
+        ]
 
     def _metrics(self, resp: falcon.Response) -> None:
         try:
@@ -109,18 +127,33 @@ def _memory() -> dict[str, int]:
 
 def _proxy_counters(metrics: Path) -> dict[str, dict[str, int]]:
     """Return the counters of proxied blobs and manifests; 0 while there is no file of metrics."""
-    try:
-        text = metrics.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        text = ""
     values = {
-        (family.name, sample.labels.get("type")): int(sample.value)
-        for family in text_string_to_metric_families(text)
-        if family.name in _COUNTERS.values()
-        for sample in family.samples
-        if sample.name == f"{family.name}_total"
+        (sample.name.removesuffix("_total"), sample.labels.get("type")): int(sample.value)
+        for sample in _samples(metrics, frozenset(_COUNTERS.values()))
+        if sample.name.endswith("_total")
     }
     return {
         name: {counter: values.get((metric, kind), 0) for counter, metric in _COUNTERS.items()}
         for name, kind in _KINDS.items()
     }
+
+
+def _endpoint_counters(name: str, samples: Sequence[Sample]) -> dict[str, object]:
+    """Return the counters of one endpoint, by the names of docker distribution."""
+    own = [each for each in samples if each.labels.get("endpoint") == name]
+    events = {each.labels["type"]: int(each.value) for each in own if "type" in each.labels}
+    statuses = {each.labels["code"]: int(each.value) for each in own if "code" in each.labels}
+    pending = [int(each.value) for each in own if each.name == _PENDING]
+    counted = {kind: events.get(kind, 0) for kind in ("Events", "Successes", "Failures", "Errors")}
+    return {"Pending": sum(pending), **counted, "Statuses": statuses}
+
+
+def _samples(metrics: Path, families: Collection[str]) -> Iterator[Sample]:
+    """Yield the samples of some families from the file of metrics; none while there is no file."""
+    try:
+        text = metrics.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    for family in text_string_to_metric_families(text):
+        if family.name in families:
+            yield from family.samples

@@ -13,6 +13,7 @@ from entrepot.registry.api import request_body
 from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
 from entrepot.registry.api.etags_and_ranges import etag, none_match, not_modified
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.errors import MalformedRequest, ManifestTooLarge, Unsupported
 from entrepot.registry.pullthrough.manifests import Manifests
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
@@ -33,7 +34,7 @@ _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 class ManifestResource:
     """`/v2/<name>/manifests/<reference>` sends, stores and deletes manifests.
 
-    Deletion is disabled if *deletes* is None.
+    Deletion is disabled if *deletes* is None. *events* is None if no endpoint is configured.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class ManifestResource:
         manifests: Manifests,
         pushes: ManifestPushes,
         deletes: Deletions | None,
+        events: WriteEvents | None = None,
     ) -> None:
+        self._events = events
         self._authorization = authorization
         self._manifests = manifests
         self._pushes = pushes
@@ -70,6 +73,8 @@ class ManifestResource:
         tags = (parsed,) if isinstance(parsed, Tag) else _tags(req)
         pushed = _received(req, parsed)
         self._pushes.put(repository, pushed, tags=tags)
+        if self._events:
+            self._events.manifest_pushed(req, repository, pushed, tags)
         _created(resp, repository, pushed)
         if tags and isinstance(parsed, Digest):
             resp.set_header("OCI-Tag", ", ".join(map(str, tags)))
@@ -85,8 +90,12 @@ class ManifestResource:
         parsed = parse_reference(reference)
         if isinstance(parsed, Tag):
             self._deletes.tag(repository, parsed)
+            if self._events:
+                self._events.tag_deleted(req, repository, parsed)
         else:
-            self._deletes.manifest(repository, parsed)
+            removed = self._deletes.manifest(repository, parsed)
+            if self._events:
+                self._events.manifest_deleted(req, repository, parsed, removed)
         resp.status = falcon.HTTP_202
 
     def on_post(

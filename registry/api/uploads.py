@@ -11,6 +11,7 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import ALGORITHMS, Digest, Repository
 from entrepot.registry.api import etags_and_ranges, request_body
 from entrepot.registry.api.authorize import KIND, Authorization
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.errors import ChunkMisplaced
 from entrepot.registry.push.uploads import BlobUploads
 
@@ -19,9 +20,15 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 
 
 class StartUploadResource:
-    """`/v2/<name>/blobs/uploads/`."""
+    """`/v2/<name>/blobs/uploads/`; *events* None: no endpoint is configured."""
 
-    def __init__(self, authorization: Authorization, uploads: BlobUploads) -> None:
+    def __init__(
+        self,
+        authorization: Authorization,
+        uploads: BlobUploads,
+        events: WriteEvents | None = None,
+    ) -> None:
+        self._events = events
         self._authorization = authorization
         self._uploads = uploads
 
@@ -34,9 +41,11 @@ class StartUploadResource:
             _created(resp, repository, mounted)
         elif digest:
             expected = Digest.parse(digest)
-            self._uploads.upload_monolithic(
+            size = self._uploads.upload_monolithic(
                 repository, request_body.body(req), expected, self._owner(req)
             )
+            if self._events:
+                self._events.blob_pushed(req, repository, expected, size)
             _created(resp, repository, expected)
         else:
             upload_id = self._uploads.begin(repository, _algorithm(req), self._owner(req))
@@ -62,21 +71,28 @@ class StartUploadResource:
         if not source:
             reads_all = req.context.identity.may_everywhere("pull")
             may_read = self._may_read(req)
-            is_done = self._uploads.mount_any(target, digest, may_read, reads_all=reads_all)
-            return digest if is_done else None
-        resolved = self._authorization.readable_repository(req, source)
-        if resolved is None or not self._uploads.mount(target, resolved.repository, digest):
-            return None
-        return digest
+            mounted = self._uploads.mount_any(target, digest, may_read, reads_all=reads_all)
+        else:
+            resolved = self._authorization.readable_repository(req, source)
+            mounted = self._uploads.mount(target, resolved.repository, digest) if resolved else None
+        if mounted and self._events:
+            self._events.blob_mounted(req, target, digest, mounted)
+        return digest if mounted else None
 
     def _may_read(self, req: falcon.Request) -> Callable[[Repository], bool]:
         return lambda name: self._authorization.readable_repository(req, name.name) is not None
 
 
 class UploadResource:
-    """`/v2/<name>/blobs/uploads/<upload>`."""
+    """`/v2/<name>/blobs/uploads/<upload>`; *events* None: no endpoint is configured."""
 
-    def __init__(self, authorization: Authorization, uploads: BlobUploads) -> None:
+    def __init__(
+        self,
+        authorization: Authorization,
+        uploads: BlobUploads,
+        events: WriteEvents | None = None,
+    ) -> None:
+        self._events = events
         self._authorization = authorization
         self._uploads = uploads
 
@@ -105,7 +121,9 @@ class UploadResource:
         body = request_body.body(req, part)
         with _location_on_error(resp, repository, upload):
             start = part.start if part and body.length else None
-            self._uploads.finish(repository, upload, body, start=start, digest=digest)
+            size = self._uploads.finish(repository, upload, body, start=start, digest=digest)
+        if self._events:
+            self._events.blob_pushed(req, repository, digest, size)
         _created(resp, repository, digest)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:

@@ -25,8 +25,12 @@ class Deletions:
             if not self.store.repositories.remove_tag(name, tag):
                 raise ManifestUnknown(f"{name} has no tag {tag}")
 
-    def manifest(self, name: Repository, digest: Digest) -> None:
-        """Unlink a manifest, after every tag that points to it. Raises: ManifestUnknown."""
+    def manifest(self, name: Repository, digest: Digest) -> list[Tag]:
+        """Unlink a manifest, after every tag that points to it; return these tags.
+
+        Raises: ManifestUnknown.
+        """
+        removed = []
         links = self.store.repositories
         with write_lock(self.state, name):
             if links.linked_manifest(name, digest) is None:
@@ -36,10 +40,12 @@ class Deletions:
                 state = links.tag(name, tag)
                 if state and state.digest == digest:
                     links.remove_tag(name, tag)
+                    removed.append(tag)
             links.unlink_manifest(name, digest)
             about = referrers.subject(stored) if stored else None
             if about:
                 links.remove_referrer(name, about, digest)
+        return removed
 
     def blob(self, name: Repository, digest: Digest) -> None:
         """Unlink a blob; other repositories keep their links to the blob. Raises: BlobUnknown."""

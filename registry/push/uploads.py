@@ -27,6 +27,14 @@ _MAX_MOUNT_SOURCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Mounted:
+    """The repository that a blob was mounted from, and the size of the blob in bytes."""
+
+    source: Repository
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlobUploads:
     """A `BlobUploads` has all uploads; *state* is the state directory.
 
@@ -60,8 +68,10 @@ class BlobUploads:
 
     def finish(
         self, name: Repository, number: str, body: Body, *, start: int | None, digest: Digest
-    ) -> None:
+    ) -> int:
         """Append the last chunk and commit the upload as the blob *digest*, durably.
+
+        Return the size of the blob in bytes.
 
         Raises: ChunkMisplaced, BodyBroken; DigestMismatch, after which the upload is gone.
         """
@@ -70,14 +80,14 @@ class BlobUploads:
             # pin before a byte is read, so that the client may repeat a failed request
             with pinned(self.store, self.state, [digest]):
                 session.fill(body)
-                self._commit(name, session, digest)
+                return self._commit(name, session, digest)
 
     def upload_monolithic(
         self, name: Repository, body: Body, digest: Digest, owner: str = ""
-    ) -> None:
-        """Store a request body as the blob *digest*, durably. Raises: BodyBroken, DigestMismatch.
+    ) -> int:
+        """Store a request body as the blob *digest*, durably, and return its size in bytes.
 
-        OCI distribution-spec 1.1, end-4b.
+        Raises: BodyBroken, DigestMismatch. OCI distribution-spec 1.1, end-4b.
         """
         number = self.sessions.begin(name, digest.algorithm, owner=owner)
         with self.sessions.open(name, number) as session:
@@ -86,7 +96,7 @@ class BlobUploads:
             except BodyBroken:
                 session.discard()
                 raise
-            self._commit(name, session, digest)
+            return self._commit(name, session, digest)
 
     def cancel(self, name: Repository, number: str) -> None:
         """Remove an upload."""
@@ -95,34 +105,35 @@ class BlobUploads:
 
     # ---- mounts
 
-    def mount(self, name: Repository, source: Repository, digest: Digest) -> bool:
-        """Link a blob that *source* links; return False if *source* does not link it."""
+    def mount(self, name: Repository, source: Repository, digest: Digest) -> Mounted | None:
+        """Link a blob that *source* links; return None if *source* does not link it."""
         if not self.store.repositories.links_blob(source, digest):
-            return False
+            return None
         with pinned(self.store, self.state, [digest]):
             stat = self.store.blobs.stat(digest)
             if stat is None:
-                return False
+                return None
             record_use(self.store, digest, stat.size)
             self.store.repositories.link_blob(name, digest)
-        return True
+        return Mounted(source, stat.size)
 
     def mount_any(
         self, name: Repository, digest: Digest, may_read: MayRead, *, reads_all: bool
-    ) -> bool:
+    ) -> Mounted | None:
         """Link a blob from any repository that the client may read; *reads_all*: it may read all.
 
-        Return False if there is none. A client that may not read all repositories gets this result
+        Return None if there is none. A client that may not read all repositories gets this result
         after the same work for content that only others may read as for content that is not
         stored: the time must not reveal which of both it is.
         """
         if reads_all and not self.store.has_blob(digest):
-            return False
-        return any(
+            return None
+        mounts = (
             self.mount(name, source, digest)
             for source in self._sources(name)
             if may_read(source) and self.store.repositories.links_blob(source, digest)
         )
+        return next(filter(None, mounts), None)
 
     def _sources(self, name: Repository) -> Iterator[Repository]:
         """Yield the repositories to search: the target itself, then the others."""
@@ -131,7 +142,7 @@ class BlobUploads:
 
     # ---- commit
 
-    def _commit(self, name: Repository, session: Session, digest: Digest) -> None:
+    def _commit(self, name: Repository, session: Session, digest: Digest) -> int:
         actual = session.digest(digest.algorithm)
         if actual != digest:
             session.discard()
@@ -140,7 +151,9 @@ class BlobUploads:
         with pinned(self.store, self.state, [digest]):
             self._store(session, digest)
             self.store.repositories.link_blob(name, digest)
+        size = session.offset
         session.discard()
+        return size
 
     def _store(self, session: Session, digest: Digest) -> None:
         """Commit the file as the blob, even if the blob is stored: this file was just verified.

@@ -21,11 +21,11 @@ class LimitReports:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def __call__(self, limit: str) -> None:
+    def __call__(self, limit: str, times: int = 1) -> None:
         """Count that *limit* was reached."""
         with self._lock:
             is_first = not self._counts
-            self._counts[limit] += 1
+            self._counts[limit] += times
         if is_first:
             timer = threading.Timer(self._pause, self._send)
             timer.daemon = True

@@ -20,11 +20,11 @@ from entrepot.registry.upstream.guarded import Guarded
 from entrepot.registry.upstream.mirrors import Mirrored
 from entrepot.registry.upstream.pools import TlsContexts
 from entrepot.registry.upstream.protocol import EventLog, Upstream, discard_event
-from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold, is_host, unfold
+from entrepot.runtime.proxies import Proxies
 
 _MOST_FROM_GLOBS = 64
 """So many clients are kept for upstreams whose hosts match a glob.

@@ -30,9 +30,9 @@ from entrepot.registry.upstream.coding import Undecodable, codings, decoded
 from entrepot.registry.upstream.destinations import AddressRefused, Destinations
 from entrepot.registry.upstream.headers import content_length
 from entrepot.registry.upstream.pools import StaleConnection, TlsContexts, open_pools
-from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import Sealed, sending, split_target
+from entrepot.runtime.proxies import Proxies
 
 log = logging.getLogger(__name__)
 

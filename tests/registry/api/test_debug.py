@@ -26,6 +26,14 @@ registry_proxy_misses_total{type="blob"} 2.0
 registry_proxy_pulled_bytes_total{type="blob"} 2048.0
 # TYPE registry_proxy_pushed_bytes_total counter
 registry_proxy_pushed_bytes_total{type="blob"} 4096.0
+# TYPE registry_notifications_events_total counter
+registry_notifications_events_total{endpoint="ci",type="Events"} 9.0
+registry_notifications_events_total{endpoint="ci",type="Successes"} 7.0
+registry_notifications_events_total{endpoint="other",type="Events"} 1.0
+# TYPE registry_notifications_pending_total gauge
+registry_notifications_pending_total{endpoint="ci"} 2.0
+# TYPE registry_notifications_status_total counter
+registry_notifications_status_total{code="200 OK",endpoint="ci"} 7.0
 """
 
 
@@ -34,7 +42,9 @@ def _ask(
 ) -> falcon.testing.Result:
     app = falcon.App(router=router.Router())
     errors.install(app)
-    resource = DebugResource(DebugSources(run, run / METRICS, has_metrics))
+    resource = DebugResource(
+        DebugSources(run, run / METRICS, has_metrics, {"ci": "https://ci.example.com/event"})
+    )
     app.add_route(router.DEBUG, resource)
     app.add_route(router.PROFILE, resource)
     headers = {HEADER: "1"} if is_debug else {}
@@ -131,3 +141,25 @@ def test_no_page_is_served_to_clients_of_the_registry(tmp_path: Path, page: str)
 
     assert answer.status_code == 404
     assert "no such path" in answer.json["errors"][0]["message"]
+
+
+def test_vars_have_the_endpoints_of_notifications(tmp_path: Path) -> None:
+    """`/debug/vars` lists each endpoint with its counters, as docker distribution does."""
+    (tmp_path / METRICS).write_text(_METRICS)
+
+    assert _ask(tmp_path, "/debug/vars").json["registry"]["notifications"] == {
+        "endpoints": [
+            {
+                "name": "ci",
+                "url": "https://ci.example.com/event",
+                "Metrics": {
+                    "Pending": 2,
+                    "Events": 9,
+                    "Successes": 7,
+                    "Failures": 0,
+                    "Errors": 0,
+                    "Statuses": {"200 OK": 7},
+                },
+            }
+        ]
+    }

@@ -20,6 +20,7 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.datastore.storage import Storage
 from entrepot.registry.api.authorize import Authorization
+from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.push.push_rules import PushRules
@@ -173,6 +174,7 @@ def pushing(
     tags_page: int = 1000,
     may_host: Callable[[Repository], bool] = lambda _: False,
     token_endpoint: Callable[[Authorization], object] | None = None,
+    events: WriteEvents | None = None,
 ) -> Pushing:
     """Start a worker on *root*; several workers share one *index*."""
     index = index or MemoryIndex()
@@ -192,6 +194,7 @@ def pushing(
         tags_page=tags_page,
         may_host=may_host,
         token_endpoint=token_endpoint,
+        events=events,
     )
     return Pushing(root, TestClient(assemble(parts)), index)
 

@@ -18,9 +18,9 @@ from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream import destinations
 from entrepot.registry.upstream.destinations import AddressRefused, Destinations, Reach, reach_of
 from entrepot.registry.upstream.protocol import Upstream
-from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared
+from entrepot.runtime.proxies import Proxies
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 

@@ -13,8 +13,8 @@ import pytest
 
 from entrepot.datastore.refs import Tag
 from entrepot.registry.errors import Unavailable, Why
-from entrepot.registry.upstream.proxies import Proxies
 from entrepot.registry.upstream.upstreams import Shared
+from entrepot.runtime.proxies import Proxies
 from tests.certificates import Authority
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrepot.registry.upstream.proxies import Proxies
+from entrepot.runtime.proxies import Proxies
 
 PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
 

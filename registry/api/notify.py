@@ -1,0 +1,106 @@
+"""Queues the events of pushes, mounts and deletions. Imported only if an endpoint is configured.
+
+HAProxy sends the ID of a request and the client's address in a header of its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import falcon
+
+from entrepot.datastore.content import StoredManifest
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.notifications import events
+from entrepot.notifications.events import EventTarget, NotifiedRequest
+from entrepot.notifications.pulls import host_in_address
+from entrepot.registry.push.uploads import Mounted
+
+REQUEST: Final = "X-Entrepot-Request"
+"""The request's ID, and the client's port and address."""
+
+_SCHEME: Final = "X-Client-Scheme"
+
+Record = Callable[[NotifiedRequest, Sequence[tuple[str, EventTarget]]], None]
+"""Queues an event for each pair of an action and its target."""
+
+
+class Notifier:
+    """A `Notifier` implements WriteEvents.
+
+    *has_references*: events of manifests list the manifests' parts.
+    """
+
+    def __init__(self, record: Record, *, has_references: bool) -> None:
+        self._record = record
+        self._has_references = has_references
+
+    def manifest_pushed(
+        self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
+    ) -> None:
+        """Queue an event for each tag, or one without a tag."""
+        references = events.references(pushed.body) if self._has_references else ()
+        targets = [
+            EventTarget(
+                name.name,
+                pushed.media_type,
+                len(pushed.body),
+                str(pushed.digest),
+                tag=str(tag),
+                references=references,
+            )
+            for tag in tags or ("",)
+        ]
+        self._record(_request(req), [(events.PUSH, target) for target in targets])
+
+    def blob_pushed(self, req: falcon.Request, name: Repository, digest: Digest, size: int) -> None:
+        """Queue the event of a blob of *size* bytes."""
+        target = EventTarget(name.name, events.BLOB_TYPE, size, str(digest))
+        self._record(_request(req), [(events.PUSH, target)])
+
+    def blob_mounted(
+        self, req: falcon.Request, name: Repository, digest: Digest, mounted: Mounted
+    ) -> None:
+        """Queue the event of a blob that was linked from another repository."""
+        target = EventTarget(
+            name.name,
+            events.BLOB_TYPE,
+            mounted.size,
+            str(digest),
+            mounted_from=mounted.source.name,
+        )
+        self._record(_request(req), [(events.MOUNT, target)])
+
+    def manifest_deleted(
+        self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
+    ) -> None:
+        """Queue an event for the manifest, and one for each tag that was removed with it."""
+        targets = [
+            EventTarget(name.name, digest=str(digest)),
+            *(EventTarget(name.name, tag=str(tag)) for tag in tags),
+        ]
+        self._record(_request(req), [(events.DELETE, target) for target in targets])
+
+    def tag_deleted(self, req: falcon.Request, name: Repository, tag: Tag) -> None:
+        """Queue the event of a removed tag."""
+        self._record(_request(req), [(events.DELETE, EventTarget(name.name, tag=str(tag)))])
+
+    def blob_deleted(self, req: falcon.Request, name: Repository, digest: Digest) -> None:
+        """Queue the event of a blob whose link was removed."""
+        self._record(_request(req), [(events.DELETE, EventTarget(name.name, digest=str(digest)))])
+
+
+def _request(req: falcon.Request) -> NotifiedRequest:
+    number, port, host = [*(req.get_header(REQUEST) or "").split(" "), "", ""][:3]
+    user: str | None = req.context.identity.user
+    return NotifiedRequest(
+        id=number or str(uuid.uuid4()),
+        address=f"{host_in_address(host)}:{port}" if host else "",
+        host=req.get_header("Host") or "",
+        scheme=req.get_header(_SCHEME) or "http",
+        method=req.method,
+        agent=req.user_agent or "",
+        user=user or "",
+    )

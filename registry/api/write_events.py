@@ -1,0 +1,52 @@
+"""Defines the interface through which pushes, mounts and deletions are reported to endpoints.
+
+Its implementation is `notify.py`, which only a worker with an endpoint imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import falcon
+
+from entrepot.datastore.content import StoredManifest
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.registry.push.uploads import Mounted
+
+
+class WriteEvents(Protocol):
+    """A `WriteEvents` queues the events of a request, durably, before its response is sent.
+
+    Its methods raise nothing.
+    """
+
+    def manifest_pushed(
+        self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
+    ) -> None:
+        """Queue an event for each tag, or one without a tag."""
+        ...
+
+    def blob_pushed(self, req: falcon.Request, name: Repository, digest: Digest, size: int) -> None:
+        """Queue the event of a blob of *size* bytes."""
+        ...
+
+    def blob_mounted(
+        self, req: falcon.Request, name: Repository, digest: Digest, mounted: Mounted
+    ) -> None:
+        """Queue the event of a blob that was linked from another repository."""
+        ...
+
+    def manifest_deleted(
+        self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
+    ) -> None:
+        """Queue an event for the manifest, and one for each tag that was removed with it."""
+        ...
+
+    def tag_deleted(self, req: falcon.Request, name: Repository, tag: Tag) -> None:
+        """Queue the event of a removed tag."""
+        ...
+
+    def blob_deleted(self, req: falcon.Request, name: Repository, digest: Digest) -> None:
+        """Queue the event of a blob whose link was removed."""
+        ...

@@ -1,0 +1,192 @@
+"""Pushes, mounts and deletions queue their events before they are answered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore.refs import Digest
+from entrepot.notifications.endpoint import Source
+from entrepot.notifications.events import EventTarget, NotifiedRequest, write_event
+from entrepot.registry.api.notify import Notifier
+from tests.images import filler, image
+from tests.registry.push.pushing import NAME, Pushing, pushing
+
+_MADE = image([filler(1000, 1)])
+_LAYER = Digest.of(_MADE.layers[0])
+_SOURCE = Source("vm:5000", "i")
+
+
+class Recorded:
+    """A `Recorded` makes the events that a worker records, and keeps their JSON."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def __call__(
+        self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
+    ) -> None:
+        """Make and keep the events."""
+        made = [write_event(action, target, request, _SOURCE) for action, target in happened]
+        self.events += [json.loads(each.text) for each in made]
+
+    def take(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return action and target of the events since the last call, without URLs."""
+        taken, self.events = self.events, []
+        for each in taken:
+            each["target"].pop("url", None)
+        return [(each["action"], each["target"]) for each in taken]
+
+
+@pytest.fixture
+def recorded() -> Recorded:
+    """Return an empty record."""
+    return Recorded()
+
+
+@pytest.fixture
+def p(tmp_path: Path, recorded: Recorded) -> Pushing:
+    """Return a registry that records its events, with the parts of an image in it."""
+    found = pushing(tmp_path, delete_enabled=True, events=Notifier(recorded, has_references=False))
+    found.image(_MADE)
+    recorded.take()
+    return found
+
+
+def _blob(digest: Digest, size: int, **fields: str) -> dict[str, Any]:
+    described = {"mediaType": "application/octet-stream", "size": size, "length": size}
+    return {**described, "digest": str(digest), "repository": NAME, **fields}
+
+
+def _manifest(**fields: str) -> dict[str, Any]:
+    size = len(_MADE.manifest)
+    described = {"mediaType": _MADE.media_type, "size": size, "length": size}
+    return {**described, "digest": str(_MADE.digest), "repository": NAME, **fields}
+
+
+def test_a_pushed_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
+    """The last request of an upload causes the event, with the blob's size."""
+    digest = p.blob(b"content")
+
+    assert recorded.take() == [("push", _blob(digest, 7))]
+
+
+def test_a_blob_in_a_single_post_is_one_event(p: Pushing, recorded: Recorded) -> None:
+    """A monolithic POST causes the same event."""
+    digest = Digest.of(b"content")
+    p.ask("POST", f"blobs/uploads/?digest={digest}", b"content")
+
+    assert recorded.take() == [("push", _blob(digest, 7))]
+
+
+def test_a_rejected_blob_is_no_event(p: Pushing, recorded: Recorded) -> None:
+    """An upload with the wrong digest causes no event, and neither does an unfinished one."""
+    p.send("PUT", f"{p.begin()}?digest={Digest.of(b'other')}", b"content")
+
+    assert recorded.take() == []
+
+
+@pytest.mark.parametrize("source", ["", f"&from={NAME}"], ids=["any", "from"])
+def test_a_mount_names_its_source(p: Pushing, recorded: Recorded, source: str) -> None:
+    """A mounted blob causes the event `mount` with the repository that it came from."""
+    done = p.send("POST", f"/v2/other/app/blobs/uploads/?mount={_LAYER}{source}")
+
+    assert done.status_code == 201
+    expected = _blob(_LAYER, 1000, fromRepository=NAME) | {"repository": "other/app"}
+    assert recorded.take() == [("mount", expected)]
+
+
+def test_a_mount_that_begins_an_upload_is_no_event(p: Pushing, recorded: Recorded) -> None:
+    """A mount of a blob that does not exist causes no event."""
+    p.ask("POST", f"blobs/uploads/?mount={Digest.of(b'absent')}&from={NAME}")
+
+    assert recorded.take() == []
+
+
+def test_a_pushed_manifest_is_an_event_for_each_tag(p: Pushing, recorded: Recorded) -> None:
+    """A push by tag has the tag, one by digest none, and one with `tag` parameters each of them."""
+    p.manifest(_MADE.manifest, _MADE.media_type, "v2")
+    p.manifest(_MADE.manifest, _MADE.media_type, _MADE.digest)
+    p.manifest(_MADE.manifest, _MADE.media_type, f"{_MADE.digest}?tag=a&tag=b")
+
+    assert recorded.take() == [
+        ("push", _manifest(tag="v2")),
+        ("push", _manifest()),
+        ("push", _manifest(tag="a")),
+        ("push", _manifest(tag="b")),
+    ]
+
+
+def test_references_are_sent_if_they_are_configured(tmp_path: Path, recorded: Recorded) -> None:
+    """With `includereferences` the event of a manifest lists its config and layers."""
+    found = pushing(tmp_path, events=Notifier(recorded, has_references=True))
+    found.image(_MADE)
+    (_, target) = recorded.take()[-1]
+
+    assert [each["digest"] for each in target["references"]] == [
+        str(Digest.of(each)) for each in _MADE.blobs
+    ]
+
+
+def test_a_deleted_manifest_is_an_event_and_one_for_each_tag(
+    p: Pushing, recorded: Recorded
+) -> None:
+    """A DELETE by digest causes the manifest's event, then one for each tag that it removes."""
+    p.manifest(_MADE.manifest, _MADE.media_type, "v2")
+    recorded.take()
+    p.ask("DELETE", f"manifests/{_MADE.digest}")
+
+    assert recorded.take() == [
+        ("delete", {"digest": str(_MADE.digest), "repository": NAME}),
+        ("delete", {"repository": NAME, "tag": "v1"}),
+        ("delete", {"repository": NAME, "tag": "v2"}),
+    ]
+
+
+def test_a_deleted_tag_or_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
+    """A deletion names what was deleted; one that fails causes no event."""
+    p.ask("DELETE", "manifests/v1")
+    p.ask("DELETE", "manifests/v1")
+    p.ask("DELETE", f"blobs/{_LAYER}")
+    p.ask("DELETE", f"blobs/{_LAYER}")
+
+    assert recorded.take() == [
+        ("delete", {"repository": NAME, "tag": "v1"}),
+        ("delete", {"repository": NAME, "digest": str(_LAYER)}),
+    ]
+
+
+def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: Recorded) -> None:
+    """ID, address and port come from HAProxy's header, the rest from the request itself."""
+    p.ask(
+        "DELETE",
+        "manifests/v1",
+        X_Entrepot_Request="an-id 4711 2001:db8::1",
+        Host="r:5000",
+        User_Agent="crane/1",
+    )
+    found = recorded.events[0]
+
+    assert found["request"] == {
+        "id": "an-id",
+        "addr": "[2001:db8::1]:4711",
+        "host": "r:5000",
+        "method": "DELETE",
+        "useragent": "crane/1",
+    }
+    assert found["actor"] == {}
+
+
+def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
+    """A worker's modules load the queue only if an endpoint is configured."""
+    script = "import entrepot.registry.__main__, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+    assert b"entrepot.registry.app" in done.stdout
+    assert b"entrepot.notifications" not in done.stdout

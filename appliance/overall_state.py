@@ -13,6 +13,7 @@ from entrepot.appliance.run_state import HitCounts, RunState, counted
 from entrepot.appliance.state_file import (
     ClockStatus,
     DamagedFile,
+    EndpointStatus,
     NextEviction,
     ProgramStatus,
     Status,
@@ -46,7 +47,11 @@ def look(settings: Settings, now: float) -> Status:
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     at = now + round(clock.shift(), 1)
     index = open_index(settings.storage.statedir)
-    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    budget = Budget(
+        settings.cleaner.maxsize,
+        settings.cleaner.threshold,
+        has_events=bool(settings.notifications.active),
+    )
     return Status(
         url=listen_address.url_of(
             settings.http.addr, tls=settings.http.tls.certificate is not None
@@ -66,7 +71,21 @@ def look(settings: Settings, now: float) -> Status:
         shortage=takeover.shortage_of(settings, index.notes),
         disk=_disk(settings),
         checks=failing_checks(settings.run),
+        endpoints=tuple(_endpoints(settings)),
     )
+
+
+def _endpoints(settings: Settings) -> Iterator[EndpointStatus]:
+    if not settings.notifications.active:
+        return
+    from entrepot.notifications import setup  # noqa: PLC0415 - only if it is used
+    from entrepot.notifications.errors import QueueUnavailable  # noqa: PLC0415
+
+    queue = setup.queue(settings, is_durable=False)
+    with suppress(QueueUnavailable):
+        for each in queue.statistics():
+            yield EndpointStatus(each.name, each.pending, each.dropped)
+    queue.close()
 
 
 def _disk(settings: Settings) -> str:

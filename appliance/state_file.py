@@ -46,6 +46,15 @@ class ProgramStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """An `EndpointStatus` has the events of an endpoint: waiting, and dropped since it exists."""
+
+    name: str
+    pending: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class NextEviction:
     """A `NextEviction` is an object that the cleaner evicts next.
 
@@ -112,6 +121,7 @@ class Status:
     shortage: str = ""
     disk: str = ""
     index: str = ""
+    endpoints: tuple[EndpointStatus, ...] = ()
     damaged: tuple[DamagedFile, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
 

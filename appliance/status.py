@@ -13,7 +13,7 @@ from entrepot import config
 from entrepot.appliance import rundir, state_file
 from entrepot.appliance.privileges import users
 from entrepot.appliance.run_state import HitCounts
-from entrepot.appliance.state_file import ClockStatus, Status
+from entrepot.appliance.state_file import ClockStatus, EndpointStatus, Status
 from entrepot.cleaner.readable_units import size, span
 from entrepot.cleaner.shortage import REMEDY
 from entrepot.runtime.clock import TRUSTED_AFTER_S
@@ -75,11 +75,18 @@ def screen(found: Status) -> Iterator[str]:
         lost = f", lost: pushed to {', '.join(broken.pushed)}" if broken.pushed else ""
         what = f"{size(broken.size):>8} in quarantine{lost}"
         yield f"{'damaged' if number == 0 else '':<10} {broken.digest}  {what}"
+    yield from _endpoints(found.endpoints)
     for number, (host, health) in enumerate(found.upstreams.items()):
         yield f"{'upstreams' if number == 0 else '':<10} {host}: {health}"
     for number, going in enumerate(found.store.next if found.store else ()):
         what = f"{going.kind:<8} {size(going.size):>8}, unused for {span(going.idle)}"
         yield f"{'goes next' if number == 0 else '':<10} {going.digest}  {what}"
+
+
+def _endpoints(endpoints: Sequence[EndpointStatus]) -> Iterator[str]:
+    for number, each in enumerate(endpoints):
+        what = f"{each.pending} waiting, {each.dropped} dropped"
+        yield f"{'events' if number == 0 else '':<10} {each.name}: {what}"
 
 
 def _size(found: Status) -> str:

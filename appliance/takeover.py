@@ -48,7 +48,9 @@ def take_over(settings: Settings) -> None:
 
 def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
     """Return why the store can't shrink below its maximum size; empty while it can."""
-    target = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).target
+    has_events = bool(settings.notifications.active)
+    cleaner = settings.cleaner
+    target = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events).target
     with suppress(IndexUnavailable):
         fixed = unevictable_bytes(notes)
         if target is not None and fixed > target:

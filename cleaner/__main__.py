@@ -284,7 +284,8 @@ class EventsFile:
 def bounds(settings: Settings) -> StoreLimits:
     """Return the limits of the data directory that the settings give."""
     cleaner = settings.cleaner
-    budget = Budget(cleaner.maxsize, cleaner.threshold)
+    has_events = bool(settings.notifications.active)
+    budget = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events)
     return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.max_used_bytes)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from entrepot import config
 from entrepot.config.schema import Settings
@@ -30,6 +31,18 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _KEEP_S = 0.5
+
+
+class EventThreads(Protocol):
+    """An `EventThreads` has the threads that queue and deliver events."""
+
+    def start(self) -> None:
+        """Start all threads."""
+        ...
+
+    def stop(self) -> None:
+        """End all threads."""
+        ...
 
 
 def main() -> int:
@@ -61,9 +74,13 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
     PERF: while lines are written, polling costs a third of an inotify wake-up for each line.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
-    loop = LoggerLoop(work(settings, clock))
+    made = work(settings, clock)
+    loop = LoggerLoop(made)
+    notifications = _notifications(settings, clock, made.display)
     watch = FolderWatch(settings.storage.statedir / Path(layout.ACCESS_LOG).parent, wake)
     watch.start()
+    if notifications is not None:
+        notifications.start()
     log.info("logger started", extra={"path": settings.storage.statedir})
     kept = -math.inf
     while not is_ended():
@@ -77,15 +94,39 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
             wake.wait(min(seconds, _POLL_S))
         elif not watch.start():  # a new watch needs one more turn, because it missed earlier lines
             wake.wait(seconds)
+    if notifications is not None:
+        notifications.stop()
     loop.finish(time.monotonic())
     watch.stop()
+
+
+def _notifications(settings: Settings, clock: Clock, display: Display) -> EventThreads | None:
+    """Return the threads that queue and deliver events; None if no endpoint is configured."""
+    queue_file = settings.storage.statedir / layout.NOTIFICATIONS
+    if not settings.notifications.active:
+        if queue_file.exists():
+            from entrepot.notifications import queue  # noqa: PLC0415
+
+            queue.remove(queue_file)
+            log.warning("event queue removed, no endpoint is configured")
+        return None
+    # The module loads HTTP and TLS, so it is loaded only if it is used.
+    from entrepot.logger import pull_events  # noqa: PLC0415
+
+    made = pull_events.build(settings, clock)
+    display.show_also(made.metrics)
+    return made
 
 
 def work(settings: Settings, clock: Clock) -> Work:
     """Build the dependencies of the loop from the settings."""
     state, run = settings.storage.statedir, settings.run
     index = open_index(state, clock)
-    budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+    budget = Budget(
+        settings.cleaner.maxsize,
+        settings.cleaner.threshold,
+        has_events=bool(settings.notifications.active),
+    )
     secret, _ = config.read_secret(settings)
     known = config.upstreams_in_force(settings, secret).hosts
     since = _began(run, clock)

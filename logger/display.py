@@ -13,6 +13,7 @@ from entrepot.datastore.index import REBUILT, Index
 from entrepot.datastore.reservations import unevictable_bytes
 from entrepot.logger import exposition
 from entrepot.logger.batch import METRICS
+from entrepot.logger.exposition import MetricRows
 from entrepot.logger.metrics import Metric
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.clock import Clock
@@ -81,7 +82,12 @@ class Display:
         self._index = index
         self._build = build
         self._gauges: dict[Metric, float] = {CAP: float(cap)}
+        self._more: Callable[[], Sequence[MetricRows]] = tuple
         self._complaint = LogOnce(log, "metrics not written", "metrics written again")
+
+    def show_also(self, more: Callable[[], Sequence[MetricRows]]) -> None:
+        """Write the values that *more* returns with those of the index, from now on."""
+        self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
         """Write the values in *notes* and the gauges; *lag* is in s.
@@ -96,7 +102,7 @@ class Display:
             self._gauges[FAILING_CHECKS] = float(self._failing())
         self._measure_index()
         self._measure_disks()
-        text = exposition.render(METRICS, notes, self._gauges, build=self._build)
+        text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
             write_atomically(self._path, text)  # a lost file is written again, so no fsync
         except OSError as error:

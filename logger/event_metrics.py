@@ -15,7 +15,7 @@ _OPERATIONS = ("head", "manifest", "blob", "tags", "referrers", "token")
 _OUTCOMES = ("ok", "absent", "denied", "limited", "unavailable")
 _ENDS = ("stored", "unstored", "failed", "mismatch")
 _REASONS = ("ttl", "size", "disk", "keep", "untagged", "garbage")
-_LIMITS = ("readers", "bodies", "logins", "uploads", "log", "lines", "stdout")
+_LIMITS = ("readers", "bodies", "logins", "uploads", "log", "lines", "stdout", "events")
 _FOUND = ("open", "read", "commit", "scrub", "verify")
 _SWEEP_S = 60.0
 

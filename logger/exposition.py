@@ -11,6 +11,9 @@ from prometheus_client.registry import Collector
 from entrepot.logger import metrics
 from entrepot.logger.metrics import Amounts, Labels, Metric
 
+MetricRows = tuple[Metric, list[tuple[Labels, Amounts]]]
+"""A metric and its values."""
+
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
@@ -30,10 +33,12 @@ def render(
     gauges: Mapping[Metric, float],
     *,
     build: Mapping[str, str],
+    more: Iterable[MetricRows] = (),
 ) -> bytes:
-    """Return the text of the metrics *shown* from their *notes*, of *gauges*, and of *build*."""
+    """Return the text of the metrics *shown* from their *notes*, *gauges*, *more* and *build*."""
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]
+    families += [_family(metric, rows) for metric, rows in more]
     info = Metric("entrepot_build_info", "gauge", "Versions of the running programs.", tuple(build))
     families.append(_family(info, [(tuple(build.values()), [1.0])]))
     registry = CollectorRegistry()

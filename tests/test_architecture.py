@@ -12,7 +12,7 @@ import pytest
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = (
     *("appliance", "bench", "cleaner", "config", "datastore"),
-    *("edge", "logger", "registry", "runtime"),
+    *("edge", "logger", "notifications", "registry", "runtime"),
 )
 _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
 

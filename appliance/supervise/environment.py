@@ -138,6 +138,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_GUESSES": str(settings.limits.logins),
         "ENTREPOT_OPEN": _write_access(settings),
         "ENTREPOT_CREDENTIALS": _credentials(settings),
+        "ENTREPOT_NOTIFY": "on" if settings.notifications.active else "off",
         "ENTREPOT_MAXCONN": str(haproxy.connections),
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
         # HAProxy takes 0 for no limit

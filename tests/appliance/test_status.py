@@ -12,6 +12,7 @@ from entrepot.appliance.run_state import HitCounts, RunState
 from entrepot.appliance.state_file import (
     ClockStatus,
     DamagedFile,
+    EndpointStatus,
     NextEviction,
     ProgramStatus,
     Status,
@@ -56,6 +57,18 @@ def test_the_screen_shows_everything() -> None:
         "sha256:abc  blob      1.0 GiB, unused for 1d",
     ):
         assert expected in text
+
+
+def test_endpoints_of_notifications_are_listed() -> None:
+    """`status` shows how many events wait for each endpoint, and how many were dropped."""
+    endpoints = (EndpointStatus("ci", 7, 0), EndpointStatus("audit", 0, 3))
+
+    lines = [line for line in screen(replace(SEEN, endpoints=endpoints)) if "waiting" in line]
+
+    assert lines == [
+        "events     ci: 7 waiting, 0 dropped",
+        "           audit: 0 waiting, 3 dropped",
+    ]
 
 
 def test_damaged_files_are_listed() -> None:

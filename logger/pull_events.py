@@ -1,0 +1,209 @@
+"""Queues the events of pulls from the access log, and delivers all events. Each has its threads.
+
+The access log is read here a second time, with a position of its own that is committed together
+with the events: a kill neither loses nor doubles one. The logger's other work, access times and
+metrics, never waits for the queue or for a receiver.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from entrepot.config import outbound
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.table import open_index, open_storage
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.index import AccessIndex
+from entrepot.datastore.manifest import LARGEST
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage
+from entrepot.logger import notification_metrics
+from entrepot.logger.metrics import Amounts, Labels, Metric
+from entrepot.logger.position import LogPosition
+from entrepot.logger.tail import Batch, Tail
+from entrepot.notifications import events, setup
+from entrepot.notifications.delivery import EventDelivery
+from entrepot.notifications.endpoint import EventEndpoint
+from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.post import Poster
+from entrepot.notifications.pulls import PullEvents
+from entrepot.notifications.queue import EventQueue, Statistics
+from entrepot.notifications.recorder import wanted
+from entrepot.runtime.clock import Clock
+from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.proxies import Proxies
+
+log = logging.getLogger(__name__)
+
+_BUSY_POLL_S = 0.05
+_POLL_S = 0.25
+_BUSY_S = 1.0
+_RETRY_S = 1.0
+_STOP_S = 0.4
+_POSITION_S = 1.0
+
+
+class StoredContents:
+    """A `StoredContents` looks up in the store what the access log does not show of content."""
+
+    def __init__(self, storage: Storage, index: AccessIndex) -> None:
+        self._storage = storage
+        self._index = index
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the size of stored content in bytes; None if it is not stored."""
+        with suppress(DatastoreError):
+            entry = self._index.entry(digest)
+            return entry.size if entry else None
+        return None
+
+    def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
+        """Return the descriptors of a stored manifest; None if it is not stored."""
+        with suppress(DatastoreError, ValueError, TypeError, AttributeError):
+            return events.references(self._storage.read(layout.blob(digest), LARGEST))
+        return None
+
+
+class PullCollector:
+    """A `PullCollector` queues the events of pulls in its own thread, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        open_tail: Callable[[str | None], Tail],
+        pulls: PullEvents,
+        queue: EventQueue,
+        endpoints: Sequence[EventEndpoint],
+        queued: Callable[[], None],
+    ) -> None:
+        self._open_tail = open_tail
+        self._pulls = pulls
+        self._queue = queue
+        self._endpoints = endpoints
+        self._on_queued = queued
+        self._tail: Tail | None = None
+        self._unqueued: Batch | None = None
+        self._read_at = self._position_at = float("-inf")
+        self._is_stopped = threading.Event()
+        self._queue_out = LogOnce(log, "event queue unavailable", "event queue available again")
+        self._disk_out = LogOnce(
+            log, "log not readable for events", "log readable for events again"
+        )
+        self._thread = threading.Thread(target=self._run, name="pull events", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Queue the events of the last lines, and end the thread."""
+        self._is_stopped.set()
+        self._thread.join(_STOP_S)
+
+    def turn(self, now: float) -> float:
+        """Queue the events of unread lines; return how long to wait afterwards, in s.
+
+        *now* is the time of a monotonic clock. If the queue is unavailable, no more lines are read
+        until the events of the last ones are queued.
+        """
+        try:
+            tail = self._tail = self._tail or self._open()
+            batch = self._unqueued or tail.read(now)
+            self._unqueued = batch
+            self._append(batch, now)
+        except QueueUnavailable as error:
+            self._queue_out.failed(error)
+            return _RETRY_S
+        except OSError as error:
+            self._disk_out.failed(error)
+            return _RETRY_S
+        self._unqueued = None
+        self._queue_out.worked()
+        self._disk_out.worked()
+        if batch.more:
+            return 0.0
+        return _BUSY_POLL_S if now - self._read_at < _BUSY_S else _POLL_S
+
+    def _open(self) -> Tail:
+        lost = self._queue.keep_only([each.name for each in self._endpoints])
+        if lost:
+            log.warning("events of removed endpoints dropped", extra={"events": lost})
+        return self._open_tail(self._queue.position())
+
+    def _append(self, batch: Batch, now: float) -> None:
+        if batch.lines:
+            self._read_at = now
+        if batch.gaps:
+            log.warning("log lines deleted before their events were queued")
+        found = self._pulls.of(batch.lines)
+        is_late = batch.lines and now - self._position_at >= _POSITION_S
+        if batch.position is None or not (found or is_late):
+            return
+        self._queue.append(wanted(self._endpoints, found), batch.position.dump())
+        self._position_at = now
+        self._on_queued()
+
+    def _run(self) -> None:
+        while not self._is_stopped.is_set():
+            self._is_stopped.wait(self.turn(time.monotonic()))
+        while self.turn(time.monotonic()) == 0:
+            pass
+
+
+class Notifications:
+    """A `Notifications` has the threads of the logger that queue and deliver events."""
+
+    def __init__(
+        self, collector: PullCollector, deliveries: Sequence[EventDelivery], queue: EventQueue
+    ) -> None:
+        self._collector = collector
+        self._deliveries = deliveries
+        self._queue = queue
+        self._statistics: list[Statistics] = []
+
+    def metrics(self) -> list[tuple[Metric, list[tuple[Labels, Amounts]]]]:
+        """Return the metrics of the endpoints; the last ones while the queue is unavailable."""
+        with suppress(QueueUnavailable):
+            self._statistics = self._queue.statistics()
+        return notification_metrics.rows(self._statistics)
+
+    def start(self) -> None:
+        """Start all threads."""
+        self._collector.start()
+        for each in self._deliveries:
+            each.start()
+
+    def stop(self) -> None:
+        """Queue the events of the last lines, and end all threads; what is queued stays queued."""
+        self._collector.stop()
+        for each in self._deliveries:
+            each.stop()
+
+
+def build(settings: Settings, clock: Clock) -> Notifications:
+    """Build the threads from the settings; this starts nothing."""
+    state = settings.storage.statedir
+    queue = setup.queue(settings, is_durable=False)
+    handed = outbound.handed_over(settings.run)
+    proxies = Proxies(handed.proxies, handed.exempt)
+    endpoints = setup.endpoints(settings)
+    deliveries = [EventDelivery(each, queue, Poster(each, proxies.choose)) for each in endpoints]
+    contents = StoredContents(open_storage(settings.storage, clock), open_index(state, clock))
+
+    def wake() -> None:
+        for each in deliveries:
+            each.wake()
+
+    collector = PullCollector(
+        lambda text: Tail(state / layout.ACCESS_LOG, LogPosition.load(text)),
+        PullEvents(setup.source(settings), contents),
+        queue,
+        endpoints,
+        wake,
+    )
+    return Notifications(collector, deliveries, queue)

@@ -1,0 +1,162 @@
+"""Delivers the queued events of one endpoint, in order, until its receiver accepts each.
+
+As in docker distribution an attempt follows a failed one at once; from the threshold on, the
+backoff passes before each.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from entrepot.notifications.endpoint import EventEndpoint
+from entrepot.notifications.errors import NotDelivered, QueueUnavailable
+from entrepot.notifications.events import envelope
+from entrepot.notifications.queue import EventQueue, Group
+from entrepot.runtime.log_once import LogOnce
+
+log = logging.getLogger(__name__)
+
+Post = Callable[[bytes], int]
+"""Sends an envelope and returns the status of the response. Raises: NotDelivered."""
+
+_POLL_S = 0.25
+_QUEUE_RETRY_S = 1.0
+_MOST_EVENTS = 128
+_MOST_BYTES = 256 * 1024
+_QUICK = 4  # an envelope grows only if the response took less than this part of the time-out
+
+
+class Backoff:
+    """A `Backoff` counts failures in a row.
+
+    From the number *threshold* on each of them causes a pause of *backoff* s.
+    """
+
+    def __init__(self, threshold: int, backoff: float) -> None:
+        self._threshold = threshold
+        self._backoff = backoff
+        self._failures = 0
+        self._last = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Return how long to wait before the next attempt, in s. *now* is a monotonic time."""
+        if self._failures < self._threshold:
+            return 0.0
+        return max(self._last + self._backoff - now, 0.0)
+
+    def failed(self, now: float) -> None:
+        """Record a failure."""
+        self._failures += 1
+        self._last = now
+
+    def succeeded(self) -> None:
+        """Forget all failures."""
+        self._failures = 0
+
+
+class EnvelopeSize:
+    """An `EnvelopeSize` is the number of events that the next envelope may have.
+
+    It doubles while the receiver responds quickly, up to 128, so that a long queue is delivered
+    soon. After a failure it is one: a receiver that needs a time for each event would never respond
+    to many of them within the time-out.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._quick_s = timeout / _QUICK
+        self.events = 1
+
+    def succeeded(self, seconds: float) -> None:
+        """Record a response after *seconds*."""
+        if seconds < self._quick_s:
+            self.events = min(2 * self.events, _MOST_EVENTS)
+        else:
+            self.events = max(self.events // 2, 1)
+
+    def failed(self) -> None:
+        """Record a failure."""
+        self.events = 1
+
+
+class EventDelivery:
+    """An `EventDelivery` sends the events of *endpoint* in its own thread."""
+
+    def __init__(self, endpoint: EventEndpoint, queue: EventQueue, post: Post) -> None:
+        self._name = endpoint.name
+        self._queue = queue
+        self._post = post
+        self._backoff = Backoff(endpoint.threshold, endpoint.backoff)
+        self._size = EnvelopeSize(endpoint.timeout)
+        self._unrecorded: tuple[Group, int] | None = None
+        self._is_stopped = threading.Event()
+        self._news = threading.Event()
+        self._complaint = LogOnce(
+            log, f"events not delivered to {self._name}", f"events delivered to {self._name} again"
+        )
+        self._queue_out = LogOnce(log, "event queue unavailable", "event queue available again")
+        self._thread = threading.Thread(target=self._run, name=f"events {self._name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, wait_s: float = 0.0) -> None:
+        """End the thread, and wait for it at most *wait_s* s; it may be waiting for a response."""
+        self._is_stopped.set()
+        self._news.set()
+        self._thread.join(wait_s)
+
+    def wake(self) -> None:
+        """Deliver new events at once, and not only when the queue is read again."""
+        self._news.set()
+
+    def turn(self) -> float:
+        """Send one envelope if there are events; return how long to wait afterwards, in s."""
+        wait_s = self._backoff.wait_s(time.monotonic())
+        if wait_s > 0:
+            self._is_stopped.wait(wait_s)
+            return 0.0
+        try:
+            self._record()
+            group = self._queue.first(self._name, self._size.events, _MOST_BYTES)
+            is_empty = not group.events
+            if not is_empty:
+                self._send(group)
+        except QueueUnavailable as error:
+            self._queue_out.failed(error)
+            return _QUEUE_RETRY_S
+        self._queue_out.worked()
+        return _POLL_S if is_empty else 0.0
+
+    def _send(self, group: Group) -> None:
+        """Send an envelope, and record in the queue whether it was accepted."""
+        began = time.monotonic()
+        try:
+            status = self._post(envelope(group.events))
+        except NotDelivered as error:
+            self._backoff.failed(time.monotonic())
+            self._size.failed()
+            self._complaint.failed(error)
+            self._queue.failed(self._name, group, error.status)
+            return
+        self._backoff.succeeded()
+        self._size.succeeded(time.monotonic() - began)
+        self._complaint.worked()
+        self._unrecorded = group, status
+        self._record()
+
+    def _record(self) -> None:
+        """Record an accepted envelope; if the queue is unavailable then, before the next one."""
+        if self._unrecorded is not None:
+            self._queue.delivered(self._name, *self._unrecorded)
+            self._unrecorded = None
+
+    def _run(self) -> None:
+        while not self._is_stopped.is_set():
+            wait_s = self.turn()
+            if wait_s:
+                self._news.wait(wait_s)
+                self._news.clear()

@@ -1,0 +1,184 @@
+"""Makes the events of pulls from lines of the access log.
+
+Requests for the same content by the same client differ in their time, ID and port only, so the
+rest of their event is made once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from entrepot.datastore import request_line
+from entrepot.datastore.accesslog import AccessLine
+from entrepot.datastore.errors import InvalidDigest, InvalidLine
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.request_line import Head, RequestLine
+from entrepot.notifications.endpoint import Source
+from entrepot.notifications.events import (
+    BLOB_TYPE,
+    PULL,
+    EventTarget,
+    Notification,
+    NotifiedRequest,
+)
+
+log = logging.getLogger(__name__)
+
+_READ: Final = ("GET", "HEAD")
+_MANIFESTS: Final = ("manifest", "index")
+# docker distribution sends no event for a manifest that the client has, but does for such a blob
+_SERVED: Final[Mapping[str, tuple[int, ...]]] = {
+    "manifest": (200,),
+    "index": (200,),
+    "blob": (200, 206, 304),
+}
+_TAG = re.compile(r"/manifests/([A-Za-z0-9_][A-Za-z0-9._-]{0,127})(?:\?|$)")
+_MOST_KEPT: Final = 4096
+_MOST_KEPT_BYTES: Final = 8 * 1024 * 1024
+
+
+class Contents(Protocol):
+    """A `Contents` knows of stored content what the access log does not show."""
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the size of stored content in bytes; None if it is not stored."""
+        ...
+
+    def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
+        """Return the descriptors of a stored manifest; None if it is not stored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A `_Template` is an event of a pull without the parts that differ from request to request."""
+
+    media_type: str
+    target: str
+    address: str
+    request: str
+
+
+class PullEvents:
+    """A `PullEvents` makes events; one thread may use it."""
+
+    def __init__(self, source: Source, contents: Contents) -> None:
+        self._source = source
+        self._contents = contents
+        self._kept: dict[bytes, _Template | None] = {}
+        self._kept_bytes = 0
+        self._second, self._at = -1, ""  # PERF: the last second, and its text
+
+    def of(self, lines: Iterable[bytes]) -> list[Notification]:
+        """Return an event for each line of a pull, in order.
+
+        An event has the time at which its response ended, and an ID that is derived from that of
+        the request, so that a line that is read again gives the same event.
+        """
+        events = []
+        for line in lines:
+            head = request_line.split(line)
+            if head is None:
+                continue
+            template = self._kept.get(head.rest) or self._template(head.rest)
+            if template is not None:
+                events.append(self._event(head, template))
+        return events
+
+    def _event(self, head: Head, template: _Template) -> Notification:
+        start, duration, number, port, _ = head
+        second, millisecond = divmod(start + max(duration, 0), 1000)
+        if second != self._second:
+            self._second = second
+            self._at = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return Notification(
+            PULL,
+            template.media_type,
+            f'{{"id":"{_event_id(number)}","timestamp":"{self._at}.{millisecond:03}Z",'
+            f'{template.target}{number}","addr":"{template.address}{port and ":"}{port}",'
+            f"{template.request}",
+        )
+
+    def _template(self, rest: bytes) -> _Template | None:
+        if rest in self._kept:
+            return self._kept[rest]
+        try:
+            access, request = request_line.parse_rest(rest)
+            template, is_final = self._make(access, request)
+        except InvalidLine:  # the logger counts and logs it
+            template, is_final = None, False
+        if is_final:
+            self._keep(rest, template)
+        return template
+
+    def _keep(self, rest: bytes, template: _Template | None) -> None:
+        if len(self._kept) >= _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES:
+            self._kept.clear()
+            self._kept_bytes = 0
+        self._kept[rest] = template
+        self._kept_bytes += len(rest) + (len(template.target) if template else 0)
+
+    def _make(self, access: AccessLine, request: RequestLine) -> tuple[_Template | None, bool]:
+        """Return the template, and whether it stays the same when content is stored or removed."""
+        is_served = access.status in _SERVED.get(access.kind, ()) and access.method in _READ
+        if not is_served or not access.digest or not access.repository:
+            return None, True
+        target, is_final = self._target(access, request)
+        kind = "manifests" if access.kind in _MANIFESTS else "blobs"
+        path = f"/v2/{access.repository}/{kind}/{access.digest}"
+        url = self._source.url(request.scheme, request.host, path)
+        asked = NotifiedRequest(
+            "", "", request.host, request.scheme, access.method, request.agent, access.user
+        )
+        rest = {name: value for name, value in asked.record().items() if name != "id"}
+        actor = {"name": access.user} if access.user else {}
+        return _Template(
+            target.media_type,
+            f'"action":"{PULL}","target":{_json(target.record(url))},"request":{{"id":"',
+            _json(host_in_address(access.source))[1:-1],
+            f'{_json(rest)[1:]},"actor":{_json(actor)},"source":{_json(self._source.record())}}}',
+        ), is_final
+
+    def _target(self, access: AccessLine, request: RequestLine) -> tuple[EventTarget, bool]:
+        is_manifest = access.kind in _MANIFESTS
+        size = int(request.size) if request.size.isdecimal() else None
+        size = self._known(self._contents.size, access.digest) if size is None else size
+        listed = None
+        if is_manifest and self._source.references:
+            listed = self._known(self._contents.references, access.digest)
+        tag = _TAG.search(access.uri) if is_manifest else None
+        is_final = size is not None and (listed is not None or not self._source.references)
+        return EventTarget(
+            access.repository,
+            request.type if is_manifest else BLOB_TYPE,
+            size or 0,
+            access.digest,
+            tag=tag[1] if tag else "",
+            references=listed or (),
+        ), is_final or (not is_manifest and size is not None)
+
+    def _known(self, look_up: Callable[[Digest], Any], digest: str) -> Any:  # noqa: ANN401 - of it
+        try:
+            return look_up(Digest.parse(digest))
+        except InvalidDigest:
+            return None
+
+
+def host_in_address(host: str) -> str:
+    """Return an IP address as it precedes a port: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _event_id(request_id: str) -> str:
+    """Return the ID of the event of a request: as unique as the request's, and always the same."""
+    return f"{request_id[7::-1]}{request_id[8:]}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,390 @@
+"""Queues events on disk: one SQLite file for all processes has a part for each endpoint.
+
+A part is limited in bytes. If it is full, its oldest events of pulls are dropped first, and its
+oldest others only when it has no event of a pull; every dropped event is counted. A row has one
+event of a write, or up to CHUNK events of pulls, so that a pull costs little.
+
+SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.events import PULL, Notification
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64
+"""Events of pulls in one row."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, pull INTEGER NOT NULL,
+    count INTEGER NOT NULL, sent INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX in_order ON event (endpoint, id);
+CREATE INDEX pulls ON event (endpoint, id) WHERE pull = 1;
+CREATE TABLE endpoint (
+    name TEXT PRIMARY KEY, bytes INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE status (
+    endpoint TEXT NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, code)
+) WITHOUT ROWID;
+CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_BUSY_S = 5.0
+_OVERHEAD = 192  # bytes of a row and of its entries in the indexes
+_WAL_PAGES = 256
+_FREE_PAGES = 256  # with more free pages an empty file is truncated
+_UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRAGMAS = (
+    "auto_vacuum = INCREMENTAL",
+    "journal_mode = WAL",
+    f"wal_autocheckpoint = {_WAL_PAGES}",
+    f"journal_size_limit = {_WAL_PAGES * 4096}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A `Group` has the oldest events of an endpoint.
+
+    `rows` has each row with the number of its events that are sent after this group.
+    """
+
+    events: tuple[str, ...] = ()
+    rows: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A `Statistics` has the counters of an endpoint, as in docker distribution, and `dropped`.
+
+    `successes`, `failures` and `errors` count events; the last two count each attempt. `statuses`
+    has the number of events by HTTP status.
+    """
+
+    name: str
+    pending: int = 0
+    dropped: int = 0
+    successes: int = 0
+    failures: int = 0
+    errors: int = 0
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """The events that were ever queued."""
+        return self.successes + self.pending + self.dropped
+
+
+class EventQueue:
+    """An `EventQueue` is the queue in the file *path*, which is created if it is absent.
+
+    Several threads and processes may use it. Each endpoint may have *limit* bytes. *is_durable*:
+    each append is synced to the disk.
+    Raises, each method: QueueUnavailable.
+    """
+
+    def __init__(self, path: Path, limit: int, *, is_durable: bool) -> None:
+        self._path = path
+        self._limit = limit
+        self._is_durable = is_durable
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def append(
+        self, events: Mapping[str, Sequence[Notification]], position: str | None = None
+    ) -> None:
+        """Append the events of each endpoint, and set *position*, in one transaction."""
+        with self._writing() as db:
+            for name, each in events.items():
+                if each:
+                    self._append(db, name, each)
+            if position is not None:
+                db.execute("INSERT OR REPLACE INTO position VALUES ('access', ?)", (position,))
+
+    def position(self) -> str | None:
+        """Return the position that the last `append` with one has set."""
+        with self._using() as db:
+            row = db.execute("SELECT value FROM position WHERE name = 'access'").fetchone()
+        return None if row is None else str(row[0])
+
+    def first(self, endpoint: str, most: int, most_bytes: int) -> Group:
+        """Return the oldest events: at most *most*, and after the first at most *most_bytes*."""
+        sql = "SELECT id, sent, body FROM event WHERE endpoint = ? ORDER BY id LIMIT ?"
+        with self._using() as db:
+            found = db.execute(sql, (endpoint, most)).fetchall()
+        events: list[str] = []
+        rows: dict[int, int] = {}
+        length = 0
+        for number, before, body in found:
+            for sent, event in enumerate(body.split("\n")[before:], start=before + 1):
+                length += len(event)
+                if events and (len(events) >= most or length > most_bytes):
+                    return Group(tuple(events), tuple(rows.items()))
+                events.append(event)
+                rows[number] = sent
+        return Group(tuple(events), tuple(rows.items()))
+
+    def delivered(self, endpoint: str, group: Group, status: int) -> None:
+        """Remove the events of *group*, which the receiver has accepted with *status*."""
+        with self._writing() as db:
+            for number, sent in group.rows:
+                _remove(db, endpoint, number, sent)
+            _count(db, endpoint, "successes", len(group.events))
+            _count_status(db, endpoint, status, len(group.events))
+            is_empty = db.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
+        if is_empty:
+            self._shrink()
+
+    def failed(self, endpoint: str, group: Group, status: int | None) -> None:
+        """Count an attempt that failed with *status*, or without a response."""
+        with self._writing() as db:
+            _count(db, endpoint, "errors" if status is None else "failures", len(group.events))
+            if status is not None:
+                _count_status(db, endpoint, status, len(group.events))
+
+    def statistics(self) -> list[Statistics]:
+        """Return the counters of each endpoint."""
+        with self._using() as db:
+            rows = db.execute(
+                "SELECT name, pending, dropped, successes, failures, errors FROM endpoint"
+            ).fetchall()
+            counted = db.execute("SELECT endpoint, code, count FROM status").fetchall()
+        return [
+            Statistics(
+                name=name,
+                pending=pending,
+                dropped=dropped,
+                successes=successes,
+                failures=failures,
+                errors=errors,
+                statuses={code: count for of, code, count in counted if of == name},
+            )
+            for name, pending, dropped, successes, failures, errors in rows
+        ]
+
+    def keep_only(self, endpoints: Sequence[str]) -> int:
+        """Remove all other endpoints with their events; return the number of these events."""
+        names = json.dumps(list(endpoints))
+        others = "NOT IN (SELECT value FROM json_each(?))"
+        with self._writing() as db:
+            sql = f"SELECT coalesce(sum(pending), 0) FROM endpoint WHERE name {others}"  # noqa: S608
+            lost = int(db.execute(sql, (names,)).fetchone()[0])
+            db.execute(f"DELETE FROM event WHERE endpoint {others}", (names,))  # noqa: S608
+            db.execute(f"DELETE FROM status WHERE endpoint {others}", (names,))  # noqa: S608
+            db.execute(f"DELETE FROM endpoint WHERE name {others}", (names,))  # noqa: S608
+            for name in endpoints:
+                db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
+        return lost
+
+    def close(self) -> None:
+        """Close this process's connection; the next method opens it again."""
+        with self._lock:
+            self._close()
+
+    # ---- appending
+
+    def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
+        rows = [
+            (name, is_pull, len(texts), sum(map(len, texts)) + _OVERHEAD, "\n".join(texts))
+            for is_pull, texts in _chunks(events)
+        ]
+        db.executemany(
+            "INSERT INTO event (endpoint, pull, count, size, body) VALUES (?, ?, ?, ?, ?)", rows
+        )
+        added = len(events), sum(row[3] for row in rows)
+        db.execute(
+            "INSERT INTO endpoint (name, pending, bytes) VALUES (?, ?, ?) ON CONFLICT (name) DO"
+            " UPDATE SET pending = pending + excluded.pending, bytes = bytes + excluded.bytes",
+            (name, *added),
+        )
+        while db.execute("SELECT bytes FROM endpoint WHERE name = ?", (name,)).fetchone()[0] > (
+            self._limit
+        ):
+            _drop_oldest(db, name)
+
+    # ---- the file
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._using() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Lend this process's connection to one thread. Raises: QueueUnavailable."""
+        with self._lock:
+            try:
+                yield self._open()
+            except (sqlite3.Error, OSError) as error:
+                self._close()
+                if _code(error) in _UNUSABLE:
+                    self._set_aside(error)
+                raise QueueUnavailable(f"{self._path.name}: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None or self._pid != os.getpid():
+            self._connection, self._pid = self._connect(), os.getpid()
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for pragma in _PRAGMAS:
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            db.execute(f"PRAGMA synchronous = {'FULL' if self._is_durable else 'NORMAL'}")
+            _make_schema(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pid == os.getpid():
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _set_aside(self, error: Exception) -> None:
+        """Rename a file that SQLite cannot use any more; the next method creates a new one."""
+        log.error("event queue damaged, its events are lost", extra={"error": error})
+        with suppress(OSError):
+            self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    def _shrink(self) -> None:
+        """Return the space of an empty queue to the disk, if it is much."""
+        with self._using() as db:
+            if db.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+                # `execute` would free a single page only
+                db.executescript("PRAGMA incremental_vacuum;")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def remove(path: Path) -> bool:
+    """Remove the file of a queue that is no longer configured; return whether it was there."""
+    is_there = path.exists()
+    for suffix in ("", "-wal", "-shm", ".broken"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return is_there
+
+
+def _make_schema(db: sqlite3.Connection) -> None:
+    if db.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")  # another process may create it at the same time
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    if version not in (0, _VERSION):
+        raise sqlite3.OperationalError(f"version {version} of the queue is not supported")
+
+
+def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, list[str]]]:
+    """Yield the events of each row, in order, and whether they are pulls."""
+    texts: list[str] = []
+    for event in events:
+        if event.action != PULL:
+            if texts:
+                yield True, texts
+            yield False, [event.text]
+            texts = []
+            continue
+        texts.append(event.text)
+        if len(texts) == CHUNK:
+            yield True, texts
+            texts = []
+    if texts:
+        yield True, texts
+
+
+def _drop_oldest(db: sqlite3.Connection, name: str) -> None:
+    """Remove the oldest row of pulls, or the oldest row if there is none, and count its events."""
+    row = (
+        db.execute(
+            "SELECT id, count, sent FROM event WHERE endpoint = ? AND pull = 1 ORDER BY id LIMIT 1",
+            (name,),
+        ).fetchone()
+        or db.execute(
+            "SELECT id, count, sent FROM event WHERE endpoint = ? ORDER BY id LIMIT 1", (name,)
+        ).fetchone()
+    )
+    if row is None:
+        db.execute("UPDATE endpoint SET bytes = 0, pending = 0 WHERE name = ?", (name,))
+        return
+    number, count, sent = row
+    _remove(db, name, number, count)
+    _count(db, name, "dropped", count - sent)
+
+
+def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> None:
+    """Record that the first *sent* events of a row are done; remove the row after its last one.
+
+    The row may be absent: it was dropped while its events were sent.
+    """
+    row = db.execute("SELECT count, sent, size FROM event WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        return
+    count, before, size = row
+    is_done = sent >= count
+    if is_done:
+        db.execute("DELETE FROM event WHERE id = ?", (number,))
+    else:
+        db.execute("UPDATE event SET sent = ? WHERE id = ?", (sent, number))
+    db.execute(
+        "UPDATE endpoint SET pending = pending - ?, bytes = bytes - ? WHERE name = ?",
+        (sent - before, size if is_done else 0, name),
+    )
+
+
+def _count(db: sqlite3.Connection, name: str, column: str, amount: int) -> None:
+    sql = f"UPDATE endpoint SET {column} = {column} + ? WHERE name = ?"  # noqa: S608 - our own names
+    db.execute(sql, (amount, name))
+
+
+def _count_status(db: sqlite3.Connection, name: str, code: int, amount: int) -> None:
+    db.execute(
+        "INSERT INTO status VALUES (?, ?, ?) ON CONFLICT (endpoint, code) DO"
+        " UPDATE SET count = count + excluded.count",
+        (name, code, amount),
+    )
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,0 +1,61 @@
+"""Queues the events of writes; a worker does so before it responds to the request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from entrepot.notifications.endpoint import EventEndpoint, Source
+from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.events import EventTarget, Notification, NotifiedRequest, write_event
+from entrepot.notifications.queue import EventQueue
+from entrepot.runtime.log_once import LogOnce
+
+log = logging.getLogger(__name__)
+
+
+def wanted(
+    endpoints: Sequence[EventEndpoint], events: Sequence[Notification]
+) -> dict[str, list[Notification]]:
+    """Return the events that each endpoint wants, by its name."""
+    return {
+        endpoint.name: [each for each in events if endpoint.wants(each.action, each.media_type)]
+        for endpoint in endpoints
+    }
+
+
+class Recorder:
+    """A `Recorder` queues events for each of *endpoints* that wants them; *queue* must be durable.
+
+    A write that has taken effect is not answered with an error because its event cannot be queued:
+    the event is then logged, and *lost* is called with the number of events.
+    """
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        endpoints: Sequence[EventEndpoint],
+        source: Source,
+        lost: Callable[[int], None],
+    ) -> None:
+        self._queue = queue
+        self._endpoints = endpoints
+        self._source = source
+        self._lost = lost
+        self._complaint = LogOnce(log, "events lost, no event queue", "event queue available again")
+
+    def __call__(
+        self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
+    ) -> None:
+        """Queue an event for each pair of an action and its target, in one transaction."""
+        events = [write_event(each, target, request, self._source) for each, target in happened]
+        queued = wanted(self._endpoints, events)
+        if not any(queued.values()):
+            return
+        try:
+            self._queue.append(queued)
+        except QueueUnavailable as error:
+            self._complaint.failed(error)
+            self._lost(len(events))
+            return
+        self._complaint.worked()

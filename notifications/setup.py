@@ -1,0 +1,91 @@
+"""Builds the parts of this package from the settings, for the programs that use them."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from entrepot.config.http_settings import HttpSettings
+from entrepot.config.notifications import NotificationEndpoint
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.budget import Budget
+from entrepot.notifications.endpoint import EventEndpoint, Source
+from entrepot.notifications.queue import EventQueue
+from entrepot.notifications.recorder import Recorder
+from entrepot.runtime.run_names import SETTINGS
+
+_ROWS = (3, 4)  # the part of the queue's space that its rows may have; pages are not always full
+
+
+def endpoints(settings: Settings) -> tuple[EventEndpoint, ...]:
+    """Return the endpoints that are not disabled."""
+    return tuple(map(_endpoint, settings.notifications.active))
+
+
+def queue(settings: Settings, *, is_durable: bool) -> EventQueue:
+    """Return the queue; this opens nothing."""
+    cleaner = settings.cleaner
+    space = Budget(cleaner.maxsize, cleaner.threshold, has_events=True).queue_bytes
+    each = space * _ROWS[0] // _ROWS[1] // max(len(settings.notifications.active), 1)
+    return EventQueue(path(settings), each, is_durable=is_durable)
+
+
+def path(settings: Settings) -> Path:
+    """Return the path of the queue's file."""
+    return settings.storage.statedir / layout.NOTIFICATIONS
+
+
+def source(settings: Settings) -> Source:
+    """Return the facts about this appliance and this start that all events have."""
+    http = settings.http
+    return Source(
+        address=_address(http),
+        instance=_instance(settings.run / SETTINGS),
+        base=_base(http),
+        prefix="" if http.prefix == "/" or http.host else http.prefix,
+        references=settings.notifications.events.includereferences,
+    )
+
+
+def recorder(settings: Settings, lost: Callable[[int], None]) -> Recorder:
+    """Return the recorder of a worker; *lost* gets the number of events that are not queued."""
+    durable = queue(settings, is_durable=True)
+    return Recorder(durable, endpoints(settings), source(settings), lost)
+
+
+def _endpoint(given: NotificationEndpoint) -> EventEndpoint:
+    return EventEndpoint(
+        given.name,
+        given.url,
+        headers=given.headers,
+        timeout=given.timeout,
+        threshold=given.threshold,
+        backoff=given.backoff,
+        ignored=frozenset(given.ignoredmediatypes),
+        actions=frozenset(given.actions),
+    )
+
+
+def _address(http: HttpSettings) -> str:
+    """Return the host name and the port of `http.addr`, as docker distribution does."""
+    name = socket.gethostname()
+    port = str(http.addr).rpartition(":")[2]
+    return f"{name}:{port}" if port.isdecimal() and http.net == "tcp" else name
+
+
+def _base(http: HttpSettings) -> str | None:
+    """Return the begin of all URLs that `http.host` states, as in Location headers."""
+    if http.host is None:
+        return None
+    prefix = "" if http.prefix == "/" else http.prefix
+    return http.host if urlsplit(http.host).path else f"{http.host}{prefix}"
+
+
+def _instance(settings_file: Path) -> str:
+    """Return a UUID that differs from start to start; every program of a start gets the same."""
+    written = settings_file.stat().st_mtime_ns
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{settings_file.resolve()}#{written}"))

@@ -1,0 +1,219 @@
+"""Test the log lines and the header from which events are made, with stub workers."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from entrepot.appliance.supervise.line_limit import LineLimit
+from entrepot.datastore import request_line
+from entrepot.datastore.accesslog import AccessLine, AccessLog
+from entrepot.datastore.request_line import RequestLine
+from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.notifications.endpoint import Source
+from entrepot.notifications.pulls import PullEvents
+from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
+from tests.appliance.stub_worker import StubWorker
+from tests.notifications.test_pulls import Contents
+
+DIGEST = "sha256:" + "a" * 64
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Path]:
+    """Return a folder with a short path, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def worker(run: Path) -> Iterator[StubWorker]:
+    """Run a stub worker; a test sets its response headers."""
+    with stub_worker(run, 1) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
+    """Return HAProxy as it is started while an endpoint is configured."""
+    assert worker.seen == []
+    with Haproxy(run, 1, variables={"ENTREPOT_NOTIFY": "on"}) as started:
+        yield started
+
+
+@pytest.fixture
+def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
+    """Return HAProxy in front of a worker that serves a manifest."""
+    worker.seen.clear()
+    worker.headers = {
+        "X-Entrepot-Repository": "one.test/app",
+        "X-Entrepot-Kind": "manifest",
+        "Docker-Content-Digest": DIGEST,
+        "Content-Type": "application/vnd.oci.image.index.v1+json",
+        "Cache-Status": "entrepot; hit",
+    }
+    return before
+
+
+@pytest.fixture
+def path() -> str:
+    """Return a path that no request has used before."""
+    return f"/v2/one.test/app/manifests/{next(_numbers)}"
+
+
+def raw_line(haproxy: Haproxy, mark: str) -> bytes:
+    """Wait for the line of the access log whose URI ends with *mark*, and return it."""
+    wanted = json.dumps(mark)[1:].replace("/", "\\/").encode()
+    log = haproxy.run / "access.log"
+    return (
+        eventually(
+            lambda: next((each for each in log.read_bytes().splitlines() if wanted in each), None)
+        )
+        or b""
+    )
+
+
+def parsed(line: bytes) -> tuple[AccessLine, RequestLine, request_line.Head]:
+    """Parse a line of the access log."""
+    head = request_line.split(line)
+    assert head is not None, line
+    return *request_line.parse_rest(head.rest), head
+
+
+def test_the_line_has_the_fields_of_both_formats_in_their_order(
+    haproxy: Haproxy, path: str
+) -> None:
+    """The extended log-format has the fields of AccessLine and of RequestLine."""
+    length = len(haproxy.request(path, "User-Agent: podman/5").body)
+    line = raw_line(haproxy, path)
+    access, request, head = parsed(line)
+
+    names = [each.name for each in fields(AccessLine)]
+    assert list(json.loads(line)) == [*names[:2], "id", "port", *names[2:], *request_line.TAIL]
+    assert UUID.fullmatch(head.id)
+    assert head.port.isdecimal()
+    assert (access.digest, access.kind, access.method) == (DIGEST, "manifest", "GET")
+    assert (request.host, request.agent, request.scheme) == ("localhost", "podman/5", "http")
+    assert request.type == "application/vnd.oci.image.index.v1+json"
+    assert request.size == str(length)
+
+
+def test_a_response_of_the_content_cache_has_the_same_fields(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """A cached response is logged with its media type, its size, and the client's Host."""
+    worker.headers |= {
+        "X-Entrepot-Generation": CacheEpoch(haproxy.run).now(),
+        "X-Entrepot-Keep": "60",
+        "ETag": f'"{DIGEST}"',
+    }
+    haproxy.request(path)
+    cached = _until_cached(haproxy, path)
+    lines = [
+        each
+        for each in (haproxy.run / "access.log").read_bytes().splitlines()
+        if path.replace("/", "\\/").encode() + b'"' in each
+    ]
+    access, request, _ = parsed(lines[-1])
+
+    assert access.cache == "entrepot; hit; detail=memory"
+    assert request.host == "localhost"
+    assert request.type == "application/vnd.oci.image.index.v1+json"
+    assert request.size == str(len(cached.body))
+
+
+def _until_cached(haproxy: Haproxy, path: str) -> Response:
+    def look() -> Response | None:
+        response = haproxy.request(path)
+        is_cached = "detail=memory" in response.headers.get("cache-status", "")
+        return response if is_cached else None
+
+    found = eventually(look)
+    assert found is not None
+    time.sleep(0.05)
+    return found
+
+
+def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str) -> None:
+    """Lines of equal requests differ in start, ID and port only: the logger parses one of them."""
+    for _ in range(3):
+        haproxy.request(path)
+    log = haproxy.run / "access.log"
+    mark = path.replace("/", "\\/").encode() + b'"'
+    eventually(lambda: log.read_bytes().count(mark) == 3)
+    at_once = re.sub(rb'"duration":[0-9]+', b'"duration":0', log.read_bytes())
+    reader = AccessLog()
+    found, errors = reader.read([line for line in at_once.splitlines() if mark in line])
+
+    assert [count for _, count in found] == [3]
+    assert errors == []
+    assert len(reader._known) == 1
+    assert found[0][0].uri == path
+
+
+def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, path: str) -> None:
+    """The limit of log lines knows this format too: a line of a use always passes."""
+    haproxy.request(path)
+    use = raw_line(haproxy, path) + b"\n"
+    other = use.replace(b'"status":200', b'"status":404')
+    bound = LineLimit(2, 10**6, lambda _: None)
+
+    assert bytes(bound.filter(memoryview(use * 50))).count(b"\n") == 50
+    assert bytes(bound.filter(memoryview(other * 50))).count(b"\n") == 2
+
+
+@pytest.mark.parametrize("agent", ['"quote"\\back', "{'}", "/" * 192], ids=["quotes", "'", "/"])
+def test_a_hostile_user_agent_is_logged_unchanged(haproxy: Haproxy, path: str, agent: str) -> None:
+    """Client bytes are escaped: whatever the user agent is, the line contains it."""
+    haproxy.request(path, f"User-Agent: {agent}")
+    _, request, _ = parsed(raw_line(haproxy, path))
+
+    assert request.agent == agent
+
+
+def test_the_longest_line_is_complete(haproxy: Haproxy) -> None:
+    """A line whose fields are all as long as possible, and all escaped, is not cut."""
+    target = f"/v2/longest/{'/' * 1000}"
+    haproxy.request(target, f"User-Agent: {'/' * 4000}", f"Accept: {'/' * 1000}")
+    access, request, _ = parsed(raw_line(haproxy, target))
+
+    assert access.uri == target
+    assert request.agent == "/" * 192
+
+
+def test_a_write_reaches_the_worker_with_the_id_of_its_line(
+    haproxy: Haproxy, worker: StubWorker
+) -> None:
+    """A worker gets the ID, the port and the address of a write; a client cannot set them."""
+    response = haproxy.request("/echo?write", "X-Entrepot-Request: forged", method="DELETE")
+    sent = [value for name, value in json.loads(response.body) if name == "x-entrepot-request"]
+    _, _, head = parsed(raw_line(haproxy, "/echo?write"))
+
+    assert worker.seen
+    assert sent == [f"{head.id} {head.port} 127.0.0.1"]
+
+
+def test_a_read_has_no_such_header(haproxy: Haproxy) -> None:
+    """The header of a write is not sent for a GET, and a client's is removed."""
+    response = haproxy.request("/echo?read", "X-Entrepot-Request: forged")
+
+    assert [value for name, value in json.loads(response.body) if "entrepot-request" in name] == []
+
+
+def test_a_rejected_request_has_a_line_that_makes_no_event(haproxy: Haproxy) -> None:
+    """A request that HAProxy rejects has a line that can be parsed."""
+    haproxy.request("/v2/rejected", "Authorization: Basic YTpi", "Authorization: Basic YTpj")
+    line = raw_line(haproxy, "/v2/rejected")
+
+    assert AccessLog().read([line])[1] == []
+    assert PullEvents(Source("vm", "i"), Contents()).of([line]) == []

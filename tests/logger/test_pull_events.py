@@ -1,0 +1,249 @@
+"""Test the threads of the logger that queue and deliver events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.refs import Digest
+from entrepot.logger import notification_metrics
+from entrepot.logger.position import LogPosition
+from entrepot.logger.pull_events import PullCollector, StoredContents
+from entrepot.logger.tail import Tail
+from entrepot.notifications.endpoint import EventEndpoint, Source
+from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.pulls import PullEvents
+from entrepot.notifications.queue import EventQueue, Statistics
+from tests.disk_storage import disk_storage
+from tests.notifications.test_pulls import Contents, line
+
+MUCH = 10**6
+
+
+def number(which: int) -> str:
+    """Return the ID of a request."""
+    return f"{which:08x}-89ab-4def-8123-456789abcdef"
+
+
+class Bench:
+    """A `Bench` has an access log, a queue, and a collector that can be started again."""
+
+    def __init__(self, folder: Path, *endpoints: EventEndpoint) -> None:
+        self.log = folder / "access.log"
+        self.path = folder / "queue.sqlite"
+        self.endpoints = endpoints or (EventEndpoint("a", ""),)
+        self.queue = EventQueue(self.path, MUCH, is_durable=False)
+        self.collector = self.start()
+        self.woken = 0
+
+    def start(self) -> PullCollector:
+        """Begin again as after a kill: with what is on the disk."""
+        self.queue.close()
+        self.queue = EventQueue(self.path, MUCH, is_durable=False)
+        self.collector = PullCollector(
+            lambda text: Tail(self.log, LogPosition.load(text)),
+            PullEvents(Source("vm", "i"), Contents()),
+            self.queue,
+            self.endpoints,
+            self._wake,
+        )
+        return self.collector
+
+    def write(self, *numbers: int, **fields: Any) -> None:
+        """Append lines of pulls to the log."""
+        with self.log.open("ab") as file:
+            file.writelines(line(number(each), **fields) + b"\n" for each in numbers)
+
+    def turn(self) -> None:
+        """Read the log to its end."""
+        while self.collector.turn(time.monotonic()) == 0:
+            pass
+
+    def queued(self, endpoint: str = "a") -> list[int]:
+        """Return the numbers of the queued events' requests."""
+        events = map(json.loads, self.queue.first(endpoint, 999, MUCH).events)
+        return [int(each["request"]["id"][:8], 16) for each in events]
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Return a bench with one endpoint."""
+    found = Bench(tmp_path)
+    yield found
+    found.queue.close()
+
+
+def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
+    """Each line of a pull becomes an event, and the delivery is woken."""
+    bench.write(1, 2)
+    bench.write(9, status=404)
+    bench.write(3)
+    bench.turn()
+
+    assert bench.queued() == [1, 2, 3]
+    assert bench.woken > 0
+
+
+def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
+    """A new process continues after the lines whose events are queued."""
+    bench.write(1, 2)
+    bench.turn()
+    bench.write(3)
+    bench.start()
+    bench.turn()
+    bench.start()
+    bench.turn()
+
+    assert bench.queued() == [1, 2, 3]
+
+
+def test_a_kill_before_the_commit_repeats_the_lines(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that were read when the process died are read again by the next one."""
+    bench.write(1)
+    bench.turn()
+    bench.write(2)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.queue, "append", die)
+        with pytest.raises(KeyboardInterrupt):
+            bench.turn()
+    bench.start()
+    bench.turn()
+
+    assert bench.queued() == [1, 2]
+
+
+def test_a_rotation_loses_no_event(bench: Bench) -> None:
+    """Lines of a rotated log are queued too, also by a new process."""
+    bench.write(1)
+    bench.turn()
+    bench.write(2)
+    bench.log.rename(bench.log.with_name("access.log.1"))
+    bench.write(3)
+    bench.start()
+    bench.turn()
+    bench.turn()
+
+    assert bench.queued() == [1, 2, 3]
+
+
+def test_while_the_queue_is_unavailable_lines_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines that were read are kept, no further ones are read, and nothing is lost."""
+    bench.write(1)
+    bench.turn()
+
+    def fail(*_: object) -> None:
+        raise QueueUnavailable("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.queue, "append", fail)
+        bench.write(2)
+        assert bench.collector.turn(time.monotonic()) > 0
+        bench.write(3)
+        assert bench.collector.turn(time.monotonic()) > 0
+    bench.turn()  # queues the lines that waited
+    bench.turn()
+
+    assert bench.queued() == [1, 2, 3]
+
+
+def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
+    """An endpoint that ignores pulls, or a media type, does not get them."""
+    bench = Bench(
+        tmp_path,
+        EventEndpoint("a", ""),
+        EventEndpoint("b", "", actions=frozenset({"pull"})),
+        EventEndpoint("c", "", ignored=frozenset({"application/octet-stream"})),
+    )
+    bench.write(1, kind="blob")
+    bench.write(2)
+    bench.turn()
+
+    assert [bench.queued(each) for each in "abc"] == [[1, 2], [], [2]]
+    bench.queue.close()
+
+
+def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
+    """The position follows lines that are no pulls, so that they are not read again for ever."""
+    bench.write(1, status=404)
+    bench.turn()
+
+    assert bench.queue.position() is not None
+
+
+def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
+    """The thread queues the lines that were written before it was stopped."""
+    bench.collector.start()
+    bench.write(1)
+    bench.collector.stop()
+
+    _eventually(lambda: bench.queued() == [1])
+
+
+def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
+    """What the log lacks is read from the index and from the stored manifest."""
+    storage, index = disk_storage(tmp_path), MemoryIndex()
+    body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
+    digest, absent = Digest.of(body), Digest.of(b"absent")
+    storage.write(layout.blob(digest), body)
+    index.record(digest, len(body), ContentKind.MANIFEST, 1.0)
+    contents = StoredContents(storage, index)
+
+    assert contents.size(digest) == len(body)
+    assert contents.references(digest) == [{"digest": "sha256:1"}]
+    assert contents.size(absent) is None
+    assert contents.references(absent) is None
+
+
+def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
+    """A stored file that is no manifest is no error."""
+    storage = disk_storage(tmp_path)
+    for body in (b"[]", b"x", b'{"layers": 7}'):
+        storage.write(layout.blob(Digest.of(body)), body)
+
+        assert StoredContents(storage, MemoryIndex()).references(Digest.of(body)) is None
+
+
+def test_the_metrics_have_the_names_of_docker_distribution() -> None:
+    """Counters of endpoints have the names, labels and values of docker distribution 3.x."""
+    found = notification_metrics.rows([Statistics("a", 3, 2, 10, 4, 5, {200: 10, 503: 4, 599: 1})])
+    values = {
+        (metric.name, *labels): amounts[0] for metric, rows in found for labels, amounts in rows
+    }
+
+    assert values == {
+        ("registry_notifications_events", "Events", "a"): 15,
+        ("registry_notifications_events", "Successes", "a"): 10,
+        ("registry_notifications_events", "Failures", "a"): 4,
+        ("registry_notifications_events", "Errors", "a"): 5,
+        ("registry_notifications_pending_total", "a"): 3,
+        ("entrepot_notifications_dropped", "a"): 2,
+        ("registry_notifications_status", "200 OK", "a"): 10,
+        ("registry_notifications_status", "503 Service Unavailable", "a"): 4,
+        ("registry_notifications_status", "599 ", "a"): 1,
+    }
+
+
+def _eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

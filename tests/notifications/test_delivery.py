@@ -1,0 +1,175 @@
+"""Test the delivery of queued events: order, retries, backoff and the size of envelopes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.notifications.delivery import Backoff, EnvelopeSize, EventDelivery
+from entrepot.notifications.endpoint import EventEndpoint
+from entrepot.notifications.errors import NotDelivered, QueueUnavailable
+from entrepot.notifications.events import PUSH, Notification
+from entrepot.notifications.queue import EventQueue
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[EventQueue]:
+    """Return an empty queue."""
+    found = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=False)
+    yield found
+    found.close()
+
+
+def fill(queue: EventQueue, count: int) -> list[str]:
+    """Queue events for `a`, and return their IDs."""
+    numbers = [str(number) for number in range(count)]
+    queue.append({"a": [Notification(PUSH, "", json.dumps({"id": each})) for each in numbers]})
+    return numbers
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until *condition* returns something true."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Post:
+    """A `Post` accepts each envelope for which *accepts* returns true, and records its IDs."""
+
+    def __init__(self, accepts: Callable[[list[str]], bool] = lambda _: True) -> None:
+        self._accepts = accepts
+        self.attempts: list[list[str]] = []
+        self.received: list[str] = []
+
+    def __call__(self, body: bytes) -> int:
+        """Accept or refuse an envelope."""
+        numbers = [each["id"] for each in json.loads(body)["events"]]
+        self.attempts.append(numbers)
+        if not self._accepts(numbers):
+            raise NotDelivered("refused", 500)
+        self.received += numbers
+        return 200
+
+
+def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
+    """Every event is delivered once and in order, while the envelopes grow."""
+    numbers, post = fill(queue, 300), Post()
+    delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
+    while delivery.turn() == 0:
+        pass
+
+    assert post.received == numbers
+    assert [len(each) for each in post.attempts[:4]] == [1, 2, 4, 8]
+    assert max(map(len, post.attempts)) == 128
+
+
+def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
+    """A receiver that fails for a while gets everything afterwards, in order."""
+    numbers = fill(queue, 20)
+    post = Post(lambda _: len(post.attempts) > 8)
+    delivery = EventDelivery(EventEndpoint("a", "", backoff=0.01), queue, post)
+    while delivery.turn() == 0:
+        pass
+
+    assert post.received == numbers
+    assert queue.statistics()[0].failures == 8
+
+
+def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> None:
+    """A receiver that accepts at most three events at a time gets all of them."""
+    numbers, post = fill(queue, 20), Post(lambda numbers: len(numbers) <= 3)
+    delivery = EventDelivery(EventEndpoint("a", "", threshold=99), queue, post)
+    while delivery.turn() == 0:
+        pass
+
+    assert post.received == numbers
+
+
+def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
+    """Failures below the threshold are repeated at once; then each attempt waits for a backoff."""
+    breaker = Backoff(threshold=2, backoff=5.0)
+    breaker.failed(100)
+    below = breaker.wait_s(100)
+    breaker.failed(101)
+
+    assert below == 0
+    assert breaker.wait_s(102) == 4
+    assert breaker.wait_s(106) == 0
+    breaker.failed(106)
+    assert breaker.wait_s(106) == 5
+    breaker.succeeded()
+    assert breaker.wait_s(106) == 0
+
+
+def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
+    """A response that takes a quarter of the time-out halves the next envelope."""
+    size = EnvelopeSize(timeout=1.0)
+    for _ in range(3):
+        size.succeeded(0.1)
+    grown = size.events
+    size.succeeded(0.3)
+
+    assert (grown, size.events) == (8, 4)
+    size.failed()
+    assert size.events == 1
+
+
+def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
+    queue: EventQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an accepted envelope cannot be recorded, that is repeated, and not the envelope."""
+    numbers, post = fill(queue, 1), Post()
+    delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
+    recorded = queue.delivered
+
+    def fail(*_: object) -> None:
+        raise QueueUnavailable("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "delivered", fail)
+        assert delivery.turn() > 0
+        assert delivery.turn() > 0
+    del recorded
+    while delivery.turn() == 0:
+        pass
+
+    assert post.attempts == [numbers]
+    assert queue.statistics()[0].pending == 0
+
+
+def test_a_failing_receiver_is_logged_once(
+    queue: EventQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the endpoint when its receiver begins to fail, and when it has recovered."""
+    fill(queue, 1)
+    post = Post(lambda _: len(post.attempts) > 3)
+    delivery = EventDelivery(EventEndpoint("a", "http://bob:secret@h/"), queue, post)
+    with caplog.at_level(logging.INFO):
+        while delivery.turn() == 0:
+            pass
+
+    assert [each.getMessage() for each in caplog.records] == [
+        "events not delivered to a",
+        "events delivered to a again",
+    ]
+    assert "secret" not in caplog.text
+
+
+def test_the_thread_delivers_new_events_and_ends(queue: EventQueue) -> None:
+    """A started delivery sends events that are queued later, and ends when it is stopped."""
+    post = Post()
+    delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
+    delivery.start()
+    numbers = fill(queue, 3)
+    delivery.wake()
+    eventually(lambda: post.received == numbers)
+    delivery.stop(10)
+
+    assert not delivery._thread.is_alive()

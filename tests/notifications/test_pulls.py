@@ -1,0 +1,215 @@
+"""Test the events that are made from lines of the access log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from entrepot.datastore.refs import Digest
+from entrepot.notifications.endpoint import Source
+from entrepot.notifications.pulls import PullEvents
+
+DIGEST = Digest.of(b"content")
+ID = "01234567-89ab-4def-8123-456789abcdef"
+
+
+class Contents:
+    """A `Contents` knows sizes and references by digest, and counts the look-ups."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[Digest, int] = {}
+        self.listed: dict[Digest, list[Mapping[str, Any]]] = {}
+        self.asked = 0
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the known size."""
+        self.asked += 1
+        return self.sizes.get(digest)
+
+    def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
+        """Return the known references."""
+        self.asked += 1
+        return self.listed.get(digest)
+
+
+def line(number: str = ID, **fields: Any) -> bytes:
+    """Return a line of a pull of a manifest by tag, with other *fields*."""
+    document = {
+        "start": 1_790_000_000_123,
+        "duration": 2,
+        "id": number,
+        "port": "4711",
+        "method": "GET",
+        "status": 200,
+        "termination": "--",
+        "bytes": 700,
+        "digest": str(DIGEST),
+        "repository": "docker.io/library/alpine",
+        "kind": "manifest",
+        "cache": "entrepot; hit",
+        "user": "",
+        "source": "10.0.0.9",
+        "uri": "/v2/library/alpine/manifests/3.20?ns=docker.io",
+        "host": "cache:5000",
+        "agent": "containerd/2",
+        "scheme": "http",
+        "type": "application/vnd.oci.image.index.v1+json",
+        "size": "417",
+    } | fields
+    return json.dumps(document, separators=(",", ":")).replace("/", "\\/").encode()
+
+
+def made(*lines: bytes, contents: Contents | None = None, references: bool = False) -> list[Any]:
+    """Return the parsed events of *lines*."""
+    source = Source("vm:5000", "i", references=references)
+    found = PullEvents(source, contents or Contents()).of(lines)
+    return [json.loads(each.text) for each in found]
+
+
+def test_the_line_of_a_pull_becomes_its_event() -> None:
+    """A line of a served manifest has all that the event of its pull needs."""
+    assert made(line()) == [
+        {
+            "id": "76543210-89ab-4def-8123-456789abcdef",
+            "timestamp": "2026-09-21T14:13:20.125Z",
+            "action": "pull",
+            "target": {
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "size": 417,
+                "digest": str(DIGEST),
+                "length": 417,
+                "repository": "docker.io/library/alpine",
+                "url": f"http://cache:5000/v2/docker.io/library/alpine/manifests/{DIGEST}",
+                "tag": "3.20",
+            },
+            "request": {
+                "id": ID,
+                "addr": "10.0.0.9:4711",
+                "host": "cache:5000",
+                "method": "GET",
+                "useragent": "containerd/2",
+            },
+            "actor": {},
+            "source": {"addr": "vm:5000", "instanceID": "i"},
+        }
+    ]
+
+
+def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
+    """Two requests for the same content have the same event but for time, IDs and port."""
+    second = line("fedcba98-89ab-4def-8123-456789abcdef", start=1_790_000_001_000, port="5")
+    first, other = made(line(), second)
+
+    assert first["id"] != other["id"]
+    assert other["timestamp"] == "2026-09-21T14:13:21.002Z"
+    assert other["request"]["addr"] == "10.0.0.9:5"
+    assert first["target"] == other["target"]
+
+
+def test_a_line_that_is_read_again_gives_the_same_event() -> None:
+    """After a kill a line may be read again; its event then has the same ID."""
+    assert made(line()) == made(line())
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_pull"),
+    [
+        ({"method": "HEAD"}, True),
+        ({"status": 304}, False),
+        ({"status": 404}, False),
+        ({"method": "PUT", "status": 201}, False),
+        ({"digest": ""}, False),
+        ({"kind": "blob"}, True),
+        ({"kind": "blob", "method": "HEAD"}, True),
+        ({"kind": "blob", "status": 206}, True),
+        ({"kind": "blob", "status": 304}, True),
+        ({"kind": "blob", "status": 416}, False),
+        ({"kind": "tags"}, False),
+        ({"kind": "index"}, True),
+    ],
+)
+def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
+    fields: dict[str, Any], *, is_pull: bool
+) -> None:
+    """HEAD is a pull too, and of a blob even a 304; an unchanged manifest is none."""
+    assert bool(made(line(**fields))) is is_pull
+
+
+def test_a_blob_has_the_media_type_of_all_blobs() -> None:
+    """The target of a blob is an octet stream without a tag, whatever the response was."""
+    found = made(line(kind="blob", status=206, type="multipart/byteranges", uri="/v2/a/blobs/x"))
+
+    assert found[0]["target"]["mediaType"] == "application/octet-stream"
+    assert "/blobs/" in found[0]["target"]["url"]
+    assert "tag" not in found[0]["target"]
+
+
+def test_a_manifest_by_digest_has_no_tag() -> None:
+    """The event of a pull by digest has no tag."""
+    found = made(line(uri=f"/v2/library/alpine/manifests/{DIGEST}"))
+
+    assert "tag" not in found[0]["target"]
+
+
+def test_a_size_that_the_response_lacks_is_looked_up() -> None:
+    """The size of a blob in a response without its length comes from the store, once known."""
+    contents = Contents()
+    events = PullEvents(Source("vm", "i"), contents)
+    unknown = line(kind="blob", size="")
+    before = json.loads(events.of([unknown])[0].text)
+    contents.sizes[DIGEST] = 5
+    after = json.loads(events.of([unknown])[0].text)
+    asked = contents.asked
+    events.of([unknown])
+
+    assert "size" not in before["target"]
+    assert after["target"]["size"] == after["target"]["length"] == 5
+    assert contents.asked == asked
+
+
+def test_references_are_listed_only_if_they_are_configured() -> None:
+    """`includereferences` adds the descriptors of a stored manifest to its event."""
+    contents = Contents()
+    contents.listed[DIGEST] = [{"digest": "sha256:1"}]
+
+    assert made(line(), contents=contents, references=True)[0]["target"]["references"] == [
+        {"digest": "sha256:1"}
+    ]
+    assert "references" not in made(line(), contents=contents)[0]["target"]
+
+
+def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
+    """A line without a request ID was written while no endpoint was configured."""
+    document = json.loads(line())
+    del document["id"]
+    old = json.dumps(document, separators=(",", ":")).encode()
+
+    assert made(old, b"garbage", b'{"start":1790000000123,"duration":1,"id":"x"}') == []
+
+
+def test_a_user_is_the_actor() -> None:
+    """The user of a request is the actor of its event."""
+    assert made(line(user='b"b'))[0]["actor"] == {"name": 'b"b'}
+
+
+def test_an_ipv6_address_is_in_brackets() -> None:
+    """An IPv6 address is written in brackets before its port."""
+    assert made(line(source="2001:db8::1"))[0]["request"]["addr"] == "[2001:db8::1]:4711"
+
+
+@pytest.mark.parametrize("text", ['"}]},{"events":[', "\\", "\u2028", "\ud800"])
+def test_hostile_values_stay_inside_their_field(text: str) -> None:
+    """Whatever a client sends as its user agent, the event is valid JSON and contains it."""
+    assert made(line(agent=text))[0]["request"]["useragent"] == text
+
+
+def test_the_remembered_events_are_bounded() -> None:
+    """Lines that all differ do not fill the memory."""
+    events = PullEvents(Source("vm", "i"), Contents())
+    for number in range(5000):
+        events.of([line(agent=f"agent {number}")])
+
+    assert len(events._kept) <= 4096

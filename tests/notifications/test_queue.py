@@ -1,0 +1,268 @@
+"""Test the queue of events on disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.events import PULL, PUSH, Notification
+from entrepot.notifications.queue import CHUNK, EventQueue, remove
+
+MUCH = 10**6
+
+
+def event(text: str, action: str = PUSH) -> Notification:
+    """Return an event whose JSON is *text*."""
+    return Notification(action, "", text)
+
+
+def pulls(count: int) -> list[Notification]:
+    """Return events of pulls that are numbered from 0."""
+    return [event(f"pull{number}", PULL) for number in range(count)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a queue."""
+    return tmp_path / "state" / "queue.sqlite"
+
+
+@pytest.fixture
+def queue(path: Path) -> Iterator[EventQueue]:
+    """Return an empty queue."""
+    found = EventQueue(path, MUCH, is_durable=True)
+    yield found
+    found.close()
+
+
+def test_events_leave_the_queue_in_their_order(queue: EventQueue) -> None:
+    """The events of one endpoint leave the queue in the order in which they were appended."""
+    queue.append({"a": [event("1"), *pulls(2), event("2")]})
+    queue.append({"a": [event("3")]})
+    seen: list[str] = []
+    while (group := queue.first("a", 2, MUCH)).events:
+        seen += group.events
+        queue.delivered("a", group, 200)
+
+    assert seen == ["1", "pull0", "pull1", "2", "3"]
+
+
+def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> None:
+    """An event that was read but not recorded as delivered is read again, also by a new process."""
+    queue.append({"a": [event("1"), event("2")]})
+    queue.first("a", 1, MUCH)
+    queue.close()
+
+    assert EventQueue(path, MUCH, is_durable=False).first("a", 9, MUCH).events == ("1", "2")
+
+
+def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
+    """Events of pulls share a row, but each of them can be delivered alone."""
+    queue.append({"a": pulls(CHUNK + 1)})
+    seen = []
+    while (group := queue.first("a", 3, MUCH)).events:
+        seen.append(len(group.events))
+        queue.delivered("a", group, 200)
+
+    assert sum(seen) == CHUNK + 1
+    assert queue.statistics()[0].pending == 0
+
+
+def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
+    """A group ends before the event that exceeds the bytes; it has at least one event."""
+    queue.append({"a": [event("x" * 10), event("y" * 10), event("z")]})
+
+    assert queue.first("a", 9, 15).events == ("x" * 10,)
+    assert queue.first("a", 9, 20).events == ("x" * 10, "y" * 10)
+    assert len(queue.first("a", 9, 1).events) == 1
+
+
+def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
+    """What one endpoint has received stays queued for another one."""
+    queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
+    queue.delivered("a", queue.first("a", 9, MUCH), 200)
+
+    assert queue.first("a", 9, MUCH).events == ()
+    assert queue.first("b", 9, MUCH).events == ("1", "2")
+
+
+def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None:
+    """A full queue drops the oldest events of pulls; events of pushes stay as long as possible."""
+    queue = EventQueue(path, 1000, is_durable=False)
+    queue.append({"a": [event("push")]})
+    for number in range(8):
+        queue.append({"a": [event(f"pull{number}", PULL)]})
+    found = queue.statistics()[0]
+
+    assert queue.first("a", 99, MUCH).events[:1] == ("push",)
+    assert queue.first("a", 99, MUCH).events[-1] == "pull7"
+    assert found.dropped > 0
+    assert found.events == 9
+    assert found.pending == len(queue.first("a", 99, MUCH).events)
+    queue.close()
+
+
+def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
+    """A queue that is full of events of writes drops the oldest of them."""
+    queue = EventQueue(path, 1000, is_durable=False)
+    for number in range(8):
+        queue.append({"a": [event(f"push{number}")]})
+
+    assert queue.first("a", 99, MUCH).events[0] != "push0"
+    assert queue.first("a", 99, MUCH).events[-1] == "push7"
+    queue.close()
+
+
+def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) -> None:
+    """The events that one endpoint does not accept never displace those of another one."""
+    queue = EventQueue(path, 1000, is_durable=False)
+    queue.append({"b": [event("kept")]})
+    for number in range(20):
+        queue.append({"dead": [event(f"push{number}")]})
+
+    assert queue.first("b", 9, MUCH).events == ("kept",)
+    queue.close()
+
+
+def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: Path) -> None:
+    """The count of pending events stays right if a row is dropped during its delivery."""
+    queue = EventQueue(path, 1000, is_durable=False)
+    queue.append({"a": [event("old")]})
+    group = queue.first("a", 1, MUCH)
+    for number in range(20):
+        queue.append({"a": [event(f"push{number}")]})
+    queue.delivered("a", group, 200)
+
+    assert queue.statistics()[0].pending == len(queue.first("a", 99, MUCH).events)
+    queue.close()
+
+
+def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
+    """The position in the access log is committed with the events, so both survive together."""
+    queue.append({"a": [event("1")]}, "first")
+    queue.append({"a": [event("2")]})
+    queue.append({"a": []}, "second")
+
+    assert EventQueue(path, MUCH, is_durable=False).position() == "second"
+
+
+def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQueue) -> None:
+    """An append that fails has queued nothing, and it has not moved the position."""
+    queue.append({"a": [event("1")]}, "first")
+    broken = event("2")._replace(text=None)  # type: ignore[arg-type]  # fails in the middle
+    with pytest.raises(TypeError):
+        queue.append({"a": [event("3")], "b": [broken]}, "second")
+
+    assert queue.first("a", 9, MUCH).events == ("1",)
+    assert queue.position() == "first"
+
+
+def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQueue) -> None:
+    """The events of an endpoint that was removed are deleted and counted."""
+    queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
+
+    assert queue.keep_only(["a", "c"]) == 2
+    assert queue.first("b", 9, MUCH).events == ()
+    assert [each.name for each in queue.statistics()] == ["a", "c"]
+
+
+def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
+    """Successes, failures, errors and statuses have the meaning that docker distribution gives."""
+    queue.append({"a": pulls(3)})
+    group = queue.first("a", 2, MUCH)
+    queue.failed("a", group, None)
+    queue.failed("a", group, 500)
+    queue.delivered("a", group, 202)
+    found = queue.statistics()[0]
+
+    assert (found.events, found.pending, found.successes) == (3, 1, 2)
+    assert (found.failures, found.errors) == (2, 2)
+    assert found.statuses == {500: 2, 202: 2}
+
+
+def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
+    """A queue whose file SQLite cannot read any more begins again with an empty file."""
+    queue.append({"a": [event("1")]})
+    queue.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(QueueUnavailable):
+        queue.append({"a": [event("2")]})
+    queue.append({"a": [event("3")]})
+
+    assert queue.first("a", 9, MUCH).events == ("3",)
+    assert path.with_name(f"{path.name}.broken").exists()
+
+
+def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    """A queue in a place that is no folder raises its own error."""
+    (tmp_path / "file").write_text("")
+    queue = EventQueue(tmp_path / "file" / "queue.sqlite", MUCH, is_durable=True)
+
+    with pytest.raises(QueueUnavailable):
+        queue.append({"a": [event("1")]})
+
+
+def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
+    """A process that was forked after the first use can append, and the first one too."""
+    queue.append({"a": [event("1")]})
+    child = os.fork()
+    if child == 0:
+        queue.append({"a": [event("2")]})
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    queue.append({"a": [event("3")]})
+
+    assert queue.first("a", 9, MUCH).events == ("1", "2", "3")
+
+
+def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
+    """A durable queue uses the mode in which SQLite syncs its log at each commit."""
+    modes = []
+    for is_durable in (True, False):
+        each = EventQueue(path, MUCH, is_durable=is_durable)
+        modes.append(each._open().execute("PRAGMA synchronous").fetchone()[0])
+        each.close()
+
+    assert modes == [2, 1]
+
+
+def test_an_emptied_queue_returns_its_space(path: Path) -> None:
+    """After the last event of a long queue was delivered, its file is small again."""
+    queue = EventQueue(path, 100 * MUCH, is_durable=False)
+    queue.append({"a": [event("x" * 50_000) for _ in range(100)]})
+    queue.close()
+    large = path.stat().st_size
+    group = queue.first("a", 1000, 100 * MUCH)
+    queue.delivered("a", group, 200)
+    queue.close()
+
+    assert path.stat().st_size < large / 10
+
+
+def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) -> None:
+    """`remove` deletes all files of a queue, and returns whether there was one."""
+    queue.append({"a": [event("1")]})
+    queue.close()
+
+    assert remove(path)
+    assert not remove(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) -> None:
+    """A queue of another version is left unchanged."""
+    queue.append({"a": [event("1")]})
+    queue.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 9")
+    db.close()
+
+    with pytest.raises(QueueUnavailable):
+        queue.append({"a": [event("2")]})

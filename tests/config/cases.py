@@ -1,0 +1,142 @@
+"""Read the corpus: configurations in the forms in which operators run docker distribution.
+
+A file begins with lines `#: WORD REST` that state what the appliance does with it:
+
+- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is;
+- `warns KEY...`: each of these is a warning, and nothing else is;
+- `follows KEY...`: the table of docker distribution's keys decides whether it is one of both;
+- `starts`: it has no problem;
+- `sets KEY VALUE`: `entrepot check` shows the value; without VALUE, any other than `none`;
+- `probe METHOD PATH STATUS [HEADER: VALUE]`: a request has this response, whose header begins so;
+- `quick`: the usual run of the tests starts it too.
+
+The rest is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes manifests
+(`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and `/var/lib/registry`
+are replaced by those of a folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from entrepot.appliance.registry_command import translated
+from entrepot.config.distribution import ROWS, KeySupport
+from tests.certificates import Authority
+
+FOLDER: Final = Path(__file__).parent / "corpus"
+NAMES: Final = sorted(path.name for path in FOLDER.iterdir())
+USUAL: Final = "/etc/docker/registry/config.yml"
+_HASH = "$2y$05$WSA/jxMOz0hhK1mJ7C1uIOoLQ9Z4WJ0kHVhFWpvJSH5rLMhzcmZJe"
+_PATH = re.compile(r"(?<![\w/.:-])/(?:auth|certs|etc/docker|var/lib)/[\w./-]+|/var/lib/registry\b")
+_IMAGE = re.compile(r"(?:^|/)(?:registry|registry-photon|entrepot):")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One file of the corpus. `content` is its configuration file; `words` are its arguments."""
+
+    expected: Mapping[str, list[str]]
+    content: str | None
+    environ: Mapping[str, str]
+    words: tuple[str, ...]
+
+    def keys(self, word: str) -> set[str]:
+        """Return the keys of all lines that begin with *word*."""
+        return {key for line in self.expected.get(word, []) for key in line.split()}
+
+    def expects(self, word: str, verdict: KeySupport) -> set[str]:
+        """Return the keys of *word* and those whose row in the table has *verdict*."""
+        return self.keys(word) | {
+            each for each in self.keys("follows") if _verdict(each) is verdict
+        }
+
+    def lines(self, word: str) -> list[str]:
+        """Return what follows *word* in each of its lines."""
+        return self.expected.get(word, [])
+
+
+def read(name: str, folder: Path) -> Case:
+    """Read the file *name*, with its paths below *folder*."""
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    expected: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith("#: "):
+            word, _, rest = line.removeprefix("#: ").partition(" ")
+            expected.setdefault(word, []).append(rest)
+    moved = _PATH.sub(lambda found: f"{folder}{found[0]}", text)
+    content, environ, words = _parts(name, moved)
+    return Case(expected, content, environ | {"ENTREPOT_IMAGE": "1"}, words)
+
+
+def prepared(folder: Path) -> Path:
+    """Write the files that the configurations name into *folder*, and return it."""
+    for name in ("auth", "certs", "var/lib/registry", "etc/docker/registry"):
+        (folder / name).mkdir(parents=True)
+    authority = Authority(folder / "certs")
+    signed = authority.certificate("127.0.0.1", "localhost")
+    for name in ("domain.crt", "domain.key"):
+        shutil.copy(signed, folder / "certs" / name)
+    shutil.copy(authority.path, folder / "certs/ca.crt")
+    shutil.copy(authority.path, folder / "auth/bundle.crt")
+    (folder / "auth/htpasswd").write_text(f"ann:{_HASH}\n")
+    (folder / "auth/pull-secret.json").write_text('{"auths": {"quay.io": {}}}')
+    return folder
+
+
+def _verdict(name: str) -> KeySupport:
+    dotted = name.removeprefix("REGISTRY_").replace("_", ".").lower()
+    row = next(row for row in ROWS if _is_row_of(row.key, dotted))
+    return row.verdict
+
+
+def _is_row_of(row: str, dotted: str) -> bool:
+    return row in {dotted, f"{dotted}.**"} or row.startswith(f"{dotted}.")
+
+
+def _parts(name: str, text: str) -> tuple[str | None, dict[str, str], tuple[str, ...]]:
+    if name.endswith(".env"):
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return None, {key: value for key, _, value in (each.partition("=") for each in lines)}, ()
+    if name.endswith(".compose.yml"):
+        return _of_compose(yaml.safe_load(text))
+    if name.endswith(".k8s.yml"):
+        return _of_kubernetes(list(yaml.safe_load_all(text)))
+    return text, {}, ()
+
+
+def _of_compose(document: dict[str, Any]) -> tuple[str | None, dict[str, str], tuple[str, ...]]:
+    (service,) = [each for each in document["services"].values() if _IMAGE.search(each["image"])]
+    environment = service.get("environment", {})
+    if isinstance(environment, list):
+        environment = {
+            key: value for key, _, value in (each.partition("=") for each in environment)
+        }
+    contents = [each["content"] for each in document.get("configs", {}).values()]
+    return contents[0] if contents else None, environment, _words(service.get("command", []))
+
+
+def _of_kubernetes(documents: list[Any]) -> tuple[str | None, dict[str, str], tuple[str, ...]]:
+    contents = [each["data"]["config.yml"] for each in documents if each["kind"] == "ConfigMap"]
+    (container,) = [each for each in _containers(documents) if _IMAGE.search(each["image"])]
+    environment = {each["name"]: each.get("value", "sesame") for each in container.get("env", [])}
+    words = [*container.get("command", []), *container.get("args", [])]
+    return contents[0] if contents else None, environment, _words(words)
+
+
+def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:
+    for each in documents:
+        yield from each.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+
+
+def _words(command: list[str]) -> tuple[str, ...]:
+    """Return the arguments after `serve`."""
+    words = translated(command)
+    assert words[:1] in ([], ["serve"]), words
+    return tuple(words[1:])

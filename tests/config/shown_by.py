@@ -12,6 +12,7 @@ _TLS: Final = "appliance/supervise/test_client_authorities.py"
 _TOKEN: Final = "registry/auth/test_token_verifier.py"
 _LOGS: Final = "runtime/test_logs.py"
 _PURGE: Final = "cleaner/maintenance/test_purge_uploads.py"
+_PUSH_RULES: Final = "registry/push/test_push_rules.py"
 
 SHOWN_BY: Final[dict[str, str]] = {
     "version": "config/test_documentation.py::test_the_example_changes_nothing",
@@ -82,6 +83,18 @@ SHOWN_BY: Final[dict[str, str]] = {
     "notifications.endpoints.**": "notifications/test_delivery.py"
     "::test_all_events_are_delivered_in_order",
     "health.**": "system/test_health.py::test_a_failing_check_closes_the_appliance_until_it_passes",
+    "catalog.maxentries": "registry/push/test_lists.py"
+    "::test_a_larger_n_than_the_limit_of_the_catalog_is_400",
+    "tags.maxtags": "registry/push/test_lists.py"
+    "::test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit",
+    "validation.manifests.indexes.**": f"{_PUSH_RULES}"
+    "::test_the_images_of_an_index_must_be_stored_by_platform",
+    "validation.**": f"{_PUSH_RULES}"
+    "::test_the_urls_of_layers_are_restricted_as_in_docker_distribution",
+    "policy.repository.classes": f"{_PUSH_RULES}::test_only_the_configured_classes_may_be_pushed",
+    "proxy.ttl": "cleaner/test_policy.py::test_an_eviction_for_age_gives_idle_time_and_ttl",
+    "proxy.exec.**": "registry/upstream/test_credential_helper.py"
+    "::test_a_login_is_used_for_its_lifetime",
     "proxy.remoteurl": "registry/upstream/test_urls.py"
     "::test_a_path_in_the_url_begins_each_name_or_precedes_the_api",
     "proxy.username": "registry/upstream/test_tokens.py"

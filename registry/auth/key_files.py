@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -69,7 +70,8 @@ def _reloading(
 @contextmanager
 def _bounded(path: Path) -> Iterator[BinaryIO]:
     """Open a file of which little more is read than is accepted, however large it is."""
-    with _BoundedFile(path, "rb") as file:
+    # without O_NONBLOCK, a pipe in its place would block until some program writes to it
+    with _BoundedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         yield file
 
 

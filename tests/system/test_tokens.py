@@ -174,6 +174,21 @@ def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
     assert tags(site.http("repository:team/containerd:pull"), "team/containerd") == ["v1"]
 
 
+def test_containerd_uses_the_appliance_as_a_mirror(site: Site, home: Path) -> None:
+    """It sends `?ns=`; the scope of the challenge names the upstream, and it asks for that."""
+    hosts = home / "tree" / "etc" / "containerd" / "certs.d" / "one.test"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(
+        f'[host."http://{site.netloc}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
+    with Containerd(home / "containerd") as containerd:
+        containerd.configure(home / "tree")
+
+        assert containerd.pull("one.test/tokens/free:v1")
+
+    assert ("", (f"repository:{FREE}:pull",)) in site.server.granted
+
+
 # Refusals.
 
 SCOPE = f"repository:{NAME}:pull"

@@ -93,6 +93,19 @@ def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
 
 
 @pytest.mark.parametrize(
+    ("challenge", "remedy"),
+    [('Basic realm="a"', "--authfile"), ('Bearer realm="a"', "podman pull")],
+)
+def test_the_remedy_of_a_refused_login_depends_on_the_challenge(
+    registry: FakeUpstream, challenge: str, remedy: str
+) -> None:
+    """Doctor sends passwords, and cannot request a token."""
+    registry.misbehave("/manifests/", status=401, headers={"WWW-Authenticate": challenge})
+
+    assert remedy in pulled(registry).remedy
+
+
+@pytest.mark.parametrize(
     ("pattern", "knobs", "expected"),
     [
         ("/manifests/", {"status": 503, "headers": {"Retry-After": "7"}}, "503 UNKNOWN: .*7 s"),

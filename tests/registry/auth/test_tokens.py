@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from entrepot.datastore.refs import Repository
 from entrepot.registry.auth.identity import Identity
-from entrepot.registry.auth.key_files import KeyFiles
+from entrepot.registry.auth.key_files import KeyFiles, _bounded
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.auth.token_verifier import TokenTerms, TokenVerifier
 from entrepot.registry.auth.tokens import TokenAuthenticator, TokensOnly, owner_by_rules
@@ -298,6 +298,21 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
 
     with pytest.raises(UnusableKeys, match=f"larger than {MAX_BYTES} bytes"):
         KeyFiles(None, huge)
+    with _bounded(huge) as file:
+        assert len(file.read()) == MAX_BYTES + 1
+
+
+def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
+    """A pipe without a writer is an empty file; the last good keys stay in force."""
+    jwks = _write(tmp_path / "keys.json", BY.jwks(kid="k"))
+    files = KeyFiles(None, jwks, tmp_path)
+    jwks.unlink()
+    os.mkfifo(jwks)
+    os.utime(jwks, (1_000_000_000, 1_000_000_000))
+
+    files.refresh()
+
+    assert "k" in files().by_id
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from entrepot.config.raw_value import RawValue
 from entrepot.config.readers import Reader
 
 # Go's time.ParseDuration, or a whole number of nanoseconds
-_DURATION = re.compile(r"[-+]?(0|\d{1,19}|((\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h))+)")
+_DURATION = re.compile(
+    r"[-+]?(0|\d{1,19}|((\d{1,19}(\.\d{0,19})?|\.\d{1,19})(ns|us|µs|ms|s|m|h)){1,8})"
+)
 
 
 def _duration(given: object) -> str:

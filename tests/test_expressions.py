@@ -68,8 +68,10 @@ def named(tree: ast.Module) -> dict[ast.AST, str]:
     """Return the calls of `re.compile` whose result a module assigns to a name."""
     found: dict[ast.AST, str] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found |= dict.fromkeys(calls(node, "compile"), node.targets[0].id)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name):
+                found |= dict.fromkeys(calls(node, "compile"), target.id)
     return found
 
 

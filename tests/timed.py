@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 _PR_SET_CHILD_SUBREAPER = 36  # the value is from prctl(2)
 
@@ -42,7 +43,17 @@ def _ended(pid: int) -> int:
     while True:
         found, status = os.waitpid(-1, 0)
         if found == pid:
+            _reap_others()
             return os.waitstatus_to_exitcode(status)
+
+
+def _reap_others() -> None:
+    """Count the processes that end within a second of the command, as its daemons do."""
+    deadline = time.monotonic() + 1
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -199,8 +199,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         with suppress(smtplib.SMTPException):
             connection.quit()
     finally:
-        watchdog.cancel()
         connection.close()
+        watchdog.cancel()
 
 
 def _log_in(connection: smtplib.SMTP, hook: MailHook, *, is_tls: bool) -> None:

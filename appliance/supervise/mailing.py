@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from entrepot.appliance.supervise.output import Reader
 from entrepot.config.log_settings import LogSettings
@@ -27,9 +27,9 @@ def mailing(log: LogSettings) -> Iterator[Reader | None]:
         if entry is not None:
             mail.offer(entry)
 
-    logging.getLogger().addHandler(handler)
-    try:
-        yield read
-    finally:
-        logging.getLogger().removeHandler(handler)
-        mail.close()
+    with closing(mail):
+        logging.getLogger().addHandler(handler)
+        try:
+            yield read
+        finally:
+            logging.getLogger().removeHandler(handler)

@@ -310,7 +310,7 @@ def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path
         ("blobs/sha256:xyz", 400, "DIGEST_INVALID"),
         ("blobs/md5:d41d8cd98f00b204e9800998ecf8427e", 400, "DIGEST_INVALID"),
         ("manifests/..", 404, "MANIFEST_UNKNOWN"),
-        ("tags/list?n=-1", 400, "UNSUPPORTED"),
+        ("tags/list?n=-1", 400, "PAGINATION_NUMBER_INVALID"),
     ],
 )
 def test_a_malformed_request_is_a_client_error(

@@ -46,6 +46,7 @@ from entrepot.runtime.run_names import (
     BREAKERS,
     FRONT_SOCKET,
     METRICS,
+    PULL_SECRET,
     WAKE_SOCKET,
     blob_socket,
     worker_socket,
@@ -278,7 +279,7 @@ def _secret(
             raise ConfigError([_name_conflict(str(path), name)])
         return secret
 
-    reloading = ReloadingFile(path, parse)
+    reloading = ReloadingFile(path, parse, last_good=settings.run / PULL_SECRET)
     invalidation.watch(reloading)
     return lambda: reloading.value
 

@@ -32,6 +32,9 @@ RIGHTS: Final = "rights.yml"
 PASSWORDS: Final = "htpasswd"
 """The last valid password file."""
 
+PULL_SECRET: Final = "last-pull-secret.json"
+"""The last valid pull secret."""
+
 SIGNING_ROOTS: Final = "rootcertbundle"
 """The last valid bundle of certificates that sign tokens."""
 

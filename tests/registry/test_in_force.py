@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from entrepot import config
 from entrepot.config.pull_secret import ParsedPullSecret, parse
-from entrepot.registry.__main__ import _InForce
+from entrepot.config.schema import Settings
+from entrepot.edge.cache_epoch import CacheEpoch, begin
+from entrepot.edge.invalidation import Invalidation
+from entrepot.registry.__main__ import _InForce, _secret
+from entrepot.runtime.run_names import PULL_SECRET
 
 
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
@@ -52,3 +58,32 @@ def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
         assert in_force.config(f"h{number}.example") is not None
 
     assert len(in_force._view.sources) <= 1024
+
+
+@pytest.mark.parametrize("became", [b'{"auths": {', None], ids=["invalid", "deleted"])
+def test_a_restart_with_an_unusable_pull_secret_uses_the_last_good_one(
+    tmp_path: Path, became: bytes | None
+) -> None:
+    """The registry starts although the pull secret became unusable while the appliance ran.
+
+    A running registry keeps the last good one, so its restart must not end the appliance.
+    """
+    path = tmp_path / "secret.json"
+    path.write_bytes(b'{"auths": {"a.example": {}}}')
+    loaded = config.load([], {"REGISTRYDIR": str(tmp_path), "PULLSECRETPATH": str(path)}).settings
+    run = tmp_path / "run"
+    run.mkdir()
+    begin(run)
+    settings = loaded.model_copy(update={"run": run})
+    assert _hosts(settings) == ("a.example",)
+
+    path.unlink() if became is None else path.write_bytes(became)
+
+    assert _hosts(settings) == ("a.example",)
+    assert (run / PULL_SECRET).stat().st_mode & 0o777 == 0o600
+
+
+def _hosts(settings: Settings) -> tuple[str, ...]:
+    secret = _secret(settings, Invalidation(CacheEpoch(settings.run)))()
+    assert secret is not None
+    return secret.hosts

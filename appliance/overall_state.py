@@ -37,6 +37,7 @@ from entrepot.registry.upstream import breaker
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.health import failing_checks
 from entrepot.runtime.run_names import BREAKERS, METRICS
+from entrepot.runtime.small_file import read_small_file
 
 _NEXT = 5
 
@@ -149,8 +150,8 @@ def _going(entry: IndexEntry, now: float) -> NextEviction:
 
 def _lag(metrics: Path) -> float | None:
     try:
-        text = metrics.read_text()
-    except OSError:
+        text = read_small_file(metrics).decode()
+    except (OSError, ValueError):
         return None
     for family in text_string_to_metric_families(text):
         if family.name == LAG.name and family.samples:

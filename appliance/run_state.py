@@ -13,6 +13,7 @@ from entrepot.logger import metrics
 from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.run_names import RUN_STATE
+from entrepot.runtime.small_file import read_small_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class RunState:
     @classmethod
     def read(cls, run: Path) -> RunState:
         """Read the state from the run directory. Raises: OSError, ValueError."""
-        fields = json.loads((run / RUN_STATE).read_bytes())
+        fields = json.loads(read_small_file(run / RUN_STATE))
         return cls(fields["started"], HitCounts(**fields["counted"]), fields["ends"])
 
 

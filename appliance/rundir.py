@@ -24,12 +24,14 @@ from entrepot.config.errors import ConfigError, Problem
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.locks import LockedFile, is_locked, try_lock
 from entrepot.runtime.run_names import LOG_PIPE, PREFIX, SETTINGS, SUPERVISOR_SOCKET
+from entrepot.runtime.small_file import read_small_file
 
 COPIES = f"{PREFIX}files-"
 """The folders of secret copies have this prefix; in the image they belong to root."""
 
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # a name that tempfile.mkdtemp generates
 _ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of these files
+_LONGEST_PATH = 4096  # bytes
 _LONGEST_SOCKET = 107  # bytes in the path of a unix socket, unix(7)
 _LONGEST_NAME = 28  # "/supervisor.sock", to which supervisord appends a process id for a moment
 
@@ -216,7 +218,7 @@ def find(state: Path) -> Path | None:
     """Return the run directory of the appliance that uses *state*; None if none runs."""
     note = state / "run"
     try:
-        if is_locked(note) and (text := note.read_bytes()):
+        if is_locked(note) and (text := read_small_file(note, _LONGEST_PATH)):
             return Path(os.fsdecode(text))
         return _searched(state) if _is_locked(state) else None
     except (OSError, DatastoreError):
@@ -230,7 +232,7 @@ def _searched(state: Path) -> Path | None:
         with suppress(OSError, ValueError, KeyError, TypeError):
             if run.lstat().st_uid not in owners:
                 continue
-            settings = json.loads((run / SETTINGS).read_bytes())
+            settings = json.loads(read_small_file(run / SETTINGS))
             if settings["storage"]["statedir"] == str(state):
                 return run
     return None
@@ -253,7 +255,7 @@ def _taken(note: Path) -> ConfigError:
 
 
 def _text(note: LockedFile) -> str:
-    return os.fsdecode(os.pread(note.fd, 4096, 0))
+    return os.fsdecode(os.pread(note.fd, _LONGEST_PATH, 0))
 
 
 def _remove_noted(path: str) -> None:

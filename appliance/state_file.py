@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from entrepot.appliance.run_state import HitCounts
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.run_names import STATE, STATE_REQUEST
+from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
@@ -189,11 +190,9 @@ def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
 
 
 def _parsed(path: Path) -> Status | None:
-    with path.open("rb") as file:
-        text = file.read(_MOST_BYTES)
     try:
-        return TypeAdapter(Status).validate_json(text)
-    except ValidationError:  # written by another version
+        return TypeAdapter(Status).validate_json(read_small_file(path, _MOST_BYTES))
+    except (OSError, ValidationError):  # written by another version
         return None
 
 

@@ -11,6 +11,7 @@ from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.config.sources.environment import SETTINGS
 from entrepot.runtime.atomic_write import write_atomically
+from entrepot.runtime.small_file import read_small_file
 
 
 def dump(settings: Settings, path: Path) -> None:
@@ -32,7 +33,7 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
     named = (os.environ if environ is None else environ).get(SETTINGS, "")
     path = Path(named).absolute()
     try:
-        written = json.loads(path.read_bytes())
+        written = json.loads(read_small_file(path))
         settings = Settings.model_validate(written)
     except (OSError, ValueError) as error:
         problem = Problem(f"{SETTINGS}={named}", "no readable settings", "start `entrepot serve`")

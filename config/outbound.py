@@ -10,6 +10,7 @@ from pathlib import Path
 
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.run_names import PROXIES
+from entrepot.runtime.small_file import read_small_file
 
 _SCHEMES = ("http", "https")
 
@@ -54,7 +55,7 @@ def handed_over(folder: Path) -> Outbound:
     If the file is absent, use this process's environment.
     """
     try:
-        outbound = json.loads((folder / PROXIES).read_bytes())
+        outbound = json.loads(read_small_file(folder / PROXIES))
     except FileNotFoundError:
         return Outbound(proxies(), no_proxy())
     return Outbound(outbound["proxies"], tuple(outbound["exempt"]))

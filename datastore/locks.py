@@ -142,7 +142,7 @@ def is_locked(path: Path) -> bool:
     try again. Raises: StorageFull, StorageBroken.
     """
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Protocol
 
 from entrepot.runtime.atomic_write import write_atomically
+from entrepot.runtime.small_file import read_small_file
 
 log = logging.getLogger(__name__)
 
@@ -268,8 +269,7 @@ def save(path: Path, state: State) -> None:
 def load(path: Path) -> State | None:
     """Read a state; None if the file is absent, unreadable or incomplete."""
     try:
-        with path.open("rb") as file:
-            checksum, _, text = file.read(_MAX_BYTES).rstrip(b"\n").partition(b" ")
+        checksum, _, text = read_small_file(path, _MAX_BYTES).rstrip(b"\n").partition(b" ")
         if int(checksum, 16) != zlib.crc32(text):
             return None
         found = json.loads(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from entrepot.runtime.run_names import HEALTH
+from entrepot.runtime.small_file import read_small_file
 
 _LARGEST: Final = 64 * 1024
 """Bytes; a larger file is not read."""
@@ -24,9 +25,7 @@ def failing_checks(run: Path) -> dict[str, str]:
     A file that cannot be read is itself a failing check: its content might be a failure.
     """
     try:
-        with (run / HEALTH).open("rb") as file:
-            content = file.read(_LARGEST + 1)
-        found = json.loads(content) if len(content) <= _LARGEST else None
+        found = json.loads(read_small_file(run / HEALTH, _LARGEST))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):

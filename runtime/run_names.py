@@ -32,7 +32,7 @@ RIGHTS: Final = "rights.yml"
 PASSWORDS: Final = "htpasswd"
 """The last valid password file."""
 
-PULL_SECRET: Final = "last-pull-secret.json"
+PULL_SECRET: Final = "last-pull-secret.json"  # noqa: S105 - a name
 """The last valid pull secret."""
 
 SIGNING_ROOTS: Final = "rootcertbundle"

@@ -27,6 +27,7 @@ from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.protocol import EventLog, discard_event
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.hostnames import fold, unfold
+from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
 """So many consecutive failures open the breaker; a failure with `at_once` opens it alone."""
@@ -191,6 +192,7 @@ def limited(
 
 _SUFFIX = ".json"
 _LOCK = ".lock"
+_LARGEST_FILE = 64 * 1024  # bytes
 _MOST_FILES = 512
 """If there are so many files, each process keeps its own state of a host that only a glob names.
 
@@ -425,7 +427,7 @@ def _locked(directory: Path | None) -> Iterator[None]:
 def _load(path: Path) -> Circuit:
     """Read a circuit; return a closed one if the file is absent, or its content is wrong."""
     try:
-        circuit = Circuit(**json.loads(path.read_bytes()))
+        circuit = Circuit(**json.loads(read_small_file(path, _LARGEST_FILE)))
     except (OSError, ValueError, TypeError, RecursionError):
         return CLOSED
     return circuit if all(map(_is_valid, astuple(circuit), astuple(CLOSED))) else CLOSED

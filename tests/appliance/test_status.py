@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from entrepot.appliance import rundir
 from entrepot.appliance.overall_state import look
 from entrepot.appliance.run_state import HitCounts, RunState
 from entrepot.appliance.state_file import (
@@ -20,9 +22,11 @@ from entrepot.appliance.state_file import (
 )
 from entrepot.appliance.status import screen, status
 from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind
 from entrepot.datastore.refs import Digest
+from entrepot.runtime import run_names
 
 GIB = 1024**3
 SEEN = Status(
@@ -121,6 +125,31 @@ def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
     assert found.store is not None
     assert [(each.size, each.idle) for each in found.store.next] == [(1000, 50.0)]
     assert found.upstreams["quay.io"] == "no problem"
+
+
+@pytest.mark.timeout(30)
+def test_pipes_in_place_of_the_appliances_files_do_not_stop_the_command(tmp_path: Path) -> None:
+    """`status` does not wait for pipes that a program of the serving user put in place of files."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    settings = Settings(
+        storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=data)), run=run
+    )
+    state = settings.storage.statedir
+    state.mkdir(parents=True)
+    (run / run_names.BREAKERS).mkdir(parents=True)
+    names = (
+        run_names.RUN_STATE,
+        run_names.METRICS,
+        run_names.HEALTH,
+        f"{run_names.BREAKERS}/a.json",
+    )
+    for path in (*(run / name for name in names), state / layout.CLOCK, state / "run"):
+        os.mkfifo(path)
+
+    assert rundir.find(state) is None
+    found = look(settings, now=100.0)
+    assert (found.counted, found.lag) == (HitCounts(), None)
+    assert list(found.checks) == [run_names.HEALTH]
 
 
 def test_hits_count_from_the_start() -> None:

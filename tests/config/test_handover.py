@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -
 
     assert settings == read.model_copy(update={"run": settings.run})
     assert path.parent == read.run
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_the_settings_is_an_error(tmp_path: Path) -> None:
+    """A command does not wait for a pipe that another program made in place of the settings."""
+    path = tmp_path / "settings.json"
+    os.mkfifo(path)
+
+    with pytest.raises(ConfigError, match="no readable settings"):
+        resolved({"ENTREPOT_SETTINGS": str(path)})
 
 
 def test_only_the_owner_may_read_the_file(desk: Desk, tmp_path: Path) -> None:

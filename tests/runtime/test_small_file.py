@@ -1,0 +1,45 @@
+"""Files of the appliance's own state are read without waiting, and up to a bound."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from entrepot.runtime.small_file import read_small_file
+
+
+def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
+    """A file of the largest permitted size is read, and a larger one is an error."""
+    path = tmp_path / "state.json"
+    path.write_bytes(b"12345")
+
+    assert read_small_file(path, 5) == b"12345"
+    with pytest.raises(OSError, match="too large"):
+        read_small_file(path, 4)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    """A pipe without a writer would block a command forever."""
+    path = tmp_path / "settings.json"
+    os.mkfifo(path)
+
+    with pytest.raises(OSError, match="not a regular file"):
+        read_small_file(path)
+
+
+def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
+    """A link to a device that never ends would fill the memory."""
+    path = tmp_path / "settings.json"
+    path.symlink_to("/dev/zero")
+
+    with pytest.raises(OSError, match="not a regular file"):
+        read_small_file(path)
+
+
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
+    """Callers treat a missing file in another way than an unusable one."""
+    with pytest.raises(FileNotFoundError):
+        read_small_file(tmp_path / "absent")

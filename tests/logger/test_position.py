@@ -61,6 +61,16 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
     assert found == ResumePoint(moved[1], _inside(moved[1], 50))
 
 
+def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
+    """With an old and a younger copy of its file, a position stays in the file with its inode.
+
+    Reading would otherwise continue in the older file, and reach the file itself a second time.
+    """
+    copied = [replace(YOUNG, name="log.1", inode=99), YOUNG]
+
+    assert locate(copied, _inside(YOUNG, 50)) == ResumePoint(YOUNG, _inside(YOUNG, 50))
+
+
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
     """Another log file with the same inode is a gap.
 

@@ -1,0 +1,78 @@
+"""The mutants for `python -m tests.mutation` have one fault each, which a seed determines."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.mutants import mutants
+
+SOURCE = '''
+import logging
+log = logging.getLogger(__name__)
+SIZE: int = 8
+
+def ends(items: list[int], most: int = 3) -> bool:
+    """Return 1 thing."""
+    if not items:
+        log.info("none of 7")
+        raise ValueError(items)
+    found = [each for each in items if each < most]
+    most += len(found)
+    return SIZE == most or items is found
+'''
+
+
+@pytest.fixture(scope="module")
+def lines() -> set[str]:
+    """Return every changed line of all mutants."""
+    plain = ast.unparse(ast.parse(SOURCE)).splitlines()
+    every = mutants(SOURCE, 1000, "1")
+    return {
+        line.strip() for each in every for line in each.source.splitlines() if line not in plain
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SIZE: int = 9",
+        "def ends(items: list[int], most: int=4) -> bool:",
+        "return",
+        "if not not items:",
+        "found = [each for each in items if not each < most]",
+        "found = [each for each in items if each <= most]",
+        "return SIZE == most and items is found",
+        "return SIZE != most or items is found",
+        "return SIZE == most or items is not found",
+        "pass",
+    ],
+)
+def test_each_kind_of_fault_is_made(lines: set[str], line: str) -> None:
+    """Each operator changes the code that it is meant to change."""
+    assert line in lines
+
+
+def test_texts_for_people_are_not_changed() -> None:
+    """A docstring, a log call and an annotation have no rule that a test could check."""
+    for each in mutants(SOURCE, 1000, "1"):
+        assert "Return 1 thing." in each.source
+        assert "none of 7" in each.source
+        assert "items: list[int]" in each.source
+
+
+def test_a_mutant_is_found_again_by_its_seed() -> None:
+    """The same seed makes the same mutants, and their number is bounded."""
+    assert mutants(SOURCE, 4, "1") == mutants(SOURCE, 4, "1")
+    assert mutants(SOURCE, 4, "1") != mutants(SOURCE, 4, "2")
+    assert len(mutants(SOURCE, 4, "1")) == 4
+
+
+def test_every_mutant_differs_and_names_its_line() -> None:
+    """A mutant without a change would survive, and its report must name the changed code."""
+    plain = ast.unparse(ast.parse(SOURCE))
+    for each in mutants(SOURCE, 1000, "1"):
+        assert each.source != plain
+        assert 1 <= each.first <= each.last <= SOURCE.count("\n")
+        assert each.in_function == (each.first > 6)

@@ -1,0 +1,69 @@
+"""A pytest plugin that records the lines of chosen modules which each test executes.
+
+The environment variable MODULES has the paths of the modules, separated by colons; TRACE has the
+file to write: for each test that passed, the lines of each module, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+_modules = {
+    os.path.realpath(path): path for path in os.environ.get("MODULES", "").split(":") if path
+}
+_paths: dict[str, str | None] = {}
+_current: dict[str, set[int]] = {}
+_found: dict[str, dict[str, list[int]]] = {}
+
+
+def _trace(frame: FrameType, event: str, argument: Any) -> Any:
+    del event, argument
+    written = frame.f_code.co_filename
+    if written not in _paths:
+        _paths[written] = _modules.get(os.path.realpath(written))
+    module = _paths[written]
+    if module is None:
+        return None
+    lines = _current.setdefault(module, set())
+    lines.add(frame.f_lineno)
+
+    def line(frame: FrameType, event: str, argument: Any) -> Any:
+        del event, argument
+        _current.setdefault(module, set()).add(frame.f_lineno)
+        return line
+
+    return line
+
+
+def pytest_configure() -> None:
+    """Start to trace, in threads too."""
+    threading.settrace(_trace)
+    sys.settrace(_trace)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Forget the lines of the test before."""
+    _current.clear()
+    yield
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the lines of a test that passed."""
+    if report.when == "call" and report.passed:
+        _found[report.nodeid] = {name: sorted(lines) for name, lines in _current.items()}
+
+
+def pytest_sessionfinish() -> None:
+    """Write the lines of all tests."""
+    sys.settrace(None)
+    Path(os.environ["TRACE"]).write_text(json.dumps(_found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
+import shutil
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ def check(settings: Settings) -> list[Problem]:
         *token_auth.key_problems(settings),
         *read_secret(settings)[1],
         *_upstreams(settings),
+        *_helper(settings),
     ]
 
 
@@ -179,6 +181,13 @@ def _upstreams(settings: Settings) -> Iterator[Problem]:
         if upstream.ca is not None:
             name = f"upstreams.{host}.ca"
             yield from list(_unread(upstream.ca, name)) or _authority(upstream.ca, name)
+
+
+def _helper(settings: Settings) -> Iterator[Problem]:
+    command = settings.proxy.exec.command
+    if command and shutil.which(command) is None:
+        remedy = "install it, or write the path of a program that can be executed"
+        yield Problem(f"proxy.exec.command={command}", "no such program", remedy)
 
 
 def _authority(path: Path, name: str) -> Iterator[Problem]:

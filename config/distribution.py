@@ -171,13 +171,9 @@ ROWS: Final = (
     _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
-    DistributionKey(
-        "proxy.ttl",
-        KeySupport.REFUSED,
-        "age is counted from the last use; set CLEANER_TTL",
-        tolerated=("0", "0s", "0m", "0h"),
-    ),
-    _refused("proxy.exec.**", "credential helpers are not implemented; use the pull secret", ""),
+    _honoured("proxy.ttl", "as CLEANER_TTL, which has precedence: counted from the last use"),
+    _honoured("proxy.exec.command"),
+    _honoured("proxy.exec.lifetime"),
     _ineffective(
         "proxy.cachewritetimeout",
         "a download ends when its upstream ends the response",

@@ -48,6 +48,8 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
     winners = merged.winners
     if level := winners.pop(("loglevel",), None):
         winners.setdefault(("log", "level"), replace(level, key=("log", "level")))
+    if (ttl := winners.pop(("proxy", "ttl"), None)) and ttl.value not in _EMPTY:
+        winners.setdefault(("cleaner", "ttl"), replace(ttl, key=("cleaner", "ttl")))
     merged.problems += _second_scheme(winners)
     merged.problems += _too_many_upstreams(winners)
     merged.problems += parts.join(winners)

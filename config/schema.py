@@ -190,6 +190,19 @@ class TagsSettings(Section):
     )
 
 
+class ExecSettings(Section):
+    """The settings of `proxy.exec:`."""
+
+    command: value_types.MaybeText = setting(
+        None, "a credential helper of Docker that has the login for proxy.remoteurl"
+    )
+    lifetime: value_types.MaybeSpan = setting(
+        None,
+        "how long its login is used, 0 for one request",
+        shown="none: until a restart",
+    )
+
+
 class ProxySettings(Section):
     """These are the settings of `proxy:`, the defaults for upstreams that do not override them."""
 
@@ -198,6 +211,7 @@ class ProxySettings(Section):
     )
     username: value_types.MaybeText = setting(None, "of proxy.remoteurl")
     password: value_types.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
+    exec: ExecSettings = Field(default_factory=ExecSettings)
     default: value_types.MaybeHost = setting(
         None,
         "the upstream for repository names without a host (as dockerd sends them to a mirror)",

@@ -32,6 +32,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
         *_two_defaults(settings),
         *_default_disabled(settings),
         *_incomplete_login(settings, given),
+        *_helper_without_upstream(settings, given),
         *(
             problem
             for host, each in settings.upstreams.items()
@@ -159,6 +160,14 @@ def _incomplete_login(settings: Settings, given: Mapping[Key, RawValue]) -> Iter
         )
 
 
+def _helper_without_upstream(
+    settings: Settings, given: Mapping[Key, RawValue]
+) -> Iterator[Problem]:
+    command = given.get(("proxy", "exec", "command"))
+    if command is not None and settings.proxy.exec.command and settings.proxy.remoteurl is None:
+        yield command.problem("proxy.remoteurl is not set", "set it too, or use the pull secret")
+
+
 def _login_of(
     host: str, upstream: UpstreamSettings, given: Mapping[Key, RawValue]
 ) -> Iterator[Problem]:
@@ -203,5 +212,9 @@ def _too_small(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Pr
 
 
 def _unused_login(settings: Settings) -> Iterator[Problem]:
+    if settings.proxy.exec.command and settings.proxy.username is not None:
+        yield Problem(
+            "proxy.username", "without effect: proxy.exec has the login", "take one of them out"
+        )
     if settings.proxy.remoteurl is None and settings.proxy.username is not None:
         yield Problem("proxy.username", "without effect: proxy.remoteurl is not set", "set it too")

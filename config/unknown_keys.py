@@ -51,6 +51,8 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("proxy", "remoteurl"),
         ("proxy", "username"),
         ("proxy", "password"),
+        ("proxy", "ttl"),
+        ("proxy", "exec", "command"),
     }
 )
 _CLOSE: Final = 0.66

@@ -39,7 +39,8 @@ class UpstreamValues:
 
     Spans are in s; `max_stale` None means no limit. `username`, `password` and `password_file` take
     precedence over the pull secret. `default`: names without a host are looked up here.
-    `path_first`: a path in `url` precedes `/v2/`, and does not begin the names after it.
+    `path_first`: a path in `url` precedes `/v2/`, and does not begin the names after it. `helper`
+    is a program that has the login for `helper_lifetime` s, None: for ever.
     """
 
     host: str
@@ -62,6 +63,8 @@ class UpstreamValues:
     ranges: Literal["auto", "verified", "early"]
     default: bool
     path_first: bool
+    helper: str | None = None
+    helper_lifetime: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         ranges=own.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
         path_first=remote is not None,  # as docker distribution requests it
+        helper=proxy.exec.command if is_remote and not has_password else None,
+        helper_lifetime=proxy.exec.lifetime,
     )
 
 

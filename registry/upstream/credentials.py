@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
@@ -130,7 +131,18 @@ class SourceCredentials:
 
 
 def credentials_for(config: UpstreamConfig, secret: Secret) -> Credentials:
-    """Return the credentials of the upstream's settings, or else those of the pull secret."""
+    """Return the credentials of the upstream's settings, or else those of the pull secret.
+
+    A credential helper takes precedence over a password, as in docker distribution.
+    """
+    if config.helper is not None:
+        # The module starts programs, so it is loaded only if a helper is configured.
+        from entrepot.registry.upstream.credential_helper import (  # noqa: PLC0415
+            HelperCredentials,
+        )
+
+        host = urlsplit(config.url).netloc.rpartition("@")[2]
+        return HelperCredentials(config.helper, host, config.helper_lifetime)
     if config.username is not None:
         return SourceCredentials(config)
     return SecretCredentials(config.host, secret)

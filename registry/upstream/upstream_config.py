@@ -20,7 +20,8 @@ class UpstreamConfig:
     are networks to which responses may redirect, besides public addresses; `any` permits all.
     `ranges` sets whether a range of an unverified blob is sent to its end
     (`registry.download.verify.is_early`). A path in `url` begins every repository name (as Harbor's
-    proxy projects need it), or with `path_first` precedes `/v2/`.
+    proxy projects need it), or with `path_first` precedes `/v2/`. `helper` is a program with the
+    login, which is used for `helper_lifetime` s (None: for ever; 0: for one request).
     """
 
     host: str
@@ -42,3 +43,5 @@ class UpstreamConfig:
     redirects: tuple[str, ...] = ("public",)
     ranges: Ranges = "auto"
     path_first: bool = False
+    helper: str | None = None
+    helper_lifetime: float | None = None

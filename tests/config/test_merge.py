@@ -28,8 +28,6 @@ from tests.config.desk import Desk
         "middleware: {storage: [{name: cloudfront}]}",
         "middleware: {registry: [{name: a}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
-        "proxy: {exec: {command: docker-credential-helper}}",
-        "proxy: {ttl: 168h}",
     ],
 )
 def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, text: str) -> None:
@@ -48,7 +46,6 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, 
         ("REGISTRY_STORAGE_S3_BUCKET", "images"),
         ("REGISTRY_MIDDLEWARE_STORAGE", '[{"name": "cloudfront"}]'),
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
-        ("REGISTRY_PROXY_TTL", "24h"),
     ],
 )
 def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: str) -> None:
@@ -58,14 +55,25 @@ def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: st
     assert problem.startswith(f"{name}: refused: ")
 
 
-def test_the_message_for_proxy_ttl_names_cleaner_ttl(desk: Desk) -> None:
-    """The message for proxy.ttl names CLEANER_TTL: proxy.ttl counts from the download.
+@pytest.mark.parametrize(("ttl", "seconds"), [("168h", 604_800.0), ("0", 0.0), ("0s", 0.0)])
+def test_proxy_ttl_is_another_name_of_cleaner_ttl(desk: Desk, ttl: str, seconds: float) -> None:
+    """An operator of docker distribution sets how long unused content is kept with it."""
+    desk.write(f"proxy: {{ttl: {ttl}}}")
 
-    CLEANER_TTL counts from the last use.
-    """
-    (problem,) = desk.problems("--proxy.ttl=168h")
+    assert desk.settings().cleaner.ttl == seconds
+    assert desk.warnings() == []
+    assert desk.settings(REGISTRY_PROXY_TTL="1h").cleaner.ttl == 3600.0
+    assert desk.settings(CLEANER_TTL="1d").cleaner.ttl == 86400.0
 
-    assert "CLEANER_TTL" in problem
+
+def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(desk: Desk) -> None:
+    """An empty value is no value; the problem names the key that the operator wrote."""
+    desk.write("proxy: {ttl: }")
+    assert desk.settings().cleaner.ttl == 30 * 86400.0
+
+    assert desk.problems(REGISTRY_PROXY_TTL="soon") == [
+        "REGISTRY_PROXY_TTL=soon: not a span; try 1h30m, 30d or 60s"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -132,17 +140,6 @@ def test_each_key_without_effect_is_one_warning_with_a_remedy(
     assert desk.warnings(**{variable: "x"}) == [
         f"{variable}: without effect: {row.why}; {row.instead}"
     ]
-
-
-@pytest.mark.parametrize("ttl", ["0", "0s", "0h"])
-def test_a_proxy_ttl_of_0_is_a_warning(desk: Desk, ttl: str) -> None:
-    """A proxy.ttl of 0 is a warning: CLEANER_TTL decides whether content expires."""
-    desk.write(f"proxy: {{ttl: {ttl}}}")
-
-    assert desk.problems() == []
-    (warning,) = desk.warnings()
-    assert warning.startswith("config.yml:1: proxy.ttl: without effect: ")
-    assert "CLEANER_TTL" in warning
 
 
 def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> None:
@@ -260,7 +257,7 @@ def test_every_honoured_key_is_a_setting() -> None:
     names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
 
-    without = {"loglevel", "auth.none.**", "http.secret", "http.h2c.enabled"}
+    without = {"loglevel", "proxy.ttl", "auth.none.**", "http.secret", "http.h2c.enabled"}
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
     entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
     assert without | entries == set(names) - set(found)

@@ -1,0 +1,178 @@
+"""Asks a credential helper of Docker for the login at an upstream: `proxy.exec`.
+
+The protocol is that of docker-credential-helpers: the program gets the word `get`, the host on
+standard input, and writes a JSON object with Username and Secret. A program that fails, or that
+knows no login, lets the request be anonymous, as in docker distribution.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from entrepot.registry.upstream.credentials import Credential
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S: Final = 30.0
+_RETRY_S: Final = 10.0
+_MOST_BYTES: Final = 64 * 1024
+_LONGEST_REASON: Final = 200
+_TOKEN_USER: Final = "<token>"  # noqa: S105 - the name by which helpers mark an identity token
+_UNKNOWN: Final = "credentials not found"
+
+
+class HelperFailed(Exception):  # noqa: N818 - the name states the fact
+    """The program gave no login; the message is the reason, without a secret."""
+
+
+class HelperCredentials:
+    """The login that the program *command* has for *host*, the same for all repositories.
+
+    The login is used for *lifetime* s; None: for ever; 0: for one request. After a failure the
+    program runs again after 10 s at the earliest. *clock* is monotonic.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        host: str,
+        lifetime: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._command = command
+        self._host = host
+        self._lifetime = math.inf if lifetime is None else lifetime
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: Credential | None = None
+        self._until = -math.inf
+
+    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
+        """Return the login; None if the program has none. Other threads wait for its end."""
+        with self._lock:
+            if self._clock() >= self._until:
+                self._found, span = self._asked()
+                self._until = self._clock() + span
+            return self._found
+
+    def _asked(self) -> tuple[Credential | None, float]:
+        """Run the program; return its login, and how long to use that (s)."""
+        fields: dict[str, object] = {"command": self._command, "host": self._host}
+        try:
+            found = ask(self._command, self._host)
+        except HelperFailed as error:
+            log.warning("credential helper failed", extra=fields | {"reason": error})
+            return None, _RETRY_S
+        if found is None:
+            log.info("credential helper knows no login", extra=fields)
+            return None, max(self._lifetime, _RETRY_S)
+        return found, self._lifetime
+
+
+def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | None:
+    """Run a credential helper for at most *timeout* s; return its login, None if it knows none.
+
+    Raises: HelperFailed.
+    """
+    path = shutil.which(command)
+    if path is None:
+        raise HelperFailed("no such program, or not executable")
+    if os.geteuid() == 0 and not _only_root_changes(Path(path)):
+        raise HelperFailed("other users than root can change the program, and root would run it")
+    output, code = _run(path, host, timeout)
+    if code != 0:
+        reason = output.decode("utf-8", "replace").strip()
+        if _UNKNOWN in reason:
+            return None
+        shown = "".join(each if each.isprintable() else "?" for each in reason[:_LONGEST_REASON])
+        raise HelperFailed(f"it ended with {code}: {shown or 'no message'}")
+    return _login(output)
+
+
+def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
+    """Return what the program wrote and its exit code. It is killed, with its children, at the end.
+
+    Raises: HelperFailed.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the operator names the program
+            [path, "get"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HelperFailed((error.strerror or str(error)).lower()) from error
+    with process:
+        try:
+            return _talk(process, host, time.monotonic() + timeout)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple[bytes, int]:
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    with suppress(BrokenPipeError):  # a program that does not read it
+        process.stdin.write(host.encode())  # smaller than a pipe's buffer, so it never blocks
+        process.stdin.close()
+    output = bytearray()
+    poller = select.poll()
+    poller.register(process.stdout, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0:
+        if not poller.poll(left * 1000):
+            break
+        piece = os.read(process.stdout.fileno(), _MOST_BYTES)
+        output += piece
+        if len(output) > _MOST_BYTES:
+            raise HelperFailed(f"its output is longer than {_MOST_BYTES} bytes")
+        if not piece:
+            with suppress(subprocess.TimeoutExpired):
+                return bytes(output), process.wait(max(deadline - time.monotonic(), 0.0))
+            break
+    raise HelperFailed("it did not end in time")
+
+
+def _login(output: bytes) -> Credential:
+    try:
+        found = json.loads(output)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise HelperFailed("its output is not a JSON object")
+    user, secret = found.get("Username"), found.get("Secret")
+    if not isinstance(user, str) or not isinstance(secret, str) or not user:
+        raise HelperFailed("its output has no Username and Secret")
+    if user == _TOKEN_USER:
+        return Credential("", "", identity_token=secret)
+    return Credential(user, secret)
+
+
+def _only_root_changes(path: Path) -> bool:
+    """Return whether only root can replace the program, or a folder or link on the way to it."""
+    places = {*path.absolute().parents, path.absolute(), path.resolve(), *path.resolve().parents}
+    return not any(_others_change(each.lstat()) for each in places)
+
+
+def _others_change(found: os.stat_result) -> bool:
+    if stat.S_ISLNK(found.st_mode):
+        return found.st_uid != 0
+    is_writable = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    is_sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
+    return found.st_uid != 0 or (is_writable and not is_sticky)

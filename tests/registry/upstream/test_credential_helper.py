@@ -1,0 +1,197 @@
+"""`proxy.exec`: a credential helper of Docker has the login for an upstream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from entrepot.registry.upstream import credential_helper
+from entrepot.registry.upstream.credential_helper import HelperCredentials, HelperFailed, ask
+from entrepot.registry.upstream.credentials import Credential, credentials_for
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.runtime.polling import poll
+from tests.clock import Clock
+
+_HOST = "registry.example:8443"
+_LOGIN = '{"ServerURL": "x", "Username": "robot", "Secret": "secret"}'
+Helper = Callable[[str], str]
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
+    """Return a function that writes a shell script and returns its path."""
+    # the temporary folder may belong to any user, also if root runs the tests
+    monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
+
+    def write(script: str) -> str:
+        path = tmp_path / "docker-credential-test"
+        path.write_text(f"#!/bin/sh\necho run >> {tmp_path}/runs\n{script}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that a test sets."""
+    return Clock(1000.0)
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state in "ZX"
+
+
+def _runs(folder: Path) -> int:
+    return len((folder / "runs").read_text().splitlines())
+
+
+def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Path) -> None:
+    """The protocol of docker-credential-helpers: one argument, and the host on standard input."""
+    command = helper(f"echo \"$#$1 $(cat)\" > {tmp_path}/seen; echo '{_LOGIN}'")
+
+    assert ask(command, _HOST) == Credential("robot", "secret")
+    assert (tmp_path / "seen").read_text() == f"1get {_HOST}\n"
+
+
+def test_a_program_may_leave_its_input_unread(helper: Helper) -> None:
+    """A helper for one registry need not read the host."""
+    assert ask(helper(f"exec <&-; echo '{_LOGIN}'"), _HOST) == Credential("robot", "secret")
+
+
+def test_an_identity_token_is_not_a_password(helper: Helper) -> None:
+    """The user `<token>` marks a token for the token endpoint."""
+    command = helper('echo \'{"Username": "<token>", "Secret": "abc"}\'')
+
+    assert ask(command, _HOST) == Credential("", "", identity_token="abc")
+
+
+def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
+    """Requests are anonymous then, as in docker."""
+    command = helper("echo 'credentials not found in native keychain'; exit 1")
+
+    assert ask(command, _HOST) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'no network'; exit 3", "it ended with 3: no network"),
+        ("exit 1", "it ended with 1: no message"),
+        ("echo nothing", "its output is not a JSON object"),
+        ("echo '[]'", "its output is not a JSON object"),
+        ('echo \'{"Username": "a"}\'', "its output has no Username and Secret"),
+        ("head -c 70000 /dev/zero", "its output is longer than 65536 bytes"),
+    ],
+)
+def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason: str) -> None:
+    """The reason is one line for the log."""
+    with pytest.raises(HelperFailed, match=reason):
+        ask(helper(script), _HOST)
+
+
+@pytest.mark.parametrize(
+    "script", ["sleep 60", "exec >&-; sleep 60", "yes | tr y ' ' | head -c 9; cat"]
+)
+def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script: str) -> None:
+    """A pull does not wait for a helper for ever, also if it has closed its output."""
+    command = helper(f"sleep 60 & echo $! > $0.child; {script}")
+
+    with pytest.raises(HelperFailed, match="it did not end in time"):
+        ask(command, _HOST, timeout=0.3)
+
+    child = int(Path(f"{command}.child").read_text())
+    assert poll(lambda: True if _is_dead(child) else None, within=10, every=0.01)
+
+
+def test_a_missing_program_is_a_failure() -> None:
+    """The program may be removed while the appliance runs."""
+    with pytest.raises(HelperFailed, match="no such program"):
+        ask("/none/docker-credential-test", _HOST)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "runs"), [(None, [1, 1, 1]), (60.0, [1, 1, 2]), (0.0, [1, 2, 3])]
+)
+def test_a_login_is_used_for_its_lifetime(
+    helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
+) -> None:
+    """Without a lifetime the program runs once, with 0 for each request."""
+    credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
+    seen = []
+    for _ in range(3):
+        assert credentials.find("a") == Credential("robot", "secret")
+        seen.append(_runs(tmp_path))
+        clock.now += 31
+
+    assert seen == runs
+
+
+def test_a_failed_program_runs_again_after_a_pause(
+    helper: Helper, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests are anonymous meanwhile, and a slow helper is not started for each of them."""
+    credentials = HelperCredentials(helper("exit 1"), _HOST, 0.0, clock)
+    found = [credentials.find("a") for _ in range(3)]
+    clock.now += 11
+    helper(f"echo '{_LOGIN}'")
+    found.append(credentials.find("a"))
+
+    assert found == [None, None, None, Credential("robot", "secret")]
+    assert _runs(tmp_path) == 2
+    assert [each.message for each in caplog.records] == ["credential helper failed"]
+    assert "secret" not in caplog.text
+
+
+def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
+    helper: Helper, tmp_path: Path
+) -> None:
+    """Docker distribution ignores a password beside a helper."""
+    config = UpstreamConfig(
+        "docker.io",
+        "https://registry-1.docker.io",
+        username="ann",
+        password="other",
+        helper=helper(f"cat > {tmp_path}/seen; echo '{_LOGIN}'"),
+    )
+
+    found = credentials_for(config, lambda: None).find("library/alpine")
+
+    assert found == Credential("robot", "secret")
+    assert (tmp_path / "seen").read_text() == "registry-1.docker.io"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root owns a program that it alone can change")
+def test_root_runs_no_program_that_others_can_change(tmp_path: Path) -> None:
+    """Whoever can change the program, or a folder above it, would become root."""
+    program = Path("/usr/bin/true")
+    assert credential_helper._only_root_changes(program)
+    for mode, owner in ((0o777, 0), (0o755, 12345)):
+        copy = tmp_path / f"{mode}-{owner}"
+        copy.write_text("#!/bin/sh\n")
+        copy.chmod(mode)
+        os.chown(copy, owner, owner)
+
+        assert not credential_helper._only_root_changes(copy)
+
+
+def test_no_worker_loads_the_helper_unless_it_is_configured() -> None:
+    """Without `proxy.exec` a worker never imports what starts programs."""
+    program = (
+        "import sys; from entrepot.registry import __main__;"
+        "print('entrepot.registry.upstream.credential_helper' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False\n"

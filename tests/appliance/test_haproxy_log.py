@@ -7,6 +7,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from entrepot.appliance.supervise.access_formats import combined_lines, without_tails
+from entrepot.datastore.accesslog import parse
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 
 _SETTINGS, _HEADERS = 4, 1
@@ -49,12 +53,14 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
     assert line.start > 0
 
 
-def test_a_line_has_a_tail_while_the_access_log_is_printed() -> None:
-    """The tail has version, Referer and User-Agent, escaped and cut, also of a cached answer."""
+@pytest.mark.parametrize("notify", ["off", "on"])
+def test_a_line_has_a_tail_while_the_access_log_is_printed(notify: str) -> None:
+    """The tail has version, Referer and User-Agent, escaped and cut, also with notifications."""
+    variables = {"ENTREPOT_LOG_REQUEST": "on", "ENTREPOT_NOTIFY": notify}
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1),
-        Haproxy(Path(folder), 1, variables={"ENTREPOT_LOG_REQUEST": "on"}) as haproxy,
+        Haproxy(Path(folder), 1, variables=variables) as haproxy,
     ):
         headers = b'User-Agent: a"b\\\xc3\xa9\r\nReferer: ' + b"r" * 300 + b"\r\n"
         haproxy.send_raw(
@@ -65,8 +71,10 @@ def test_a_line_has_a_tail_while_the_access_log_is_printed() -> None:
         eventually(lambda: log.read_bytes().count(b"\n") == 2)
         first, second = log.read_bytes().splitlines()
 
+    assert b'"uri":"\\/v2\\/one"' in first
     assert first.endswith(
-        b'"uri":"\\/v2\\/one"},"protocol":"1.1","referer":"' + b"r" * 256 + b'","agent":"a\\"b'
-        b'\\\\\\u00e9"}'
+        b'"},"protocol":"1.1","referer":"' + b"r" * 256 + b'","agent":"a\\"b\\\\\\u00e9"}'
     )
-    assert second.endswith(b'"uri":"\\/v2\\/two"},"protocol":"1.0","referer":"","agent":""}')
+    assert second.endswith(b'"},"protocol":"1.0","referer":"","agent":""}')
+    assert parse(without_tails(first)).uri == "/v2/one"
+    assert b'"GET /v2/two HTTP/1.0"' in combined_lines(second + b"\n")

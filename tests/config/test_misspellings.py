@@ -1,0 +1,74 @@
+"""A misspelt key of docker distribution is never ignored silently, at any level of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.config.desk import Desk
+from tests.config.every_key import VALUES
+from tests.sizes import scaled
+
+# Misspelt keys of these sections are errors: without the meant one, nothing is protected.
+_PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
+_EDITS = scaled(1, 40)
+
+
+def _misspelt(name: str) -> list[str]:
+    """Return misspellings: two letters swapped, one missing, one doubled, and others."""
+    found = []
+    for at in [len(name) // 2, *range(len(name) - 1)]:
+        found.append(name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :])
+        found += [name[:at] + name[at + 1 :], name[: at + 1] + name[at:]]
+    found += [f"{name}s", name.upper(), name.capitalize(), f"{name}_"]
+    return [each for each in dict.fromkeys(found) if each not in {name, ""}]
+
+
+def _all_misspelt(key: str) -> Iterator[list[str]]:
+    parts = key.split(".")
+    for level, part in enumerate(parts):
+        for each in _misspelt(part)[:_EDITS]:
+            yield [*parts[:level], each, *parts[level + 1 :]]
+
+
+def _document(parts: list[str], text: str) -> str:
+    value: object = yaml.load(text.replace("{folder}", "").replace("{file}", "/a"), yaml.BaseLoader)
+    for name in reversed(parts):
+        value = {name: value}
+    return yaml.safe_dump(value)
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_no_misspelt_key_is_ignored_silently(desk: Desk, key: str) -> None:
+    """A misspelt part of any key is a warning, and an error where the key protects."""
+    for parts in _all_misspelt(key):
+        desk.write(_document(parts, VALUES[key]))
+        problems = desk.problems()
+
+        assert problems or desk.warnings(), parts
+        assert problems or not key.startswith(_PROTECTING), parts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("health: {http: [{uri: 'http://a', heders: {a: [b]}}]}", "did you mean headers?"),
+        ("health: {tcp: [{addr: 'a:1', treshold: 2}]}", "did you mean threshold?"),
+        ("health: {file: [{fiel: /x}]}", "file"),
+        ("log: {hooks: [{type: mail, levles: [panic]}]}", "did you mean levels?"),
+        ("log: {hooks: [{type: mail, options: {smtp: {adr: a}}}]}", "did you mean addr?"),
+        ("notifications: {endpoints: [{name: a, url: 'http://a', heders: {}}]}", "heders"),
+        ("validation: {manifests: {indexes: {platformlist: [{arch: a}]}}}", "architecture"),
+        ("http: {tls: {certificate: /x, clientcas: [{path: /x}]}}", "http.tls.clientcas"),
+        ("access: [{user: ann, repositries: ['*']}]", "did you mean repository?"),
+        ("middleware: {storage: [{nmae: a}]}", "middleware.storage"),
+    ],
+    ids=range(10),
+)
+def test_a_misspelt_key_in_a_list_is_named(desk: Desk, text: str, expected: str) -> None:
+    """The entries of a list are checked as the rest of the file is."""
+    desk.write(text)
+
+    assert any(expected in each for each in (*desk.problems(), *desk.warnings()))

@@ -30,7 +30,8 @@ from entrepot.appliance.supervise.environment import (
 from entrepot.appliance.supervise.error_files import write_error_files
 from entrepot.appliance.supervise.mailing import mailing
 from entrepot.appliance.supervise.output import Reader
-from entrepot.appliance.supervise.supervisor_process import SupervisorProcess, block_signals
+from entrepot.appliance.supervise.stop_signals import StopSignals
+from entrepot.appliance.supervise.supervisor_process import SupervisorProcess
 from entrepot.appliance.upstreams import hidden, upstream_names
 from entrepot.config import outbound
 from entrepot.config.errors import ConfigError, Problem
@@ -42,7 +43,6 @@ from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES, FRONT_SOCKET, SETTINGS
-from entrepot.runtime.signals import Signals
 from entrepot.runtime.unix_http import status_of
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
-    signals = block_signals()
+    signals = StopSignals()
     _allow_many_files()
     with mailing(settings.log) as observer, rundir.create(settings.storage.statedir) as run:
         record, supervisor = _begin(settings, run, signals, environ, observer)
@@ -124,7 +124,7 @@ def _watch_health(settings: Settings, run: Path) -> None:
 def _begin(
     settings: Settings,
     run: Path,
-    signals: Signals,
+    signals: StopSignals,
     environ: Mapping[str, str],
     observer: Reader | None,
 ) -> tuple[RunState, SupervisorProcess]:

@@ -26,14 +26,15 @@ _LOGGERS = ("log", "_log", "logger", "logging")
 class Mutant:
     """A `Mutant` is the source of a module with one fault.
 
-    `first` and `last` are the lines of the changed code, inclusive. `in_function` is False for code
-    that runs at import.
+    `first` and `last` are the lines of the changed code, inclusive. `used` are the lines that a
+    test must execute to find the fault: the changed ones or, if they run at import and define a
+    constant, those that use the constant; empty if any line may find the fault.
     """
 
     operator: str
     first: int
     last: int
-    in_function: bool
+    used: frozenset[int]
     before: str
     source: str
 
@@ -54,25 +55,34 @@ def mutants(source: str, most: int, seed: str) -> list[Mutant]:
 
 def _mutant(source: str, number: int) -> Mutant:
     tree = ast.parse(source)
-    inside = _in_functions(tree)
     change = list(_changes(tree))[number]
     node = change.node
+    used = _used(tree, node)
     before = ast.unparse(node).partition("\n")[0]
     change.apply()
     return Mutant(
         change.operator,
         node.lineno,
         node.end_lineno or node.lineno,
-        node in inside,
+        used,
         before,
         ast.unparse(ast.fix_missing_locations(tree)),
     )
 
 
-def _in_functions(tree: ast.AST) -> set[ast.AST]:
-    """Return all code that runs when a function is called."""
+def _used(tree: ast.Module, changed: ast.stmt | ast.expr) -> frozenset[int]:
     functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
-    return {inner for each in functions for stmt in each.body for inner in ast.walk(stmt)}
+    inside = {inner for each in functions for stmt in each.body for inner in ast.walk(stmt)}
+    if changed in inside:
+        return frozenset(range(changed.lineno, (changed.end_lineno or changed.lineno) + 1))
+    names = {
+        target.id
+        for each in tree.body
+        if changed in set(ast.walk(each)) and isinstance(each, ast.Assign | ast.AnnAssign)
+        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
+        if isinstance(target, ast.Name)
+    }
+    return frozenset(n.lineno for n in inside if isinstance(n, ast.Name) and n.id in names)
 
 
 def _changes(tree: ast.Module) -> Iterator[_Change]:

@@ -26,6 +26,7 @@ from tests.mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 _FIRST_TESTS = 8
+_MOST_TESTS = 200
 _TEST_S = 30
 _MUTANT_S = 180
 _ALL_TESTS_S = 1200
@@ -113,9 +114,8 @@ def _files(named: Iterable[str]) -> Iterator[str]:
 
 def _tests_of(mutant: Mutant, executed: dict[str, set[int]]) -> list[str]:
     """Return the tests that execute the changed lines, those that execute least first."""
-    changed = set(range(mutant.first, mutant.last + 1))
-    found = [t for t, lines in executed.items() if not mutant.in_function or lines & changed]
-    return sorted(found, key=lambda test: len(executed[test]))
+    found = [t for t, lines in executed.items() if not mutant.used or lines & mutant.used]
+    return sorted(found, key=lambda test: len(executed[test]))[:_MOST_TESTS]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -75,4 +75,12 @@ def test_every_mutant_differs_and_names_its_line() -> None:
     for each in mutants(SOURCE, 1000, "1"):
         assert each.source != plain
         assert 1 <= each.first <= each.last <= SOURCE.count("\n")
-        assert each.in_function == (each.first > 6)
+
+
+def test_a_constant_is_found_by_the_lines_that_use_it() -> None:
+    """A test does not execute the line of a constant, which runs at import."""
+    every = {each.before: each.used for each in mutants(SOURCE, 1000, "1")}
+
+    assert every["8"] == {13}
+    assert every["3"] == frozenset()
+    assert every["not items"] == {8}

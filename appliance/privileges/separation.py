@@ -24,7 +24,7 @@ from entrepot.appliance import rundir
 from entrepot.appliance.privileges import ownership, secret_copies, users
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.supervise.parent_death_signal import end_with_parent
-from entrepot.appliance.supervise.supervisor_process import STOPS, block_signals
+from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 
@@ -51,7 +51,7 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
     """Run *serve* as *user* and return its exit code. Meanwhile call *look* twice a second."""
-    signals = block_signals()
+    signals = StopSignals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()
     if child == 0:
@@ -59,9 +59,10 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
         _begin(user, serve, us)
     while (code := _reap(child)) is None:
         for caught in signals.wait(_LOOK_EVERY):
-            if caught in STOPS:
-                with suppress(ProcessLookupError):
-                    os.kill(child, caught)
+            # the child has no terminal, so SIGHUP would not stop it
+            number = signal.SIGTERM if caught is signal.SIGHUP else caught
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
         look()
     return code
 

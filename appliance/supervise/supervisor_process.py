@@ -17,8 +17,8 @@ from entrepot.appliance.supervise import log_pipe, programs, session
 from entrepot.appliance.supervise.environment import shipped
 from entrepot.appliance.supervise.log_mover import LogMover
 from entrepot.appliance.supervise.output import Output, Reader
+from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
-from entrepot.runtime.signals import Signals
 
 _log = logging.getLogger(__name__)
 _log.addFilter(LogLimit())  # clients can cause messages of HAProxy
@@ -31,13 +31,7 @@ _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
 _LEVELS = {"NOTICE": logging.DEBUG, "WARNING": logging.WARNING, "ALERT": logging.ERROR}
-STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
-
-
-def block_signals() -> Signals:
-    """Block signals until `SupervisorProcess.wait` takes them. Threads and children inherit it."""
-    return Signals(STOPS | {signal.SIGCHLD})
 
 
 class SupervisorProcess:
@@ -54,7 +48,7 @@ class SupervisorProcess:
         run: Path,
         environment: Mapping[str, str],
         open_access_log: Callable[[int], LogMover],
-        signals: Signals,
+        signals: StopSignals,
         *,
         grace: float,
         observer: Reader | None = None,
@@ -83,7 +77,7 @@ class SupervisorProcess:
         """Wait at most *timeout* s for a signal, reap ended children, and return a stop signal."""
         caught = self._signals.wait(timeout)
         self._reap()
-        return next((each for each in caught if each in STOPS), None)
+        return next(iter(caught), None)
 
     @property
     def is_frozen(self) -> bool:

@@ -15,7 +15,7 @@ from tests.processes import next_line, running
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 PROGRAM = """
-import os, signal, sys
+import fcntl, os, signal, sys, termios
 from entrepot.appliance.privileges import separation
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError, Problem
@@ -27,6 +27,8 @@ def report_start():
     write("serves", os.getpid(), os.getuid(), os.getsid(0) == os.getpid())
 
 def waits():
+    for each in keyboard:
+        os.close(each)
     report_start()
     caught = signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     write("caught", caught.name)
@@ -44,10 +46,21 @@ def breaks():
 def dies():
     os.kill(os.getpid(), signal.SIGKILL)
 
+def look():
+    write("looks", number := next(looks))
+    if number == 1 and keyboard:
+        os.close(keyboard[0])  # the terminal is closed
+
+keyboard = []
+if sys.argv[2:] == ["terminal"]:
+    os.setsid()
+    master, terminal = os.openpty()
+    keyboard.append(master)
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 looks = iter(range(10**9))
 sys.stderr = sys.stdout
 user = User("somebody", 12345, 23456, "/")
-sys.exit(separation.run(user, globals()[sys.argv[1]], lambda: write("looks", next(looks))))
+sys.exit(separation.run(user, globals()[sys.argv[1]], look))
 """
 
 
@@ -72,7 +85,7 @@ def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
         assert Path(f"/proc/{process.pid}").stat().st_uid == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
     """Root's process forwards a signal, and ends after the child with the child's exit code."""
     with running(PROGRAM, "waits") as process:
@@ -81,6 +94,25 @@ def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
 
         assert _next_line(process, "caught") == f"caught {number.name}"
         assert process.wait(timeout=10) == 0
+
+
+def test_a_closed_terminal_stops_the_child() -> None:
+    """The child has no terminal, so root's process sends SIGTERM when its own is closed."""
+    with running(PROGRAM, "waits", "terminal") as process:
+        assert _next_line(process, "caught") == "caught SIGTERM"
+        assert process.wait(timeout=10) == 0
+
+
+def test_a_request_to_reload_is_not_forwarded() -> None:
+    """SIGHUP without a closed terminal is a request to reload, and changed files are followed."""
+    with running(PROGRAM, "waits") as process:
+        _next_line(process, "serves")
+        process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            _next_line(process, "looks")
+        process.send_signal(signal.SIGTERM)
+
+        assert _next_line(process, "caught") == "caught SIGTERM"
 
 
 def test_files_are_checked_while_the_child_serves() -> None:

@@ -1,0 +1,63 @@
+"""Decide which signals stop the appliance.
+
+SIGTERM and SIGINT do. SIGHUP does if the terminal of the process was closed; otherwise it is a
+request to reload, as of many daemons, and nothing is to do: changed files are followed. SIGUSR1 and
+SIGUSR2, which reopen logs or print states elsewhere, must not kill the appliance either.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import Final
+
+from entrepot.runtime.signals import Signals
+
+_STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+_OTHERS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+_NO_RELOAD = "changed files are followed; for other settings, restart"
+_TERMINAL = "/dev/tty"  # tty(4): the controlling terminal of the process that opens it
+
+_log = logging.getLogger("serve")
+
+
+class StopSignals:
+    """A `StopSignals` receives the signals for this process, as `Signals` does.
+
+    The signals are blocked in the calling thread, in later threads and in forked processes.
+    """
+
+    def __init__(self) -> None:
+        is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
+        self._had_terminal = _has_terminal() and not is_ignored
+        self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})
+
+    def wait(self, timeout: float) -> list[signal.Signals]:
+        """Wait at most *timeout* s for signals; return those that stop the appliance.
+
+        Log the signals that have no effect.
+        """
+        caught = self._signals.wait(timeout)
+        for each in caught:
+            if each in _OTHERS and not self._is_stop(each):
+                remedy = {"remedy": _NO_RELOAD} if each is signal.SIGHUP else {}
+                _log.info("signal ignored", extra={"signal": each.name, **remedy})
+        return [each for each in caught if self._is_stop(each)]
+
+    def close(self) -> None:
+        """Close the descriptor; the signals stay blocked."""
+        self._signals.close()
+
+    def _is_stop(self, number: signal.Signals) -> bool:
+        if number is signal.SIGHUP:
+            return self._had_terminal and not _has_terminal()
+        return number in _STOPS
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ outage or a rate limit is never a 404, and the upstream's own challenge is never
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -36,16 +37,23 @@ class ErrorRow:
     """An `ErrorRow` states the response to a class of errors.
 
     `code` None: the code depends on the route, which shows the kind of the unknown object.
-    `is_internal`: the error is logged, and the client gets only a general message.
+    `is_internal`: the error is logged, and the client gets only the message `general`, because the
+    error's own text may contain paths.
     """
 
     status: int
     code: str | None
     is_internal: bool = False
+    general: str = "internal error"
 
 
 _TOO_MANY = 429
 _INTERNAL = ErrorRow(500, "UNKNOWN", is_internal=True)
+
+
+def _for_now(general: str) -> ErrorRow:
+    return ErrorRow(503, "UNAVAILABLE", is_internal=True, general=general)
+
 
 # Codes: OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID, PAGINATION_NUMBER_INVALID,
 # UNAVAILABLE and UNKNOWN are from docker distribution, because the spec has no code for these.
@@ -93,11 +101,11 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         datastore.NotFound: ErrorRow(404, None),
         datastore.DigestMismatch: ErrorRow(400, "DIGEST_INVALID"),
         # a full or failing disk may recover soon, and clients retry a 503
-        datastore.StorageFull: ErrorRow(503, "UNAVAILABLE", is_internal=True),
-        datastore.StorageBroken: ErrorRow(503, "UNAVAILABLE", is_internal=True),
+        datastore.StorageFull: _for_now("the registry's disk is full or read-only"),
+        datastore.StorageBroken: _for_now("the registry's disk fails"),
         # the received content is lost; a retry may succeed
-        datastore.ContentDamaged: ErrorRow(503, "UNAVAILABLE", is_internal=True),
-        datastore.IndexUnavailable: ErrorRow(503, "UNAVAILABLE", is_internal=True),
+        datastore.ContentDamaged: _for_now("the content is damaged on the registry's disk"),
+        datastore.IndexUnavailable: _for_now("the registry's index is unavailable"),
     }
 )
 
@@ -117,6 +125,14 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
 # the upstream announced when to retry: a 502 cannot carry Retry-After, a 503 can
 _ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
+
+_FULL_DISK = MappingProxyType(
+    {
+        errno.ENOSPC: "the registry's disk has no space or no inodes left",
+        errno.EDQUOT: "the registry's disk quota is used up",
+        errno.EROFS: "the registry's disk is read-only",
+    }
+)
 
 # RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may carry Retry-After
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
@@ -172,10 +188,18 @@ class ErrorResponse:
 def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
     """Return the response for *error*, by the row of its nearest class."""
     row = _row(error, request)
-    message = "internal error; see the registry's log" if row.is_internal else str(error)
+    message = f"{_general(error, row)}; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)
     headers = _headers(error, request) | _retry(error, row.status)
     return ErrorResponse(row.status, code, message, _details(error), headers)
+
+
+def _general(error: Exception, row: ErrorRow) -> str:
+    """Return a message without details; for a full disk the reason that the system gave."""
+    cause = error.__cause__
+    reason = _FULL_DISK.get(cause.errno or 0) if isinstance(cause, OSError) else None
+    is_full = isinstance(error, datastore.StorageFull)
+    return reason if reason is not None and is_full else row.general
 
 
 def envelope(response: ErrorResponse) -> bytes:

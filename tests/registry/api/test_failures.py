@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from falcon import testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entrepot.datastore.errors import StorageFull, storage_error
 from entrepot.registry import errors as registry
 from entrepot.registry.api import errors
 from entrepot.registry.api.response_body import ResponseHeaders
@@ -201,6 +203,36 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
     assert get.status_code == head.status_code
     assert get.headers == head.headers
     assert head.content == b""
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the registry's disk has no space or no inodes left"),
+        (errno.EDQUOT, "the registry's disk quota is used up"),
+        (errno.EROFS, "the registry's disk is read-only"),
+        (errno.EIO, "the registry's disk fails"),
+    ],
+)
+def test_a_disk_error_is_named_without_its_path(
+    fails: Callable[..., testing.Result], number: int, reason: str
+) -> None:
+    """The user of a failed push learns that the disk is the reason; paths stay in the log."""
+    cause = OSError(number, "broken", "/data/hunter2")
+    error = storage_error(cause)
+    error.__cause__ = cause
+    answer = fails(error, _BLOB)
+
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert answer.json["errors"][0]["message"] == f"{reason}; see the registry's log"
+    assert "hunter2" not in answer.text
+
+
+def test_a_full_disk_without_a_system_error_is_named() -> None:
+    """A reservation finds that the disk is full before any write fails."""
+    found = errors.error_response(StorageFull("/data"), errors.FailedRequest())
+
+    assert found.message == "the registry's disk is full or read-only; see the registry's log"
 
 
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(

@@ -22,6 +22,7 @@ from tests.system.probes import Configuration, Probe, ours, shown, theirs
 from tests.system.registries import htpasswd
 
 ANN = "ann:sesame"
+_HEADING = "Responses that differ from docker distribution"
 _IMAGE = of_size(KB, 950)
 _DIGEST = str(_IMAGE.digest)
 _ACCEPT = {"Accept": ", ".join(ACCEPT)}
@@ -130,7 +131,7 @@ def compare(case: Case, folder: Path) -> Mapping[str, Pair]:
 
 def _documented() -> dict[str, set[str]]:
     """Return the properties that differ, by request, as docs/migration.md lists them."""
-    section = _PAGE.partition("## Responses that differ from docker distribution\n")[2]
+    section = _PAGE.partition(f"## {_HEADING}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     assert all(reason.strip() for *_, reason in rows)
     return {

@@ -21,7 +21,7 @@ from entrepot.datastore.errors import InvalidManifest, NotFound, StorageBroken, 
 from entrepot.datastore.index import ContentKind, Reservation
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.storage import Stat, time_of
 from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
@@ -143,17 +143,20 @@ class Spool:
                 return
             stat = self._store.blobs.stat(reservation.digest)
             if stat and self._store.index.entry(reservation.digest) is None:
-                self._record(reservation.digest, stat)
+                self._record(reservation, stat)
             else:
                 self._store.index.reservations.release(reservation.digest)
             locked.unlink()
 
-    def _record(self, digest: Digest, stat: Stat) -> None:
+    def _record(self, reservation: Reservation, stat: Stat) -> None:
+        """Record content as used when it was written; in a storage without times, when reserved."""
+        digest, written = reservation.digest, time_of(stat)
+        used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
         with suppress(InvalidManifest, NotFound):  # a layer is too long for a manifest, or not JSON
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
-        self._store.index.record(digest, stat.size, kind, stat.modified, children=names)
+        self._store.index.record(digest, stat.size, kind, used, children=names)
 
     def _files(self) -> Iterator[Leftover]:
         for path in _paths(self._store.spool):

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.index import Cursor, Index, IndexEntry
-from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Storage
 
@@ -32,17 +30,12 @@ class DataDirectory:
     @property
     def repositories(self) -> Repositories:
         """Return the links, tags and origins of all repositories."""
-        return Repositories(self.storage)
+        return Repositories(self.storage, self.index.link_times)
 
     @property
     def state(self) -> Path:
         """The state directory."""
         return self.spool.parent
-
-    def linked_blob(self, name: Repository, digest: Digest) -> float | None:
-        """Return the time at which a repository linked a blob (s, UTC epoch), or None."""
-        stat = self.storage.stat(layout.layer_link(name, digest))
-        return stat.modified if stat else None
 
     def oldest(self) -> Iterator[IndexEntry]:
         """Yield the rows in the order of eviction; pages are read as the caller needs them."""

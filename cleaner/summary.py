@@ -39,7 +39,7 @@ def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str
 def _images(roots: Sequence[Digest], repositories: Repositories) -> Iterator[str]:
     left = set(roots)
     for name in itertools.islice(repositories.below(""), _MOST_REPOSITORIES):
-        linked = {each for each in left if repositories.linked_manifest(name, each) is not None}
+        linked = {each for each in left if repositories.links_manifest(name, each)}
         if linked:
             yield from _names(name, linked, repositories)
             left -= linked

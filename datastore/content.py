@@ -125,7 +125,7 @@ class ContentStore:
 
         None if it links no such manifest.
         """
-        if self.repositories.linked_manifest(name, digest) is None:
+        if not self.repositories.links_manifest(name, digest):
             return None
         return self.content(digest, name)
 

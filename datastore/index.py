@@ -1,4 +1,4 @@
-"""Define the four protocols of the index, which all processes share.
+"""Define the five protocols of the index, which all processes share.
 
 | protocol | contents |
 |---|---|
@@ -6,8 +6,9 @@
 | `ReservationStore` | disk space promised to transfers, and the check against the cap |
 | `PinStore` | marks that keep content from eviction while a push uses it |
 | `KeyValueStore` | notes: short texts by key, such as a position in the access log |
+| `LinkTimes` | when each link was last confirmed, if the storage keeps no times |
 
-A class or function depends on the narrowest of these protocols. `Index` has all four, for wiring.
+A class or function depends on the narrowest of these protocols. `Index` has all five, for wiring.
 One SQLite file implements them in single transactions. Drivers without a common transaction keep
 the stated orders instead; every process then sees a state that is safe: too many bytes counted, or
 a removal that did not happen.
@@ -67,6 +68,15 @@ class Reservation:
 
     digest: Digest
     size: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTime:
+    """A `LinkTime` is one confirmation: the link `key` named `digest` at `at` (s, UTC epoch)."""
+
+    key: str
+    digest: Digest
     at: float
 
 
@@ -141,6 +151,31 @@ class PinStore(Protocol):
 
     def all(self) -> set[Digest]:
         """Return all digests that are pinned now."""
+        ...
+
+
+class LinkTimes(Protocol):
+    """When each link was last written or confirmed, by its key in the storage.
+
+    Only a storage without times uses them (`datastore.links`). The storage has the links; a time
+    that is lost makes its link unconfirmed, never wrong. Each method is one transaction and may be
+    repeated. Raises, each method: IndexUnavailable.
+    """
+
+    def get(self, key: str) -> LinkTime | None:
+        """Return when a link was last confirmed, and for which digest; None if that is unknown."""
+        ...
+
+    def confirm(self, key: str, digest: Digest) -> None:
+        """Record that the link names *digest* now, by the clock of the index."""
+        ...
+
+    def page(self, after: str, limit: int) -> list[LinkTime]:
+        """Return up to *limit* times of links whose keys come after *after*, in their order."""
+        ...
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the times of links that were removed."""
         ...
 
 
@@ -252,7 +287,7 @@ class AccessIndex(Protocol):
 
 
 class Index(AccessIndex, Protocol):
-    """An `Index` has the rows of one appliance with its reservations, pins and notes."""
+    """An `Index` has the rows of one appliance with all other parts."""
 
     @property
     def reservations(self) -> ReservationStore:
@@ -267,6 +302,11 @@ class Index(AccessIndex, Protocol):
     @property
     def notes(self) -> KeyValueStore:
         """The notes."""
+        ...
+
+    @property
+    def link_times(self) -> LinkTimes:
+        """The times of links."""
         ...
 
     def close(self) -> None:

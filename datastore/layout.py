@@ -5,7 +5,7 @@ docker/registry/v2/                         docker distribution's own tree, byte
     repositories/<name>/
         _layers/<alg>/<hex>/link            permits the repository to serve that blob
         _manifests/revisions/<alg>/<hex>/link       ... that manifest
-        _manifests/tags/<tag>/current/link          the tag's digest; file time: last confirmed
+        _manifests/tags/<tag>/current/link          the tag's digest (its time: links.py)
         _manifests/tags/<tag>/index/<alg>/<hex>/link    earlier digests of the tag
         _uploads/<id>/                      uploads in progress
 scheduler-state.json                        what docker distribution's proxy fetched

@@ -16,7 +16,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable
 from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage, set_time
+from entrepot.datastore.storage import Storage, set_time, time_of
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,23 @@ class Quarantine:
         return True
 
     def all(self) -> Iterator[Damaged]:
-        """Yield the files in quarantine, ordered by digest."""
+        """Yield the files in quarantine, ordered by digest.
+
+        Raises: StorageFull, StorageBroken; IndexUnavailable if the storage keeps no times.
+        """
         for stat in self.storage.walk(layout.QUARANTINE):
             digest = layout.quarantined_of(stat.key)
             if digest is not None:
-                yield Damaged(digest, stat.size, stat.modified)
+                written = time_of(stat)
+                yield Damaged(
+                    digest, stat.size, self._reserved(digest) if written is None else written
+                )
+
+    def _reserved(self, digest: Digest) -> float:
+        """Return when the bytes of a file were first reserved, which `put` does; else now."""
+        promise = layout.quarantine_reservation(digest)
+        reserved = (each.at for each in self.index.reservations.all() if each.digest == promise)
+        return next(reserved, self.clock())
 
     def settle(self, digest: Digest, size: int) -> None:
         """Reserve the bytes of a file in quarantine. Raises: IndexUnavailable."""

@@ -1,7 +1,8 @@
 """Make the index consistent with the storage, while other processes use both.
 
-A lost index is rebuilt from the stored files. File times are last uses (the logger sets them), and
-the linked manifests give kinds and edges. A crash between the commit of a blob and the write of its
+A lost index is rebuilt from the stored files. File times are last uses (the logger sets them); in a
+storage without times, all content counts as used at the rebuild. The linked manifests give kinds
+and edges. A crash between the commit of a blob and the write of its
 row is repaired as well. Every step may be repeated, and rows that a worker makes meanwhile are not
 changed.
 """
@@ -26,7 +27,7 @@ from entrepot.datastore.index import (
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.storage import Stat, Storage
+from entrepot.datastore.storage import Stat, Storage, time_of
 
 BORN = "born"
 """This note has the time when the index was created: it knows no use before that."""
@@ -57,6 +58,7 @@ def rebuild(
         _restore(storage, index, now),
         _record_manifests(storage, index),
         _remove_stale(storage, index, now),
+        _forget_link_times(index, now),
     ):
         for _ in steps:
             between()
@@ -74,9 +76,13 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
 
 
 def _entry(stat: Stat, now: float) -> IndexEntry | None:
-    """Return the row of a blob, last used at the time of its file, but never later than *now*."""
+    """Return the row of a blob, last used at the time of its file, but never later than *now*.
+
+    A driver without times does not know the last use; then it is *now*.
+    """
     digest = layout.blob_of(stat.key)
-    used = min(stat.modified, now)
+    written = time_of(stat)
+    used = now if written is None else min(written, now)
     return IndexEntry(digest, stat.size, ContentKind.BLOB, used) if digest else None
 
 
@@ -115,4 +121,19 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
             # row
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
+        yield len(page)
+
+
+def _forget_link_times(index: Index, now: float) -> Iterator[int]:
+    """Remove the times of links to content that is not stored: another program may remove links.
+
+    A recent time may belong to content that is about to be stored.
+    """
+    after = ""
+    while page := index.link_times.page(after, _BATCH):
+        after = page[-1].key
+        old = [each for each in page if each.at < now - _YOUNG_S]
+        gone = [each.key for each in old if index.entry(each.digest) is None]
+        if gone:
+            index.link_times.forget(gone)
         yield len(page)

@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import InvalidDigest, InvalidManifest, Malformed, NotFound
+from entrepot.datastore.errors import InvalidDigest, InvalidManifest, NotFound
+from entrepot.datastore.index import LinkTimes
+from entrepot.datastore.links import LONGEST_LINE, links_of
 from entrepot.datastore.manifest import Manifest, parse
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import Storage
@@ -21,23 +23,27 @@ UNKNOWN_ORIGIN = ""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
-_LONGEST_LINE = 4096
-"""A link, a media type or a host name has at most so many bytes; longer files are foreign."""
-
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch)."""
+    """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch).
+
+    The time may be `links.UNKNOWN`.
+    """
 
     digest: Digest
     confirmed: float
 
 
 class Repositories:
-    """A `Repositories` has the repositories of one data directory, in distribution's layout."""
+    """A `Repositories` has the repositories of one data directory, in distribution's layout.
 
-    def __init__(self, storage: Storage) -> None:
+    A storage without times needs the index's *times* of links; without them every time is UNKNOWN.
+    """
+
+    def __init__(self, storage: Storage, times: LinkTimes | None = None) -> None:
         self._storage = storage
+        self._links = links_of(storage, times)
 
     # ---- blobs
 
@@ -47,11 +53,18 @@ class Repositories:
 
     def link_blob(self, name: Repository, digest: Digest) -> None:
         """Permit the repository to serve a blob."""
-        self._storage.write(layout.layer_link(name, digest), str(digest).encode())
+        self._links.write(layout.layer_link(name, digest), digest)
 
     def unlink_blob(self, name: Repository, digest: Digest) -> bool:
         """Remove the permission to serve a blob; return False if the repository had none."""
-        return self._storage.delete(layout.layer_link(name, digest))
+        return self._links.delete(layout.layer_link(name, digest))
+
+    def linked_blob(self, name: Repository, digest: Digest) -> float | None:
+        """Return when the link of a blob was last written (s, UTC epoch), or None if it is absent.
+
+        The time may be `links.UNKNOWN`.
+        """
+        return self._links.confirmed(layout.layer_link(name, digest))
 
     def blobs(self, name: Repository) -> Iterator[Digest]:
         """Yield the digests of the blobs that the repository may serve."""
@@ -59,10 +72,16 @@ class Repositories:
 
     # ---- manifests
 
+    def links_manifest(self, name: Repository, digest: Digest) -> bool:
+        """Return whether the repository may serve a manifest."""
+        return self._storage.stat(layout.revision_link(name, digest)) is not None
+
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
-        """Return when the link of a manifest was last confirmed (s, UTC epoch), or None."""
-        stat = self._storage.stat(layout.revision_link(name, digest))
-        return stat.modified if stat else None
+        """Return when the link of a manifest was last confirmed (s, UTC epoch).
+
+        The time may be `links.UNKNOWN`; None if there is no link.
+        """
+        return self._links.confirmed(layout.revision_link(name, digest))
 
     def link_manifest(
         self, name: Repository, digest: Digest, media_type: str | None = None
@@ -74,11 +93,11 @@ class Repositories:
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
             self._storage.write(layout.media_type(name, digest), media_type.encode())
-        self._storage.write(layout.revision_link(name, digest), str(digest).encode())
+        self._links.write(layout.revision_link(name, digest), digest)
 
     def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
         """Remove the permission to serve a manifest; return False if the repository had none."""
-        return self._storage.delete(layout.revision_link(name, digest))
+        return self._links.delete(layout.revision_link(name, digest))
 
     def manifests(self, name: Repository) -> Iterator[Digest]:
         """Yield the digests of the manifests that the repository may serve."""
@@ -143,7 +162,7 @@ class Repositories:
 
     def _line(self, key: str) -> str | None:
         try:
-            return self._storage.read(key, _LONGEST_LINE).decode()
+            return self._storage.read(key, LONGEST_LINE).decode()
         except (NotFound, UnicodeDecodeError):
             return None
 
@@ -151,24 +170,17 @@ class Repositories:
 
     def tag(self, name: Repository, tag: Tag) -> TagState | None:
         """Return a tag's state; None if it does not exist or its link is unreadable."""
-        key = layout.tag_current(name, tag)
-        stat = self._storage.stat(key)
-        if stat is None:
-            return None
-        try:
-            digest = Digest.parse(self._storage.read(key, _LONGEST_LINE).decode("ascii", "replace"))
-        except (Malformed, NotFound):
-            return None
-        return TagState(digest, stat.modified)
+        found = self._links.read(layout.tag_current(name, tag))
+        return TagState(*found) if found else None
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest) -> None:
         """Set or confirm a tag; the manifest must be linked before."""
-        self._storage.write(layout.tag_past(name, tag, digest), str(digest).encode())
-        self._storage.write(layout.tag_current(name, tag), str(digest).encode())
+        self._links.keep(layout.tag_past(name, tag, digest), digest)
+        self._links.write(layout.tag_current(name, tag), digest)
 
     def remove_tag(self, name: Repository, tag: Tag) -> bool:
         """Remove a tag and its history; return False if the tag did not exist."""
-        was_there = self._storage.delete(layout.tag_current(name, tag))
+        was_there = self._links.delete(layout.tag_current(name, tag))
         for stat in list(self._storage.walk(f"{layout.tags(name)}/{tag}")):
             self._storage.delete(stat.key)
         return was_there
@@ -186,6 +198,10 @@ class Repositories:
         for tag in names[bisect_right(names, after) :]:
             if self._storage.stat(layout.tag_current(name, Tag(tag))):
                 yield tag
+
+    def remove_link(self, key: str) -> bool:
+        """Remove the link, referrer or media type under a key; return False if it was absent."""
+        return self._links.delete(key)
 
     # ---- the repository itself
 
@@ -211,7 +227,7 @@ class Repositories:
         to an upstream, and evicted like proxied content.
         """
         try:
-            return self._storage.read(layout.origin(name), _LONGEST_LINE).decode()
+            return self._storage.read(layout.origin(name), LONGEST_LINE).decode()
         except NotFound:
             return None
 

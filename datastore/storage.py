@@ -3,15 +3,16 @@
 A driver neither verifies nor decides anything.
 
 A driver need not have files. What only a driver with files offers is optional, and callers query it
-here and nowhere else: the descriptor of an open value (`descriptor_of`), and setting the time of a
-value (`TimedStorage`, `set_time`). Free space of a disk (`datastore.disk_space`) and locks
-(`datastore.locks`) belong to local folders, never to a storage.
+here and nowhere else: the descriptor of an open value (`descriptor_of`), and the time of a value
+(`TimedStorage`, `as_timed`, `time_of`, `set_time`). Free space of a disk (`datastore.disk_space`)
+and locks (`datastore.locks`) belong to local folders, never to a storage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -19,14 +20,16 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """A `Stat` describes one value.
-
-    A `Stat` has the value's key, its `size` in bytes, and the time of its last change, `modified`
-    (s, UTC epoch).
-    """
+    """A `Stat` describes one value: its key, and its `size` in bytes."""
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimedStat(Stat):
+    """A `TimedStat` also has the time at which the value last changed (s, UTC epoch)."""
+
     modified: float
 
 
@@ -38,7 +41,7 @@ class Storage(Protocol):
     """
 
     def stat(self, key: str) -> Stat | None:
-        """Return size and time of a value; None if the value is absent."""
+        """Return key and size of a value; None if the value is absent."""
         ...
 
     def open(self, key: str) -> BinaryIO:
@@ -94,23 +97,42 @@ class Storage(Protocol):
 
 @runtime_checkable
 class TimedStorage(Storage, Protocol):
-    """A storage that can also set when a value was last `modified`: a disk can, a bucket cannot."""
+    """A storage that knows, and can set, when a value last changed: a disk can, a bucket cannot."""
+
+    def stat(self, key: str) -> TimedStat | None:
+        """Return key, size and time of a value; None if the value is absent."""
+        ...
+
+    def walk(self, key: str) -> Iterator[TimedStat]:
+        """Yield every value below *key*, in the order of its keys' components."""
+        ...
 
     def touch(self, key: str, at: float) -> None:
-        """Set when a value was last `modified` (s, UTC epoch); do nothing if it is absent.
+        """Set when a value last changed (s, UTC epoch); do nothing if it is absent.
 
         Raises: StorageFull, StorageBroken.
         """
         ...
 
 
+def as_timed(storage: Storage) -> TimedStorage | None:
+    """Return *storage* if its values have times, else None."""
+    return storage if _has_times(type(storage)) else None  # type: ignore[return-value] # just checked
+
+
+def time_of(stat: Stat) -> float | None:
+    """Return when a value last changed (s, UTC epoch); None if its driver keeps no times."""
+    return stat.modified if isinstance(stat, TimedStat) else None
+
+
 def set_time(storage: Storage, key: str, at: float) -> None:
-    """Set when a value was last `modified` (s, UTC epoch), if the driver can.
+    """Set when a value last changed (s, UTC epoch), if the driver can.
 
     Raises: StorageFull, StorageBroken.
     """
-    if isinstance(storage, TimedStorage):
-        storage.touch(key, at)
+    timed = as_timed(storage)
+    if timed is not None:
+        timed.touch(key, at)
 
 
 def descriptor_of(file: BinaryIO) -> int | None:
@@ -122,3 +144,8 @@ def descriptor_of(file: BinaryIO) -> int | None:
         return file.fileno()
     except UnsupportedOperation:
         return None
+
+
+@cache  # PERF: the check of a protocol looks up each of its methods
+def _has_times(driver: type) -> bool:
+    return issubclass(driver, TimedStorage)

@@ -7,7 +7,8 @@ REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root (registry/proxy
 A repository counts as proxied if all of its links are listed there and none is younger than the
 list. The origin of such a repository is then stored as unknown. All other repositories stay hosted:
 the proxy drops expired entries, so a missing entry proves nothing, and pushed images must not be
-evicted by a guess.
+evicted by a guess. In a storage without times nothing proves that the list is the younger, so all
+repositories stay hosted there unless the operator decides.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import Malformed, NotFound
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories
-from entrepot.datastore.storage import Stat, Storage
+from entrepot.datastore.storage import Stat, Storage, time_of
 
 How = Literal["auto", "evict", "keep"]
 
@@ -65,12 +66,12 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 
 
 def taken_at(storage: Storage) -> float:
-    """Return when the last takeover ended (s, UTC epoch); 0 if there was none.
+    """Return when the last takeover ended (s, UTC epoch); 0 if there was none, or no time of it.
 
     Uses before the takeover are unknown, so the age of such content counts from then on.
     """
     done = storage.stat(layout.TAKEOVER)
-    return done.modified if done else 0.0
+    return (time_of(done) or 0.0) if done else 0.0
 
 
 def _found(storage: Storage, how: How, listed: Stat | None, spared: Spared) -> Iterator[Repository]:
@@ -107,7 +108,10 @@ def _links(storage: Storage, name: Repository) -> Iterator[Stat]:
 
 
 def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
-    return layout.linked_digest(link.key) in digests and link.modified <= listed.modified
+    written, listed_at = time_of(link), time_of(listed)
+    if written is None or listed_at is None:
+        return False
+    return layout.linked_digest(link.key) in digests and written <= listed_at
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:
@@ -130,7 +134,7 @@ def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]
 
 def _mode(how: How, listed: Stat | None) -> str:
     """Return the text to store: `auto` has the list's time and size, which a new run changes."""
-    return f"{how} {listed.modified} {listed.size}" if how == "auto" and listed else how
+    return f"{how} {time_of(listed)} {listed.size}" if how == "auto" and listed else how
 
 
 def _last_mode(storage: Storage) -> str:

@@ -1,6 +1,7 @@
 """Writes access times to the stored files at long intervals.
 
-The order of eviction thereby survives the loss of the index.
+The order of eviction thereby survives the loss of the index. A storage without times keeps none:
+after a loss of its index, the ages of all content count from the rebuild.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable, StorageBroken, StorageFull
 from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage, set_time
+from entrepot.datastore.storage import Storage, as_timed
 from entrepot.runtime.log_once import LogOnce
 
 _T = TypeVar("_T")
@@ -32,7 +33,7 @@ class FileTimes:
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
-        self._storage = storage
+        self._storage = as_timed(storage)
         self._index = index
         self._limit = limit
         self._written: dict[Digest, float] = {}
@@ -63,8 +64,11 @@ class FileTimes:
 
     def _known(self, digest: Digest) -> float | None:
         """Return the time of a blob's file, None if the file does not exist."""
+        storage = self._storage
+        if storage is None:
+            return None
         if digest not in self._written:
-            stat = self._attempt(lambda: self._storage.stat(layout.blob(digest)))
+            stat = self._attempt(lambda: storage.stat(layout.blob(digest)))
             if stat is None:
                 return None
             self._remember(digest, stat.modified)
@@ -76,7 +80,9 @@ class FileTimes:
         A part must not be evicted before the manifest that references it.
         """
         at = max(at, self._waiting.pop(digest, at))
-        self._attempt(lambda: set_time(self._storage, layout.blob(digest), at))
+        storage = self._storage
+        if storage is not None:
+            self._attempt(lambda: storage.touch(layout.blob(digest), at))
         self._remember(digest, at)
         for part in self._parts(digest):
             known = self._known(part)

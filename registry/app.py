@@ -103,7 +103,10 @@ class Parts:
 
 def assemble(parts: Parts) -> App:
     """Return the application; this starts nothing and sends nothing to an upstream."""
-    stores = BlobStore(parts.storage, _integrity(parts)), Repositories(parts.storage)
+    stores = (
+        BlobStore(parts.storage, _integrity(parts)),
+        Repositories(parts.storage, parts.index.link_times),
+    )
     store = ContentStore(
         *stores, parts.index, parts.reservations, Proofs(parts.storage), parts.clock
     )

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.index import ContentKind
+from entrepot.datastore.links import UNKNOWN
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
@@ -137,11 +138,15 @@ class ManifestFamily:
         return tuple(dict.fromkeys(part for part in parts if part not in self._read))
 
     def places(self) -> dict[Digest, int]:
-        """Return the position of each root's newest tag among all tags of roots, newest first."""
+        """Return the position of each root's newest tag among all tags of roots, newest first.
+
+        A tag whose time is unknown has position 0: it may be the newest, and a rule must not remove
+        it by a guess.
+        """
         roots = set(self.roots)
+        found = {state.digest: 0 for state in self._states.values() if state.confirmed == UNKNOWN}
         newest = sorted(self._states.items(), key=lambda item: (-item[1].confirmed, item[0].name))
         counted = (state.digest for _, state in newest if state.digest in roots)
-        found: dict[Digest, int] = {}
         for place, digest in enumerate(counted):
             found.setdefault(digest, place)
         return found

@@ -114,7 +114,7 @@ class ReferenceCounts:
         for digest in image.blobs:
             if here[digest] or digest not in holding.layers:
                 continue
-            linked = self._store.linked_blob(image.name, digest)
+            linked = self._store.repositories.linked_blob(image.name, digest)
             if linked is not None and linked > image.used:
                 self._references[digest] += 1
                 here[digest] += 1

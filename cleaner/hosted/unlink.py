@@ -54,7 +54,7 @@ class Unlinker:
         *began* is in s, UTC epoch.
         """
         with self._lock(name) as is_locked:
-            linked = self._store.linked_blob(name, digest)
+            linked = self._repositories.linked_blob(name, digest)
             if (
                 not is_locked
                 or linked is None

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from entrepot.cleaner.store import DataDirectory
@@ -18,7 +19,13 @@ from entrepot.datastore.errors import NotFound
 from entrepot.datastore.index import Reservation
 from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.storage import Stat, time_of
+
+_STARTED = "startedat"
+"""The file of an upload in which docker distribution writes its start, as RFC 3339 has it."""
+
+_LONGEST_TIME = 64
+_NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +39,6 @@ class UploadPurging:
     age: float = 168 * 3600.0
     interval: float = 24 * 3600.0
     is_dry: bool = False
-
-
-_NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +129,25 @@ class AbandonedUploads:
             for upload in list(self._store.storage.list(layout.uploads(name))):
                 key = f"{layout.uploads(name)}/{upload}"
                 values = self._values(key)
-                if values:
+                modified = self._last_change(values, key)
+                if modified is not None:
                     size = sum(stat.size for stat in values)
-                    modified = max(stat.modified for stat in values)
                     yield AbandonedUpload(f"{name} {upload}", size, modified, key=key)
+
+    def _last_change(self, values: list[Stat], key: str) -> float | None:
+        """Return when an upload of docker distribution last changed (s, UTC epoch), or None.
+
+        In a storage without times that is when it started, as docker distribution's own purge has
+        it; an upload whose start is unreadable is never removed.
+        """
+        times = [at for at in map(time_of, values) if at is not None]
+        if times or not values:
+            return max(times, default=None)
+        try:
+            started = self._store.storage.read(f"{key}/{_STARTED}", _LONGEST_TIME)
+            return datetime.fromisoformat(started.decode().strip()).timestamp()
+        except (NotFound, ValueError, OverflowError):
+            return None
 
     def _values(self, key: str) -> list[Stat]:
         return list(self._store.storage.walk(key))

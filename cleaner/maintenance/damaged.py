@@ -132,4 +132,4 @@ class QuarantineKeeper:
 
     def _names(self, name: Repository, digest: Digest) -> bool:
         links = self._store.repositories
-        return links.links_blob(name, digest) or links.linked_manifest(name, digest) is not None
+        return links.links_blob(name, digest) or links.links_manifest(name, digest)

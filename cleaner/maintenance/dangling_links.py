@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.storage import Stat, time_of
 from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,34 @@ log = logging.getLogger(__name__)
 # a link may be written before its data is committed
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
+
+_MOST_SEEN = 100_000
+"""Keys that are remembered as dangling; with more, the others wait for a later sweep."""
+
+
+class FirstSeen:
+    """The time at which each key was first seen dangling, for a storage that keeps no times.
+
+    Only keys that the last two sweeps saw are remembered. A restart forgets all, which only delays
+    a removal. `clock` gives s, UTC epoch.
+    """
+
+    def __init__(self, clock: Ages) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._now: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Begin a sweep: forget the keys that the last sweep did not see."""
+        self._last, self._now = self._now, {}
+
+    def of(self, key: str) -> float:
+        """Return since when a key was seen in each sweep (s, UTC epoch); now for a new key."""
+        now = self._clock()
+        since = self._last.get(key, self._now.get(key, now))
+        if len(self._now) < _MOST_SEEN:
+            self._now[key] = since
+        return since
 
 
 class DanglingLinks:
@@ -29,13 +58,15 @@ class DanglingLinks:
         self._store = store
         self._clock = clock
         self._stopped = stopped
+        self._first_seen = FirstSeen(clock)
 
     def sweep(self) -> None:
         """Remove dangling links, tags, referrers and media types, then origins of no repository.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
-        removed = sum(self._store.storage.delete(key) for key in self._dangling())
+        self._first_seen.begin()
+        removed = sum(self._store.repositories.remove_link(key) for key in self._dangling())
         removed += sum(self._store.storage.delete(key) for key in list(self._stale_history()))
         removed += sum(1 for name, tag in self._lost_tags() if self._untag(name, tag))
         removed += sum(self._forget(name) for name in self._empty())
@@ -49,7 +80,7 @@ class DanglingLinks:
                 if self._stopped():
                     return
                 digest = layout.linked_digest(stat.key)
-                if digest and self._is_gone(digest, stat.modified, upstream):
+                if digest and self._is_gone(digest, upstream) and self._is_older(stat, _YOUNG_S):
                     yield stat.key
 
     def _roots(self) -> Iterator[tuple[str, str | None]]:
@@ -66,9 +97,9 @@ class DanglingLinks:
         for name in self._repositories(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
                 digest = layout.linked_digest(stat.key)
-                if not digest or self._clock.age(stat.modified) < _YOUNG_S:
+                if not digest or self._store.repositories.links_manifest(name, digest):
                     continue
-                if self._store.repositories.linked_manifest(name, digest) is None:
+                if self._is_older(stat, _YOUNG_S):
                     yield stat.key
 
     def _lost_tags(self) -> Iterator[tuple[Repository, Tag]]:
@@ -76,7 +107,10 @@ class DanglingLinks:
             for tag in map(Tag, self._store.repositories.tags(name)):
                 state = self._store.repositories.tag(name, tag)
                 upstream = self._store.repositories.origin(name)
-                if state and self._is_gone(state.digest, state.confirmed, upstream):
+                if state is None or not self._is_gone(state.digest, upstream):
+                    continue
+                stat = self._store.storage.stat(layout.tag_current(name, tag))
+                if stat and self._is_older(stat, _YOUNG_S):
                     yield name, tag
 
     def _untag(self, name: Repository, tag: Tag) -> bool:
@@ -86,9 +120,9 @@ class DanglingLinks:
         """Yield the proxied repositories that have nothing left but their origin."""
         for stat in self._store.storage.walk(layout.ORIGINS):
             name = layout.origin_of(stat.key)
-            if name is None or self._clock.age(stat.modified) < _ORIGIN_YOUNG_S:
+            if name is None or self._stopped() or self._store.repositories.exists(name):
                 continue
-            if not self._stopped() and not self._store.repositories.exists(name):
+            if self._is_older(stat, _ORIGIN_YOUNG_S):
                 yield name
 
     def _forget(self, name: Repository) -> bool:
@@ -110,14 +144,19 @@ class DanglingLinks:
             if is_proxied == (self._store.repositories.origin(name) is not None):
                 yield name
 
-    def _is_gone(self, digest: Digest, since: float, upstream: str | None) -> bool:
+    def _is_older(self, stat: Stat, seconds: float) -> bool:
+        """Return whether a dangling value is at least *seconds* old."""
+        written = time_of(stat)
+        since = self._first_seen.of(stat.key) if written is None else written
+        return self._clock.age(since) >= seconds
+
+    def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
         """Return whether content is neither stored nor being downloaded from *upstream*.
 
         The spool file is checked first: a commit turns it into a blob, never the reverse.
         """
-        is_young = self._clock.age(since) < _YOUNG_S
         spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
-        if is_young or (self._store.spool / spool_file).exists():
+        if (self._store.spool / spool_file).exists():
             return False
         if self._store.blobs.stat(digest) is not None:
             return False

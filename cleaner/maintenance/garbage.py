@@ -22,6 +22,7 @@ from entrepot.cleaner.policy import Demand, Eviction, Step, StoreLimits, closure
 from entrepot.cleaner.reasons import Reason
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore.index import Cursor, IndexEntry
+from entrepot.datastore.links import UNKNOWN
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.runtime.clock import Ages
 
@@ -93,11 +94,12 @@ class Garbage:
         for holding in hosted_content.holdings:
             for digest in sorted(holding.loose()):
                 row = self._store.index.entry(digest)
-                linked = self._store.linked_blob(holding.name, digest)
+                linked = self._store.repositories.linked_blob(holding.name, digest)
                 if linked is None or not self._is_old(max(linked, row.used if row else 0)):
                     continue
                 why = f"no manifest of {holding.name} references it"
-                why += f", linked {self._ago(linked)} ago"
+                if linked != UNKNOWN:
+                    why += f", linked {self._ago(linked)} ago"
                 account.loosen(digest)
                 yield UnreferencedLink(
                     holding.name, digest, hosted_content.began, f"{why}, {self._grace_words()}"

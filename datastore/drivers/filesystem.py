@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from entrepot.datastore.errors import NotFound, storage_error
 from entrepot.datastore.listings import FolderListings
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.storage import TimedStat
 
 _UNFINISHED = "~unfinished"  # no tag, digest or repository name has a tilde
 _PIECE_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ class Filesystem:
         self._clock = clock
         self._listings = FolderListings()
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> TimedStat | None:
         """Return size and time of a value with a single system call; None if it is absent."""
         try:
             found = os.stat(self._path(key))
@@ -50,7 +50,7 @@ class Filesystem:
             raise storage_error(error) from error
         if modes.S_ISDIR(found.st_mode):
             return None
-        return Stat(key, found.st_size, found.st_mtime)
+        return TimedStat(key, found.st_size, found.st_mtime)
 
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading. Raises: NotFound."""
@@ -138,7 +138,7 @@ class Filesystem:
             found = self._listings.names(self._path(key))
         yield from (name for name in found if not name.endswith(_UNFINISHED))
 
-    def walk(self, key: str) -> Iterator[Stat]:
+    def walk(self, key: str) -> Iterator[TimedStat]:
         """Yield every value below *key*; skip values that are deleted meanwhile."""
         for below in self._files(key):
             if not below.endswith(_UNFINISHED) and (found := self.stat(below)) is not None:

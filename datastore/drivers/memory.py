@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
+from entrepot.datastore.drivers.memory_parts import (
+    MemoryLinkTimes,
+    MemoryNotes,
+    MemoryPins,
+    MemoryReservations,
+)
 from entrepot.datastore.errors import NotFound, storage_error
 from entrepot.datastore.index import (
     REBUILT,
@@ -19,6 +24,7 @@ from entrepot.datastore.index import (
     Cursor,
     IndexEntry,
     KeyValueStore,
+    LinkTimes,
     PinStore,
     ReservationStore,
 )
@@ -27,16 +33,15 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """Values in a dictionary, without files; `clock` returns s, UTC epoch."""
+    """Values in a dictionary, without files and without times."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._values: dict[str, tuple[bytes, float]] = {}
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
 
     def stat(self, key: str) -> Stat | None:
-        """Return size and time of a value; None if the value is absent."""
+        """Return key and size of a value; None if the value is absent."""
         found = self._values.get(key)
-        return Stat(key, len(found[0]), found[1]) if found else None
+        return None if found is None else Stat(key, len(found))
 
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
@@ -45,7 +50,7 @@ class MemoryStorage:
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a value of at max_bytes *max_bytes* bytes. Raises: NotFound."""
         try:
-            value = self._values[key][0]
+            value = self._values[key]
         except KeyError as error:
             raise NotFound(key) from error
         if max_bytes is not None and len(value) > max_bytes:
@@ -54,7 +59,7 @@ class MemoryStorage:
 
     def write(self, key: str, data: bytes) -> None:
         """Set a value."""
-        self._values[key] = (bytes(data), self._clock())
+        self._values[key] = bytes(data)
 
     def commit_file(self, path: Path, key: str) -> None:
         """Read a file into the storage and delete the file.
@@ -74,7 +79,7 @@ class MemoryStorage:
         at = file.tell()
         file.seek(0)
         found = self._values.get(key)
-        is_same = found is not None and found[0] == file.read()
+        is_same = found is not None and found == file.read()
         file.seek(at)
         if is_same:
             self._values[target] = self._values.pop(key)
@@ -124,6 +129,7 @@ class MemoryIndex:
         self.notes: KeyValueStore = notes or MemoryNotes({REBUILT: "0"} if rebuilt else {})
         self.pins: PinStore = pins or MemoryPins(clock)
         self.reservations: ReservationStore = MemoryReservations(self._row_bytes, self.notes)
+        self.link_times: LinkTimes = MemoryLinkTimes(clock)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""Reservations, pins and notes in memory, for tests: one process, and nothing is persistent."""
+"""Reservations, pins, notes and link times in memory, for tests: one process, nothing persists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.index import REBUILT, KeyValueStore, Reservation
+from entrepot.datastore.index import REBUILT, KeyValueStore, LinkTime, Reservation
 from entrepot.datastore.refs import Digest
 
 
@@ -94,3 +94,29 @@ class MemoryPins:
         """Return all digests that are pinned now."""
         with self._lock:
             return self.pinned(self._pins)
+
+
+class MemoryLinkTimes:
+    """Link times in a dictionary; `clock` returns s, UTC epoch."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._times: dict[str, LinkTime] = {}
+
+    def get(self, key: str) -> LinkTime | None:
+        """Return when a link was last confirmed."""
+        return self._times.get(key)
+
+    def confirm(self, key: str, digest: Digest) -> None:
+        """Record that a link names *digest* now."""
+        self._times[key] = LinkTime(key, digest, self._clock())
+
+    def page(self, after: str, limit: int) -> list[LinkTime]:
+        """Return a page in the order of the keys."""
+        later = sorted(key for key in tuple(self._times) if key > after)
+        return [self._times[key] for key in later[:limit]]
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the times of links."""
+        for key in keys:
+            self._times.pop(key, None)

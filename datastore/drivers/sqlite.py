@@ -1,6 +1,6 @@
 """The index in SQLite, the built-in driver; it suffices for a million rows.
 
-`SqliteIndex` has the rows. Its reservations, pins and notes (`sqlite_parts`) are separate classes
+`SqliteIndex` has the rows. Its other parts (`sqlite_parts`) are separate classes
 that share its file, so that one transaction can cover rows and reservations, pins or notes.
 
 A digest is stored as bytes that sort as the digest's text does, so a page is one contiguous range
@@ -18,6 +18,7 @@ from sqlite3 import Connection
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
 from entrepot.datastore.drivers.sqlite_parts import (
     PUT_NOTE,
+    SqliteLinkTimes,
     SqliteNotes,
     SqlitePins,
     SqliteReservations,
@@ -101,6 +102,7 @@ class SqliteIndex:
         self.reservations = SqliteReservations(self._file)
         self.pins = SqlitePins(self._file, clock)
         self.notes = SqliteNotes(self._file)
+        self.link_times = SqliteLinkTimes(self._file, clock)
 
     def close(self) -> None:
         """Close the index file; the next method opens the file again."""

@@ -68,6 +68,12 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
+# tables that a file of an older version lacks; they start empty
+_ADDED_TABLES = """
+CREATE TABLE IF NOT EXISTS link (
+    key TEXT PRIMARY KEY, digest BLOB NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+"""
 _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
@@ -287,7 +293,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
     elif version != _VERSION:
         raise health.UnusableIndex(f"schema {version}, not {_VERSION}")
-    health.check_schema(connection, _SCHEMA)
+    connection.executescript(_ADDED_TABLES)
+    health.check_schema(connection, _SCHEMA + _ADDED_TABLES)
     if not health.are_plausible(connection):
         connection.execute("BEGIN IMMEDIATE")
         health.count_anew(connection)

@@ -1,4 +1,4 @@
-"""Keep reservations, pins and notes in the index's SQLite file, and store digests there."""
+"""Keep the parts of the index beside its rows in its SQLite file, and store digests there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.drivers.sqlite_file import SqliteFile
-from entrepot.datastore.index import REBUILT, Reservation
+from entrepot.datastore.index import REBUILT, LinkTime, Reservation
 from entrepot.datastore.refs import Digest
 
 PUT_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
@@ -118,3 +118,34 @@ class SqliteNotes:
         """Set the value of each key."""
         with self._file.writing() as db:
             db.executemany(PUT_NOTE, values.items())
+
+
+class SqliteLinkTimes:
+    """The times of links in *file*; `clock` returns s, UTC epoch."""
+
+    def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
+        self._file = file
+        self._clock = clock
+
+    def get(self, key: str) -> LinkTime | None:
+        """Return when a link was last confirmed."""
+        rows = self._file.select("SELECT digest, at FROM link WHERE key = ?", key)
+        return LinkTime(key, to_digest(rows[0][0]), rows[0][1]) if rows else None
+
+    def confirm(self, key: str, digest: Digest) -> None:
+        """Record that a link names *digest* now."""
+        row = (key, to_key(digest), self._clock())
+        with self._file.writing() as db:
+            db.execute("INSERT OR REPLACE INTO link VALUES (?, ?, ?)", row)
+
+    def page(self, after: str, limit: int) -> list[LinkTime]:
+        """Return a page in the order of the keys."""
+        rows = self._file.select(
+            "SELECT key, digest, at FROM link WHERE key > ? ORDER BY key LIMIT ?", after, limit
+        )
+        return [LinkTime(key, to_digest(digest), at) for key, digest, at in rows]
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the times of links."""
+        with self._file.writing() as db:
+            db.executemany("DELETE FROM link WHERE key = ?", [(key,) for key in keys])

@@ -99,7 +99,7 @@ class Lists:
         The cleaner removes the list together with that manifest.
         """
         with contextlib.suppress(DatastoreError):  # on a full disk there is no copy
-            if self.store.repositories.linked_manifest(resolved.repository, digest) is not None:
+            if self.store.repositories.links_manifest(resolved.repository, digest):
                 self.storage.write(layout.referrers(resolved.repository, digest), body)
 
     def _stored_tags(

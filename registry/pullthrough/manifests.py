@@ -15,6 +15,7 @@ from pathlib import Path
 
 from entrepot.datastore.content import ContentStore, StoredManifest
 from entrepot.datastore.errors import DatastoreError, InvalidManifest, StorageBroken, StorageFull
+from entrepot.datastore.links import UNKNOWN
 from entrepot.datastore.locks import holding
 from entrepot.datastore.manifest import parse
 from entrepot.datastore.refs import Digest, Reference, Tag
@@ -63,12 +64,19 @@ class KeyedLock:
 
 
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
-    """Return True if a tag was confirmed within `freshness`; *now* is in s, UTC epoch."""
-    return 0 <= now - state.confirmed <= source.freshness
+    """Return True if a tag was confirmed within `freshness`; *now* is in s, UTC epoch.
+
+    A tag whose confirmation is UNKNOWN is never fresh.
+    """
+    age = now - state.confirmed
+    return 0 <= age <= source.freshness and age < inf
 
 
 def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
-    """Return True if the stored manifest may be served although the upstream did not confirm it."""
+    """Return True if the stored manifest may be served although the upstream did not confirm it.
+
+    A tag whose confirmation is UNKNOWN is older than any `max_stale`.
+    """
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
     return not _is_gone(error) or source.on_gone == "serve"
@@ -205,7 +213,7 @@ class Manifests:
 
     def _shared(self, resolved: ResolvedRepository, digest: Digest) -> StoredManifest | None:
         """Return stored content that needs only the upstream's confirmation to be served."""
-        if self.store.repositories.linked_manifest(resolved.repository, digest) is not None:
+        if self.store.repositories.links_manifest(resolved.repository, digest):
             return self.store.content(digest, resolved.repository)
         if resolved.is_open or self.store.proofs.has(digest, resolved.host):
             return self.store.content(digest, resolved.repository)
@@ -327,7 +335,7 @@ class Manifests:
             raise error
         if not self.store.is_complete(resolved.repository, stored):
             raise PartsMissing(error) if isinstance(error, Unavailable) else error
-        age = max(now - state.confirmed, 0.0)
+        age = None if state.confirmed == UNKNOWN else max(now - state.confirmed, 0.0)
         return ManifestAnswer(
             stored, ResponseSource.STALE, age, warning=warning(error), reason=reason(error)
         )

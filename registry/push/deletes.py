@@ -33,7 +33,7 @@ class Deletions:
         removed = []
         links = self.store.repositories
         with write_lock(self.state, name):
-            if links.linked_manifest(name, digest) is None:
+            if not links.links_manifest(name, digest):
                 raise ManifestUnknown(f"{name} has no {digest}")
             stored = self.store.content(digest, name)
             for tag in map(Tag, links.tags(name)):

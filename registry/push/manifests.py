@@ -86,7 +86,7 @@ class ManifestPushes:
         if not self.store.has_blob(named.digest):
             return False
         if pushed.manifest.kind is ContentKind.INDEX:
-            if links.linked_manifest(name, named.digest) is not None:
+            if links.links_manifest(name, named.digest):
                 return True
             if essence(named.media_type) in ACCEPT:
                 return False

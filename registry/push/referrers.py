@@ -71,7 +71,7 @@ class Referrers:
         for digest in sorted(recorded | tagged):
             if after is not None and digest <= after:
                 continue
-            if self.store.repositories.linked_manifest(name, digest) is None:
+            if not self.store.repositories.links_manifest(name, digest):
                 continue
             entry = (
                 self._recorded(name, subject_digest, digest)

@@ -31,6 +31,7 @@ from tests import images
 from tests.cleaner.stock import UPSTREAM
 from tests.clock import Clock
 from tests.sizes import scaled
+from tests.timed_storage import TimedMemoryStorage
 
 _TTL = 10.0
 _NAMES = [Repository("team/a"), Repository("team/b")]
@@ -55,15 +56,10 @@ class _Died(Exception):  # noqa: N818 - a death, not an error of ours
     """The cleaner was killed."""
 
 
-@dataclass
 class MortalStorage(MemoryStorage):
-    """A `MortalStorage` dies after a given number of deletes."""
+    """A `MortalStorage` dies after a given number of deletes; it keeps no times."""
 
-    clock: Clock
     left: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__init__(self.clock)
 
     def delete(self, key: str) -> bool:
         """Delete a value, or die."""
@@ -72,6 +68,10 @@ class MortalStorage(MemoryStorage):
                 raise _Died
             self.left -= 1
         return super().delete(key)
+
+
+class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
+    """A `MortalTimedStorage` also keeps the times of its values, as a disk does."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,24 @@ class Push:
     at: float
 
 
+@dataclass(frozen=True)
+class History:
+    """A `History` is a list of pushes, and whether the storage keeps times."""
+
+    pushes: Sequence[Push]
+    is_timed: bool
+
+
 @dataclass
 class World:
     """A `World` is a data directory, with clients that push, pull and delete."""
 
     folder: Path
+    is_timed: bool
     clock: Clock = field(default_factory=lambda: Clock(1000.0))
 
     def __post_init__(self) -> None:
-        self.storage = MortalStorage(self.clock)
+        self.storage = MortalTimedStorage(self.clock) if self.is_timed else MortalStorage()
         index = MemoryIndex(clock=self.clock)
         self.store = DataDirectory(self.storage, index, self.folder / "spool")
 
@@ -200,7 +209,11 @@ _pushes = st.builds(
     tag=st.sampled_from([*_TAGS, None]),
     at=st.integers(960, 999).map(float),
 )
-_histories = st.lists(_pushes, max_size=12).map(lambda each: sorted(each, key=lambda p: p.at))
+_histories = st.builds(
+    History,
+    st.lists(_pushes, max_size=12).map(lambda each: sorted(each, key=lambda p: p.at)),
+    is_timed=st.booleans(),
+)
 _rules = st.builds(
     RetentionRule,
     ttl=st.sampled_from([0.0, _TTL, 25.0]),
@@ -222,9 +235,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _lived(folder: Path, history: Sequence[Push]) -> World:
-    world = World(folder)
-    for push in history:
+def _lived(folder: Path, history: History) -> World:
+    world = World(folder, history.is_timed)
+    for push in history.pushes:
         world.do(push)
     world.clock.now = 1000.0
     return world
@@ -234,7 +247,7 @@ def _lived(folder: Path, history: Sequence[Push]) -> World:
 @given(_histories, st.lists(_rules, min_size=2, max_size=2), _bounds, _deaths)
 def test_the_remaining_content_is_complete(
     folder: Path,
-    history: list[Push],
+    history: History,
     chosen: list[RetentionRule],
     bounds: StoreLimits,
     death: int | None,
@@ -264,7 +277,10 @@ def test_the_remaining_content_is_complete(
 @unhurried
 @given(_histories, _rules, _deaths)
 def test_exactly_the_expired_images_are_removed(
-    folder: Path, history: list[Push], rule: RetentionRule, death: int | None
+    folder: Path,
+    history: History,
+    rule: RetentionRule,
+    death: int | None,
 ) -> None:
     """Exactly the images whose last use is too old are removed, except the newest tags.
 
@@ -311,7 +327,8 @@ def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
 @unhurried
 @given(_histories)
 def test_after_all_images_expire_no_hosted_content_is_left(
-    folder: Path, history: list[Push]
+    folder: Path,
+    history: History,
 ) -> None:
     """After all images expire, no link, blob or row of pushed content remains."""
     world = _lived(folder, history)

@@ -12,9 +12,21 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
-from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
+from entrepot.datastore.drivers.memory_parts import (
+    MemoryLinkTimes,
+    MemoryNotes,
+    MemoryPins,
+    MemoryReservations,
+)
 from entrepot.datastore.drivers.table import INDEXES, STORAGES, Parameters, open_index
-from entrepot.datastore.index import REBUILT, Index, KeyValueStore, PinStore, ReservationStore
+from entrepot.datastore.index import (
+    REBUILT,
+    Index,
+    KeyValueStore,
+    LinkTimes,
+    PinStore,
+    ReservationStore,
+)
 from entrepot.datastore.storage import Storage
 from tests.clock import Clock
 
@@ -32,6 +44,7 @@ class Parts:
     reservations: ReservationStore
     pins: PinStore
     notes: KeyValueStore
+    link_times: LinkTimes
 
 
 @pytest.fixture(params=[*STORAGES, _MEMORY])
@@ -74,14 +87,15 @@ def index(new_index: Index) -> Index:
 
 @pytest.fixture(params=[*INDEXES, _MEMORY])
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
-    """Return the empty reservations, pins and notes of one driver, of no common index in memory."""
+    """Return the empty parts of one driver, of no common index in memory."""
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})
-        yield Parts(MemoryReservations(lambda: 0, notes), MemoryPins(clock), MemoryNotes())
+        held = MemoryReservations(lambda: 0, notes)
+        yield Parts(held, MemoryPins(clock), MemoryNotes(), MemoryLinkTimes(clock))
         return
     index = INDEXES[request.param](tmp_path, clock)
     index.notes.put({REBUILT: "0"})
-    yield Parts(index.reservations, index.pins, index.notes)
+    yield Parts(index.reservations, index.pins, index.notes, index.link_times)
     index.close()
 
 
@@ -101,3 +115,9 @@ def pins(parts: Parts) -> PinStore:
 def notes(parts: Parts) -> KeyValueStore:
     """Return the notes of one driver."""
     return parts.notes
+
+
+@pytest.fixture
+def link_times(parts: Parts) -> LinkTimes:
+    """Return the times of links of one driver."""
+    return parts.link_times

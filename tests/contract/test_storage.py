@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import NotFound
-from entrepot.datastore.storage import Storage, TimedStorage, descriptor_of, set_time
+from entrepot.datastore.storage import Storage, as_timed, descriptor_of, set_time, time_of
 
 
 def _local_file(folder: Path, content: bytes) -> Path:
@@ -31,16 +31,14 @@ class TestStat:
         """`stat` of an absent value is None."""
         assert storage.stat("a/b") is None
 
-    def test_size_and_time_are_those_of_the_value(self, storage: Storage) -> None:
-        """`size` is in bytes, `modified` in s, UTC epoch, by the clock of the driver."""
-        before = time.time()
+    def test_key_and_size_are_those_of_the_value(self, storage: Storage) -> None:
+        """`size` is in bytes."""
         storage.write("a/b", b"12345")
 
         stat = storage.stat("a/b")
 
         assert stat is not None
         assert (stat.key, stat.size) == ("a/b", 5)
-        assert before - 60 <= stat.modified <= time.time() + 60
 
     def test_the_folder_of_a_value_is_no_value(self, storage: Storage) -> None:
         """A folder has no attributes."""
@@ -286,16 +284,25 @@ class TestTimes:
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
         """The content is unchanged, and callers need not ask which driver they have."""
         storage.write("key", b"content")
-        written = storage.stat("key")
-        assert written is not None
 
         set_time(storage, "key", 5.5)
 
         stat = storage.stat("key")
         assert stat is not None
-        is_timed = isinstance(storage, TimedStorage)
-        assert stat.modified == (5.5 if is_timed else written.modified)
+        assert time_of(stat) == (5.5 if as_timed(storage) else None)
         assert storage.read("key") == b"content"
+
+    def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
+        """The time is in s, UTC epoch, by the clock of the driver; `walk` yields the same time."""
+        before = time.time()
+        storage.write("a/b", b"12345")
+
+        stat = storage.stat("a/b")
+        assert stat is not None
+        written = time_of(stat)
+        assert [time_of(each) for each in storage.walk("a")] == [written]
+        assert (written is None) == (as_timed(storage) is None)
+        assert written is None or before - 60 <= written <= time.time() + 60
 
 
 class TestDescriptors:

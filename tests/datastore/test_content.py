@@ -20,7 +20,7 @@ from entrepot.datastore.rebuild import rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.storage import TimedStat
 from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
 from entrepot.registry.pullthrough.recent_answers import NegativeCache
 from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSource
@@ -40,7 +40,7 @@ class Counting(Filesystem):
         super().__init__(root)
         self.checked: list[str] = []
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> TimedStat | None:
         """Record the key of the call."""
         self.checked.append(key)
         return super().stat(key)

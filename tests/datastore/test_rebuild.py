@@ -11,7 +11,7 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.budget import OVERHEAD
-from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.manifest import OCI_INDEX, OCI_MANIFEST
@@ -19,6 +19,7 @@ from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Storage, set_time
+from tests.clock import Clock
 from tests.disk_storage import disk_storage
 from tests.timed_storage import TimedMemoryStorage
 
@@ -253,3 +254,42 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
     rebuild(storage, index, NOW)
 
     assert index.count() == 0
+
+
+# ---- a storage without times
+
+
+def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
+    """No content is then evicted for an age that it may not have."""
+    storage = MemoryStorage()
+    digest = Digest.of(b"content")
+    BlobStore(storage).write(digest, b"content")
+
+    rebuild(storage, index, NOW)
+
+    row = index.entry(digest)
+    assert row is not None
+    assert row.used == NOW
+
+
+def test_times_of_links_to_absent_content_are_forgotten_after_an_hour(tmp_path: Path) -> None:
+    """Another program may remove links, whose times would otherwise accumulate."""
+    clock, storage = Clock(NOW), MemoryStorage()
+    index = open_index(tmp_path, clock)
+    stored, absent = Digest.of(b"content"), Digest.of(b"absent")
+    BlobStore(storage).write(stored, b"content")
+    for number in range(600):
+        index.link_times.confirm(f"absent/{number}", absent)
+        index.link_times.confirm(f"stored/{number}", stored)
+    index.link_times.confirm("young", absent)
+    rebuild(storage, index, NOW + 3600)
+    assert index.link_times.get("absent/0")
+    clock.now = NOW + 3601
+    index.link_times.confirm("young", absent)
+
+    rebuild(storage, index, NOW + 3601)
+
+    left = index.link_times.page("", 2000)
+    index.close()
+    assert [each.key for each in left if each.digest == absent] == ["young"]
+    assert len(left) == 601

@@ -5,29 +5,30 @@ from __future__ import annotations
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from entrepot.datastore import accesslog
 from entrepot.datastore.drivers.memory import MemoryIndex
-from entrepot.datastore.storage import Stat, Storage
+from entrepot.datastore.storage import TimedStat
 from entrepot.logger.batch import LogBatch
 from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.position import LogPosition
 from entrepot.logger.tail import Batch
 from tests.logger.lines import answer, event, written
 from tests.processes import run
+from tests.timed_storage import TimedMemoryStorage
 
 _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri="/v2/NUM"))
 
 
-class _Storage:
-    """A storage in which every blob exists, and whose times cannot be set."""
+class _Storage(TimedMemoryStorage):
+    """A storage in which every blob exists, and in which setting a time has no effect."""
 
-    def stat(self, key: str) -> Stat:
+    def stat(self, key: str) -> TimedStat:
         """Return the attributes of a new file."""
-        return Stat(key, 1, 0.0)
+        return TimedStat(key, 1, 0.0)
 
 
 def _lines(first: int, count: int) -> Iterator[bytes]:
@@ -55,7 +56,7 @@ class Fed:
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
         self._ledger = LogBatch(index)
-        self._times = FileTimes(cast("Storage", _Storage()), index, limit=limit)
+        self._times = FileTimes(_Storage(), index, limit=limit)
         self._count = 0
 
     def feed(self, count: int) -> None:

@@ -17,6 +17,7 @@ from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.datastore.storage import Storage
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
@@ -97,11 +98,12 @@ def pulling(
     prefetch: int = 0,
     lanes: int = 1,
     index: Index | None = None,
+    storage: Storage | None = None,
     epoch: Callable[[], str] | None = None,
     clock: Callable[[], float] = time.time,
     **fields: Any,
 ) -> Pulling:
-    """Create an application that has *u* and *others* as upstreams.
+    """Create an application that has *u* and *others* as upstreams, over *storage* or a disk.
 
     *fields* are fields of their UpstreamConfig.
     """
@@ -113,7 +115,7 @@ def pulling(
     index = index or MemoryIndex()
     table = UpstreamTable(FixedUpstreams(sources), default=default)
     parts = Parts(
-        storage=disk_storage(root),
+        storage=storage or disk_storage(root),
         index=index,
         state=root / "entrepot",
         upstreams=table,

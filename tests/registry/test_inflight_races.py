@@ -17,7 +17,7 @@ from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryReservati
 from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.storage import TimedStat
 from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.spoolfile import read_size, size_path
 from entrepot.registry.download.writer import Task
@@ -85,7 +85,7 @@ class _Watched(Filesystem):
         super().__init__(root)
         self.lands = threading.Event()
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> TimedStat | None:
         found = super().stat(key)
         if found is None:
             self._notify()
@@ -153,7 +153,7 @@ class _Flaky(Filesystem):
 
     refuses = True
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> TimedStat | None:
         if self.refuses:
             self.refuses = False
             raise StorageBroken("input/output error")

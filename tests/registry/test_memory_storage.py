@@ -1,12 +1,17 @@
-"""The registry and the cleaner over a storage driver that has no files, in one process."""
+"""The registry and the cleaner over a storage driver that has no files, in one process.
+
+Each test runs with each driver of the index, which has what file times are on a disk.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 from falcon.testing import Result, TestClient
@@ -18,9 +23,12 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.table import INDEXES
+from entrepot.datastore.index import REBUILT, Index
+from entrepot.datastore.rebuild import rebuild
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations, SpaceLimits
-from entrepot.datastore.storage import TimedStorage, descriptor_of
+from entrepot.datastore.storage import as_timed, descriptor_of, time_of
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import OpenAuthenticator
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
@@ -49,9 +57,10 @@ class InMemory:
     """This registry keeps content in memory; only its spool and its locks are files."""
 
     storage: MemoryStorage
-    index: MemoryIndex
+    index: Index
     state: Path
     client: TestClient
+    clock: Clock
 
     def get(self, path: str, **headers: str) -> Result:
         """GET below /v2/."""
@@ -65,7 +74,8 @@ class InMemory:
 
     def evict(self, limit: int) -> None:
         """Run a round of the cleaner that keeps *limit* bytes."""
-        clock = Clock(time.time() + 60.0)
+        clock = self.clock
+        clock.now += 60.0
         data = DataDirectory(self.storage, self.index, self.state / layout.SPOOL)
         tools = RoundTools(
             store=data,
@@ -87,17 +97,54 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture
-def memory(upstream: FakeUpstream, tmp_path: Path) -> InMemory:
+def clock() -> Clock:
+    """Return the clock of all parts."""
+    return Clock(time.time())
+
+
+@pytest.fixture(params=["memory", *INDEXES])
+def index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
+    """Return the empty index of one driver."""
+    opened = _new_index(request.param, tmp_path, clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def memory(upstream: FakeUpstream, index: Index, tmp_path: Path, clock: Clock) -> InMemory:
     """Assemble a registry over memory in front of the upstream."""
-    storage, index, state = MemoryStorage(), MemoryIndex(), tmp_path / "state"
-    table = UpstreamTable(
-        FixedUpstreams({HOST: UpstreamConfig(HOST, upstream.url, read_timeout=2.0)})
-    )
-    reservations = Reservations(index.reservations, SpaceLimits(), notes=index.notes)
+    return _assembled(upstream, MemoryStorage(), index, tmp_path / "state", clock)
+
+
+def _new_index(driver: str, folder: Path, clock: Clock) -> Index:
+    if driver == "memory":
+        return MemoryIndex(clock=clock)
+    opened = INDEXES[driver](folder, clock)
+    opened.notes.put({REBUILT: "0"})
+    return opened
+
+
+def _assembled(
+    upstream: FakeUpstream,
+    storage: MemoryStorage,
+    index: Index,
+    state: Path,
+    clock: Clock,
+    **fields: Any,
+) -> InMemory:
+    """Assemble a registry; *fields* are fields of the upstream's configuration."""
+    config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=2.0), **fields)
     parts = Parts(
-        storage, index, state, table, OpenAuthenticator(), reservations, delete_enabled=True
+        storage,
+        index,
+        state,
+        UpstreamTable(FixedUpstreams({HOST: config})),
+        OpenAuthenticator(),
+        Reservations(index.reservations, SpaceLimits(), notes=index.notes),
+        delete_enabled=True,
+        clock=clock,
     )
-    return InMemory(storage, index, state, TestClient(assemble(parts)))
+    return InMemory(storage, index, state, TestClient(assemble(parts)), clock)
 
 
 def _pull(memory: InMemory) -> list[bytes]:
@@ -113,10 +160,13 @@ def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
     """The memory driver offers no file descriptor, so these tests show that none is needed."""
     memory.storage.write("some/key", b"content")
     opened = memory.storage.open("some/key")
+    stat = memory.storage.stat("some/key")
 
     assert isinstance(opened, BytesIO)
     assert descriptor_of(opened) is None
-    assert not isinstance(memory.storage, TimedStorage)
+    assert as_timed(memory.storage) is None
+    assert stat is not None
+    assert time_of(stat) is None
 
 
 def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> None:
@@ -172,3 +222,99 @@ def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
     assert memory.blobs() == set()
     assert _pull(memory)[1:] == LAYERS
     assert upstream.count("GET", str(Digest.of(LAYERS[0]))) == 2
+
+
+# ---- freshness
+
+
+def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
+    memory: InMemory, upstream: FakeUpstream
+) -> None:
+    """The confirmation is recorded: the next pull sends no request, and has an age of 0 s."""
+    _pull(memory)
+    upstream.forget()
+    memory.clock.now += 61.0
+
+    first, second = (memory.get(f"{NAME}/manifests/v1") for _ in range(2))
+
+    assert [each.method for each in upstream.requests] == ["HEAD"]
+    assert "fwd=stale" in first.headers["cache-status"]
+    assert second.headers["cache-status"] == "entrepot; hit"
+    assert second.headers["age"] == "0"
+
+
+def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUpstream) -> None:
+    """The old confirmation does not count for the new manifest, whose own confirmation does."""
+    _pull(memory)
+    upstream.put_image("app", "v1", image([filler(6_000, 9)]))
+    memory.clock.now += 61.0
+    moved = memory.get(f"{NAME}/manifests/v1")
+    upstream.forget()
+
+    assert memory.get(f"{NAME}/manifests/v1").content == moved.content
+    assert moved.json["layers"][0]["size"] == 6_000
+    assert upstream.requests == []
+
+
+def test_another_worker_sees_a_confirmation(memory: InMemory, upstream: FakeUpstream) -> None:
+    """The workers share the storage and the index, and nothing else."""
+    other = _assembled(upstream, memory.storage, memory.index, memory.state, memory.clock)
+    _pull(memory)
+    _pull(other)
+    memory.clock.now += 61.0
+    memory.get(f"{NAME}/manifests/v1")
+    upstream.forget()
+
+    assert other.get(f"{NAME}/manifests/v1").headers["cache-status"] == "entrepot; hit"
+    assert upstream.requests == []
+
+
+def _with_new_index(memory: InMemory, upstream: FakeUpstream, **fields: Any) -> InMemory:
+    """Return the registry after its index was lost and rebuilt."""
+    index = MemoryIndex(clock=memory.clock)
+    rebuild(memory.storage, index, memory.clock())
+    return _assembled(upstream, memory.storage, index, memory.state, memory.clock, **fields)
+
+
+@pytest.mark.parametrize("freshness", [60.0, inf])
+def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
+    memory: InMemory, upstream: FakeUpstream, freshness: float
+) -> None:
+    """One HEAD confirms it, although its real confirmation was a moment ago."""
+    _pull(memory)
+    upstream.forget()
+    rebuilt = _with_new_index(memory, upstream, freshness=freshness)
+
+    for _ in range(2):
+        assert rebuilt.get(f"{NAME}/manifests/v1").status_code == 200
+
+    assert [each.method for each in upstream.requests] == ["HEAD"]
+
+
+def test_an_unconfirmed_tag_is_served_stale_without_an_age(
+    memory: InMemory, upstream: FakeUpstream
+) -> None:
+    """While the upstream is down it is served, unless `maxstale` limits the age of stale tags."""
+    _pull(memory)
+    limited = _with_new_index(memory, upstream, max_stale=1e9)
+    unlimited = _with_new_index(memory, upstream)
+    upstream.stop()
+
+    stale = unlimited.get(f"{NAME}/manifests/v1")
+
+    assert stale.status_code == 200
+    assert "served stale" in stale.headers["warning"]
+    assert "age" not in stale.headers
+    assert limited.get(f"{NAME}/manifests/v1").status_code == 502
+
+
+def test_after_the_loss_of_the_index_content_counts_as_used_now(
+    memory: InMemory, upstream: FakeUpstream
+) -> None:
+    """Nothing older is known, so no content is evicted for an age that it may not have."""
+    _pull(memory)
+    memory.clock.now += 1000.0
+    rebuilt = _with_new_index(memory, upstream)
+
+    rows = rebuilt.index.oldest(None, 10)
+    assert [row.used for row in rows] == [memory.clock.now] * 4

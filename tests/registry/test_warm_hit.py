@@ -5,19 +5,26 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from entrepot.datastore.drivers.memory import MemoryIndex
-from entrepot.datastore.drivers.memory_parts import MemoryNotes, MemoryPins, MemoryReservations
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.memory_parts import (
+    MemoryLinkTimes,
+    MemoryNotes,
+    MemoryPins,
+    MemoryReservations,
+)
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
 LAYERS = [b"one layer", b"another"]
-_INDEX = tuple(each.__name__ for each in (MemoryIndex, MemoryNotes, MemoryPins, MemoryReservations))
+_PARTS = (MemoryIndex, MemoryLinkTimes, MemoryNotes, MemoryPins, MemoryReservations)
+_INDEX = tuple(each.__name__ for each in _PARTS)
 _NO_CALL = {"fspath"}  # these functions of the module posix make no system call
 
 
@@ -100,3 +107,17 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
     expected = Counter(stat=1 + 2 * parts) + SMALL_FILE
 
     assert calls(lambda: ask(p, path)) == (expected, [])
+
+
+def test_without_file_times_only_a_pull_by_tag_reads_the_index(tmp_path: Path) -> None:
+    """The index has the time at which the tag was confirmed; a digest needs no confirmation."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", LAYERS)
+        p = pulling(upstream, tmp_path, storage=MemoryStorage())
+        p.pull()
+        p.pull(digest_of(p))
+        paths = ("manifests/v1", f"manifests/{digest_of(p)}", f"blobs/{layer_of(p)}")
+
+        asked = [calls(partial(p.get, path))[1] for path in paths]
+
+    assert asked == [["MemoryLinkTimes.get"], [], []]

@@ -84,7 +84,7 @@ def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink.repository_lock", without_inodes)
     collect()
 
-    assert store.linked_blob(HOSTED, loose) is not None
+    assert store.repositories.linked_blob(HOSTED, loose) is not None
     assert store.blobs.stat(loose) is not None
     assert store.blobs.stat(unlinked) is None
 

@@ -216,6 +216,22 @@ def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Pa
     assert path.with_name("index.sqlite.broken").exists()
 
 
+def test_an_index_of_version_0_1_gets_the_table_of_link_times(
+    index: SqliteIndex, path: Path
+) -> None:
+    """The upgrade keeps all rows: a rebuild would lose last uses and take minutes."""
+    index.close()
+    older = sqlite3.connect(path, isolation_level=None)
+    older.execute("DROP TABLE link")
+    older.close()
+
+    index.link_times.confirm("key", A)
+
+    assert index.link_times.get("key") is not None
+    assert index.count() == 1
+    assert not path.with_name("index.sqlite.broken").exists()
+
+
 def test_an_empty_file_becomes_an_index(opened: Opened, path: Path) -> None:
     """An empty file becomes an index: a crash may leave one before the first transaction."""
     path.parent.mkdir()

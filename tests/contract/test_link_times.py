@@ -1,0 +1,59 @@
+"""Tests of the LinkTimes protocol with every driver."""
+
+from __future__ import annotations
+
+from entrepot.datastore.index import LinkTime, LinkTimes
+from entrepot.datastore.refs import Digest
+from tests.clock import Clock
+
+A, B = Digest.of(b"a"), Digest.of(b"b", "sha512")
+
+
+def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
+    link_times: LinkTimes, clock: Clock
+) -> None:
+    """Digests of both algorithms, and keys with any character, are returned unchanged."""
+    link_times.confirm("team/app/ü'%/link", A)
+    clock.now += 0.25
+    link_times.confirm("other", B)
+
+    assert link_times.get("team/app/ü'%/link") == LinkTime("team/app/ü'%/link", A, clock.now - 0.25)
+    assert link_times.get("other") == LinkTime("other", B, clock.now)
+
+
+def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clock: Clock) -> None:
+    """Also if the clock was set back: the link has the later digest."""
+    link_times.confirm("key", A)
+    clock.now -= 10
+    link_times.confirm("key", B)
+
+    assert link_times.get("key") == LinkTime("key", B, clock.now)
+
+
+def test_an_unknown_link_has_no_time(link_times: LinkTimes) -> None:
+    """Absence is a result and not an error."""
+    assert link_times.get("absent") is None
+
+
+def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
+    """To forget an absent time is no error; other times stay."""
+    for key in ("a", "b", "c"):
+        link_times.confirm(key, A)
+
+    link_times.forget(["a", "c", "absent"])
+
+    assert [each.key for each in link_times.page("", 10)] == ["b"]
+    assert link_times.get("a") is None
+
+
+def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -> None:
+    """A page begins after the last key of the page before."""
+    for key in ("b", "a/2", "a/10", "c"):
+        link_times.confirm(key, A)
+
+    first = link_times.page("", 3)
+    second = link_times.page(first[-1].key, 3)
+
+    assert [each.key for each in first] == ["a/10", "a/2", "b"]
+    assert [each.key for each in second] == ["c"]
+    assert link_times.page("c", 3) == []

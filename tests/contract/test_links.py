@@ -1,0 +1,247 @@
+"""Tests of links with their times: over file times, and over each driver of the index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore.drivers.memory import MemoryIndex, MemoryStorage
+from entrepot.datastore.drivers.table import INDEXES, STORAGES
+from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.index import Index, LinkTime, LinkTimes
+from entrepot.datastore.links import UNKNOWN, FileLinks, IndexLinks, Links, links_of
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage, as_timed
+from tests.clock import Clock
+from tests.timed_storage import TimedMemoryStorage
+
+A, B = Digest.of(b"a"), Digest.of(b"b")
+KEY, OTHER = "tags/v1/link", "tags/v2/link"
+_IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
+
+
+@dataclass
+class Place:
+    """One way to keep links: `open` returns the links as one more process would open them."""
+
+    clock: Clock
+    storage: Storage
+    open: Callable[[], Links]
+    indexes: list[Index] = field(default_factory=list)
+
+
+def _disk(folder: Path, clock: Clock) -> Place:
+    storage = STORAGES["filesystem"]({"rootdirectory": folder}, clock)
+    return Place(clock, storage, lambda: links_of(storage))
+
+
+def _files_in_memory(clock: Clock) -> Place:
+    storage = TimedMemoryStorage(clock)
+    return Place(clock, storage, lambda: links_of(storage))
+
+
+def _in_index(name: str, folder: Path, clock: Clock) -> Place:
+    storage, memory, indexes = MemoryStorage(), MemoryIndex(clock=clock), list[Index]()
+
+    def opened() -> Links:
+        indexes.append(memory if name == "memory" else INDEXES[name](folder, clock))
+        return links_of(storage, indexes[-1].link_times)
+
+    return Place(clock, storage, opened, indexes)
+
+
+@pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Return an empty place for links."""
+    made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
+    yield made
+    for each in made.indexes:
+        each.close()
+
+
+def _place(name: str, folder: Path, clock: Clock) -> Place:
+    if name == "files":
+        return _disk(folder, clock)
+    if name == "files in memory":
+        return _files_in_memory(clock)
+    return _in_index(name.removeprefix("times in "), folder, clock)
+
+
+@pytest.fixture
+def links(place: Place) -> Links:
+    """Return the links of one process."""
+    return place.open()
+
+
+class TestEveryPlace:
+    """The rules that hold wherever the times are kept."""
+
+    def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
+        """Absence is a result and not an error."""
+        assert (links.read(KEY), links.confirmed(KEY)) == (None, None)
+
+    def test_a_written_link_is_confirmed_now(self, links: Links, place: Place) -> None:
+        """The time is that of the appliance's clock, in s, UTC epoch."""
+        links.write(KEY, A)
+
+        assert links.read(KEY) == (A, place.clock.now)
+        assert links.confirmed(KEY) == place.clock.now
+
+    def test_to_write_a_link_again_confirms_it(self, links: Links, place: Place) -> None:
+        """The confirmation of one link does not change the time of another link."""
+        written = place.clock.now
+        links.write(KEY, A)
+        links.write(OTHER, A)
+        place.clock.now += 60
+
+        links.write(KEY, A)
+
+        assert links.read(KEY) == (A, written + 60)
+        assert links.read(OTHER) == (A, written)
+
+    def test_a_link_has_the_digest_that_was_written_last(self, links: Links, place: Place) -> None:
+        """The storage has the digest as text, which docker distribution reads there."""
+        links.write(KEY, A)
+        place.clock.now += 1
+        links.write(KEY, B)
+
+        assert links.read(KEY) == (B, place.clock.now)
+        assert place.storage.read(KEY) == str(B).encode()
+
+    def test_a_kept_link_has_its_digest(self, links: Links) -> None:
+        """A link of a tag's history is read by its digest only."""
+        links.keep(KEY, A)
+        links.keep(KEY, B)
+
+        found = links.read(KEY)
+        assert found is not None
+        assert found[0] == B
+
+    def test_a_removed_link_is_absent(self, links: Links) -> None:
+        """To remove an absent link is no error."""
+        links.write(KEY, A)
+
+        assert (links.delete(KEY), links.delete(KEY)) == (True, False)
+        assert (links.read(KEY), links.confirmed(KEY)) == (None, None)
+
+    @pytest.mark.parametrize("content", [b"", b"sha256:short", b"\xff\xfe", b"x" * 5000])
+    def test_an_unreadable_link_counts_as_absent(
+        self, links: Links, place: Place, content: bytes
+    ) -> None:
+        """Another program may leave anything under the key; a new link replaces it."""
+        place.storage.write(KEY, content)
+        assert links.read(KEY) is None
+
+        links.write(KEY, A)
+
+        assert links.read(KEY) == (A, place.clock.now)
+
+    def test_every_process_sees_the_confirmation_of_one(self, place: Place) -> None:
+        """A second process, which has read the old time, reads the new time next."""
+        one, other = place.open(), place.open()
+        one.write(KEY, A)
+        assert other.read(KEY) == (A, place.clock.now)
+        place.clock.now += 60
+
+        one.write(KEY, A)
+
+        assert other.read(KEY) == (A, place.clock.now)
+        assert other.confirmed(KEY) == place.clock.now
+
+
+class Counting(MemoryStorage):
+    """A `Counting` storage without times counts its writes."""
+
+    writes = 0
+
+    def write(self, key: str, data: bytes) -> None:
+        """Count and set a value."""
+        self.writes += 1
+        super().write(key, data)
+
+
+class Unavailable:
+    """The link times of an index that no process can open."""
+
+    def get(self, key: str) -> LinkTime | None:
+        """Raise."""
+        raise IndexUnavailable(key)
+
+    def confirm(self, key: str, digest: Digest) -> None:
+        """Raise."""
+        raise IndexUnavailable(f"{key} {digest}")
+
+    def page(self, after: str, limit: int) -> list[LinkTime]:
+        """Raise."""
+        raise IndexUnavailable(f"{after} {limit}")
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Raise."""
+        raise IndexUnavailable(str(keys))
+
+
+class TestTimesInTheIndex:
+    """The rules of a storage without times."""
+
+    def test_the_driver_decides_where_times_are_kept(self, tmp_path: Path) -> None:
+        """A disk keeps them itself, and its index gets no row."""
+        disk, index = STORAGES["filesystem"]({"rootdirectory": tmp_path}, None), MemoryIndex()
+        links = links_of(disk, index.link_times)
+        links.write(KEY, A)
+
+        assert isinstance(links, FileLinks)
+        assert index.link_times.page("", 10) == []
+        assert as_timed(disk) is disk
+        assert isinstance(links_of(MemoryStorage(), index.link_times), IndexLinks)
+
+    def test_a_confirmation_writes_nothing_to_the_storage(self) -> None:
+        """A request to a bucket costs money: an unchanged tag is confirmed in the index only."""
+        storage, clock = Counting(), Clock(1000.0)
+        links = links_of(storage, MemoryIndex(clock=clock).link_times)
+        for _ in range(3):
+            links.write(KEY, A)
+            links.keep(OTHER, A)
+
+        assert storage.writes == 2
+
+    def test_after_the_loss_of_the_index_a_time_is_unknown(self) -> None:
+        """The links are still there, and count as confirmed longer ago than any span."""
+        storage = MemoryStorage()
+        links_of(storage, MemoryIndex().link_times).write(KEY, A)
+
+        links = links_of(storage, MemoryIndex().link_times)
+
+        assert links.read(KEY) == (A, UNKNOWN)
+        assert links.confirmed(KEY) == UNKNOWN
+
+    def test_the_time_of_another_digest_does_not_count(self) -> None:
+        """A process died, or is about to write the time, after it has changed the link."""
+        storage, times = MemoryStorage(), MemoryIndex().link_times
+        links = links_of(storage, times)
+        links.write(KEY, A)
+        storage.write(KEY, str(B).encode())
+
+        assert links.read(KEY) == (B, UNKNOWN)
+
+    def test_a_removed_link_leaves_no_time(self) -> None:
+        """Otherwise a link that is written by another program later would count as confirmed."""
+        storage, times = MemoryStorage(), MemoryIndex().link_times
+        links = links_of(storage, times)
+        links.write(KEY, A)
+        links.delete(KEY)
+
+        assert times.page("", 10) == []
+
+    @pytest.mark.parametrize("times", [Unavailable(), None], ids=["unavailable", "none"])
+    def test_links_work_without_an_index(self, times: LinkTimes | None) -> None:
+        """Only the times are unknown, so that a broken index fails neither pull nor push."""
+        links = links_of(MemoryStorage(), times)
+        links.write(KEY, A)
+
+        assert (links.read(KEY), links.confirmed(KEY)) == ((A, UNKNOWN), UNKNOWN)
+        assert links.delete(KEY) is True
+        assert links.read(KEY) is None

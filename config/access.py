@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-import yaml
-
 from entrepot.config.errors import Unreadable
 from entrepot.config.htpasswd import is_bcrypt
 from entrepot.config.readers import text, words
+from entrepot.config.yaml_text import from_yaml
 
 Action = Literal["pull", "push", "delete"]
 
@@ -49,7 +48,7 @@ def rules(given: object) -> tuple[AccessRule, ...] | None:
     """
     if given is None:
         return None
-    found = from_yaml(given)
+    found = from_yaml(given, _EXAMPLE)
     if not isinstance(found, list | tuple):
         raise Unreadable("not a list of rules", _EXAMPLE)
     problems = [
@@ -66,7 +65,7 @@ def users(given: object) -> dict[str, str] | None:
     """Read a map of users and their bcrypt hashes, or its YAML. Raises: Unreadable."""
     if given is None:
         return None
-    found = from_yaml(given)
+    found = from_yaml(given, _EXAMPLE)
     if not isinstance(found, Mapping):
         raise Unreadable("not a map of users", "write NAME: HASH, as htpasswd -nB prints them")
     hashes = {text(name): text(hashed) for name, hashed in found.items()}
@@ -83,16 +82,6 @@ def users(given: object) -> dict[str, str] | None:
 def show(given: tuple[AccessRule, ...]) -> str:
     """Return the access rules as one readable line."""
     return "; ".join(map(str, given)) or "no rules: all requests are denied"
-
-
-def from_yaml(given: object) -> object:
-    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except yaml.YAMLError as error:
-        raise Unreadable("not YAML", _EXAMPLE) from error
 
 
 def _problems(given: object) -> Iterator[str]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-
 from entrepot.config import readers, units
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 INTERVAL_S: Final = 10.0
 TIMEOUT_S: Final = 10.0
@@ -132,7 +131,7 @@ def show(given: Sequence[FileCheck | HttpCheck | TcpCheck]) -> str:
 
 def unknown_keys(kind: str, given: object) -> Iterator[str]:
     """Yield each key without an effect in a value that the reader of *kind* can read."""
-    entries = _from_yaml(given)
+    entries = from_yaml(given, _FILE_EXAMPLE)
     for each in entries if isinstance(entries, Sequence) else ():
         if isinstance(each, Mapping):
             yield from (str(key)[:64] for key in each if key not in KEYS[kind])
@@ -141,7 +140,7 @@ def unknown_keys(kind: str, given: object) -> Iterator[str]:
 def _checks(
     given: object, read: Callable[[Mapping[str, Any]], Check], example: str
 ) -> tuple[Check, ...]:
-    found = _from_yaml(given)
+    found = from_yaml(given, _FILE_EXAMPLE)
     if not _is_set(found):
         return ()
     if isinstance(found, (str, Mapping)) or not isinstance(found, Sequence):
@@ -256,16 +255,6 @@ def _refused(message: str) -> Unreadable:
 
 def _is_set(given: object) -> bool:
     return given is not None and given != ""
-
-
-def _from_yaml(given: object) -> object:
-    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except (yaml.YAMLError, RecursionError) as error:
-        raise Unreadable("not YAML", _FILE_EXAMPLE) from error
 
 
 def _times(every: float, failures: int) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import yaml
-
 from entrepot.config import readers, units
 from entrepot.config.access import is_pattern
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 _KEYS: Final = ("ttl", "keep", "untagged")
 _COUNT: Final = readers.count(0, 1_000_000, such_as=10)
@@ -43,7 +42,7 @@ def rules(given: object) -> tuple[HostedRule, ...]:
 
     Raises: Unreadable, with every problem.
     """
-    found = _from_yaml(given)
+    found = from_yaml(given, _EXAMPLE)
     if isinstance(found, tuple):  # the rules are already parsed
         return found
     if found is None or found == "":
@@ -106,13 +105,3 @@ def _rule(pattern: str, given: object) -> HostedRule:
 
 def _is_set(given: object) -> bool:
     return given is not None and given != ""
-
-
-def _from_yaml(given: object) -> object:
-    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except yaml.YAMLError as error:
-        raise Unreadable("not YAML", _EXAMPLE) from error

@@ -9,6 +9,7 @@ from typing import Final
 import yaml
 
 from entrepot.config.errors import Unreadable
+from entrepot.config.sources.bounded_yaml import Loader
 
 Fields = dict[str, str | int | float | bool]
 
@@ -18,7 +19,7 @@ _LONGEST_VALUE: Final = 1024
 _EXAMPLE: Final = "try {service: registry, environment: staging}"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """A `_Loader` reads dates as text, as docker distribution does."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class

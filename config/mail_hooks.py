@@ -12,24 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import yaml
-
 from entrepot.config import readers
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 LEVELS: Final = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
 """The levels of logrus, from the most severe one."""
 
 T = TypeVar("T")
-Key = tuple[str, ...]
 
 _MOST: Final = 8
 _ALIASES: Final = {"warning": "warn"}
 _KEYS: Final = ("type", "disabled", "levels", "options")
 _OPTIONS: Final = ("smtp", "from", "to")
 _SMTP: Final = ("addr", "username", "password", "insecure")
-_TEXTS: Final = ("type", "addr", "username", "password", "from")
-_FIELDS: Final = {"mailoptions": "options"}
 _PORT: Final = readers.count(1, 65535, such_as=25)
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _MAIL_ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]\\]+", re.ASCII)
@@ -60,7 +56,7 @@ class MailHook:
 
 def hooks(given: object) -> tuple[MailHook, ...]:
     """Read a list of hooks, or its YAML; one that is disabled is left out. Raises: Unreadable."""
-    found = parsed(given)
+    found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
     if isinstance(found, tuple):  # the hooks are already parsed
@@ -73,45 +69,9 @@ def hooks(given: object) -> tuple[MailHook, ...]:
     return tuple(each for each in read if each is not None)
 
 
-def parsed(given: object) -> object:
-    """Parse the YAML text of a variable or flag; return any other value. Raises: Unreadable."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except (yaml.YAMLError, RecursionError) as error:
-        raise Unreadable("not YAML", _EXAMPLE) from error
-
-
-def merged(below: object, path: Key, value: object) -> object:
-    """Return the list *below* with *value* at *path*, as of a variable. Raises: Unreadable.
-
-    `("0", "options", "to")` is `options.to` of the first hook. docker distribution's variables have
-    `MAILOPTIONS` for `options`.
-    """
-    is_text = path[-1] in _TEXTS
-    return _set(parsed(below), path, value if is_text else parsed(value))
-
-
 def show(given: tuple[MailHook, ...]) -> str:
     """Return the hooks as one readable line, without passwords."""
     return "; ".join(map(str, given)) or "none"
-
-
-def _set(whole: object, path: Key, value: object) -> object:
-    if not path:
-        return value
-    first, rest = path[0], path[1:]
-    if isinstance(whole, Mapping) or not first.isdecimal():
-        keys = dict(whole) if isinstance(whole, Mapping) else {}
-        name = _FIELDS.get(first, first)
-        return {**keys, name: _set(keys.get(name), rest, value)}
-    entries = whole if isinstance(whole, list) else []
-    if int(first[:4]) > min(len(entries), _MOST):
-        raise Unreadable(f"not the index of an entry: {first[:32]}", f"try {len(entries)}")
-    at = int(first)
-    below = entries[at] if at < len(entries) else None
-    return [*entries[:at], _set(below, rest, value), *entries[at + 1 :]]
 
 
 def _hook(name: str, given: object) -> MailHook | None:

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-import yaml
-
 from entrepot.config import readers, units
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 ACTIONS: Final = ("pull", "push", "mount", "delete")
 """The actions of events, which `ignore.actions` may list."""
@@ -67,7 +66,7 @@ class NotificationEndpoint:
 
 def endpoints(given: object) -> tuple[NotificationEndpoint, ...]:
     """Read a list of endpoints, or its YAML. Raises: Unreadable, with every problem."""
-    found = _from_yaml(given)
+    found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
     if isinstance(found, (str, Mapping)) or not isinstance(found, Sequence):
@@ -109,38 +108,12 @@ def show(given: tuple[NotificationEndpoint, ...]) -> str:
     return "; ".join(map(str, given)) or "none"
 
 
-def merged(below: object, part: Sequence[str], given: object) -> list[object]:
-    """Return the list *below* with the value of one key, as docker distribution's variables set it.
-
-    *part* is the index of an endpoint, then its key; the value is YAML. Raises: Unreadable.
-    """
-    found = _from_yaml(below) or ()
-    entries = list(found) if isinstance(found, (list, tuple)) else []
-    number, *path = part
-    if not number.isdecimal() or int(number) > min(len(entries), _MOST_ENDPOINTS):
-        raise Unreadable(f"not the index of an endpoint: {number[:32]}", f"try {len(entries)}")
-    value: object = _from_yaml(given)
-    for key in reversed(path):
-        value = {key: value}
-    if int(number) == len(entries):
-        return [*entries, value]
-    entries[int(number)] = _overlaid(entries[int(number)], value)
-    return entries
-
-
-def _overlaid(below: object, value: object) -> object:
-    """Return two maps as one, with the later value of each key; other values replace."""
-    if not isinstance(below, Mapping) or not isinstance(value, Mapping):
-        return value
-    return {**below, **{key: _overlaid(below.get(key), each) for key, each in value.items()}}
-
-
 def unknown_keys(given: object) -> Iterator[tuple[str, str]]:
     """Yield each key and each action that has no effect in a value that `endpoints` can read.
 
     Each is a pair: its name with that of the endpoint, and the names that are known there.
     """
-    for number, each in enumerate(_from_yaml(given) or ()):  # type: ignore[var-annotated, arg-type]  # a list
+    for number, each in enumerate(from_yaml(given, _EXAMPLE) or ()):  # type: ignore[var-annotated, arg-type]  # a list
         if not isinstance(each, Mapping):
             continue
         where = f"endpoint {_name_or_number(each, number)}"
@@ -304,13 +277,3 @@ def _name_or_number(given: object, number: int) -> str:
 
 def _is_set(given: object) -> bool:
     return given is not None and given != ""
-
-
-def _from_yaml(given: object) -> object:
-    """Parse the YAML text of a variable or flag. A value of the file is already parsed."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except (yaml.YAMLError, RecursionError) as error:
-        raise Unreadable("not YAML", _EXAMPLE) from error

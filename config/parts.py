@@ -1,7 +1,8 @@
 """Puts the parts of a map or list together, which variables and flags can set one by one.
 
 docker distribution reads REGISTRY_HTTP_HEADERS_X-Frame-Options as a key of the map `http.headers`,
-and REGISTRY_HTTP_TLS_CLIENTCAS_0 as the first entry of the list `http.tls.clientcas`.
+and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. Here
+REGISTRY_HTTP_TLS_CLIENTCAS_0 works too, which it ignores.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from entrepot.config import log_fields, mail_hooks, notifications, readers, response_headers
+from entrepot.config import log_fields, readers, response_headers
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
+from entrepot.config.yaml_text import from_yaml, with_part
 
 _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
     ("http", "headers"): response_headers.merged,
@@ -21,9 +23,22 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
 }
 _MAPS: Final = frozenset(_MERGE)
 _LISTS: Final = frozenset({("http", "tls", "clientcas"), ("http", "tls", "ciphersuites")})
-_HOOKS: Final = ("log", "hooks")  # maps and lists at several depths
-_ENDPOINTS: Final = ("notifications", "endpoints")  # likewise
+# Lists of maps, which have lists and maps below them.
+_NESTED: Final = frozenset(
+    {
+        ("log", "hooks"),
+        ("notifications", "endpoints"),
+        ("health", "file"),
+        ("health", "http"),
+        ("health", "tcp"),
+    }
+)
+# The values of these parts are texts and not YAML: a password may be `%x: [`.
+_TEXTS: Final = frozenset(
+    {"addr", "file", "from", "name", "password", "type", "uri", "url", "username"}
+)
 _LONGEST_LIST: Final = 64
+_EXAMPLE: Final = "compare config/example.yml"
 
 
 def forget(key: Key, winners: dict[Key, RawValue]) -> None:
@@ -43,7 +58,7 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
         try:
             value = _joined(part, below, given.value)
         except Unreadable as error:
-            is_secret = key in (_HOOKS, _ENDPOINTS)
+            is_secret = key in _NESTED
             problems.append(given.problem(error.message, error.remedy, is_secret=is_secret))
         else:
             winners[key] = replace(given, key=key, value=value)
@@ -52,16 +67,15 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
 
 def _whole(part: Key) -> Key | None:
     """Return the key of the map or list that *part* belongs to, if there is one."""
-    if part[:2] in (_HOOKS, _ENDPOINTS):
+    if part[:2] in _NESTED:
         return part[:2]
     return part[:-1] if part[:-1] in _MAPS | _LISTS else None
 
 
 def _joined(part: Key, below: object, value: object) -> object:
-    if part[:2] == _HOOKS:
-        return mail_hooks.merged(below, part[2:], value)
-    if part[:2] == _ENDPOINTS:
-        return notifications.merged(below, part[2:], value)
+    if part[:2] in _NESTED:
+        read = value if part[-1] in _TEXTS else from_yaml(value, _EXAMPLE)
+        return with_part(from_yaml(below, _EXAMPLE), part[2:], read)
     if part[:-1] in _MAPS:
         return _MERGE[part[:-1]](below, part[-1], value)
     entries = list(readers.words(below)) if below is not None else []

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field
 
 from entrepot.config import readers
 from entrepot.config.errors import Unreadable
 from entrepot.config.section import Section, setting
+from entrepot.config.yaml_text import from_yaml
 from entrepot.runtime.linear_patterns import InvalidPattern, LinearPatterns
 
 _MOST_PLATFORMS: Final = 64
@@ -33,7 +33,7 @@ class IndexPlatform:
 
 def url_patterns(given: object) -> tuple[str, ...]:
     """Read a list of regular expressions with Go's syntax, or one. Raises: Unreadable."""
-    found = _from_yaml(given)
+    found = _list_of(given)
     listed = [found] if isinstance(found, str) else found
     if listed is None or listed == [""]:
         return ()
@@ -49,7 +49,7 @@ def url_patterns(given: object) -> tuple[str, ...]:
 
 def index_platforms(given: object) -> tuple[IndexPlatform, ...]:
     """Read a list of maps with `os` and `architecture`. Raises: Unreadable."""
-    found = _from_yaml(given)
+    found = _list_of(given)
     if found is None or found == "":
         return ()
     if isinstance(found, (str, Mapping)) or not isinstance(found, Sequence):
@@ -76,13 +76,13 @@ def _platform(given: object) -> IndexPlatform:
     return IndexPlatform(readers.text(given["os"]), readers.text(given["architecture"]))
 
 
-def _from_yaml(given: object) -> object:
+def _list_of(given: object) -> object:
     """Parse the YAML list in the text of a variable or flag; other text is one value."""
     if not isinstance(given, str) or not given.strip().startswith("["):
         return given
     try:
-        found = yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except (yaml.YAMLError, RecursionError):
+        found = from_yaml(given, _PATTERN_EXAMPLE)
+    except Unreadable:
         return given
     return found if isinstance(found, list) else given
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-import yaml
-
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 T = TypeVar("T")
 Reader = Callable[[object], T]
@@ -52,7 +51,7 @@ def path(given: object) -> Path:
 def words(given: object) -> tuple[str, ...]:
     """Read a YAML list, or words that spaces or commas separate. Raises: Unreadable."""
     if isinstance(given, str) and given.strip().startswith("["):
-        given = _listed(given)
+        given = from_yaml(given, "try [one, two]", "not a list")
     if isinstance(given, str):
         return tuple(given.replace(",", " ").split())
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
@@ -152,10 +151,3 @@ def unless_absent(read: Reader[T]) -> Reader[T | None]:
     An empty value is an error, because the operator probably forgot to fill it in.
     """
     return lambda given: None if given is None else read(given)
-
-
-def _listed(given: str) -> object:
-    try:
-        return yaml.load(given, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except yaml.YAMLError as error:
-        raise Unreadable("not a list", "try [one, two]") from error

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import yaml
-
 from entrepot.config.errors import Unreadable
+from entrepot.config.yaml_text import from_yaml
 
 MOST: Final = 16
 """There may be so many headers, because haproxy.cfg has one rule for each."""
@@ -73,7 +72,7 @@ Headers = dict[str, tuple[str, ...]]
 def headers(given: object) -> Headers:
     """Read a map of header names to one value or a list of values. Raises: Unreadable."""
     if isinstance(given, str):
-        given = _parsed(given)
+        given = from_yaml(given, _EXAMPLE) or {}
     if not isinstance(given, Mapping):
         raise Unreadable("not a map of headers", _EXAMPLE)
     found: Headers = {}
@@ -100,22 +99,12 @@ def merged(lower: object, name: str, value: object) -> dict[str, object]:
 
     A variable can name a single header: REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
     """
-    if isinstance(lower, str):
-        lower = _parsed(lower)
+    lower = from_yaml(lower, _EXAMPLE)
     below: Mapping[str, Any] = lower if isinstance(lower, Mapping) else {}
     kept: dict[str, object] = {
         each: values for each, values in below.items() if str(each).lower() != name.lower()
     }
     return kept | {name: value}
-
-
-def _parsed(text: str) -> object:
-    if not text.strip():
-        return {}
-    try:
-        return yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it builds texts, lists and maps only
-    except (yaml.YAMLError, RecursionError) as error:
-        raise Unreadable("not YAML", _EXAMPLE) from error
 
 
 def _check_name(name: str, found: Mapping[str, object]) -> None:
@@ -132,7 +121,7 @@ def _check_name(name: str, found: Mapping[str, object]) -> None:
 
 def _values(name: str, given: object) -> tuple[str, ...]:
     if isinstance(given, str) and given.strip().startswith("["):
-        given = _parsed(given)
+        given = from_yaml(given, _EXAMPLE)
     if given is None or given == "":
         return ()
     values = [given] if isinstance(given, str) else given

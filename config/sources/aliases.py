@@ -29,6 +29,7 @@ from entrepot.config.sources.cache_server import (
     TTL,
     USERS,
 )
+from entrepot.config.yaml_text import from_yaml
 
 _LISTEN: Final = ("http", "addr")
 _ROOT: Final = ("storage", "filesystem", "rootdirectory")
@@ -150,7 +151,7 @@ def read_users(given: object) -> tuple[dict[str, str], str]:
     Return the users with bcrypt hashes, plain passwords being hashed, and the text of the warning.
     Raises: Unreadable.
     """
-    found = access.from_yaml(given)
+    found = from_yaml(given, "try [{username: ann, password: secret}]")
     if not isinstance(found, list):
         return access.users(found) or {}, _NAME
     plain = dict(_logins(found))

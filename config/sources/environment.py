@@ -45,6 +45,16 @@ _OF_CLIENTS = "REGISTRY_AUTH_FILE"
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
+# docker distribution derives variables from the names in its source; these differ from the keys.
+_GO_NAMES: Final[Mapping[Key, str]] = {
+    ("compatibility", "schema1", "trustkey"): "signingkeyfile",
+    ("health", "filecheckers"): "file",
+    ("health", "httpcheckers"): "http",
+    ("health", "tcpcheckers"): "tcp",
+    ("notifications", "eventconfig"): "events",
+}
+
+
 def is_image(environ: Mapping[str, str]) -> bool:
     """Return whether the process runs in the container image, which has other default paths."""
     return environ.get(IMAGE) == "1"
@@ -112,7 +122,7 @@ def _read_setting(
 
 
 def _read_other(name: str, text: str, reading: SourceValues) -> None:
-    key = tuple(name.lower().split("_"))[1:]
+    key = _key(name)
     is_ours = name.startswith("REGISTRY_") and all(key)
     if is_ours and (keys.find(key) is not None or keys.is_section(key)):
         read = read_value(text, key, name) if text else SourceValues()
@@ -120,6 +130,15 @@ def _read_other(name: str, text: str, reading: SourceValues) -> None:
         reading.problems += read.problems
     elif not _is_misspelt_protection(name):
         reading.warnings.append(_unknown(name))
+
+
+def _key(name: str) -> Key:
+    """Return the key that the variable *name* sets."""
+    key = tuple(name.lower().split("_"))[1:]
+    for theirs, ours in _GO_NAMES.items():
+        if key[: len(theirs)] == theirs:
+            key = (*theirs[:-1], ours, *key[len(theirs) :])
+    return tuple("options" if each == "mailoptions" else each for each in key)
 
 
 @cache
@@ -142,7 +161,7 @@ def _is_misspelt_protection(name: str) -> bool:
 
 
 def _means_something(name: str) -> bool:
-    key = tuple(name.lower().split("_"))[1:]
+    key = _key(name)
     is_ours = name.startswith("REGISTRY_") and all(key)
     return is_ours and (keys.find(key) is not None or keys.is_section(key))
 

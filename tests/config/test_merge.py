@@ -260,6 +260,7 @@ def test_every_honoured_key_is_a_setting() -> None:
     without = {"loglevel", "proxy.ttl", "auth.none.**", "http.secret", "http.h2c.enabled"}
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
     entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
+    entries |= {"health.file.*.**", "health.http.*.**", "health.tcp.*.**"}
     assert without | entries == set(names) - set(found)
 
 

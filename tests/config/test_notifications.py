@@ -98,7 +98,7 @@ def test_an_index_beyond_the_list_is_a_problem(desk: Desk) -> None:
     """An index that leaves a gap in the list is refused with the next free one."""
     (problem,) = desk.problems(**{f"{_VARIABLE}_3_URL": "http://h"})
 
-    assert problem == f"{_VARIABLE}_3_URL=***: not the index of an endpoint: 3; try 0"
+    assert problem == f"{_VARIABLE}_3_URL=***: not the index of an entry: 3; try 0"
 
 
 def test_a_disabled_endpoint_needs_no_url(desk: Desk) -> None:
@@ -164,7 +164,7 @@ def test_an_alias_bomb_is_refused_at_once(desk: Desk) -> None:
     levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = desk.problems(**{_VARIABLE: "\n".join(levels)})
 
-    assert "endpoint 11: not a map with name and url" in problem
+    assert "more than 50,000 values with aliases; write each value once" in problem
 
 
 def test_unknown_keys_and_actions_are_warnings(desk: Desk) -> None:

@@ -1,0 +1,103 @@
+"""The YAML of variables and flags is bounded, and sets whole values or single parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from entrepot.config.yaml_text import with_part
+from tests.config.desk import Desk
+
+_DEEP = "[" * 2000
+_OF_YAML = (
+    "REGISTRY_ACCESS",
+    "REGISTRY_HOSTED",
+    "REGISTRY_AUTH_HTPASSWD_USERS",
+    "REGISTRY_HTTP_TLS_CIPHERSUITES",
+    "REGISTRY_HTTP_HEADERS",
+    "REGISTRY_LOG_HOOKS",
+    "REGISTRY_NOTIFICATIONS_ENDPOINTS",
+    "REGISTRY_HEALTH_HTTP",
+)
+
+
+@pytest.mark.parametrize("name", _OF_YAML)
+def test_a_deeply_nested_value_is_one_problem(desk: Desk, name: str) -> None:
+    """A value that would exhaust the stack is refused, as in the file."""
+    found = desk.problems(**{name: _DEEP})
+
+    assert any(each.startswith(f"{name}=") and "64 levels" in each for each in found)
+
+
+def test_merge_keys_of_a_field_do_not_multiply(desk: Desk) -> None:
+    """Forty merge keys of one line would otherwise expand to all memory."""
+    merges = ", ".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40))
+    found = desk.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
+
+    assert any("not YAML" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("whole", "path", "expected"),
+    [
+        (None, ("0", "name"), [{"name": "x"}]),
+        ([{"name": "a", "url": "u"}], ("0", "name"), [{"name": "x", "url": "u"}]),
+        ([{"name": "a"}], ("1", "name"), [{"name": "a"}, {"name": "x"}]),
+        ([{}], ("0", "ignore", "actions"), [{"ignore": {"actions": "x"}}]),
+        ([{"to": ["a", "b"]}], ("0", "to", "1"), [{"to": ["a", "x"]}]),
+    ],
+    ids=range(5),
+)
+def test_a_part_is_set_and_the_others_stay(
+    whole: object, path: tuple[str, ...], expected: object
+) -> None:
+    """An index counts from 0; the one after the last entry adds an entry."""
+    assert with_part(whole, path, "x") == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "section"),
+    [
+        ({"REGISTRY_HEALTH_FILECHECKERS_0_FILE": "/tmp/down"}, "file"),
+        ({"REGISTRY_HEALTH_FILE_0_FILE": "/tmp/down"}, "file"),
+        ({"REGISTRY_HEALTH_HTTPCHECKERS": "[{uri: 'http://a.example'}]"}, "http"),
+        (
+            {
+                "REGISTRY_HEALTH_TCPCHECKERS_0_ADDR": "a.example:1",
+                "REGISTRY_HEALTH_TCPCHECKERS_0_INTERVAL": "5s",
+            },
+            "tcp",
+        ),
+    ],
+    ids=range(4),
+)
+def test_checks_are_set_by_the_names_of_docker_distribution(
+    desk: Desk, variables: dict[str, str], section: str
+) -> None:
+    """Docker distribution derives a variable from the name in its source, FileCheckers."""
+    found = desk.settings(**variables)
+
+    assert len(getattr(found.health, section)) == 1
+    assert desk.warnings(**variables) == []
+
+
+def test_events_are_set_by_the_name_of_docker_distribution(desk: Desk) -> None:
+    """Docker distribution has EventConfig in its source for the key `events`."""
+    found = desk.settings(REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES="true")
+
+    assert found.notifications.events.includereferences
+
+
+def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
+    """Numbers, maps and lists of one key are YAML; its other keys come from other variables."""
+    found = desk.settings(
+        REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME="ci",
+        REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="https://ci.example/hook",
+        REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS="{Authorization: [Bearer secret]}",
+        REGISTRY_NOTIFICATIONS_ENDPOINTS_0_THRESHOLD="3",
+        REGISTRY_NOTIFICATIONS_ENDPOINTS_0_IGNORE_ACTIONS="[pull]",
+    )
+    (endpoint,) = found.notifications.endpoints
+
+    assert (endpoint.name, endpoint.threshold) == ("ci", 3)
+    assert endpoint.headers == (("Authorization", "Bearer secret"),)
+    assert endpoint.actions == ("pull",)

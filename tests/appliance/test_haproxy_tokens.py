@@ -217,11 +217,18 @@ def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: s
     assert "x-client-scheme" not in _echo(haproxy.request("/v2/echo/none"))
 
 
-def test_any_credential_of_silly_is_the_same_user(worker: StubWorker, path: str) -> None:
-    """Any credential of `silly` is the same user, with the name of distribution's user."""
-    run: Path = worker.run  # type: ignore[attr-defined]
-    with Haproxy(run, 1, credentials="silly") as silly:
-        worker.headers["X-Entrepot-Generation"] = CacheEpoch(run).now()
+def test_any_credential_of_silly_is_the_same_user(path: str) -> None:
+    """The name in the log is that of docker distribution's user."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ent-") as folder,
+        stub_worker(Path(folder), 1) as worker,
+        Haproxy(Path(folder), 1, credentials="silly") as silly,
+    ):
+        worker.headers = {
+            "X-Entrepot-Generation": CacheEpoch(silly.run).now(),
+            "X-Entrepot-Keep": "60",
+            "Cache-Status": "entrepot; hit",
+        }
         _verified(silly, worker, BASIC)
         silly.request(path, BASIC)
 

@@ -42,6 +42,7 @@ PROBES = (
     Probe("GET", "/v2/_catalog?n=1"),
     Probe("GET", "/v2/_catalog?n=1&last=other/app"),
     Probe("GET", "/v2/_catalog?n=x"),
+    Probe("GET", "/v2/_catalog?n=1001"),
     Probe("GET", "/v2/_catalog", anonymous=True),
     Probe("GET", f"{_APP}/tags/list"),
     Probe("GET", f"{_APP}/tags/list?n=1"),

@@ -351,3 +351,19 @@ def test_every_byte_is_yielded_once_and_in_order(
     assert all(each < size for each in remote.starts)
     for _ in range(permits):
         assert semaphore.acquire(timeout=20)
+
+
+def test_no_part_is_taken_after_the_last_one() -> None:
+    """A thread that finds every part taken returns its permit, and requests no bytes past the end.
+
+    Another thread may have taken the last part since this one looked.
+    """
+    permits = threading.Semaphore(1)
+    remote = FakeRemote(CONTENT)
+    span = parallel.PartList(0, len(CONTENT), 2_000)
+    helpers = parallel._Helpers(Sources([remote.fetch], QUICK), span, ConnectionBudget(3, permits))
+    for number in range(1, span.count):
+        helpers._claim(number)
+
+    assert helpers._take() is None
+    assert permits.acquire(blocking=False)

@@ -191,6 +191,7 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
         answer = p.send("PATCH", where, b"some bytes")
 
     assert (answer.status_code, code(answer)) == (503, "UNAVAILABLE")
+    assert "disk has no space" in answer.text
     assert "retry-after" in answer.headers
     assert p.uploads() == []
 
@@ -304,3 +305,4 @@ def test_the_cleaner_is_woken_when_no_upload_can_begin(
         refused = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
 
     assert (refused.status_code, woken) == (503, [0])
+    assert "no inodes left" in refused.text

@@ -48,6 +48,35 @@ def test_all_references_are_resolved(documents: list[Document]) -> None:
     assert manifests.loose_ends(documents) == []
 
 
+def test_its_commented_lines_are_valid(tmp_path: Path) -> None:
+    """With its commented lines the deployment has TLS and passwords from mounted Secrets."""
+    file = tmp_path / "deployment.yaml"
+    file.write_text(re.sub(r"^( *)#~ ", r"\1", DEPLOYMENT.read_text(), flags=re.MULTILINE))
+    documents = manifests.read(file)
+    environ = manifests.environment(documents)
+    places = {each["mountPath"]: each["name"] for each in _mounts(documents)}
+    volumes = {each["name"]: each["secret"]["secretName"] for each in _secrets(documents)}
+
+    assert [error for each in documents for error in manifests.objections(each, VERSIONS[-1])] == []
+    assert variables.read(environ).warnings == variables.read(environ).problems == []
+    assert environ["IGNOREREGISTRYLIST"]
+    assert environ["CLEANER_RUNEVERY_TIME"]
+    for name, secret in (
+        ("REGISTRY_AUTH_HTPASSWD_PATH", "entrepot-passwords"),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "entrepot-tls"),
+        ("REGISTRY_HTTP_TLS_KEY", "entrepot-tls"),
+    ):
+        assert volumes[places[str(Path(environ[name]).parent)]] == secret
+
+
+def _mounts(documents: list[Document]) -> list[Document]:
+    return list(manifests.container(documents)["volumeMounts"])
+
+
+def _secrets(documents: list[Document]) -> list[Document]:
+    return [each for each in manifests.pod(documents)["volumes"] if "secret" in each]
+
+
 def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
     """The unchanged pull secret of deployment.yaml serves the public registries."""
     secret = manifests.of_kind(documents, "Secret")

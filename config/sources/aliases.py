@@ -60,7 +60,7 @@ def ours(given: RawValue) -> RawValue | None:
 def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
     """Return one warning with the replacement for each docker-cache-server key of any source.
 
-    The key of its users is excluded: `fold` warns of it, since the replacement has their hashes.
+    The key of its users is excluded: `fold` warns of it, since the replacement names them.
     """
     every = [each for layer in layers for each in layer.given]
     used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
@@ -139,9 +139,9 @@ def _take_users(folded: AliasedValues, users: RawValue) -> None:
     except Unreadable as error:
         folded.problems.append(users.problem(error.message, error.remedy, is_secret=True))
         return
-    folded.warnings.append(
-        users.objection(message, f"write auth.htpasswd.users: {_written(hashes)}")
-    )
+    names = ", ".join(f"{name}: HASH" for name in hashes)
+    remedy = f"write auth.htpasswd.users: {{{names}}} with each HASH that htpasswd -nB NAME prints"
+    folded.warnings.append(users.objection(message, remedy))
     folded.given.setdefault(_OUR_USERS, replace(users, key=_OUR_USERS, value=hashes))
 
 
@@ -169,10 +169,6 @@ def _logins(found: list[object]) -> Iterator[tuple[str, str]]:
 
 def _hashed(password: str) -> str:
     return bcrypt.hashpw(password.encode()[:_LONGEST_PASSWORD], bcrypt.gensalt(10)).decode()
-
-
-def _written(hashes: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{name}: {hashed}" for name, hashed in hashes.items()) + "}"
 
 
 def _with_images(folder: str) -> str:

@@ -26,6 +26,8 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
+# Prefixes of a key a.b.c. docker-cache-server has `http:` as docker distribution has it.
+_OF_KEYS: Final = ("REGISTRY_", "DCS_HTTP_")
 # These are variables of other releases, which are accepted and have no effect.
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
@@ -123,7 +125,7 @@ def _read_setting(
 
 def _read_other(name: str, text: str, reading: SourceValues) -> None:
     key = _key(name)
-    is_ours = name.startswith("REGISTRY_") and all(key)
+    is_ours = name.startswith(_OF_KEYS) and all(key)
     if is_ours and (keys.find(key) is not None or keys.is_section(key)):
         read = read_value(text, key, name) if text else SourceValues()
         reading.given += read.given
@@ -162,7 +164,7 @@ def _is_misspelt_protection(name: str) -> bool:
 
 def _means_something(name: str) -> bool:
     key = _key(name)
-    is_ours = name.startswith("REGISTRY_") and all(key)
+    is_ours = name.startswith(_OF_KEYS) and all(key)
     return is_ours and (keys.find(key) is not None or keys.is_section(key))
 
 

@@ -70,24 +70,31 @@ def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> Non
         ),
         "config.yml:18: cache.cleanup_interval": "; write cleaner.runevery",
     }
-    assert ", and passwords in plain text; write auth.htpasswd.users: {admin: $2b$10$" in users
+    assert (
+        ", and passwords in plain text; write auth.htpasswd.users: {admin: HASH, user1: HASH}"
+        in users
+    )
     assert "admin123" not in users
 
 
-def test_the_line_that_the_warning_shows_is_valid(desk: Desk) -> None:
-    """A warning about docker-cache-server's users shows a line for the same passwords.
-
-    With that line there is no warning.
-    """
-    desk.write("auth: {users: [{username: admin, password: admin123}]}")
+def test_the_warning_about_its_users_shows_no_hash(desk: Desk) -> None:
+    """The warning is in the log of each start, where a hash could be attacked."""
+    hashed = f"{{username: ann, password: {HASH}}}"
+    desk.write(f"auth: {{users: [{{username: admin, password: sesame}}, {hashed}]}}")
     (warning,) = desk.warnings()
-    line = warning.partition("write auth.htpasswd.users: ")[2]
-    desk.write(f"auth: {{htpasswd: {{users: {line}}}}}")
 
-    assert desk.warnings() == []
-    htpasswd = desk.settings().auth.htpasswd
-    assert htpasswd is not None
-    assert bcrypt.checkpw(b"admin123", (htpasswd.users or {})["admin"].encode())
+    assert warning.startswith("config.yml:1: auth.users: docker-cache-server's name, and passwords")
+    assert "write auth.htpasswd.users: {admin: HASH, ann: HASH} with each HASH that" in warning
+    assert "$2" not in warning
+
+
+def test_variables_of_its_http_section_are_read(desk: Desk) -> None:
+    """Newer releases have docker distribution's `http:`, with variables of their own prefix."""
+    found = desk.settings(DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001")
+
+    assert str(found.http.addr) == "127.0.0.1:6000"
+    assert str(found.http.debug.addr) == "127.0.0.1:6001"
+    assert str(desk.settings(DCS_SERVER_PORT="7000", DCS_HTTP_ADDR=":6000").http.addr) == ":6000"
 
 
 def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:

@@ -61,7 +61,10 @@ def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haprox
 
 
 def _assert_as_there(closed: Response) -> None:
-    """Compare a response with that of docker distribution's health/health.go."""
+    """Compare a response with that of docker distribution's health/health.go.
+
+    Retry-After is ours: every 503 of the appliance has it.
+    """
     (error,) = json.loads(closed.body)["errors"]
     assert error == {
         "code": "UNAVAILABLE",
@@ -69,6 +72,7 @@ def _assert_as_there(closed: Response) -> None:
         "detail": "health check failed: please see /debug/health",
     }
     assert closed.headers["content-type"] == "application/json"
+    assert closed.headers["retry-after"] == "10"
 
 
 def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:

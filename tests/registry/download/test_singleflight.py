@@ -19,6 +19,7 @@ import pytest
 from entrepot.datastore.errors import DigestMismatch
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
+from entrepot.registry.download import spoolfile
 from entrepot.registry.download.spoolfile import size_path
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
@@ -113,6 +114,28 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
     assert len(b"".join(received)) < len(CONTENT)
     assert bench.blobs.stat(DIGEST) is None
     assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
+
+
+def test_a_failed_download_ends_after_its_flush(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flush in the background ends before the spool file is closed, also after a failure.
+
+    The number of the closed file may belong to another file at once.
+    """
+    reported: list[bool] = []
+
+    def flush(_: int) -> None:
+        threading.Event().wait(0.1)  # the end would be reported in this time
+        reported.append(bool(bench.events))
+
+    monkeypatch.setattr(spoolfile, "_STEP", 1)
+    monkeypatch.setattr(os, "fdatasync", flush)
+    bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!")))
+    eventually(lambda: [event["outcome"] for event in bench.events] == ["mismatch"])
+
+    assert reported
+    assert not any(reported)
 
 
 def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:

@@ -99,6 +99,22 @@ def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench)
     assert remote.starts == [0]
 
 
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+def test_another_worker_knows_the_size_before_the_download_ends(
+    bench: Bench,
+    announced: bool,  # noqa: FBT001
+) -> None:
+    """A response of another worker has a Content-Length if the upstream announced the size."""
+    remote = FakeRemote(CONTENT, until=1, tells_size=announced)
+    bench.worker().join(task(remote))
+    reader = bench.worker().join(task(remote))
+    size = reader.size()
+    remote.let(None)
+
+    assert size == (len(CONTENT) if announced else None)
+    assert b"".join(read(reader, 0, None)) == CONTENT
+
+
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -> None:  # noqa: FBT001
     """The response breaks off, nothing is stored, and the next attempt succeeds."""

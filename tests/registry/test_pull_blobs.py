@@ -170,6 +170,25 @@ def test_readers_of_another_repository_need_a_confirmation(
     assert u.count("GET") == (1 if status == 200 else 2)
 
 
+def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
+    """A download is not joined if the upstream confirms another length for this repository.
+
+    The bytes of that download may be wrong.
+    """
+    release = threading.Event()
+    u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
+    u._repository("other/name").blobs[str(DIGEST)] = CONTENT + b"more"
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(p.get, BLOB)
+        eventually(lambda: u.count("GET") == 1)
+        second = pool.submit(p.ask, "GET", f"/v2/{p.prefix}/other/name/{BLOB}")
+        eventually(lambda: u.count("GET") == 2 or second.done())
+        release.set()
+
+    assert u.count("GET") == 2
+    assert second.exception() is not None  # its digest is wrong
+
+
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
     """A complete file of a dead writer is served after the upstream confirmed the blob.
 

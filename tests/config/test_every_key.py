@@ -86,13 +86,11 @@ _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
     "row", [row for row in ROWS if row.verdict is KeySupport.HONOURED], ids=lambda row: str(row.key)
 )
 def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionKey) -> None:
-    """`SHOWN_BY` names the test, or a test outside of `config` names the key in its text.
+    """`SHOWN_BY` names the test, which exists.
 
     That a value is read, as the tests of `config` show, does not show that it has an effect.
     """
     named = next((test for key, test in SHOWN_BY.items() if _covers(key, row.key)), None)
-    if named is None and row.key.removesuffix(".**") in _other_tests():
-        return
     assert named, f"name the test that shows the effect of {row.key} in tests/config/shown_by.py"
     file, _, function = named.partition("::")
 
@@ -125,12 +123,6 @@ _NOT_KEYS_OF_EITHER_VERSION: list[str] = ["storage.rados.**", "storage.s3aws.**"
 def _covers(pattern: str, key: str) -> bool:
     below = pattern.removesuffix(".**")
     return key == pattern or (pattern.endswith(".**") and f"{key}.".startswith(f"{below}."))
-
-
-@cache
-def _other_tests() -> str:
-    files = (path for path in sorted(_TESTS.rglob("test_*.py")) if "config" not in path.parts[-3:])
-    return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from entrepot.config.errors import Unreadable
 from entrepot.config.htpasswd import is_bcrypt
-from entrepot.config.readers import text, words
+from entrepot.config.readers import suggestion, text, words
 from entrepot.config.yaml_text import from_yaml
 
 Action = Literal["pull", "push", "delete"]
@@ -91,7 +90,7 @@ def _problems(given: object) -> Iterator[str]:
         yield "not a map"
         return
     yield from (
-        f"no such key: {each}{_suggestion(each, _KEYS)}" for each in given if each not in _KEYS
+        f"no such key: {each}{suggestion(each, _KEYS)}" for each in given if each not in _KEYS
     )
     valid: dict[str, tuple[str, ...]] = {}
     for key, wrong in _WRONG.items():
@@ -128,7 +127,7 @@ def _wrong_actions(named: tuple[str, ...]) -> Iterator[str]:
     if not named:
         yield f"none; {', '.join(_ACTIONS)}"
     yield from (
-        f"no {each!r}{_suggestion(each, _ACTIONS)}" for each in named if each not in _ACTIONS
+        f"no {each!r}{suggestion(each, _ACTIONS)}" for each in named if each not in _ACTIONS
     )
 
 
@@ -143,8 +142,3 @@ def is_pattern(given: str) -> bool:
 def _rule(given: Mapping[str, object]) -> AccessRule:
     user, repository, allow = (_listed(key, given[key]) for key in _KEYS)
     return AccessRule(user, repository, tuple(each for each in _ACTIONS if each in allow))
-
-
-def _suggestion(given: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(given.lower(), known, 1)
-    return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"

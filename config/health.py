@@ -113,7 +113,7 @@ def interval(given: object) -> float:
 
     Raises: Unreadable.
     """
-    found = units.span(given) if _is_set(given) else 0.0
+    found = units.span(given) if readers.is_set(given) else 0.0
     if 0 < found < _SHORTEST_S:
         raise Unreadable("an interval below 100ms costs too much", "try 10s")
     return found or INTERVAL_S
@@ -121,7 +121,7 @@ def interval(given: object) -> float:
 
 def threshold(given: object) -> int:
     """Read how often a check must fail in a row; 0 is the same as 1. Raises: Unreadable."""
-    return _THRESHOLD(given) if _is_set(given) else 0
+    return _THRESHOLD(given) if readers.is_set(given) else 0
 
 
 def show(given: Sequence[FileCheck | HttpCheck | TcpCheck]) -> str:
@@ -141,7 +141,7 @@ def _checks(
     given: object, read: Callable[[Mapping[str, Any]], Check], example: str
 ) -> tuple[Check, ...]:
     found = from_yaml(given, _FILE_EXAMPLE)
-    if not _is_set(found):
+    if not readers.is_set(found):
         return ()
     if isinstance(found, (str, Mapping)) or not isinstance(found, Sequence):
         raise Unreadable("not a list of checks", example)
@@ -177,7 +177,7 @@ def _http_check(given: Mapping[str, Any]) -> HttpCheck:
     return HttpCheck(
         _uri(_required(given, "uri")),
         _headers(given.get("headers")),
-        _STATUS(status) if _is_set(status) and str(status) != "0" else 200,
+        _STATUS(status) if readers.is_set(status) and str(status) != "0" else 200,
         _timeout(given.get("timeout")),
         interval(given.get("interval")),
         threshold(given.get("threshold")),
@@ -199,7 +199,7 @@ def _tcp_check(given: Mapping[str, Any]) -> TcpCheck:
 
 
 def _required(given: Mapping[str, Any], name: str) -> str:
-    if not _is_set(given.get(name)):
+    if not readers.is_set(given.get(name)):
         raise _refused(f"{name} is not set")
     return readers.text(given[name])
 
@@ -218,7 +218,7 @@ def _uri(given: str) -> str:
 
 
 def _headers(given: object) -> dict[str, tuple[str, ...]]:
-    if not _is_set(given):
+    if not readers.is_set(given):
         return {}
     if not isinstance(given, Mapping):
         raise _refused("headers is not a map of lists")
@@ -243,7 +243,7 @@ def _header_values(given: object) -> tuple[str, ...]:
 
 
 def _timeout(given: object) -> float:
-    found = units.span(given) if _is_set(given) else 0.0
+    found = units.span(given) if readers.is_set(given) else 0.0
     if found > _LONGEST_TIMEOUT_S:
         raise _refused("a timeout above 60s is too long")
     return found or TIMEOUT_S
@@ -251,10 +251,6 @@ def _timeout(given: object) -> float:
 
 def _refused(message: str) -> Unreadable:
     return Unreadable(message, "compare config/example.yml")
-
-
-def _is_set(given: object) -> bool:
-    return given is not None and given != ""
 
 
 def _times(every: float, failures: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -71,16 +70,14 @@ def show(given: tuple[HostedRule, ...]) -> str:
 def _problems(pattern: object, given: object) -> Iterator[str]:
     if not isinstance(pattern, str) or not _can_match_hosted(pattern):
         yield f"{pattern!r} can't be a name or a pattern"
-    if not _is_set(given):
+    if not readers.is_set(given):
         return
     if not isinstance(given, Mapping):
         yield f"{pattern}: not a map"
         return
     for key in given:
         if key not in _KEYS:
-            near = difflib.get_close_matches(str(key).lower(), _KEYS, 1)
-            meant = f"did you mean {near[0]}?" if near else f"but {', '.join(_KEYS)}"
-            yield f"{pattern}: no such key: {key}, {meant}"
+            yield f"{pattern}: no such key: {key}{readers.suggestion(str(key), _KEYS)}"
     try:
         _rule("", given)
     except Unreadable as error:
@@ -97,11 +94,7 @@ def _rule(pattern: str, given: object) -> HostedRule:
     fields = dict(given) if isinstance(given, Mapping) else {}
     return HostedRule(
         pattern,
-        units.span(fields["ttl"]) if _is_set(fields.get("ttl")) else 0,
-        _COUNT(fields["keep"]) if _is_set(fields.get("keep")) else 0,
-        units.span(fields["untagged"]) if _is_set(fields.get("untagged")) else None,
+        units.span(fields["ttl"]) if readers.is_set(fields.get("ttl")) else 0,
+        _COUNT(fields["keep"]) if readers.is_set(fields.get("keep")) else 0,
+        units.span(fields["untagged"]) if readers.is_set(fields.get("untagged")) else None,
     )
-
-
-def _is_set(given: object) -> bool:
-    return given is not None and given != ""

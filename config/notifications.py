@@ -143,7 +143,7 @@ def _endpoint(given: object) -> NotificationEndpoint:
     ignore = given.get("ignore") or {}
     if not isinstance(ignore, Mapping):
         raise Unreadable("ignore is not a map", "try ignore: {actions: [pull]}")
-    is_disabled = _is_set(given.get("disabled")) and readers.switch(given["disabled"])
+    is_disabled = readers.is_set(given.get("disabled")) and readers.switch(given["disabled"])
     return NotificationEndpoint(
         name=_field("name", _name, given.get("name")),
         url=_field("url", _maybe_url if is_disabled else _url, given.get("url")),
@@ -168,7 +168,7 @@ def _field(name: str, read: readers.Reader[Any], given: object) -> Any:  # noqa:
 
 
 def _name(given: object) -> str:
-    if not _is_set(given):
+    if not readers.is_set(given):
         raise Unreadable("missing", _EXAMPLE)
     name = readers.text(given)
     if len(name) > _LONGEST_NAME:
@@ -177,11 +177,11 @@ def _name(given: object) -> str:
 
 
 def _maybe_url(given: object) -> str:
-    return _url(given) if _is_set(given) else ""
+    return _url(given) if readers.is_set(given) else ""
 
 
 def _url(given: object) -> str:
-    if not _is_set(given):
+    if not readers.is_set(given):
         raise Unreadable("missing", _EXAMPLE)
     url = readers.text(given)
     try:
@@ -202,7 +202,7 @@ def _is_request_target(url: str, parts: SplitResult) -> bool:
 
 def _headers(given: object) -> tuple[tuple[str, str], ...]:
     """Read a map of header names to lists of values."""
-    if not _is_set(given):
+    if not readers.is_set(given):
         return ()
     if not isinstance(given, Mapping):
         raise Unreadable("not a map of lists", "try headers: {Authorization: [Bearer TOKEN]}")
@@ -235,7 +235,7 @@ def _list_of(values: object, name: str) -> Sequence[object]:
 
 def _span(given: object) -> float:
     """Read a span in s; 0 for the default. A plain number is in ns, as in docker distribution."""
-    if not _is_set(given):
+    if not readers.is_set(given):
         return 0.0
     text = str(given).strip()[:64]
     seconds = int(text) / 1e9 if _NANOSECONDS.fullmatch(text) else units.span(text)
@@ -248,14 +248,14 @@ def _span(given: object) -> float:
 
 def _count(given: object) -> int:
     """Read a number; 0 or less for the default."""
-    text = str(given).strip() if _is_set(given) else "0"
+    text = str(given).strip() if readers.is_set(given) else "0"
     if re.fullmatch(r"-[0-9]{1,9}", text):
         return 0
     return readers.count(0, 1_000_000, such_as=_THRESHOLD)(text)
 
 
 def _texts(given: object) -> tuple[str, ...]:
-    if not _is_set(given):
+    if not readers.is_set(given):
         return ()
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, (list, tuple)) or len(texts) > _MOST_VALUES:
@@ -273,7 +273,3 @@ def _by_name(headers: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
 def _name_or_number(given: object, number: int) -> str:
     name = given.get("name") if isinstance(given, Mapping) else None
     return name[:64] if isinstance(name, str) and name.isprintable() and name else str(number)
-
-
-def _is_set(given: object) -> bool:
-    return given is not None and given != ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,6 +33,17 @@ def text(given: object) -> str:
     if any(ord(each) < ord(" ") or "\ud800" <= each <= "\udfff" for each in line):
         raise Unreadable("not one line of UTF-8 text", "write it on one line, in UTF-8")
     return line
+
+
+def is_set(given: object) -> bool:
+    """Return whether *given*, a value of a map, is neither absent nor empty."""
+    return given is not None and given != ""
+
+
+def suggestion(given: str, known: Sequence[str]) -> str:
+    """Return the end of a message about an unknown word: the most similar known one, or all."""
+    near = difflib.get_close_matches(given.lower(), known, 1)
+    return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"
 
 
 def switch(given: object) -> bool:

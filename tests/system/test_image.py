@@ -68,9 +68,7 @@ def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, imag
     assert '"Test":["CMD","entrepot","healthy"]' in check
 
 
-def test_the_image_starts_under_the_names_of_the_registry_image(
-    podman: Engine, image: str
-) -> None:
+def test_the_image_starts_under_the_names_of_the_registry_image(podman: Engine, image: str) -> None:
     """Charts run `/bin/registry serve FILE`, and compose files `/entrypoint.sh`."""
     for program in ("/bin/registry", "/entrypoint.sh"):
         found = podman.podman("run", "--rm", f"--entrypoint={program}", image, "--version")

@@ -12,6 +12,7 @@ from entrepot.datastore.refs import ALGORITHMS, Digest, Repository
 from entrepot.registry.api import etags_and_ranges, request_body
 from entrepot.registry.api.authorize import KIND, Authorization
 from entrepot.registry.api.write_events import WriteEvents
+from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import ChunkMisplaced
 from entrepot.registry.push.uploads import BlobUploads
 
@@ -69,7 +70,8 @@ class StartUploadResource:
             return None
         digest = Digest.parse(mount)
         if not source:
-            reads_all = req.context.identity.may_everywhere("pull")
+            identity: Identity = req.context.identity
+            reads_all = identity.token is None and identity.may_everywhere("pull")
             may_read = self._may_read(req)
             mounted = self._uploads.mount_any(target, digest, may_read, reads_all=reads_all)
         else:

@@ -12,7 +12,10 @@ from entrepot.datastore.content import ContentStore
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.registry.auth.identity import Action, Identity
+from entrepot.registry.auth.identity import Action, Authenticator, Identity
+from entrepot.registry.auth.rules import ALL
+from entrepot.registry.auth.token_grant import Claims, TokenGrant
+from entrepot.registry.challenges import BearerChallenge
 from tests.images import filler
 from tests.registry.push.pushing import NAME, Pushing, RecordingPins, pushing
 
@@ -144,6 +147,15 @@ class _Rules:
         return _NotSecret(authorization, frozenset({"pull", "push"}))
 
 
+class _Token:
+    """An authenticator of a token for one repository; its user may do everything."""
+
+    def identify(self, authorization: str | None) -> Identity:
+        access = {("repository", NAME): frozenset({"pull", "push"})}
+        grant = TokenGrant(Claims("ann", 2**40, access), BearerChallenge("", ""), (NAME,))
+        return Identity(authorization or "ann", ALL, token=grant)
+
+
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
 def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
     """To know a digest gives no permission."""
@@ -154,8 +166,9 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
     assert _is_mounted(p, _mount(p, query)) is False
 
 
+@pytest.mark.parametrize("client", [_Rules(), _Token()], ids=["rules", "token"])
 def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Authenticator
 ) -> None:
     """Its time must not reveal whether a repository of others has a layer."""
     owner = pushing(tmp_path)
@@ -163,7 +176,7 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
         owner.blob(_CONTENT, name)
     for name in (NAME, _OTHER):
         owner.blob(b"something else", name)
-    p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
+    p = pushing(tmp_path, index=owner.index, authenticator=client)
     looked_at: list[str] = []
     links_blob, has_blob = Repositories.links_blob, ContentStore.has_blob
 

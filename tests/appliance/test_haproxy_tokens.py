@@ -165,6 +165,19 @@ def test_tokens_with_equal_rights_share_the_cache(
     assert _is_cached(haproxy.request(path, unnamed))
 
 
+@pytest.mark.parametrize(
+    "user", ["jos\\u00e9", "josé", "\\u0142ukasz", "team\\/ann", "jos\\u00c3\\u00a9"]
+)
+def test_a_user_whose_name_haproxy_could_read_differently_gets_every_response_from_a_worker(
+    haproxy: Haproxy, worker: StubWorker, path: str, user: str
+) -> None:
+    """HAProxy would log another user's name, or none, for a response from its cache."""
+    header = _token(f'{{"exp":{_in(300)},"sub":"{user}"}}'.encode())
+    _verified(haproxy, worker, header)
+
+    assert not any(_is_cached(haproxy.request(path, header)) for _ in range(3))
+
+
 def test_a_password_is_remembered_beside_tokens(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
@@ -204,6 +217,26 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
     assert marked["x-entrepot-guesses"] == "many"
     del worker.headers["X-Entrepot-Mistaken"]
     assert "x-entrepot-guesses" not in _echo(haproxy.request("/v2/echo", *FORM, method="POST"))
+
+
+@pytest.mark.parametrize(
+    ("target", "header"),
+    [
+        ("/v2/token?service=x", "Accept: */*"),
+        ("/v2/%74oken", "Accept: */*"),
+        ("/v2/token", "Authorization:"),
+        ("/v2/token", "Authorization: \t "),
+    ],
+)
+def test_a_form_that_a_worker_reads_is_counted(
+    haproxy: Haproxy, worker: StubWorker, target: str, header: str
+) -> None:
+    """A form with an escaped path or an empty Authorization is read by a worker, so it counts."""
+    haproxy.admin("clear table guesses")
+    worker.headers["X-Entrepot-Mistaken"] = "1"
+    haproxy.request(target, *FORM, header, method="POST")
+
+    assert "used:1" in haproxy.admin("show table guesses")
 
 
 @pytest.mark.parametrize("proto", ["http", "https"])

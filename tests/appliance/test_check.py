@@ -99,8 +99,9 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_key_that_is_set_is_shown_with_its_remedy(desk: Desk) -> None:
     """The row of a key without effect names where it is set, and what to do instead."""
-    desk.write("proxy: {ttl: 24h}")
-    (line,) = [each for each in report(desk.examine()).splitlines() if " proxy.ttl " in each]
+    desk.write("proxy: {cachewritetimeout: 1m}")
+    lines = report(desk.examine()).splitlines()
+    (line,) = [each for each in lines if " proxy.cachewritetimeout " in each]
 
     assert f"set by {desk.file}:1; " in line
 

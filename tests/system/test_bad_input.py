@@ -42,11 +42,23 @@ BAD = {
     "token auth": Bad(
         ("auth.token",), config="version: 0.1\nauth: {token: {realm: x, service: y, issuer: z}}\n"
     ),
-    "read-only mode": Bad(
-        ("readonly",), config="version: 0.1\nstorage: {maintenance: {readonly: {enabled: true}}}\n"
+    "misspelt read-only mode": Bad(
+        ("readony", "readonly"),
+        config="version: 0.1\nstorage: {maintenance: {readony: {enabled: true}}}\n",
+    ),
+    "health check without a host": Bad(
+        ("health.http", "check 0"), config="version: 0.1\nhealth: {http: [{uri: 'http:///'}]}\n"
+    ),
+    "pattern of URLs that is not one": Bad(
+        ("validation.manifests.urls.allow", "missing )"),
+        config="version: 0.1\nvalidation: {manifests: {urls: {allow: ['(']}}}\n",
     ),
     "another storage driver": Bad(("s3",), config="version: 0.1\nstorage: {s3: {bucket: b}}\n"),
-    "proxy.ttl": Bad(("proxy.ttl", "CLEANER_TTL"), config="version: 0.1\nproxy: {ttl: 24h}\n"),
+    "proxy.ttl": Bad(("proxy.ttl", "soon"), config="version: 0.1\nproxy: {ttl: soon}\n"),
+    "credential helper that is missing": Bad(
+        ("proxy.exec.command", "no such program"),
+        config="version: 0.1\nproxy: {remoteurl: 'https://a.test', exec: {command: none-such}}\n",
+    ),
     "secret that is missing": Bad(("secret.json",), environment=SECRET),
     "secret that is not JSON": Bad(
         ("secret.json",), environment=SECRET, files={"secret.json": '{"auths": {'}

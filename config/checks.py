@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from entrepot.config import pull_secret, token_auth
+from entrepot.config import pull_secret, reporting_settings, token_auth
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
 from entrepot.config.pull_secret import ParsedPullSecret
@@ -38,6 +38,7 @@ def check(settings: Settings) -> list[Problem]:
         *read_secret(settings)[1],
         *_upstreams(settings),
         *_helper(settings),
+        *reporting_settings.problems(settings.reporting),
     ]
 
 

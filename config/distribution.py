@@ -63,6 +63,7 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 _NO_DRIVER = "only storage.filesystem is implemented"
 _NO_REDIS = "blobs are looked up on the disk, without redis"
 _LOOKED_UP = "blobs are looked up on the disk"
+_EXTRA = "errors of the workers, if the tracker's Python library is installed"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
@@ -117,16 +118,12 @@ ROWS: Final = (
     _refused("middleware.registry.**", "modules for Go's registry can't be loaded", ""),
     _refused("middleware.repository.**", "modules for Go's registry can't be loaded", ""),
     _refused("middleware.storage.**", "blobs are served from here, not from a CDN", ""),
-    _ineffective(
-        "reporting.bugsnag.**",
-        "the appliance sends no reports",
-        instead="watch /metrics and the log",
-    ),
-    _ineffective(
-        "reporting.newrelic.**",
-        "the appliance sends no reports",
-        instead="watch /metrics and the log",
-    ),
+    _honoured("reporting.bugsnag.apikey", _EXTRA),
+    _honoured("reporting.bugsnag.releasestage"),
+    _honoured("reporting.bugsnag.endpoint"),
+    _honoured("reporting.newrelic.licensekey", _EXTRA),
+    _honoured("reporting.newrelic.name", "default entrepot"),
+    _honoured("reporting.newrelic.verbose"),
     _honoured("http.addr"),
     _honoured("http.net", "tcp and unix"),
     _honoured("http.prefix", "Location, Link and the token's realm have it too"),

@@ -21,6 +21,7 @@ from entrepot.config.limits import LimitsSettings
 from entrepot.config.log_settings import LogSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
+from entrepot.config.reporting_settings import ReportingSettings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 
@@ -412,6 +413,7 @@ class Settings(Section):
         " without a restart",
         shown="none: every user may do everything",
     )
+    reporting: ReportingSettings = Field(default_factory=ReportingSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)

@@ -9,7 +9,14 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from entrepot.config import health, http_conflicts, keys, notifications, token_auth
+from entrepot.config import (
+    health,
+    http_conflicts,
+    keys,
+    notifications,
+    reporting_settings,
+    token_auth,
+)
 from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key, Setting
@@ -54,6 +61,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_unknown_keys_of_checks(given),
         *_no_validation(settings, given),
         *_unknown_in_endpoints(given),
+        *reporting_settings.advice(settings.reporting),
     ]
 
 

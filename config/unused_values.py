@@ -1,4 +1,4 @@
-"""Checks the values of `redis:` and `reporting:`, which docker distribution uses and we do not.
+"""Checks the values of `redis:`, which docker distribution uses and we do not.
 
 A start without effect must not hide a misspelt name or value from an operator who goes back.
 """
@@ -60,21 +60,14 @@ _READERS: Final[tuple[tuple[Reader[object], str], ...]] = (
         ),
     ),
 )
-_REPORTING: Final[tuple[tuple[Reader[object], str], ...]] = (
-    (
-        readers.text,
-        "bugsnag.apikey bugsnag.releasestage bugsnag.endpoint newrelic.licensekey newrelic.name",
-    ),
-    (readers.switch, "newrelic.verbose"),
-)
 _SECTIONS: Final[Mapping[str, Mapping[str, Reader[object]]]] = {
     section: {name: read for read, names in table for name in names.split()}
-    for section, table in (("redis", _READERS), ("reporting", _REPORTING))
+    for section, table in (("redis", _READERS),)
 }
 
 
 def remarks(given: Iterable[RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each unknown name and each invalid value below both sections."""
+    """Yield a warning for each unknown name and each invalid value below `redis:`."""
     for each in given:
         for key, value in _values(each.key, each.value):
             known = _SECTIONS.get(key[0])

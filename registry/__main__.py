@@ -79,12 +79,28 @@ def main() -> None:
     limit.reached = partial(made.limited, "log")
     serving = SocketServing(
         tuple(settings.run / worker_socket(number) for number in numbers),
-        started=invalidation.start,
+        started=_started(settings, invalidation.start),
         blobs=tuple(settings.run / blob_socket(number) for number in numbers),
         limits=_connection_limits(settings),
         on_limit=made.limited,
     )
     GunicornApplication(assemble(made), serving).run()
+
+
+def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None]:
+    """Return the function that each worker calls after its start; *start* is always called."""
+    trackers = settings.reporting.active
+    if not trackers:
+        return start
+    from entrepot.runtime.reporting import ErrorReports  # noqa: PLC0415 - used only with a tracker
+
+    reports = ErrorReports(trackers)
+
+    def start_both() -> None:
+        start()
+        reports.start()
+
+    return start_both
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:

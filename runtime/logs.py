@@ -172,6 +172,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, Value]:
     return fields
 
 
+def without_credentials(text: str) -> str:
+    """Return *text* without the users, passwords and queries of the URLs in it."""
+    return _clean(text)
+
+
 class _Formatter(logging.Formatter):
     """A `_Formatter` adapts `logging.Formatter` to the functions above."""
 

@@ -13,6 +13,7 @@ _TOKEN: Final = "registry/auth/test_token_verifier.py"
 _LOGS: Final = "runtime/test_logs.py"
 _PURGE: Final = "cleaner/maintenance/test_purge_uploads.py"
 _PUSH_RULES: Final = "registry/push/test_push_rules.py"
+_REPORTING: Final = "runtime/test_reporting.py"
 
 SHOWN_BY: Final[dict[str, str]] = {
     "version": "config/test_documentation.py::test_the_example_changes_nothing",
@@ -25,6 +26,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "log.hooks.**": "appliance/supervise/test_log_mail.py"
     "::test_only_lines_of_the_levels_of_a_hook_are_mailed",
     "loglevel": f"{_LOGS}::test_levels_have_the_names_of_docker_distribution",
+    "reporting.bugsnag.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
+    "reporting.newrelic.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "storage.filesystem.rootdirectory": "system/test_exchange.py"
     "::test_what_docker_registry_wrote_is_served",
     "storage.delete.enabled": "registry/push/test_deletes.py::test_deletes_are_405_unless_enabled",

@@ -107,7 +107,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
 @pytest.mark.parametrize(
     "text",
     [
-        "reporting: {bugsnag: {apikey: k}}",
+        "compatibility: {schema1: {signingkeyfile: /k}}",
         "compatibility: {schema1: {enabled: true}}",
     ],
 )

@@ -50,10 +50,9 @@ def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
         ("redis: {dialtimeout: soon}", "config.yml:1: redis.dialtimeout: not a duration; try 10ms"),
         ("redis: {pool: {maxidel: 1}}", "did you mean redis.pool.maxidle?"),
         ("redis: {tls: {rootcas: {a: b}}}", "config.yml:1: redis.tls.rootcas.a: no such key;"),
-        ("reporting: {newrelic: {verbose: loud}}", "newrelic.verbose: neither true nor false;"),
         ("reporting: {bugsnag: {apikye: a}}", "did you mean reporting.bugsnag.apikey?"),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_a_wrong_name_or_value_is_a_warning(desk: Desk, text: str, expected: str) -> None:
     """Docker distribution ignores the name, and does not start with the value."""

@@ -1,0 +1,109 @@
+"""The settings of `reporting:` are read, checked and hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot import config
+from entrepot.config import handover
+from entrepot.config.sources.environment import SETTINGS
+from entrepot.runtime.reporting import CLIENTS
+from tests.config.desk import Desk
+
+_ALL = """
+reporting:
+  bugsnag: {apikey: hunter2, releasestage: production, endpoint: 'https://b.example'}
+  newrelic: {licensekey: hunter2, name: images, verbose: true}
+  sentry: {dsn: 'https://hunter2@s.example/1', environment: production}
+  opentelemetry: {endpoint: 'https://o.example', headers: {api-key: hunter2}}
+"""
+
+
+def test_no_tracker_is_configured_by_default(desk: Desk) -> None:
+    """Without settings there is no tracker, and no library is needed."""
+    assert desk.settings().reporting.active == {}
+    assert not [each for each in config.check(desk.settings()) if "reporting" in each.source]
+
+
+def test_each_tracker_is_configured_by_its_key(desk: Desk) -> None:
+    """Each section with its key is active, and `check` shows no key and no DSN."""
+    desk.write(_ALL)
+    settings = desk.settings()
+
+    assert settings.reporting.active.keys() == CLIENTS.keys()
+    assert settings.reporting.active["opentelemetry"]["headers"] == {"api-key": "hunter2"}
+    shown = dict(config.shown_settings(settings))
+    assert "hunter2" not in str(shown)
+    assert shown["reporting", "sentry", "dsn"] == "***"
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: Path) -> None:
+    """A worker reads the same trackers from the file that `serve` writes for it."""
+    desk.write(_ALL)
+    settings = desk.settings()
+
+    handover.dump(settings, tmp_path / "settings.json")
+    read = handover.resolved({SETTINGS: str(tmp_path / "settings.json")})
+    assert read.reporting == settings.reporting
+
+
+def test_a_missing_library_is_a_problem_with_its_extra(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is refused with the command that installs the library."""
+    monkeypatch.setattr("entrepot.runtime.reporting.is_installed", lambda name: name != "sentry")
+    desk.write(_ALL)
+
+    lines = [str(each) for each in config.check(desk.settings()) if "reporting" in each.source]
+
+    assert lines == [
+        (
+            "reporting.sentry: its Python library is not installed; pip install"
+            " 'entrepot[sentry]', or take it out"
+        )
+    ]
+
+
+def test_a_library_is_found_without_being_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library on the path counts as installed, and one that is not there does not."""
+    from entrepot.runtime.reporting import is_installed  # noqa: PLC0415
+
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert not is_installed("bugsnag")
+    assert not is_installed("opentelemetry")
+
+    (tmp_path / "bugsnag.py").write_text("raise SystemError", encoding="utf-8")
+    monkeypatch.setattr("sys.path_importer_cache", {})
+    assert is_installed("bugsnag")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sentry: {dsn: 'https://s.example/1'}", "reporting.sentry.dsn=***: not a DSN; copy it"),
+        ("bugsnag: {endpoint: 'ftp://b'}", "not an http or https URL without a password"),
+        ("opentelemetry: {headers: {'a b': c}}", "not a header of one line: a b"),
+        ("newrelic: {verbose: loud}", "newrelic.verbose=loud: neither true nor false"),
+    ],
+)
+def test_a_wrong_value_is_a_problem(desk: Desk, text: str, expected: str) -> None:
+    """The line names the key; a value that may be a secret is not shown."""
+    desk.write(f"reporting: {{{text}}}")
+
+    (problem,) = desk.problems()
+    assert expected in problem
+
+
+def test_a_tracker_without_its_key_is_a_warning(desk: Desk) -> None:
+    """A section without its key has no effect, and a warning reports it."""
+    desk.write("reporting: {bugsnag: {releasestage: production}}")
+
+    assert desk.problems() == []
+    assert desk.warnings() == [
+        "reporting.bugsnag: without effect: reporting.bugsnag.apikey is not set; set it too"
+    ]

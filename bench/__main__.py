@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import cold, files_touched, hit_cost, kinds, plain_user, report, stages, tokens
+from bench import cold, events, files_touched, hit_cost, kinds, plain_user, report, stages, tokens
 from bench.errors import BenchError
 from bench.growth import grow
 from bench.measure import Book
@@ -30,6 +30,7 @@ _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,
     "login": stages.login,
     "tokens": tokens.tokens,
+    "events": events.events,
     "tls": stages.tls,
     "clients": cold.clients,
     "line": cold.line,

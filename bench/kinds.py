@@ -34,7 +34,7 @@ class Plan:
     `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
 
     `login` is the login of the clients; `static` has the files that nginx serves. `tokens` is a
-    bundle of certificates that sign tokens.
+    bundle of certificates that sign tokens. `endpoint` is the URL of a receiver of events.
     """
 
     folder: Path
@@ -44,11 +44,12 @@ class Plan:
     pem: Path | None = None
     static: Path | None = None
     tokens: Path | None = None
+    endpoint: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Return whether clients need neither a password nor TLS."""
-        return self.htpasswd is None and self.pem is None
+        return self.htpasswd is None and self.pem is None and not self.endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ def _registry_launch(
         document["proxy"] = {"remoteurl": plan.upstream}
     if auth := _auth(plan):
         document["auth"] = auth
+    document |= _notifications(plan)
     file = _write(plan.folder / "config.yml", document)
     door = Door(port, login=plan.login, tls=plan.pem is not None)
     return Launch((*words, str(file)), plan.folder, door, environment=environment)
@@ -128,6 +130,11 @@ def _auth(plan: Plan) -> dict[str, Any]:
     if plan.htpasswd:
         return {"htpasswd": {"realm": "bench", "path": str(plan.htpasswd)}}
     return {}
+
+
+def _notifications(plan: Plan) -> dict[str, Any]:
+    endpoints = [{"name": "bench", "url": plan.endpoint}] if plan.endpoint else []
+    return {"notifications": {"endpoints": endpoints}} if endpoints else {}
 
 
 def _distribution_tls(plan: Plan) -> dict[str, Any]:
@@ -207,6 +214,7 @@ def entrepot_launch(plan: Plan) -> Launch:
         document["auth"] = auth
     if plan.pem:
         document["http"] = _distribution_tls(plan)
+    document |= _notifications(plan)
     file = _write(plan.folder / "config.yml", document)
     return Launch(
         (sys.executable, "-m", "entrepot.appliance", "serve", str(file)),

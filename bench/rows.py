@@ -54,6 +54,11 @@ ROWS: Mapping[str, Row] = {
         )
         for algorithm in ("rs256", "es256")
     },
+    "manifest-events": Row(
+        "manifest by digest, warm, an event for each",
+        Unit.REQUEST,
+        f"{_EIGHT}; the cost of the events is in it; nginx sends none",
+    ),
     "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
     "blob-large": Row(
         "blob of 100 MB, warm, plain HTTP",
@@ -110,6 +115,12 @@ def tag_login(image: Image) -> dict[str, Work]:
     """Return the work of the row with a password that the rows with tokens are compared with."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda door: get(door, path(door))}
+
+
+def events(image: Image) -> dict[str, Work]:
+    """Return the work of the row with an endpoint of notifications."""
+    path = _manifest(image, image.digest)
+    return {"manifest-events": lambda door: get(door, path(door))}
 
 
 def tls(image: Image) -> dict[str, Work]:

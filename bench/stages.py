@@ -46,15 +46,19 @@ def tag_with_password(site: Site, book: Book, rounds: int) -> None:
 
 
 def _with_password(site: Site, book: Book, rounds: int, works: Mapping[str, rows.Work]) -> None:
-    with running(site, site.login, book, tuple(works)) as servers:
-        warmed = _warmed(servers, site.app, book, tuple(works))
-        in_rounds(warmed, works, book, site.log, rounds=rounds)
+    measure_warm(site, site.login, works, book, rounds)
 
 
 def tls(site: Site, book: Book, rounds: int) -> None:
     """Measure requests with TLS."""
-    works = rows.tls(site.app)
-    with running(site, site.tls, book, tuple(works)) as servers:
+    measure_warm(site, site.tls, rows.tls(site.app), book, rounds)
+
+
+def measure_warm(
+    site: Site, plan: Callable[[], Plan], works: Mapping[str, rows.Work], book: Book, rounds: int
+) -> None:
+    """Measure *works* with servers that were started with *plan*."""
+    with running(site, plan, book, tuple(works)) as servers:
         warmed = _warmed(servers, site.app, book, tuple(works))
         in_rounds(warmed, works, book, site.log, rounds=rounds)
 

@@ -94,7 +94,7 @@ _TIMES = re.compile(
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
 _ID = b',"id":"'  # in the lines of a RequestLine, within the first bytes
 _ID_WITHIN = 64
-_EXTENDED_QUOTES = _QUOTES + 4 * 5  # the five fields after `uri` of a RequestLine
+_EXTENDED_QUOTES = _QUOTES + 4 * 5  # the five fields of a RequestLine after `method`
 KEPT_BYTES = 4 * 1024 * 1024
 """AccessLog remembers lines of about this many bytes; their values take twice as much."""
 

@@ -2,7 +2,7 @@
 
 The format is the first `log-format` in haproxy.cfg; a test compares it with RequestLine. It extends
 the format of `accesslog`: `id` and `port`, which differ from request to request, come before
-`method`, and the other fields after `uri`.
+`method`, `type` and `size` after `kind`, and the other fields after `uri`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _STAND_IN = b'{"start":1,"duration":0,'
 class RequestLine:
     """A `RequestLine` has the fields beyond those of AccessLine, in the order of the format.
 
-    `id` identifies the request and `port` is the client's. `host`, `agent` and `scheme` are as the
-    client sent them. `type` is the media type of the response; `size` is the length of the content
-    in bytes, also in a response with a part of it, or empty.
+    `id` identifies the request and `port` is the client's. `type` is the response's media type.
+    `size` is the length of the content in bytes, also in a response with a part of it, or empty.
+    `host` and `agent` are as the client sent them; `scheme` is empty for http.
     """
 
     id: str
     port: str
+    type: str
+    size: str
     host: str
     agent: str
     scheme: str
-    type: str
-    size: str
 
 
 TAIL = tuple(each.name for each in fields(RequestLine))[2:]
-"""The names of the fields after `uri`."""
+"""The names of all fields but the first two."""
 
 
 class Head(NamedTuple):  # PERF: one for each line; a frozen dataclass takes twice as long

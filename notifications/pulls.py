@@ -132,9 +132,10 @@ class PullEvents:
         target, is_final = self._target(access, request)
         kind = "manifests" if access.kind in _MANIFESTS else "blobs"
         path = f"/v2/{access.repository}/{kind}/{access.digest}"
-        url = self._source.url(request.scheme, request.host, path)
+        scheme = request.scheme or "http"
+        url = self._source.url(scheme, request.host, path)
         asked = NotifiedRequest(
-            "", "", request.host, request.scheme, access.method, request.agent, access.user
+            "", "", request.host, scheme, access.method, request.agent, access.user
         )
         rest = {name: value for name, value in asked.record().items() if name != "id"}
         actor = {"name": access.user} if access.user else {}

@@ -19,7 +19,13 @@ _LINE = re.compile(
     rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"]*","port":"[^"]*",)?'
     rb'"method":"([^"]*)","status":([0-9]{1,9}),'
     rb'"termination":"[^"]*","bytes":[0-9]+,"digest":' + _TEXT + rb',"repository":' + _TEXT + rb","
-    rb'"kind":' + _TEXT + rb',"cache":' + _TEXT + rb',"user":' + _TEXT + rb',"source":"([^"]*)"'
+    rb'"kind":'
+    + _TEXT
+    + rb',(?:"type":"[^"]*","size":"[^"]*",)?"cache":'
+    + _TEXT
+    + rb',"user":'
+    + _TEXT
+    + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
 # A quote within a text is escaped, so `","kind":"` cannot be a part of one.

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from entrepot.notifications.endpoint import EventEndpoint
 from entrepot.notifications.errors import NotDelivered, QueueUnavailable
@@ -25,7 +26,7 @@ Post = Callable[[bytes], int]
 _POLL_S = 0.25
 _QUEUE_RETRY_S = 1.0
 _MOST_EVENTS = 128
-_MOST_BYTES = 256 * 1024
+_MOST_BYTES = 64 * 1024  # some receivers refuse a body of 100 kB
 _QUICK = 4  # an envelope grows only if the response took less than this part of the time-out
 
 
@@ -67,17 +68,20 @@ class EnvelopeSize:
 
     def __init__(self, timeout: float) -> None:
         self._quick_s = timeout / _QUICK
+        self._most = _MOST_EVENTS
         self.events = 1
 
     def succeeded(self, seconds: float) -> None:
         """Record a response after *seconds*."""
         if seconds < self._quick_s:
-            self.events = min(2 * self.events, _MOST_EVENTS)
+            self.events = min(2 * self.events, self._most)
         else:
             self.events = max(self.events // 2, 1)
 
-    def failed(self) -> None:
-        """Record a failure."""
+    def failed(self, status: int | None) -> None:
+        """Record a failure. After 413 (too large) no later envelope has as many events."""
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            self._most = max(self.events // 2, 1)
         self.events = 1
 
 
@@ -138,7 +142,7 @@ class EventDelivery:
             status = self._post(envelope(group.events))
         except NotDelivered as error:
             self._backoff.failed(time.monotonic())
-            self._size.failed()
+            self._size.failed(error.status)
             self._complaint.failed(error)
             self._queue.failed(self._name, group, error.status)
             return

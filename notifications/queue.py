@@ -31,15 +31,15 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, pull INTEGER NOT NULL,
-    count INTEGER NOT NULL, sent INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL,
-    body TEXT NOT NULL
+    count INTEGER NOT NULL, size INTEGER NOT NULL, body TEXT NOT NULL
 );
 CREATE INDEX in_order ON event (endpoint, id);
 CREATE INDEX pulls ON event (endpoint, id) WHERE pull = 1;
 CREATE TABLE endpoint (
     name TEXT PRIMARY KEY, bytes INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0,
     dropped INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0,
-    failures INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0
+    failures INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
+    head INTEGER NOT NULL DEFAULT 0, sent INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE status (
     endpoint TEXT NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -47,6 +47,8 @@ CREATE TABLE status (
 ) WITHOUT ROWID;
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+# `head` is the row of which a part is delivered, `sent` how many of its events: to update the row
+# itself would write it anew
 _BUSY_S = 5.0
 _OVERHEAD = 192  # bytes of a row and of its entries in the indexes
 _WAL_PAGES = 256
@@ -127,21 +129,29 @@ class EventQueue:
         return None if row is None else str(row[0])
 
     def first(self, endpoint: str, most: int, most_bytes: int) -> Group:
-        """Return the oldest events: at most *most*, and after the first at most *most_bytes*."""
-        sql = "SELECT id, sent, body FROM event WHERE endpoint = ? ORDER BY id LIMIT ?"
-        with self._using() as db:
-            found = db.execute(sql, (endpoint, most)).fetchall()
+        """Return the oldest events: at most *most*, and after the first at most *most_bytes*.
+
+        Events of a row that does not fit as a whole are returned only if there are no others.
+        """
         events: list[str] = []
-        rows: dict[int, int] = {}
-        length = 0
-        for number, before, body in found:
-            for sent, event in enumerate(body.split("\n")[before:], start=before + 1):
-                length += len(event)
-                if events and (len(events) >= most or length > most_bytes):
-                    return Group(tuple(events), tuple(rows.items()))
-                events.append(event)
-                rows[number] = sent
-        return Group(tuple(events), tuple(rows.items()))
+        rows: list[tuple[int, int]] = []
+        with self._using() as db:
+            head, sent = _head(db, endpoint)
+            # rows that are not needed stay unread
+            sql = "SELECT id, body FROM event WHERE endpoint = ? ORDER BY id"
+            for number, body in db.execute(sql, (endpoint,)):
+                before = sent if number == head else 0
+                found = body.split("\n")[before:]
+                fitting = _fitting(found, most, most_bytes)
+                length = sum(map(len, fitting))
+                if rows and (len(fitting) < len(found) or length > most_bytes):
+                    break
+                events += fitting
+                rows.append((number, before + len(fitting)))
+                most, most_bytes = most - len(fitting), most_bytes - length
+                if most <= 0 or most_bytes <= 0 or len(fitting) < len(found):
+                    break
+        return Group(tuple(events), tuple(rows))
 
     def delivered(self, endpoint: str, group: Group, status: int) -> None:
         """Remove the events of *group*, which the receiver has accepted with *status*."""
@@ -316,6 +326,22 @@ def _make_schema(db: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError(f"version {version} of the queue is not supported")
 
 
+def _fitting(events: Sequence[str], most: int, most_bytes: int) -> Sequence[str]:
+    """Return the first events: at most *most*, and after the first at most *most_bytes*."""
+    left = most_bytes - len(events[0])
+    count = 1
+    while count < min(most, len(events)) and len(events[count]) <= left:
+        left -= len(events[count])
+        count += 1
+    return events[:count]
+
+
+def _head(db: sqlite3.Connection, name: str) -> tuple[int, int]:
+    """Return the row of which a part is delivered, and how many of its events."""
+    row = db.execute("SELECT head, sent FROM endpoint WHERE name = ?", (name,)).fetchone()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+
 def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, list[str]]]:
     """Yield the events of each row, in order, and whether they are pulls."""
     texts: list[str] = []
@@ -336,41 +362,37 @@ def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, list[str]]]:
 
 def _drop_oldest(db: sqlite3.Connection, name: str) -> None:
     """Remove the oldest row of pulls, or the oldest row if there is none, and count its events."""
-    row = (
-        db.execute(
-            "SELECT id, count, sent FROM event WHERE endpoint = ? AND pull = 1 ORDER BY id LIMIT 1",
-            (name,),
-        ).fetchone()
-        or db.execute(
-            "SELECT id, count, sent FROM event WHERE endpoint = ? ORDER BY id LIMIT 1", (name,)
-        ).fetchone()
-    )
+    oldest = "SELECT id, count FROM event WHERE endpoint = ? %s ORDER BY id LIMIT 1"
+    row = db.execute(oldest % "AND pull = 1", (name,)).fetchone()
+    row = row or db.execute(oldest % "", (name,)).fetchone()
     if row is None:
         db.execute("UPDATE endpoint SET bytes = 0, pending = 0 WHERE name = ?", (name,))
         return
-    number, count, sent = row
-    _remove(db, name, number, count)
-    _count(db, name, "dropped", count - sent)
+    number, count = row
+    _count(db, name, "dropped", _remove(db, name, number, count))
 
 
-def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> None:
+def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
     """Record that the first *sent* events of a row are done; remove the row after its last one.
 
-    The row may be absent: it was dropped while its events were sent.
+    Return how many of them were not done before. The row may be absent: it was dropped while its
+    events were sent.
     """
-    row = db.execute("SELECT count, sent, size FROM event WHERE id = ?", (number,)).fetchone()
+    row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()
     if row is None:
-        return
-    count, before, size = row
+        return 0
+    count, size = row
+    head, done = _head(db, name)
+    before = done if number == head else 0
     is_done = sent >= count
     if is_done:
         db.execute("DELETE FROM event WHERE id = ?", (number,))
-    else:
-        db.execute("UPDATE event SET sent = ? WHERE id = ?", (sent, number))
     db.execute(
-        "UPDATE endpoint SET pending = pending - ?, bytes = bytes - ? WHERE name = ?",
-        (sent - before, size if is_done else 0, name),
+        "UPDATE endpoint SET pending = pending - ?, bytes = bytes - ?, head = ?, sent = ?"
+        " WHERE name = ?",
+        (sent - before, size if is_done else 0, *((0, 0) if is_done else (number, sent)), name),
     )
+    return sent - before
 
 
 def _count(db: sqlite3.Connection, name: str, column: str, amount: int) -> None:

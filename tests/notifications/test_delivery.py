@@ -117,8 +117,20 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
     size.succeeded(0.3)
 
     assert (grown, size.events) == (8, 4)
-    size.failed()
+    size.failed(503)
     assert size.events == 1
+
+
+def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
+    """After a 413 no envelope has more than half as many events as the refused one."""
+    size = EnvelopeSize(timeout=1.0)
+    for _ in range(3):
+        size.succeeded(0.1)
+    size.failed(413)
+    for _ in range(9):
+        size.succeeded(0.1)
+
+    assert size.events == 4
 
 
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(

@@ -79,6 +79,8 @@ def read(environ: Mapping[str, str]) -> SourceValues:
     for name in sorted(own.keys() - _own_names()):
         if name in cache_server.VARIABLES:
             _read_renamed(name, own[name], reading)
+        elif name.endswith("_PORT") and own[name].isdecimal():
+            reading.warnings.append(_port(name, own[name]))
         elif not _is_of_others(name):
             _read_other(name, own[name], reading)
     return reading
@@ -179,6 +181,11 @@ def _unknown(name: str) -> Problem:
     longer = [each for each in known if each.startswith(name)]
     near = longer or difflib.get_close_matches(name, known, 1)
     return Problem(name, "no such setting", f"did you mean {near[0]}?" if near else "take it out")
+
+
+def _port(name: str, number: str) -> Problem:
+    """Return a warning about a port. A service link of Kubernetes has `tcp://` before it."""
+    return Problem(name, "no such setting", f"write REGISTRY_HTTP_ADDR=:{number}")
 
 
 def _is_of_others(name: str) -> bool:

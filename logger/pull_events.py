@@ -26,7 +26,7 @@ from entrepot.datastore.storage import Storage
 from entrepot.logger import notification_metrics
 from entrepot.logger.metrics import Amounts, Labels, Metric
 from entrepot.logger.position import LogPosition
-from entrepot.logger.tail import Batch, Tail
+from entrepot.logger.tail import CHUNK, LONGEST, Batch, Tail
 from entrepot.notifications import events, setup
 from entrepot.notifications.delivery import EventDelivery
 from entrepot.notifications.endpoint import EventEndpoint
@@ -47,6 +47,9 @@ _BUSY_S = 1.0
 _RETRY_S = 1.0
 _STOP_S = 0.4
 _POSITION_S = 1.0
+_FEW_LINES = (
+    2 * LONGEST
+)  # bytes of one read; each line may become an event with 64 KiB of references
 
 
 class StoredContents:
@@ -199,9 +202,11 @@ def build(settings: Settings, clock: Clock) -> Notifications:
         for each in deliveries:
             each.wake()
 
+    source = setup.source(settings)
+    chunk = _FEW_LINES if source.references else CHUNK
     collector = PullCollector(
-        lambda text: Tail(state / layout.ACCESS_LOG, LogPosition.load(text)),
-        PullEvents(setup.source(settings), contents),
+        lambda text: Tail(state / layout.ACCESS_LOG, LogPosition.load(text), chunk=chunk),
+        PullEvents(source, contents),
         queue,
         endpoints,
         wake,

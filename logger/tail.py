@@ -42,19 +42,28 @@ class Tail:
     """A `Tail` reads one log, from *position* or from the oldest file.
 
     The reader leaves a rotated file *grace* seconds after it noticed the rotation, because a writer
-    may still have the file open. `read` and `close` are for one thread. `read` raises disk errors
-    as OSError; the next `read` continues at the last position.
+    may still have the file open. One read takes at most *chunk* bytes, which must be above LONGEST.
+    `read` and `close` are for one thread. `read` raises disk errors as OSError; the next `read`
+    continues at the last position.
     """
 
-    def __init__(self, path: Path, position: LogPosition | None, *, grace: float = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        position: LogPosition | None,
+        *,
+        grace: float = 0,
+        chunk: int = CHUNK,
+    ) -> None:
         self._path = path
         self._position = position
         self._grace = grace
+        self._chunk = chunk
         self._file = -1
         self._rotated: float | None = None
 
     def read(self, now: float) -> Batch:
-        """Return the lines written since the last read, about CHUNK bytes at most.
+        """Return the lines written since the last read, at most a chunk.
 
         *now*, in s, is the time of any monotonic clock. Raises: OSError.
         """
@@ -123,7 +132,7 @@ class Tail:
     def _take(self) -> Batch:
         """Read complete lines, or skip a part of a line that is too long."""
         at = self._at()
-        data = os.pread(self._file, CHUNK, at.offset)
+        data = os.pread(self._file, self._chunk, at.offset)
         end = data.rfind(b"\n") + 1
         if at.skipping:
             return self._skip(data)
@@ -134,7 +143,7 @@ class Tail:
         lines = data[: end - 1].split(b"\n")
         taken = [line for line in lines if len(line) < LONGEST]
         moved = self._move(replace(at, offset=at.offset + end), overlong=len(lines) - len(taken))
-        return replace(moved, lines=taken, more=len(data) == CHUNK)
+        return replace(moved, lines=taken, more=len(data) == self._chunk)
 
     def _skip(self, data: bytes) -> Batch:
         at, end = self._at(), data.find(b"\n") + 1

@@ -21,6 +21,9 @@ MEDIA_TYPE: Final = "application/vnd.docker.distribution.events.v1+json"
 BLOB_TYPE: Final = "application/octet-stream"
 """The media type of every blob: a registry does not know what a blob contains."""
 
+MOST_REFERENCED: Final = 64 * 1024
+"""Bytes of the descriptors in one event: a manifest has up to 4 MiB, and may be pulled often."""
+
 _OF_REFERENCES: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
 
 PULL: Final = "pull"
@@ -118,9 +121,18 @@ def envelope(events: Iterable[str]) -> bytes:
 
 
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
-    """Return the descriptors of a valid manifest: its config and layers, or its children."""
+    """Return the descriptors of a valid manifest: its config and layers, or its children.
+
+    The last ones are left out if all have more than MOST_REFERENCED bytes.
+    """
     document = json.loads(manifest)
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
-    return [
-        {name: each[name] for name in _OF_REFERENCES if each.get(name)} for each in listed if each
-    ]
+    found: list[Mapping[str, Any]] = []
+    left = MOST_REFERENCED
+    for each in filter(None, listed):
+        shown = {name: each[name] for name in _OF_REFERENCES if each.get(name)}
+        left -= len(json.dumps(shown))
+        if left < 0:
+            break
+        found.append(shown)
+    return found

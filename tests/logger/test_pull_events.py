@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from entrepot import config
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.logger import notification_metrics
 from entrepot.logger.position import LogPosition
-from entrepot.logger.pull_events import PullCollector, StoredContents
+from entrepot.logger.pull_events import PullCollector, StoredContents, build
 from entrepot.logger.tail import Tail
 from entrepot.notifications.endpoint import EventEndpoint, Source
 from entrepot.notifications.errors import QueueUnavailable
+from entrepot.notifications.events import Notification
 from entrepot.notifications.pulls import PullEvents
 from entrepot.notifications.queue import EventQueue, Statistics
+from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import SETTINGS
 from tests.disk_storage import disk_storage
 from tests.notifications.test_pulls import Contents, line
 
@@ -220,6 +225,37 @@ def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
         storage.write(layout.blob(Digest.of(body)), body)
 
         assert StoredContents(storage, MemoryIndex()).references(Digest.of(body)) is None
+
+
+@pytest.mark.parametrize(("included", "fewest", "most"), [("true", 1, 400), ("false", 500, 5000)])
+def test_few_lines_are_read_at_once_if_events_may_be_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, included: str, fewest: int, most: int
+) -> None:
+    """An event with references may have 64 KiB, so a read must not take the lines of many."""
+    endpoint = {"name": "a", "url": "http://127.0.0.1:1/"}
+    file = tmp_path / "config.yml"
+    events = {"endpoints": [endpoint], "events": {"includereferences": included}}
+    file.write_text(yaml.safe_dump({"notifications": events}))
+    settings = config.load([str(file)], {"REGISTRYDIR": str(tmp_path)}).settings
+    settings = settings.model_copy(update={"run": tmp_path})
+    (tmp_path / SETTINGS).touch()
+    log = settings.storage.statedir / layout.ACCESS_LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"".join(line(number(each)) + b"\n" for each in range(2000)))
+    read: list[int] = []
+
+    def of(_: PullEvents, lines: list[bytes]) -> list[Notification]:
+        read.append(len(lines))
+        return []
+
+    monkeypatch.setattr(PullEvents, "of", of)
+    collector = build(settings, Clock())._collector
+
+    while collector.turn(0) == 0:
+        pass
+
+    assert sum(read) == 2000
+    assert fewest <= max(read) <= most
 
 
 def test_the_metrics_have_the_names_of_docker_distribution() -> None:

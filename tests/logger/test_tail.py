@@ -338,6 +338,20 @@ def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) ->
     assert reader.overlong == 0
 
 
+def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
+    """A reader that makes much of each line reads few lines at once, and every line in the end."""
+    for _ in range(300):
+        writer.line(1000)
+    writer.flush()
+    tail = Tail(writer.path, None, chunk=2 * LONGEST)
+    batches = [tail.read(0), tail.read(0)]
+    while batches[-1].more:
+        batches.append(tail.read(0))
+
+    assert max(sum(map(len, each.lines)) for each in batches) <= 2 * LONGEST
+    assert [line for each in batches for line in each.lines] == writer.written
+
+
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
     """Late lines in a rotated file are read.
 

@@ -10,6 +10,7 @@ from entrepot.notifications.endpoint import EventEndpoint, Source
 from entrepot.notifications.events import (
     BLOB_TYPE,
     DELETE,
+    MOST_REFERENCED,
     PUSH,
     EventTarget,
     NotifiedRequest,
@@ -114,6 +115,17 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
     assert references(image) == [config, layer]
     assert references(json.dumps({"manifests": [child]}).encode()) == [child]
     assert references(json.dumps({"manifests": []}).encode()) == []
+
+
+def test_the_references_of_an_event_are_bounded() -> None:
+    """A manifest may have 4 MiB of annotations; many pulls of it must not fill memory and disk."""
+    layers = [
+        {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)
+    ]
+
+    assert references(json.dumps({"layers": layers}).encode()) == layers[:3]
+    layers[0]["annotations"] = {"a": "x" * MOST_REFERENCED}
+    assert references(json.dumps({"layers": layers}).encode()) == []
 
 
 def test_an_envelope_has_its_events_in_order() -> None:

@@ -142,6 +142,17 @@ def test_any_error_of_the_disk_is_a_miss(
     assert _responses(p) == expected
 
 
+def test_a_404_is_cached_for_a_moment_on_a_failing_disk_too(
+    u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that repeats a request for an absent manifest does not reach the upstream again."""
+    _break(monkeypatch, *_VERBS)
+    u.forget()
+
+    assert [p.get("manifests/absent").status_code for _ in range(3)] == [404] * 3
+    assert u.count("GET", "/manifests/absent") == 1
+
+
 def test_a_disk_error_without_an_upstream_is_a_gateway_error(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:

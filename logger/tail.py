@@ -6,8 +6,10 @@ such a line is then at the start of the next file.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ LONGEST = 64 * 1024
 CHUNK = 1024 * 1024
 """One read of a file returns at most this many bytes; the number is above LONGEST."""
 _ATTEMPTS = 100
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not block
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Tail:
         if found is None:
             return Batch()
         try:
-            file = os.open(self._path.with_name(found.seen.name), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._path.with_name(found.seen.name), _READ)
         except FileNotFoundError:
             return Batch(more=True)
         if os.fstat(file).st_ino != found.seen.inode:
@@ -249,7 +252,16 @@ def _list(path: Path) -> list[Seen]:
 
 
 def _describe(path: Path) -> Seen | None:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        return Seen(path.name, stat.st_ino, stat.st_size, stat.st_mtime, file.read(HEAD))
-    return None
+    """Return the state of a file; None if it is absent. Raises: OSError."""
+    try:
+        file = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "a pipe or a directory, not a log file", os.fspath(path))
+        head = os.pread(file, HEAD, 0)
+        return Seen(path.name, found.st_ino, found.st_size, found.st_mtime, head)
+    finally:
+        os.close(file)

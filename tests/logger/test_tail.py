@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -350,6 +351,17 @@ def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
 
     assert max(sum(map(len, each.lines)) for each in batches) <= 2 * LONGEST
     assert [line for each in batches for line in each.lines] == writer.written
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reader) -> None:
+    """A pipe with the name of a rotated log has no end, and would block `entrepot clean`."""
+    os.mkfifo(writer.path.with_name(f"{writer.path.name}.1"))
+    writer.line()
+    writer.flush()
+
+    with pytest.raises(OSError, match="a pipe"):
+        reader.drain()
 
 
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:

@@ -112,7 +112,9 @@ def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> Non
     p.get("manifests/v1")
     first_blob(p)
     eventually(lambda: u.count("GET", "/blobs/") == 3)
+    eventually(lambda: not any(each.name == "ahead" for each in threading.enumerate()))
 
+    assert u.count("GET", "/blobs/") == 3
     assert not any(has(p, layer) for layer in LAYERS[2:])
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CHUNK = 64
 """Events of pulls in one row."""
 
+_CHUNK_BYTES = 48 * 1024
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE event (
@@ -213,23 +214,23 @@ class EventQueue:
     # ---- appending
 
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
-        rows = [
-            (name, is_pull, len(texts), sum(map(len, texts)) + _OVERHEAD, "\n".join(texts))
-            for is_pull, texts in _chunks(events)
-        ]
-        db.executemany(
-            "INSERT INTO event (endpoint, pull, count, size, body) VALUES (?, ?, ?, ?, ?)", rows
-        )
-        added = len(events), sum(row[3] for row in rows)
-        db.execute(
-            "INSERT INTO endpoint (name, pending, bytes) VALUES (?, ?, ?) ON CONFLICT (name) DO"
-            " UPDATE SET pending = pending + excluded.pending, bytes = bytes + excluded.bytes",
-            (name, *added),
-        )
-        while db.execute("SELECT bytes FROM endpoint WHERE name = ?", (name,)).fetchone()[0] > (
-            self._limit
-        ):
-            _drop_oldest(db, name)
+        """Append events, and drop older ones before, so that the file stays within its limit."""
+        db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
+        for is_pull, texts in _chunks(events):
+            size = sum(map(len, texts)) + _OVERHEAD
+            if size > self._limit:
+                _count(db, name, "dropped", len(texts))
+                continue
+            while _bytes(db, name) + size > self._limit and _drop_oldest(db, name):
+                pass
+            db.execute(
+                "INSERT INTO event (endpoint, pull, count, size, body) VALUES (?, ?, ?, ?, ?)",
+                (name, is_pull, len(texts), size, "\n".join(texts)),
+            )
+            db.execute(
+                "UPDATE endpoint SET pending = pending + ?, bytes = bytes + ? WHERE name = ?",
+                (len(texts), size, name),
+            )
 
     # ---- the file
 
@@ -345,31 +346,37 @@ def _head(db: sqlite3.Connection, name: str) -> tuple[int, int]:
 def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, list[str]]]:
     """Yield the events of each row, in order, and whether they are pulls."""
     texts: list[str] = []
+    length = 0
     for event in events:
+        if texts and (event.action != PULL or len(texts) == CHUNK or length >= _CHUNK_BYTES):
+            yield True, texts
+            texts, length = [], 0
         if event.action != PULL:
-            if texts:
-                yield True, texts
             yield False, [event.text]
-            texts = []
             continue
         texts.append(event.text)
-        if len(texts) == CHUNK:
-            yield True, texts
-            texts = []
+        length += len(event.text)
     if texts:
         yield True, texts
 
 
-def _drop_oldest(db: sqlite3.Connection, name: str) -> None:
-    """Remove the oldest row of pulls, or the oldest row if there is none, and count its events."""
+def _bytes(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute("SELECT bytes FROM endpoint WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
+    """Remove the oldest row of pulls, or the oldest row if there is none, and count its events.
+
+    Return whether there was a row.
+    """
     oldest = "SELECT id, count FROM event WHERE endpoint = ? %s ORDER BY id LIMIT 1"
     row = db.execute(oldest % "AND pull = 1", (name,)).fetchone()
     row = row or db.execute(oldest % "", (name,)).fetchone()
     if row is None:
-        db.execute("UPDATE endpoint SET bytes = 0, pending = 0 WHERE name = ?", (name,))
-        return
+        return False
     number, count = row
     _count(db, name, "dropped", _remove(db, name, number, count))
+    return True
 
 
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:

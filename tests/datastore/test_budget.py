@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.datastore.budget import INDEX_BYTES, OVERHEAD, Budget
+from entrepot.datastore.budget import INDEX_BYTES, OVERHEAD, QUEUE_OVERHEAD, Budget
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.refs import Digest
@@ -96,3 +96,18 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
 
     assert (rows, used) == (3000, 3000 * OVERHEAD)
     assert pages + links <= used
+
+
+@pytest.mark.parametrize(
+    ("maxsize", "queue"),
+    [(0, 64 * MIB), (50 * MIB, MIB), (1000 * MIB, 12 * MIB), (10**6 * MIB, 64 * MIB)],
+)
+def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) -> None:
+    """With an endpoint the queue of events has 1 % of the cap, from 1 to 64 MiB, else nothing."""
+    without, with_events = Budget(maxsize, 20), Budget(maxsize, 20, has_events=True)
+
+    assert without.queue_bytes == 0
+    assert with_events.queue_bytes == queue
+    if maxsize:
+        assert without.max_used_bytes is not None
+        assert with_events.max_used_bytes == without.max_used_bytes - queue - QUEUE_OVERHEAD

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.datastore.budget import QUEUE_OVERHEAD
 from entrepot.notifications.errors import QueueUnavailable
 from entrepot.notifications.events import PULL, PUSH, Notification
 from entrepot.notifications.queue import CHUNK, EventQueue, remove
@@ -115,6 +116,16 @@ def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
 
     assert queue.first("a", 99, MUCH).events[0] != "push0"
     assert queue.first("a", 99, MUCH).events[-1] == "push7"
+    queue.close()
+
+
+def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
+    """An event that can never fit displaces no other one; it is counted as dropped."""
+    queue = EventQueue(path, 1000, is_durable=False)
+    queue.append({"a": [event("small"), event("x" * 2000)]})
+
+    assert queue.first("a", 9, MUCH).events == ("small",)
+    assert queue.statistics()[0].dropped == 1
     queue.close()
 
 
@@ -266,3 +277,20 @@ def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) ->
 
     with pytest.raises(QueueUnavailable):
         queue.append({"a": [event("2")]})
+
+
+def test_the_file_of_a_full_queue_stays_within_its_share(path: Path) -> None:
+    """The rows may have three quarters of the space, and the file with them stays within it."""
+    share = 1024 * 1024
+    queue = EventQueue(path, share * 3 // 4, is_durable=False)
+    for number in range(200):
+        queue.append({"a": [event(f"{number}" + "x" * 700, PULL) for _ in range(100)]})
+        queue.append({"a": [event("y" * 700)]})
+    total = sum(each.stat().st_size for each in path.parent.iterdir())
+    found = queue.statistics()[0]
+    queue.close()
+
+    assert path.stat().st_size <= share
+    assert total <= share + QUEUE_OVERHEAD
+    assert found.dropped > 10_000
+    assert found.events == 200 * 101

@@ -57,18 +57,33 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
 
 
 def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems of refused, and the warnings of ineffective, docker distribution keys."""
-    refused: list[Problem] = []
-    ineffective: list[Problem] = []
+    """Return the problems of refused, and the warnings of ineffective, docker distribution keys.
+
+    Several keys below one section, as variables set them, are one line, which names the first.
+    """
+    found: dict[tuple[str, bool], list[RawValue]] = {}
+    rows = {}
     for each in winners:
         row = keys.find(each.key)
-        if not isinstance(row, DistributionKey) or _is_harmless(each.value, row):
+        if not isinstance(row, DistributionKey) or row.verdict is KeySupport.HONOURED:
             continue
-        if row.verdict is KeySupport.REFUSED and not _is_one_of(each.value, row.tolerated):
-            refused.append(each.objection(f"refused: {row.why}", row.instead))
-        elif row.verdict is not KeySupport.HONOURED:
-            ineffective.append(each.objection(f"without effect: {row.why}", row.instead))
+        if not _is_harmless(each.value, row):
+            is_refused = row.verdict is KeySupport.REFUSED
+            is_refused = is_refused and not _is_one_of(each.value, row.tolerated)
+            rows[row.key] = row
+            found.setdefault((row.key, is_refused), []).append(each)
+    refused = [_line(rows[key], "refused", given) for (key, yes), given in found.items() if yes]
+    ineffective = [
+        _line(rows[key], "without effect", given) for (key, yes), given in found.items() if not yes
+    ]
     return refused, ineffective
+
+
+def _line(row: DistributionKey, verdict: str, given: Sequence[RawValue]) -> Problem:
+    others = len(given) - 1
+    count = "1 more key" if others == 1 else f"{others} more keys"
+    more = f" with {count} of {row.key.removesuffix('.**')}" if others else ""
+    return given[0].objection(f"{verdict}{more}: {row.why}", row.instead)
 
 
 def _rank(given: RawValue) -> tuple[bool, bool]:

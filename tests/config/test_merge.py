@@ -295,3 +295,17 @@ def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
 def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> None:
     """A row's `*` matches one name; its `**` matches the key itself and all keys below."""
     assert expected is DistributionKey(pattern, KeySupport.HONOURED).matches(tuple(key.split(".")))
+
+
+def test_several_keys_of_one_section_are_one_line(desk: Desk) -> None:
+    """Variables set the keys of a driver one by one; one line states what is wrong."""
+    driver = {
+        "REGISTRY_STORAGE_SWIFT_USERNAME": "a",
+        "REGISTRY_STORAGE_SWIFT_PASSWORD": "b",
+        "REGISTRY_STORAGE_SWIFT_CONTAINER": "c",
+    }
+    (problem,) = desk.problems(**driver)
+    (warning,) = desk.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
+
+    assert ": refused with 2 more keys of storage.swift: only storage.filesystem" in problem
+    assert warning.startswith("REGISTRY_REDIS_ADDR: without effect with 1 more key of redis: ")

@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ class EventQueue:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._busy_at = float("-inf")
 
     def append(
         self, events: Mapping[str, Sequence[Notification]], position: str | None = None
@@ -248,12 +250,21 @@ class EventQueue:
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        """Lend this process's connection to one thread. Raises: QueueUnavailable."""
+        """Lend this process's connection to one thread. Raises: QueueUnavailable.
+
+        If another process holds the file for too long, all threads that wait meanwhile give up:
+        they would wait for it one after another.
+        """
+        began = time.monotonic()
         with self._lock:
+            if self._busy_at >= began:
+                raise QueueUnavailable(f"{self._path.name}: another process holds it")
             try:
                 yield self._open()
             except (sqlite3.Error, OSError) as error:
                 self._close()
+                if _code(error) == sqlite3.SQLITE_BUSY:
+                    self._busy_at = time.monotonic()
                 if _code(error) in _UNUSABLE:
                     self._set_aside(error)
                 raise QueueUnavailable(f"{self._path.name}: {error}") from error

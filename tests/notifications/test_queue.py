@@ -220,6 +220,27 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
         queue.append({"a": [event("1")]})
 
 
+def test_threads_that_wait_for_a_queue_in_use_give_up_together(
+    queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds the file: the pushes of a worker must not wait one after another."""
+    monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
+    now = 1.0
+    monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)
+    queue.append({"a": [event("1")]})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(QueueUnavailable, match="locked"):
+        queue.append({"a": [event("2")]})
+    other.close()
+
+    with pytest.raises(QueueUnavailable, match="another process holds it"):
+        queue.append({"a": [event("3")]})
+    now = 2.0
+    queue.append({"a": [event("4")]})
+    assert queue.first("a", 9, MUCH).events == ("1", "4")
+
+
 def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
     """A process that was forked after the first use can append, and the first one too."""
     queue.append({"a": [event("1")]})

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from entrepot.config import pull_secret, reporting_settings, token_auth
+from entrepot.config import middleware_settings, pull_secret, reporting_settings, token_auth
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
 from entrepot.config.pull_secret import ParsedPullSecret
@@ -39,6 +39,7 @@ def check(settings: Settings) -> list[Problem]:
         *_upstreams(settings),
         *_helper(settings),
         *reporting_settings.problems(settings.reporting),
+        *middleware_settings.problems(settings.middleware),
     ]
 
 

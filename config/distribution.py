@@ -63,6 +63,7 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 _NO_DRIVER = "only storage.filesystem is implemented"
 _NO_REDIS = "blobs are looked up on the disk, without redis"
 _LOOKED_UP = "blobs are looked up on the disk"
+_PACKAGE = "names middleware of an installed Python package, not of Go"
 _EXTRA = "errors of the workers, if the tracker's Python library is installed"
 
 ROWS: Final = (
@@ -115,8 +116,10 @@ ROWS: Final = (
     _honoured("auth.token.signingalgorithms", "HS256, HS384 and HS512 are never accepted"),
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
-    _refused("middleware.registry.**", "modules for Go's registry can't be loaded", ""),
-    _refused("middleware.repository.**", "modules for Go's registry can't be loaded", ""),
+    _honoured("middleware.registry", _PACKAGE),
+    _honoured("middleware.registry.**", "one key of an entry, in a variable"),
+    _honoured("middleware.repository", _PACKAGE),
+    _honoured("middleware.repository.**", "one key of an entry, in a variable"),
     _refused("middleware.storage.**", "blobs are served from here, not from a CDN", ""),
     _honoured("reporting.bugsnag.apikey", _EXTRA),
     _honoured("reporting.bugsnag.releasestage"),

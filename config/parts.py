@@ -28,6 +28,8 @@ _NESTED: Final = frozenset(
     {
         ("log", "hooks"),
         ("notifications", "endpoints"),
+        ("middleware", "registry"),
+        ("middleware", "repository"),
         ("health", "file"),
         ("health", "http"),
         ("health", "tcp"),

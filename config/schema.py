@@ -19,6 +19,7 @@ from entrepot.config.http_settings import HttpSettings
 from entrepot.config.http_settings import TlsSettings as TlsSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.log_settings import LogSettings
+from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
 from entrepot.config.reporting_settings import ReportingSettings
@@ -413,6 +414,7 @@ class Settings(Section):
         " without a restart",
         shown="none: every user may do everything",
     )
+    middleware: MiddlewareSettings = Field(default_factory=MiddlewareSettings)
     reporting: ReportingSettings = Field(default_factory=ReportingSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
@@ -432,3 +434,8 @@ class Settings(Section):
     followed: Followed = Field(default_factory=Followed)
     adjusted: tuple[str, ...] = Field(default=())
     run: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def has_edge_cache(self) -> bool:
+        """Return whether HAProxy caches responses; middleware gets every request instead."""
+        return self.http.edgecache and not self.middleware.is_set

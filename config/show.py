@@ -12,6 +12,7 @@ from entrepot.config import (
     keys,
     log_fields,
     mail_hooks,
+    middleware_settings,
     notifications,
     response_headers,
     units,
@@ -85,6 +86,8 @@ _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "http.headers": response_headers.show,
     "log.fields": log_fields.show,
     "log.hooks": mail_hooks.show,
+    "middleware.registry": middleware_settings.show,
+    "middleware.repository": middleware_settings.show,
     "notifications.endpoints": notifications.show,
 }
 _TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {

@@ -45,6 +45,8 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("storage", "maintenance", "readonly", "enabled"),
         ("storage", "maintenance", "uploadpurging", "enabled"),
         ("storage", "maintenance", "uploadpurging", "dryrun"),
+        ("middleware", "registry"),
+        ("middleware", "repository"),
         ("validation", "manifests", "urls", "allow"),
         ("validation", "manifests", "urls", "deny"),
         ("policy", "repository", "classes"),

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from entrepot.registry.auth.identity import Identity as Identity
     from entrepot.registry.auth.password_cache import PasswordCache as PasswordCache
     from entrepot.registry.auth.rules import AccessGrant as AccessGrant
+    from entrepot.registry.errors import Refused as Refused
     from entrepot.registry.library.application import Application as Application
     from entrepot.registry.library.application import create_app as create_app
     from entrepot.registry.library.application import serve as serve
+    from entrepot.registry.middleware import RepositoryMiddleware as RepositoryMiddleware
+    from entrepot.registry.middleware import RepositoryRequest as RepositoryRequest
     from entrepot.registry.upstream.upstream_config import UpstreamConfig as UpstreamConfig
 
 _FROM = {
@@ -32,6 +35,9 @@ _FROM = {
     "Identity": "entrepot.registry.auth.identity",
     "AccessGrant": "entrepot.registry.auth.rules",
     "UpstreamConfig": "entrepot.registry.upstream.upstream_config",
+    "Refused": "entrepot.registry.errors",
+    "RepositoryMiddleware": "entrepot.registry.middleware",
+    "RepositoryRequest": "entrepot.registry.middleware",
     "PasswordCache": "entrepot.registry.auth.password_cache",
     "create_app": "entrepot.registry.library.application",
     "serve": "entrepot.registry.library.application",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from wsgiref.types import WSGIApplication
 
 from entrepot import config
 from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, parse_pull_secret
@@ -84,7 +85,7 @@ def main() -> None:
         limits=_connection_limits(settings),
         on_limit=made.limited,
     )
-    GunicornApplication(assemble(made), serving).run()
+    GunicornApplication(_application(settings, made), serving).run()
 
 
 def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None]:
@@ -101,6 +102,29 @@ def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None
         reports.start()
 
     return start_both
+
+
+def _application(settings: Settings, made: Parts) -> WSGIApplication:
+    """Return the application with the operator's middleware around it. Raises: SystemExit."""
+    middleware = settings.middleware
+    if not middleware.is_set:
+        return assemble(made)
+    # These modules are loaded only with middleware.
+    from entrepot.registry import middleware as loading  # noqa: PLC0415
+    from entrepot.registry.api import repository_hooks  # noqa: PLC0415
+
+    try:
+        hooks = loading.repository_middleware([each.as_pair for each in middleware.repository])
+        if hooks:
+            made = dataclasses.replace(
+                made,
+                make_authorization=partial(repository_hooks.HookedAuthorization, hooks),
+                add_hooks=lambda app: app.add_middleware(repository_hooks.AfterHooks()),
+            )
+        return loading.wrapped(assemble(made), [each.as_pair for each in middleware.registry])
+    except loading.MiddlewareUnusable as error:
+        log.exception("the workers cannot start", extra={"error": error})
+        raise SystemExit(1) from error
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
@@ -146,7 +170,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         push_rules=push_rules(settings),
         read_only=settings.storage.maintenance.readonly.enabled,
         epoch=invalidation.epoch,
-        cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.http.edgecache else None,
+        cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.has_edge_cache else None,
         may_host=_may_host(settings),
         clock=clock,
         damaged=partial(damaged, report, cache_epoch.increment),

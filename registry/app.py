@@ -71,7 +71,8 @@ class Parts:
     `events` queues the events of writes; None: no endpoint is configured.
     `damaged` is called for each damaged stored file. `add_debug_pages` adds the routes of
     `http.debug.addr`; None: there is no such listener. `token_endpoint` returns the resource that
-    issues tokens; None: the one for the docker daemon's login.
+    issues tokens; None: the one for the docker daemon's login. `make_authorization` and `add_hooks`
+    call the operator's middleware of repositories, if there is any.
     """
 
     storage: Storage
@@ -99,6 +100,8 @@ class Parts:
     events: WriteEvents | None = None
     add_debug_pages: Callable[[App], None] | None = None
     token_endpoint: Callable[[Authorization], object] | None = None
+    make_authorization: Callable[..., Authorization] = Authorization
+    add_hooks: Callable[[App], None] | None = None
 
 
 def assemble(parts: Parts) -> App:
@@ -119,7 +122,7 @@ def assemble(parts: Parts) -> App:
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
     blobs = Blobs(store, downloads, negative, prefetch, RecentConfirmations(spool / "locks"))
     manifests = Manifests(store, KeyedLock(spool / "locks"), negative)
-    authorization = Authorization(
+    authorization = parts.make_authorization(
         parts.authenticator,
         parts.upstreams,
         store.repositories,
@@ -129,6 +132,8 @@ def assemble(parts: Parts) -> App:
     )
     app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])
     app.req_options.strip_url_path_trailing_slash = False
+    if parts.add_hooks:
+        parts.add_hooks(app)
     errors.install(app)
     _route(app, authorization, parts)
     _route_content(app, authorization, parts, Content(store, blobs, manifests))

@@ -24,16 +24,24 @@ RegistryError
 ├── TooManyUploads          more unfinished uploads than are allowed
 ├── MalformedRequest        a header or a parameter cannot be parsed
 ├── InvalidPageSize         the parameter `n` is no count, or above the limit of a page
+├── Refused                 the operator's middleware refuses the request; has `status` and `code`
+├── MiddlewareFailed        the operator's middleware raised another exception
 ├── Overloaded              too many concurrent requests for a costly operation
 └── InvalidHtpasswd         at the start or after a change, never during a request
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+from typing import Final
 
 from entrepot.datastore.refs import Digest
 from entrepot.registry.challenges import AuthChallenge
+
+_REFUSALS: Final = frozenset({400, 403, 404, 409, 429, 503})
+_CODE: Final = re.compile(r"[A-Z_]{1,64}")
+_LONGEST_MESSAGE: Final = 1024
 
 
 class RegistryError(Exception):
@@ -203,6 +211,25 @@ class TooManyUploads(RegistryError):  # noqa: N818
 
 class MalformedRequest(RegistryError):  # noqa: N818
     """A header or a parameter cannot be parsed."""
+
+
+class Refused(RegistryError):  # noqa: N818
+    """The operator's middleware refuses a request, with a *message* for the client.
+
+    *status* is one of 400, 403, 404, 409, 429 and 503. *code* is an error code of the OCI
+    distribution-spec. Raises: ValueError for other values.
+    """
+
+    def __init__(self, message: str, status: int = 403, code: str = "DENIED") -> None:
+        if status not in _REFUSALS or not _CODE.fullmatch(code):
+            raise ValueError(f"not a status and code of a refusal: {status} {code[:64]}")
+        super().__init__(message[:_LONGEST_MESSAGE])
+        self.status = status
+        self.code = code
+
+
+class MiddlewareFailed(RegistryError):  # noqa: N818
+    """The operator's middleware raised an exception, which is the cause of this one."""
 
 
 class Overloaded(RegistryError):  # noqa: N818

@@ -143,7 +143,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
         # HAProxy takes 0 for no limit
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
-        "ENTREPOT_EDGE_CACHE": "on" if settings.http.edgecache else "off",
+        "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
         # keeps Python from importing a folder "registry" or "config" of the working directory

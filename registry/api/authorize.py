@@ -163,6 +163,9 @@ class Authorization:
     not change anything, as with docker distribution's storage.maintenance.readonly.
     """
 
+    decides_by_repository = False
+    """Whether a client with rights everywhere may be refused a repository, by middleware."""
+
     def __init__(
         self,
         authenticator: Authenticator,

@@ -87,6 +87,9 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         # the spec has no code for a malformed request; this is the nearest one
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
         registry.InvalidPageSize: ErrorRow(400, "PAGINATION_NUMBER_INVALID"),
+        # status and code are those of the error, see `_row`
+        registry.Refused: ErrorRow(403, "DENIED"),
+        registry.MiddlewareFailed: _INTERNAL,
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
         registry.InvalidHtpasswd: _INTERNAL,
         datastore.DatastoreError: _INTERNAL,
@@ -326,6 +329,8 @@ def _row(error: Exception, request: FailedRequest) -> ErrorRow:
         if error.why is Why.NONSENSE and error.retry_after is not None:
             return _ANNOUNCED_RETURN
         return BY_WHY[error.why]
+    if isinstance(error, registry.Refused):
+        return ErrorRow(error.status, error.code)
     return next((TABLE[each] for each in type(error).__mro__ if each in TABLE), _INTERNAL)
 
 

@@ -72,6 +72,7 @@ class StartUploadResource:
         if not source:
             identity: Identity = req.context.identity
             reads_all = identity.token is None and identity.may_everywhere("pull")
+            reads_all = reads_all and not self._authorization.decides_by_repository
             may_read = self._may_read(req)
             mounted = self._uploads.mount_any(target, digest, may_read, reads_all=reads_all)
         else:

@@ -26,6 +26,10 @@ SHOWN_BY: Final[dict[str, str]] = {
     "log.hooks.**": "appliance/supervise/test_log_mail.py"
     "::test_only_lines_of_the_levels_of_a_hook_are_mailed",
     "loglevel": f"{_LOGS}::test_levels_have_the_names_of_docker_distribution",
+    "middleware.registry.**": "registry/test_middleware.py"
+    "::test_middleware_of_the_registry_wraps_every_response",
+    "middleware.repository.**": "registry/test_middleware.py"
+    "::test_middleware_of_repositories_may_refuse_a_request",
     "reporting.bugsnag.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "reporting.newrelic.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "storage.filesystem.rootdirectory": "system/test_exchange.py"

@@ -26,7 +26,6 @@ from tests.config.desk import Desk
         "storage: {oss: {}}",
         "storage: inmemory",
         "middleware: {storage: [{name: cloudfront}]}",
-        "middleware: {registry: [{name: a}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
     ],
 )
@@ -261,6 +260,7 @@ def test_every_honoured_key_is_a_setting() -> None:
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
     entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
     entries |= {"health.file.*.**", "health.http.*.**", "health.tcp.*.**"}
+    entries |= {"middleware.registry.**", "middleware.repository.**"}
     assert without | entries == set(names) - set(found)
 
 

@@ -76,6 +76,8 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
     (datastore.OutOfSpace(5, 3), _UPLOAD, 507, "DENIED"),
     (datastore.ContentDamaged("short"), _BLOB, 503, "UNAVAILABLE"),
     (registry.InvalidPageSize("n is 9"), None, 400, "PAGINATION_NUMBER_INVALID"),
+    (registry.Refused("no", 409, "UNSUPPORTED"), None, 409, "UNSUPPORTED"),
+    (registry.MiddlewareFailed("no"), None, 500, "UNKNOWN"),
     (registry.Overloaded("busy"), None, 503, "TOOMANYREQUESTS"),
     (_unavailable(Why.REFUSED), _BLOB, 502, "UNAVAILABLE"),
     (_unavailable(Why.NONSENSE), _BLOB, 502, "UNAVAILABLE"),

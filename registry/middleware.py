@@ -1,0 +1,133 @@
+"""Load the operator's middleware, and keep its failures from clients.
+
+docs/extensions.md describes the interface for packages. Middleware of the registry wraps the WSGI
+application of a worker. Middleware of repositories is called for each authorized request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from entrepot.runtime import entry_points
+
+log = logging.getLogger(__name__)
+
+Options = Mapping[str, object]
+Wanted = Sequence[tuple[str, Options]]
+"""The middleware that the operator names, in order, each with its options."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRequest:
+    """A `RepositoryRequest` has the facts of an authorized request for a repository.
+
+    `repository` has its upstream in front, as in the access log; a hosted one has none. `kind` is
+    the part of the path after the name: `manifests`, `blobs`, `uploads`, `tags` or `referrers`.
+    `reference` is the tag, digest or upload in the path as the client sent it, which may be
+    invalid; empty if the path has none. `user` is None for an anonymous client.
+    """
+
+    method: str
+    action: Literal["pull", "push", "delete"]
+    repository: str
+    kind: str
+    reference: str
+    user: str | None
+
+
+class RepositoryMiddleware(Protocol):
+    """A `RepositoryMiddleware` is called before and after each request; any thread may call it."""
+
+    def before(self, request: RepositoryRequest) -> None:
+        """Do nothing to permit the request. Raises: Refused."""
+        ...
+
+    def after(self, request: RepositoryRequest, status: int) -> None:
+        """Note the status of the response, which is sent after this call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMiddleware:
+    """A `NamedMiddleware` is middleware of repositories with the name that the operator wrote."""
+
+    name: str
+    hook: RepositoryMiddleware
+
+
+class MiddlewareUnusable(Exception):  # noqa: N818 - the class name states the fact
+    """A package could not be loaded, or its function failed at the start."""
+
+
+def repository_middleware(wanted: Wanted) -> tuple[NamedMiddleware, ...]:
+    """Return the middleware of repositories. Raises: MiddlewareUnusable."""
+    return tuple(
+        NamedMiddleware(name, _made(entry_points.REPOSITORY, name, options))
+        for name, options in wanted
+    )
+
+
+def wrapped(app: WSGIApplication, wanted: Wanted) -> WSGIApplication:
+    """Return *app* with the middleware of the registry around it; the last one is outermost.
+
+    Raises: MiddlewareUnusable.
+    """
+    for name, options in wanted:
+        made = _made(entry_points.REGISTRY, name, app, options)
+        app = _Guarded(name, made)
+    return app
+
+
+def _made(group: str, name: str, *arguments: object) -> Any:  # noqa: ANN401 - of the package
+    """Load an entry point and call it. Raises: MiddlewareUnusable."""
+    try:
+        return entry_points.load(group, name)(*arguments)
+    except Exception as error:
+        message = f"the middleware {name} could not be started: {type(error).__name__}: {error}"
+        raise MiddlewareUnusable(message) from error
+
+
+_FAILURE: Final = json.dumps(
+    {
+        "errors": [
+            {
+                "code": "UNKNOWN",
+                "message": "internal error; see the registry's log",
+                "detail": None,
+            }
+        ]
+    }
+).encode()
+
+
+class _Guarded:
+    """A `_Guarded` answers 500 if middleware raises an exception before it returns a body."""
+
+    def __init__(self, name: str, app: WSGIApplication) -> None:
+        self._name = name
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return self._app(environ, start_response)
+        except Exception as error:
+            fields = {
+                "middleware": self._name,
+                "method": environ.get("REQUEST_METHOD"),
+                "path": environ.get("PATH_INFO"),
+            }
+            log.exception("middleware failed", extra=fields, exc_info=error)
+            headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(_FAILURE))),
+                ("Cache-Control", "no-store"),
+                ("Docker-Distribution-Api-Version", "registry/2.0"),
+            ]
+            start_response("500 Internal Server Error", headers, sys.exc_info())
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [_FAILURE]

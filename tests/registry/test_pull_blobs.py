@@ -53,6 +53,16 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
     assert len(u.requests) == 1
 
 
+def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
+    """The mark that the upstream confirmed a blob is removed as soon as the blob is linked.
+
+    The spool folder would have one file for each blob and repository otherwise.
+    """
+    p.get(BLOB)
+
+    eventually(lambda: not list((p.root / "entrepot" / layout.SPOOL).rglob("shown-*")))
+
+
 def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
     """A HEAD returns the size of a blob and fetches no blob, stored or not."""
     cold = p.head(BLOB)

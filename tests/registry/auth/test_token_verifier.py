@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -22,6 +23,7 @@ from entrepot.registry.auth.token_verifier import (
     MOST_SCOPES,
     TokenTerms,
     TokenVerifier,
+    _is_a_root,
 )
 from entrepot.registry.challenges import Scope
 from entrepot.registry.errors import InvalidToken
@@ -217,6 +219,16 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
     forged = Signer(new_key("ES256"), "ES256", user)
     assert verify(user.sign(content, user.chain())).subject == "ann"
     assert _reason(verify, forged.sign(content, forged.chain(user))) == refused
+
+
+def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None:
+    """A self-signed certificate is valid from notBefore through notAfter (RFC 5280, 4.1.2.5)."""
+    root = Signer(new_key("ES256"), "ES256").certificate
+    first, last = root.not_valid_before_utc, root.not_valid_after_utc
+    second = dt.timedelta(seconds=1)
+
+    assert [_is_a_root(root, [root], each) for each in (first, last)] == [True, True]
+    assert not any(_is_a_root(root, [root], each) for each in (first - second, last + second))
 
 
 @pytest.mark.parametrize("days", [(-30, -2), (10, 30)], ids=["expired", "not valid yet"])

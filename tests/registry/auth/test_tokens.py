@@ -366,3 +366,21 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 
     assert found.by_id == {}
     assert found.skipped == ("certificate 1: RSA key of 1024 bits, not 2048 to 16384",)
+
+
+def test_a_token_that_is_verified_again_counts_once() -> None:
+    """A token takes its share of the memory once, however often the keys change.
+
+    Otherwise the memory would be full at some time, and each request would verify its token again.
+    """
+    door = Door()
+    header = f"Bearer {door.token()}"
+    for _ in range(20):
+        door.counted.generation += 1
+        door.authenticator.identify(header)
+    other = f"Bearer {door.token(jti='other')}"
+    for _ in range(2):
+        door.authenticator.identify(other)
+        door.authenticator.identify(header)
+
+    assert door.counted.times == 21

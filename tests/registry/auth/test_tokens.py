@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from entrepot.datastore.refs import Repository
-from entrepot.registry.auth.identity import Identity
+from entrepot.registry.auth.identity import Identity, LoginSource
 from entrepot.registry.auth.key_files import KeyFiles, _bounded
 from entrepot.registry.auth.rules import AccessGrant, AccessRules
 from entrepot.registry.auth.token_verifier import TokenTerms, TokenVerifier
@@ -384,3 +384,12 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
         door.authenticator.identify(header)
 
     assert door.counted.times == 21
+
+
+def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
+    """HAProxy sends the client's address with a credential; a password is refused all the same."""
+    authenticator = Door().authenticator
+    identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
+
+    assert identity.has_wrong_credentials
+    assert _header(lambda: identity.require("pull", APP)).startswith("Bearer ")

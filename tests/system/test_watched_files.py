@@ -70,7 +70,7 @@ def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
         assert first() == 200
 
         for warnings, invalid in enumerate(INVALID_SECRETS):
-            secret.write_text(invalid)
+            replace_text(secret, invalid)
             _wait_for_warning(appliance, secret, warnings, request=first)
 
             assert _status(appliance, f"v{warnings + 1}") == 200, invalid
@@ -130,11 +130,18 @@ def _setup(fake: FakeUpstream, secret: Path) -> Setup:
 
 
 def _write(path: Path, login: str, *hosts: str) -> Path:
-    """Write a pull secret in place, with a login for one.test, and none for *hosts*."""
+    """Write a pull secret, with a login for one.test, and none for *hosts*."""
     entries: dict[str, dict[str, str]] = {host: {} for host in hosts}
     entries["one.test"] = {"auth": b64encode(login.encode()).decode()}
-    path.write_text(json.dumps({"auths": entries}))
+    replace_text(path, json.dumps({"auths": entries}))
     return path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file as a whole. A worker that reads a truncated file would warn once more."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
 
 
 def _status(appliance: Appliance, tag: str) -> int:

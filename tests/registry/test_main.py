@@ -69,6 +69,21 @@ def _state(event: Event) -> object:
     return event.fields["state"]
 
 
+def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
+    """Error trackers and middleware cost the workers nothing, not even an import."""
+    program = (
+        "import sys, entrepot.registry.__main__; print([each for each in sys.modules if each in {"
+        "'entrepot.runtime.reporting', 'entrepot.runtime.entry_points',"
+        " 'entrepot.registry.middleware', 'entrepot.registry.api.repository_hooks'}])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "[]\n"
+
+
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
     """PyJWT and cryptography take 80 ms and 10 MB in the process that the workers fork from."""
     program = (

@@ -17,6 +17,7 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.invalidation import Invalidation
 from entrepot.registry import __main__ as workers
 from entrepot.registry.errors import Refused
+from entrepot.registry.middleware import RepositoryRequest
 from tests.config.desk import Desk
 
 _ACME = '''
@@ -242,3 +243,16 @@ def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
     """A message has 1,024 characters at most."""
     assert len(str(Refused("x" * 5000))) == 1024
+
+
+def test_the_example_of_the_page_is_valid() -> None:
+    """The class of docs/extensions.md refuses a push at night, and nothing by day."""
+    page = (Path(__file__).parents[2] / "docs/extensions.md").read_text(encoding="utf-8")
+    (code,) = [each for each in page.split("```python\n") if each.startswith("import time")]
+    names: dict[str, Any] = {}
+    exec(code.partition("```")[0], names)
+    push = RepositoryRequest("PUT", "push", "team/app", "manifests", "v1", None)
+
+    with pytest.raises(Refused, match="no pushes at night"):
+        names["QuietHours"]({"from": "0", "to": "0"}).before(push)
+    names["QuietHours"]({"from": "24", "to": "0"}).before(push)

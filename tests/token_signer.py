@@ -143,10 +143,12 @@ def certificate_of(
     *,
     days: tuple[int, int] = (-1, 3650),
     is_authority: bool = True,
+    subject: x509.Name | None = None,
 ) -> x509.Certificate:
     """Return a certificate that is valid between two days from now."""
     now = dt.datetime.now(dt.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"signer {id(key)}")])
+    common_name = x509.NameAttribute(NameOID.COMMON_NAME, f"signer {id(key)}")
+    name = subject or x509.Name([common_name])
     signed_by = issuer.key if issuer else key
     return (
         x509.CertificateBuilder()

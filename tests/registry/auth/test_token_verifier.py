@@ -221,6 +221,20 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
     assert _reason(verify, forged.sign(content, forged.chain(user))) == refused
 
 
+def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
+    """A path may lead through each subject once: to try every order of eight would take 60 ms."""
+    root = Signer(new_key("ES256"), "ES256")
+    middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
+    other.certificate = certificate_of(other.key, root, subject=middle.certificate.subject)
+    leaf = Signer(new_key("ES256"), "ES256", middle)
+    content = claims(PULL, now=TODAY)
+    verify = _verifier(_bundle(root), now=TODAY)
+
+    assert verify(leaf.sign(content, leaf.chain(middle, other))).subject == "ann"
+    refused = "a certificate chain that does not end at a root"
+    assert _reason(verify, leaf.sign(content, leaf.chain(other, middle))) == refused
+
+
 def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None:
     """A self-signed certificate is valid from notBefore through notAfter (RFC 5280, 4.1.2.5)."""
     root = Signer(new_key("ES256"), "ES256").certificate

@@ -7,7 +7,6 @@ knows no login, lets the request be anonymous, as in docker distribution.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from entrepot.datastore import bounded_json
 from entrepot.registry.upstream.credentials import Credential
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple
 
 def _login(output: bytes) -> Credential:
     try:
-        found = json.loads(output)
+        found = bounded_json.loads(output)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -89,6 +89,7 @@ def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
         ("exit 1", "it ended with 1: no message"),
         ("echo nothing", "its output is not a JSON object"),
         ("echo '[]'", "its output is not a JSON object"),
+        ("head -c 9999 /dev/zero | tr '\\0' '['", "its output is not a JSON object"),
         ('echo \'{"Username": "a"}\'', "its output has no Username and Secret"),
         ("head -c 70000 /dev/zero", "its output is longer than 65536 bytes"),
     ],

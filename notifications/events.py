@@ -123,9 +123,13 @@ def envelope(events: Iterable[str]) -> bytes:
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """Return the descriptors of a valid manifest: its config and layers, or its children.
 
-    The last ones are left out if all have more than MOST_REFERENCED bytes.
+    The last ones are left out if all have more than MOST_REFERENCED bytes, and all of a manifest
+    that is nested too deep.
     """
-    document = json.loads(manifest)
+    try:
+        document = json.loads(manifest)
+    except RecursionError:  # the push was accepted where the stack was less deep
+        return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []
     left = MOST_REFERENCED

@@ -128,6 +128,11 @@ def test_the_references_of_an_event_are_bounded() -> None:
     assert references(json.dumps({"layers": layers}).encode()) == []
 
 
+def test_a_manifest_that_is_nested_too_deep_has_no_references() -> None:
+    """Its push has taken effect, so the event must not make the request fail."""
+    assert references(b'{"config":{"size":1},"x":' + b"[" * 9999 + b"]" * 9999 + b"}") == []
+
+
 def test_an_envelope_has_its_events_in_order() -> None:
     """An envelope is a JSON object with the list `events`."""
     assert json.loads(envelope(['{"id":"1"}', '{"id":"2"}'])) == {

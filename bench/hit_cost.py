@@ -137,7 +137,9 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
             server.door.get(f"/v2/{server.door.prefix}{path}", {"Accept": ACCEPT})
         processes = server.tree.processes()
         folder = _run_directory(processes)
-        workers = [each for each in processes if "registry" in _command(each.pid)]
+        workers = [each for each in processes if _is_registry(_command(each.pid))]
+        if not workers:
+            raise ServerFailed("no process of the registry runs")
         yield _Appliance(server.door, folder / worker_socket(1), [processes[0], *workers])
 
 
@@ -153,6 +155,11 @@ def _run_directory(processes: list[Process]) -> Path:
                         return Path(line.partition("=")[2])
         time.sleep(_LOOK_EVERY_S)
     raise ServerFailed("no process names the run directory")
+
+
+def _is_registry(command: list[str]) -> bool:
+    """Return whether *command* runs the registry, under its name of any version."""
+    return any(word.split(".")[-1] == "registry" for word in command)
 
 
 def _command(pid: int) -> list[str]:

@@ -32,7 +32,7 @@ class IndexPlatform:
 
 
 def url_patterns(given: object) -> tuple[str, ...]:
-    """Read a list of regular expressions with Go's syntax, or one. Raises: Unreadable."""
+    """Read a regular expression in Go's syntax, or a list of them. Raises: Unreadable."""
     found = _list_of(given)
     listed = [found] if isinstance(found, str) else found
     if listed is None or listed == [""]:

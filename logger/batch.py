@@ -220,7 +220,7 @@ class LogBatch:
         self._registry.add(UNREADABLE, 1, name)
 
     def _is_probe(self, line: AccessLine) -> bool:
-        """Return whether *line* is a log barrier request of the cleaner; the last one is kept."""
+        """Return whether *line* is a log barrier request of the cleaner; remember it."""
         if line.source != _PROBED or not line.uri.startswith(_PROBE):
             return False
         self.news = line.uri.removeprefix(_PROBE)

@@ -175,8 +175,7 @@ class LentConnection:
     def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
         """Send a body of unknown length with chunked coding (RFC 9112, 7.1), as `deliver` does.
 
-        Raises: ConnectionError, always: the last chunk is sent, and the server must send nothing
-        more.
+        Raises: ConnectionError, always, so that the server sends nothing after the last chunk.
         """
         self.deliver(_chunked(pieces), None)
         raise ConnectionResetError(errno.ECONNRESET, "the response is already sent")

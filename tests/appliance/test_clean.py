@@ -152,7 +152,7 @@ def test_a_flag_without_effect_on_a_running_appliance_is_refused(
 ) -> None:
     """`entrepot clean` refuses a flag that has no effect on the running appliance.
 
-    Such a flag used to be ignored silently.
+    A flag that does not apply to the command used to be ignored silently.
     """
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2

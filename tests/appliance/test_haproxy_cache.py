@@ -260,7 +260,7 @@ def test_cached_responses_are_shared_by_users_with_equal_rights_only(
 ) -> None:
     """Only users with equal rights share cached responses.
 
-    Other users and anonymous clients get none of them.
+    Other users and anonymous clients get none of the responses cached for this user.
     """
     CacheEpoch(haproxy.run).increment()
     worker.headers["X-Entrepot-Generation"] = CacheEpoch(haproxy.run).now()

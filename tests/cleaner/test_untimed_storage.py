@@ -1,4 +1,4 @@
-"""The cleaner over a storage that keeps no times, in place of which the index has rows."""
+"""The cleaner works over a storage that keeps no file times; rows of the index have the times."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def test_exactly_the_expired_images_are_removed(
 ) -> None:
     """Exactly the images whose last use is too old are removed, except the newest tags.
 
-    A death of the cleaner does not change that.
+    The kill of the cleaner in the middle does not change the result.
     """
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)

@@ -42,7 +42,7 @@ def _secret(auths: dict[str, object]) -> ParsedPullSecret:
 def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
     """A glob of the pull secret is read as the kubelet reads it.
 
-    It is compared label by label, and the port must be equal.
+    A host is compared with the pattern label by label, and the ports must be equal.
     """
     assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
 

@@ -33,7 +33,7 @@ def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
 
 
 def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
-    """Rows that are marked for removal count too, because their files may still exist."""
+    """Marked rows count as used bytes too, because their files may still exist."""
     index.record(A, 100, ContentKind.BLOB, 1.0)
     index.mark_for_deletion(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
     index.reservations.reserve(B, 50, None, 1.0)

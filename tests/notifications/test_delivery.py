@@ -136,7 +136,7 @@ def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If an accepted envelope cannot be recorded, that is repeated, and not the envelope."""
+    """If the acceptance of an envelope cannot be recorded, only the record is tried again."""
     numbers, post = fill(queue, 1), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     recorded = queue.delivered

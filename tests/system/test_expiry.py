@@ -76,7 +76,7 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> Non
 def test_an_index_and_its_signature_go_as_one(start: Start) -> None:
     """A pull of one platform by digest keeps the index and its signature.
 
-    Without further pulls all of them expire together.
+    Images that no client pulls again expire together.
     """
     appliance = start(Setup(environment=_TTL))
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]

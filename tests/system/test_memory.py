@@ -244,7 +244,7 @@ def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
 
 
 def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
-    """After its freshness, no client gets the image to which a moved tag pointed before."""
+    """When a moved tag is no longer fresh, no client gets the image of the tag before the move."""
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
     appliance = start_appliance(start, setup)

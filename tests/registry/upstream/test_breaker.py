@@ -130,7 +130,7 @@ def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
-    """Memory caches are purged when it opens, so a failed probe must not be reported again."""
+    """A reported opening purges HAProxy's cache, so a failed probe is not reported."""
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
     breaker.failed(DEAD, breaker.admit())

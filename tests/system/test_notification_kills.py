@@ -156,8 +156,11 @@ def _pulls_around(answered: Answered, killed: float) -> set[str]:
 def _kill(appliance: Appliance, name: str) -> None:
     with suppress(ProcessLookupError):
         if name == "worker":
-            os.kill(appliance.workers()[0].pid, signal.SIGKILL)
+            workers = eventually(appliance.workers, what="a worker runs")
+            os.kill(workers[0].pid, signal.SIGKILL)
         else:
+            # supervisord looks once a second for a program that was killed a moment ago
+            eventually(lambda: appliance.program(name), what=f"{name} runs again")
             appliance.kill_program(name)
 
 

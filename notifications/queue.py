@@ -22,6 +22,7 @@ from pathlib import Path
 
 from entrepot.notifications.errors import QueueUnavailable
 from entrepot.notifications.events import PULL, Notification
+from entrepot.runtime.sqlite_transaction import immediate
 
 log = logging.getLogger(__name__)
 
@@ -238,15 +239,8 @@ class EventQueue:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._using() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back already
-                    db.execute("ROLLBACK")
-                raise
+        with self._using() as db, immediate(db):
+            yield db
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:

@@ -22,6 +22,7 @@ from entrepot.datastore.budget import WAL_BYTES
 from entrepot.datastore.drivers import sqlite_health as health
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable
 from entrepot.datastore.locks import lock
+from entrepot.runtime.sqlite_transaction import immediate
 
 _PAGE_BYTES = 4096
 _VERSION = 3  # of the schema; a file with another version is moved aside and rebuilt
@@ -117,14 +118,8 @@ class SqliteFile:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection within one transaction; roll back if the caller raises."""
         with self.reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with immediate(connection):
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back already
-                    connection.execute("ROLLBACK")
-                raise
             self._bound_log(connection)
 
     def inspect(self, *, thoroughly: bool) -> str:

@@ -7,20 +7,16 @@ HAProxy's grace. The PEM file that HAProxy reads at its start is replaced too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from entrepot import config
 from entrepot.appliance.supervise import certificate
+from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, load
 from entrepot.config.schema import Settings
-from entrepot.runtime.reloading_file import ReloadingFile
 from entrepot.runtime.run_names import ADMIN_SOCKET, CERTIFICATE
 from entrepot.runtime.unix_http import send_command
 
 _log = logging.getLogger(__name__)
-
-_DONE = "Success"
-_Send = Callable[[str], str]
 
 
 class CertificateRenewal:
@@ -32,23 +28,17 @@ class CertificateRenewal:
     the last certificate stays in force.
     """
 
-    def __init__(self, settings: Settings, target: Path, send: _Send) -> None:
+    def __init__(self, settings: Settings, target: Path, send: Send) -> None:
         self._settings = settings
         self._target = target
         self._send = send
         tls = settings.http.tls
         paths = dict.fromkeys(each for each in (tls.certificate, tls.key) if each is not None)
-        self._files = [ReloadingFile(path, bytes) for path in paths]
-        self._seen = self._generations()
+        self._files = TlsFiles(paths, self._renew)
 
     def look(self) -> None:
         """Load the certificate if a file has changed since the last call."""
-        now = self._generations()
-        if now != self._seen and self._renew():
-            self._seen = now
-
-    def _generations(self) -> list[int]:
-        return [each.generation for each in self._files]
+        self._files.look()
 
     def _renew(self) -> bool:
         """Load the certificate. Return False if HAProxy was unavailable and it must be retried."""
@@ -61,7 +51,7 @@ class CertificateRenewal:
             response = self._load_into_haproxy()
         except OSError:  # HAProxy is starting, or too busy to accept
             return False
-        if _DONE in response:
+        if DONE in response:
             _log.info("certificate renewed", extra={"path": self._settings.http.tls.certificate})
         else:
             _log.warning("certificate not renewed, restart to use it", extra={"said": response})
@@ -72,11 +62,7 @@ class CertificateRenewal:
         name = self._target
         # HAProxy ends the payload of a command at its first empty line
         lines = (line for line in name.read_text().splitlines() if line.strip())
-        set_response = self._send("set ssl cert {} <<\n{}\n".format(name, "\n".join(lines)))
-        committed = self._send(f"commit ssl cert {name}")
-        if _DONE not in committed:
-            self._send(f"abort ssl cert {name}")
-        return " ".join(f"{set_response} {committed}".split())
+        return load(self._send, "cert", name, "\n".join(lines))
 
 
 def renewal(settings: Settings, run: Path) -> CertificateRenewal:

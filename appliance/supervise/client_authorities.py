@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from entrepot import config
 from entrepot.appliance.supervise import certificate
+from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, load
 from entrepot.config.schema import Settings
-from entrepot.runtime.reloading_file import ReloadingFile
 from entrepot.runtime.run_names import ADMIN_SOCKET, CLIENT_AUTHORITIES
 from entrepot.runtime.unix_http import send_command
 
 _log = logging.getLogger(__name__)
 
-_DONE: Final = "Success"
 _LARGEST: Final = 30_000
 """HAProxy's admin socket accepts so many bytes in one command (haproxy.cfg, tune.bufsize)."""
 _CERTIFICATE = re.compile(
@@ -36,21 +34,15 @@ class ClientAuthorities:
     While the new files are unusable, the last CAs stay in force.
     """
 
-    def __init__(self, settings: Settings, target: Path, send: Callable[[str], str]) -> None:
+    def __init__(self, settings: Settings, target: Path, send: Send) -> None:
         self._settings = settings
         self._target = target
         self._send = send
-        self._files = [ReloadingFile(path, bytes) for path in settings.http.tls.clientcas]
-        self._seen = self._generations()
+        self._files = TlsFiles(settings.http.tls.clientcas, self._renew)
 
     def look(self) -> None:
         """Load the CAs if a file has changed since the last call."""
-        now = self._generations()
-        if now != self._seen and self._renew():
-            self._seen = now
-
-    def _generations(self) -> list[int]:
-        return [each.generation for each in self._files]
+        self._files.look()
 
     def _renew(self) -> bool:
         """Load the CAs. Return False if HAProxy was unavailable and it must be retried."""
@@ -63,8 +55,8 @@ class ClientAuthorities:
             response = self._load_into_haproxy()
         except OSError:  # HAProxy is starting, or too busy to accept
             return False
-        if _DONE in response:
-            _log.info("client CAs renewed", extra={"files": len(self._files)})
+        if DONE in response:
+            _log.info("client CAs renewed", extra={"files": len(self._settings.http.tls.clientcas)})
         else:
             _log.warning("client CAs not renewed, restart to use them", extra={"said": response})
         return True
@@ -77,11 +69,7 @@ class ClientAuthorities:
         lines = "\n".join(line for line in blocks.splitlines() if line.strip())
         if len(lines) > _LARGEST:
             return f"more than {_LARGEST} bytes of certificates"
-        set_response = self._send(f"set ssl ca-file {name} <<\n{lines}\n\n")
-        committed = self._send(f"commit ssl ca-file {name}")
-        if _DONE not in committed:
-            self._send(f"abort ssl ca-file {name}")
-        return " ".join(f"{set_response} {committed}".split())
+        return load(self._send, "ca-file", name, lines)
 
 
 def client_authorities(settings: Settings, run: Path) -> ClientAuthorities | None:

@@ -1,0 +1,49 @@
+"""Watches files of TLS, and loads changes into the running HAProxy over its admin socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from entrepot.runtime.reloading_file import ReloadingFile
+
+DONE: Final = "Success"
+"""What HAProxy responds to a command that took effect."""
+
+Send = Callable[[str], str]
+"""A `Send` sends a command to HAProxy's admin socket and returns the response. Raises: OSError."""
+
+
+class TlsFiles:
+    """A `TlsFiles` watches *paths*, and calls *renew* after a change.
+
+    *renew* returns False if HAProxy was unavailable; the next look then calls it again.
+    """
+
+    def __init__(self, paths: Iterable[Path], renew: Callable[[], bool]) -> None:
+        self._files = [ReloadingFile(path, bytes) for path in paths]
+        self._renew = renew
+        self._seen = self._generations()
+
+    def look(self) -> None:
+        """Load the files if one has changed since the last call."""
+        now = self._generations()
+        if now != self._seen and self._renew():
+            self._seen = now
+
+    def _generations(self) -> list[int]:
+        return [each.generation for each in self._files]
+
+
+def load(send: Send, kind: str, name: Path, lines: str) -> str:
+    """Set and commit *lines* as HAProxy's file *name*; return both responses. Raises: OSError.
+
+    *kind* is `cert` or `ca-file`. HAProxy ends the payload at the first empty line, so *lines* has
+    none.
+    """
+    set_response = send(f"set ssl {kind} {name} <<\n{lines}\n\n")
+    committed = send(f"commit ssl {kind} {name}")
+    if DONE not in committed:
+        send(f"abort ssl {kind} {name}")
+    return " ".join(f"{set_response} {committed}".split())

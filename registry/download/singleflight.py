@@ -284,11 +284,9 @@ class Reader:
                 return
             elif self._is_stored():
                 continue  # the whole blob may be sent now
-            elif self._is_abandoned():
+            elif self._is_abandoned() or not self._has_waited():
                 yield from self._fetch_privately(first, start, stop, early=early)
                 return
-            else:
-                self._wait_or_take_over()
             has_waited = True
 
     def _is_worth_it(self, length: int) -> bool:
@@ -347,10 +345,22 @@ class Reader:
 
     # ---- when no bytes arrive
 
+    def _has_waited(self) -> bool:
+        """Wait for more bytes. Return False if a local disk error ended the download meanwhile.
+
+        Raises: UpstreamError if the upstream failed.
+        """
+        try:
+            self._wait_or_take_over()
+        except DatastoreError:
+            return False
+        return True
+
     def _wait_or_take_over(self) -> None:
         """Wait for more bytes. If the writer is dead, begin the download in this process.
 
-        Raises: UpstreamError if the upstream failed, unless it failed for another repository only.
+        Raises: UpstreamError if the upstream failed, unless it failed for another repository only;
+        DatastoreError if the download failed on the local disk.
         """
         if self._download is None or not self._download.is_done:
             self._wait(self._pause)

@@ -14,10 +14,12 @@ import pytest
 from falcon.testing import StartResponseMock, create_environ
 
 from entrepot.datastore import layout
+from entrepot.datastore.errors import StorageFull
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.auth.basic import authenticator
+from entrepot.registry.download.singleflight import Reader
 from tests import images
 from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -293,6 +295,24 @@ def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path)
     assert p.get(BLOB).content == CONTENT
     assert p.get(BLOB).content == CONTENT
     assert u.count("GET") == 2
+
+
+def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download that fails on the disk just after the reader looked at it fails no pull."""
+    p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
+    seen: list[object] = []
+
+    def look_too_early(reader: Any) -> bool:
+        eventually(lambda: reader._download.is_done)
+        seen.append(reader._download.error)
+        return False
+
+    monkeypatch.setattr(Reader, "_is_abandoned", look_too_early)
+
+    assert p.get(BLOB).content == CONTENT
+    assert [type(each) for each in seen] == [StorageFull]
 
 
 def _is_a_download_joined() -> bool:

@@ -109,7 +109,16 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
             return _MainLoop(settings, record, supervisor).run()
         finally:
             supervisor.clear()
+            _forget(settings)
             listen_address.remove_socket(settings.http.addr)
+
+
+def _forget(settings: Settings) -> None:
+    """Remove all content if it is kept in memory only."""
+    if settings.storage.inmemory:
+        from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
+
+        in_memory.end(settings)
 
 
 def _watch_health(settings: Settings, run: Path) -> None:
@@ -152,6 +161,10 @@ def _try_folders(settings: Settings) -> None:
     """Create the data directory if needed, and check that it is usable. Raises: ConfigError."""
     _refuse(config.check(settings))
     storage = settings.storage
+    if storage.inmemory:
+        from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
+
+        in_memory.begin(settings)
     unwritable = _unwritable(dict.fromkeys((storage.rootdirectory, storage.statedir)))
     with suppress(ConfigError) if unwritable else nullcontext():
         ownership.make_folders(settings)

@@ -16,6 +16,7 @@ from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings
 
 _SCHEMES = {("auth", name) for name in ("htpasswd", "token", "silly")}
+_DRIVERS = {("storage", "inmemory")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ def _tree(given: Mapping[Key, RawValue]) -> dict[str, Any]:
     for key, each in given.items():
         if isinstance(keys.find(key), Setting):
             _section(tree, key[:-1])[key[-1]] = each.value
-        elif key in _SCHEMES or (key[0] == "upstreams" and key[1:]):
-            _section(tree, key)  # an empty section has an effect: a scheme, or an upstream
+        elif key in _SCHEMES | _DRIVERS or (key[0] == "upstreams" and key[1:]):
+            _section(tree, key)  # an empty section selects a scheme, driver or upstream
     return tree
 
 

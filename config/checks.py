@@ -21,6 +21,7 @@ from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
 from entrepot.config.pull_secret import ParsedPullSecret
 from entrepot.config.schema import Settings
 
+_IN_MEMORY = {"tmpfs", "ramfs"}
 _MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _MOUNT_A_FILE = (
     "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
@@ -76,9 +77,24 @@ def _no_users(settings: Settings) -> Iterator[Problem]:
 
 def _folders(settings: Settings) -> Iterator[Problem]:
     storage = settings.storage
+    if storage.inmemory:
+        yield from _in_memory(settings)
+        return
     yield from _writable(storage.rootdirectory, "storage.filesystem.rootdirectory", "REGISTRYDIR")
     if not storage.statedir.is_relative_to(storage.rootdirectory):
         yield from _writable(storage.statedir, "storage.statedir", "ENTREPOT_STATEDIR")
+
+
+def _in_memory(settings: Settings) -> Iterator[Problem]:
+    from entrepot.runtime.mounts import file_system_of  # noqa: PLC0415 - only with this driver
+
+    root = settings.storage.rootdirectory
+    key = "storage.inmemory.rootdirectory"
+    if (found := file_system_of(root)) not in _IN_MEMORY:
+        remedy = "name a folder on a tmpfs (--tmpfs /data), or use storage.filesystem"
+        yield Problem(f"{key}={root}", f"its file system is {found or 'unknown'}", remedy)
+    else:
+        yield from _writable(root, key, f"REGISTRY_{key.replace('.', '_').upper()}")
 
 
 def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:

@@ -60,7 +60,7 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
     return DistributionKey(key, KeySupport.REFUSED, why, harmless=harmless)
 
 
-_NO_DRIVER = "only storage.filesystem is implemented"
+_NO_DRIVER = "only storage.filesystem and storage.inmemory are implemented"
 _NO_REDIS = "blobs are looked up on the disk, without redis"
 _LOOKED_UP = "blobs are looked up on the disk"
 _PACKAGE = "names middleware of an installed Python package, not of Go"
@@ -83,6 +83,7 @@ ROWS: Final = (
         "the number of workers limits concurrency",
         instead="set ENTREPOT_WORKERS",
     ),
+    _honoured("storage.inmemory.rootdirectory", "docker distribution has no key here"),
     _honoured("storage.delete.enabled"),
     _ineffective(
         "storage.redirect.disable", "no response is a redirect", "true", instead="take it out"
@@ -98,7 +99,7 @@ ROWS: Final = (
     _honoured("storage.maintenance.uploadpurging.dryrun"),
     *(
         _refused(f"storage.{driver}.**", _NO_DRIVER)
-        for driver in ("azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift")
+        for driver in ("azure", "gcs", "oss", "rados", "s3", "s3aws", "swift")
     ),
     _honoured("auth.htpasswd.realm"),
     _honoured(
@@ -203,4 +204,6 @@ ROWS: Final = (
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
+IMPLEMENTED: Final = frozenset({"filesystem", "inmemory"})
+"""The names of the storage drivers that are not refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

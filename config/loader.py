@@ -26,6 +26,8 @@ _CERTIFICATE = ("http", "tls", "certificate")
 _ADDRESS = ("http", "addr")
 _ACCESS_LOG = ("log", "accesslog", "disabled")
 _ROOT = ("storage", "filesystem", "rootdirectory")
+_IN_MEMORY = ("storage", "inmemory")
+_MAXSIZE = ("cleaner", "maxsize")
 _SECRET = ("pullsecret", "path")
 
 
@@ -199,6 +201,10 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
     values: dict[Key, str] = {_ADDRESS: address}
     if is_image:
         values |= {_ROOT: "/var/lib/registry", _ACCESS_LOG: "false"}
+    if any(key[:2] == _IN_MEMORY for key in given):
+        from entrepot.runtime.memory_limit import memory_limit  # noqa: PLC0415 - rarely used
+
+        values[_MAXSIZE] = str(memory_limit() // 2)
     return {
         key: RawValue(key, value, "default", ".".join(key))
         for key, value in values.items()

@@ -8,7 +8,13 @@ from typing import Final
 
 from entrepot.config import keys, parts, unknown_keys
 from entrepot.config.address import registry_host
-from entrepot.config.distribution import DRIVERS, SCHEMES, DistributionKey, KeySupport
+from entrepot.config.distribution import (
+    DRIVERS,
+    IMPLEMENTED,
+    SCHEMES,
+    DistributionKey,
+    KeySupport,
+)
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue, SourceValues
@@ -51,6 +57,7 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
     if (ttl := winners.pop(("proxy", "ttl"), None)) and ttl.value not in _EMPTY:
         winners.setdefault(("cleaner", "ttl"), replace(ttl, key=("cleaner", "ttl")))
     merged.problems += _second_scheme(winners)
+    merged.problems += _second_driver(winners)
     merged.problems += _too_many_upstreams(winners)
     merged.problems += parts.join(winners)
     return merged
@@ -148,6 +155,12 @@ def _second_scheme(winners: dict[Key, RawValue]) -> list[Problem]:
     schemes = {key[1]: each for key, each in winners.items() if key[0] == "auth" and key[1:]}
     found = [schemes[name] for name in sorted(SCHEMES & schemes.keys())]
     return [found[1].objection("a second auth scheme", "keep one")] if found[1:] else []
+
+
+def _second_driver(winners: dict[Key, RawValue]) -> list[Problem]:
+    named = {key[1]: each for key, each in winners.items() if key[0] == "storage" and key[1:]}
+    found = [named[name] for name in sorted(IMPLEMENTED & named.keys())]
+    return [found[1].objection("a second storage driver", "keep one")] if found[1:] else []
 
 
 def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:

@@ -38,6 +38,16 @@ class FilesystemSettings(Section):
     )
 
 
+class InMemorySettings(Section):
+    """The settings of `storage.inmemory:`. If this section is present, content is not on a disk."""
+
+    rootdirectory: value_types.File = setting(
+        "/dev/shm/entrepot",  # noqa: S108 - the start makes it private
+        "a folder on a tmpfs that no other program uses; the appliance empties it when it starts"
+        " and when it ends",
+    )
+
+
 class DeleteSettings(Section):
     """The settings of `storage.delete:`."""
 
@@ -69,14 +79,15 @@ class MaintenanceSettings(Section):
 
 
 def _state_beside_data(before: dict[str, Any]) -> Path:
-    filesystem: FilesystemSettings = before["filesystem"]
-    return filesystem.rootdirectory / "entrepot"
+    chosen: FilesystemSettings | InMemorySettings = before["inmemory"] or before["filesystem"]
+    return chosen.rootdirectory / "entrepot"
 
 
 class StorageSettings(Section):
     """The settings of `storage:`."""
 
     filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
+    inmemory: InMemorySettings | None = None
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
@@ -89,17 +100,17 @@ class StorageSettings(Section):
     @property
     def rootdirectory(self) -> Path:
         """The data directory."""
-        return self.filesystem.rootdirectory
+        return (self.inmemory or self.filesystem).rootdirectory
 
     @property
     def driver(self) -> str:
         """Return the name of the storage driver, as in docker distribution."""
-        return "filesystem"
+        return "inmemory" if self.inmemory else "filesystem"
 
     @property
     def parameters(self) -> Mapping[str, object]:
         """Return the keys of the driver's section, with their values."""
-        return dict(self.filesystem)
+        return dict(self.inmemory or self.filesystem)
 
 
 class HtpasswdSettings(Section):

@@ -15,6 +15,7 @@ from entrepot.config import (
     keys,
     notifications,
     reporting_settings,
+    storage_conflicts,
     token_auth,
 )
 from entrepot.config.access import ANYBODY
@@ -38,6 +39,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
         *http_conflicts.contradictions(settings.http, given),
         *_two_defaults(settings),
         *_default_disabled(settings),
+        *storage_conflicts.contradictions(settings, given),
         *_incomplete_login(settings, given),
         *_helper_without_upstream(settings, given),
         *(

@@ -41,6 +41,7 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("http", "tls", "certificate"),
         ("http", "tls", "key"),
         ("storage", "filesystem", "rootdirectory"),
+        ("storage", "inmemory", "rootdirectory"),
         ("storage", "delete", "enabled"),
         ("storage", "maintenance", "readonly", "enabled"),
         ("storage", "maintenance", "uploadpurging", "enabled"),
@@ -77,9 +78,9 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether *last* names exactly one key or section elsewhere, and that one is strict."""
-    elsewhere = [each for each in _parts(keys.names()) if each[-1] == last]
-    return len(elsewhere) == 1 and elsewhere[0] in _parts(_strict_keys())
+    """Return whether *last* names keys or sections of one section elsewhere, all of them strict."""
+    elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
+    return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 
 
 @cache

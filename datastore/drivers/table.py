@@ -59,6 +59,11 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
     return Filesystem(root, clock)
 
 
+def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
+    # the folder is on a tmpfs, so all processes of the appliance share it
+    return _filesystem(parameters, clock)
+
+
 def _sqlite(state: Path, clock: Now) -> Index:
     from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - see the module
 
@@ -67,6 +72,7 @@ def _sqlite(state: Path, clock: Now) -> Index:
 
 STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "filesystem": _filesystem,
+    "inmemory": _in_memory,
 }
 """How each storage driver is made; the names are those of docker distribution's `storage:`."""
 

@@ -27,7 +27,7 @@ VALUES: Final[dict[str, str]] = {
     "storage.s3": "{region: us-west-1, bucket: b}",
     "storage.swift": "{username: u, password: p, authurl: 'https://a', container: c}",
     "storage.oss": "{accesskeyid: a, accesskeysecret: b, region: r, bucket: c}",
-    "storage.inmemory": "{}",
+    "storage.inmemory.rootdirectory": "{folder}",
     "storage.delete.enabled": "true",
     "storage.redirect.disable": "false",
     "storage.cache.blobdescriptor": "redis",

@@ -34,6 +34,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "reporting.newrelic.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "storage.filesystem.rootdirectory": "system/test_exchange.py"
     "::test_what_docker_registry_wrote_is_served",
+    "storage.inmemory.rootdirectory": "system/test_in_memory.py"
+    "::test_the_folder_has_the_content_until_the_appliance_ends",
     "storage.delete.enabled": "registry/push/test_deletes.py::test_deletes_are_405_unless_enabled",
     "storage.maintenance.readonly.enabled": "registry/push/test_read_only.py"
     "::test_every_change_is_405_and_changes_nothing",

@@ -24,7 +24,6 @@ from tests.config.desk import Desk
         "storage: {swift: {}}",
         "storage: {rados: {poolname: p}}",
         "storage: {oss: {}}",
-        "storage: inmemory",
         "middleware: {storage: [{name: cloudfront}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
     ],
@@ -307,5 +306,5 @@ def test_several_keys_of_one_section_are_one_line(desk: Desk) -> None:
     (problem,) = desk.problems(**driver)
     (warning,) = desk.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
 
-    assert ": refused with 2 more keys of storage.swift: only storage.filesystem" in problem
+    assert ": refused with 2 more keys of storage.swift: only storage.filesystem and" in problem
     assert warning.startswith("REGISTRY_REDIS_ADDR: without effect with 1 more key of redis: ")

@@ -34,6 +34,7 @@ _MEMORY = "memory"
 _MIXED = "mixed"
 _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
     "filesystem": lambda folder: {"rootdirectory": folder / "root"},
+    "inmemory": lambda folder: {"rootdirectory": folder / "root"},
 }
 
 

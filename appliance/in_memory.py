@@ -1,0 +1,67 @@
+"""Keep all content in memory: checks the folder of `storage.inmemory`, and empties it.
+
+The folder is on a tmpfs, so all workers share it and the driver is that of a disk. Only the entries
+that the appliance makes itself are removed: an operator may name a folder with other files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.budget import Budget
+
+_log = logging.getLogger(__name__)
+
+_OWN = (layout.V2.partition("/")[0], layout.OWN, layout.FETCHED_LIST)
+
+
+def begin(settings: Settings) -> None:
+    """Remove what a killed appliance left, and log the size limit. Raises: ConfigError.
+
+    No other appliance may use the folder.
+    """
+    root = settings.storage.rootdirectory
+    _clear(root)
+    cap = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).cap
+    fields = {"path": root, "maxsize": settings.cleaner.maxsize, "cap": cap}
+    _log.info("all content is kept in memory until the appliance ends", extra=fields)
+    if cap is not None and cap > (size := _size(root)):
+        _log.warning(
+            "the tmpfs is smaller than the size limit",
+            extra={"path": root, "bytes": size, "remedy": f"mount it with size={cap}"},
+        )
+
+
+def end(settings: Settings) -> None:
+    """Remove all content."""
+    try:
+        _clear(settings.storage.rootdirectory)
+    except ConfigError as error:
+        _log.warning("content not removed from memory", extra={"error": error})
+
+
+def _clear(root: Path) -> None:
+    try:
+        for name in _OWN:
+            path = root / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        message = f"cannot be emptied: {(error.strerror or str(error)).lower()}"
+        remedy = "name a folder that no other program or account uses"
+        source = f"storage.inmemory.rootdirectory={root}"
+        raise ConfigError([Problem(source, message, remedy)]) from error
+
+
+def _size(root: Path) -> int:
+    there = next(each for each in (root, *root.parents) if each.exists())
+    found = os.statvfs(there)
+    return found.f_blocks * found.f_frsize

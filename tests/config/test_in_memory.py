@@ -1,0 +1,77 @@
+"""Test `storage.inmemory`: which driver is selected, and what contradicts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot import config
+from entrepot.runtime.memory_limit import memory_limit
+from tests.config.desk import Desk
+
+_STATE = (
+    "ENTREPOT_STATEDIR=/state: with storage.inmemory, index and logs are in memory too; take it out"
+)
+
+
+@pytest.mark.parametrize("text", ["storage: inmemory", "storage: {inmemory: }"])
+def test_the_driver_needs_no_key(desk: Desk, text: str) -> None:
+    """Docker distribution's driver has none; the folder has a default, and so has the limit."""
+    desk.write(text)
+
+    storage = desk.settings().storage
+
+    root = Path("/dev/shm/entrepot")
+    assert (storage.driver, storage.parameters) == ("inmemory", {"rootdirectory": root})
+    assert storage.statedir == root / "entrepot"
+    assert desk.settings().cleaner.maxsize == memory_limit() // 2
+    assert desk.settings(CLEANER_MAXSIZE="2G").cleaner.maxsize == 2 * 2**30
+
+
+def test_the_environment_selects_the_driver(desk: Desk) -> None:
+    """REGISTRY_STORAGE replaces the driver of the file with all its keys."""
+    desk.write("storage: {filesystem: {rootdirectory: /data}}")
+
+    assert desk.settings(REGISTRY_STORAGE="inmemory").storage.driver == "inmemory"
+    in_folder = desk.settings(
+        REGISTRY_STORAGE="inmemory", REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/m"
+    )
+    assert in_folder.storage.rootdirectory == Path("/m")
+
+
+def test_two_drivers_are_a_problem(desk: Desk) -> None:
+    """The appliance must not guess where content belongs."""
+    desk.write("storage: {filesystem: {rootdirectory: /data}, inmemory: }")
+
+    (problem,) = desk.problems()
+
+    assert problem == "config.yml:1: storage.inmemory: a second storage driver; keep one"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"ENTREPOT_STATEDIR": "/state"}, _STATE),
+        (
+            {"CLEANER_MAXSIZE": "0"},
+            "CLEANER_MAXSIZE=0: storage.inmemory needs a size limit; try 1G",
+        ),
+    ],
+)
+def test_settings_that_contradict_it_are_problems(
+    desk: Desk, environ: dict[str, str], expected: str
+) -> None:
+    """Memory without a limit ends with the machine's; an index on a disk would describe nothing."""
+    assert desk.problems(REGISTRY_STORAGE="inmemory", **environ) == [expected]
+
+
+def test_a_folder_on_a_disk_is_refused(desk: Desk) -> None:
+    """Content would neither be in memory nor survive: /proc is no tmpfs either."""
+    settings = desk.settings(REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/proc/entrepot")
+
+    (problem,) = config.check(settings)
+
+    assert str(problem).startswith(
+        "storage.inmemory.rootdirectory=/proc/entrepot: its file system is proc; name a folder"
+    )

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
+_MANY_LINES = 64  # after so many lines the next ones wait, because each transaction has its cost
 _BUSY_S = 1.0
 _RETRY_S = 1.0
 _STOP_S = 0.4
@@ -130,7 +131,8 @@ class PullCollector:
         self._disk_out.worked()
         if batch.more:
             return 0.0
-        return _BUSY_POLL_S if now - self._read_at < _BUSY_S else _POLL_S
+        is_busy = now - self._read_at < _BUSY_S and len(batch.lines) < _MANY_LINES
+        return _BUSY_POLL_S if is_busy else _POLL_S
 
     def _open(self) -> Tail:
         lost = self._queue.keep_only([each.name for each in self._endpoints])

@@ -25,8 +25,9 @@ Post = Callable[[bytes], int]
 
 _POLL_S = 0.25
 _QUEUE_RETRY_S = 1.0
-_MOST_EVENTS = 128
-_MOST_BYTES = 64 * 1024  # some receivers refuse a body of 100 kB
+_MOST_EVENTS = 1024
+_MOST_BYTES = 512 * 1024
+_SAFE_BYTES = 64 * 1024  # some receivers refuse a body of 100 kB
 _QUICK = 4  # an envelope grows only if the response took less than this part of the time-out
 
 
@@ -59,17 +60,19 @@ class Backoff:
 
 
 class EnvelopeSize:
-    """An `EnvelopeSize` is the number of events that the next envelope may have.
+    """An `EnvelopeSize` has the numbers of events and of bytes that the next envelope may have.
 
-    It doubles while the receiver responds quickly, up to 128, so that a long queue is delivered
-    soon. After a failure it is one: a receiver that needs a time for each event would never respond
-    to many of them within the time-out.
+    The events double while the receiver responds quickly, up to 1,024, so that a long queue is
+    delivered soon and an event costs little. After a failure the next envelope has one event: a
+    receiver that needs a time for each event would never respond to many of them within the
+    time-out. After the failure of an envelope above 64 KiB no later one exceeds 64 KiB.
     """
 
     def __init__(self, timeout: float) -> None:
         self._quick_s = timeout / _QUICK
         self._most = _MOST_EVENTS
         self.events = 1
+        self.bytes = _MOST_BYTES
 
     def succeeded(self, seconds: float) -> None:
         """Record a response after *seconds*."""
@@ -78,9 +81,14 @@ class EnvelopeSize:
         else:
             self.events = max(self.events // 2, 1)
 
-    def failed(self, status: int | None) -> None:
-        """Record a failure. After 413 (too large) no later envelope has as many events."""
-        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+    def failed(self, status: int | None, size: int) -> None:
+        """Record the failure of an envelope of *size* bytes.
+
+        After 413 (too large) no later envelope has as many events.
+        """
+        if size > _SAFE_BYTES:
+            self.bytes = _SAFE_BYTES
+        elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             self._most = max(self.events // 2, 1)
         self.events = 1
 
@@ -125,7 +133,7 @@ class EventDelivery:
             return 0.0
         try:
             self._record()
-            group = self._queue.first(self._name, self._size.events, _MOST_BYTES)
+            group = self._queue.first(self._name, self._size.events, self._size.bytes)
             is_empty = not group.events
             if not is_empty:
                 self._send(group)
@@ -138,11 +146,12 @@ class EventDelivery:
     def _send(self, group: Group) -> None:
         """Send an envelope, and record in the queue whether it was accepted."""
         began = time.monotonic()
+        body = envelope(group.events)
         try:
-            status = self._post(envelope(group.events))
+            status = self._post(body)
         except NotDelivered as error:
             self._backoff.failed(time.monotonic())
-            self._size.failed(error.status)
+            self._size.failed(error.status, len(body))
             self._complaint.failed(error)
             self._queue.failed(self._name, group, error.status)
             return

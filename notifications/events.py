@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from entrepot.notifications.endpoint import Source
+from entrepot.notifications.pull_texts import PullTexts
 
 MEDIA_TYPE: Final = "application/vnd.docker.distribution.events.v1+json"
 """The media type of an envelope in docker distribution 2.x. 3.x sends the same fields as `v2`."""
@@ -83,11 +84,20 @@ class EventTarget:
 
 
 class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice as long
-    """A `Notification` is an event: its JSON, and the fields that filters read."""
+    """A `Notification` is an event: the fields that filters read, and its JSON.
+
+    The event of a pull has the template of its JSON, and the `values` for it (`pull_texts`).
+    """
 
     action: str
     media_type: str
-    text: str
+    template: str
+    values: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the event's JSON."""
+        return PullTexts(self.template).fill(self.values) if self.values else self.template
 
 
 def write_event(

@@ -10,15 +10,14 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from entrepot.datastore import request_line
 from entrepot.datastore.accesslog import AccessLine
 from entrepot.datastore.errors import InvalidDigest, InvalidLine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.request_line import Head, RequestLine
+from entrepot.datastore.request_line import RequestLine
+from entrepot.notifications import pull_texts
 from entrepot.notifications.endpoint import Source
 from entrepot.notifications.events import (
     BLOB_TYPE,
@@ -55,14 +54,11 @@ class Contents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A `_Template` is an event of a pull without the parts that differ from request to request."""
+class _Template(NamedTuple):
+    """A `_Template` is an event of a pull without the values of its request."""
 
     media_type: str
-    target: str
-    address: str
-    request: str
+    text: str
 
 
 class PullEvents:
@@ -73,7 +69,6 @@ class PullEvents:
         self._contents = contents
         self._kept: dict[bytes, _Template | None] = {}
         self._kept_bytes = 0
-        self._second, self._at = -1, ""  # PERF: the last second, and its text
 
     def of(self, lines: Iterable[bytes]) -> list[Notification]:
         """Return an event for each line of a pull, in order.
@@ -82,28 +77,16 @@ class PullEvents:
         the request, so that a line that is read again gives the same event.
         """
         events = []
+        kept = self._kept
         for line in lines:
             head = request_line.split(line)
             if head is None:
                 continue
-            template = self._kept.get(head.rest) or self._template(head.rest)
+            values, rest = head
+            template = kept.get(rest) or self._template(rest)
             if template is not None:
-                events.append(self._event(head, template))
+                events.append(Notification(PULL, *template, values))
         return events
-
-    def _event(self, head: Head, template: _Template) -> Notification:
-        start, duration, number, port, _ = head
-        second, millisecond = divmod(start + max(duration, 0), 1000)
-        if second != self._second:
-            self._second = second
-            self._at = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return Notification(
-            PULL,
-            template.media_type,
-            f'{{"id":"{_event_id(number)}","timestamp":"{self._at}.{millisecond:03}Z",'
-            f'{template.target}{number}","addr":"{template.address}{port and ":"}{port}",'
-            f"{template.request}",
-        )
 
     def _template(self, rest: bytes) -> _Template | None:
         if rest in self._kept:
@@ -122,7 +105,7 @@ class PullEvents:
             self._kept.clear()
             self._kept_bytes = 0
         self._kept[rest] = template
-        self._kept_bytes += len(rest) + (len(template.target) if template else 0)
+        self._kept_bytes += len(rest) + (len(template.text) if template else 0)
 
     def _make(self, access: AccessLine, request: RequestLine) -> tuple[_Template | None, bool]:
         """Return the template, and whether it stays the same when content is stored or removed."""
@@ -139,12 +122,12 @@ class PullEvents:
         )
         rest = {name: value for name, value in asked.record().items() if name != "id"}
         actor = {"name": access.user} if access.user else {}
-        return _Template(
-            target.media_type,
-            f'"action":"{PULL}","target":{_json(target.record(url))},"request":{{"id":"',
-            _json(host_in_address(access.source))[1:-1],
-            f'{_json(rest)[1:]},"actor":{_json(actor)},"source":{_json(self._source.record())}}}',
-        ), is_final
+        text = pull_texts.template(
+            target=f'"action":"{PULL}","target":{_json(target.record(url))},"request":{{',
+            address=_json(host_in_address(access.source))[1:-1],
+            rest=f'{_json(rest)[1:]},"actor":{_json(actor)},"source":{_json(self._source.record())}}}',
+        )
+        return _Template(target.media_type, text), is_final
 
     def _target(self, access: AccessLine, request: RequestLine) -> tuple[EventTarget, bool]:
         is_manifest = access.kind in _MANIFESTS
@@ -174,11 +157,6 @@ class PullEvents:
 def host_in_address(host: str) -> str:
     """Return an IP address as it precedes a port: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
-
-
-def _event_id(request_id: str) -> str:
-    """Return the ID of the event of a request: as unique as the request's, and always the same."""
-    return f"{request_id[7::-1]}{request_id[8:]}"
 
 
 def _json(value: object) -> str:

@@ -20,13 +20,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entrepot.notifications import rows as row_text
 from entrepot.notifications.errors import QueueUnavailable
 from entrepot.notifications.events import PULL, Notification
 from entrepot.runtime.sqlite_transaction import immediate
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64
+CHUNK = 256
 """Events of pulls in one row."""
 
 _CHUNK_BYTES = 48 * 1024
@@ -133,27 +134,22 @@ class EventQueue:
         return None if row is None else str(row[0])
 
     def first(self, endpoint: str, most: int, most_bytes: int) -> Group:
-        """Return the oldest events: at most *most*, and after the first at most *most_bytes*.
-
-        Events of a row that does not fit as a whole are returned only if there are no others.
-        """
+        """Return the oldest events: at most *most*, and after the first at most *most_bytes*."""
         events: list[str] = []
         rows: list[tuple[int, int]] = []
         with self._using() as db:
             head, sent = _head(db, endpoint)
             # rows that are not needed stay unread
-            sql = "SELECT id, body FROM event WHERE endpoint = ? ORDER BY id"
-            for number, body in db.execute(sql, (endpoint,)):
+            sql = "SELECT id, count, body FROM event WHERE endpoint = ? ORDER BY id"
+            for number, count, body in db.execute(sql, (endpoint,)):
                 before = sent if number == head else 0
-                found = body.split("\n")[before:]
-                fitting = _fitting(found, most, most_bytes)
-                length = sum(map(len, fitting))
-                if rows and (len(fitting) < len(found) or length > most_bytes):
+                found = row_text.read(body, before, most - len(events), most_bytes)
+                if rows and sum(map(len, found)) > most_bytes:
                     break
-                events += fitting
-                rows.append((number, before + len(fitting)))
-                most, most_bytes = most - len(fitting), most_bytes - length
-                if most <= 0 or most_bytes <= 0 or len(fitting) < len(found):
+                events += found
+                rows.append((number, before + len(found)))
+                most_bytes -= sum(map(len, found))
+                if before + len(found) < count or len(events) == most or most_bytes <= 0:
                     break
         return Group(tuple(events), tuple(rows))
 
@@ -219,20 +215,21 @@ class EventQueue:
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
         """Append events, and drop older ones before, so that the file stays within its limit."""
         db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
-        for is_pull, texts in _chunks(events):
-            size = sum(map(len, texts)) + _OVERHEAD
+        for is_pull, chunk in _chunks(events):
+            body = row_text.write(chunk)
+            size = len(body) + _OVERHEAD
             if size > self._limit:
-                _count(db, name, "dropped", len(texts))
+                _count(db, name, "dropped", len(chunk))
                 continue
             while _bytes(db, name) + size > self._limit and _drop_oldest(db, name):
                 pass
             db.execute(
                 "INSERT INTO event (endpoint, pull, count, size, body) VALUES (?, ?, ?, ?, ?)",
-                (name, is_pull, len(texts), size, "\n".join(texts)),
+                (name, is_pull, len(chunk), size, body),
             )
             db.execute(
                 "UPDATE endpoint SET pending = pending + ?, bytes = bytes + ? WHERE name = ?",
-                (len(texts), size, name),
+                (len(chunk), size, name),
             )
 
     # ---- the file
@@ -332,37 +329,26 @@ def _make_schema(db: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError(f"version {version} of the queue is not supported")
 
 
-def _fitting(events: Sequence[str], most: int, most_bytes: int) -> Sequence[str]:
-    """Return the first events: at most *most*, and after the first at most *most_bytes*."""
-    left = most_bytes - len(events[0])
-    count = 1
-    while count < min(most, len(events)) and len(events[count]) <= left:
-        left -= len(events[count])
-        count += 1
-    return events[:count]
-
-
 def _head(db: sqlite3.Connection, name: str) -> tuple[int, int]:
     """Return the row of which a part is delivered, and how many of its events."""
     row = db.execute("SELECT head, sent FROM endpoint WHERE name = ?", (name,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
-def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, list[str]]]:
+def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, Sequence[Notification]]]:
     """Yield the events of each row, in order, and whether they are pulls."""
-    texts: list[str] = []
-    length = 0
-    for event in events:
-        if texts and (event.action != PULL or len(texts) == CHUNK or length >= _CHUNK_BYTES):
-            yield True, texts
-            texts, length = [], 0
-        if event.action != PULL:
-            yield False, [event.text]
-            continue
-        texts.append(event.text)
-        length += len(event.text)
-    if texts:
-        yield True, texts
+    begin = length = 0
+    template: str | None = None
+    for number, event in enumerate(events):
+        is_full = number - begin == CHUNK or length >= _CHUNK_BYTES
+        if number > begin and (is_full or event.action != PULL or events[begin].action != PULL):
+            yield events[begin].action == PULL, events[begin:number]
+            begin, length, template = number, 0, None
+        if event.template is not template:
+            template = event.template
+            length += len(template)
+    if events:
+        yield events[begin].action == PULL, events[begin:]
 
 
 def _bytes(db: sqlite3.Connection, name: str) -> int:

@@ -100,6 +100,17 @@ def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
     assert bench.woken > 0
 
 
+def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
+    """Under load the log is read less often, so that more events share a transaction."""
+    bench.write(1)
+    bench.turn()
+    few = bench.collector.turn(time.monotonic())
+    bench.write(*range(100))
+    many = bench.collector.turn(time.monotonic())
+
+    assert many > few
+
+
 def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
     """A new process continues after the lines whose events are queued."""
     bench.write(1, 2)

@@ -60,14 +60,14 @@ class Post:
 
 def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
     """Every event is delivered once and in order, while the envelopes grow."""
-    numbers, post = fill(queue, 300), Post()
+    numbers, post = fill(queue, 3000), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     while delivery.turn() == 0:
         pass
 
     assert post.received == numbers
     assert [len(each) for each in post.attempts[:4]] == [1, 2, 4, 8]
-    assert max(map(len, post.attempts)) == 128
+    assert max(map(len, post.attempts)) == 1024
 
 
 def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
@@ -117,7 +117,7 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
     size.succeeded(0.3)
 
     assert (grown, size.events) == (8, 4)
-    size.failed(503)
+    size.failed(503, 1000)
     assert size.events == 1
 
 
@@ -126,11 +126,34 @@ def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)
-    size.failed(413)
+    size.failed(413, 1000)
     for _ in range(9):
         size.succeeded(0.1)
 
     assert size.events == 4
+
+
+def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> None:
+    """A receiver that cuts the connection above 100 kB gets all events after one failure."""
+    texts = [json.dumps({"id": str(number), "x": "x" * 1000}) for number in range(400)]
+    queue.append({"a": [Notification(PUSH, "", each) for each in texts]})
+    received: list[str] = []
+    sizes: list[int] = []
+
+    def post(body: bytes) -> int:
+        sizes.append(len(body))
+        if len(body) > 100_000:
+            raise NotDelivered("the connection was closed without a response")
+        received.extend(each["id"] for each in json.loads(body)["events"])
+        return 200
+
+    delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
+    while delivery.turn() == 0:
+        pass
+
+    assert received == [str(number) for number in range(400)]
+    assert len([each for each in sizes if each > 100_000]) == 1
+    assert queue.statistics()[0].errors < 400
 
 
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(

@@ -62,6 +62,42 @@ def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> 
     assert EventQueue(path, MUCH, is_durable=False).first("a", 9, MUCH).events == ("1", "2")
 
 
+def like(template: str, number: int) -> Notification:
+    """Return the event of a pull by the request *number*, with a template that others may share."""
+    return Notification(
+        PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\t{number}"
+    )
+
+
+def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQueue) -> None:
+    """A row has each template once, and its events are the same as without the queue, in order."""
+    one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"h\t"}}' for each in "ab")
+    events = [
+        *(like(each, number) for number, each in enumerate([one, other, one, one, other])),
+        event('{"pull":"whole"}', PULL),
+        like(one, 5),
+        event('{"push":1}'),
+        *(like(other, number) for number in range(CHUNK + 2)),
+    ]
+    queue.append({"a": events})
+    seen: list[str] = []
+    while (group := queue.first("a", 3, MUCH)).events:
+        seen += group.events
+        queue.delivered("a", group, 200)
+
+    assert seen == [each.text for each in events]
+    assert queue.statistics()[0].pending == 0
+
+
+def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, path: Path) -> None:
+    """A thousand pulls of one image by one client take less space than a thousand templates."""
+    template = '{"id":"\t","timestamp":"\t","id":"\t","addr":"h\t","text":"' + "x" * 5000 + '"}'
+    queue.append({"a": [like(template, number) for number in range(1000)]})
+    queue.close()
+
+    assert path.stat().st_size < 200_000
+
+
 def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
     """Events of pulls share a row, but each of them can be delivered alone."""
     queue.append({"a": pulls(CHUNK + 1)})
@@ -165,7 +201,7 @@ def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) 
 def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQueue) -> None:
     """An append that fails has queued nothing, and it has not moved the position."""
     queue.append({"a": [event("1")]}, "first")
-    broken = event("2")._replace(text=None)  # type: ignore[arg-type]  # fails in the middle
+    broken = event("2")._replace(template=None)  # type: ignore[arg-type]  # fails in the middle
     with pytest.raises(TypeError):
         queue.append({"a": [event("3")], "b": [broken]}, "second")
 

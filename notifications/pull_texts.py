@@ -1,0 +1,47 @@
+"""Fills the values in which the events of equal pulls differ into the template of their JSON.
+
+`request_line.split` reads the values. A template is the JSON of an event with a separator in place
+of each value.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from entrepot.datastore.request_line import SEPARATOR
+
+
+def template(*, target: str, address: str, rest: str) -> str:
+    """Return a template.
+
+    *target* has the fields from the action to the begin of the request, and *rest* those after the
+    client's *address*; all of them are JSON.
+    """
+    return (
+        f'{{"id":"{SEPARATOR}","timestamp":"{SEPARATOR}Z",{target}"id":"{SEPARATOR}",'
+        f'"addr":"{address}{SEPARATOR}",{rest}'
+    )
+
+
+class PullTexts:
+    """A `PullTexts` makes the events of one template; one thread may use it."""
+
+    def __init__(self, template: str) -> None:
+        self._parts = template.split(SEPARATOR)
+        self._second, self._at = "", ""  # PERF: the last second, and its text
+
+    def fill(self, values: str) -> str:
+        """Return the JSON of the event with *values*.
+
+        The event's ID is derived from the request's: as unique, and always the same.
+        """
+        number, at, port = values.split(SEPARATOR)
+        if at[:-3] != self._second:
+            self._second = at[:-3]
+            second = datetime.fromtimestamp(int(self._second), UTC)
+            self._at = second.strftime("%Y-%m-%dT%H:%M:%S.")
+        first, before_time, before_id, before_port, rest = self._parts
+        return (
+            f"{first}{number[7::-1]}{number[8:]}{before_time}{self._at}{at[-3:]}{before_id}"
+            f"{number}{before_port}{port and ':'}{port}{rest}"
+        )

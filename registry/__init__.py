@@ -1,12 +1,13 @@
 """This package is the HTTP registry: `api` (server), `pullthrough` (cache), `upstream` (client).
 
-- `app` assembles the application; `__main__` starts the worker processes
-- `auth` has users and rights; `routing` maps names to repositories; `push` has hosted repositories
-- `download` has downloads of blobs; `server` has gunicorn and connections
-- `library` is the application for embedding programs; `errors` and `events` have exceptions and
-  events
+- `app` assembles the application; `__main__` starts the worker processes.
+- `auth` checks users and rights; `routing` maps names to repositories; `push` handles pushes.
+- `download` fetches blobs from upstreams; `server` runs gunicorn and serves connections.
+- Programs that embed the registry use `library`; `errors` and `events` define exceptions and
+  events.
 
-The names below are the API for embedding programs. A module is loaded when its name is first used.
+This package exports the names below as the API for programs that embed the registry. A module of
+this package is loaded when one of its names is first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts the worker processes: makes the parts of the application from the settings."""
+"""Start the worker processes, with the parts of the application that the settings select."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ from entrepot.runtime.run_names import (
 log = logging.getLogger(__name__)
 
 _MOST_SOURCES = 1024
-"""The settings of so many upstreams are cached; a glob matches any number of hosts."""
+"""A worker caches the settings of so many upstreams, because a glob matches any number of hosts."""
 
 
 def main() -> None:
-    """Serve until a signal stops the process."""
+    """Serve registry requests until a signal stops the process."""
     settings = config.resolved()
     limit = LogLimit()
     logs.configure(
@@ -71,7 +71,8 @@ def main() -> None:
         has_caller=settings.log.reportcaller,
         limit=limit,
     )
-    logging.getLogger("gunicorn.error").addFilter(limit)  # gunicorn has a log handler of its own
+    # The log handler of gunicorn also needs this filter, because gunicorn does not use the root's.
+    logging.getLogger("gunicorn.error").addFilter(limit)
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
     cache_epoch = CacheEpoch(settings.run)
@@ -105,11 +106,14 @@ def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None
 
 
 def _application(settings: Settings, made: Parts) -> WSGIApplication:
-    """Return the application with the operator's middleware around it. Raises: SystemExit."""
+    """Return the WSGI application, wrapped in the operator's middleware.
+
+    Raises: SystemExit.
+    """
     middleware = settings.middleware
     if not middleware.is_set:
         return assemble(made)
-    # These modules are loaded only with middleware.
+    # The worker loads these modules only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
     from entrepot.registry.api import repository_hooks  # noqa: PLC0415
 
@@ -134,7 +138,7 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidation) -> Parts:
-    """Return the parts of the application; this opens and starts nothing."""
+    """Return the parts of the application; this function opens no file and starts no thread."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
     limited = LimitReports(report)
@@ -184,7 +188,7 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
     debug = settings.http.debug
     if debug.addr is None:
         return None
-    # The module loads a parser of metrics, so it is loaded only if it is used.
+    # This module loads a parser of metrics, so a worker imports it only for `http.debug.addr`.
     from entrepot.registry.api.debug import DebugResource, DebugSources  # noqa: PLC0415
 
     resource = DebugResource(
@@ -204,10 +208,10 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
 
 
 def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | None:
-    """Return what queues the events of writes; None if no endpoint is configured."""
+    """Return the queue for events of pushes and deletions; None if no endpoint is configured."""
     if not settings.notifications.active:
         return None
-    # These modules load SQLite's queue and UUIDs, so they are loaded only if they are used.
+    # Only a worker with notifications imports these modules, which load SQLite's queue and UUIDs.
     from entrepot.notifications import setup  # noqa: PLC0415
     from entrepot.registry.api.notify import Notifier  # noqa: PLC0415
 
@@ -216,10 +220,11 @@ def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | No
 
 
 def _may_host(settings: Settings) -> MayHost:
-    """Return the predicate for the names in `hosted:`, which are hosted beside a default upstream.
+    """Return the predicate for names in `hosted:`, which are hosted despite a default upstream.
 
-    Official images are excluded: one push would replace them for every dockerd. The pattern `**` is
-    excluded: it sets a retention time and lists no name.
+    Official images are excluded: one pushed image would replace the official image for every
+    dockerd. The pattern `**` in `hosted:` is excluded, because it sets a retention time and lists
+    no name.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     return lambda name: name in own and not name.name.startswith(docker_hub.OFFICIAL)
@@ -252,7 +257,7 @@ def _upstreams(
 
 
 class _InForce:
-    """An `_InForce` computes the upstreams in force, after each change of the pull secret."""
+    """An `_InForce` has the upstreams in force, recomputed when the pull secret changes."""
 
     def __init__(self, settings: Settings, secret: Callable[[], ParsedPullSecret | None]) -> None:
         self._settings = settings
@@ -289,7 +294,7 @@ class _InForce:
 class _View:
     """A `_View` has the upstreams under one pull secret; `sources` caches the settings of hosts.
 
-    PERF: making the settings of an upstream takes a fifth of the time of a warm hit.
+    PERF: to compute the settings of an upstream would take a fifth of the time of a warm hit.
     """
 
     secret: ParsedPullSecret | None
@@ -298,7 +303,7 @@ class _View:
 
 
 def _proxies(run: Path) -> Proxies:
-    """Return the proxies that `serve` handed over: this process's environment has no passwords."""
+    """Return the proxies that `serve` handed over: a worker's environment has no passwords."""
     handed = outbound.handed_over(run)
     return Proxies(handed.proxies, handed.exempt)
 

@@ -61,18 +61,19 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A `Parts` has the parts of an application; `state` is the state directory.
+    """A `Parts` has the parts that make up an application; `state` is the state directory.
 
-    `report` gets the fields of a `download` event. `metrics` is the file that the logger writes.
-    `prefetch` is the number of layers that are prefetched at a time from one upstream. `may_host`
-    returns whether a name is hosted although a default upstream could have it. `epoch` returns the
-    cache epoch of the HAProxy in front; None: there is no HAProxy, and its headers are ignored.
-    `cache_fill` lets HAProxy fill its cache. `clock` returns the appliance's time (s, UTC epoch).
-    `events` queues the events of writes; None: no endpoint is configured.
-    `damaged` is called for each damaged stored file. `add_debug_pages` adds the routes of
-    `http.debug.addr`; None: there is no such listener. `token_endpoint` returns the resource that
-    issues tokens; None: the one for the docker daemon's login. `make_authorization` and `add_hooks`
-    call the operator's middleware of repositories, if there is any.
+    `report` receives the fields of each `download` event. `metrics` is the file of metrics that the
+    logger writes. `prefetch` is the number of layers that are prefetched at a time from one
+    upstream. `may_host` returns whether a name is hosted although a default upstream could have it.
+    `epoch` returns the cache epoch of the HAProxy before the worker; None: there is no HAProxy, and
+    the worker ignores HAProxy's headers. `cache_fill` makes HAProxy fill its cache after repeated
+    HEAD requests. `clock` returns the appliance's time (s, UTC epoch). `events` queues the events
+    of pushes and deletions; None: no endpoint is configured. `damaged` is called for each damaged
+    stored file. `add_debug_pages` adds the routes of `http.debug.addr`; None: no debug listener is
+    configured. `token_endpoint` returns the resource that issues tokens; with None, the resource
+    for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
+    middleware of repositories, if there is any.
     """
 
     storage: Storage
@@ -105,7 +106,7 @@ class Parts:
 
 
 def assemble(parts: Parts) -> App:
-    """Return the application; this starts nothing and sends nothing to an upstream."""
+    """Return the application; this function starts no thread and sends nothing to an upstream."""
     stores = (
         BlobStore(parts.storage, _integrity(parts)),
         Repositories(parts.storage, parts.index.link_times),

@@ -1,7 +1,7 @@
-"""The challenges of 401 responses: WWW-Authenticate for the request that lacks a right.
+"""The challenges of 401 responses: a WWW-Authenticate header that names the missing right.
 
-A Bearer challenge names the scope that the request needs, as docker distribution's does, so that
-the client can ask its token server for exactly that ("Token Authentication Specification").
+A Bearer challenge names the scope that the request needs, as in docker distribution, so that the
+client can request exactly that scope from its token server ("Token Authentication Specification").
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 TokenError = Literal["invalid_token", "insufficient_scope"]
-"""A `TokenError` states why a token was refused (RFC 6750, 3.1)."""
+"""A `TokenError` states why the registry refused a token (RFC 6750, 3.1)."""
 
 _UNQUOTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A `Scope` is a resource with the actions that a request needs, `repository:a/app:pull`."""
+    """A `Scope` is a resource with the needed actions, such as `repository:a/app:pull`."""
 
     kind: str
     name: str
@@ -30,10 +30,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class ChallengedRequest:
-    """What a challenge depends on: the needed scopes, and how the client reached this registry.
+    """A `ChallengedRequest` has the needed scopes, and how the client reached this registry.
 
-    `host` is the host and port that the client used; empty if it is not a valid one. `scheme` is
-    empty if it is unknown. `base` is a URL or a path that precedes the paths of this registry.
+    `host` is the host and port that the client used; empty if the Host header is invalid. `scheme`
+    is the client's URL scheme, empty if unknown. `base` is the URL or path that precedes the paths
+    of this registry.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -43,21 +44,22 @@ class ChallengedRequest:
 
 
 class AuthChallenge(Protocol):
-    """Makes the value of WWW-Authenticate."""
+    """An `AuthChallenge` makes the value of the header WWW-Authenticate."""
 
     def header(self, request: ChallengedRequest) -> str:
-        """Return the value for one request."""
+        """Return the value of WWW-Authenticate for one request."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BearerChallenge:
-    """The challenge of token authentication.
+    """A `BearerChallenge` makes the WWW-Authenticate header of token authentication.
 
-    With `redirect` the realm is that path on the host that the client used, and `scheme` applies if
-    the scheme of the client is unknown; `realm` is used if the host is not known. `is_own`: the
-    path is one of this registry, so the URL begins as its other URLs. `fallback` is the whole
-    header if there is no realm. `error` is the reason for which a token was refused.
+    If `redirect` is set, the realm is the path `redirect` on the host that the client used, with
+    `scheme` if the client's scheme is unknown; the URL `realm` is used if the host is unknown.
+    `is_own` states that the realm's path is served by this registry, so the realm begins like the
+    other URLs of this registry. `fallback` is the whole header for the case that no realm is known.
+    `error` is the reason why the registry refused the client's token.
     """
 
     realm: str
@@ -69,11 +71,11 @@ class BearerChallenge:
     error: TokenError | None = None
 
     def failed(self, error: TokenError) -> BearerChallenge:
-        """Return the challenge after a token that was refused for *error*."""
+        """Return the challenge to send after a token was refused for the reason *error*."""
         return replace(self, error=error)
 
     def header(self, request: ChallengedRequest) -> str:
-        """Return the header; the order of the parameters is docker distribution's."""
+        """Return the header, with the parameters in docker distribution's order."""
         realm = self._realm(request)
         if not realm:
             return self.fallback
@@ -101,7 +103,7 @@ class SillyChallenge:
     service: str
 
     def header(self, request: ChallengedRequest) -> str:
-        """Return the header."""
+        """Return the value of the WWW-Authenticate header for one request."""
         scopes = tuple(
             Scope(each.kind, each.name, (action,))
             for each in request.scopes
@@ -116,6 +118,6 @@ def basic_challenge(realm: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return *text* as a quoted string (RFC 9110, 5.6.4); other than ASCII becomes `?`."""
+    """Return *text* as a quoted string (RFC 9110, 5.6.4); `?` replaces non-ASCII characters."""
     escaped = _UNQUOTABLE.sub("?", text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""Makes the authenticator of the settings: `auth:` selects one of the schemes."""
+"""Make the authenticator of the settings: the section `auth:` selects one of the schemes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 @dataclass(frozen=True, slots=True)
 class ClientAuth:
-    """The authenticator, and the resource that issues its tokens, if the appliance issues them."""
+    """A `ClientAuth` has the authenticator, and the resource that issues its tokens, if any."""
 
     authenticator: Authenticator
     token_endpoint: Callable[[Authorization], object] | None = None
@@ -25,7 +25,7 @@ class ClientAuth:
 def client_auth(
     settings: Settings, invalidation: Invalidation, limited: LimitReports
 ) -> ClientAuth:
-    """Return the authenticator of the settings; *invalidation* watches the files that it reads.
+    """Return the configured authenticator; *invalidation* watches the files of passwords and keys.
 
     Raises: OSError, InvalidHtpasswd, UnusableKeys.
     """
@@ -35,7 +35,8 @@ def client_auth(
         passwords = PasswordLogins(settings, auth.htpasswd, rights, invalidation, limited)
         if not auth.htpasswd.token:
             return ClientAuth(passwords.authenticator())
-        # imported only if it is needed: PyJWT and cryptography take 80 ms and 10 MB
+        # Only a worker with token authentication imports this module, because PyJWT and
+        # cryptography take 80 ms and 10 MB.
         from entrepot.registry import token_auth  # noqa: PLC0415
 
         return ClientAuth(*token_auth.with_own_tokens(settings, passwords, invalidation))

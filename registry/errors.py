@@ -45,11 +45,11 @@ _LONGEST_MESSAGE: Final = 1024
 
 
 class RegistryError(Exception):
-    """`RegistryError` is the root of the tree above."""
+    """`RegistryError` is the base class of all exceptions in the tree above."""
 
 
 class UpstreamError(RegistryError):
-    """An upstream sent an error response, or none; `upstream` is its host."""
+    """An upstream sent an error response, or no response; `upstream` is the upstream's host."""
 
     def __init__(self, upstream: str, message: str) -> None:
         super().__init__(f"{upstream}: {message}")
@@ -57,30 +57,33 @@ class UpstreamError(RegistryError):
 
 
 class Absent(UpstreamError):  # noqa: N818 - the class name states the fact, as all below
-    """The upstream does not have the object: 404."""
+    """The upstream responded 404: it does not have the requested object."""
 
 
 class Denied(UpstreamError):  # noqa: N818
-    """The upstream denies access by a 401 after all attempts, or by a 403. Never cached."""
+    """The upstream denies access by a 401 after all attempts, or by a 403.
+
+    The registry never caches a denial.
+    """
 
 
 class Why(Enum):
-    """This states why an upstream is unavailable; the client's error response depends on it."""
+    """A `Why` states why an upstream is unavailable; the client's error response depends on it."""
 
-    # the upstream has no such host, or the connection failed, was reset or failed in TLS
+    # The upstream has no such host, or the connection failed, was reset or failed in TLS.
     REFUSED = "refused"
-    NONSENSE = "nonsense"  # the token realm is on a foreign host
-    TIMEOUT = "timeout"  # there was no connection or no byte within the time-out
-    RESTING = "resting"  # the upstream's circuit breaker is open
-    LIMITED = "limited"  # 429
-    UNSUPPORTED = "unsupported"  # the manifest has an unknown media type
+    NONSENSE = "nonsense"  # The token realm that the upstream names is on a foreign host.
+    TIMEOUT = "timeout"  # The upstream made no connection or sent no byte within the time-out.
+    RESTING = "resting"  # The upstream's circuit breaker is open.
+    LIMITED = "limited"  # The upstream responded 429.
+    UNSUPPORTED = "unsupported"  # The upstream's manifest has an unknown media type.
 
 
 class Unavailable(UpstreamError):  # noqa: N818
-    """The upstream gives no usable response; `retry_after` is in s, None if it is unknown.
+    """The upstream gives no usable response; `retry_after` is in s, None if unknown.
 
-    `is_temporary`: the same request may succeed a moment later. `is_final`: the configuration
-    forbids the request, so no retry can succeed.
+    `is_temporary` states that the same request may succeed a moment later. `is_final` states that
+    the configuration forbids the request, so no retry can succeed.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class Unavailable(UpstreamError):  # noqa: N818
 class ListTooLong(Unavailable):
     """A list of an upstream has more bytes or entries than are accepted.
 
-    A stored copy must not be sent instead.
+    The registry must not send a stored copy of the list instead.
     """
 
     def __init__(self, upstream: str, message: str) -> None:
@@ -141,11 +144,11 @@ class Unauthenticated(RegistryError):  # noqa: N818
 
 
 class InvalidToken(RegistryError):  # noqa: N818
-    """A bearer token is not valid; the message is the reason, for the log only."""
+    """A bearer token is invalid; the message is the reason, which only the log shows."""
 
 
 class Forbidden(RegistryError):  # noqa: N818
-    """The user has no right to do this."""
+    """The user has no right to do the requested action."""
 
 
 class InvalidPageSize(RegistryError):  # noqa: N818
@@ -153,9 +156,9 @@ class InvalidPageSize(RegistryError):  # noqa: N818
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """The request is not supported for this name, or not at all.
+    """The registry does not support the request for this name, or not at all.
 
-    `allowed` methods are sent in `Allow`.
+    The header `Allow` of the response lists the `allowed` methods.
     """
 
     def __init__(self, message: str, allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
@@ -164,7 +167,7 @@ class Unsupported(RegistryError):  # noqa: N818
 
 
 class RangeUnsatisfiable(RegistryError):  # noqa: N818
-    """The range starts after `size` bytes, or ends before it starts."""
+    """The requested range starts after `size` bytes, or ends before it starts."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the range contains no byte of the {size} bytes")
@@ -190,7 +193,7 @@ class UploadUnknown(RegistryError):  # noqa: N818
 
 
 class ChunkMisplaced(RegistryError):  # noqa: N818
-    """The chunk does not start at the upload's `offset` (bytes)."""
+    """The uploaded chunk does not start at the upload's `offset` (bytes)."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -198,11 +201,11 @@ class ChunkMisplaced(RegistryError):  # noqa: N818
 
 
 class BodyBroken(RegistryError):  # noqa: N818
-    """The request body ended early, or differs from its announcement."""
+    """The request body ended early, or its length differs from the announced length."""
 
 
 class BodyTooSlow(BodyBroken):
-    """The body was sent slowly while too many bodies were being received, and was ended."""
+    """The body was sent slowly while too many bodies were being received; the worker aborted it."""
 
 
 class TooManyUploads(RegistryError):  # noqa: N818
@@ -216,8 +219,8 @@ class MalformedRequest(RegistryError):  # noqa: N818
 class Refused(RegistryError):  # noqa: N818
     """The operator's middleware refuses a request, with a *message* for the client.
 
-    *status* is one of 400, 403, 404, 409, 429 and 503. *code* is an error code of the OCI
-    distribution-spec. Raises: ValueError for other values.
+    *status* of the refusal is one of 400, 403, 404, 409, 429 and 503. *code* is an error code of
+    the OCI distribution-spec. Raises: ValueError for another *status* or *code*.
     """
 
     def __init__(self, message: str, status: int = 403, code: str = "DENIED") -> None:
@@ -229,15 +232,15 @@ class Refused(RegistryError):  # noqa: N818
 
 
 class MiddlewareFailed(RegistryError):  # noqa: N818
-    """The operator's middleware raised an exception, which is the cause of this one."""
+    """The operator's middleware raised an exception, which is the cause of this exception."""
 
 
 class Overloaded(RegistryError):  # noqa: N818
-    """There are too many concurrent requests for a costly operation."""
+    """The worker has too many concurrent requests for a costly operation."""
 
 
 class InvalidHtpasswd(RegistryError):  # noqa: N818
-    """A password file has invalid lines; each problem has its line number."""
+    """A password file has invalid lines; each problem in the message has its line number."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))

@@ -1,4 +1,4 @@
-"""Events of a worker that the access log does not show; the logger makes metrics of them."""
+"""Report a worker's events that the access log does not show; the logger counts them as metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_DOWNLOAD = ("upstream", "repository", "digest", "bytes", "seconds", "outcome
 
 
 class Events:
-    """Appends events to a file; an event is lost if the disk is full."""
+    """An `Events` appends events to a file; an event is lost if the disk is full."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
@@ -35,7 +35,7 @@ class Events:
 class BreakerEvents:
     """Appends a circuit breaker's events, and purges HAProxy's cache when the breaker opens.
 
-    A cached manifest may reference parts that only the unreachable upstream has.
+    HAProxy's cached manifests may reference parts that only the unreachable upstream has.
     """
 
     def __init__(self, report: Events, purge: Callable[[], None]) -> None:

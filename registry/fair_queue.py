@@ -13,8 +13,8 @@ from entrepot.registry.errors import Overloaded
 class FairQueue:
     """Admits *at_once* callers at a time; at most *waiting* callers wait, *each* for one key.
 
-    The keys are served in turn, regardless of the number of callers that wait for each. *busy* is
-    the message of Overloaded.
+    The queue serves the keys in turn, regardless of the number of callers that wait for each key.
+    *busy* is the message of the exception Overloaded.
     """
 
     def __init__(self, at_once: int, *, waiting: int, each: int, busy: str) -> None:
@@ -32,7 +32,10 @@ class FairQueue:
 
     @contextmanager
     def turn(self, key: str, patience: float) -> Iterator[None]:
-        """Wait up to *patience* s. Raises: Overloaded after that, or at once if too many wait."""
+        """Wait up to *patience* s for admission to the resource.
+
+        Raises: Overloaded after *patience* s, or at once if too many callers wait.
+        """
         event = self._enter(key)
         if event is not None and not event.wait(patience) and self._leave(key, event):
             raise Overloaded(self._busy)
@@ -75,4 +78,4 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                self._queues[key] = queue  # the key goes to the end of the queue
+                self._queues[key] = queue  # The key goes to the end of the queue.

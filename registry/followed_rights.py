@@ -1,4 +1,4 @@
-"""The access rules and users of the configuration file, which are reloaded when it changes."""
+"""Follow the access rules and users of the configuration file, and reload them after a change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.runtime.run_names import RIGHTS
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A `Rights` has the configured access rules and users; None means not configured."""
+    """A `Rights` has the configured access rules and users; None if they are not configured."""
 
     rules: AccessRules | None
     users: Mapping[str, bytes] | None
@@ -26,7 +26,7 @@ class Rights:
 def rights_in_force(
     settings: Settings, invalidation: Invalidation
 ) -> Callable[[], Snapshot[Rights]]:
-    """Return a function that returns the rights currently in force."""
+    """Return a function that returns the access rules and users currently in force."""
     at_start = _parsed(config.rights(settings))
     followed = settings.followed
     if followed.file is None:
@@ -44,7 +44,10 @@ def rights_in_force(
 
 
 def _read_rights(content: bytes, *, followed: Followed, otherwise: Rights) -> Rights:
-    """Parse the followed sections of the configuration file. Raises: ConfigError."""
+    """Parse the access rules and users of the configuration file.
+
+    Raises: ConfigError.
+    """
     assert followed.file is not None  # noqa: S101 - called only if there is a file
     given = _parsed(config.read_rights(content, followed.file))
     rules = given.rules if followed.access else otherwise.rules
@@ -52,7 +55,7 @@ def _read_rights(content: bytes, *, followed: Followed, otherwise: Rights) -> Ri
 
 
 def _reject_removed_sections(file: Path, before: Rights, after: Rights) -> None:
-    """Reject a file from which a section is gone: a half-written file must not remove the rules.
+    """Reject a configuration file without its earlier rules or users: it may be half-written.
 
     Raises: ConfigError.
     """
@@ -79,5 +82,5 @@ def _parsed(given: config.FollowedRights) -> Rights:
 
 
 def users_of(rights: Snapshot[Rights]) -> Snapshot[Mapping[str, bytes]]:
-    """Return the users of the configuration file, with their hashes."""
+    """Return the users of the configuration file, with their password hashes."""
     return Snapshot(rights.value.users or {}, rights.generation)

@@ -1,7 +1,7 @@
-"""Load the operator's middleware, and keep its failures from clients.
+"""Load the operator's middleware, and hide its failures from clients.
 
-docs/extensions.md describes the interface for packages. Middleware of the registry wraps the WSGI
-application of a worker. Middleware of repositories is called for each authorized request.
+The page docs/extensions.md describes the interface for packages. Middleware of the registry wraps
+the WSGI application of a worker. Middleware of repositories is called for each authorized request.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ log = logging.getLogger(__name__)
 
 Options = Mapping[str, object]
 Wanted = Sequence[tuple[str, Options]]
-"""The middleware that the operator names, in order, each with its options."""
+"""A `Wanted` has the middleware that the operator names, in order, each with its options."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRequest:
     """A `RepositoryRequest` has the facts of an authorized request for a repository.
 
-    `repository` has its upstream in front, as in the access log; a hosted one has none. `kind` is
-    the part of the path after the name: `manifests`, `blobs`, `uploads`, `tags` or `referrers`.
-    `reference` is the tag, digest or upload in the path as the client sent it, which may be
-    invalid; empty if the path has none. `user` is None for an anonymous client.
+    `repository` begins with the upstream's host, as in the access log; a hosted repository has
+    none. `kind` is the path segment after the repository's name: `manifests`, `blobs`, `uploads`,
+    `tags` or `referrers`. `reference` is the tag, digest or upload in the path as the client sent
+    it, possibly invalid; empty if the path has no reference. `user` is None for an anonymous
+    client.
     """
 
     method: str
@@ -45,28 +46,34 @@ class RepositoryMiddleware(Protocol):
     """A `RepositoryMiddleware` is called before and after each request; any thread may call it."""
 
     def before(self, request: RepositoryRequest) -> None:
-        """Do nothing to permit the request. Raises: Refused."""
+        """Permit the request by returning without an exception.
+
+        Raises: Refused.
+        """
         ...
 
     def after(self, request: RepositoryRequest, status: int) -> None:
-        """Note the status of the response, which is sent after this call."""
+        """Note the status of the response, which the worker sends after this call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class NamedMiddleware:
-    """A `NamedMiddleware` is middleware of repositories with the name that the operator wrote."""
+    """A `NamedMiddleware` is middleware of repositories under the name that the operator wrote."""
 
     name: str
     hook: RepositoryMiddleware
 
 
 class MiddlewareUnusable(Exception):  # noqa: N818 - the class name states the fact
-    """A package could not be loaded, or its function failed at the start."""
+    """A package of middleware could not be loaded, or its function failed at the start."""
 
 
 def repository_middleware(wanted: Wanted) -> tuple[NamedMiddleware, ...]:
-    """Return the middleware of repositories. Raises: MiddlewareUnusable."""
+    """Return the middleware that is called for each request of a repository.
+
+    Raises: MiddlewareUnusable.
+    """
     return tuple(
         NamedMiddleware(name, _made(entry_points.REPOSITORY, name, options))
         for name, options in wanted
@@ -85,7 +92,10 @@ def wrapped(app: WSGIApplication, wanted: Wanted) -> WSGIApplication:
 
 
 def _made(group: str, name: str, *arguments: object) -> Any:  # noqa: ANN401 - of the package
-    """Load an entry point and call it. Raises: MiddlewareUnusable."""
+    """Load the entry point of a middleware package and call it.
+
+    Raises: MiddlewareUnusable.
+    """
     try:
         return entry_points.load(group, name)(*arguments)
     except Exception as error:
@@ -107,7 +117,7 @@ _FAILURE: Final = json.dumps(
 
 
 class _Guarded:
-    """A `_Guarded` answers 500 if middleware raises an exception before it returns a body."""
+    """A `_Guarded` responds 500 if middleware raises an exception before it returns a body."""
 
     def __init__(self, name: str, app: WSGIApplication) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Makes the authenticator of `auth.htpasswd` from the settings."""
+"""Make the authenticator of `auth.htpasswd` from the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from entrepot.runtime.run_names import PASSWORDS
 
 @dataclass(frozen=True, slots=True)
 class PasswordLogins:
-    """The users of the settings, and what their authenticator needs."""
+    """A `PasswordLogins` has the configured users, and the parts that their authenticator needs."""
 
     settings: Settings
     htpasswd: HtpasswdSettings
@@ -32,9 +32,9 @@ class PasswordLogins:
         challenge: AuthChallenge | None = None,
         opened: Callable[[Htpasswd], None] = lambda _: None,
     ) -> BasicAuthenticator:
-        """Return the authenticator; *opened* gets the password file.
+        """Return the authenticator of passwords; *opened* receives the password file.
 
-        *challenge* replaces the Basic challenge. Raises: OSError, InvalidHtpasswd.
+        *challenge* replaces the Basic challenge in 401 responses. Raises: OSError, InvalidHtpasswd.
         """
 
         def watch(file: Htpasswd) -> None:

@@ -1,4 +1,4 @@
-"""Makes the authenticators of tokens from the settings: of a token server, and of our own."""
+"""Make the authenticators of tokens from the settings: of a token server, or of the appliance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def with_own_tokens(
 ) -> tuple[Authenticator, Callable[[Authorization], object]]:
     """Return the authenticator of `auth.htpasswd.token`, and its token endpoint.
 
-    It accepts the appliance's own tokens, and passwords as without them.
+    The authenticator accepts the appliance's own tokens, and passwords as without tokens.
     """
     path = key_file(settings.storage.statedir / layout.TOKEN_KEY, settings.run / OWN_KEY)
     key = ReloadingFile(path, parse_key, errors=(UnusableKeys,))
@@ -74,11 +74,14 @@ def with_own_tokens(
 
 
 def _owner(users: BasicAuthenticator, issuer: TokenIssuer, claims: Claims) -> Identity:
-    """Return the identity of the user of an own token. Raises: InvalidToken."""
+    """Return the identity of the user for whom the appliance issued a token.
+
+    Raises: InvalidToken.
+    """
     if not claims.subject:
         return users.identify(None)
     if not issuer.is_current(claims):
-        raise InvalidToken("the password has changed")
+        raise InvalidToken("the user's password has changed since this token was issued")
     return users.identity_of(claims.subject)
 
 

@@ -2,10 +2,10 @@
 
 Only this package, `registry.app` and `registry.library` import Falcon.
 
-- `router` has the paths; `authorize` identifies, routes and authorizes a request
-- `blobs`, `manifests`, `uploads`, `tags`, `referrers`, `catalog` are resources of repositories
-- `status`, `docker_login`: the other resources
-- `etags_and_ranges`, `cache_status`, `pagination` read and write headers
-- `request_body` and `response_body` stream bodies
-- `errors` maps exceptions to HTTP statuses and OCI codes; `login_log` logs failed logins
+- `router` has the paths; `authorize` identifies, routes and authorizes a request.
+- `blobs`, `manifests`, `uploads`, `tags`, `referrers`, `catalog` serve repositories.
+- `status` and `docker_login` serve the requests without a repository.
+- `etags_and_ranges`, `cache_status`, `pagination` read and write headers.
+- `request_body` and `response_body` stream the bodies of requests and responses.
+- `errors` maps exceptions to HTTP statuses and OCI codes; `login_log` logs failed logins.
 """

@@ -1,10 +1,11 @@
-"""Identifies the client of a request, resolves the repository, and checks the client's rights.
+"""Identify the client of a request, resolve the repository, and check the client's rights.
 
-This module also defines the headers that a worker and HAProxy exchange. HAProxy removes them from
-requests and responses of clients. HAProxy serves a cached response only to clients with the rights
-class for which a worker permitted it, and remembers verified credentials
-(docs/internals/edge-cache.md). A worker reads the cache epoch before any other state and sends it
-with every response. So HAProxy never uses a response that reflects older state.
+This module also defines the headers that a worker and HAProxy exchange. HAProxy removes these
+headers from the requests of clients and from the responses to clients. HAProxy serves a cached
+response only to clients with the rights class for which a worker permitted caching, and remembers
+verified credentials (docs/internals/edge-cache.md). A worker reads the cache epoch before any other
+state and sends the epoch with every response. So HAProxy never uses a response that reflects the
+state before a change.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ GUESSES = "X-Entrepot-Guesses"
 LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
-_LONGEST_CACHED = 60.0  # s
-_SHORTEST_FILLED = 2.0  # s
+_LONGEST_CACHED = 60.0  # seconds for which HAProxy may cache a response, at most
+_SHORTEST_FILLED = 2.0  # seconds of remaining freshness below which HAProxy's cache is not filled
 _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 
@@ -58,8 +59,8 @@ _KIND_USER, _KIND_ANONYMOUS = 1, 2
 class EdgeHeaders:
     """An `EdgeHeaders` reads and writes the headers between this worker and HAProxy.
 
-    *epoch* returns the cache epoch; None: there is no HAProxy in front, and its headers are
-    ignored. *cache_fill* None: HAProxy's cache is not filled for repeated HEAD requests.
+    *epoch* returns the cache epoch; None: no HAProxy is in front, and HAProxy's headers are
+    ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache.
     """
 
     epoch: Callable[[], str] | None = None
@@ -68,7 +69,7 @@ class EdgeHeaders:
     def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Send the cache epoch with the response; return whether HAProxy verified the credential.
 
-        The epoch must be read before any other state is read.
+        The worker must read the epoch before any other state.
         """
         if self.epoch is None:
             return False
@@ -77,13 +78,13 @@ class EdgeHeaders:
         return req.get_header(VERIFIED) == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
-        """Return the client's address and failed-login mark, as HAProxy sent them."""
+        """Return the client's address and mark of failed logins, as HAProxy sent both."""
         if self.epoch is None:
             return LoginSource()
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
 
     def report_verified(self, resp: falcon.Response, identity: Identity) -> None:
-        """Let HAProxy remember the credential, which was just verified, with its rights class."""
+        """Let HAProxy remember the verified credential of a request, with its rights class."""
         if self.epoch is not None:
             resp.set_header(RIGHTS, _rights_numbers(identity))
 
@@ -97,8 +98,8 @@ class EdgeHeaders:
     ) -> None:
         """Let HAProxy cache the response for the seconds that *cacheable_s* returns, 60 s at most.
 
-        HAProxy cannot cache the response to a HEAD. If the same HEAD came before, `CacheFill`
-        requests the cacheable GET instead.
+        HAProxy cannot cache the response to a HEAD request. After repeated HEAD requests for the
+        same path, `CacheFill` sends HAProxy a GET, whose response HAProxy can cache.
         """
         if self.epoch is None:
             return
@@ -110,17 +111,17 @@ class EdgeHeaders:
     def _fill_on_repeated_head(self, req: falcon.Request, cacheable_s: Callable[[], float]) -> None:
         authorization = req.get_header("Authorization")
         if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
-            return  # HAProxy caches responses for verified credentials only
+            return  # HAProxy caches responses only for credentials that HAProxy has verified.
         key = (req.env["RAW_URI"], authorization)
         if self.cache_fill.is_repeated(key) and cacheable_s() >= _SHORTEST_FILLED:
             self.cache_fill.fill(key)
 
 
 def _rights_numbers(identity: Identity) -> str:
-    """Encode a rights class as HAProxy can store it: three 32-bit numbers, and one for the kind.
+    """Encode a rights class for HAProxy: three 32-bit numbers, and one for the kind of client.
 
-    A rights class is a letter and 24 hexadecimal digits (registry/auth/rules.py). The kind is 1 for
-    a user and 2 for an anonymous client.
+    A rights class is a letter and 24 hexadecimal digits (registry/auth/rules.py). The number for
+    the kind is 1 for a user and 2 for an anonymous client.
     """
     digits = identity.rights_class[1:]
     parts = [int(digits[at : at + 8], 16) for at in (0, 8, 16)]
@@ -144,14 +145,14 @@ _NO_HAPROXY = EdgeHeaders()
 
 
 def _remedy(resolved: ResolvedRepository) -> str:
-    """Return what an operator can do if a push goes to a name of an upstream."""
+    """Return the remedy that an error message names when a push goes to a name of an upstream."""
     first, slash, _ = resolved.remote.partition("/")
     if not resolved.mirror_form:
         disabled = f"upstreams.{resolved.host}.enabled: false"
         return f"push to another name, or disable that upstream with {disabled}"
-    # `hosted:` ignores official images if there is a default upstream
+    # A default upstream overrules `hosted:` for official images.
     if first == "library" and slash:
-        return "push to another name"
+        return "push to a name outside of library/"
     pattern = f"{first}/**" if slash else first
     return f"to push there, list it in the configuration, as in hosted: {{{pattern}: {{}}}}"
 
@@ -159,12 +160,12 @@ def _remedy(resolved: ResolvedRepository) -> str:
 class Authorization:
     """An `Authorization` identifies the client, resolves the repository and checks the right.
 
-    *edge* reads and writes the headers between HAProxy and this worker. *read_only*: clients may
-    not change anything, as with docker distribution's storage.maintenance.readonly.
+    *edge* reads and writes the headers between HAProxy and this worker. *read_only* states that
+    clients may not change anything, as with docker distribution's storage.maintenance.readonly.
     """
 
     decides_by_repository = False
-    """Whether a client with rights everywhere may be refused a repository, by middleware."""
+    """True if middleware may refuse a repository to a client that has rights everywhere."""
 
     def __init__(
         self,
@@ -178,7 +179,8 @@ class Authorization:
     ) -> None:
         self.edge = edge
         self._authenticator = authenticator
-        # PERF: checked once, because isinstance() of a Protocol inspects every attribute
+        # PERF: the constructor checks the type once, because isinstance() of a Protocol inspects
+        # every attribute.
         self._identify_verified = (
             authenticator.identify_verified if isinstance(authenticator, CachedPasswords) else None
         )
@@ -200,7 +202,8 @@ class Authorization:
             self._logins.failed(user_of(authorization), address, identity.refusal)
         req.context.identity = identity
         if identity.user:
-            # UTF-8 bytes, as HAProxy decodes the name from a credential that it remembers
+            # The header has UTF-8 bytes, like the user names that HAProxy decodes from remembered
+            # credentials.
             resp.set_header(USER, identity.user.encode().decode("latin-1"))
         return identity
 
@@ -212,7 +215,7 @@ class Authorization:
         *,
         is_known: bool,
     ) -> Identity:
-        """Call the authenticator, unless HAProxy has verified the credential in this epoch."""
+        """Call the authenticator, unless HAProxy verified the credential in this cache epoch."""
         if is_known and authorization and self._identify_verified:
             return self._identify_verified(authorization)
         if authorization and self._queueing:
@@ -226,7 +229,7 @@ class Authorization:
     def identify_login(
         self, req: falcon.Request, resp: falcon.Response, user: str, password: str
     ) -> Identity:
-        """Return the identity for a user and a password that are not in Authorization."""
+        """Return the identity for a user and password from elsewhere than Authorization."""
         self.edge.set_epoch(req, resp)
         authorization = basic_credentials(user, password)
         if self._queueing:
@@ -252,7 +255,7 @@ class Authorization:
     def authorize_registry(self, req: falcon.Request, resp: falcon.Response) -> Identity:
         """Return the identity for a path without a repository. Raises: Unauthenticated.
 
-        A token must have the scope that the path needs.
+        A client's token must have the scope that the path needs.
         """
         identity = self.identify(req, resp)
         if identity.token is not None:
@@ -267,7 +270,7 @@ class Authorization:
         Raises: Unauthenticated, Forbidden, NameUnknown, Malformed.
         """
         identity = self.identify(req, resp)
-        if not identity.rights:  # an anonymous client must not learn which names are known
+        if not identity.rights:  # An anonymous client must not learn which repository names exist.
             identity.require(action)
         if identity.token is not None:
             identity.token.require(scopes.needed(req, name))
@@ -306,9 +309,12 @@ class Authorization:
     def reject_method(
         self, req: falcon.Request, resp: falcon.Response, name: str, allowed: tuple[str, ...]
     ) -> None:
-        """Check the client's rights, then reject the method. Raises: Unsupported, always."""
+        """Check the client's rights, then reject the method of the request.
+
+        Raises: Unsupported, always.
+        """
         self.authorize_write(req, resp, name)
-        raise Unsupported(f"{req.method} is not supported for this path", allowed)
+        raise Unsupported(f"the method {req.method} is not supported for this path", allowed)
 
     def readable_repository(self, req: falcon.Request, name: str) -> ResolvedRepository | None:
         """Return the repository *name* if the identified client may pull from it, else None."""

@@ -1,4 +1,4 @@
-"""Blobs: read whole or in ranges, and deleted (OCI distribution-spec 1.1, end-2 and end-10)."""
+"""Send and delete blobs, whole or in ranges (OCI distribution-spec 1.1, end-2 and end-10)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.delivery import CONNECTION, LentConnection
 from entrepot.registry.server.fileslice import in_bytes
 
-# RFC 9111, 5.2.2.1: the content of a digest never changes, so it stays fresh for a year
+# RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
 _IMMUTABLE = "max-age=31536000"
 _CACHE_STATUS = {
     ResponseSource.HIT: HIT,
@@ -48,14 +48,14 @@ _UNVERIFIED = {
     ),
     ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
-"""This is the Cache-Status of a range that is sent before its blob is completely verified."""
+"""The Cache-Status of a range that the worker sends before the whole blob is verified."""
 _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
     """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends.
 
-    *events* is None if no endpoint is configured.
+    *events* queues events of deletions; None: no endpoint is configured.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class BlobResource:
         elif answer.size is not None:
             resp.content_length = answer.size
         else:
-            resp.stream = ()  # without a stream Falcon would send Content-Length: 0
+            resp.stream = ()  # Without a stream, Falcon would send Content-Length: 0.
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
-        """Send a blob or ranges of it."""
+        """Send a whole blob or the requested ranges of it."""
         resolved = self._authorization.authorize(req, resp, name)
         parsed = Digest.parse(digest)
         if not none_match(req.get_header("If-None-Match"), parsed):
@@ -120,16 +120,17 @@ class BlobResource:
         name: str,
         digest: str,  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Reject the method."""
+        """Reject a PUT, which blobs do not support."""
         self._authorization.reject_method(req, resp, name, _ALLOWED)
 
     on_post = on_patch = on_put
 
 
 def _cacheable_s(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
-    """Return how long HAProxy may cache the response, in s.
+    """Return the time for which HAProxy may cache the response to a blob request, in s.
 
-    Only small, stored blobs of an upstream are cached: a hosted blob may be deleted.
+    HAProxy caches only small, stored blobs of an upstream, because a client may delete a hosted
+    blob.
     """
     is_here = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
     is_small = answer.size is not None and answer.size <= LARGEST_CACHED

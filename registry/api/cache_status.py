@@ -1,6 +1,6 @@
 """The Cache-Status header (RFC 9211): whether a response came from the cache, and if not, why.
 
-HAProxy's access log takes its `cache` field from Cache-Status, and the metrics take labels from
+HAProxy's access log takes its field `cache` from Cache-Status, and the metrics take labels from
 that field.
 """
 
@@ -11,26 +11,26 @@ from enum import StrEnum
 
 NAME = "entrepot"
 HIT = f"{NAME}; hit"
-"""Nearly every response has this value."""
+"""Nearly every response has this value of Cache-Status."""
 
-# a token needs no quotes: RFC 9651, 3.3.4
+# An identifier that matches this pattern is sent without quotes (RFC 9651, 3.3.4).
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*", re.ASCII)
-# RFC 9651, 3.3.3: a string is printable ASCII
+# A quoted string consists of printable ASCII characters (RFC 9651, 3.3.3).
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Forward(StrEnum):
     """A `Forward` states why a request was forwarded to the upstream (RFC 9211, 2.2)."""
 
-    BYPASS = "bypass"  # the cache is not used for this request
-    URI_MISS = "uri-miss"  # no content is stored under that name
-    STALE = "stale"  # the stored response had to be revalidated
-    PARTIAL = "partial"  # a part of the content is stored
-    REQUEST = "request"  # the client requested a fresh response
+    BYPASS = "bypass"  # The registry does not use its cache for this request.
+    URI_MISS = "uri-miss"  # The cache has no content under the requested name.
+    STALE = "stale"  # The registry had to revalidate the stored response.
+    PARTIAL = "partial"  # The cache has only a part of the content.
+    REQUEST = "request"  # The client requested a fresh response.
 
 
 def hit(*, ttl: float | None = None, detail: str | None = None) -> str:
-    """Return the value for a stored response that is fresh for *ttl* s; negative: stale."""
+    """Return the header value for a stored response, fresh for *ttl* s; stale if negative."""
     return HIT + _ttl(ttl) + _detail(detail)
 
 
@@ -43,10 +43,10 @@ def forwarded(
     collapsed: bool = False,
     detail: str | None = None,
 ) -> str:
-    """Return the value for a forwarded request.
+    """Return the header value for a forwarded request.
 
-    *status* is the upstream's, if it differs from ours. *collapsed*: one request was forwarded for
-    several clients. *stored*: the response is stored.
+    *status* is the upstream's status code, if it differs from the worker's. *collapsed* states that
+    one request was forwarded for several clients. *stored* states that the response is stored.
     """
     upstream_status = "" if status is None else f"; fwd-status={status}"
     storage = "; stored" * stored + "; collapsed" * collapsed
@@ -54,7 +54,7 @@ def forwarded(
 
 
 def neither(detail: str | None = None) -> str:
-    """Return the value for a response that the worker generated without stored content."""
+    """Return the header value for a response that the worker generated without stored content."""
     return NAME + _detail(detail)
 
 

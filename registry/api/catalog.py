@@ -1,4 +1,4 @@
-"""The list of repositories: docker distribution's `_catalog`, which the OCI spec does not have."""
+"""Serve the list of repositories: docker distribution's `_catalog`, not part of the OCI spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_PAGE = 100
 
 
 class CatalogResource:
-    """`/v2/_catalog`; a page has *most* entries at most, and 100 without the parameter `n`."""
+    """`/v2/_catalog`: a page has at most *most* entries, and 100 without the parameter `n`."""
 
     def __init__(self, authorization: Authorization, catalog: Catalog, most: int) -> None:
         self._authorization = authorization
@@ -37,12 +37,15 @@ class CatalogResource:
             resp.set_header("Link", next_page(req, found[limit - 1]))
 
     def _page_size(self, req: falcon.Request) -> int:
-        """Return the length of the page. Raises: InvalidPageSize."""
+        """Return the number of entries of the requested page.
+
+        Raises: InvalidPageSize.
+        """
         requested = page_size(req)
         if requested is None:
             return min(_DEFAULT_PAGE, self._most)
         if requested > self._most:
-            message = f"n is {requested}, but a page has {self._most} entries at most"
+            message = f"n is {requested}, but a page has at most {self._most} entries"
             raise InvalidPageSize(message)
         return requested
 

@@ -1,7 +1,7 @@
-"""Respond on `http.debug.addr` with the names and the forms of docker distribution's pages.
+"""Serve `http.debug.addr` with the names and formats of docker distribution's debug pages.
 
-HAProxy sends requests of that listener with a header of its own, which it removes from all other
-requests, so that these pages are not available at `http.addr`.
+HAProxy marks requests to the debug listener with a header and removes that header from all other
+requests, so clients of `http.addr` cannot request these pages.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _COUNTERS: Final = {
     "BytesPulled": "registry_proxy_pulled_bytes",
     "BytesPushed": "registry_proxy_pushed_bytes",
 }
-"""These names of docker distribution's /debug/vars map to the metrics with the same meaning."""
+"""The names in docker distribution's /debug/vars map to the metrics with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class DebugSources:
-    """What the pages show: the run directory, and the file of metrics that the logger wrote last.
+    """A `DebugSources` has the run directory, and the file of metrics that the logger wrote last.
 
-    `has_metrics`: whether the listener serves the metrics too. `endpoints` has the URL of each
-    endpoint of notifications by its name, without a password.
+    `has_metrics` states whether the debug listener serves the metrics too. `endpoints` maps the
+    name of each endpoint of notifications to its URL without a password.
     """
 
     run: Path
@@ -53,9 +53,9 @@ class DebugSources:
 
 
 class DebugResource:
-    """`/debug/health`, `/debug/vars` and `/debug/prometheus` respond.
+    """`/debug/health`, `/debug/vars` and `/debug/prometheus` send their pages.
 
-    `/debug/pprof` gives a reason.
+    `/debug/pprof` responds with the reason why there are no profiles.
     """
 
     def __init__(self, sources: DebugSources) -> None:
@@ -74,7 +74,10 @@ class DebugResource:
         page: str,
         profile: str = "",  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Send a page. Raises: NameUnknown for an unknown page, and for clients of `http.addr`."""
+        """Send a page of the debug listener.
+
+        Raises: NameUnknown for an unknown page, and for clients of `http.addr`.
+        """
         if req.get_header(HEADER) is None:
             raise NameUnknown(f"no such path: {req.path[:64]}")
         resp.set_header("Cache-Control", "no-store")
@@ -117,7 +120,7 @@ class DebugResource:
 
 
 def _memory() -> dict[str, int]:
-    """Return the memory of this worker in bytes, by the names that Go has for the same sizes."""
+    """Return the memory of this worker in bytes, under Go's names for the same sizes."""
     page = os.sysconf("SC_PAGE_SIZE")
     with Path("/proc/self/statm").open(encoding="ascii") as file:
         size, resident, shared, *_ = (int(each) * page for each in file.read().split())
@@ -126,7 +129,7 @@ def _memory() -> dict[str, int]:
 
 
 def _proxy_counters(metrics: Path) -> dict[str, dict[str, int]]:
-    """Return the counters of proxied blobs and manifests; 0 while there is no file of metrics."""
+    """Return the counters of proxied blobs and manifests; 0 if the file of metrics is missing."""
     values = {
         (sample.name.removesuffix("_total"), sample.labels.get("type")): int(sample.value)
         for sample in _samples(metrics, frozenset(_COUNTERS.values()))
@@ -139,7 +142,7 @@ def _proxy_counters(metrics: Path) -> dict[str, dict[str, int]]:
 
 
 def _endpoint_counters(name: str, samples: Sequence[Sample]) -> dict[str, object]:
-    """Return the counters of one endpoint, by the names of docker distribution."""
+    """Return the counters of one endpoint, under the names of docker distribution."""
     own = [each for each in samples if each.labels.get("endpoint") == name]
     events = {each.labels["type"]: int(each.value) for each in own if "type" in each.labels}
     statuses = {each.labels["code"]: int(each.value) for each in own if "code" in each.labels}
@@ -149,7 +152,7 @@ def _endpoint_counters(name: str, samples: Sequence[Sample]) -> dict[str, object
 
 
 def _samples(metrics: Path, families: Collection[str]) -> Iterator[Sample]:
-    """Yield the samples of some families from the file of metrics; none while there is no file."""
+    """Yield the samples of some families from the file of metrics, none if it is missing."""
     try:
         text = metrics.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""Lets the docker daemon log in where anonymous clients may pull.
+"""Let the docker daemon log in where anonymous clients may pull.
 
-After a Basic challenge at `/v2/` the daemon sends no request without a password ("no basic auth
-credentials"), so anonymous clients could not pull. Without a challenge dockerd sends no password,
-so users could not push. A Bearer challenge works for pulls and pushes: dockerd requests a token
-from the realm, with its password if it has one (docker distribution, "Token Authentication
-Specification"). The token is the base64 credential that the daemon sent. The token is checked like
-a password with each request. The registry stores no tokens, and changing the password invalidates
-the token.
+If `/v2/` responds with a Basic challenge, dockerd sends no request without a password ("no basic
+auth credentials"), so anonymous clients could not pull. Without a challenge dockerd sends no
+password, so users could not push. A Bearer challenge works for pulls and pushes: dockerd requests a
+token from the realm, with its password if dockerd has one (docker distribution, "Token
+Authentication Specification"). The token that this module issues is the base64 credential that the
+daemon sent. The registry checks this token like a password with each request. The registry stores
+no tokens, and changing the password invalidates the token.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from entrepot.registry.challenges import BearerChallenge
 from entrepot.registry.errors import Unauthenticated
 
 _CLIENTS: Final = ("docker/", "Docker-Client/")
-"""These User-Agent prefixes belong to dockerd and to the command `docker manifest`."""
+"""The User-Agents of dockerd and of the command `docker manifest` begin with these prefixes."""
 _ANONYMOUS_CREDENTIAL: Final = "Og=="
-"""This is the base64 of an empty user and an empty password."""
+"""The base64 form of an empty user and an empty password."""
 _SERVICE: Final = "entrepot"
 
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
-    """Return whether a docker client without credentials requests `/v2/` where it may pull."""
+    """Return whether a docker client without credentials requests `/v2/` of an open registry."""
     is_docker = (req.user_agent or "").startswith(_CLIENTS)
-    # a challenge that is not a text is a Bearer challenge already
+    # A challenge that is not a text is a Bearer challenge already.
     is_open = (
         identity.user is None and isinstance(identity.challenge, str) and bool(identity.rights)
     )
@@ -40,24 +40,25 @@ def is_needed(req: falcon.Request, identity: Identity) -> bool:
 
 
 def challenge(req: falcon.Request) -> str:
-    """Return the WWW-Authenticate header with the token's realm."""
+    """Return the WWW-Authenticate header with the realm that issues tokens."""
     made = BearerChallenge("", _SERVICE, router.DOCKER_LOGIN, req.forwarded_scheme, is_own=True)
     return made.header(scopes.challenged(req, None))
 
 
 class DockerLoginResource:
-    """`/v2/token` issues the token for a password, or for an anonymous client."""
+    """`/v2/token` issues a token for a password, or for an anonymous client."""
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the token. Raises: Unauthenticated if a login has a wrong password.
+        """Send a token to the docker daemon.
 
-        `docker login` requests no scope. If the request has a scope, a wrong password is not
-        rejected here: dockerd would retry a rejected token request for a minute. The later request
-        with that token is rejected instead if it needs a right. A daemon that pulls through a
-        mirror sends its Docker Hub password, and gets an anonymous token.
+        Raises: Unauthenticated if a login has a wrong password. A token request of `docker login`
+        has no scope. If the token request has a scope, a wrong password is not rejected here,
+        because dockerd would retry a rejected token request for a minute. The registry rejects the
+        later request with that token instead, if the request needs a right. A daemon that pulls
+        through a mirror sends its Docker Hub password, and gets an anonymous token.
         """
         identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []

@@ -1,8 +1,9 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
-The next step of a client depends on status and code: whether podman ends the pull, whether
-containerd continues with its next host, and when either retries (docs/clients.md). Therefore an
-outage or a rate limit is never a 404, and the upstream's own challenge is never passed on.
+The next step of a client depends on the response's status and code: whether podman ends the pull,
+whether containerd continues with its next host, and when either retries (docs/clients.md).
+Therefore the registry never reports an outage or a rate limit as a 404, and never passes on the
+upstream's own challenge.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ Detail = Mapping[str, str | int] | None
 class ErrorRow:
     """An `ErrorRow` states the response to a class of errors.
 
-    `code` None: the code depends on the route, which shows the kind of the unknown object.
-    `is_internal`: the error is logged, and the client gets only the message `general`, because the
-    error's own text may contain paths.
+    If `code` is None, the code depends on the route, which shows the kind of the unknown object.
+    `is_internal` states that the error is logged and the client gets only the message `general`,
+    because the error's own text may contain paths.
     """
 
     status: int
@@ -55,15 +56,16 @@ def _for_now(general: str) -> ErrorRow:
     return ErrorRow(503, "UNAVAILABLE", is_internal=True, general=general)
 
 
-# Codes: OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID, PAGINATION_NUMBER_INVALID,
-# UNAVAILABLE and UNKNOWN are from docker distribution, because the spec has no code for these.
+# Codes are those of the OCI distribution-spec 1.1, "Error Codes". The codes RANGE_INVALID,
+# PAGINATION_NUMBER_INVALID, UNAVAILABLE and UNKNOWN are from docker distribution, because the spec
+# has no code for these cases.
 TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
     {
         registry.RegistryError: _INTERNAL,
         registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
         registry.Absent: ErrorRow(404, None),
         registry.Denied: ErrorRow(403, "DENIED"),
-        # the row depends on `why` of the error, see BY_WHY
+        # The attribute `why` of the error selects the row in BY_WHY.
         registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),
         registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
         registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
@@ -84,10 +86,10 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.TooManyUploads: ErrorRow(_TOO_MANY, "TOOMANYREQUESTS"),
         datastore.OutOfSpace: ErrorRow(507, "DENIED"),
         datastore.SpaceAwaited: ErrorRow(503, "UNAVAILABLE"),
-        # the spec has no code for a malformed request; this is the nearest one
+        # The spec has no code for a malformed request; UNSUPPORTED is the nearest code.
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
         registry.InvalidPageSize: ErrorRow(400, "PAGINATION_NUMBER_INVALID"),
-        # status and code are those of the error, see `_row`
+        # The function `_row` takes status and code from the error.
         registry.Refused: ErrorRow(403, "DENIED"),
         registry.MiddlewareFailed: _INTERNAL,
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
@@ -96,17 +98,17 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         datastore.Malformed: ErrorRow(400, "UNSUPPORTED"),
         datastore.InvalidDigest: ErrorRow(400, "DIGEST_INVALID"),
         # An invalid tag names no manifest. docker distribution answers 404, and the conformance
-        # tests of the spec expect it for `.INVALID_MANIFEST_NAME`.
+        # tests of the spec expect a 404 for `.INVALID_MANIFEST_NAME`.
         datastore.InvalidTag: ErrorRow(404, "MANIFEST_UNKNOWN"),
         datastore.InvalidRepository: ErrorRow(400, "NAME_INVALID"),
         datastore.InvalidManifest: ErrorRow(400, "MANIFEST_INVALID"),
         datastore.InvalidLine: _INTERNAL,
         datastore.NotFound: ErrorRow(404, None),
         datastore.DigestMismatch: ErrorRow(400, "DIGEST_INVALID"),
-        # a full or failing disk may recover soon, and clients retry a 503
+        # A full or failing disk may recover soon, and clients retry after a 503.
         datastore.StorageFull: _for_now("the registry's disk is full or read-only"),
         datastore.StorageBroken: _for_now("the registry's disk fails"),
-        # the received content is lost; a retry may succeed
+        # The received content is lost; a retry of the client may succeed.
         datastore.ContentDamaged: _for_now("the content is damaged on the registry's disk"),
         datastore.IndexUnavailable: _for_now("the registry's index is unavailable"),
     }
@@ -119,14 +121,14 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
         Why.TIMEOUT: ErrorRow(504, "UNAVAILABLE"),
         Why.RESTING: ErrorRow(503, "UNAVAILABLE"),
         # podman sleeps on a 429 and containerd repeats the request at once; with a 503 a client
-        # that uses the mirror form continues with the origin
+        # that uses the mirror form continues with the origin.
         Why.LIMITED: ErrorRow(503, "TOOMANYREQUESTS"),
-        # the upstream works, but this registry cannot pass on a manifest of that type
+        # The upstream works, but this registry cannot pass on a manifest of that type.
         Why.UNSUPPORTED: ErrorRow(501, "UNSUPPORTED"),
     }
 )
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
-# the upstream announced when to retry: a 502 cannot carry Retry-After, a 503 can
+# The upstream announced when to retry: a 502 cannot carry Retry-After, a 503 can.
 _ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
 
 _FULL_DISK = MappingProxyType(
@@ -137,21 +139,21 @@ _FULL_DISK = MappingProxyType(
     }
 )
 
-# RFC 9110, 10.2.3 and RFC 6585, 4: the statuses that may carry Retry-After
+# These statuses may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# defaults in s, if the upstream sent no Retry-After
+# Retry-After has these defaults in s if the upstream sent no such header.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# These are the OCI codes for statuses that Falcon itself raises. Other statuses get UNSUPPORTED
-# below 500, and UNKNOWN from 500 on.
+# These are the OCI codes for statuses that Falcon itself raises. The OCI code for any other status
+# of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
 
-# These headers describe a body; the error response has another body.
+# An error response removes these headers, which describe the body of the failed response.
 _BODY_HEADERS = (
     "Accept-Ranges",
     "Age",
@@ -168,8 +170,8 @@ _BODY_HEADERS = (
 class FailedRequest:
     """A `FailedRequest` has the properties of a request that its error response depends on.
 
-    `template` is the path template of the route; None: no route matched. `challenged` is what a
-    challenge depends on.
+    `template` is the path template of the route; None: no route matched. `challenged` has the data
+    from which the challenge is made.
     """
 
     template: str | None = None
@@ -179,7 +181,7 @@ class FailedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An `ErrorResponse` is an error response before it is written to Falcon's response."""
+    """An `ErrorResponse` is an error response before `install` writes it to Falcon's response."""
 
     status: int
     code: str
@@ -189,7 +191,7 @@ class ErrorResponse:
 
 
 def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
-    """Return the response for *error*, by the row of its nearest class."""
+    """Return the response for *error*, by the table's row of the nearest base class."""
     row = _row(error, request)
     message = f"{_general(error, row)}; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)
@@ -198,7 +200,7 @@ def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
 
 
 def _general(error: Exception, row: ErrorRow) -> str:
-    """Return a message without details; for a full disk the reason that the system gave."""
+    """Return a message without details; for a full disk, the reason that the system gave."""
     cause = error.__cause__
     reason = _FULL_DISK.get(cause.errno or 0) if isinstance(cause, OSError) else None
     is_full = isinstance(error, datastore.StorageFull)
@@ -215,7 +217,7 @@ def envelope(response: ErrorResponse) -> bytes:
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Register the handlers that respond to every exception by the table."""
+    """Register error handlers with Falcon that respond to every exception by the table."""
     app.add_error_handler(Exception, _handle)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
 
@@ -235,10 +237,11 @@ def _handle(
 
 
 def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
-    """Log the error of a request: with its traceback, unless it is foreseen.
+    """Log the error of a request, with a traceback if the error is not foreseen.
 
-    A full disk or an index that is being rebuilt is foreseen, and every request meets it; so there
-    is at most one line in `_EVERY_S` for each class of error, with the number of those before it.
+    Every request meets a foreseen error such as a full disk or an index that is being rebuilt, so
+    each class of foreseen error gets one log line in `_EVERY_S`, with the number of lines left out
+    before.
     """
     names = {"method": req.method, "path": req.path}
     if not is_foreseen:
@@ -247,11 +250,11 @@ def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
     before = _foreseen.due(type(error))
     if before is not None:
         fields = {**names, "error": error, "before": before}
-        log.warning("request not possible at present", extra=fields)
+        log.warning("the registry cannot serve the request at present", extra=fields)
 
 
 class RareLines:
-    """Decides which lines of a kind are written: one in *span* s (of *clock*, monotonic)."""
+    """A `RareLines` permits one log line of each kind in *span* s (of *clock*, monotonic)."""
 
     def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._span = span
@@ -261,7 +264,7 @@ class RareLines:
         self._suppressed: dict[object, int] = {}
 
     def due(self, kind: object) -> int | None:
-        """Return the number of lines that were left out before this one; None: leave it out."""
+        """Return how many lines were left out before this one; None: leave this one out."""
         with self._lock:
             now = self._clock()
             if now < self._quiet_until.get(kind, -math.inf):
@@ -298,7 +301,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
     resp.status = response.status
     resp.content_type = falcon.MEDIA_JSON
     _send(req, resp, envelope(response))
-    # caches may store a 404 unless this header forbids storing (RFC 9110, 15.1)
+    # A cache may store a 404 response, unless this header forbids storing (RFC 9110, 15.1).
     resp.set_header("Cache-Control", "no-store")
     for name, text in response.headers.items():
         if name != "Cache-Status" or resp.get_header(name) is None:
@@ -306,7 +309,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
-    """Send the body; read the rest of a request body that the client may still be sending."""
+    """Send the error body; read the rest of a request body that the client may still be sending."""
     if request_body.may_still_be_sending(req):
         request_body.drain_after_response(req)
     resp.data = body
@@ -375,7 +378,7 @@ def _cache_status(error: Exception) -> str:
 
 
 def _retry(error: Exception, status: int) -> dict[str, str]:
-    """Return Retry-After in whole seconds, 1 at least, if the status may carry it."""
+    """Return the header Retry-After in whole seconds, 1 at least, if *status* may carry it."""
     if status not in _WITH_RETRY_AFTER:
         return {}
     cause, seconds = _cause(error), _RETRY_SOON

@@ -1,9 +1,10 @@
 """Evaluate conditional requests and ranges (RFC 9110, 13 and 14), and ranges of uploads.
 
-An ETag is the quoted digest. The content of a digest never changes, so equal tags mean equal bytes.
+The ETag of a blob or manifest is the quoted digest. The content of a digest never changes, so equal
+ETags mean equal bytes.
 
-Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. A range
-that is parsed wrongly ends such a pull.
+Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. A Range
+header that the registry parses wrongly ends such a pull.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import falcon
 from entrepot.datastore.refs import Digest
 from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 
-# RFC 9110, 14.1: the name of the unit is case-insensitive; no blank is allowed around "=".
+# The unit of a range is case-insensitive, and no blank is allowed around "=" (RFC 9110, 14.1).
 _UNIT = "bytes="
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# Python rejects numbers with thousands of digits, and no blob is this long.
+# The limit exists because Python rejects numbers with thousands of digits, and no blob is this
+# long.
 _MOST_DIGITS = 18
 _PAST_ANY_END = 10**_MOST_DIGITS
-# RFC 9110, 17.15: many or overlapping ranges may be an attack; the client gets the whole blob.
+# RFC 9110, 17.15: many or overlapping ranges may be an attack, so the client gets the whole blob.
 _MOST = 16
 
 
@@ -40,17 +42,17 @@ class ByteRange:
         return self.stop - self.start
 
     def content_range(self, size: int) -> str:
-        """Return the Content-Range value of this range of *size* bytes."""
+        """Return the Content-Range value for this range of a body of *size* bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """Parse a Range header for a body of *size* bytes; return the ranges in the requested order.
 
-    None means that there is no Range header, or that it must be ignored; then the whole body is
-    sent. Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before
-    it starts. RFC 9110, 14.2, allows a server to ignore or reject overlapping ranges; other
-    registries reject them.
+    Return None if there is no Range header or the header must be ignored; the caller then sends the
+    whole body. Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends
+    before it starts. RFC 9110, 14.2, allows a server to ignore or reject overlapping ranges; other
+    registries reject overlapping ranges.
     """
     if header is None:
         return None
@@ -63,7 +65,7 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     satisfiable = [each for each in ranges if each is not None]
     if not satisfiable:
         if size == 0 and any(first is None and last for first, last in specs):
-            return None  # a suffix range of an empty body is the whole body
+            return None  # A suffix range of an empty body is the whole body.
         raise RangeUnsatisfiable(size)
     return None if _overlap(satisfiable) else satisfiable
 
@@ -77,10 +79,10 @@ _Spec = tuple[int | None, int | None]
 
 
 def _specs(header: str) -> list[_Spec] | None:
-    """Split a header into pairs of first and last position; return None if it is malformed."""
+    """Split a Range header into pairs of first and last position; return None if malformed."""
     if header[: len(_UNIT)].lower() != _UNIT:
         return None
-    # empty list elements are ignored (RFC 9110, 5.6.1)
+    # Empty list elements in a Range header are ignored (RFC 9110, 5.6.1).
     texts = [text for each in header[len(_UNIT) :].split(",") if (text := each.strip(" \t"))]
     if not 0 < len(texts) <= _MOST:
         return None
@@ -102,7 +104,7 @@ def _spec(text: str) -> _Spec | None:
 
 
 def _position(digits: str) -> int:
-    """Parse a position; any value past the end of every blob has the same effect."""
+    """Parse a position of a range; all values past the end of every blob have the same effect."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= _MOST_DIGITS else _PAST_ANY_END
 
@@ -113,7 +115,7 @@ def _is_backwards(spec: _Spec) -> bool:
 
 
 def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | None:
-    """Limit a pair to *size* bytes; return None if no byte is left."""
+    """Limit a pair of positions to *size* bytes; return None if no byte is left."""
     if first is None:
         start, stop = max(size - (last or 0), 0), size
     else:
@@ -125,8 +127,8 @@ def _overlap(ranges: list[ByteRange]) -> bool:
     return any(before.stop > after.start for before, after in pairwise(sorted(ranges)))
 
 
-# A bare digest is not a valid entity tag, but some clients send one and docker distribution accepts
-# it.
+# A bare digest is not a valid entity tag, but some clients send a bare digest and docker
+# distribution accepts it.
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"|([^\s",]+)')
 
 
@@ -138,7 +140,8 @@ def etag(digest: Digest) -> str:
 def none_match(header: str | None, digest: Digest) -> bool:
     """Evaluate If-None-Match: return True to send the content, False for a 304.
 
-    The comparison is weak (RFC 9110, 13.1.2). `*` matches any content.
+    The comparison of If-None-Match is weak (RFC 9110, 13.1.2). The value `*` of If-None-Match
+    matches any content.
     """
     if header is None:
         return True
@@ -150,8 +153,8 @@ def none_match(header: str | None, digest: Digest) -> bool:
 def may_range(if_range: str | None, digest: Digest) -> bool:
     """Evaluate If-Range: True means that a range may be sent, False means the whole content.
 
-    The comparison is strong (RFC 9110, 13.1.5). A date never matches, because no Last-Modified is
-    sent.
+    The comparison of If-Range is strong (RFC 9110, 13.1.5). A date in If-Range never matches,
+    because the registry sends no Last-Modified.
     """
     return if_range is None or if_range.strip() in {etag(digest), str(digest)}
 
@@ -162,9 +165,9 @@ def not_modified(resp: falcon.Response) -> None:
     resp.delete_header("Content-Type")
 
 
-# OCI distribution-spec 1.1, end-5 and end-13: unlike the ranges of RFC 9110 these have no unit and
-# no total length. Some clients send the form of RFC 9110 nevertheless. A number has 19 digits at
-# most.
+# The Content-Range of an uploaded chunk (OCI distribution-spec 1.1, end-5 and end-13) has no unit
+# and no total length, unlike that of RFC 9110. Some clients nevertheless send the form of RFC 9110
+# with a chunk. A number in Content-Range has 19 digits at most.
 _UPLOAD_RANGE = re.compile(
     r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII
 )
@@ -181,5 +184,5 @@ def parse_upload_range(header: str | None) -> ByteRange | None:
 
 
 def received_range(offset: int) -> str:
-    """Return the Range value for the *offset* bytes received; 0-0 for none, as Docker expects."""
+    """Return the Range value for *offset* received bytes; 0-0 for no byte, as Docker expects."""
     return f"0-{max(offset - 1, 0)}"

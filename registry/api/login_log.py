@@ -1,4 +1,4 @@
-"""Logs failed logins with user and client address, at a limited rate."""
+"""Log failed logins with user and client address, at a limited rate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _REPEAT_S = 60.0
-_LARGEST_COUNT = 20  # so many pairs of user and address get a line of their own in a minute
-_LONGEST_NAME = 64  # characters of a user's name
+_LARGEST_COUNT = 20  # This many pairs of user and address get their own log line in a minute.
+_LONGEST_NAME = 64  # A user's name is cut to this many characters in the log.
 
 
 class LoginLog:
-    """Logs the failed logins of one process; *clock* is a monotonic clock in s.
+    """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in s.
 
     Each pair of user (or reason) and address gets one line a minute, and all pairs together get
-    20. The next line has the number of suppressed ones in the field `more`.
+    `_LARGEST_COUNT` lines.
+    20. The field `more` of the next line has the number of suppressed lines.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,9 +29,9 @@ class LoginLog:
         self._suppressed = 0
 
     def failed(self, user: str, address: str, reason: str = "") -> None:
-        """Log a failed login; *address* is the client's, empty if it is unknown.
+        """Log a failed login; *address* is the client's, empty if unknown.
 
-        *reason* is why a token was refused; empty for a password.
+        *reason* states why a token was refused; empty for a password.
         """
         with self._lock:
             if not self._is_due((reason or user[:_LONGEST_NAME], address)):

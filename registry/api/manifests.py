@@ -1,4 +1,4 @@
-"""Manifests: read, pushed and deleted (OCI distribution-spec 1.1, end-3, end-7 and end-9)."""
+"""Send, store and delete manifests (OCI distribution-spec 1.1, end-3, end-7 and end-9)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
 class ManifestResource:
     """`/v2/<name>/manifests/<reference>` sends, stores and deletes manifests.
 
-    Deletion is disabled if *deletes* is None. *events* is None if no endpoint is configured.
+    If *deletes* is None, deletion of manifests is disabled. *events* queues events of manifests;
+    None: no endpoint is configured.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class ManifestResource:
             resp.content_length = len(answer.stored.body)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
-        """Send a manifest, byte for byte."""
+        """Send a manifest exactly as stored, byte for byte."""
         answer = self._answer(req, resp, name, reference)
         if answer:
             resp.data = answer.stored.body
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
-        """Store a manifest, byte for byte."""
+        """Store the pushed manifest, byte for byte."""
         repository = self._authorization.authorize_write(req, resp, name)
         resp.set_header(KIND, "manifest")
         parsed = _pushed_reference(reference)
@@ -105,7 +106,7 @@ class ManifestResource:
         name: str,
         reference: str,  # noqa: ARG002 - Falcon passes it by name
     ) -> None:
-        """Reject the method."""
+        """Reject a POST, which manifests do not support."""
         self._authorization.reject_method(req, resp, name, _ALLOWED)
 
     on_patch = on_post
@@ -113,7 +114,7 @@ class ManifestResource:
     def _answer(
         self, req: falcon.Request, resp: falcon.Response, name: str, reference: str
     ) -> ManifestAnswer | None:
-        """Find a manifest and set its headers; return None if the client already has it."""
+        """Find a manifest and set the headers of the response; return None for a 304."""
         resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "manifest")
         answer = self._manifests.get(resolved, parse_reference(reference))
@@ -139,7 +140,8 @@ def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:
     )
     if answer.age is not None:
         resp.set_header("Age", str(int(answer.age)))
-    if answer.warning is not None:  # OCI distribution-spec 1.1, "Warnings"
+    # The header Warning is defined in the OCI distribution-spec 1.1, "Warnings".
+    if answer.warning is not None:
         resp.set_header("Warning", f'299 - "{answer.warning}"')
 
 
@@ -156,7 +158,7 @@ def _pushed_reference(reference: str) -> Reference:
     """
     try:
         return parse_reference(reference)
-    except InvalidTag as error:  # an invalid tag in a GET is a 404, but in a PUT it is a 400
+    except InvalidTag as error:  # An invalid tag is a 404 in a GET, but a 400 in a PUT.
         raise MalformedRequest(str(error)) from error
 
 
@@ -190,5 +192,7 @@ def _created(resp: falcon.Response, repository: Repository, pushed: StoredManife
         )
     )
     about = referrers.subject(pushed)
-    if about:  # OCI distribution-spec 1.1, "Pushing Manifests with Subject"
+    # The header OCI-Subject is defined in the OCI distribution-spec 1.1, "Pushing Manifests with
+    # Subject".
+    if about:
         resp.set_header("OCI-Subject", str(about))

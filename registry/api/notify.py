@@ -1,6 +1,7 @@
-"""Queues the events of pushes, mounts and deletions. Imported only if an endpoint is configured.
+"""Queue the events of pushes, mounts and deletions.
 
-HAProxy sends the ID of a request and the client's address in a header of its own.
+Workers import this module only if an endpoint of notifications is configured. HAProxy sends the ID
+of a request and the client's address in a header of its own.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from entrepot.notifications.pulls import host_in_address
 from entrepot.registry.push.uploads import Mounted
 
 REQUEST: Final = "X-Entrepot-Request"
-"""The request's ID, and the client's port and address."""
+"""HAProxy's header with the request's ID, and the client's port and address."""
 
 _SCHEME: Final = "X-Client-Scheme"
 
 Record = Callable[[NotifiedRequest, Sequence[tuple[str, EventTarget]]], None]
-"""Queues an event for each pair of an action and its target."""
+"""A `Record` queues an event for each pair of an action and its target."""
 
 
 class Notifier:
-    """A `Notifier` implements WriteEvents.
+    """A `Notifier` implements the protocol WriteEvents.
 
-    *has_references*: events of manifests list the manifests' parts.
+    *has_references* states that events of manifests list the parts of the manifest.
     """
 
     def __init__(self, record: Record, *, has_references: bool) -> None:
@@ -40,7 +41,7 @@ class Notifier:
     def manifest_pushed(
         self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for each tag, or one without a tag."""
+        """Queue an event for each tag of a pushed manifest, or one event without a tag."""
         references = events.references(pushed.body) if self._has_references else ()
         targets = [
             EventTarget(
@@ -56,7 +57,7 @@ class Notifier:
         self._record(_request(req), [(events.PUSH, target) for target in targets])
 
     def blob_pushed(self, req: falcon.Request, name: Repository, digest: Digest, size: int) -> None:
-        """Queue the event of a blob of *size* bytes."""
+        """Queue the event of a pushed blob of *size* bytes."""
         target = EventTarget(name.name, events.BLOB_TYPE, size, str(digest))
         self._record(_request(req), [(events.PUSH, target)])
 
@@ -76,7 +77,7 @@ class Notifier:
     def manifest_deleted(
         self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for the manifest, and one for each tag that was removed with it."""
+        """Queue an event for the deleted manifest, and one for each tag removed with it."""
         targets = [
             EventTarget(name.name, digest=str(digest)),
             *(EventTarget(name.name, tag=str(tag)) for tag in tags),

@@ -1,4 +1,4 @@
-"""Lists in pages: at most `n` entries after the entry `last`, with a Link to the next page."""
+"""Send lists in pages: at most `n` entries after the entry `last`, with a Link to the next page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _DIGITS = 9
 
 
 def page_size(req: falcon.Request) -> int | None:
-    """Parse `n`. Raises: InvalidPageSize if it is not a count."""
+    """Parse the parameter `n` of a list.
+
+    Raises: InvalidPageSize if `n` is not a count.
+    """
     text = req.get_param("n")
     if text is None or text == "":
         return None
@@ -24,8 +27,8 @@ def page_size(req: falcon.Request) -> int | None:
 def next_page(req: falcon.Request, last: str, *kept: str) -> str:
     """Return the Link header (RFC 8288) to the entries after *last*.
 
-    The link repeats the request's parameters `n`, `ns` and *kept*, sorted as by docker
-    distribution.
+    The link repeats the request's parameters `n`, `ns` and *kept*, in docker distribution's sorted
+    order.
     """
     parameters = {name: req.get_param(name) for name in ("n", "ns", *kept)}
     query = {name: text for name, text in parameters.items() if text} | {"last": last}

@@ -1,4 +1,4 @@
-"""Referrers: manifests whose `subject` is a given manifest (OCI distribution-spec 1.1, end-12)."""
+"""Serve referrers: manifests whose `subject` is a given manifest (OCI spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 
 
 class ReferrersResource:
-    """`/v2/<name>/referrers/<digest>`."""
+    """`/v2/<name>/referrers/<digest>` sends the referrers of a manifest."""
 
     def __init__(self, authorization: Authorization, lists: Lists, pushed: Referrers) -> None:
         self._authorization = authorization
@@ -27,7 +27,7 @@ class ReferrersResource:
         """Send the index of referrers, filtered by `artifactType` if the client requests it."""
         resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "referrers")
-        # a media type contains no blank: the client sent a plus without escaping it
+        # A media type contains no blank: the client sent a plus without escaping the plus.
         artifact_type = (req.get_param("artifactType") or "").replace(" ", "+") or None
         subject = Digest.parse(digest)
         if resolved.upstream:
@@ -47,7 +47,7 @@ class ReferrersResource:
         subject: Digest,
         artifact_type: str | None,
     ) -> bytes:
-        """Return a page of the referrers that were pushed here; set the Link to the next page."""
+        """Return a page of the referrers pushed to this appliance; set the Link header."""
         page = self._pushed.page(
             resolved.repository,
             subject,

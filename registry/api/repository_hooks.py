@@ -22,9 +22,9 @@ _REFERENCES: Final = ("reference", "digest", "upload")
 
 
 class HookedAuthorization(Authorization):
-    """A `HookedAuthorization` calls *hooks* in this order after the check of the client's rights.
+    """A `HookedAuthorization` calls *hooks* in order after the check of the client's rights.
 
-    The other arguments are those of `Authorization`.
+    All arguments but *hooks* are those of `Authorization`.
     """
 
     decides_by_repository = True
@@ -34,7 +34,7 @@ class HookedAuthorization(Authorization):
         self._hooks = hooks
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
-        """Return the identity; the middleware may refuse it one repository, so none `is_open`."""
+        """Return the identity, never `is_open`: middleware may refuse the client one repository."""
         identity = super().identify(req, resp)
         if identity.is_open:
             identity = dataclasses.replace(identity, is_open=False)
@@ -44,9 +44,9 @@ class HookedAuthorization(Authorization):
     def authorize(
         self, req: falcon.Request, resp: falcon.Response, name: str, action: Action = "pull"
     ) -> ResolvedRepository:
-        """Return the resolved repository if rights and middleware permit *action*.
+        """Return the resolved repository if the client's rights and the middleware permit *action*.
 
-        Raises: as `Authorization.authorize`; Refused, MiddlewareFailed.
+        Raises: the errors of `Authorization.authorize`; Refused, MiddlewareFailed.
         """
         resolved = super().authorize(req, resp, name, action)
         request = _request(req, resolved, action)
@@ -58,7 +58,7 @@ class HookedAuthorization(Authorization):
         return resolved
 
     def readable_repository(self, req: falcon.Request, name: str) -> ResolvedRepository | None:
-        """Return a repository if the client may pull from it, also by the middleware; else None."""
+        """Return a repository if rights and middleware permit the client to pull, else None."""
         resolved = super().readable_repository(req, name)
         if resolved is None:
             return None
@@ -72,10 +72,10 @@ class HookedAuthorization(Authorization):
 
 
 class AfterHooks:
-    """An `AfterHooks` is Falcon middleware that calls `after` of each hook, the last one first."""
+    """An `AfterHooks` is Falcon middleware that calls `after` of each hook, the last hook first."""
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Pass on the status of a response; a failure is logged and changes nothing."""
+        """Pass on the status of a response; a failing hook is logged and changes nothing."""
         for each in reversed(getattr(req.context, "repository_hooks", ())):
             try:
                 each.hook.after(req.context.repository_request, resp.status_code)
@@ -84,7 +84,10 @@ class AfterHooks:
 
 
 def _call_before(each: NamedMiddleware, request: RepositoryRequest) -> None:
-    """Call `before`. Raises: Refused; MiddlewareFailed for every other exception."""
+    """Call the function `before` of the middleware.
+
+    Raises: Refused; MiddlewareFailed for every other exception.
+    """
     try:
         each.hook.before(request)
     except Refused:
@@ -96,7 +99,7 @@ def _call_before(each: NamedMiddleware, request: RepositoryRequest) -> None:
 def _request(
     req: falcon.Request, resolved: ResolvedRepository, action: Action
 ) -> RepositoryRequest:
-    # the path template has no `/blobs/uploads/` but in the routes of uploads
+    # Only the path templates of uploads contain `/blobs/uploads/`.
     parts = (req.uri_template or "").split("/")
     kind = next((each for each in reversed(parts) if each in _KINDS), "")
     tail = req.path.rpartition("/")[2] if parts[-1].strip("{}") in _REFERENCES else ""

@@ -1,4 +1,4 @@
-"""Request bodies, read in chunks as they arrive and never held in memory completely."""
+"""Read request bodies in chunks as they arrive, without holding a whole body in memory."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from entrepot.registry.errors import BodyBroken, BodyTooSlow
 from entrepot.registry.server.delivery import CONNECTION, BodyProgress, LentConnection
 
 _CHUNK = 256 * 1024
-# A read of gunicorn's stream blocks until it has all requested bytes. The first reads are smaller,
-# so that the rate of a slow body is known soon.
+# A read of gunicorn's stream blocks until gunicorn has all requested bytes. The first reads of a
+# body are smaller, so that the worker soon knows the rate of a slow body.
 _FIRST_CHUNK = 16 * 1024
-_FIRST_BYTES = 256 * 1024  # bytes
+_FIRST_BYTES = 256 * 1024  # bytes of a body that are read in small chunks
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
-# How long the rest of an unread body is read after the response, in s: for clients with the right
-# to push, and for all others.
+# After the response, the worker reads the rest of an unread body for these times in s: the first
+# for clients with the right to push, the second for all others.
 _DRAINED_S = 10.0
 _DRAINED_ANONYMOUS_S = 2.0
 
 
 class Readable(Protocol):
-    """This is the body stream of a WSGI server."""
+    """A `Readable` is the stream of a request body in a WSGI server."""
 
     def read(self, size: int, /) -> bytes:
-        """Return *size* bytes, fewer only at the end."""
+        """Return *size* bytes, or fewer bytes at the end of the body."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """A request body of `length` bytes; None if the client did not announce the length.
+    """A `RequestBody` has `length` bytes; None if the client did not announce the length.
 
     If the body comes over a lent `connection`, the connection poller may end a slow body while more
     bodies than the limit are being received.
@@ -46,9 +46,10 @@ class RequestBody:
     connection: LentConnection | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the pieces of the body as they arrive.
+        """Yield the pieces of the request body as they arrive.
 
-        Raises: BodyBroken if it ends too early, BodyTooSlow if the connection poller ended it.
+        Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller ended
+        it.
         """
         with self._progress() as progress:
             yield from self._chunks(progress)
@@ -78,7 +79,7 @@ class RequestBody:
     def _read(self, size: int) -> bytes:
         try:
             return self.stream.read(size)
-        except Exception as error:  # each WSGI server raises its own types of exception
+        except Exception as error:  # Each WSGI server raises its own types of exception.
             raise BodyBroken(f"reading the body failed: {error}") from error
 
 
@@ -91,9 +92,9 @@ class _UnwatchedBody:
 
 
 def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
-    """Return the body of a request; *part* is its Content-Range, None without that header.
+    """Return the body of a request; *part* is the request's Content-Range, None without one.
 
-    Raises: BodyBroken if the lengths of *part* and of the body differ.
+    Raises: BodyBroken if the length in Content-Range differs from the body's length.
     """
     length = _length(req)
     if part and length and part.length != length:
@@ -117,15 +118,15 @@ def read_small(req: falcon.Request, largest: int) -> bytes | None:
 
 
 def may_still_be_sending(req: falcon.Request) -> bool:
-    """Return whether the client may not have sent its whole body yet."""
+    """Return whether the client may not have sent its whole request body yet."""
     return req.method in _WITH_BODY and _length(req) != 0
 
 
 def drain_after_response(req: falcon.Request) -> None:
     """Let the connection poller read the rest of the request body for a while after the response.
 
-    If the connection were closed in the middle of its body, most clients would not read the
-    response that states the reason.
+    If the worker closed the connection in the middle of the request body, most clients would not
+    read the response, which states the reason.
     """
     connection: LentConnection | None = req.env.get(CONNECTION)
     if connection is not None:
@@ -135,7 +136,7 @@ def drain_after_response(req: falcon.Request) -> None:
 
 
 def _stream(req: falcon.Request) -> Readable:
-    """Return the stream of the request's body, which ends with the body."""
+    """Return the stream of the request's body; the stream ends with the body."""
     if req.content_length is not None:
         return req.bounded_stream
     stream: Readable = req.env["wsgi.input"]
@@ -143,7 +144,7 @@ def _stream(req: falcon.Request) -> Readable:
 
 
 def _length(req: falcon.Request) -> int | None:
-    """Return the length in bytes; None for a chunked body."""
+    """Return the length of a request body in bytes; None for a chunked body."""
     if req.content_length is not None:
         return req.content_length
     ends_itself = req.env.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in req.env

@@ -21,13 +21,13 @@ _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
 SMALL = 64 * 1024
-"""A body up to this size in bytes is delayed by no slow client: HAProxy and kernel buffer it."""
+"""A slow client delays no body up to this size in bytes: HAProxy and the kernel buffer the body."""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 
 
 class _Part:
-    """The next *length* bytes of an open file, for a WSGI server that uses `fileno()` or reads."""
+    """A `_Part` is the next *length* bytes of an open file, sent by `fileno()` or by reads."""
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
@@ -36,7 +36,7 @@ class _Part:
         self.close = file.close
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return at most *size* bytes; negative: all remaining bytes."""
+        """Return at most *size* bytes of the file; a negative *size* means all remaining bytes."""
         length = self._left if size is None or size < 0 else min(size, self._left)
         chunk = self._file.read(length)
         self._left -= len(chunk)
@@ -46,7 +46,7 @@ class _Part:
 def send_file(
     resp: falcon.Response, file: BinaryIO, part: ByteRange, connection: LentConnection | None = None
 ) -> None:
-    """Send a part of an open file with sendfile, over the *connection* if there is one.
+    """Send a part of an open file with sendfile, over the lent *connection* if there is one.
 
     Without a connection, or for a small part, the WSGI server uses the `fileno()` of the file.
     """
@@ -64,9 +64,9 @@ def send_stream(
     length: int | None,
     connection: LentConnection | None = None,
 ) -> None:
-    """Send a body that is still arriving; *length* is in bytes, None if it is unknown.
+    """Send a body that is still arriving; *length* is in bytes, None if unknown.
 
-    Slices of files are sent directly over the *connection*, if there is one.
+    Slices of files are sent directly over the lent *connection*, if there is one.
     """
     if length is None:
         resp.stream = checked_stream(body, None, connection)
@@ -125,11 +125,11 @@ def send_large_body(req: falcon.Request, resp: falcon.Response) -> None:
 def checked_stream(
     body: Iterator[Piece], length: int | None, connection: LentConnection | None = None
 ) -> Iterator[bytes]:
-    """Return the body as a stream that drops the connection if it ends before its *length*.
+    """Return the body as a stream that drops the connection if the body is shorter than *length*.
 
-    A body that is too short is logged once. A body that is sent over the *connection* directly does
-    not block a thread for a slow client. Otherwise the WSGI server sends it, and frames a body of
-    unknown length.
+    The worker logs a body that is too short once. If the body is sent over the lent *connection*
+    directly, a slow client blocks no thread. Without a *connection* the WSGI server sends the body,
+    and frames a body of unknown length.
     """
     if connection is not None and (length is not None or connection.has_chunks):
         return _DeliveredBody(body, length, connection)
@@ -137,10 +137,10 @@ def checked_stream(
 
 
 class _DeliveredBody(Iterator[bytes]):
-    """A `_DeliveredBody` is sent over the connection directly.
+    """A `_DeliveredBody` is sent over the client's connection directly, not by the WSGI server.
 
     The body's first item is empty, which makes the WSGI server send the header section. The next
-    step sends the body.
+    step of the iterator sends the body.
     """
 
     def __init__(
@@ -164,14 +164,14 @@ class _DeliveredBody(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
-        """Close the source of the body, unless the delivery closes it."""
+        """Close the source of the body, unless the delivery will close the source."""
         close = getattr(self._body, "close", None)
         if not self._is_over and close is not None:
             close()
 
 
 class _FileBody(Iterator[Piece]):
-    """A part of an open file as one piece; the file is closed after it."""
+    """A `_FileBody` is a part of an open file as one piece; the file is closed after that piece."""
 
     def __init__(self, file: BinaryIO, part: ByteRange) -> None:
         self._pieces = pieces(file, part.start, part.stop)
@@ -230,8 +230,8 @@ class ResponseHeaders:
     """
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Add the headers that the resource did not set."""
-        # without this header, clients assume version 1 of the registry API
+        """Add the common headers that the resource did not set."""
+        # Without this header, clients assume version 1 of the registry API.
         resp.set_header("Docker-Distribution-Api-Version", "registry/2.0")
         if resp.get_header("Cache-Status") is None:
             resp.set_header("Cache-Status", _GENERATED)
@@ -242,8 +242,8 @@ class ResponseHeaders:
 
 
 def _close_stream(resp: falcon.Response) -> None:
-    """Close a body that Falcon will not send; Content-Length keeps its value."""
+    """Close a response body that Falcon will not send; Content-Length keeps its value."""
     close = getattr(resp.stream, "close", None)
-    resp.stream = ()  # None would set Content-Length to 0
+    resp.stream = ()  # The value None would make Falcon set Content-Length to 0.
     if close is not None:
         close()

@@ -1,8 +1,8 @@
-"""The scopes that a request needs, and how its client reached this registry: for a challenge.
+"""Compute the scopes that a request needs, and how its client reached this registry.
 
 The scopes depend on method and path alone, as in docker distribution (registry/handlers/app.go):
-GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, that of
-an upload too. A mount needs `pull` from its source too. `/v2/` needs no scope.
+GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, also
+for an upload. A mount also needs `pull` from the source repository. The path `/v2/` needs no scope.
 """
 
 from __future__ import annotations
@@ -17,22 +17,27 @@ from entrepot.registry.challenges import ChallengedRequest, Scope
 from entrepot.registry.routing.resolve import asked_name
 
 SCHEME: Final = "X-Client-Scheme"
-"""The scheme of the client's connection to HAProxy or to a proxy before it; HAProxy sets it."""
+"""HAProxy sets this header to the scheme of the client's connection to HAProxy or to a proxy before
+HAProxy.
+"""
 
 BASE: Final = "X-Client-Base"
-"""URLs in responses begin with this, if `http.host`, `http.prefix` or `http.relativeurls` is set.
+"""URLs in responses begin with this header's value, if `http.host`, `http.prefix` or
+`http.relativeurls` is set.
 
-The base is a URL or a path. HAProxy sets it, and removes it from requests of clients.
+The value of this header is a URL or a path. HAProxy sets this header, and removes it from the
+requests of clients.
 """
 
 _READING: Final = ("GET", "HEAD")
 _CATALOG: Final = Scope("registry", "catalog", ("*",))
-# RFC 9110, 4.2.3: the characters of a host; any other could end the quoted string of the challenge
+# A host has only these characters (RFC 9110, 4.2.3); any other could end the quoted string of the
+# challenge.
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
-    """Return the scopes for a request of the repository *name*; None: the path has none.
+    """Return the scopes for a request of the repository *name*; None: the path has no repository.
 
     The metrics need the scope of the catalog, because they show all repositories' upstreams.
     """
@@ -52,13 +57,13 @@ def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
 
 
 def challenged(req: falcon.Request, name: str | None) -> ChallengedRequest:
-    """Return what the challenge of a rejected request depends on."""
+    """Return the data from which the challenge of a rejected request is made."""
     scheme, base = req.get_header(SCHEME) or "", req.get_header(BASE) or ""
     return ChallengedRequest(needed(req, name), host(req), scheme, base)
 
 
 def host(req: falcon.Request) -> str:
-    """Return the host and port that the client used; empty if it is not a valid one."""
+    """Return the host and port that the client used; empty if the Host header is invalid."""
     netloc = req.netloc
     return netloc if _HOST.fullmatch(netloc) else ""
 

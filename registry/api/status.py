@@ -1,4 +1,4 @@
-"""Respond without content of a repository: version check, health, `/` and metrics."""
+"""Serve the paths without a repository: version check, health, `/` and metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class VersionResource:
         self._authorization = authorization
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send 200, or the challenge. Raises: Unauthenticated."""
+        """Send status 200, or a 401 with the challenge.
+
+        Raises: Unauthenticated.
+        """
         identity = self._authorization.identify(req, resp)
         if docker_login.is_needed(req, identity):
             raise Unauthenticated(docker_login.challenge(req))
@@ -30,7 +33,7 @@ class HealthResource:
     """`/healthz` responds if this worker can handle requests."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
-        """Send `ok`; no login is needed."""
+        """Send the text `ok`; the client needs no login."""
         resp.content_type = falcon.MEDIA_TEXT
         resp.data = b"ok\n"
 
@@ -39,7 +42,10 @@ class RootResource:
     """`/` responds with 200 as docker distribution does, because liveness probes request it."""
 
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
-        """Send 200 without a body. `/` needs no login, because the response shows nothing."""
+        """Send 200 without a body.
+
+        A client needs no login for `/`, because the response shows nothing.
+        """
         resp.content_type = None
         resp.set_header("Cache-Control", "no-cache")
         resp.data = b""

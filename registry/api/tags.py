@@ -1,4 +1,4 @@
-"""Respond with the tags of a repository (OCI distribution-spec 1.1, end-8)."""
+"""Serve the tags of a repository (OCI distribution-spec 1.1, end-8)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.registry.pullthrough.lists import Lists
 
 
 class TagsResource:
-    """`/v2/<name>/tags/list`; a client that asks for pages gets *most* tags at most in one."""
+    """`/v2/<name>/tags/list` sends tags; if pages are requested, at most *most* in a page."""
 
     def __init__(self, authorization: Authorization, lists: Lists, most: int) -> None:
         self._authorization = authorization
@@ -18,13 +18,13 @@ class TagsResource:
         self._most = most
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """List at most `n` tags after `last`, with a Link to the next page."""
+        """List at most `n` tags after the tag `last`, with a Link to the next page."""
         resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "tags")
         requested = page_size(req)
         limit = None if requested is None else min(requested, self._most)
         after = req.get_param("last")
-        # one more tag than a page shows whether there is another page
+        # If one more tag than `limit` exists, there is another page.
         sought = None if limit is None else limit + 1
         found = [] if limit == 0 else self._lists.tags(resolved, after, sought)
         resp.media = {"name": name, "tags": found[:limit]}

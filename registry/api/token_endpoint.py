@@ -1,10 +1,11 @@
-"""`/v2/token`: issues tokens to users with passwords, and to anonymous clients that may pull.
+"""Issue tokens at `/v2/token` to users with passwords, and to anonymous clients that may pull.
 
-A client gets here by the Bearer challenge of `/v2/` or of any other request. So podman and docker
-log in, and pull anonymously, with one configuration: after a Basic challenge docker would send no
-request without a password, and without a challenge neither sends one. The forms are docker
-distribution's: GET with Basic credentials ("Token Authentication Specification"), and POST with
-`grant_type=password` (OAuth 2.0, RFC 6749, 4.3), which containerd sends.
+A client requests `/v2/token` after the Bearer challenge of `/v2/` or of any other request. So
+podman and docker can log in, or pull anonymously, with one configuration: after a Basic challenge
+docker would send no request without a password, and without a challenge neither podman nor docker
+sends a password. The forms of a token request are docker distribution's: GET with Basic credentials
+("Token Authentication Specification"), and POST with `grant_type=password` (OAuth 2.0, RFC 6749,
+4.3), which containerd sends.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from entrepot.registry.challenges import basic_challenge
 from entrepot.registry.errors import MalformedRequest, Unauthenticated
 
 MOST_SCOPES: Final = 100
-"""Scopes of one request; a token with many more repositories would be too long for a header."""
+"""A token request may have this many scopes; a token with many more repositories would be too long
+for a header.
+"""
 
-_LARGEST_FORM: Final = 16_384  # bytes
+_LARGEST_FORM: Final = 16_384  # bytes of the form of a token request
 _FORM: Final = "application/x-www-form-urlencoded"
 _CATALOG: Final = ("registry", "catalog")
 
 
 class TokenResource:
-    """`/v2/token`; *realm* is for the Basic challenge after a wrong password."""
+    """`/v2/token` issues tokens; *realm* is for the Basic challenge after a wrong password."""
 
     def __init__(self, authorization: Authorization, issuer: TokenIssuer, realm: str) -> None:
         self._authorization = authorization
@@ -41,17 +44,19 @@ class TokenResource:
         self._challenge = basic_challenge(realm)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Send a token. Raises: Unauthenticated if a login has a wrong password.
+        """Send a token for Basic credentials, or for an anonymous client.
 
-        A login requests no scope. With a scope, a client with a wrong password gets the token of an
-        anonymous one if those may pull: the docker daemon sends its password of Docker Hub to a
+        Raises: Unauthenticated if a login has a wrong password. The token request of a login has no
+        scope. If a token request has a scope, a client with a wrong password gets the token of an
+        anonymous client that may pull: the docker daemon sends its password of Docker Hub to a
         mirror, and would repeat a rejected request for a minute.
         """
         identity = self._authorization.identify(req, resp)
         scopes = _scopes(req.get_param_as_list("scope") or [])
         is_login = not scopes
         if (
-            identity.token is not None  # a token must not be exchanged for a wider one
+            # A client must not exchange a token for a token with more rights.
+            identity.token is not None
             or (identity.user is None and not identity.rights)
             or (identity.has_wrong_credentials and is_login)
         ):
@@ -110,10 +115,11 @@ _Scope = tuple[str, str, frozenset[str]]
 
 
 def _scopes(texts: list[str]) -> list[_Scope]:
-    """Parse scopes that are separated by spaces. Raises: MalformedRequest if there are too many.
+    """Parse the scopes of a token request, which spaces separate.
 
-    The class of a resource, as in `repository(plugin)`, has no effect here. A malformed scope is
-    ignored: the token then lacks it.
+    Raises: MalformedRequest if there are too many scopes. The class of a resource, as in
+    `repository(plugin)`, has no effect here. A malformed scope is ignored, so the token lacks that
+    scope.
     """
     words = [word for text in texts for word in text.split(" ", MOST_SCOPES + 1) if word]
     if len(words) > MOST_SCOPES:
@@ -130,7 +136,10 @@ def _scope(word: str) -> _Scope | None:
 
 
 def _form(req: falcon.Request) -> Mapping[str, str]:
-    """Return the fields of a form. Raises: MalformedRequest."""
+    """Return the fields of the form of a token request.
+
+    Raises: MalformedRequest.
+    """
     length = req.content_length
     if (req.content_type or "").partition(";")[0].strip().lower() != _FORM or length is None:
         raise MalformedRequest(f"send a form ({_FORM}) with its Content-Length")
@@ -145,7 +154,7 @@ def _form(req: falcon.Request) -> Mapping[str, str]:
 
 
 def _refuse(resp: falcon.Response, error: str, description: str) -> None:
-    """Send an error of OAuth 2.0 (RFC 6749, 5.2)."""
+    """Send the client an error of OAuth 2.0 (RFC 6749, 5.2)."""
     resp.status = http.HTTPStatus.BAD_REQUEST
     resp.set_header("Cache-Control", "no-store")
     resp.media = {"error": error, "error_description": description}

@@ -21,7 +21,7 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 
 
 class StartUploadResource:
-    """`/v2/<name>/blobs/uploads/`; *events* None: no endpoint is configured."""
+    """`/v2/<name>/blobs/uploads/` starts uploads; *events* None: no endpoint is configured."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class StartUploadResource:
         self._uploads = uploads
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Start an upload, or create a blob at once: by mounting it, or from the body."""
+        """Start an upload, or create a blob at once by mounting it or from the request body."""
         repository = _authorized(self._authorization, req, resp, name)
         mounted = self._mounted(req, repository)
         digest = req.get_param("digest")
@@ -64,7 +64,7 @@ class StartUploadResource:
     on_put = on_patch = on_delete = on_get
 
     def _mounted(self, req: falcon.Request, target: Repository) -> Digest | None:
-        """Link the blob of the parameter `mount`, if the client may read it in its repository."""
+        """Link the blob of the parameter `mount`, if the client may read the blob at its source."""
         mount, source = req.get_param("mount"), req.get_param("from")
         if not mount:
             return None
@@ -87,7 +87,7 @@ class StartUploadResource:
 
 
 class UploadResource:
-    """`/v2/<name>/blobs/uploads/<upload>`; *events* None: no endpoint is configured."""
+    """`/v2/<name>/blobs/uploads/<upload>`: one upload; *events* None: no endpoint is configured."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class UploadResource:
         self._uploads = uploads
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Send the upload_id of bytes received."""
+        """Send the number of bytes that the upload has received."""
         repository = _authorized(self._authorization, req, resp, name)
         offset = self._uploads.offset(repository, upload)
         _accepted(resp, repository, upload, offset)
@@ -117,7 +117,7 @@ class UploadResource:
         _accepted(resp, repository, upload, offset)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, upload: str) -> None:
-        """Receive the last chunk, if there is one, and commit the upload as a blob."""
+        """Receive the last chunk, if the request has one, and commit the upload as a blob."""
         repository = _authorized(self._authorization, req, resp, name)
         digest = Digest.parse(req.get_param("digest") or "")
         part = etags_and_ranges.parse_upload_range(req.get_header("Content-Range"))
@@ -178,7 +178,7 @@ def _accepted(resp: falcon.Response, repository: Repository, upload_id: str, off
 
 
 def _set_location(resp: falcon.Response, repository: Repository, upload_id: str) -> None:
-    """Set the Location to continue at.
+    """Set the Location header, at which the client continues the upload.
 
     The location is relative: the worker does not know the host name that the client uses.
     """

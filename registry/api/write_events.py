@@ -1,6 +1,6 @@
 """Defines the interface through which pushes, mounts and deletions are reported to endpoints.
 
-Its implementation is `notify.py`, which only a worker with an endpoint imports.
+The module `notify.py` implements this interface; only a worker with an endpoint imports it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from entrepot.registry.push.uploads import Mounted
 class WriteEvents(Protocol):
     """A `WriteEvents` queues the events of a request, durably, before its response is sent.
 
-    Its methods raise nothing.
+    The methods of a `WriteEvents` raise no exception.
     """
 
     def manifest_pushed(
         self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for each tag, or one without a tag."""
+        """Queue an event for each tag of a pushed manifest, or one event without a tag."""
         ...
 
     def blob_pushed(self, req: falcon.Request, name: Repository, digest: Digest, size: int) -> None:
-        """Queue the event of a blob of *size* bytes."""
+        """Queue the event of a pushed blob of *size* bytes."""
         ...
 
     def blob_mounted(
@@ -40,7 +40,7 @@ class WriteEvents(Protocol):
     def manifest_deleted(
         self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for the manifest, and one for each tag that was removed with it."""
+        """Queue an event for the deleted manifest, and one for each tag removed with it."""
         ...
 
     def tag_deleted(self, req: falcon.Request, name: Repository, tag: Tag) -> None:

@@ -152,7 +152,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
         return f"push to another name, or disable that upstream with {disabled}"
     # A default upstream overrules `hosted:` for official images.
     if first == "library" and slash:
-        return "push to a name outside of library/"
+        return "push to another name"
     pattern = f"{first}/**" if slash else first
     return f"to push there, list it in the configuration, as in hosted: {{{pattern}: {{}}}}"
 

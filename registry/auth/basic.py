@@ -20,15 +20,15 @@ Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
 """A `Check` returns whether a user's password is right."""
 
-# A right password stays right until the file changes, so it is not checked again for a long time:
-# otherwise a flood of wrong passwords could delay it.
+# A right password stays right until the password file changes, so the cache keeps a right password
+# for a long time: otherwise a flood of wrong passwords could delay its next check.
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 
-# RFC 7617, 2. A client that sends two Authorization headers is rejected: they arrive joined by a
-# comma. This parser is as strict as HAProxy, which counts wrong passwords by user: HAProxy could
-# not count a credential that only the worker accepts. docker sends the same base64 back as a bearer
-# token (registry/api/docker_login.py).
+# The base64 form of user and password (RFC 7617, 2). A client that sends two Authorization headers
+# is rejected: both arrive joined by a comma. This parser is as strict as HAProxy, which counts
+# wrong passwords by user: HAProxy could not count a credential that only the worker accepts. docker
+# sends the same base64 text back as a bearer token (registry/api/docker_login.py).
 _BASE64 = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
     rf"(?:basic|bearer) +"
@@ -42,8 +42,9 @@ class BasicAuthenticator:
     """Basic authentication (RFC 7617) with *check*; *anonymous* are the rights without a password.
 
     *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
-    the rights of anonymous clients in both cases. *queued* is a check that also gets the source of
-    the login. *challenge* replaces the Basic challenge with *realm*.
+    the rights of anonymous clients, with and without access rules. *queued* is a password check
+    that also receives the source of the login. *challenge* replaces the Basic challenge with
+    *realm*.
     """
 
     def __init__(
@@ -63,18 +64,18 @@ class BasicAuthenticator:
         self._rules = rules
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the user's identity if the password is right, else an anonymous one."""
+        """Return the user's identity if the password is right, else an anonymous identity."""
         return self._identify(authorization, self._check)
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity; pass *source* to the check if it accepts one."""
+        """Return the client's identity; pass *source* to a password check that accepts it."""
         queued = self._queued
         if queued is None:
             return self.identify(authorization)
         return self._identify(authorization, lambda user, password: queued(user, password, source))
 
     def identify_verified(self, authorization: str) -> Identity:
-        """Return the identity for a credential that needs no check."""
+        """Return the identity for a credential that HAProxy verified, without a password check."""
         return self._identify(authorization, _accept)
 
     def _identify(self, authorization: str | None, check: Check) -> Identity:
@@ -84,7 +85,8 @@ class BasicAuthenticator:
         if credentials is None:
             return self._anonymous(has_wrong_credentials=True)
         user, password = credentials
-        if not user and not password:  # skopeo sends this if it has no password
+        # skopeo sends an empty user and an empty password if skopeo has no password.
+        if not user and not password:
             return self._anonymous()
         if check(user, password):
             return self.identity_of(user)
@@ -126,9 +128,10 @@ def from_passwords(  # noqa: PLR0913 - by name, each with a default
 ) -> BasicAuthenticator:
     """Return an authenticator for the users of the password file at *path* and of *users*.
 
-    *kept* is the path where the last valid content of the file is stored. *watch* is called with
-    the object that reloads the file. *refused* is called for each password that was not checked
-    because too many others were waiting. Raises: OSError, InvalidHtpasswd.
+    *kept* is the path at which the authenticator stores the last valid content of the password
+    file. *watch* is called with the object that reloads the password file. *refused* is called for
+    each password that was not checked because too many other checks were waiting. Raises: OSError,
+    InvalidHtpasswd.
     """
     passwords = Htpasswd(path, users=users, kept=kept, clock=clock, refused=refused)
     watch(passwords)
@@ -147,9 +150,10 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return an authenticator for an embedding program: its own, a function, or an open one.
+    """Return an authenticator for an embedding program: its own one, a function, or an open one.
 
-    The function is called for each request; wrap it in a `PasswordCache` to cache its results.
+    The embedding program's function is called for each request; a `PasswordCache` around the
+    function caches its results.
     """
     if of is None:
         return OpenAuthenticator()
@@ -163,7 +167,7 @@ def _accept(_user: str, _password: str) -> bool:
 
 
 def _credentials(authorization: str) -> tuple[str, str] | None:
-    """Return user and password; None if the header is not Basic or is malformed."""
+    """Return user and password of an Authorization header; None if not Basic or malformed."""
     letters = credential(authorization)
     if letters is None:
         return None
@@ -172,7 +176,7 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
-    # RFC 7617, 2: no control characters, because a user's name could otherwise forge a header
+    # RFC 7617, 2, forbids control characters, with which a user's name could forge a header.
     return None if not colon or _CONTROL.search(text) else (user, password)
 
 
@@ -182,11 +186,11 @@ def basic_credentials(user: str, password: str) -> str:
 
 
 def user_of(authorization: str) -> str:
-    """Return the user name in a header, also if the password is wrong; empty if it is malformed."""
+    """Return the user name in an Authorization header, even with a wrong password; else empty."""
     return (_credentials(authorization) or ("", ""))[0]
 
 
 def credential(authorization: str) -> str | None:
-    """Return the base64 of user and password in an Authorization header; None if there is none."""
+    """Return the base64 of user and password in an Authorization header; None without one."""
     match = _BASIC.fullmatch(authorization.strip(" \t"))
     return match[1] if match else None

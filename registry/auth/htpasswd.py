@@ -1,6 +1,7 @@
-"""Read the password file: lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
+"""Read the password file, which has lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
-Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are broken.
+The registry accepts only bcrypt, as docker distribution does: the other hashes of htpasswd are
+broken.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from entrepot.registry.fair_queue import FairQueue
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
 from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
-# bcrypt uses only this many bytes; htpasswd(1) truncates silently, the library raises an error.
+# bcrypt uses only this many bytes of a password; htpasswd(1) truncates silently, but the Python
+# library raises an error.
 _LONGEST_PASSWORD = 72
 _DEFAULT_COST = b"10"
 _GUESS_PATIENCE_FACTOR = 3
@@ -32,25 +34,26 @@ _HASH_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256"
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """A `Passwords` has the `hashes` of a file by user.
+    """A `Passwords` has the `hashes` of a password file by user.
 
-    `dummy_hash` costs as much to check as a user's hash, and no password matches it.
+    A check against `dummy_hash` costs as much as against a user's hash, and no password matches
+    `dummy_hash`.
     """
 
     hashes: Mapping[str, bytes]
     dummy_hash: bytes
 
     def of(self, user: str) -> bytes:
-        """Return the hash to check a password of *user* against, whether the user exists or not.
+        """Return the hash to check a password of *user* against, even if the user does not exist.
 
-        An unknown user's check takes as long as a known user's, so the time does not reveal the
-        users.
+        The check for an unknown user takes as long as for a known user, so the time does not reveal
+        which users exist.
         """
         return self.hashes.get(user, self.dummy_hash)
 
 
 def parse(content: bytes) -> Passwords:
-    """Parse a password file; if a user has two lines, the last one counts.
+    """Parse a password file; if a user has two lines, the last line counts.
 
     Raises: InvalidHtpasswd, with all problems and without any hash.
     """
@@ -67,11 +70,11 @@ def parse(content: bytes) -> Passwords:
 
 
 Users = Callable[[], Snapshot[Mapping[str, bytes]]]
-"""A `Users` returns the current users of another source, with their hashes."""
+"""A `Users` returns the current users of a source beside the password file, with their hashes."""
 
 
 def no_users() -> Snapshot[Mapping[str, bytes]]:
-    """Return an empty set of users."""
+    """Return an empty set of users and hashes."""
     return Snapshot({}, 0)
 
 
@@ -89,18 +92,18 @@ _UNKNOWN_SOURCE = LoginSource()
 class Htpasswd:
     """An `Htpasswd` checks passwords against the file at *path* and reloads a changed file.
 
-    *users* returns additional users; if a user is in both, its password in *users* counts. *kept*
-    is the path where `ReloadingFile` stores the last valid content.
+    *users* returns additional users; if a user is also in the file, the password in *users* counts.
+    *kept* is the path at which `ReloadingFile` stores the last valid content of the file.
 
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
     interpreter lock. Up to *waiting* checks wait in a queue that serves client addresses in turn. A
-    check that finds no place, or that waits longer than *patience* s, raises Overloaded, and
-    *refused* is called.
+    check that finds no place in the queue, or that waits longer than *patience* s, raises
+    Overloaded, and *refused* is called.
 
-    Unknown user names, and users for whom many wrong passwords came from an address, wait in a
-    separate queue. A thread of lowest priority serves guessing addresses one at a time, and waits
-    three times as long for them. So guesses of passwords do not delay users. Raises, in the
-    constructor only: OSError, InvalidHtpasswd.
+    Checks for unknown user names, and for users with many wrong passwords from one address, wait in
+    a separate queue. A thread of lowest priority serves the checks of that queue one at a time,
+    with three times the patience. So a flood of guessed passwords does not delay users. Raises, in
+    the constructor only: OSError, InvalidHtpasswd.
     """
 
     def __init__(  # noqa: PLR0913 - by name, each with a default
@@ -130,16 +133,16 @@ class Htpasswd:
 
     @property
     def generation(self) -> int:
-        """Return a number that rises with each change of the file or of the other users."""
+        """Return a number that rises with each change of the password file or of *users*."""
         return sum(each.generation for each in self._sources())
 
     def refresh(self) -> None:
-        """Reload a changed file; the source of *users* reloads itself."""
+        """Reload a changed password file; the source of *users* reloads itself."""
         if self._file:
             self._file.refresh()
 
     def __call__(self, user: str, password: str, source: LoginSource = _UNKNOWN_SOURCE) -> bool:
-        """Check one password. Raises: Overloaded."""
+        """Check one password of a user. Raises: Overloaded."""
         passwords = self._passwords()
         offered = password.encode()[:_LONGEST_PASSWORD]
         try:
@@ -151,15 +154,15 @@ class Htpasswd:
             raise
 
     def hash_of(self, user: str) -> bytes | None:
-        """Return the hash of a user's password; None if there is no such user."""
+        """Return the hash of a user's password; None if the user does not exist."""
         return self._passwords().hashes.get(user)
 
     def _checked(self, offered: bytes, hashed: bytes, source: LoginSource) -> bool:
         with self._known.turn(source.address, self._patience):
             is_right = self._compare(offered, hashed)
         if not is_right and self._guesses.is_busy:
-            # take as long as for an unknown user, whose check waits in this queue: the time must
-            # not reveal which users exist
+            # A check for a known user waits in the queue of unknown users too, because a shorter
+            # time would reveal which users exist.
             with self._guesses.turn(source.address, _GUESS_PATIENCE_FACTOR * self._patience):
                 return False
         return is_right
@@ -187,7 +190,7 @@ class Htpasswd:
 
 
 def _yield_to_others() -> None:
-    """Give this thread the lowest priority, if the system has priorities of threads."""
+    """Give this thread the lowest priority, if the operating system has priorities of threads."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
@@ -197,14 +200,14 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A `_Merged` has the merged passwords of the sources at these generations."""
+    """A `_Merged` has the merged passwords of all sources at the given generations."""
 
     generations: tuple[int, int]
     passwords: Passwords
 
 
 def _problem(line: PasswordLine) -> str:
-    """Describe the problem of a line, without its hash."""
+    """Describe the problem of a line of the password file, without its hash."""
     if line.fault is Fault.NOT_BCRYPT:
         marks = (each for mark, each in _HASH_KINDS.items() if line.hashed.startswith(mark))
         kind = next(marks, "unknown")

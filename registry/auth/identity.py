@@ -1,8 +1,9 @@
 """Authenticate clients, and give them an identity with rights.
 
-docs/internals/edge-cache.md ("Logins") describes the flows. With a password file, every client gets
-a challenge. With anonymous pull, only clients that do more than pull get one. Invalid credentials
-then make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
+The section "Logins" of docs/internals/edge-cache.md describes the flows. If a password file is
+configured, every client without credentials gets a challenge. If anonymous clients may pull, only
+clients that do more than pull get a challenge. If anonymous clients may pull, invalid credentials
+make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ class Identity:
     """An `Identity` is the client of a request; an anonymous client has the `user` None.
 
     `rights` are the actions that the client may do in at least one repository. `granted` has the
-    rights by repository; None: `rights` hold in every repository. `is_open`: a client that may read
-    one repository may read all. `has_wrong_credentials`: the request had credentials that are wrong
-    or malformed; `refusal` is the reason, for the log. `challenge` is or makes the value of
-    WWW-Authenticate for a missing right; None: there are no passwords. `token` limits the rights of
-    a client that sent a token; the registry compares it with the scopes that a request needs.
+    rights by repository; None: `rights` hold in every repository. `is_open` states that a client
+    that may read one repository may read all repositories. `has_wrong_credentials` states that the
+    request had wrong or malformed credentials; `refusal` is the reason, for the log. `challenge` is
+    or makes the value of WWW-Authenticate for a missing right; None: no passwords are configured.
+    `token` limits the rights of a client that sent a token; the registry compares the token with
+    the scopes that a request needs.
     """
 
     user: str | None
@@ -46,28 +48,28 @@ class Identity:
 
     @property
     def is_anonymous(self) -> bool:
-        """Return whether the client has shown no right credential; a token may be of no user."""
+        """Return whether the client has shown no valid credential; a token may have no user."""
         return self.user is None and self.token is None
 
     @property
     def rights_class(self) -> str:
         """Return the name of the rights class; clients with equal rights have the same class.
 
-        Anonymous clients never share a class with users. The name is the same in all processes,
-        until the access rules change. HAProxy caches responses to pulls only, so the class of a
-        token depends on what it permits to pull, and on nothing else.
+        Anonymous clients never share a class with users. The name of a rights class is the same in
+        all processes, until the access rules change. HAProxy caches only responses to pulls, so the
+        class of a token depends only on the repositories that the token permits to pull.
         """
         if self.token is None:
             granted = self.granted or everywhere(self.rights, is_user=self.user is not None)
             return granted.name
         everything = ("**",) if "pull" in self.rights else ()
         patterns = self.granted.pulled_patterns if self.granted else everything
-        # JSON, because a name in a token may contain any character
+        # JSON separates the names, because a name in a token may contain any character.
         text = json.dumps((patterns, self.token.pulled))
         return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def may(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether the client may do *action* there; None means in any repository."""
+        """Return whether the client may do *action* in *repository*; None: in any repository."""
         if self.granted is None:
             return action in self.rights
         return self.granted.allow(action, repository)
@@ -77,12 +79,15 @@ class Identity:
         return self.granted.everywhere(action) if self.granted else action in self.rights
 
     def require(self, action: Action, repository: Repository | None = None) -> None:
-        """Do nothing if the client has the right. Raises: Unauthenticated, Forbidden."""
+        """Return if the client has the right, else raise an error.
+
+        Raises: Unauthenticated, Forbidden.
+        """
         if self.may(action, repository):
             return
         if self.is_anonymous and self.challenge is not None:
             raise Unauthenticated(self.challenge)
-        raise Forbidden(f"{action} is not allowed for this client")
+        raise Forbidden(f"this client has no right to do the action {action}")
 
     def require_access(self) -> None:
         """Reject wrong credentials and anonymous clients without any right.
@@ -94,11 +99,11 @@ class Identity:
             raise Unauthenticated(self.challenge)
 
     def require_login(self) -> None:
-        """Reject anonymous clients, as `GET /v2/` does, unless there are no passwords at all.
+        """Reject anonymous clients, as `GET /v2/` does, except if no passwords are configured.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
-        anonymous clients may pull. Without a challenge clients never log in, and a push fails.
-        Raises: Unauthenticated.
+        anonymous clients may pull. Without a challenge these clients never log in, and a push
+        fails. Raises: Unauthenticated.
         """
         if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)
@@ -106,14 +111,14 @@ class Identity:
 
 @runtime_checkable
 class Authenticator(Protocol):
-    """Identifies the client of a request by its Authorization header; None: it has none.
+    """An `Authenticator` identifies a client by its Authorization header; None: there is no header.
 
-    An authenticator rejects no request: `Identity` decides what an anonymous client may do. Any
-    thread may call an authenticator's methods. Raises: Overloaded.
+    An authenticator rejects no request: `Identity` decides which actions an anonymous client may
+    do. Any thread may call an authenticator's methods. Raises: Overloaded.
     """
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the client's identity."""
+        """Return the identity of the client with this Authorization header."""
         ...
 
 
@@ -128,19 +133,19 @@ class CachedPasswords(Protocol):
 
 @runtime_checkable
 class QueueingAuthenticator(Protocol):
-    """This authenticator queues its password checks by the source of the login."""
+    """A `QueueingAuthenticator` queues its password checks by the source of the login."""
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity for a credential that comes from *source*."""
+        """Return the identity for a credential from the login source *source*."""
         ...
 
 
 class OpenAuthenticator:
-    """Gives every client all rights, as docker distribution does without `auth`."""
+    """An `OpenAuthenticator` gives every client all rights, as distribution does without `auth`."""
 
     def __init__(self) -> None:
         self._identity = Identity(None, ALL, is_open=True)
 
     def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - of the protocol
-        """Return the anonymous identity with all rights, whatever the header is."""
+        """Return the anonymous identity with all rights for any Authorization header."""
         return self._identity

@@ -1,4 +1,4 @@
-"""The files of keys that sign tokens: a bundle of certificates and a key set, both reloaded."""
+"""Reload the files with the keys that sign tokens: a bundle of certificates and a key set."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from entrepot.runtime.token_keys import (
 class KeyFiles:
     """A `KeyFiles` has the trusted keys of a *bundle*, a key set (*jwks*), or both.
 
-    *kept* is the folder where the last valid content of each is stored. A file with no usable key
-    leaves the last valid one in force. Raises, in the constructor only: OSError, UnusableKeys.
+    *kept* is the folder with the last valid content of each file of keys. If a changed file has no
+    usable key, the last valid content stays in force. Raises, in the constructor only: OSError,
+    UnusableKeys.
     """
 
     def __init__(self, bundle: Path | None, jwks: Path | None, kept: Path | None = None) -> None:
@@ -38,11 +39,11 @@ class KeyFiles:
 
     @property
     def generation(self) -> int:
-        """Return a number that rises with each change of a file."""
+        """Return a number that rises with each change of a file of keys."""
         return sum(each.generation for each in self._files)
 
     def refresh(self) -> None:
-        """Reload the files that have changed."""
+        """Reload the files of keys that have changed."""
         for each in self._files:
             each.refresh()
 
@@ -69,15 +70,16 @@ def _reloading(
 
 @contextmanager
 def _bounded(path: Path) -> Iterator[BinaryIO]:
-    """Open a file of which little more is read than is accepted, however large it is."""
-    # without O_NONBLOCK, a pipe in its place would block until some program writes to it
+    """Open a key file so that little more than the accepted size is read, however large it is."""
+    # Without O_NONBLOCK, opening a named pipe at this path would block until a program writes to
+    # the pipe.
     with _BoundedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         yield file
 
 
 class _BoundedFile(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most one byte more than the largest accepted file."""
+        """Read at most one byte more than the largest accepted key file."""
         content = bytearray()
         limit = MAX_BYTES + 1 if size is None or size < 0 else min(size, MAX_BYTES + 1)
         while len(content) < limit and (piece := super().read(limit - len(content))):

@@ -1,7 +1,8 @@
-"""Issues the tokens of the appliance's own token endpoint (`auth.htpasswd.token`).
+"""Issue the tokens of the appliance's own token endpoint (`auth.htpasswd.token`).
 
-A token is signed with a key that the appliance makes and keeps. It is short-lived, and it ends at
-once when its user's password changes: it has a fingerprint of the hash of that password.
+The appliance signs its tokens with a key that the appliance makes and keeps. A token of the
+appliance is short-lived and ends at once when its user's password changes, because the token has a
+fingerprint of the password's hash.
 """
 
 from __future__ import annotations
@@ -30,36 +31,39 @@ from entrepot.runtime.token_keys import SigningKey, TrustedKeys, UnusableKeys, k
 log = logging.getLogger(__name__)
 
 NAME: Final = "entrepot"
-"""Issuer and service of the appliance's own tokens."""
+"""The issuer and the service that the appliance's own tokens name."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
-"""A token is valid for so many s; a client requests a new one by itself."""
+"""A token is valid for this many s; a client requests a new token by itself."""
 
 _FINGERPRINT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """The private key, its name in tokens, and the secret of the fingerprints."""
+    """An `OwnKey` has the private key, its name in tokens, and the secret of the fingerprints."""
 
     key: ec.EllipticCurvePrivateKey
     name: str
     secret: bytes
 
     def trusted(self) -> TrustedKeys:
-        """Return the public key, under its name."""
+        """Return the public key under the key's name in tokens."""
         return TrustedKeys({self.name: SigningKey(self.key.public_key(), ALGORITHM)})
 
 
 def parse_key(content: bytes) -> OwnKey:
-    """Read the private key in PEM. Raises: UnusableKeys unless it is one of the curve P-256."""
+    """Read the appliance's private key in PEM format.
+
+    Raises: UnusableKeys if the file has no key of the curve P-256.
+    """
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UnusableKeys(
-            "no private key of the curve P-256 in it", "delete the file, and restart"
+            "the file has no private key of the curve P-256", "delete the file, and restart"
         )
     number = key.private_numbers().private_value.to_bytes(32, "big")
     return OwnKey(
@@ -68,10 +72,10 @@ def parse_key(content: bytes) -> OwnKey:
 
 
 def key_file(path: Path, otherwise: Path) -> Path:
-    """Return the file of the key: *path*, which is made if it is missing.
+    """Return the file of the key that signs tokens: *path*, which is made if missing.
 
-    If it cannot be written or used, it stays as it is, and a key at *otherwise* serves until the
-    next start. Raises: OSError if that cannot be written either.
+    If *path* cannot be written or used, the file stays unchanged, and a key at *otherwise* signs
+    tokens until the next start. Raises: OSError if *otherwise* cannot be written either.
     """
     try:
         parse_key(path.read_bytes())
@@ -104,7 +108,7 @@ def _new_key() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A new token; `issued_at` is in s, UTC epoch, and `expires_in` in s."""
+    """An `IssuedToken` is a new token; `issued_at` is in s, UTC epoch, and `expires_in` in s."""
 
     token: str
     issued_at: int
@@ -112,7 +116,7 @@ class IssuedToken:
 
 
 class TokenIssuer:
-    """Issues tokens with the current *key*; *hash_of* returns the hash of a user's password.
+    """A `TokenIssuer` signs tokens with the current *key*; *hash_of* returns a password's hash.
 
     *clock* is the wall clock (s, UTC epoch). Thread-safe.
     """
@@ -128,11 +132,11 @@ class TokenIssuer:
         self._clock = clock
 
     def trusted(self) -> TrustedKeys:
-        """Return the public key that verifies the tokens."""
+        """Return the public key that verifies the appliance's tokens."""
         return self._key.value.trusted()
 
     def issue(self, user: str | None, access: Access) -> IssuedToken:
-        """Return a token for a user; None: for an anonymous client."""
+        """Return a token for a user; with *user* None, for an anonymous client."""
         now, key = int(self._clock()), self._key.value
         claims: dict[str, object] = {
             "iss": NAME,
@@ -153,7 +157,7 @@ class TokenIssuer:
         return IssuedToken(text, now)
 
     def is_current(self, claims: Claims) -> bool:
-        """Return whether a user's password is still the one at the time of issue."""
+        """Return whether a user's password is unchanged since the token was issued."""
         expected = self._fingerprint(self._key.value, claims.subject)
         return hmac.compare_digest(expected.encode(), claims.password.encode())
 
@@ -161,7 +165,8 @@ class TokenIssuer:
         """Return the fingerprint of a user's password, which reveals nothing about its hash."""
         hashed = self._hash_of(user)
         if hashed is None:
-            return secrets.token_hex(_FINGERPRINT_BYTES)  # a user that does not exist any more
+            # The user was deleted, so the fingerprint is random and matches nothing.
+            return secrets.token_hex(_FINGERPRINT_BYTES)
         digest = hmac.digest(key.secret, user.encode() + b"\0" + hashed, "sha256")
         return base64.urlsafe_b64encode(digest[:_FINGERPRINT_BYTES]).decode()
 

@@ -1,4 +1,4 @@
-"""Caches the results of password checks.
+"""Cache the results of password checks.
 
 Clients send their password with every request, and bcrypt takes 3 to 90 ms of a core. With the
 cache one thread checks a credential once. Other threads with the same credential wait for the
@@ -22,12 +22,13 @@ def _unchanging() -> int:
 
 
 class PasswordCache:
-    """Returns the results of *check*, which is called again later or after a new *generation*.
+    """A `PasswordCache` caches results of *check* for some time or until a new *generation*.
 
-    A right credential is cached for *good_for* s and a wrong one for *bad_for* s. The cache keeps
-    at most *most* right and *most* wrong passwords separately, so guesses do not evict the entries
-    of users. An entry is a keyed digest, which is useless outside of this process. An exception of
-    *check* is raised in all waiting threads and is not cached.
+    The cache keeps a right credential for *good_for* s and a wrong credential for *bad_for* s. The
+    cache keeps at most *most* right and *most* wrong passwords separately, so wrong guesses do not
+    evict the entries of users. An entry of the cache is a keyed digest, which is useless outside of
+    this process. If *check* raises an exception, all waiting threads raise that exception, and the
+    cache does not keep it.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class PasswordCache:
         self._secret = secrets.token_bytes(32)
 
     def __call__(self, user: str, password: str, *how: object) -> bool:
-        """Return whether the password is right; *check* also gets the arguments *how*.
+        """Return whether the password is right; *check* also receives the arguments *how*.
 
-        Raises: what *check* raises.
+        Raises: every exception that *check* raises.
         """
         credential = f"{self._generation()}\0{user}\0{password}".encode()
         key = hmac.digest(self._secret, credential, "sha256")
@@ -63,7 +64,7 @@ class PasswordCache:
         return self._checked(key, user, password, *how) if result is None else result
 
     def _cached(self, key: bytes) -> bool | None:
-        # PERF: without the lock, because dict.get is atomic
+        # PERF: this look-up takes no lock, because dict.get is atomic.
         now = self._clock()
         return next(
             (each for each, entries in self._entries.items() if entries.get(key, now) > now), None

@@ -1,7 +1,7 @@
-"""Access rules state which user may do what in which repository.
+"""Evaluate access rules, which state which user may do which action in which repository.
 
 An access rule only permits actions. An action that none of a user's rules permits is forbidden, so
-the order of the rules has no effect, and each rule can be understood alone.
+the order of the rules has no effect, and an operator can understand each rule alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})
 
 # Docker Hub's official images are in `library`, which users leave out of their names.
 _CACHE_SIZE = 4096
-"""Users whose rights are cached."""
+"""The rights of so many users are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class AccessGrant:
     """An `AccessGrant` permits `users` the actions `allow` in matching `repositories`.
 
     A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
-    clients, with pull only. The repositories are patterns of names as in the catalog, with an
+    clients, with pull only. `repositories` are patterns of names as in the catalog, with an
     upstream's host as the first component.
     """
 
@@ -48,9 +48,9 @@ class AccessGrant:
 class AccessRights:
     """An `AccessRights` has a user's rights; `actions` are permitted in at least one repository.
 
-    `name` is the rights class: equal for users with equal rights, in every process and after every
-    start. Anonymous clients never share a class with users. `pulled_patterns` are the sorted
-    patterns of the repositories that may be pulled.
+    `name` is the rights class, which users with equal rights share in every process and after every
+    start. Anonymous clients never share a rights class with users. `pulled_patterns` are the sorted
+    patterns of the repositories that the user may pull.
     """
 
     def __init__(self, allowed: Iterable[tuple[Action, str]], *, is_user: bool) -> None:
@@ -65,7 +65,7 @@ class AccessRights:
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 
     def allow(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether *action* is permitted there; None means in any repository."""
+        """Return whether *action* is permitted in *repository*; None: in any repository."""
         if action not in self.actions:
             return False
         return repository is None or repository in self._where[action]
@@ -107,14 +107,15 @@ class AccessRules:
 
 
 def everywhere(actions: frozenset[Action], *, is_user: bool) -> AccessRights:
-    """Return the right to *actions* in every repository."""
+    """Return the rights for *actions* in every repository."""
     return AccessRights([(action, "**") for action in actions], is_user=is_user)
 
 
 def disk_pattern(pattern: str) -> str:
-    """Return a pattern in the form of names on disk.
+    """Return a pattern of repositories in the form of the names on disk.
 
-    The port follows `_` instead of a colon, and Docker Hub's short names get `library/`.
+    On disk, `_` precedes the port of a host instead of a colon, and Docker Hub's short names begin
+    with `library/`.
     """
     head, slash, rest = pattern.partition("/")
     host = fold(head)

@@ -1,4 +1,4 @@
-"""docker distribution's `auth.silly`, for demonstrations: it accepts every Authorization header."""
+"""Implement docker distribution's `auth.silly`, a demonstration that accepts every login."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from entrepot.registry.challenges import SillyChallenge
 
 
 class SillyAuthenticator:
-    """Accepts every client that sends an Authorization header as the user `silly`."""
+    """A `SillyAuthenticator` accepts each client with an Authorization header as user `silly`."""
 
     def __init__(self, challenge: SillyChallenge) -> None:
         self._anonymous = Identity(None, challenge=challenge)
         self._silly = Identity("silly", ALL, challenge, is_open=True)
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the user `silly`, or an anonymous client without rights."""
+        """Return the user `silly`; without a header, an anonymous client without rights."""
         return self._silly if authorization else self._anonymous

@@ -21,10 +21,11 @@ Access = Mapping[tuple[str, str], frozenset[str]]
 class Claims:
     """A `Claims` has the claims of a verified token.
 
-    `expires` is in s, UTC epoch; the token is valid before it.
+    `expires` is in s, UTC epoch; the token is valid before that time.
 
-    `subject` is the user; empty for an anonymous client. `password` is the fingerprint of the
-    user's password at the time of issue; only this appliance's own tokens have one.
+    `subject` is the token's user; empty for an anonymous client. `password` is the fingerprint of
+    the user's password when the token was issued; only this appliance's own tokens have a
+    fingerprint.
     """
 
     subject: str
@@ -35,7 +36,7 @@ class Claims:
     def covers(self, scope: Scope) -> bool:
         """Return whether the token grants every action of *scope*.
 
-        The names are compared as they are: a `*` in a name matches nothing else, as in docker
+        Names are compared literally: a `*` in a name in a token matches only `*`, as in docker
         distribution.
         """
         granted = self.access.get((scope.kind, scope.name), frozenset())
@@ -52,9 +53,10 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """The access of the client's token; it limits what the access rules permit.
+    """A `TokenGrant` is the access that a client's token grants, within the access rules.
 
-    `challenge` is for a request that needs more. `pulled` has the names of `Claims.pulled_names`.
+    `challenge` is sent for a request that needs more access than the token grants. `pulled` has the
+    repositories that `Claims.pulled_names` returns.
     """
 
     claims: Claims
@@ -62,10 +64,14 @@ class TokenGrant:
     pulled: tuple[str, ...]
 
     def require(self, scopes: Iterable[Scope]) -> None:
-        """Do nothing if the token covers all *scopes*. Raises: Unauthenticated, as distribution."""
+        """Return if the token covers all *scopes*, else raise an error.
+
+        Raises: Unauthenticated, as distribution.
+        """
         if not all(map(self.claims.covers, scopes)):
             raise Unauthenticated(
-                self.challenge.failed("insufficient_scope"), "the token does not permit this"
+                self.challenge.failed("insufficient_scope"),
+                "the token does not grant the access that the request needs",
             )
 
     def may_pull(self, name: str) -> bool:

@@ -1,9 +1,9 @@
 """Verify bearer tokens: JSON Web Tokens of a token server (distribution's `auth.token`).
 
 PyJWT verifies signatures and cryptography verifies chains of certificates. This module selects the
-key, as docker distribution does, and compares the claims. The algorithm is never taken from the
-token alone: it must be allowed, and it must fit the type of the key. So no token can make a public
-key serve as a shared secret.
+key of a token, as docker distribution does, and compares the claims. The token alone never decides
+the algorithm: the algorithm must be allowed, and must fit the type of the key. So no token can make
+a public key serve as a shared secret.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from entrepot.runtime.token_keys import (
 )
 
 LEEWAY_S: Final = 60
-"""Clocks may differ by so many s, as in docker distribution (RFC 7519, 4.1.4)."""
+"""Clocks may differ by this many s, as in docker distribution (RFC 7519, 4.1.4)."""
 LARGEST_TOKEN: Final = 16_384
-"""A token has at most so many bytes; HAProxy and gunicorn accept less than this in a header."""
+"""A token has at most this many bytes; HAProxy and gunicorn accept fewer bytes in a header."""
 MOST_SCOPES: Final = 500
-"""At most so many entries of `access` are accepted."""
+"""The registry accepts at most this many entries of the claim `access`."""
 
-_LARGEST_CHAIN: Final = 8  # certificates in x5c
-_LARGEST_DEPTH: Final = 4  # so many intermediate certificates may be between the leaf and a root
+_LARGEST_CHAIN: Final = 8  # largest number of certificates in x5c
+_LARGEST_DEPTH: Final = 4  # largest number of intermediate certificates between the leaf and a root
 _MOST_VALUES: Final = 8 * MOST_SCOPES
-_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on numbers below this
-_SHORT_HEADER: Final = 512  # characters of a header that is remembered
-_LONGEST_SUBJECT: Final = 1024  # characters
+_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all numbers below this limit.
+_SHORT_HEADER: Final = 512  # A token's header is remembered up to this many characters.
+_LONGEST_SUBJECT: Final = 1024  # largest number of characters of the claim `sub`
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
@@ -63,9 +63,9 @@ class TokenTerms:
 
 
 class TokenVerifier:
-    """Verifies tokens against the current *keys*; *clock* is the wall clock (s, UTC epoch).
+    """A `TokenVerifier` verifies tokens with the current *keys*; *clock* is in s, UTC epoch.
 
-    Thread-safe. No token raises anything but InvalidToken.
+    Thread-safe. An invalid token raises no exception but InvalidToken.
     """
 
     def __init__(
@@ -77,14 +77,15 @@ class TokenVerifier:
         self._terms = terms
         self._keys = keys
         self._clock = clock
-        # PERF: PyJWT's own decoding of a token takes longer than the verification of RS256
+        # PERF: PyJWT's own decoding of a token takes longer than the verification of RS256, so this
+        # module decodes tokens itself.
         known = jwt.algorithms.get_default_algorithms()
         self._signatures = {name: known[name] for name in terms.algorithms}
 
     def __call__(self, token: str) -> Claims:
         """Return the claims of a valid token. Raises: InvalidToken with the reason."""
         if len(token) > LARGEST_TOKEN:
-            raise InvalidToken("longer than 16,384 bytes")
+            raise InvalidToken("the token is longer than 16,384 bytes")
         signed, dot, signature = token.rpartition(".")
         head, second, payload = signed.partition(".")
         if not dot or not second:
@@ -109,9 +110,9 @@ class TokenVerifier:
         return algorithm, header
 
     def _verify(self, signed: bytes, signature: bytes, key: PublicKey, algorithm: str) -> None:
-        """Do nothing if the signature is right. Raises: InvalidToken.
+        """Return if the token's signature is right, else raise an error. Raises: InvalidToken.
 
-        `prepare_key` compares the type of the key, and its curve, with the algorithm.
+        PyJWT's `prepare_key` checks that the key's type and curve fit the algorithm.
         """
         verifier = self._signatures[algorithm]
         try:
@@ -123,7 +124,7 @@ class TokenVerifier:
             raise InvalidToken("wrong signature, or a key of another type")
 
     def _signing_key(self, header: Mapping[str, Any]) -> SigningKey:
-        """Return the trusted key that the header names: by x5c, jwk or kid, in this order."""
+        """Return the trusted key that a token's header names by x5c, jwk or kid, in this order."""
         trusted = self._keys()
         chain, jwk, name = header.get("x5c"), header.get("jwk"), header.get("kid")
         if chain:
@@ -135,9 +136,10 @@ class TokenVerifier:
         raise InvalidToken("signed by an unknown key")
 
     def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
-        """Return the trusted key that a key in the header names or equals.
+        """Return the trusted key that is named by the key in a token's header, or equals that key.
 
-        The key in the header itself is never used: anyone can write one.
+        The verifier never uses the key in a token's header itself, because anyone can write a key
+        there.
         """
         if not isinstance(jwk, dict):
             raise InvalidToken("malformed jwk")
@@ -155,21 +157,26 @@ class TokenVerifier:
         raise InvalidToken("signed by an unknown key")
 
     def _of_chain(self, chain: object, trusted: TrustedKeys) -> SigningKey:
-        """Return the key of a chain's first certificate, if the chain ends at a root."""
+        """Return the key of a chain's first certificate, if the chain ends at a trusted root."""
         certificates = _certificates(chain)
         if not trusted.roots:
-            raise InvalidToken("a certificate chain, but no rootcertbundle is configured")
+            raise InvalidToken(
+                "the token has a certificate chain, but no rootcertbundle is configured"
+            )
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         leaf = certificates[0]
         if not _is_a_root(leaf, trusted.roots, now):
             _verify_chain(certificates, trusted.roots, now)
         key = public_key(leaf)
         if not isinstance(key, PublicKey):
-            raise InvalidToken("a certificate with a key of an unknown type")
+            raise InvalidToken("the certificate has a key of an unknown type")
         return SigningKey(key)
 
     def _compare(self, claims: Mapping[str, Any]) -> None:
-        """Compare issuer, audience and times. Raises: InvalidToken."""
+        """Compare the token's issuer, audience and times with the settings and the clock.
+
+        Raises: InvalidToken.
+        """
         if claims.get("iss") != self._terms.issuer:
             raise InvalidToken("another issuer")
         audience = claims.get("aud")
@@ -186,10 +193,13 @@ class TokenVerifier:
 def _verify_chain(
     chain: list[x509.Certificate], roots: tuple[x509.Certificate, ...], now: dt.datetime
 ) -> None:
-    """Verify a chain with any extended key usage, as distribution does. Raises: InvalidToken.
+    """Verify a certificate chain with any extended key usage, as docker distribution does.
 
-    The library's policies for web servers would demand names and usages that such certificates do
-    not have. An authority must be marked as one. Of several with one subject the first counts.
+    Raises: InvalidToken.
+
+    cryptography's policies for web servers would demand names and usages that certificates for
+    tokens do not have. The certificate of an authority must be marked as that of an authority. If
+    several authorities have one subject, the first in the chain counts.
     """
     authorities = verification.ExtensionPolicy.permit_all().require_present(
         x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
@@ -204,7 +214,8 @@ def _verify_chain(
                 ca_policy=authorities, ee_policy=verification.ExtensionPolicy.permit_all()
             )
         )
-        # PERF: otherwise the library tries every order of certificates with one subject, for 60 ms
+        # PERF: otherwise cryptography tries every order of certificates with one subject, for 60
+        # ms.
         others = {each.subject: each for each in reversed(chain[1:])}
         policy.build_client_verifier().verify(chain[0], list(others.values()))
     except (verification.VerificationError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -212,13 +223,13 @@ def _verify_chain(
 
 
 def _is_a_root(leaf: x509.Certificate, roots: Iterable[x509.Certificate], now: dt.datetime) -> bool:
-    """Return whether a valid leaf is itself a root: the usual self-signed certificate."""
+    """Return whether a valid leaf certificate is itself a trusted root (self-signed)."""
     is_valid = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
     return is_valid and leaf in roots
 
 
 def _certificates(chain: object) -> list[x509.Certificate]:
-    """Return the certificates of `x5c` (RFC 7515, 4.1.6). Raises: InvalidToken."""
+    """Return the certificates in a token's `x5c` (RFC 7515, 4.1.6). Raises: InvalidToken."""
     if not isinstance(chain, list) or len(chain) > _LARGEST_CHAIN:
         raise InvalidToken("malformed x5c")
     try:
@@ -233,12 +244,12 @@ def _parsed_header(head: str) -> Mapping[str, Any]:
     return _json(_decoded(head), "header")
 
 
-# PERF: all tokens of a key have the same header, unless it has a chain
+# PERF: all tokens of a key have the same header, except headers with a certificate chain.
 _known_header = lru_cache(128)(_parsed_header)
 
 
 def _decoded(segment: str) -> bytes:
-    """Decode a segment of the token (RFC 7515, 2). Raises: InvalidToken."""
+    """Decode a base64 segment of the token (RFC 7515, 2). Raises: InvalidToken."""
     try:
         return base64.b64decode(segment + "=" * (-len(segment) % 4), b"-_", validate=True)
     except ValueError:
@@ -246,7 +257,7 @@ def _decoded(segment: str) -> bytes:
 
 
 def _json(content: bytes, what: str) -> Mapping[str, Any]:
-    """Parse an object of the token; a repeated key is refused, because parsers differ on it."""
+    """Parse a JSON object of the token; refuse a repeated key, which parsers treat differently."""
     try:
         found = bounded_json.loads(content, _MOST_VALUES, unique=True)
     except ValueError:
@@ -257,7 +268,7 @@ def _json(content: bytes, what: str) -> Mapping[str, Any]:
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int:
-    """Return a time of the token; 0 if it has none, so a token without `exp` has expired."""
+    """Return a time claim of the token; 0 if missing, so a token without `exp` has expired."""
     value = claims.get(name, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _POSITIVE:
         raise InvalidToken(f"malformed {name}")
@@ -269,18 +280,22 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
     if not _are_texts(subject, password) or len(subject) > _LONGEST_SUBJECT:
         raise InvalidToken("malformed sub")
     if _CONTROL.search(subject):
-        raise InvalidToken("a control character in sub")  # it would forge a header of the response
+        # A control character would forge a header of the response.
+        raise InvalidToken("a control character in sub")
     return Claims(subject, _time(claims, "exp"), _access(claims.get("access")), password)
 
 
 def _access(entries: object) -> Access:
-    """Return the granted actions. The class of a resource is not compared, as in distribution."""
+    """Return the access that the token grants.
+
+    The class of a resource is not compared, as in docker distribution.
+    """
     if entries is None:
         return {}
     if not isinstance(entries, list):
         raise InvalidToken("malformed access")
     if len(entries) > MOST_SCOPES:
-        raise InvalidToken(f"more than {MOST_SCOPES} scopes")
+        raise InvalidToken(f"the token has more than {MOST_SCOPES} scopes")
     access: dict[tuple[str, str], frozenset[str]] = {}
     for entry in entries:
         kind, name, actions = _entry(entry)
@@ -299,5 +314,5 @@ def _entry(entry: object) -> tuple[str, str, frozenset[str]]:
 
 
 def _are_texts(*values: object) -> bool:
-    """Return whether all values are texts; JSON can also write halves of characters."""
+    """Return whether all values are texts that UTF-8 can encode; JSON may have lone surrogates."""
     return all(isinstance(each, str) and not _SURROGATE.search(each) for each in values)

@@ -1,4 +1,4 @@
-"""Authenticates clients by bearer tokens (RFC 6750), as docker distribution's `auth.token` does."""
+"""Authenticate clients by bearer tokens (RFC 6750), as docker distribution's `auth.token` does."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _BEARER = re.compile(r"bearer +(.+)", re.IGNORECASE | re.ASCII | re.DOTALL)
 Owner = Callable[[Claims], Identity]
 """An `Owner` returns the identity of a token's user, without the limits of the token.
 
-Raises: InvalidToken if the user may not use it any more.
+Raises: InvalidToken if the user may not use the token any more.
 """
 
 
 class TokenlessIdentifier(Protocol):
-    """Identifies clients that send no bearer token (`BasicAuthenticator`)."""
+    """A `TokenlessIdentifier` identifies clients without a bearer token (`BasicAuthenticator`)."""
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the client's identity."""
+        """Return the identity of the client with this Authorization header."""
         ...
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity for a credential that comes from *source*."""
+        """Return the identity for a credential from the login source *source*."""
         ...
 
     def identify_verified(self, authorization: str) -> Identity:
@@ -39,10 +39,10 @@ class TokenlessIdentifier(Protocol):
 
 
 class TokenAuthenticator:
-    """Accepts the tokens that *grant_of* accepts; *owner* has the rights of a token's user.
+    """A `TokenAuthenticator` accepts tokens by *grant_of*; *owner* returns a token's user.
 
     *passwords* identifies clients that send no bearer token. A refused token makes the client
-    anonymous, with the rights of one without credentials.
+    anonymous, with the rights of a client without credentials.
     """
 
     def __init__(
@@ -63,14 +63,15 @@ class TokenAuthenticator:
         return self._of(token) if token else self._passwords.identify(authorization)
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity; *source* is for the check of a password."""
+        """Return the client's identity; *source* is for the check of a password."""
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_from(authorization, source)
 
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified.
 
-        Each worker verifies a token once itself, which costs little more than to read its claims.
+        Each worker verifies a token itself once, which costs little more than reading the token's
+        claims.
         """
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_verified(authorization)
@@ -89,12 +90,14 @@ class TokenAuthenticator:
 
 
 class TokensOnly:
-    """Rejects passwords: clients without a token are anonymous and have no rights."""
+    """A `TokensOnly` rejects passwords: clients without a token are anonymous, without rights."""
 
     def __init__(self, challenge: BearerChallenge) -> None:
         self._nothing = Identity(None, challenge=challenge)
         self._password = replace(
-            self._nothing, has_wrong_credentials=True, refusal="a password instead of a token"
+            self._nothing,
+            has_wrong_credentials=True,
+            refusal="the client sent a password instead of a token",
         )
 
     def identify(self, authorization: str | None) -> Identity:
@@ -111,9 +114,9 @@ class TokensOnly:
 
 
 def owner_by_rules(rules: Callable[[], AccessRules | None]) -> Owner:
-    """Return an `Owner`: a token's user has the rights of *rules*, or all if there are none.
+    """Return an `Owner` that gives a token's user the rights of *rules*, or all without rules.
 
-    A token without a user has the rights of a client without a name.
+    A token without a user has the rights of an anonymous client.
     """
 
     def owner(claims: Claims) -> Identity:

@@ -1,4 +1,4 @@
-"""Remembers verified tokens until they expire, so that a worker verifies each only once.
+"""Remember verified tokens until they expire, so that a worker verifies each token once.
 
 A client sends the same token with every request of a pull, and a verification takes 50 to 300 us.
 """
@@ -15,12 +15,14 @@ from entrepot.registry.auth.token_grant import Claims, TokenGrant
 from entrepot.registry.challenges import BearerChallenge
 
 _LARGEST_MEMORY = 2 * 2**20
-"""The remembered tokens have at most so many bytes; their claims take a few times as much."""
+"""All remembered tokens together have at most this many bytes; their claims take a few times as
+much memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """A verified token of `size` bytes; `generation` is that of the keys."""
+    """A `_Remembered` is a verified token of `size` bytes; `generation` is that of the keys."""
 
     grant: TokenGrant
     generation: int
@@ -28,11 +30,11 @@ class _Remembered:
 
 
 class VerifiedTokens:
-    """Returns the grant of a token; *verify* is called once for each token and *generation*.
+    """A `VerifiedTokens` returns a token's grant; *verify* runs once per token and *generation*.
 
     *clock* is the wall clock (s, UTC epoch). A token that has expired is verified again, because
-    *verify* may tolerate a difference of clocks. The oldest entries are dropped at *most* bytes.
-    Only a digest of each token is kept. Thread-safe.
+    *verify* may tolerate a difference of clocks. The oldest remembered tokens are dropped when all
+    have *most* bytes. The memory keeps only a digest of each token. Thread-safe.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class VerifiedTokens:
         self._lock = threading.Lock()
 
     def __call__(self, token: str) -> TokenGrant:
-        """Return what the token grants. Raises: what *verify* raises."""
-        generation = self._generation()  # before the keys are read
+        """Return the grant of a token. Raises: every exception that *verify* raises."""
+        generation = self._generation()  # The generation is read before the keys are read.
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation and self._is_current(entry.grant):

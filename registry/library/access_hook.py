@@ -1,4 +1,4 @@
-"""Report each access to content, read from the response itself because there is no access log."""
+"""Report each access to content, taken from the response because there is no access log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OK = 200
 class Use:
     """A `Use` is one access to content in `repository`.
 
-    `size` is in bytes, or None if the response has none.
+    `size` is in bytes, or None if the response has no size.
     """
 
     digest: Digest
@@ -41,7 +41,7 @@ class AccessHook:
         self._hides = hides
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Inspect a response that is ready to be sent."""
+        """Report the access of a response that is ready to be sent."""
         kind = resp.get_header(KIND)
         digest = resp.get_header("Docker-Content-Digest")
         if self._used and kind and digest and is_access(req.method, kind, resp.status_code):

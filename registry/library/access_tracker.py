@@ -1,7 +1,7 @@
 """Record access times and write them to the index in batches, in a thread of this process.
 
-Used where there is no HAProxy. In the appliance the logger records accesses from the access log,
-which also has the requests that HAProxy serves from its cache.
+Programs without HAProxy use this module. In the appliance, the logger records accesses from the
+access log, which also has the requests that HAProxy serves from its cache.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class AccessTracker:
-    """An `AccessTracker` keeps access times that are not in the index yet.
+    """An `AccessTracker` keeps access times until they are written to the index.
 
-    Any thread may add one. *clock*: s, UTC epoch.
+    Any thread may add an access time. *clock* returns the time in s, UTC epoch.
     """
 
     def __init__(self, index: AccessIndex, *, clock: Callable[[], float] = time.time) -> None:
@@ -41,7 +41,7 @@ class AccessTracker:
         self._has_times.set()
 
     def flush(self) -> bool:
-        """Write all access times to the index.
+        """Write all recorded access times to the index.
 
         If the index is unavailable, keep all access times and return False.
         """
@@ -55,19 +55,21 @@ class AccessTracker:
         except IndexUnavailable as error:
             self._restore(times)
             if not self._is_failing:
-                log.warning("access times not written to the index", extra={"error": error})
+                log.warning(
+                    "the access times could not be written to the index", extra={"error": error}
+                )
             self._is_failing = True
             return False
         self._is_failing = False
         return True
 
     def start(self) -> None:
-        """Start a thread that flushes periodically until `stop`."""
+        """Start a thread that flushes the access times periodically until `stop`."""
         self._stopped.clear()
         threading.Thread(target=self._run, name="tracker", daemon=True).start()
 
     def stop(self) -> None:
-        """Flush for the last time."""
+        """Stop the thread and flush the access times for the last time."""
         self._stopped.set()
         self._has_times.set()
         self.flush()

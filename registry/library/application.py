@@ -1,7 +1,7 @@
 """Embed the registry in another Python program, from plain values (docs/library.md).
 
-An embedded registry reads no configuration file, and has no HAProxy in front. Threads of this
-process do the work of the appliance's other programs, if the caller requests that.
+An embedded registry reads no configuration file, and has no HAProxy in front. If the caller
+requests it, threads of this process do the work of the appliance's other programs.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ from entrepot.runtime.docker_hub import default_url
 log = logging.getLogger(__name__)
 
 OnBlobAccess = Callable[[str, int, str], None]
-"""An `OnBlobAccess` gets a blob's digest, its size in bytes (0 if unknown), and its repository."""
+"""An `OnBlobAccess` receives a blob's digest, its size in bytes (0 if unknown), and its repository.
+"""
 
-# so many layers are prefetched at a time, as in the appliance
+# The number of layers that are prefetched at a time is the same as in the appliance.
 _PREFETCH = 3
 _KEEP_S = 1.0
 
 
 class BackgroundCleaner(Protocol):
-    """A `BackgroundCleaner` keeps a data directory below its limits in a thread.
+    """A `BackgroundCleaner` keeps a data directory below its size limits in a thread.
 
-    `cleaner.Cleaner` implements this interface.
+    The class `cleaner.Cleaner` implements this interface.
 
     `start` is called in each process that serves, after any fork. The function *settle* writes all
     access times that this process has recorded to the index, and returns False if that failed.
@@ -59,26 +60,26 @@ class BackgroundCleaner(Protocol):
 
     @property
     def budget(self) -> Budget:
-        """The size limits."""
+        """The size limits of the data directory."""
         ...
 
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
-        """Start the thread."""
+        """Start the cleaner's thread in this process."""
         ...
 
     def wake(self, needs: int) -> None:
-        """Check the size now."""
+        """Check the size of the data directory now."""
         ...
 
     def stop(self) -> None:
-        """Stop the thread, after the eviction in progress."""
+        """Stop the cleaner's thread, after the eviction in progress."""
         ...
 
 
 class Application:
     """An `Application` is a WSGI application that serves one data directory.
 
-    The application's threads start in each process that serves: at the first request, or when
+    The application's threads start in each process that serves, at the first request or when
     `begin` is called.
     """
 
@@ -96,7 +97,7 @@ class Application:
         return self._app(environ, start_response)
 
     def begin(self) -> None:
-        """Start the threads of this process, unless they run."""
+        """Start the threads of this process, if they do not run yet."""
         with self._lock:
             if self._process != os.getpid():
                 self._process = os.getpid()
@@ -104,7 +105,7 @@ class Application:
                 atexit.register(self.close)
 
     def close(self) -> None:
-        """Stop the threads of this process and flush all data. May be repeated."""
+        """Stop the threads of this process and flush all data. `close` may be called repeatedly."""
         with self._lock:
             if self._process == os.getpid():
                 self._process = 0
@@ -132,8 +133,8 @@ def create_app(  # noqa: PLR0913 - keyword arguments, all with a default
 
     `create_app` starts no thread and sends no request.
 
-    docs/library.md describes the arguments. Raises: ValueError or InvalidRepository for an invalid
-    argument; OSError if the folder cannot be created.
+    The page docs/library.md describes the arguments. Raises: ValueError or InvalidRepository for an
+    invalid argument; OSError if the folder cannot be created.
     """
     root = Path(root).absolute()
     state = root / "entrepot"
@@ -233,7 +234,7 @@ def _call(on_blob_access: OnBlobAccess, use: Use, blobs: BlobStore) -> None:
     size = stat.size if stat else use.size
     try:
         on_blob_access(str(use.digest), size or 0, use.repository)
-    except Exception:  # an error in the callback must not fail a client's pull
+    except Exception:  # An error in the program's callback must not fail a client's pull.
         log.exception("on_blob_access failed", extra={"digest": use.digest})
 
 

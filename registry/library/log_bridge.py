@@ -7,14 +7,14 @@ import logging
 from entrepot.runtime.logs import message_line
 
 LOGGERS = ("entrepot",)
-"""These are the registry's loggers, each with all loggers below it."""
+"""All loggers of the registry are below these loggers."""
 
 
 def forward_to(logger: logging.Logger) -> None:
-    """Pass all log records of the registry in this process to *logger*, from its level on.
+    """Pass the log records of the registry in this process to *logger*, from its level on.
 
-    The fields of a record are appended to its message as `key=value`. May be called for several
-    loggers.
+    The fields of a record are appended to its message as `key=value`. `forward_to` may be called
+    for several loggers.
     """
     for name in LOGGERS:
         own = logging.getLogger(name)

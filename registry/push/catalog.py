@@ -21,7 +21,7 @@ class Catalog:
     upstreams: Upstreams
 
     def names(self, after: str) -> Iterator[Repository]:
-        """Yield the names after *after*, those of each kind in order.
+        """Yield the repository names after *after*, first the hosted, then the proxied ones.
 
         The catalog omits repositories that were mirrored from an upstream that is no longer
         configured, because no request can reach them.

@@ -1,4 +1,7 @@
-"""Delete tags and links. The cleaner removes content later, when nothing references it."""
+"""Delete tags and links in hosted repositories.
+
+The cleaner removes the content later, when no tag or link references it.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ class Deletions:
     state: Path
 
     def tag(self, name: Repository, tag: Tag) -> None:
-        """Remove a tag; its manifest stays. Raises: ManifestUnknown."""
+        """Remove a tag and keep its manifest. Raises: ManifestUnknown."""
         with write_lock(self.state, name):
             if not self.store.repositories.remove_tag(name, tag):
                 raise ManifestUnknown(f"{name} has no tag {tag}")
 
     def manifest(self, name: Repository, digest: Digest) -> list[Tag]:
-        """Unlink a manifest, after every tag that points to it; return these tags.
+        """Unlink a manifest, after every tag that points to the manifest; return these tags.
 
         Raises: ManifestUnknown.
         """

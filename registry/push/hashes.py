@@ -1,9 +1,9 @@
 """Hash an unfinished upload as bytes arrive, and save the hash for the next request.
 
-The state of a running hash cannot be saved, but the digest of the bytes so far can. The hash's
-state is in a file beside the upload, so that the final request, in any process, need not read all
-bytes again. The saved state is valid for the number of bytes that it was computed from, and until
-the machine reboots: after a reboot, the file may lack bytes that it had.
+The state of a running hash cannot be saved, but the digest of the bytes so far can be saved. A file
+beside the upload has this digest, so that the final request, in any process, need not read all
+bytes of the upload again. The saved digest is valid only for the number of bytes that it was
+computed from, and until the machine reboots, because the upload's file may lose bytes at a reboot.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Running:
 class Hashes:
     """A `Hashes` has the running hashes of one process.
 
-    The one that was idle longest is dropped first.
+    The hash that was idle longest is dropped first.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Hashes:
         self._lock = threading.Lock()
 
     def take(self, path: Path, algorithm: str, offset: int) -> _Hash | None:
-        """Return the hash of an upload's first *offset* bytes, if this process has it.
+        """Return the hash of an upload's first *offset* bytes, if this process has that hash.
 
         For an offset of 0, return a new hash.
         """
@@ -57,7 +57,7 @@ class Hashes:
         return None if offset else hashlib.new(algorithm)
 
     def keep(self, path: Path, hasher: _Hash, offset: int) -> None:
-        """Keep the hash of an upload's first *offset* bytes."""
+        """Keep the hash of an upload's first *offset* bytes for its next request."""
         with self._lock:
             self._running.keep(path, Running(hasher, offset))
 
@@ -68,13 +68,13 @@ class Hashes:
 
 
 def write(path: Path, digest: Digest, size: int) -> None:
-    """Write the digest of the first *size* bytes to the file *path*; ignore a full disk."""
+    """Write the digest of an upload's first *size* bytes to the file *path*; ignore a full disk."""
     with contextlib.suppress(OSError):
         path.write_text(f"{_boot()} {size} {digest}")
 
 
 def read(path: Path, size: int) -> Digest | None:
-    """Return the digest of the first *size* bytes, if it was written since the last boot."""
+    """Return the digest of an upload's first *size* bytes, if written since the last boot."""
     try:
         boot, counted, digest = path.read_text().split(" ")
         known = Digest.parse(digest)

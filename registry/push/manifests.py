@@ -26,7 +26,7 @@ from entrepot.registry.push.push_rules import PushRules
 
 _LOCK_WAIT_S = 30.0
 _MAX_REPORTED = 100
-"""So many missing parts are reported to the client."""
+"""An error response names at most this many missing parts."""
 
 
 @contextmanager
@@ -40,9 +40,9 @@ def write_lock(state: Path, name: Repository) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ManifestPushes:
-    """Stores pushed manifests; *state* is the state directory.
+    """A `ManifestPushes` stores pushed manifests; *state* is the state directory.
 
-    *rules* None: every manifest whose parts are stored may be pushed.
+    If *rules* is None, every manifest whose parts are stored may be pushed.
     """
 
     store: ContentStore
@@ -53,7 +53,7 @@ class ManifestPushes:
         """Store a manifest in a repository durably, with a link by digest and with *tags*.
 
         Raises: PartsUnknown, OutOfSpace, SpaceAwaited, Overloaded, IndexUnavailable, StorageFull,
-        StorageBroken; InvalidManifest and Forbidden if the rules refuse it.
+        StorageBroken; InvalidManifest and Forbidden if *rules* refuses the manifest.
         """
         parts = self._required(pushed)
         below = _closure(self.store.index, list(pushed.manifest.parts()))
@@ -61,18 +61,23 @@ class ManifestPushes:
             self._check(name, pushed, parts)
             self._store(pushed)
             with write_lock(self.state, name):
-                self._check(name, pushed, parts)  # again: until the lock, a link could be deleted
+                # The parts are checked again, because a link could be deleted before the lock was
+                # taken.
+                self._check(name, pushed, parts)
                 self._link(name, pushed, tags)
 
     def _required(self, pushed: StoredManifest) -> list[Descriptor]:
-        """Return the parts that must be stored. Raises: InvalidManifest, Forbidden."""
+        """Return the parts of a manifest that must be stored.
+
+        Raises: InvalidManifest, Forbidden.
+        """
         if self.rules is None:
             return [named for named in pushed.manifest.descriptors if not named.is_elsewhere]
         self.rules.check(pushed)
         return self.rules.required(pushed)
 
     def _check(self, name: Repository, pushed: StoredManifest, parts: list[Descriptor]) -> None:
-        """Check that the repository can serve all parts. Raises: PartsUnknown."""
+        """Check that the repository can serve all parts of a manifest. Raises: PartsUnknown."""
         missing = [named.digest for named in parts if not self._is_linked(name, pushed, named)]
         if missing:
             raise PartsUnknown(tuple(dict.fromkeys(missing))[:_MAX_REPORTED])
@@ -80,7 +85,7 @@ class ManifestPushes:
     def _is_linked(self, name: Repository, pushed: StoredManifest, named: Descriptor) -> bool:
         """Return True if the repository can serve a part: a manifest of an index, or else a blob.
 
-        Some indexes list blobs, such as BuildKit's caches.
+        Some indexes list blobs, for example BuildKit's caches.
         """
         links = self.store.repositories
         if not self.store.has_blob(named.digest):
@@ -141,11 +146,13 @@ def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Man
     pushed_as = essence(given or "") or manifest.media_type
     stated = document.get("mediaType")
     if stated and essence(str(stated)) != pushed_as:
-        raise InvalidManifest(str(stated), f"pushed as {pushed_as}, but states another type")
+        raise InvalidManifest(
+            str(stated), f"the manifest was pushed as {pushed_as}, but states another type"
+        )
 
 
 def _closure(index: AccessIndex, digests: list[Digest]) -> set[Digest]:
-    """Return *digests*, their parts, and the parts of those."""
+    """Return *digests*, their parts, and the parts of these parts."""
     found: set[Digest] = set()
     waiting = list(digests)
     while waiting:

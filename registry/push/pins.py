@@ -1,4 +1,4 @@
-"""Pins: protect the content that a push relies on from eviction, before the push checks for it."""
+"""Protect the content that a push relies on from eviction, before the push checks for it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from entrepot.registry.errors import Overloaded
 from entrepot.runtime.polling import poll
 
 _GRACE_S = 3600.0
-"""A pin lasts so many s if the worker dies during a push and does not remove the pin."""
+"""A pin lasts this many s if the worker dies during a push and does not remove the pin."""
 
-_CLEANER_WAIT_S = 5.0  # for the cleaner to end a removal; after this time it may be dead
+# A push waits this long for the cleaner to end a removal; after this time the cleaner may be dead.
+_CLEANER_WAIT_S = 5.0
 _POLL_S = 0.01
 
 
@@ -26,11 +27,11 @@ _POLL_S = 0.01
 def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
     """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
-    The cleaner may have marked some of them for removal before. Each marked entry is either removed
-    before this context begins, or stays. After the context, content that was used or linked within
-    it is safe without a pin. *state* is the state directory.
+    The cleaner may have marked some of *digests* for removal before. Each marked entry is either
+    removed before this context begins, or stays. After the context, content that was used or linked
+    within it is safe without a pin. *state* is the state directory.
 
-    Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove one of them.
+    Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove a marked entry.
     """
     protected, until = set(digests), store.clock() + _GRACE_S
     store.index.pins.pin(protected, until)
@@ -38,22 +39,22 @@ def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Itera
         _wait_for_cleaner(store, state, protected)
         yield
     finally:
-        with suppress(IndexUnavailable):  # pins expire
+        with suppress(IndexUnavailable):  # A pin that cannot be removed expires.
             store.index.pins.unpin(protected, until)
 
 
 def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) -> None:
-    """Wait until the cleaner has ended the removal of all these digests."""
+    """Wait until the cleaner has ended the removal of all *protected* digests."""
     if poll(lambda: not _marked(store.index, protected) or None, _CLEANER_WAIT_S, _POLL_S) is None:
         _unmark_if_dead(store, state, protected)
 
 
 def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:
-    """Remove the marks of a cleaner that died; the next cleaner would act on them.
+    """Remove the marks of a cleaner that died, because the next cleaner would act on these marks.
 
     A cleaner that lives but is slow would still remove the content that is pushed now. The cleaner
-    holds a lock during a removal, however long the removal takes. Raises: Overloaded if the lock is
-    held.
+    holds a lock during a removal, however long the removal takes. Raises: Overloaded if the cleaner
+    holds the lock.
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
@@ -64,8 +65,8 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
 def record_use(store: ContentStore, digest: Digest, size: int) -> None:
     """Record in the index that content is stored and was used now.
 
-    A manifest keeps its kind and its parts. The reservation for the content's digest ends. Raises:
-    IndexUnavailable.
+    The index keeps the kind and the parts of a manifest. The call ends the reservation for the
+    content's digest. Raises: IndexUnavailable.
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB
@@ -77,7 +78,7 @@ def _marked(index: AccessIndex, protected: set[Digest]) -> set[Digest]:
 
 
 def _unmark(store: ContentStore, digests: set[Digest]) -> None:
-    """Record a use of each digest, which removes its mark for deletion."""
+    """Record a use of each digest, which removes the digest's mark for deletion."""
     for digest in digests:
         entry = store.index.entry(digest)
         if entry:

@@ -1,6 +1,6 @@
-"""What may be pushed: `validation:` and `policy:` of docker distribution.
+"""Check which manifests may be pushed: `validation:` and `policy:` of docker distribution.
 
-Without rules a worker has no `PushRules`, and a push costs nothing more.
+Without rules a worker has no `PushRules`, and a push costs no more time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from entrepot.datastore.manifest import Descriptor
 from entrepot.registry.errors import Forbidden
 
 _LONGEST_URL: Final = 4096
-# docker distribution, registry/handlers/manifests.go, applyResourcePolicy
+# This table is that of docker distribution, registry/handlers/manifests.go, applyResourcePolicy.
 _CLASSES: Final = {
     "application/vnd.docker.container.image.v1+json": "image",
     "application/vnd.oci.image.config.v1+json": "image",
@@ -31,11 +31,12 @@ Platform = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PushRules:
-    """The rules for pushed manifests.
+    """A `PushRules` has the rules for pushed manifests.
 
-    `may_name` returns whether a layer may name a URL; None: any text may be one. `platforms` are
-    those of which the images of an index must be stored; None: all of them must, also those without
-    a platform. `classes` are the kinds of images that may be pushed, image or plugin; empty: all.
+    `may_name` returns whether a layer may name a URL; None: a layer may name any URL. `platforms`
+    are the platforms of an index whose images must be stored; None: all images must be stored, also
+    those without a platform. `classes` are the kinds of images that may be pushed, image or plugin;
+    empty: all kinds.
     """
 
     may_name: Callable[[str], bool] | None = None
@@ -43,7 +44,7 @@ class PushRules:
     classes: frozenset[str] = frozenset()
 
     def check(self, pushed: StoredManifest) -> None:
-        """Check a manifest. Raises: InvalidManifest, Forbidden."""
+        """Check a manifest against the rules. Raises: InvalidManifest, Forbidden."""
         if self.classes and pushed.manifest.kind is ContentKind.MANIFEST:
             self._check_class(pushed.manifest.descriptors[0].media_type)
         if self.may_name is not None:
@@ -53,7 +54,7 @@ class PushRules:
                     raise InvalidManifest(url, reason)
 
     def required(self, pushed: StoredManifest) -> list[Descriptor]:
-        """Return the parts that the repository must have before it takes the manifest."""
+        """Return the parts that the repository must have before it accepts the manifest."""
         parts = pushed.manifest.descriptors
         if self.platforms is not None and pushed.manifest.kind is ContentKind.INDEX:
             listed = json.loads(pushed.body)["manifests"]
@@ -86,12 +87,12 @@ def is_web_url(text: str) -> bool:
 def url_predicate(
     allow: Callable[[str], bool] | None, deny: Callable[[str], bool] | None
 ) -> Callable[[str], bool]:
-    """Return the predicate of URLs that *allow* matches (None: all do) and *deny* does not."""
+    """Return the predicate of URLs that *allow* matches (None: all) and *deny* does not match."""
     return lambda url: (allow is None or allow(url)) and not (deny is not None and deny(url))
 
 
 def platforms(given: Iterable[Platform]) -> frozenset[Platform] | None:
-    """Return the platforms of a list; None if it is empty, because then all must be stored."""
+    """Return the platforms of a list; None for an empty list, which means all platforms."""
     return frozenset(given) or None
 
 

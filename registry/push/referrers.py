@@ -1,4 +1,4 @@
-"""List referrers of manifests in hosted repositories: signatures, SBOMs and the like.
+"""List referrers of manifests in hosted repositories, such as signatures and SBOMs.
 
 Each referrer has a descriptor, which the push of the referrer wrote.
 """
@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 class Page:
     """A `Page` is a page of the list of referrers, as an OCI index.
 
-    `last` is set if there is a next page, which begins after this referrer.
+    `last` is set if another page begins after this referrer.
     """
 
     body: bytes
@@ -35,7 +35,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
-    """The referrers in hosted repositories."""
+    """A `Referrers` lists the referrers in hosted repositories."""
 
     store: ContentStore
 
@@ -92,11 +92,11 @@ class Referrers:
             return None
 
     def _tagged(self, name: Repository, subject_digest: Digest) -> set[Digest]:
-        """Return the referrers that a client listed by tag because the API was not there yet.
+        """Return the referrers that a client listed in a tag before the API was available.
 
-        OCI distribution-spec 1.1, "Enabling the Referrers API": they must be listed. Only digests
-        are returned, because the tag may list thousands of manifests with megabytes of annotations
-        each.
+        OCI distribution-spec 1.1, "Enabling the Referrers API", requires that these referrers are
+        listed. Only digests are returned, because the tag may list thousands of manifests with
+        megabytes of annotations each.
         """
         state = self.store.repositories.tag(
             name, Tag(f"{subject_digest.algorithm}-{subject_digest.hex[:64]}")
@@ -128,7 +128,7 @@ def describe(stored: StoredManifest) -> Entry:
 
 
 def _texts(annotations: Mapping[str, Any]) -> dict[str, str]:
-    """Omit annotations that are not strings: many clients cannot parse a list that has others."""
+    """Omit annotations that are not strings, because many clients cannot parse such a list."""
     return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 
@@ -137,7 +137,7 @@ def _index(entries: list[Entry]) -> bytes:
 
 
 def parse_after(text: str | None) -> Digest | None:
-    """Parse the start of a page; a value that is not a digest starts at the first entry."""
+    """Parse the start of a page; a value that is not a digest means the first entry."""
     try:
         return Digest.parse(text) if text else None
     except Malformed:

@@ -1,8 +1,8 @@
 """Store each unfinished upload in one local file, so any worker can continue any upload.
 
 The name of the file identifies the upload and its repository. The length of the upload's file is
-the number of bytes that have arrived. A held lock means that a request is writing to it. If a
-worker dies or a client disconnects, no byte that has arrived is lost.
+the number of bytes that have arrived. A held lock on the upload's file means that a request is
+writing to the file. If a worker dies or a client disconnects, no byte that has arrived is lost.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """A `Body` is a request's body: `length` bytes, or None if the client did not state it."""
+    """A `Body` is a request's body of `length` bytes, None if the client stated no length."""
 
     @property
     def length(self) -> int | None:
@@ -51,15 +51,15 @@ class Body(Protocol):
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body once. Raises: BodyBroken if it ends too early."""
+        """Yield the chunks of the body once. Raises: BodyBroken if the body ends too early."""
         ...
 
 
-_TAG = 8  # so many hexadecimal digits of the owner's hash end an upload's ID
+_TAG = 8  # An upload's ID ends in this many hexadecimal digits of the owner's hash.
 _UUID = 36
 _NOTES = (layout.upload_digest, layout.upload_size)
 _SUFFIXES = tuple(named("") for named in _NOTES)
-# Age, in s, from which an idle upload is removed when there are too many uploads.
+# An idle upload without a byte is removed from this age, in s, when there are too many uploads.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
 
@@ -68,7 +68,7 @@ _IDLE_S = 3600.0
 class UploadLimits:
     """An `UploadLimits` limits unfinished uploads: `most` in total, `each` per owner.
 
-    `reached` is called when an upload is refused.
+    `reached` is called when the limit refuses an upload.
     """
 
     most: int = 1000
@@ -84,7 +84,7 @@ def new_id(owner: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UploadAdmission:
-    """Enforces the limits on the unfinished uploads in *folder*."""
+    """An `UploadAdmission` enforces the limits on the unfinished uploads in *folder*."""
 
     folder: Path
     reservations: Reservations
@@ -93,9 +93,9 @@ class UploadAdmission:
     def admit(self, owner: str) -> None:
         """Permit one more upload of an owner. Raises: TooManyUploads.
 
-        At the limit, idle uploads are removed: empty ones after a minute, others after an hour. At
-        the limit of an owner, only uploads of that owner are. Workers count at the same time, so a
-        few more uploads than the limit may begin.
+        At the limit, idle uploads are removed: empty uploads after a minute, others after an hour.
+        At the limit of an owner, only idle uploads of that owner are removed. Workers count at the
+        same time, so a few more uploads than the limit may begin.
         """
         names, tag = list(self._names()), _tag(owner)
         own = [each for each in names if each[_UUID - _TAG : _UUID] == tag]
@@ -123,7 +123,7 @@ class UploadAdmission:
     def _remove(self, path: Path, modified: float) -> bool:
         lock = try_lock_present(path)
         if lock is None:
-            return False  # another request is writing to the upload
+            return False  # Another request is writing to the upload.
         with lock:
             if os.fstat(lock.fd).st_mtime != modified:
                 return False
@@ -140,7 +140,7 @@ def _tag(owner: str) -> str:
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _DEFAULT_ALGORITHM = "sha256"
-_LOCK_WAIT_S = 2.0  # a client may reconnect before the worker notices that it disconnected
+_LOCK_WAIT_S = 2.0  # A client may reconnect before the worker notices that the client disconnected.
 _POLL_S = 0.02
 
 
@@ -156,7 +156,7 @@ class Sessions:
     def begin(
         self, name: Repository, algorithm: str = _DEFAULT_ALGORITHM, *, owner: str = ""
     ) -> str:
-        """Begin an upload for an owner and return its ID, which can be part of a URL.
+        """Begin an upload for an owner and return the upload's ID, which can be part of a URL.
 
         Raises: TooManyUploads, StorageFull, StorageBroken.
         """
@@ -168,7 +168,7 @@ class Sessions:
             os.close(os.open(self._path(name, number), os.O_CREAT | os.O_EXCL, 0o644))
         except OSError as error:
             refused = storage_error(error)
-            if isinstance(refused, StorageFull):  # the disk may lack inodes
+            if isinstance(refused, StorageFull):  # The disk may lack free inodes.
                 self.reservations.refused(0)
             raise refused from error
         return number
@@ -182,9 +182,9 @@ class Sessions:
 
     @contextmanager
     def open(self, name: Repository, number: str) -> Iterator[Session]:
-        """Lock an upload so that the caller can continue it.
+        """Lock an upload so that the caller can continue the upload.
 
-        Raises: UploadUnknown; ChunkMisplaced if it stays locked.
+        Raises: UploadUnknown; ChunkMisplaced if another request keeps the lock.
         """
         path = self._path(name, number)
         lock = poll(lambda: _locked(path, name, number), _LOCK_WAIT_S, _POLL_S)
@@ -222,7 +222,9 @@ class Session:
         self._is_ended = False
 
     def fill(self, body: Body) -> None:
-        """Append a body. If the body breaks off, the bytes that have arrived stay.
+        """Append a request body to the upload.
+
+        If the body breaks off, the upload keeps the bytes that have arrived.
 
         Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload is gone. Raises
         SpaceAwaited, BodyBroken or StorageBroken, after which the upload stays.
@@ -246,7 +248,7 @@ class Session:
                 hasher.update(chunk)
 
     def _save_progress(self, hasher: _Hash | None) -> None:
-        """Save the hash for the next request and settle the reservation, unless it ended."""
+        """Save the hash for the next request and settle the reservation, if the upload goes on."""
         if self._is_ended:
             return
         self._reservations.settle(self.promise, self.offset)
@@ -257,7 +259,7 @@ class Session:
             hashes.write(self._beside(layout.upload_digest), digest, self.offset)
 
     def digest(self, algorithm: str) -> Digest:
-        """Return the digest of the bytes that have arrived."""
+        """Return the digest of the bytes of the upload that have arrived."""
         known = hashes.read(self._beside(layout.upload_digest), self.offset)
         if known and known.algorithm == algorithm:
             return known
@@ -267,10 +269,10 @@ class Session:
         return Digest(algorithm, hasher.hexdigest())
 
     def discard(self) -> None:
-        """Remove the upload, except for a file that is a blob by now, and release its reservation.
+        """Remove the upload and release its reservation; keep a file that is a blob by now.
 
-        If the disk refuses, the file stays with its reservation, and the cleaner removes both
-        later.
+        If the disk refuses the removal, the file stays with its reservation, and the cleaner
+        removes both later.
         """
         self._is_ended = True
         self._hashes.forget(self.path)
@@ -290,7 +292,7 @@ class Session:
     def _grow(self, length: int) -> None:
         """Reserve space for *length* more bytes, in large steps.
 
-        Near the limit, reserve space for the given bytes only.
+        Near the cap, `_grow` reserves space for the given bytes only.
         """
         needed = self.offset + length
         if needed <= self._reserved:
@@ -308,8 +310,8 @@ class Session:
             self._announce(size)
 
     def _announce(self, size: int) -> None:
-        """Write the reservation to disk: the index may be lost during a long upload."""
-        with suppress(OSError):  # a rebuilt index would then know only part of the reservation
+        """Write the upload's reservation to disk, because the index may be lost meanwhile."""
+        with suppress(OSError):  # A rebuilt index would then count only a part of the reservation.
             self._beside(layout.upload_size).write_text(str(size))
 
     def _append(self, chunk: bytes) -> None:
@@ -320,12 +322,14 @@ class Session:
                 message = f"the upload's file has {length} bytes, not {self.offset}"
                 raise ContentDamaged(message)
             while view:
-                written = os.pwrite(self._lock.fd, view, self.offset)  # appends: O_APPEND
+                # The write appends to the file, because the file is open with O_APPEND.
+                written = os.pwrite(self._lock.fd, view, self.offset)
                 view = view[written:]
                 self.offset += written
         except OSError as error:
             refused = storage_error(error)
-            if isinstance(refused, StorageFull):  # the cleaner can make space for a retry
+            # The cleaner can make space for a retry of the client.
+            if isinstance(refused, StorageFull):
                 self._reservations.refused(self.offset + len(view))
             raise refused from error
 

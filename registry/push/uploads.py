@@ -1,4 +1,4 @@
-"""Blob uploads: begin, append, finish and cancel; and cross-repository mounts."""
+"""Begin, append, finish and cancel uploads of blobs, and mount blobs across repositories."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 MayRead = Callable[[Repository], bool]
 
 _MAX_MOUNT_SOURCES = 1000
-"""A mount without `from` searches so many repositories for one that links the blob."""
+"""A mount without `from` searches this many repositories for one that links the blob."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The repository that a blob was mounted from, and the size of the blob in bytes."""
+    """A `Mounted` has the source repository of a mounted blob, and the blob's size in bytes."""
 
     source: Repository
     size: int
@@ -47,7 +47,7 @@ class BlobUploads:
     state: Path
 
     def begin(self, name: Repository, algorithm: str, owner: str) -> str:
-        """Begin an upload for an owner and return its ID. Raises: TooManyUploads."""
+        """Begin an upload for an owner and return the upload's ID. Raises: TooManyUploads."""
         return self.sessions.begin(name, algorithm, owner=owner)
 
     def offset(self, name: Repository, number: str) -> int:
@@ -55,9 +55,9 @@ class BlobUploads:
         return self.sessions.offset(name, number)
 
     def append(self, name: Repository, number: str, body: Body, start: int | None) -> int:
-        """Append a chunk and return the new length.
+        """Append a chunk to an upload and return the upload's new length in bytes.
 
-        *start* is the offset that the client stated, if any.
+        *start* is the offset that the client stated, or None.
 
         Raises: ChunkMisplaced, BodyBroken.
         """
@@ -77,7 +77,8 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            # pin before a byte is read, so that the client may repeat a failed request
+            # The blob is pinned before a byte is read, so that the client may repeat a failed
+            # request.
             with pinned(self.store, self.state, [digest]):
                 session.fill(body)
                 return self._commit(name, session, digest)
@@ -99,7 +100,7 @@ class BlobUploads:
             return self._commit(name, session, digest)
 
     def cancel(self, name: Repository, number: str) -> None:
-        """Remove an upload."""
+        """Remove an upload and its file."""
         with self.sessions.open(name, number) as session:
             session.discard()
 
@@ -120,11 +121,11 @@ class BlobUploads:
     def mount_any(
         self, name: Repository, digest: Digest, may_read: MayRead, *, reads_all: bool
     ) -> Mounted | None:
-        """Link a blob from any repository that the client may read; *reads_all*: it may read all.
+        """Link a blob from any repository that the client may read (*reads_all*: from all).
 
-        Return None if there is none. A client that may not read all repositories gets this result
-        after the same work for content that only others may read as for content that is not
-        stored: the time must not reveal which of both it is.
+        Return None if no such repository links the blob. For a client that may not read all
+        repositories, the search does the same work for content that only others may read as for
+        content that is not stored, because the time must not reveal which of the two cases it is.
         """
         if reads_all and not self.store.has_blob(digest):
             return None
@@ -136,7 +137,7 @@ class BlobUploads:
         return next(filter(None, mounts), None)
 
     def _sources(self, name: Repository) -> Iterator[Repository]:
-        """Yield the repositories to search: the target itself, then the others."""
+        """Yield the repositories to search: the target repository, then the others."""
         yield name
         yield from islice(catalog.names(self.storage), _MAX_MOUNT_SOURCES)
 
@@ -147,7 +148,8 @@ class BlobUploads:
         if actual != digest:
             session.discard()
             raise DigestMismatch(digest, actual)
-        # pin again: during a long upload, the pin of `finish` may have expired
+        # The blob is pinned again, because the pin of `finish` may have expired during a long
+        # upload.
         with pinned(self.store, self.state, [digest]):
             self._store(session, digest)
             self.store.repositories.link_blob(name, digest)
@@ -156,7 +158,7 @@ class BlobUploads:
         return size
 
     def _store(self, session: Session, digest: Digest) -> None:
-        """Commit the file as the blob, even if the blob is stored: this file was just verified.
+        """Commit the upload's file as the blob even if the blob exists: the file is verified.
 
         The reservation of the upload becomes that of the blob.
         """
@@ -168,11 +170,12 @@ class BlobUploads:
             self.store.reservations.release(digest)
             session.discard()
             raise
-        with contextlib.suppress(IndexUnavailable):  # the next start adds the missing row
+        # The next start of the cleaner adds the missing row.
+        with contextlib.suppress(IndexUnavailable):
             record_use(self.store, digest, session.offset)
 
 
 def _check(session: Session, start: int | None) -> None:
     if start is not None and start != session.offset:
-        message = f"the upload has {session.offset} bytes, the chunk starts at {start}"
+        message = f"the upload has {session.offset} bytes, but the chunk starts at {start}"
         raise ChunkMisplaced(message, session.offset)

@@ -1,5 +1,5 @@
-"""Resolves the repository name of a request to an upstream and a repository on disk.
+"""Resolve the repository name of a request to an upstream and a repository on disk.
 
 - `resolve` has the rules, with and without containerd's `ns` parameter.
-- `name_conflicts`: hosted repositories that the name of an upstream would hide.
+- `name_conflicts` finds hosted repositories that the name of an upstream would hide.
 """

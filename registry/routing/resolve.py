@@ -1,7 +1,7 @@
-"""Resolves a repository name to a repository of an upstream, or to a hosted one.
+"""Resolve a repository name to a repository of an upstream, or to a hosted repository.
 
-docs/architecture.md has the rules. `resolve` is pure, except that it looks up upstreams and whether
-a repository is hosted.
+The page docs/architecture.md names the modules that resolve a name. The function `resolve` is pure,
+except that it looks up upstreams and hosted repositories.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Upstreams(Protocol):
 
     @property
     def default(self) -> str | None:
-        """The host of the upstream for names without a host; None if there is none."""
+        """The host of the upstream for names without a host; None: there is no such upstream."""
         ...
 
     def find(self, host: str) -> Registered | None:
@@ -32,11 +32,12 @@ class Upstreams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRepository:
-    """The repository of a request.
+    """A `ResolvedRepository` is the repository of a request.
 
-    `repository` is its name on disk, `remote` its name at the upstream. `upstream` None: it is
-    hosted. `mirror_form`: the client uses this appliance as a mirror and can fall back to the
-    upstream. `is_open` is true if every client that may read one repository may read all of them.
+    `repository` is the repository's name on disk, `remote` the name at the upstream. `upstream` is
+    None for a hosted repository. `mirror_form` states that the client uses this appliance as a
+    mirror and can fall back to the upstream. `is_open` is true if every client that may read one
+    repository may read all of them.
     """
 
     repository: Repository
@@ -47,7 +48,7 @@ class ResolvedRepository:
 
     @property
     def host(self) -> str:
-        """Return the host of the upstream; it is empty for a hosted repository."""
+        """Return the host of the upstream; empty for a hosted repository."""
         return self.upstream.config.host if self.upstream else ""
 
 
@@ -88,8 +89,9 @@ def folded(name: str) -> str:
 def asked_name(name: str, ns: str | None) -> str:
     """Return the name by which a token permits the repository of a request.
 
-    It is the name in the path. With `ns` it begins with that host: a token for `team/app` must not
-    open the repository of that name at an upstream that a client chooses.
+    Without `ns`, the name for the token is the name in the path. With `ns`, the name for the token
+    begins with that host: a token for `team/app` must not open the repository of that name at an
+    upstream that a client chooses.
     """
     name = folded(name)
     if not ns:
@@ -103,9 +105,9 @@ def asked_name(name: str, ns: str | None) -> str:
 def _mirrored(
     name: str, upstreams: Upstreams, prefixed: Registered | None, *, ns: str, is_open: bool
 ) -> ResolvedRepository:
-    """Resolve a request with containerd's `?ns=`.
+    """Resolve a request with containerd's parameter `ns`.
 
-    With `override_path` containerd sends the host in the path as well.
+    If `override_path` is set, containerd sends the host in the path as well.
     """
     named = upstreams.find(ns)
     if named is None:

@@ -1,10 +1,10 @@
 """Poll slow connections that need no thread: slow readers, slow senders, lingering closes.
 
 One thread of each worker polls all slow connections. The polling thread sends the rest of a
-response as fast as the client reads it. A slow reader may take any time while there are fewer slow
-readers than the limit. If a worker responds before it has read the whole request body, the polling
-thread reads the rest for a short time. If the connection were closed at once, the client would not
-read the response.
+response as fast as the client reads. A slow reader may take any time while the worker has fewer
+slow readers than the limit. If a worker responds before it has read the whole request body, the
+polling thread reads the rest for a short time. If the worker closed the connection at once, the
+client would not read the response.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import TypeVar
 from entrepot.registry.server.delivery import Delivery
 
 TICK_S = 0.5
-"""Time between two checks for connections that are too slow or overdue, in s."""
+"""The poller checks for connections that are too slow or overdue at this interval, in s."""
 
 _PIECE = 256 * 1024
-_GRACE_S = 2.0  # a connection does not count as slow before this age, in s
-# HAProxy closes a silent connection after 300 s; this limit covers direct clients
+_GRACE_S = 2.0  # A connection does not count as slow before this age, in s.
+# HAProxy closes a silent connection after 300 s; this longer limit covers clients without HAProxy.
 _SILENCE_S = 330.0
 
 
@@ -37,8 +37,8 @@ class ConnectionLimits:
     """A `ConnectionLimits` limits a worker, which closes its slowest connections above a limit.
 
     `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
-    being received. Only connections with an average below `rate` (bytes/s) are closed. `drained` is
-    the number of bytes that are read from a client after an early response.
+    being received. The worker closes only connections with an average rate below `rate` (bytes/s).
+    `drained` is the number of bytes that the worker reads from a client after an early response.
     """
 
     readers: int = 1536
@@ -49,7 +49,7 @@ class ConnectionLimits:
 
 @dataclass(slots=True, eq=False)
 class ReceivedBody:
-    """A `ReceivedBody` is a request body that a thread reads.
+    """A `ReceivedBody` is a request body that a thread is reading.
 
     `received` bytes have arrived since `began` (s, monotonic clock).
     """
@@ -60,15 +60,16 @@ class ReceivedBody:
     is_cut: bool = False
 
     def rate(self, now: float) -> float:
-        """Return the average rate in bytes/s; *now* is in s."""
+        """Return the average rate of the received body in bytes/s; *now* is in s."""
         return self.received / max(now - self.began, 1.0)
 
 
 @dataclass(slots=True, eq=False)
 class _SlowReader:
-    """A handed-over response, polled since `began`; `seen` is the time of its last write.
+    """A `_SlowReader` is a handed-over response, polled since `began`; `seen` is its last write.
 
-    `before` is the number of bytes that were sent before the handover. Times are in s.
+    `before` is the number of bytes that were sent before the handover. The times `began` and `seen`
+    are in s.
     """
 
     delivery: Delivery
@@ -85,8 +86,8 @@ class _SlowReader:
 class _LingeringClose:
     """A `_LingeringClose` is a connection that is closed at `until` (s) at the latest.
 
-    At most `left` bytes that the client still sends are read and discarded. `is_shut` is true once
-    the write side is shut down.
+    The poller reads and discards at most `left` bytes that the client still sends. `is_shut` is
+    true after the write side of the connection was shut down.
     """
 
     connection: socket.socket
@@ -102,8 +103,8 @@ class ConnectionPoller:
     """A `ConnectionPoller` polls handed-over connections in one thread per worker.
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
-    "bodies" for each connection that was closed because it was too slow. The polling thread starts
-    with the first connection that is handed over.
+    "bodies" for each connection that the poller closed as too slow. The polling thread starts with
+    the first connection that is handed over.
     """
 
     def __init__(
@@ -128,17 +129,17 @@ class ConnectionPoller:
         self._thread: threading.Thread | None = None
         self._waker = -1
 
-    # ---- these methods are called by any thread
+    # ---- any thread may call these methods
 
     def finish_response(self, delivery: Delivery) -> None:
-        """Send the rest of a response, then close its connection."""
+        """Send the rest of a response, then close the response's connection."""
         now = self._clock()
         self._add(_SlowReader(delivery, now, delivery.sent, now))
 
     def close_later(self, connection: socket.socket, patience: float, drain: float = 0.0) -> None:
         """Close a connection after the client has closed it, or after *patience* s.
 
-        If *drain* is set, first read and discard what the client sends for up to *drain* s: the
+        If *drain* is set, first read and discard bytes from the client for up to *drain* s: the
         client may still be sending its request body.
         """
         until = self._clock() + (drain or patience)
@@ -153,8 +154,8 @@ class ConnectionPoller:
     def watch_body(self, connection: socket.socket) -> Iterator[ReceivedBody]:
         """Register a request body that the calling thread is reading.
 
-        If there are more bodies than the limit allows, the slowest ones are cut: `is_cut` becomes
-        true and the blocked read returns.
+        If there are more bodies than the limit allows, the poller cuts the slowest bodies: `is_cut`
+        becomes true and the blocked read returns.
         """
         body = ReceivedBody(connection, self._clock())
         with self._lock:
@@ -170,7 +171,7 @@ class ConnectionPoller:
     def _add(self, each: _SlowReader | _LingeringClose) -> None:
         self._handed_over.append(each)
         self._start()
-        with suppress(OSError):  # the pipe is full, so the thread wakes up anyway
+        with suppress(OSError):  # The pipe is full, so the polling thread wakes up anyway.
             os.write(self._waker, b"!")
 
     def _start(self) -> None:
@@ -186,7 +187,7 @@ class ConnectionPoller:
                 )
                 self._thread.start()
 
-    # ---- these methods are called by the polling thread
+    # ---- only the polling thread calls these methods
 
     def _loop(self, waker: int) -> None:
         with selectors.DefaultSelector() as poller:
@@ -227,13 +228,13 @@ class ConnectionPoller:
             self._forget(poller, each)
             return
         each.seen = self._clock()
-        if is_sent:  # getting the next piece may block, so a worker thread gets it
+        if is_sent:  # Getting the next piece of the body may block, so a worker thread does that.
             poller.unregister(each.delivery.connection)
             self._readers.discard(each)
             self._run(lambda: self._send(each))
 
     def _send(self, reader: _SlowReader) -> None:
-        """Continue in a worker thread, until the end or until the client reads too slowly again."""
+        """Continue a response in a worker thread, to its end or until the client is slow."""
         delivery = reader.delivery
         try:
             is_over = delivery.send(0.0)
@@ -273,7 +274,7 @@ class ConnectionPoller:
             self._forget(poller, reader)
 
     def _end_slow(self, poller: selectors.BaseSelector, now: float) -> None:
-        """Above a limit, close as many of the slowest connections as are too many."""
+        """Close the slowest connections until their number is within the limit."""
         over = len(self._readers) - self._limits.readers
         for reader in self._slowest(self._readers, over, now):
             self._forget(poller, reader)

@@ -1,4 +1,4 @@
-"""Sends a response body over a connection that may accept only a part of it at a time.
+"""Send a response body over a connection that may accept only a part of it at a time.
 
 The thread that handles the request sends as much as the client reads at once. If the client reads
 nothing for a moment, the thread hands the rest over to the poller
@@ -24,19 +24,21 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
-"""This key of the WSGI environment has the request's connection (`LentConnection`)."""
+"""The WSGI environment has the request's connection (`LentConnection`) under this key."""
 PATIENCE_S = 1.0
-"""How long a thread waits for a client that reads nothing, in s, before it hands the rest over."""
+"""A thread waits this long for a client that reads nothing, in s, before it hands the response
+over.
+"""
 
 
 class Delivery:
     """A `Delivery` sends *pieces* of a body of *length* bytes over a *connection*.
 
-    It does not block.
+    The methods of a `Delivery` do not block without *patience*.
 
-    If *length* is None, the pieces already contain chunk framing, so each must be sent completely.
-    Any thread may continue a delivery, but only one at a time. The pieces are closed at the end and
-    after every error.
+    If *length* is None, the pieces already contain chunk framing, so each piece must be sent
+    completely. Any thread may continue a delivery, but only one at a time. The source of the pieces
+    is closed at the end and after every error.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Delivery:
         connection.setblocking(False)
 
     def send(self, patience: float) -> bool:
-        """Send until the end; return False if the connection accepts nothing for *patience* s.
+        """Send the pieces; return False if the connection accepts nothing for *patience* s.
 
         Raises: ConnectionError if the client left or the body ends before its length; a short body
         is logged once.
@@ -62,9 +64,9 @@ class Delivery:
             raise
 
     def push(self) -> bool:
-        """Send what the connection accepts of the current piece; return True if all of it is sent.
+        """Send as much of the current piece as the connection accepts; return True if all is sent.
 
-        Raises: ConnectionError, as `send`.
+        Raises: ConnectionError in the cases of `send`.
         """
         try:
             while self._piece is not None:
@@ -78,7 +80,7 @@ class Delivery:
         return True
 
     def close(self) -> None:
-        """Close the source of the pieces. May be called repeatedly."""
+        """Close the source of the pieces. `close` may be called repeatedly."""
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
@@ -95,9 +97,9 @@ class Delivery:
         return True
 
     def _next(self) -> bool:
-        """Make the next piece the current one if there is none; return False at the end.
+        """Make the next piece the current piece if there is none; return False at the end.
 
-        Raises: OSError if the body ended before its length.
+        Raises: OSError if the body ended before the announced length.
         """
         if self._piece is None:
             piece = next(self._pieces, None)
@@ -123,9 +125,9 @@ class Delivery:
                 )
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
-                    raise OSError(f"a file ended {left} bytes early")
-                # a file that ends before its slice ends the piece; the check of the length reports
-                # that
+                    raise OSError(f"the file of the body ended {left} bytes early")
+                # A file that ends before its slice ends the piece; the check of the body's length
+                # reports the missing bytes.
                 self._piece = rest if 0 < sent < left else None
             else:
                 sent = self.connection.send(piece) if piece else 0
@@ -137,17 +139,17 @@ class Delivery:
 
 
 class BodyProgress(Protocol):
-    """A request body being read: bytes `received` so far, and whether it was cut as too slow."""
+    """A `BodyProgress` is a request body being read: `received` bytes, and whether it was cut."""
 
     received: int
     is_cut: bool
 
 
 class Poller(Protocol):
-    """Continues slow connections (registry/server/connection_poller.py)."""
+    """A `Poller` continues slow connections (registry/server/connection_poller.py)."""
 
     def finish_response(self, delivery: Delivery) -> None:
-        """Send the rest of a response."""
+        """Send the rest of a response in the polling thread."""
         ...
 
     def watch_body(self, connection: socket.socket) -> AbstractContextManager[BodyProgress]:
@@ -157,12 +159,13 @@ class Poller(Protocol):
 
 @dataclass(slots=True)
 class LentConnection:
-    """The client's connection, lent by the server to the code that sends the response.
+    """The client's connection, which the server lends to the code that sends the response.
 
-    `poller` takes slow connections over; without it, the thread waits for the client without a time
-    limit. After the response the server reads what the client still sends for `drain_s` seconds.
-    `patience` is in seconds. `has_chunks`: a body of unknown length is sent with chunked coding,
-    which HTTP/1.0 does not have. `is_handed_over`: the poller owns the connection.
+    `poller` takes slow connections over; without a poller, the thread waits for the client without
+    a time limit. After the response, the server reads the bytes that the client still sends for
+    `drain_s` seconds. `patience` is the time in seconds that a thread waits for a slow client.
+    `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
+    does not have. `is_handed_over` states that the poller owns the connection.
     """
 
     socket: socket.socket
@@ -178,7 +181,7 @@ class LentConnection:
         Raises: ConnectionError, always, so that the server sends nothing after the last chunk.
         """
         self.deliver(_chunked(pieces), None)
-        raise ConnectionResetError(errno.ECONNRESET, "the response is already sent")
+        raise ConnectionResetError(errno.ECONNRESET, "the response is already sent completely")
 
     def deliver(self, pieces: Iterator[Piece], length: int | None) -> None:
         """Send a body; hand the rest over to the poller if the client reads too slowly.
@@ -199,7 +202,7 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
     try:
         for piece in pieces:
             size = piece.stop - piece.start if isinstance(piece, FileSlice) else len(piece)
-            if size:  # an empty chunk would end the body
+            if size:  # An empty chunk would end the body.
                 yield b"%x\r\n" % size
                 yield piece
                 yield b"\r\n"
@@ -211,11 +214,11 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def broken(error: Exception) -> ConnectionError:
-    """Return the error that ends a response.
+    """Return the error that ends a response after *error*.
 
-    A ConnectionError means that the client left, and is returned unchanged. Any other error is
-    logged once. A connection reset is the only failure that gunicorn accepts without logging a
-    traceback.
+    A ConnectionError means that the client disconnected, and is returned unchanged. Any error but a
+    ConnectionError is logged once. gunicorn logs a traceback for every exception but a connection
+    reset.
     """
     if isinstance(error, ConnectionError):
         return error

@@ -1,4 +1,4 @@
-"""Ranges of open files as pieces of a response body, which the kernel sends with sendfile."""
+"""Send ranges of open files as pieces of a response body, with the kernel's sendfile."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CHUNK = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """Bytes `start` (inclusive) to `stop` (exclusive) of an open file, valid until the next piece.
+    """A `FileSlice` is a file's bytes `start` to `stop` (exclusive), valid until the next piece.
 
-    The file had these bytes when the slice was made. If the file became shorter since, the response
-    is cut off.
+    The file had all bytes of the slice when the slice was made. If the file became shorter since
+    then, the response is cut off.
     """
 
     descriptor: int
@@ -25,7 +25,7 @@ class FileSlice:
     stop: int
 
     def chunks(self) -> Iterator[bytes]:
-        """Read the slice; stop early if the file ends before `stop`."""
+        """Read the slice in chunks; stop early if the file ends before `stop`."""
         at = self.start
         while at < self.stop:
             chunk = os.pread(self.descriptor, min(_CHUNK, self.stop - at), at)
@@ -41,8 +41,8 @@ Piece = bytes | FileSlice
 def pieces(file: BinaryIO, start: int, stop: int) -> Iterator[Piece]:
     """Yield the bytes *start* (inclusive) to *stop* (exclusive) of an open file.
 
-    If the storage driver has no files, there is no descriptor for sendfile, and the bytes are read
-    instead. The iterator stops early if the file ends before *stop*.
+    If the storage driver has no files, sendfile has no descriptor, and the function reads the bytes
+    instead. The pieces end early if the file ends before *stop*.
     """
     descriptor = descriptor_of(file)
     if descriptor is not None:

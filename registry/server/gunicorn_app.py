@@ -22,32 +22,33 @@ from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
 
 THREADS = 768
-"""Requests that one worker handles at a time; the requests for blobs have as many threads again.
+"""One worker handles this many requests at a time, and as many requests for blobs in addition.
 
-A thread in `sendfile` does not hold the interpreter lock. Threads are created when first needed.
+A thread in the system call sendfile does not hold the interpreter lock. The worker creates threads
+when they are first needed.
 """
 
-_KEEPALIVE_S = 75  # longer than HAProxy keeps an idle connection, in s
+_KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProxy does, in s.
 _SEND_BUFFER = 512 * 1024
-"""Send buffer of a connection to HAProxy in bytes; the operating system may allow fewer.
+"""The send buffer of a connection to HAProxy in bytes; the operating system may allow fewer bytes.
 
-PERF: with a larger buffer, worker and HAProxy wake each other less often, and a large blob costs
-both a third less CPU. For a file the buffer refers to pages of the page cache and copies nothing.
-But pages in the buffer stay in memory until a slow client has received them, so the buffer is not
-larger.
+PERF: a larger send buffer makes worker and HAProxy wake each other less often, so that a large blob
+costs both a third less CPU. For a file, the send buffer refers to pages of the page cache and
+copies nothing. But pages in the send buffer stay in memory until a slow client has received them,
+so the buffer is not larger.
 """
-_GRACE_S = 2  # HAProxy has already waited for the open responses
+_GRACE_S = 2  # HAProxy has already waited for the open responses when the worker is stopped.
 
 
 @dataclass(frozen=True, slots=True)
 class SocketServing:
     """A `SocketServing` has one unix socket for each worker.
 
-    *started* is called in each worker after its start.
+    *started* is called in each worker after the worker's start.
 
-    `blobs` are additional sockets, one for each worker; requests over them have their own threads.
-    `limits` apply to slow connections; `on_limit` is called for each connection that a limit
-    closed.
+    `blobs` are additional sockets, one for each worker; requests over these sockets have their own
+    threads. `limits` apply to slow connections; `on_limit` is called for each connection that a
+    limit closed.
     """
 
     sockets: tuple[Path, ...]
@@ -58,7 +59,7 @@ class SocketServing:
     on_limit: Callable[[str], None] = lambda _: None
 
     def settings(self) -> dict[str, Any]:
-        """Return gunicorn's settings."""
+        """Return gunicorn's settings for workers with unix sockets."""
         return {
             "bind": [f"unix:{path}" for path in (*self.sockets, *self.blobs)],
             "workers": len(self.sockets),
@@ -66,13 +67,13 @@ class SocketServing:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
-            # gunicorn's default formats a log line even if its level is disabled
+            # gunicorn's default function formats a log line even if its level is disabled.
             "pre_request": lambda _worker, _request: None,
             "post_worker_init": lambda _: self.started(),
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Keep only the worker's own sockets open, and set its limits."""
+        """Keep only the worker's own sockets open, and set the worker's limits."""
         worker.set_limits(self.limits, self.on_limit)
         worker.send_buffer = _SEND_BUFFER
         own = worker.sockets[worker.slot :: len(self.sockets)]
@@ -84,7 +85,7 @@ class SocketServing:
 class AddressServing:
     """An `AddressServing` has workers that share one `host:port`.
 
-    The server calls its functions at the start and end of each worker.
+    gunicorn calls *started* and the other functions at the start and end of each worker.
     """
 
     address: str
@@ -93,7 +94,7 @@ class AddressServing:
     stopped: Callable[[], None]
 
     def settings(self) -> dict[str, Any]:
-        """Return gunicorn's settings."""
+        """Return gunicorn's settings for workers at one address."""
         return {
             "bind": [self.address],
             "workers": self.workers,
@@ -112,7 +113,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
         super().__init__()
 
     def load(self) -> WSGIApplication:
-        """Return the application.
+        """Return the WSGI application.
 
         The application is built once before the fork, so that the workers share its memory.
         """
@@ -121,28 +122,28 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
     def load_config(self) -> None:
         """Set the settings that differ from gunicorn's defaults.
 
-        `sendfile` must stay unset: gunicorn then uses it.
+        The setting `sendfile` must stay unset: gunicorn then uses the system call sendfile.
         """
         for name, value in (_COMMON | self._serving.settings()).items():
             self.cfg.set(name, value)
 
     def run(self) -> None:
-        """Serve until a signal stops the arbiter."""
+        """Serve requests until a signal stops gunicorn's arbiter process."""
         SuspendTolerantArbiter(self).run()
 
 
 class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """This arbiter does not kill workers because the whole machine was paused.
+    """A `SuspendTolerantArbiter` does not kill workers after the whole machine was paused.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
-    silent for the length of the pause. If the arbiter ran first, the arbiter would kill all workers
-    with their requests.
+    silent for the length of the pause. If the arbiter ran first after the pause, the arbiter would
+    kill all workers with their requests.
     """
 
     pause_s = 5.0
     """A gap of this many seconds between two checks counts as a pause.
 
-    The arbiter checks every second.
+    The arbiter checks its workers every second.
     """
 
     def __init__(self, app: BaseApplication) -> None:
@@ -150,7 +151,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
         self._checked_at = self._resumed_at = time.monotonic()
 
     def murder_workers(self) -> None:
-        """Kill workers that hang; after a pause, wait the full timeout again."""
+        """Kill workers that hang; after a pause, give the workers the full timeout again."""
         now = time.monotonic()
         if now - self._checked_at >= self.pause_s:
             self._resumed_at = now
@@ -174,6 +175,6 @@ _COMMON: dict[str, Any] = {
 
 
 def _choose_socket(count: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Give a new worker a socket that no living worker has, or that of a worker being replaced."""
+    """Give a new worker a socket without a living worker, or that of a worker being replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
     worker.slot = min(range(count), key=taken.count)

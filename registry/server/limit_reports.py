@@ -1,4 +1,4 @@
-"""Counts the connections and requests that a limit ended or rejected, for the logger's metrics."""
+"""Count the connections and requests that a limit ended or rejected, for the logger's metrics."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _PAUSE_S = 1.0
 
 
 class LimitReports:
-    """Calls *report* for each reached limit at most once in *pause* seconds, with a count.
+    """A `LimitReports` calls *report* per reached limit at most once in *pause* s, with a count.
 
-    *report* gets the event's name, "limit", and the fields `limit` and `count`.
+    *report* receives the event's name, "limit", and the fields `limit` and `count`.
     """
 
     def __init__(self, report: Callable[..., None], pause: float = _PAUSE_S) -> None:
@@ -22,7 +22,7 @@ class LimitReports:
         self._lock = threading.Lock()
 
     def __call__(self, limit: str, times: int = 1) -> None:
-        """Count that *limit* was reached."""
+        """Count that the limit *limit* was reached."""
         with self._lock:
             is_first = not self._counts
             self._counts[limit] += times

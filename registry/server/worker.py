@@ -5,10 +5,11 @@ HAProxy sends the next request over the same connection at once. A thread that w
 connection saves two wake-ups, and two rounds of gunicorn's main loop. Only a few threads may wait,
 and only for a moment, so idle connections do not use up the threads.
 
-No thread waits for a slow client: registry/server/connection_poller.py sends the rest of its
-response and closes connections. gunicorn would wait up to two seconds in its polling thread for the
-peer to close the connection. HAProxy does not close it until a slow client has read the response.
-Requests for blobs have separate threads, so they never delay manifests.
+No thread waits for a slow client: registry/server/connection_poller.py sends the rest of a response
+to a slow client and closes connections. gunicorn would wait up to two seconds in its polling thread
+for the peer to close the connection. HAProxy does not close the connection to a worker until a slow
+client has read the response. Requests for blobs have separate threads, so they never delay
+manifests.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from entrepot.registry.server.connection_poller import ConnectionLimits, Connect
 from entrepot.registry.server.delivery import CONNECTION, LentConnection
 
 MAX_WAITING_THREADS = 16
-"""So many threads of a worker may wait at a connection, in addition to threads that handle
+"""This many threads of a worker may wait at a connection, in addition to threads that handle
 requests.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors of accept(2) that end when other connections are closed."""
+"""These errors of accept(2) end when other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 
 
 _SWITCH_S = 0.001
-"""How long a thread that computes may keep the interpreter from others; Python's default is 5 ms.
+"""A thread that computes may keep the interpreter lock for this long; Python's default is 5 ms.
 
-A request acquires the interpreter about ten times. Beside one thread that parses a large document,
-each of them waits this long.
+A request acquires the interpreter lock about ten times. Each acquisition waits this long while
+another thread parses a large document.
 """
 
 
@@ -52,15 +53,15 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     """A `KeepAliveWorker` handles several requests of a connection in one thread.
 
     The thread waits up to `keepalive_wait_s` seconds for the next request. After `close_wait_s`
-    seconds a connection is closed even if the peer has not closed it.
+    seconds the worker closes a connection even if the peer has not closed it.
     """
 
     keepalive_wait_s = 0.2
     close_wait_s = 2.0
     blobs_socket = ""
-    """Path of the socket for blob requests; empty if the worker has no separate one."""
+    """Path of the worker's socket for blob requests; empty without a separate socket."""
     send_buffer = 0
-    """This is SO_SNDBUF of a connection in bytes; 0 means the operating system's default."""
+    """SO_SNDBUF of each connection in bytes; 0 means the operating system's default."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
@@ -70,11 +71,11 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller = ConnectionPoller(self._run, ConnectionLimits())
 
     def set_limits(self, limits: ConnectionLimits, on_limit: Callable[[str], None]) -> None:
-        """Set the limits for slow connections; called before the worker serves."""
+        """Set the limits for slow connections before the worker serves."""
         self.connection_poller = ConnectionPoller(self._run, limits, on_limit)
 
     def init_process(self) -> None:
-        """Start the worker; its settings no longer change from here on.
+        """Start the worker; the worker's settings no longer change from here on.
 
         PERF: gunicorn reads about 25 settings for each request through `__getattr__`; plain
         attributes replace them.
@@ -85,7 +86,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Load the application, wrapped by `lend_connections`."""
+        """Load the WSGI application, wrapped by `lend_connections`."""
         super().load_wsgi()
         self.wsgi: WSGIApplication = self.lend_connections(self.wsgi)
 
@@ -103,20 +104,24 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Accept a connection.
 
-        Without a free descriptor the connection stays in the queue of the listener.
+        If the process has no free descriptor, the connection stays in the queue of the listening
+        socket.
 
-        gunicorn's own method would end the worker, and cut the responses to all of its clients.
+        gunicorn's own method would end the worker on that error, and cut the responses to all of
+        its clients.
         """
         try:
             super().accept(listener)
         except OSError as error:
             if error.errno not in _SHORTAGES:
                 raise
-            time.sleep(_SHORTAGE_PAUSE_S)  # the poller reports the listener again at once
+            # Without this pause, the poller would report the listening socket again at once.
+            time.sleep(_SHORTAGE_PAUSE_S)
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Submit a connection to the thread pool; use the second pool for the blobs' socket."""
-        if self.send_buffer and not conn.initialized:  # this is the first request of the connection
+        """Submit a connection to the thread pool, or to the second pool if it is for blobs."""
+        # This is the first request of the connection.
+        if self.send_buffer and not conn.initialized:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         if not self.blobs_socket or conn.server != self.blobs_socket:
             super().enqueue_req(conn)
@@ -129,9 +134,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         )
 
     def handle(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Handle a request and the requests that follow soon.
+        """Handle a request of a connection, and the requests that follow soon.
 
-        Return True if the poller waits for the next request.
+        Return True if the poller must wait for the next request.
         """
         is_kept = self._handle_one(conn)
         while is_kept is True and self._next_request_follows(conn):
@@ -150,7 +155,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Hand the connection over to the poller, which closes it after the peer has closed it.
 
-        gunicorn's own close then need not wait.
+        So gunicorn's own close does not wait for the peer.
         """
         connection: LentConnection | None = self._local.connection
         with suppress(OSError):
@@ -169,7 +174,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._blob_threads.submit(work)
 
     def _next_request_follows(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Wait for the next request if fewer threads wait than may."""
+        """Wait for the next request, if fewer threads wait than the limit allows."""
         if not self.alive or not self._waiting_slots.acquire(blocking=False):
             return False
         try:
@@ -178,7 +183,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._waiting_slots.release()
 
     def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Return whether bytes arrive in time; pipelined bytes are left to the polling thread."""
+        """Return whether bytes arrive in time; the polling thread handles pipelined bytes."""
         if conn.parser.unreader.buf.getvalue():
             return False
         poll = select.poll()
@@ -187,4 +192,4 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
 
 def _close_nothing(*, graceful: bool = False) -> None:
-    """Do nothing: the connection is closed or belongs to the poller."""
+    """Do nothing, because the connection is closed or belongs to the poller."""

@@ -267,7 +267,7 @@ def test_a_chain_without_a_bundle_is_refused() -> None:
 
     reason = _reason(_verifier(parse_jwks(by.jwks())), _valid(by, by.chain()))
 
-    assert reason == "a certificate chain, but no rootcertbundle is configured"
+    assert reason == "the token has a certificate chain, but no rootcertbundle is configured"
 
 
 BY = signer("ES256")
@@ -375,8 +375,10 @@ def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
     verify = _verifier(TRUSTED)
     many = [f"repository:team/app{number}:pull" for number in range(1000)]
 
-    assert _reason(verify, "x" * 2**20) == "longer than 16,384 bytes"
-    assert _reason(verify, BY.sign(claims(*many, now=NOW))) == "longer than 16,384 bytes"
+    assert _reason(verify, "x" * 2**20) == "the token is longer than 16,384 bytes"
+    assert (
+        _reason(verify, BY.sign(claims(*many, now=NOW))) == "the token is longer than 16,384 bytes"
+    )
     assert len(_valid(BY)) < LARGEST_TOKEN
 
 
@@ -384,7 +386,10 @@ def test_many_short_scopes_are_refused() -> None:
     """The number is limited beside the size."""
     content = json.dumps(claims(now=NOW) | {"access": [{}] * (MOST_SCOPES + 1)}).encode()
 
-    assert _reason(_verifier(TRUSTED), BY.sign(content)) == f"more than {MOST_SCOPES} scopes"
+    assert (
+        _reason(_verifier(TRUSTED), BY.sign(content))
+        == f"the token has more than {MOST_SCOPES} scopes"
+    )
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
 
-bench: $(VENV)/dev ## the benchmark: see bench/README.md
+bench: $(VENV)/dev ## the benchmark, 15 minutes; PART= names parts of it: see bench/README.md
 	@sh appliance/packages.sh bench
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(PART)
 
-bench-growth: $(VENV)/dev ## measure the cost of ten thousand to a million blobs
+bench-growth: $(VENV)/dev ## measure the cost of ten thousand to ten million blobs
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench growth
 

@@ -1,47 +1,62 @@
-"""Draw the chart of README in SVG: each server's cost as a multiple of docker-registry's.
+"""Draw the chart of README in SVG: how many times as much as Entrepot docker-registry costs.
 
-Each row is a logarithmic line with a dot for each server. The background is transparent, and the
-text is legible in light and dark themes.
+Each row has a bar that begins at one on a logarithmic scale: to the right Entrepot costs less. The
+background is transparent, and the text is legible in light and dark themes. A description in words
+has every number of the chart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from bench.figures import Figure
-from bench.kinds import NGINX, OURS, REGISTRY
+from bench.kinds import OURS, REGISTRY
 from bench.rows import ROWS
 from bench.table import number, unit
-from bench.targets import DIRECT, Results
+from bench.targets import Results
 
 SHOWN = (
-    "manifest-digest",
     "manifest-tag",
-    "head-tag",
     "manifest-login",
-    "blob-small",
+    "worker-tag",
+    "blob-middle",
     "blob-large",
-    "blob-tls",
+    "cold-one",
     "cold-clients",
     "cold-line",
 )
-_WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 880, 350, 40, 68, 40
-_COLOURS: Mapping[str, str] = {
-    OURS: "#0f8a5f",
-    REGISTRY: "#c2571a",
-    NGINX: "#7a7f87",
-    DIRECT: "#2f9fc4",
-}
-_LABELLED: Mapping[str, int] = {OURS: -7, REGISTRY: 20}  # pixels below its dot
-_PEERS = ("#3d6fd1", "#9a4fc4", "#b08900")
+"""The rows of the chart, eight at most."""
+_WIDTH, _LEFT, _RIGHT, _TOP, _STEP, _BAR = 880, 360, 130, 48, 40, 16
+_BETTER, _WORSE = "#0f8a5f", "#c2571a"
 _STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .small { font-size: 11px; fill: #57606a }
 .grid { stroke: #8b949e; stroke-opacity: .35 }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .small { fill: #9da7b3 } }"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A `Bar` is one row: the costs of both servers."""
+
+    key: str
+    ours: float
+    theirs: float
+
+    @property
+    def times(self) -> float:
+        """Return how many times as much as Entrepot docker-registry costs."""
+        return self.theirs / self.ours
+
+    @property
+    def words(self) -> str:
+        """Return the row as a sentence of the description."""
+        row = ROWS[self.key]
+        costs = f"{REGISTRY} {number(self.theirs)}, {OURS} {number(self.ours)} {unit(row.unit)}"
+        return f"{row.title}: {costs}, {number(self.times)} times."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +73,40 @@ class Scale:
 
 
 def chart(results: Results, subtitle: str) -> str:
-    """Return the SVG; rows without a figure of docker-registry are left out."""
-    rows = [key for key in SHOWN if _base(results, key)]
-    servers = list(dict.fromkeys(name for key in rows for name in results[key]))
-    scale = _scale(results, rows)
-    height = _TOP + _STEP * len(rows) + 44
+    """Return the SVG; rows that one of the two servers did not finish are left out."""
+    bars = list(_bars(results))
+    scale = _scale([bar.times for bar in bars])
+    height = _TOP + _STEP * len(bars) + 44
     parts = [
-        *_grid(scale, len(rows)),
-        *_legend(servers),
-        *(part for at, key in enumerate(rows) for part in _row(results, key, at, scale)),
+        '<text x="12" y="20">Times the cost of Entrepot that docker-registry needs</text>',
+        *_grid(scale, len(bars)),
+        *(part for at, bar in enumerate(bars) for part in _drawn(bar, at, scale)),
         f'<text class="small" x="12" y="{height - 10}">{escape(subtitle)}</text>',
     ]
+    title = "How many times as much as Entrepot docker-registry costs"
+    words = " ".join(bar.words for bar in bars)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">\n'
-        f"<title>The cost of each server, as a multiple of docker-registry's cost</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
+        f' aria-labelledby="title words">\n<title id="title">{title}</title>\n'
+        f'<desc id="words">{escape(words)}</desc>\n'
         f"<style>\n{_STYLE}\n</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
-def _scale(results: Results, rows: Sequence[str]) -> Scale:
-    ratios = [ratio for key in rows for _, _, ratio in _ratios(results, key)] or [1.0]
-    low, high = math.floor(math.log10(min(ratios))), math.ceil(math.log10(max(ratios)))
-    return Scale(min(low, -1), max(high, 0))
+def _bars(results: Results) -> Iterator[Bar]:
+    for key in SHOWN:
+        ours, theirs = (_cost(results.get(key, {}).get(name)) for name in (OURS, REGISTRY))
+        if ours and theirs:
+            yield Bar(key, ours, theirs)
+
+
+def _cost(figure: Figure | None) -> float:
+    return 0.0 if figure is None or figure.failures else figure.cost
+
+
+def _scale(ratios: Sequence[float]) -> Scale:
+    low = math.floor(math.log10(min([*ratios, 1.0])))
+    return Scale(low, max(math.ceil(math.log10(max([*ratios, 1.0]))), 1))
 
 
 def _grid(scale: Scale, rows: int) -> Iterator[str]:
@@ -87,55 +114,19 @@ def _grid(scale: Scale, rows: int) -> Iterator[str]:
     for power in range(scale.low, scale.high + 1):
         x = scale.x(10.0**power)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 12}" y2="{bottom}"/>'
-        words = f"{10**power}" if power >= 0 else f"1/{10**-power:,}"
+        words = f"{10**power:,}" if power >= 0 else f"1/{10**-power:,}"
         place = f'x="{x:.1f}" y="{bottom + 15}" text-anchor="middle"'
         yield f'<text class="small" {place}>{words}</text>'
 
 
-def _legend(servers: Sequence[str]) -> Iterator[str]:
-    yield f'<text x="12" y="20">Cost as a multiple of {REGISTRY}\'s: to the left is better</text>'
-    x = 12
-    for name in servers:
-        yield _dot(x + 5, 38, name, servers)
-        yield f'<text class="small" x="{x + 15}" y="42">{escape(name)}</text>'
-        x += 40 + 7 * len(name)
-
-
-def _row(results: Results, key: str, at: int, scale: Scale) -> Iterator[str]:
-    y = _TOP + _STEP * at + 10
-    row = ROWS[key]
-    yield f'<text x="12" y="{y + 1}">{escape(row.title)}</text>'
-    yield f'<text class="small" x="12" y="{y + 14}">{unit(row.unit)}</text>'
-    servers = list(results[key])
-    yield (f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y + 2}" y2="{y + 2}"/>')
-    for name, cost, ratio in _ratios(results, key):
-        x = scale.x(ratio)
-        yield _dot(x, y + 2, name, servers)
-        if name in _LABELLED:
-            place = f'x="{x:.1f}" y="{y + _LABELLED[name]}" text-anchor="middle"'
-            yield f'<text class="small" {place}>{number(cost)}</text>'
-
-
-def _dot(x: float, y: float, name: str, servers: Sequence[str]) -> str:
-    """Return a server's dot; it is hollow if the server is not a cache."""
-    colour = _colour(name, servers)
-    fill = "none" if name in {NGINX, DIRECT} else colour
-    return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
-
-
-def _ratios(results: Results, key: str) -> Iterator[tuple[str, float, float]]:
-    """Yield each server's name, its cost, and the ratio to docker-registry's cost."""
-    base = _base(results, key)
-    for name, figure in results[key].items():
-        if figure.cost > 0 and not figure.failures:
-            yield name, figure.cost, figure.cost / base
-
-
-def _base(results: Results, key: str) -> float:
-    figure: Figure | None = results.get(key, {}).get(REGISTRY)
-    return figure.cost if figure is not None else 0.0
-
-
-def _colour(name: str, servers: Sequence[str]) -> str:
-    others = [each for each in servers if each not in _COLOURS]
-    return _COLOURS.get(name) or _PEERS[others.index(name) % len(_PEERS)]
+def _drawn(bar: Bar, at: int, scale: Scale) -> Iterator[str]:
+    y, row = _TOP + _STEP * at, ROWS[bar.key]
+    yield f'<text x="12" y="{y + 11}">{escape(row.title)}</text>'
+    yield f'<text class="small" x="12" y="{y + 24}">{unit(row.unit)}</text>'
+    one, end = scale.x(1.0), scale.x(bar.times)
+    left, width = min(one, end), max(abs(end - one), 1.0)
+    colour = _BETTER if bar.times >= 1 else _WORSE
+    place = f'x="{left:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}"'
+    yield f'<rect {place} rx="2" fill="{colour}"/>'
+    words = f"{number(bar.times)} ({number(bar.theirs)} : {number(bar.ours)})"
+    yield f'<text class="small" x="{max(one, end) + 6:.1f}" y="{y + 12}">{words}</text>'

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from bench import load, rows
 from bench.content import LARGE
@@ -24,11 +25,12 @@ from bench.upstream import summed
 
 
 def clients(site: Site, book: Book, rounds: int) -> None:
-    """Measure many clients that request the same cold blob at once."""
+    """Measure one client, then many at once, that request the same cold blob."""
     for number in range(rounds):
-        book.report_progress(f"round {number + 1} of {rounds}: cold-clients")
-        for kind in _in_turn(site, number):
-            attempt("cold-clients", kind.name, book, lambda: _clients(site, kind))  # noqa: B023 - at once
+        for row, many in (("cold-one", 1), ("cold-clients", rows.COLD_CLIENTS)):
+            book.report_progress(f"round {number + 1} of {rounds}: {row}")
+            for kind in in_turn(site, number):
+                attempt(row, kind.name, book, partial(_clients, site, kind, many))
 
 
 def line(site: Site, book: Book, rounds: int) -> None:
@@ -37,7 +39,7 @@ def line(site: Site, book: Book, rounds: int) -> None:
         for number in range(rounds):
             book.report_progress(f"round {number + 1} of {rounds}: cold-line")
             attempt("cold-line", DIRECT, book, lambda: _direct(site, port))
-            for kind in _in_turn(site, number):
+            for kind in in_turn(site, number):
                 attempt("cold-line", kind.name, book, lambda: _pulled(site, kind, port))  # noqa: B023 - at once
 
 
@@ -55,12 +57,12 @@ def simulated(to: int) -> Iterator[int]:
             process.terminate()
 
 
-def _clients(site: Site, kind: Kind) -> Sample:
+def _clients(site: Site, kind: Kind, many: int) -> Sample:
     digest = site.app.blob(LARGE)
-    with _fresh(kind, site.plain()) as server:
+    with fresh(kind, site.plain()) as server:
         sample = measure(
             server,
-            lambda door: rows.large(door, site.app, rows.COLD_CLIENTS, 1),
+            lambda door: rows.large(door, site.app, many, 1),
             site.log,
             about=digest,
         )
@@ -70,7 +72,7 @@ def _clients(site: Site, kind: Kind) -> Sample:
 
 def _pulled(site: Site, kind: Kind, port: int) -> Sample:
     plan = site.plain(Door(port).url(""))
-    with _fresh(kind, plan) as server:
+    with fresh(kind, plan) as server:
         return measure(server, lambda door: load.pull(door, site.large.repository), site.log)
 
 
@@ -83,11 +85,13 @@ def _direct(site: Site, port: int) -> Sample:
 
 
 @contextmanager
-def _fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
+def fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
+    """Run a new, empty server."""
     with Server(kind.launch(plan)) as server:
         yield server
 
 
-def _in_turn(site: Site, number: int) -> list[Kind]:
+def in_turn(site: Site, number: int) -> list[Kind]:
+    """Return the caches in the order of a round."""
     known = {kind.name: kind for kind in caches(site)}
     return [known[name] for name in turn(list(known), number)]

@@ -21,8 +21,10 @@ ACCEPT = (
 
 MB = 10**6
 SMALL = 4_000
+MIDDLE = 300_000
+MEDIUM = 4 * MB
 LARGE = 100 * MB
-_TINY = (120, 340, 560, 780, 900, 1_100)
+_TINY = (120, 340, 560, 1_100)
 # three at a time at 20 MB/s a connection take four seconds
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
@@ -46,8 +48,8 @@ class Image:
 
 
 def warm_image() -> Image:
-    """Return the image of the warm rows, with blobs of 100 MB, 4 kB and less."""
-    return image("library/app", (LARGE, SMALL, *_TINY))
+    """Return the image of the warm rows, with blobs of 100 MB to 120 bytes."""
+    return image("library/app", (LARGE, MEDIUM, MIDDLE, SMALL, *_TINY))
 
 
 def line_image() -> Image:
@@ -71,13 +73,18 @@ def image(repository: str, sizes: Sequence[int]) -> Image:
             "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]},
         }
     )
+    return Image(repository, manifest_of(config, layers), (config, *layers))
+
+
+def manifest_of(config: bytes, layers: Sequence[bytes]) -> bytes:
+    """Return the manifest of an image."""
     manifest = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE,
         "config": _descriptor(_CONFIG, config),
         "layers": [_descriptor(_LAYER, each) for each in layers],
     }
-    return Image(repository, _json(manifest), (config, *layers))
+    return _json(manifest)
 
 
 def _descriptor(media_type: str, content: bytes) -> dict[str, object]:

@@ -20,6 +20,7 @@ class Unit(StrEnum):
     WHOLE = "CPU s"
     TIME = "s"
     LATENCY = "p99 us"
+    DELAY = "ms"
     MEMORY = "MB"
     IDLE = "CPU ms/s"
 
@@ -98,6 +99,7 @@ def cost(unit: Unit, sample: Sample) -> float:
 
 _OTHERS: Mapping[Unit, Callable[[Sample], float]] = {
     Unit.TIME: lambda sample: sample.seconds,
+    Unit.DELAY: lambda sample: sample.seconds * 1000,
     Unit.LATENCY: lambda sample: sample.p99 * 1e6,
     Unit.MEMORY: lambda sample: sample.more[PSS],
 }

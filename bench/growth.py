@@ -1,4 +1,4 @@
-"""Measure the cost of an index of ten thousand, a hundred thousand and a million blobs.
+"""Measure the cost of an index of ten thousand to ten million blobs.
 
 All blobs have rows in the index. Only the evicted ones have files; for the rebuild all have, up to
 100,000. Costs are CPU time of the working process; the start and the rebuild, for which clients
@@ -18,7 +18,7 @@ from bench.errors import LoadFailed
 from bench.figures import Figure, plain_figure
 from bench.kinds import Plan
 from bench.measure import Book
-from bench.server import Server
+from bench.server import Launch, Server
 from bench.stock import FILE, IMAGES, PARTS, SIZE, Stock, chosen
 from entrepot.cleaner.policy import StoreLimits
 from entrepot.cleaner.rounds import Rounds, RoundTools
@@ -39,18 +39,22 @@ from entrepot.logger.metrics import note, read
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import METRICS
 
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 MOST_FILES = 100_000
 EVICTED = 1_000
 LINES = 200_000
 _STAMP_BATCHES = 20
+_WATCHED_S = 15.0
+_LOOK_EVERY_S = 0.25
 _REBUILT = "rebuild"
+_CLEANER = "cleaner"  # also the role of its process
 TITLES: Mapping[str, str] = {
     "stamp": "an access time, of 1,000 in one transaction; CPU us",
     "plan": f"planning {EVICTED:,} evictions; CPU s",
     "evict": f"evicting {EVICTED:,}, with plan and files; CPU s",
     "logger": "a line of the access log, with access times and metrics; CPU us",
     "start": "start after a kill, until the first response; s",
+    _CLEANER: f"memory of the cleaner, the most within {_WATCHED_S:.0f} s of a start; MB PSS",
     _REBUILT: "rebuild of a lost index from its files; s",
 }
 NOTES = (
@@ -62,10 +66,16 @@ NOTES = (
 )
 
 
-def grow(folder: Path) -> dict[str, dict[str, Figure]]:
-    """Measure every size, the smallest first; return the figures by row, then by size."""
-    book, results = Book(), dict[str, dict[str, Figure]]()
+def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
+    """Measure every size, the smallest first; return the figures by row, then by size.
+
+    No size is begun after the time of the run.
+    """
+    results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:
+        if book.is_late:
+            book.report_progress(f"{rows:,} blobs: not measured: the time of the run was over")
+            break
         stock = Stock(folder / str(rows) / "data", rows, time.time())
         for row, act in _acts(stock).items():
             book.report_progress(f"{rows:,} blobs: {row}")
@@ -84,6 +94,7 @@ def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
         "evict": lambda: _evict(stock),
         "logger": lambda: _read_log(stock),
         "start": lambda: _start(stock),
+        _CLEANER: lambda: _cleaner(stock),
         _REBUILT: lambda: _rebuild(stock),
     }
 
@@ -182,10 +193,7 @@ def _catch_up(loop: LoggerLoop) -> None:
 
 def _start(stock: Stock) -> Figure:
     """Start the whole appliance, kill it, and measure the next start."""
-    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # no server listens there
-    launch = kinds.entrepot_launch(plan)
-    boundless = dict(launch.environment) | {"CLEANER_MAXSIZE": "0"}
-    server = Server(replace(launch, environment=boundless))
+    server = Server(_launch(stock))
     try:
         first = server.start()
         server.kill()
@@ -193,6 +201,25 @@ def _start(stock: Stock) -> Figure:
     finally:
         server.stop()
     return plain_figure(again, {"s at first": first})
+
+
+def _cleaner(stock: Stock) -> Figure:
+    """Measure the cleaner while it inspects the index and compares its rows with the files."""
+    with Server(_launch(stock)) as server:
+        began, cpu = time.monotonic(), server.tree.cpu().get(_CLEANER, 0.0)
+        most = 0.0
+        while time.monotonic() < began + _WATCHED_S:
+            memory = server.tree.memory().get(_CLEANER, [])
+            most = max(most, sum(each.pss for each in memory) / 1e6)
+            time.sleep(_LOOK_EVERY_S)
+        spent = server.tree.cpu().get(_CLEANER, 0.0) - cpu
+    return plain_figure(most, {"CPU s": spent})
+
+
+def _launch(stock: Stock) -> Launch:
+    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # no server listens there
+    launch = kinds.entrepot_launch(plan)
+    return replace(launch, environment=dict(launch.environment) | {"CLEANER_MAXSIZE": "0"})
 
 
 def _rebuild(stock: Stock) -> Figure | None:

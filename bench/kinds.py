@@ -34,7 +34,8 @@ class Plan:
     `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
 
     `login` is the login of the clients; `static` has the files that nginx serves. `tokens` is a
-    bundle of certificates that sign tokens. `endpoint` is the URL of a receiver of events.
+    bundle of certificates that sign tokens. `endpoint` is the URL of a receiver of events. Without
+    `has_edge_cache`, the appliance's HAProxy caches nothing.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Plan:
     static: Path | None = None
     tokens: Path | None = None
     endpoint: str = ""
+    has_edge_cache: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -68,8 +70,13 @@ class Kind:
     takes_tokens: bool = True
 
 
-def known(peers: str = "") -> list[Kind]:
-    """Return all kinds, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable."""
+def known(peers: str = "", registry3: str = "") -> list[Kind]:
+    """Return all kinds, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable.
+
+    *registry3* is the path of docker distribution 3, or empty.
+    """
+    if registry3:
+        peers = ",".join(filter(None, (f"distribution3={registry3}", peers)))
     named = [_peer(*each.partition("=")) for each in peers.split(",") if each]
     return [_registry(REGISTRY, "docker-registry", {}), *named, _nginx(), _ours()]
 
@@ -214,6 +221,8 @@ def entrepot_launch(plan: Plan) -> Launch:
         document["auth"] = auth
     if plan.pem:
         document["http"] = _distribution_tls(plan)
+    if not plan.has_edge_cache:
+        document["http"] = {"edgecache": False} | document.get("http", {})
     document |= _notifications(plan)
     file = _write(plan.folder / "config.yml", document)
     return Launch(

@@ -61,6 +61,17 @@ def get_with_tokens(
     return parse_wrk(_run([*words, *headers, *script]), seconds)
 
 
+def get_paths(door: Door, paths: Path, *, connections: int, seconds: int) -> Outcome:
+    """Run wrk like `get`, with the next of *paths* (one a line) for each request.
+
+    Raises: LoadFailed.
+    """
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
+    script = ["-s", str(ROOT / "bench" / "paths.lua"), door.url(""), "--", str(paths)]
+    return parse_wrk(_run([*words, *headers, *script]), seconds)
+
+
 def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
     """Repeat a HEAD with `head_load`, because wrk waits for a body. Raises: LoadFailed."""
     task = {

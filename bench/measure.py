@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.errors import BenchError
+from bench.errors import BenchError, LoadFailed
 from bench.figures import Sample
-from bench.rows import Work
+from bench.rows import ROUNDS, Work
 from bench.server import Server
 from bench.tree import spent
 from bench.upstream import Log, summed
@@ -20,12 +21,19 @@ from bench.upstream import Log, summed
 class Book:
     """A `Book` has all samples by row and server.
 
-    `failed` has the reason of each row that a server failed.
+    `failed` has the reason of each row that a server failed. The run takes no sample after `most_s`
+    seconds.
     """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    most_s: float = math.inf
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the time of the run is over: no further sample is taken."""
+        return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
         """Add a sample."""
@@ -44,6 +52,10 @@ class Book:
     def has_failed(self, row: str, server: str) -> bool:
         """Return whether a server has failed a row already."""
         return server in self.failed.get(row, {})
+
+    def has_samples(self, row: str, server: str) -> bool:
+        """Return whether a row of a server was measured already."""
+        return server in self.samples.get(row, {})
 
     def report_progress(self, text: str) -> None:
         """Print a line of progress with the elapsed time."""
@@ -72,10 +84,13 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
 def in_rounds(
     servers: Mapping[str, Server], works: Mapping[str, Work], book: Book, log: Log, *, rounds: int
 ) -> None:
-    """Do each work on all servers in turn, in several rounds."""
-    for number in range(rounds):
+    """Do each work on all servers in turn, in several rounds, some rows in more."""
+    for number in range(max(rounds, *(ROUNDS.get(row, 0) for row in works))):
         for row, work in works.items():
-            book.report_progress(f"round {number + 1} of {rounds}: {row}")
+            many = ROUNDS.get(row, rounds)
+            if number >= many:
+                continue
+            book.report_progress(f"round {number + 1} of {many}: {row}")
             for name in turn(list(servers), number):
                 attempt(row, name, book, partial(measure, servers[name], work, log))
 
@@ -83,6 +98,10 @@ def in_rounds(
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
     """Add the sample of an act, or its error; skip a server that has failed the row already."""
     if book.has_failed(row, server):
+        return
+    if book.is_late:
+        if not book.has_samples(row, server):
+            book.fail(row, server, LoadFailed("not measured: the time of the run was over"))
         return
     try:
         book.add(row, server, act())

@@ -12,6 +12,7 @@ from bench import machine
 from bench.chart import chart
 from bench.figures import Figure, figure
 from bench.growth import NOTES, TITLES
+from bench.growth_chart import growth_chart
 from bench.kinds import NGINX, OURS, REGISTRY, Kind
 from bench.measure import Book
 from bench.rows import ROWS
@@ -60,6 +61,7 @@ def write_growth(out: Path, results: Results) -> int:
         "targets": [_verdict(each) for each in judged],
     }
     _write(out / "growth.json", json.dumps(document, indent=1) + "\n")
+    _write(out / "growth.svg", growth_chart(results, TITLES))
     return 0
 
 

@@ -6,20 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bench import load
-from bench.content import LARGE, SMALL, Image
+from bench.content import LARGE, MEDIUM, MIDDLE, SMALL, Image
 from bench.door import Door
 from bench.figures import Unit
 from bench.load import Outcome
 
 CONNECTIONS = 8
+MANY_CONNECTIONS = 16
 SECONDS = 2
 COLD_CLIENTS = 16
+FIRST_BLOBS = 200
 SLOW_CLIENTS = 1000
 SLOW_RATE = 32 * 1024  # bytes/s a client
 PACE = 250  # requests/s for a manifest
 LINE_RATE = 20_000_000  # bytes/s a connection
 ROUND_TRIP = 0.05  # s
 BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
+ROUNDS: Mapping[str, int] = {"blob-large": 9}
+"""The rows that need more rounds than others, because their samples differ most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Row:
     note: str = ""
 
 
+_SIXTEEN = f"{MANY_CONNECTIONS} connections, each sends a request after each response"
 _EIGHT = f"{CONNECTIONS} connections, each sends a request after each response"
 ROWS: Mapping[str, Row] = {
     "manifest-digest": Row("manifest by digest, GET, warm", Unit.REQUEST, _EIGHT),
@@ -60,6 +65,18 @@ ROWS: Mapping[str, Row] = {
         f"{_EIGHT}; the cost of the events is in it; nginx sends none",
     ),
     "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
+    "blob-middle": Row("blob of 300 kB, warm", Unit.REQUEST, _SIXTEEN),
+    "blob-medium": Row("blob of 4 MB, warm", Unit.REQUEST, _SIXTEEN),
+    "worker-tag": Row(
+        "manifest by tag, from a worker",
+        Unit.REQUEST,
+        f"{_SIXTEEN}; http.edgecache: false, so that HAProxy caches nothing",
+    ),
+    "many": Row(
+        "10,000 manifests and 50,000 blobs, stored, Zipf 1.0",
+        Unit.REQUEST,
+        f"{_SIXTEEN}; blobs of 1 kB, five for each manifest",
+    ),
     "blob-large": Row(
         "blob of 100 MB, warm, plain HTTP",
         Unit.GIGABYTE,
@@ -69,6 +86,12 @@ ROWS: Mapping[str, Row] = {
         "blob of 100 MB, warm, TLS",
         Unit.GIGABYTE,
         f"{BLOB_CLIENTS} clients, {TLS_TIMES} times each, TLS 1.3, HTTP/1.1",
+    ),
+    "cold-one": Row("one client, one cold blob of 100 MB", Unit.WHOLE),
+    "cold-first": Row(
+        "first byte of a cold blob of 4 kB, after the upstream's",
+        Unit.DELAY,
+        f"median of {FIRST_BLOBS} blobs, each requested from both in turn",
     ),
     "cold-clients": Row(
         f"{COLD_CLIENTS} clients, one cold blob of 100 MB", Unit.WHOLE, "all at once"
@@ -94,15 +117,27 @@ Work = Callable[[Door], Outcome]
 def warm(image: Image) -> dict[str, Work]:
     """Return the work of the rows without password and TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
+
+    def blob(door: Door, size: int) -> str:
+        return door.blob(image.repository, image.blob(size))
+
     return {
         "manifest-digest": lambda door: get(door, digest(door)),
         "manifest-tag": lambda door: get(door, tag(door)),
         "head-tag": lambda door: load.head(
             door, tag(door), connections=CONNECTIONS, seconds=SECONDS
         ),
-        "blob-small": lambda door: get(door, door.blob(image.repository, image.blob(SMALL))),
+        "blob-small": lambda door: get(door, blob(door, SMALL)),
+        "blob-middle": lambda door: get_many(door, blob(door, MIDDLE)),
+        "blob-medium": lambda door: get_many(door, blob(door, MEDIUM)),
         "blob-large": lambda door: large(door, image, BLOB_CLIENTS, BLOB_TIMES),
     }
+
+
+def from_worker(image: Image) -> dict[str, Work]:
+    """Return the work of the row without HAProxy's cache."""
+    path = _manifest(image, "latest")
+    return {"worker-tag": lambda door: get_many(door, path(door))}
 
 
 def login(image: Image) -> dict[str, Work]:
@@ -140,5 +175,14 @@ def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
 
 def get(door: Door, path: str) -> Outcome:
     """Send GET with wrk. Requests in progress at the end count, because they cost CPU time too."""
-    outcome = load.get(door, path, connections=CONNECTIONS, seconds=SECONDS)
-    return replace(outcome, requests=outcome.requests + CONNECTIONS)
+    return _get(door, path, CONNECTIONS)
+
+
+def get_many(door: Door, path: str) -> Outcome:
+    """Send GET like `get`, over more connections."""
+    return _get(door, path, MANY_CONNECTIONS)
+
+
+def _get(door: Door, path: str, connections: int) -> Outcome:
+    outcome = load.get(door, path, connections=connections, seconds=SECONDS)
+    return replace(outcome, requests=outcome.requests + connections)

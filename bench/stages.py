@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from bench import rows
 from bench.content import Image
@@ -61,6 +62,12 @@ def measure_warm(
     with running(site, plan, book, tuple(works)) as servers:
         warmed = _warmed(servers, site.app, book, tuple(works))
         in_rounds(warmed, works, book, site.log, rounds=rounds)
+
+
+def worker(site: Site, book: Book, rounds: int) -> None:
+    """Measure requests that HAProxy's cache does not answer."""
+    plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - a new folder each
+    measure_warm(site, plan, rows.from_worker(site.app), book, rounds)
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
+from bench.bulk import Row, write_blobs
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
+from entrepot.datastore.drivers.sqlite_parts import to_key
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
-from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
+from entrepot.datastore.index import REBUILT, ContentKind, Index
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
@@ -24,7 +26,9 @@ PARTS = 9
 IMAGES = 100  # the stock has so many manifests; each references PARTS rows
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-_BATCH = 5_000
+_MIXED = 2**24  # a stock has at most so many rows
+_FORTH = 10_368_889  # odd, so that multiplying by it mixes the numbers and loses none
+_BACK = pow(_FORTH, -1, _MIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,21 @@ class Stock:
         """Write the index: blobs, and manifests that reference some of the newest."""
         self.state.mkdir(parents=True)
         index = self.index()
-        step = _OLDEST_S / self.rows
-        entries = (
-            IndexEntry(each, SIZE, ContentKind.BLOB, self.now - _OLDEST_S + step * at)
-            for at, each in enumerate(self.digests())
-        )
-        while batch := list(islice(entries, _BATCH)):
-            index.restore(batch)
+        index.notes.get(REBUILT)  # makes the file
+        index.close()
+        write_blobs(self.state / layout.INDEX, self._rows_in_order())
         for number in range(IMAGES):
             names = [digest(self.rows - 1 - number * PARTS - part) for part in range(PARTS)]
             index.record(manifest(number), SIZE, ContentKind.MANIFEST, self.now, children=names)
         index.notes.put({REBUILT: str(self.now)})
         index.close()
+
+    def _rows_in_order(self) -> Iterator[Row]:
+        """Yield the rows of the blobs in the order of their digests."""
+        step = _OLDEST_S / self.rows
+        for number in _in_order(self.rows):
+            used = self.now - _OLDEST_S + step * number
+            yield to_key(digest(number)), SIZE, int(ContentKind.BLOB), used
 
     def write_files(self, stop: int) -> None:
         """Write files for the rows before *stop*, without fsync."""
@@ -103,8 +110,23 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 
 
 def digest(number: int) -> Digest:
-    """Return the digest of a row."""
-    return Digest("sha256", hashlib.sha256(b"row %d" % number).hexdigest())
+    """Return the digest of a row: a fixed mixture of *number*, so that rows can be made in order.
+
+    The first three bytes differ for each number below 2**24.
+    """
+    mixed = number * _FORTH % _MIXED
+    return Digest("sha256", f"{mixed:06x}{hashlib.sha256(b'row %d' % number).hexdigest()[6:]}")
+
+
+def _in_order(rows: int) -> Iterator[int]:
+    """Yield the numbers below *rows* in the order of their digests.
+
+    A list of many numbers would need too much memory, so all mixtures are computed instead.
+    """
+    if rows < _MIXED // 16:
+        return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))
+    numbers = (mixed * _BACK % _MIXED for mixed in range(_MIXED))
+    return (number for number in numbers if number < rows)
 
 
 def manifest(number: int) -> Digest:

@@ -11,6 +11,8 @@ from bench.kinds import NGINX, OURS, REGISTRY
 DIRECT = "direct"
 VERIFYING = "times a verifying worker"
 """The cost of a new token, divided by that of a worker's answer with a verification."""
+PLAIN_HIT = "times a plain hit of a worker"
+"""The cost of a request for one of many objects, divided by that of a worker's warm hit."""
 Results = Mapping[str, Mapping[str, Figure]]
 """A `Results` has figures by row, then by server."""
 
@@ -47,9 +49,9 @@ class Verdict:
 
 TARGETS = (
     Target("manifest-digest", 1 / 100, REGISTRY),
-    Target("manifest-digest", 2, NGINX),
+    Target("manifest-digest", 1.5, NGINX),
     Target("manifest-tag", 1 / 100, REGISTRY),
-    Target("manifest-tag", 2, NGINX),
+    Target("manifest-tag", 1.5, NGINX),
     Target("head-tag", 1 / 15, REGISTRY),
     Target("manifest-login", 1 / 1000, REGISTRY),
     Target("manifest-login", 4, NGINX),
@@ -58,22 +60,32 @@ TARGETS = (
     Target("token-new-rs256", 1.1, figure=VERIFYING),
     Target("token-new-es256", 1.1, figure=VERIFYING),
     Target("blob-small", 1 / 50, REGISTRY),
-    Target("blob-small", 8, NGINX),
-    Target("blob-large", 0.40, REGISTRY),
-    Target("blob-large", 3.5, NGINX),
-    Target("blob-tls", 0.80, REGISTRY),
-    Target("cold-clients", 0.5, REGISTRY),
+    Target("blob-small", 1.5, NGINX),
+    Target("blob-middle", 1 / 10, REGISTRY),
+    Target("blob-middle", 6, NGINX),
+    Target("blob-medium", 3, NGINX),
+    Target("blob-large", 0.5, REGISTRY),
+    Target("blob-large", 2, NGINX),
+    Target("blob-tls", 1.3, NGINX),
+    Target("worker-tag", 1 / 12, REGISTRY),
+    Target("many", 1, figure=PLAIN_HIT),
+    Target("cold-one", 1, REGISTRY),
+    Target("cold-first", 3),
+    Target("cold-clients", 1 / 3, REGISTRY),
     Target("cold-clients", 1, figure="fetched times"),
     Target("cold-line", 0.4, REGISTRY),
     Target("cold-line", 0.6, DIRECT),
     Target("slow-readers", 3, figure="p99 times idle"),
     Target("slow-readers", 64, figure="MB a worker"),
-    Target("memory", 200),
+    Target("memory", 120),
+    Target("memory-after", 160),
+    Target("idle", 3),
 )
 GROWTH_TARGETS = (
     Target("evict", 5),
     Target("plan", 0.1),
-    Target("start", 5),
+    Target("start", 10),
+    Target("cleaner", 100),
     Target("logger", 10),
 )
 

@@ -77,14 +77,15 @@ def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
 def push(door: Door, image: Image) -> None:
     """Push an image as a client does. Raises: ServerFailed, LoadFailed."""
     for content in image.blobs:
-        _push_blob(door, image.repository, content)
+        push_blob(door, image.repository, content)
     for reference in ("latest", image.digest):
         path = door.manifest(image.repository, reference)
         headers = {"Content-Type": MEDIA_TYPE}
         _expect(*door.ask("PUT", path, body=image.manifest, headers=headers))
 
 
-def _push_blob(door: Door, repository: str, content: bytes) -> None:
+def push_blob(door: Door, repository: str, content: bytes) -> None:
+    """Push one blob. Raises: ServerFailed, LoadFailed."""
     connection = door.connect()
     try:
         connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers=door.headers())

@@ -7,15 +7,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.chart import Scale, chart
+from bench.chart import SHOWN, Scale, chart
 from bench.figures import plain_figure
+from bench.growth import TITLES
+from bench.growth_chart import growth_chart
 from bench.kinds import NGINX, OURS, REGISTRY
 from bench.table import aligned, markdown, number, table, verdicts, word
 from bench.targets import Target, Verdict
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _RESULTS = {
-    "manifest-digest": {
+    "manifest-tag": {
         REGISTRY: plain_figure(2000),
         NGINX: plain_figure(5),
         OURS: plain_figure(10),
@@ -42,7 +44,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 def test_the_table_gives_the_reason_of_a_failure() -> None:
     """A row without a figure has a reason."""
-    text = table(_RESULTS, {"manifest-digest": {"drayage": "it ended"}})
+    text = table(_RESULTS, {"manifest-tag": {"drayage": "it ended"}})
 
     assert "drayage" in text
     assert "FAILED: it ended" in text
@@ -79,16 +81,36 @@ def test_markdown_does_not_hide_a_failure() -> None:
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
 
 
-def test_the_chart_is_xml_with_a_dot_for_every_figure() -> None:
-    """Rows without docker-registry have no ratio. The legend has a dot for each server."""
-    dots = ET.fromstring(chart(_RESULTS, "a < b")).findall(f"{_SVG}circle")
+def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
+    """A row of both servers has a bar, and the description has its numbers; others have neither."""
+    drawn = ET.fromstring(chart(_RESULTS, "a < b"))
+    words = drawn.findtext(f"{_SVG}desc")
 
-    assert len(dots) == 5 + 3
+    assert len(drawn.findall(f"{_SVG}rect")) == 2
+    assert words is not None
+    assert "entrepot 10 CPU µs/request, 200 times." in words
+    assert "entrepot 0.2 CPU s/GB, 3 times." in words
+
+
+def test_a_chart_has_eight_bars_at_most() -> None:
+    """Eight bars can be compared at a glance."""
+    assert len(set(SHOWN)) <= 8
+
+
+def test_the_chart_of_growth_has_a_line_and_a_sentence_for_every_row() -> None:
+    """Each row has a line with a point for each size, and a sentence with the numbers."""
+    sizes = {"10,000": plain_figure(0.01), "10,000,000": plain_figure(0.02)}
+    drawn = ET.fromstring(growth_chart({"plan": sizes, "start": sizes}, TITLES))
+
+    assert len(drawn.findall(f"{_SVG}polyline")) == 2
+    assert len(drawn.findall(f"{_SVG}circle")) == 4
+    assert "0.02 at 10,000,000." in (drawn.findtext(f"{_SVG}desc") or "")
 
 
 def test_the_chart_of_no_results_is_valid() -> None:
     """The chart of no results is valid, so a run that fails ends with reasons."""
     assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
+    assert ET.fromstring(growth_chart({}, TITLES)).tag == f"{_SVG}svg"
 
 
 def test_a_factor_of_ten_is_always_the_same_distance() -> None:

@@ -1,0 +1,39 @@
+"""Write many rows into an index file at once, a hundred times faster than through the product.
+
+The file is the one that the product would have written: its indexes and triggers are absent only
+while the rows are written, and the counters are computed at the end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from entrepot.datastore.drivers.sqlite_health import count_anew
+
+Row = tuple[bytes, int, int, float]
+"""A `Row` has digest, size, kind and last use."""
+
+_PARTS = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'blob' AND sql IS NOT NULL"
+_BUILT = "type IN ('index', 'trigger')"
+
+
+def write_blobs(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows to an index without blobs; *rows* are in the order of their digests."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for setting in ("journal_mode = DELETE", "synchronous = OFF", "cache_size = -100000"):
+            connection.execute(f"PRAGMA {setting}").fetchall()
+        parts = connection.execute(f"{_PARTS} AND {_BUILT}").fetchall()
+        connection.execute("BEGIN")
+        for kind, name, _ in parts:
+            connection.execute(f"DROP {kind} {name}")
+        connection.executemany(
+            "INSERT INTO blob (digest, size, kind, used) VALUES (?, ?, ?, ?)", rows
+        )
+        for _, _, sql in parts:
+            connection.execute(sql)
+        count_anew(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()

@@ -1,0 +1,45 @@
+"""Measure how much later than the upstream's the first byte of a small cold blob comes."""
+
+from __future__ import annotations
+
+import random
+
+from bench import rows
+from bench.cold import fresh, in_turn
+from bench.content import SMALL, digest_of
+from bench.figures import Sample
+from bench.kinds import Kind
+from bench.load import run_module
+from bench.measure import Book, attempt, measure
+from bench.site import Site
+from bench.upstream import push_blob
+
+_REPOSITORY = "library/first"
+
+
+def first(site: Site, book: Book, rounds: int) -> None:
+    """Measure the row with empty servers in each round; no manifest lists the blobs."""
+    chance = random.Random(_REPOSITORY)
+    blobs = [chance.randbytes(SMALL) for _ in range(rows.FIRST_BLOBS)]
+    for blob in blobs:
+        push_blob(site.upstream.door, _REPOSITORY, blob)
+    digests = [digest_of(blob) for blob in blobs]
+    for number in range(rounds):
+        book.report_progress(f"round {number + 1} of {rounds}: cold-first")
+        for kind in in_turn(site, number):
+            attempt("cold-first", kind.name, book, lambda: _sample(site, kind, digests))  # noqa: B023 - at once
+
+
+def _sample(site: Site, kind: Kind, digests: list[str]) -> Sample:
+    upstream = site.upstream.door
+    with fresh(kind, site.plain()) as server:
+        door = server.door
+        task = {
+            "port": door.port,
+            "upstream": upstream.port,
+            "paths": [door.blob(_REPOSITORY, each) for each in digests],
+            "theirs": [upstream.blob(_REPOSITORY, each) for each in digests],
+            "headers": door.headers(),
+            "size": SMALL,
+        }
+        return measure(server, lambda _: run_module("bench.first_load", task), site.log)

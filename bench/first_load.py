@@ -1,0 +1,63 @@
+"""Load generator: measures the time to the first byte of cold blobs, beside the upstream.
+
+Each blob is requested from a cache and from the upstream, over a kept connection to each. Every
+second blob is requested from the upstream first. The module is a program: `python -m
+bench.first_load TASK` takes a task in JSON and prints the outcome in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bench.wire import Broken, ask, connect, read_head, skip_body
+
+
+def main(task: dict[str, Any]) -> dict[str, float]:
+    """Run the task and return the outcome; `seconds` is the median of the differences."""
+    differences: list[float] = []
+    failures = 0
+    with connect(task["port"]) as cache, connect(task["upstream"]) as upstream:
+        for number, (here, there) in enumerate(zip(task["paths"], task["theirs"], strict=True)):
+            both = [(cache, here), (upstream, there)]
+            try:
+                spans = {
+                    path: first_byte(connection, path, task["headers"], task["size"])
+                    for connection, path in (both if number % 2 else reversed(both))
+                }
+            except (OSError, Broken) as error:
+                print(error, file=sys.stderr)
+                failures = len(task["paths"]) - number
+                break
+            differences.append(spans[here] - spans[there])
+    return {
+        "requests": len(differences),
+        "seconds": statistics.median(differences) if differences else 0.0,
+        "failures": failures,
+    }
+
+
+def first_byte(
+    connection: socket.socket, path: str, headers: Mapping[str, str], size: int
+) -> float:
+    """Get a blob of *size* bytes; return the time from the request to the first byte (s).
+
+    Raises: Broken if the response is not complete; OSError.
+    """
+    began = time.perf_counter()
+    ask(connection, path, headers)
+    connection.recv(1, socket.MSG_PEEK)
+    span = time.perf_counter() - began
+    length, rest = read_head(connection)
+    if len(rest) + skip_body(connection, length - len(rest)) != size:
+        raise Broken(f"the body has {length} bytes")
+    return span
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,53 @@
+"""The written data directory has what the appliance needs to answer without its upstream."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from bench.door import Door
+from bench.kinds import NAME
+from bench.many import PARTS, write
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.drivers.table import on_disk, open_storage
+from entrepot.datastore.manifest import parse
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+
+
+def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -> None:
+    """The repository links each manifest and its blobs, and names its upstream.
+
+    A request for an object that is not linked would reach the upstream.
+    """
+    written = write(tmp_path, 3)
+    storage = open_storage(on_disk(tmp_path))
+    repositories, name = Repositories(storage), Repository.parse(f"{NAME}/library/many")
+
+    assert repositories.origin(name) == NAME
+    assert {str(each) for each in repositories.manifests(name)} == set(written.manifests)
+    assert {str(each) for each in repositories.blobs(name)} == set(written.blobs)
+    for each in written.manifests:
+        manifest = parse(BlobStore(storage).read(Digest.parse(each)), None)
+        assert all(repositories.links_blob(name, part) for part in manifest.parts())
+
+
+def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
+    tmp_path: Path,
+) -> None:
+    """The object of the first rank is requested most, in an order that each round changes."""
+    written = write(tmp_path, 20)
+    door = Door(1)
+    first, second = (list(written.sampled(door, seed)) for seed in (1, 2))
+    counted = Counter(path for path in first if "/blobs/" in path)
+
+    assert counted.most_common(1)[0][0] == door.blob("library/many", written.blobs[0])
+    assert len(counted) == 20 * PARTS
+    assert first != second
+
+
+def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
+    """The plain requests have the same proportion of manifests and blobs as the many ones."""
+    paths = list(write(tmp_path, 2).plain(Door(1)))
+
+    assert [path.split("/")[-2] for path in paths] == ["manifests", *["blobs"] * PARTS]

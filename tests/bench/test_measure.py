@@ -1,0 +1,45 @@
+"""A run ends within its time, and takes more samples of rows that need more."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench import measure as module
+from bench.figures import Sample
+from bench.measure import Book, attempt, in_rounds
+from bench.upstream import Log
+
+
+def _sample() -> Sample:
+    return Sample(requests=1, seconds=1)
+
+
+def test_no_sample_is_taken_when_the_time_is_over() -> None:
+    """A row that was not measured in time says so; a row with samples keeps them."""
+    book = Book()
+    attempt("idle", "entrepot", book, _sample)
+    book.most_s = -1.0
+    attempt("idle", "entrepot", book, _sample)
+    attempt("memory", "entrepot", book, _sample)
+
+    assert len(book.samples["idle"]["entrepot"]) == 1
+    assert list(book.failed) == ["memory"]
+    assert "time" in book.failed["memory"]["entrepot"]
+
+
+def test_a_row_that_needs_more_rounds_gets_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The blob of 100 MB is measured in nine rounds, others in as many as the run has."""
+    book = Book()
+    monkeypatch.setattr(module, "measure", lambda *_: _sample())
+    servers = cast("Any", {"entrepot": None})
+    works = cast("Any", dict.fromkeys(("blob-large", "blob-small"), partial(_sample)))
+    in_rounds(servers, works, book, Log(tmp_path / "log"), rounds=3)
+
+    assert len(book.samples["blob-large"]["entrepot"]) == 9
+    assert len(book.samples["blob-small"]["entrepot"]) == 3

@@ -1,6 +1,7 @@
 """Starts, watches and stops the processes of the appliance: supervisord, HAProxy and our own.
 
-`supervisor_process` owns supervisord, `programs` reads the state of what it runs, `environment`
-renders the variables that haproxy.cfg and supervisord.conf read, `log_*` carry HAProxy's access
-log into its files, and `certificate_renewal` loads a renewed certificate into HAProxy.
+`supervisor_process` owns supervisord. `supervisord` runs it and forks our own programs. `programs`
+reads the state of what it runs, `environment` renders the variables that haproxy.cfg and
+supervisord.conf read, `log_*` carry HAProxy's access log into its files, and `certificate_renewal`
+loads a renewed certificate into HAProxy.
 """

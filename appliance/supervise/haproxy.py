@@ -23,8 +23,9 @@ _STDOUT = 1
 _OK = 200
 
 
-def main(run: Path, configuration: Path) -> None:
+def main() -> None:
     """Wait for a worker, then execute HAProxy. Raises: OSError."""
+    run, configuration = map(Path, sys.argv[1:])
     log_pipe.redirect(run, _STDOUT)
     poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
     # without a master process (-W), which loses a signal that arrives while it starts; the admin
@@ -38,4 +39,4 @@ def _does_a_worker_answer(run: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

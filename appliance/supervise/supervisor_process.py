@@ -63,8 +63,7 @@ class SupervisorProcess:
         self._access_log = open_access_log(log_pipe.create(run))
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
-                *(sys.executable, "-m", "entrepot.appliance.supervise.parent_death_signal"),
-                *(sys.executable, "-m", "supervisor.supervisord"),
+                *(sys.executable, "-m", "entrepot.appliance.supervise.supervisord"),
                 *("-c", os.fspath(shipped("supervisord.conf"))),
             ],
             env=dict(environment),

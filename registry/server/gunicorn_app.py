@@ -17,6 +17,7 @@ from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 
 from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
@@ -161,6 +162,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
 
 
 _COMMON: dict[str, Any] = {
+    "logger_class": Logger,  # gunicorn's default, loaded before the process is forked
     "worker_class": f"{KeepAliveWorker.__module__}.{KeepAliveWorker.__qualname__}",
     "threads": THREADS + MAX_WAITING_THREADS,
     "worker_connections": 6 * THREADS,

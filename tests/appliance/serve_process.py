@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Self
 
 from tests.appliance.haproxy import ROOT, eventually
@@ -64,7 +65,7 @@ class ServeProcess:
             package = self._path / "entrepot" / name
             package.mkdir(parents=True)
             (package / "__init__.py").touch()
-            (package / "__main__.py").write_text(source)
+            (package / "__main__.py").write_text(_program(source))
         self.process = self.start()
 
     def start(self, *flags: str, **more: str) -> subprocess.Popen[bytes]:
@@ -124,6 +125,11 @@ class ServeProcess:
     def run_directory(self) -> Path:
         """Return the run directory."""
         return next(self.temporary.glob("entrepot-*"))
+
+
+def _program(source: str) -> str:
+    """Return the module `__main__` of a program: supervisord loads it, and then calls `main`."""
+    return f"def main():\n{indent(source, '    ')}\nif __name__ == '__main__':\n    main()\n"
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,132 @@
+"""Turn a forked process into one of our programs, as if it had been executed.
+
+A program that is forked from a process with all modules loaded starts without an import, and shares
+their memory with that process. What execve(2) would have reset is reset here: signal handlers, the
+signal mask, the environment, the arguments and the command line that ps(1) shows.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from entrepot.appliance.supervise.parent_death_signal import end_with_parent
+
+Main = Callable[[], int | None]
+"""A `Main` runs a program, and returns its exit code; None means 0."""
+
+_FAILED = 1
+_PR_SET_NAME = 15  # prctl(2)
+_ARGUMENTS = slice(45, 47)  # arg_start and arg_end, after the name in /proc/PID/stat; proc(5)
+
+
+def fork() -> int:
+    """Fork; return 0 in the child, whose signals stay blocked until it is a program.
+
+    A signal that arrives before is then pending, and not handled by the parent's handlers.
+
+    Raises: OSError.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pid = 0
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
+
+
+def reset_signals() -> None:
+    """Remove the parent's handlers, and unblock all signals; ignored ones stay ignored."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            default = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if default else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Run *main* in this forked process, and exit with its code. The program ends with its parent.
+
+    *argv* is the command that this replaces: `python -m MODULE ARGUMENT...`.
+    """
+    code = _FAILED
+    try:
+        # The parent's objects are never destroyed here: one of them might close a descriptor that
+        # is the program's by now.
+        gc.freeze()
+        end_with_parent()
+        set_command_line(argv)
+        sys.argv = list(argv[2:])
+        os.environ.clear()
+        os.environ.update(environ)
+        reset_signals()
+        code = main() or 0
+    except SystemExit as end:
+        code = _exit_code(end)
+    except BaseException:  # noqa: BLE001 - the process must not return into its parent's code
+        traceback.print_exc()
+    finally:
+        _end(code)
+
+
+def _exit_code(end: SystemExit) -> int:
+    """Return the exit code of `sys.exit`; print the message if it was given one."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    return _FAILED
+
+
+def _end(code: int) -> NoReturn:
+    """Exit as the interpreter does: join the threads, call the exit functions, flush the output."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+        atexit._run_exitfuncs()  # noqa: SLF001
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code & 0xFF)
+
+
+def set_command_line(argv: Sequence[str]) -> None:
+    """Show *argv* in ps(1), cut to the room that this process's own arguments have.
+
+    Where the kernel does not tell the place of the arguments, this does nothing. The name of the
+    process, which the kernel logs when memory is short, is the last part of the module's name.
+    """
+    name = argv[2].rpartition(".")[2].encode()
+    with suppress(OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start, end = map(int, fields[_ARGUMENTS])
+        if _is_on_stack(start, end):
+            shown = b"\0".join(os.fsencode(each) for each in argv)[: end - start - 1]
+            ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
+
+
+def _is_on_stack(start: int, end: int) -> bool:
+    """Return whether the addresses are in the process's first stack, where the kernel puts them."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("[stack]"):
+            low, _, high = line.split()[0].partition("-")
+            return int(low, 16) <= start < end <= int(high, 16)
+    return False

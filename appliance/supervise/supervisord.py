@@ -1,0 +1,108 @@
+"""Run supervisord, which starts our own programs by fork: `python -m MODULE -c supervisord.conf`.
+
+MODULE is this module. Our programs have most of their modules in common. They are loaded once,
+before the first program starts; the programs share that memory, and start without an import.
+supervisord and its configuration are unchanged: only the last step of a start, execve(2), is
+replaced, and only for the commands that are known here.
+
+A program whose modules cannot be loaded is executed: then it prints its error itself. The modules
+of the other programs are loaded, so they start.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Final, NoReturn
+
+from supervisor import supervisord
+from supervisor.options import ServerOptions
+from supervisor.states import SupervisorStates
+
+from entrepot.appliance.supervise import forked_program
+from entrepot.appliance.supervise.forked_program import Main
+from entrepot.appliance.supervise.parent_death_signal import end_with_parent
+from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
+
+PROGRAMS: Final = {
+    "entrepot.registry": "entrepot.registry.__main__",
+    "entrepot.logger": "entrepot.logger.__main__",
+    "entrepot.cleaner": "entrepot.cleaner.__main__",
+    "entrepot.appliance.supervise.haproxy": "entrepot.appliance.supervise.haproxy",
+}
+"""The module of each program's function `main`, by the name that follows `python -m`."""
+
+_STARTER = "entrepot.appliance.supervise.parent_death_signal"
+
+
+class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships no types
+    """supervisord's options and system calls; *mains* has the function of each loaded program."""
+
+    def __init__(self, mains: Mapping[str, Main]) -> None:
+        super().__init__()
+        self._mains = mains
+
+    def fork(self) -> int:
+        """Fork as supervisord does, with all signals of the child blocked."""
+        return forked_program.fork()
+
+    def execve(self, filename: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+        """Run a known program in this process, or execute any other. Raises: OSError."""
+        words = program_of(argv)
+        if words[:2] == [sys.executable, "-m"] and (main := self._mains.get(words[2])):
+            forked_program.run(main, words, env)
+        forked_program.reset_signals()
+        os.execve(filename, list(argv), env)  # noqa: S606 - without a shell, on purpose
+
+
+def program_of(argv: Sequence[str]) -> list[str]:
+    """Return a command without `python -m entrepot.appliance.supervise.parent_death_signal`."""
+    words = list(argv)
+    return words[3:] if words[:3] == [sys.executable, "-m", _STARTER] else words
+
+
+def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
+    """Load the programs, and return their functions; {} if that started a thread.
+
+    A process with several threads must not fork and continue: a lock that another thread holds
+    would stay locked in the child.
+    """
+    mains = dict[str, Main]()
+    for name, module in programs.items():
+        # a program whose modules cannot be loaded is executed, and prints the error
+        with suppress(Exception, SystemExit):
+            mains[name] = import_module(module).main
+    with suppress(Exception):
+        # these load the drivers, and open nothing
+        open_index(Path("/"))
+        open_storage(on_disk(Path("/")))
+    return mains if len(list(Path("/proc/self/task").iterdir())) == 1 else {}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run supervisord with the flags *argv*, until it has ended all programs."""
+    end_with_parent()
+    forked_program.reset_signals()
+    mains = load()
+    gc.collect()
+    gc.freeze()  # a collection would write to all objects, and copy their memory
+    is_first = True
+    while True:  # supervisord begins anew after SIGHUP
+        options = ForkingOptions(mains)
+        options.realize(list(argv), doc=supervisord.__doc__)
+        options.first, options.test = is_first, False
+        supervisord.go(options)
+        options.close_httpservers()
+        options.close_logger()
+        is_first = False
+        if options.mood < SupervisorStates.RESTARTING:
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

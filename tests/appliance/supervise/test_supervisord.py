@@ -1,0 +1,62 @@
+"""supervisord forks the programs whose modules are loaded, and executes all others."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from entrepot.appliance.supervise.supervisord import PROGRAMS, program_of
+from tests.appliance.haproxy import ROOT
+
+LOAD = """
+import sys, threading
+from entrepot.appliance.supervise.supervisord import PROGRAMS, load
+"""
+
+
+def load(statements: str) -> None:
+    """Run *statements* in a process of its own, which may load all programs."""
+    subprocess.run([sys.executable, "-c", LOAD + statements], cwd=ROOT, check=True)
+
+
+def test_all_programs_can_be_loaded_before_they_are_forked() -> None:
+    """Loading them starts no thread, because a process with threads must not fork."""
+    load("assert set(load()) == set(PROGRAMS)")
+
+
+def test_a_program_that_cannot_be_loaded_is_left_out() -> None:
+    """It is executed then, and shows its error; `sys.exit` in a module ends nothing."""
+    load("""
+import pathlib, tempfile
+folder = tempfile.mkdtemp()
+pathlib.Path(folder, "exits.py").write_text("raise SystemExit(3)")
+sys.path.append(folder)
+programs = {"missing": "no_such_module", "exits": "exits", "good": "json.tool"}
+assert set(load(programs)) == {"good"}
+""")
+
+
+def test_nothing_is_forked_if_loading_starts_a_thread() -> None:
+    """A lock that the thread holds would stay locked in a forked program."""
+    load("""
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+assert load({"good": "json.tool"}) == {}
+""")
+
+
+def commands() -> list[list[str]]:
+    """Return the words of each command in supervisord.conf, with our interpreter's path."""
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    parser.read(ROOT / "supervisord.conf")
+    texts = [section["command"] for section in parser.values() if "command" in section]
+    return [shlex.split(each.replace("%(ENV_ENTREPOT_PYTHON)s", sys.executable)) for each in texts]
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_supervisord_conf_has_the_command_of_each_program(name: str) -> None:
+    """A command that is not recognised would be executed, which costs memory and time."""
+    assert name in [program_of(each)[2] for each in commands()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 from entrepot.datastore.refs import Repository
@@ -64,9 +65,19 @@ class Identity:
             return granted.name
         everything = ("**",) if "pull" in self.rights else ()
         patterns = self.granted.pulled_patterns if self.granted else everything
-        # JSON separates the names, because a name in a token may contain any character.
-        text = json.dumps((patterns, self.token.pulled))
-        return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        return _token_class(patterns, self.token.pulled)
+
+    def limited_by(self, token: TokenGrant) -> Identity:
+        """Return the identity of a client that sent a valid token."""
+        # PERF: dataclasses.replace() takes three times as long
+        return Identity(
+            self.user,
+            self.rights,
+            self.challenge,
+            granted=self.granted,
+            is_open=self.is_open,
+            token=token,
+        )
 
     def may(self, action: Action, repository: Repository | None) -> bool:
         """Return whether the client may do *action* in *repository*; None: in any repository."""
@@ -107,6 +118,13 @@ class Identity:
         """
         if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)
+
+
+@lru_cache(128)  # PERF: Most tokens grant the rights of an earlier token.
+def _token_class(patterns: tuple[str, ...], pulled: tuple[str, ...]) -> str:
+    # JSON separates the names, because a name in a token may contain any character.
+    text = json.dumps((patterns, pulled))
+    return f"t{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
 @runtime_checkable

@@ -79,7 +79,7 @@ class TokenAuthenticator:
     def _of(self, token: str) -> Identity:
         try:
             grant = self._grant_of(token)
-            return replace(self._owner(grant.claims), token=grant)
+            return self._owner(grant.claims).limited_by(grant)
         except InvalidToken as error:
             return replace(
                 self._passwords.identify(None),

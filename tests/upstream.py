@@ -216,7 +216,8 @@ class FakeUpstream:
         challenge = gate.challenge(seen) if gate else None
         if challenge is None:
             return None
-        return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
+        version = {"Docker-Distribution-Api-Version": "registry/2.0"}
+        return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge, **version})
 
     def _replacement(self, seen: Seen, fault: Fault) -> Reply | None:
         """Return the redirect or the error of *fault*, which replaces the content; or None."""

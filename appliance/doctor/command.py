@@ -87,6 +87,7 @@ def _target(given: Options, files: _Files, settings: Settings) -> Target:
         default=upstreams_now(settings).default,
         breakers=None if named else _breakers(settings),
         prefix=settings.http.prefix.rstrip("/"),
+        token=None if named else settings.auth.token,
     )
 
 

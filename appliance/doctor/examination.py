@@ -5,15 +5,22 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from entrepot.appliance.doctor import trust
+from entrepot.appliance.doctor import token_checks, trust
+from entrepot.appliance.doctor.bearer import BearerTokens
 from entrepot.appliance.doctor.finding import CannotContinue, Finding, Health, fails, works
-from entrepot.appliance.doctor.http_client import ApplianceClient, ServerAddress
+from entrepot.appliance.doctor.http_client import (
+    ApplianceClient,
+    ClientResponse,
+    ServerAddress,
+)
 from entrepot.appliance.doctor.images import ImageName
 from entrepot.appliance.doctor.pull import pull
 from entrepot.appliance.doctor.routes import routes
 from entrepot.appliance.logins import Login
+from entrepot.config.schema import TokenSettings
 
 _OK = 200
 _VERSION = "docker-distribution-api-version"
@@ -26,7 +33,8 @@ class Target:
     Its certificate must be for `name`; `authority` is the CA's PEM.
 
     `breakers` is the directory of the target's breaker states; None if the appliance may not be
-    that of the configuration. `prefix` precedes every path of a request.
+    that of the configuration. `prefix` precedes every path of a request. `token` has the settings
+    of `auth.token`; None if they are not those of the appliance, or if it has none.
     """
 
     host: str
@@ -39,6 +47,7 @@ class Target:
     default: str | None
     breakers: Path | None = None
     prefix: str = ""
+    token: TokenSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +79,26 @@ def examine(target: Target, now: float) -> Diagnosis:
 
 def _findings(target: Target, server: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
     """Run the checks one by one, up to the first failure on which the others depend."""
-    client = ApplianceClient(server)
-    steps: dict[str, Callable[[], Finding]] = {
-        "registry": lambda: _registry(client.anonymous()),
+    tokens = BearerTokens(server.login, server.tls)
+    client = ApplianceClient(server, tokens)
+    opening = cache(lambda: client.anonymous().request("GET", "/v2/"))
+    steps: dict[str, Callable[[], Finding | None]] = {
+        "registry": lambda: _registry(opening()),
+        "token keys": lambda: token_checks.keys(target.token) if target.token else None,
+        "token": lambda: token_checks.token(opening(), tokens, target.token),
         "login": lambda: _login(client),
     }
     if server.tls:
         trusting, address = server.tls, (server.host, server.port)
-        first = {"certificate": lambda: trust.check(address, server.name, trusting, now)}
+        first: dict[str, Callable[[], Finding | None]] = {
+            "certificate": lambda: trust.check(address, server.name, trusting, now)
+        }
         steps = {**first, **steps}
     for what, step in steps.items():
         try:
-            yield step()
+            found = step()
+            if found is not None:
+                yield found
         except CannotContinue as error:
             yield fails(what, error.why, error.remedy)
             return
@@ -98,9 +115,8 @@ def _pulls(target: Target, client: ApplianceClient) -> Iterator[Finding]:
         yield pull(client, route, image, target.breakers)
 
 
-def _registry(anonymous: ApplianceClient) -> Finding:
-    """Send `GET /v2/` (OCI distribution-spec 1.1, end-1). Raises: CannotContinue."""
-    response = anonymous.request("GET", "/v2/")
+def _registry(response: ClientResponse) -> Finding:
+    """Check *response* to `GET /v2/` (OCI distribution-spec 1.1, end-1). Raises: CannotContinue."""
     if _VERSION not in response.headers:
         raise CannotContinue(
             f"the response ({response.status}) is not from a registry",

@@ -14,11 +14,13 @@ from typing import Protocol
 
 import urllib3
 
+from entrepot.appliance.doctor.bearer import BearerTokens
 from entrepot.appliance.doctor.finding import CannotContinue
 from entrepot.appliance.logins import Login
 
 _CONNECT, _READ = 5.0, 120.0  # s
 _PIECE = 1024 * 1024
+_CHALLENGED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,15 @@ class BodySink(Protocol):
 
 
 class ApplianceClient:
-    """Sends requests to one appliance. Raises: CannotContinue if it does not respond."""
+    """Sends requests to one appliance. Raises: CannotContinue if it does not respond.
 
-    def __init__(self, server: ServerAddress) -> None:
+    With *tokens* it requests the token that a challenge names, and sends the request again, as
+    clients do.
+    """
+
+    def __init__(self, server: ServerAddress, tokens: BearerTokens | None = None) -> None:
         self.server = server
+        self._tokens = tokens
         self._pool = _pool(server)
 
     def request(
@@ -89,15 +96,16 @@ class ApplianceClient:
         self, method: str, path: str, headers: Mapping[str, str], sink: BodySink
     ) -> ClientResponse:
         """Send a request, and pass the body of the response to *sink* as it arrives."""
+        sent = {**self._usual(), **headers}
         try:
-            response = self._pool.urlopen(
-                method,
-                f"{self.server.prefix}{path}",
-                headers={**self._usual(), **headers},
-                preload_content=False,
-                redirect=False,
-                retries=False,
-            )
+            response = self._open(method, path, sent)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status == _CHALLENGED and self._tokens is not None:
+                token = self._tokens.token(challenge)
+                if token:
+                    response.drain_conn()
+                    bearer = {"Authorization": f"Bearer {token}"}
+                    response = self._open(method, path, {**sent, **bearer})
             for piece in response.stream(_PIECE, decode_content=False):
                 sink.extend(piece)
             response.release_conn()
@@ -107,8 +115,18 @@ class ApplianceClient:
             response.status, {key.lower(): each for key, each in response.headers.items()}
         )
 
+    def _open(self, method: str, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        return self._pool.urlopen(
+            method,
+            f"{self.server.prefix}{path}",
+            headers=headers,
+            preload_content=False,
+            redirect=False,
+            retries=False,
+        )
+
     def anonymous(self) -> ApplianceClient:
-        """Return a client of the same server without a login."""
+        """Return a client of the same server without a login and without tokens."""
         return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:

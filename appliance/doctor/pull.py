@@ -25,9 +25,7 @@ _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _UPSTREAM_FAILED = (502, 503, 504)
 _UPSTREAM = "check that the upstream responds: entrepot status"
 _LONGEST_CAUSE = 200  # characters; the file of a breaker belongs to the user of the workers
-_TOKENS = (
-    "log in: --user USER:PASSWORD; with auth.token doctor cannot, so test with podman pull instead"
-)
+_TOKENS = "log in as a user for whom the token server permits this: --user USER:PASSWORD"
 _REMEDIES = {
     401: "log in: --authfile FILE or --user USER:PASSWORD",
     403: "check the rights of this user, and the login at the upstream: entrepot check",

@@ -94,12 +94,12 @@ def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
 
 @pytest.mark.parametrize(
     ("challenge", "remedy"),
-    [('Basic realm="a"', "--authfile"), ('Bearer realm="a"', "podman pull")],
+    [('Basic realm="a"', "--authfile"), ('Bearer realm="a"', "for whom the token server permits")],
 )
 def test_the_remedy_of_a_refused_login_depends_on_the_challenge(
     registry: FakeUpstream, challenge: str, remedy: str
 ) -> None:
-    """Doctor sends passwords, and cannot request a token."""
+    """Doctor names its own options, or the token server, which decides what a user may do."""
     registry.misbehave("/manifests/", status=401, headers={"WWW-Authenticate": challenge})
 
     assert remedy in pulled(registry).remedy

@@ -1,21 +1,26 @@
 """Measure warm requests while an endpoint of notifications gets an event for each of them.
 
 The cost has all that the server does for the events: its log, its queue, and their delivery. The
-receiver answers at once, and its own CPU time does not count.
+receiver answers at once, and its own CPU time does not count. Another Entrepot without an endpoint
+is measured in the same rounds, so that the cost of an event is known too.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from bench import rows, stages
-from bench.measure import Book
+from bench.figures import Sample
+from bench.kinds import OURS
+from bench.measure import Book, attempt, measure, turn
 from bench.site import Site
+from bench.targets import AN_EVENT
 
 _RESPONSE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _BACKLOG: Final = 128
@@ -24,9 +29,27 @@ _PIECE: Final = 1 << 20
 
 def events(site: Site, book: Book, rounds: int) -> None:
     """Measure a warm manifest while each request causes an event."""
-    works = rows.events(site.app)
-    with receiver() as url:
-        stages.measure_warm(site, lambda: replace(site.plain(), endpoint=url), works, book, rounds)
+    [(row, work)] = rows.events(site.app).items()
+    with (
+        receiver() as url,
+        stages.warmed(site, lambda: replace(site.plain(), endpoint=url), book, (row,)) as servers,
+        stages.warmed(site, site.plain, book, (row,), (OURS,)) as quiet,
+    ):
+        for number in range(rounds):
+            book.report_progress(f"round {number + 1} of {rounds}: {row}")
+            for name in turn(list(servers), number):
+                act = partial(measure, servers[name], work, site.log)
+                if name in quiet:
+                    act = partial(_compared, act, partial(measure, quiet[name], work, site.log))
+                attempt(row, name, book, act)
+
+
+def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
+    """Return the sample of *act*, with the difference of its cost (us) to that of *quiet*."""
+    sample = act()
+    return replace(
+        sample, more={AN_EVENT: stages.microseconds(sample) - stages.microseconds(quiet())}
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -59,9 +59,26 @@ def measure_warm(
     site: Site, plan: Callable[[], Plan], works: Mapping[str, rows.Work], book: Book, rounds: int
 ) -> None:
     """Measure *works* with servers that were started with *plan*."""
-    with running(site, plan, book, tuple(works)) as servers:
-        warmed = _warmed(servers, site.app, book, tuple(works))
-        in_rounds(warmed, works, book, site.log, rounds=rounds)
+    with warmed(site, plan, book, tuple(works)) as servers:
+        in_rounds(servers, works, book, site.log, rounds=rounds)
+
+
+@contextmanager
+def warmed(
+    site: Site,
+    plan: Callable[[], Plan],
+    book: Book,
+    needed_by: tuple[str, ...],
+    names: Collection[str] | None = None,
+) -> Iterator[dict[str, Server]]:
+    """Start the kinds with *names*, or all, and fill each with the image."""
+    with running(site, plan, book, needed_by, names) as servers:
+        yield _warmed(servers, site.app, book, needed_by)
+
+
+def microseconds(sample: Sample) -> float:
+    """Return the CPU time for a request (us)."""
+    return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
 
 
 def worker(site: Site, book: Book, rounds: int) -> None:
@@ -72,14 +89,21 @@ def worker(site: Site, book: Book, rounds: int) -> None:
 
 @contextmanager
 def running(
-    site: Site, plan: Callable[[], Plan], book: Book, needed_by: tuple[str, ...]
+    site: Site,
+    plan: Callable[[], Plan],
+    book: Book,
+    needed_by: tuple[str, ...],
+    names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start every kind that supports the plan; record the others as failed in *rows*."""
+    """Start every kind that supports the plan, or those of them with *names*.
+
+    A kind that does not start has failed the rows *needed_by*.
+    """
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for kind in site.kinds:
             given = plan()
-            if not kind.can(given):
+            if not kind.can(given) or (names is not None and kind.name not in names):
                 continue
             book.report_progress(f"starting {kind.name}")
             try:

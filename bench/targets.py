@@ -13,6 +13,8 @@ VERIFYING = "times a verifying worker"
 """The cost of a new token, divided by that of a worker's answer with a verification."""
 PLAIN_HIT = "times a plain hit of a worker"
 """The cost of a request for one of many objects, divided by that of a worker's warm hit."""
+AN_EVENT = "us an event"
+"""The difference that an event makes to the cost of a request."""
 Results = Mapping[str, Mapping[str, Figure]]
 """A `Results` has figures by row, then by server."""
 
@@ -59,6 +61,7 @@ TARGETS = (
     Target("token-es256", 2, "tag-login"),
     Target("token-new-rs256", 1.1, figure=VERIFYING),
     Target("token-new-es256", 1.1, figure=VERIFYING),
+    Target("manifest-events", 5, figure=AN_EVENT),
     Target("blob-small", 1 / 50, REGISTRY),
     Target("blob-small", 1.5, NGINX),
     Target("blob-middle", 1 / 10, REGISTRY),

@@ -121,18 +121,16 @@ def _measured(site: Site, book: Book, algorithm: str, rounds: int) -> None:
 def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Sample:
     """Return the sample of *act*, with its ratio to the cost of *reference* (us)."""
     sample, cost = act(), reference()
-    return replace(sample, more={"us a verifying worker": cost, VERIFYING: _us(sample) / cost})
+    return replace(
+        sample, more={"us a verifying worker": cost, VERIFYING: stages.microseconds(sample) / cost}
+    )
 
 
 def _verifying_worker(site: Site, server: Server, signer: Signer) -> float:
     """Return the cost of an answer of a worker that verifies a token (us)."""
     file = site.folder / "expired.txt"
     file.write_text(f"{signer.token(lifetime=-1)}\n" * _MANY)
-    return _us(measure(server, _with_file(site.app, file), site.log))
-
-
-def _us(sample: Sample) -> float:
-    return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
+    return stages.microseconds(measure(server, _with_file(site.app, file), site.log))
 
 
 def _plan(site: Site, signer: Signer) -> Plan:

@@ -28,6 +28,8 @@ from entrepot.registry.upstream.credentials import Credential
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 30.0
+_PATIENCE_S: Final = 10.0
+_IMPATIENCE_S: Final = 1.0
 _RETRY_S: Final = 10.0
 _MOST_BYTES: Final = 64 * 1024
 _LONGEST_REASON: Final = 200
@@ -39,11 +41,28 @@ class HelperFailed(Exception):  # noqa: N818 - the name states the fact
     """The program gave no login; the message is the reason, without a secret."""
 
 
+class _Run:
+    """A `_Run` is one run of the program, *started* at a monotonic time (s).
+
+    `found` is its login once `ended` is set.
+    """
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.ended = threading.Event()
+        self.found: Credential | None = None
+        self.is_reported = False
+
+
 class HelperCredentials:
     """The login that the program *command* has for *host*, the same for all repositories.
 
     The login is used for *lifetime* s; None: for ever; 0: for one request. After a failure the
     program runs again after 10 s at the earliest. *clock* is monotonic.
+
+    The program runs in a thread of its own. Requests wait for it until 10 s after its start, and
+    once it took longer only until 1 s after each later start, until it ends sooner again. They then
+    use its previous login, or none.
     """
 
     def __init__(
@@ -58,23 +77,66 @@ class HelperCredentials:
         self._lifetime = math.inf if lifetime is None else lifetime
         self._clock = clock
         self._lock = threading.Lock()
+        self._run: _Run | None = None
+        self._patience = _PATIENCE_S
         self._found: Credential | None = None
         self._until = -math.inf
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
-        """Return the login; None if the program has none. Other threads wait for its end."""
+        """Return the login; None if the program has none, or does not end."""
         with self._lock:
-            if self._clock() >= self._until:
-                self._found, span = self._asked()
-                self._until = self._clock() + span
-            return self._found
+            if self._clock() < self._until:
+                return self._found
+            run = self._run or self._start()
+            left = run.started + self._patience - time.monotonic()
+        if run.ended.wait(max(left, 0.0)):
+            return run.found
+        return self._given_up(run)
+
+    def _start(self) -> _Run:
+        """Start the program in a thread; the caller has the lock."""
+        run = _Run(time.monotonic())
+        name = f"helper {self._host}"
+        threading.Thread(target=self._finish, args=(run,), name=name, daemon=True).start()
+        self._run = run
+        return run
+
+    def _finish(self, run: _Run) -> None:
+        """Run the program to its end, and record its login."""
+        found, span = self._asked()
+        is_slow = time.monotonic() - run.started > _PATIENCE_S
+        with self._lock:
+            self._found, self._until = found, self._clock() + span
+            self._patience = _IMPATIENCE_S if is_slow else _PATIENCE_S
+            self._run = None
+            run.found = found
+            run.ended.set()
+
+    def _given_up(self, run: _Run) -> Credential | None:
+        """Return the previous login, because the program does not end."""
+        with self._lock:
+            if run.ended.is_set():
+                return run.found
+            self._patience = _IMPATIENCE_S
+            is_first, run.is_reported = not run.is_reported, True
+            found = self._found
+        if is_first:
+            log.warning(
+                "credential helper does not end",
+                extra={
+                    "command": self._command,
+                    "host": self._host,
+                    "login": "the previous one" if found else "none",
+                },
+            )
+        return found
 
     def _asked(self) -> tuple[Credential | None, float]:
         """Run the program; return its login, and how long to use that (s)."""
         fields: dict[str, object] = {"command": self._command, "host": self._host}
         try:
             found = ask(self._command, self._host)
-        except HelperFailed as error:
+        except Exception as error:  # noqa: BLE001 - requests wait for this thread
             log.warning("credential helper failed", extra=fields | {"reason": error})
             return None, _RETRY_S
         if found is None:

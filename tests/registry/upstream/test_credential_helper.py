@@ -153,6 +153,57 @@ def test_a_failed_program_runs_again_after_a_pause(
     assert "secret" not in caplog.text
 
 
+def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
+    helper: Helper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A request gives up long before the program is killed; later ones do not wait at all."""
+    monkeypatch.setattr(credential_helper, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
+    credentials = HelperCredentials(
+        helper(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo '{_LOGIN}'"), _HOST, None
+    )
+    found = [credentials.find("a") for _ in range(3)]
+    (tmp_path / "go").touch()
+    login = poll(lambda: credentials.find("a"), within=20, every=0.01)
+
+    assert found == [None, None, None]
+    assert login == Credential("robot", "secret")
+    assert _runs(tmp_path) == 1
+    assert [each.message for each in caplog.records] == ["credential helper does not end"]
+
+
+def test_a_program_that_hangs_leaves_its_previous_login_in_use(
+    helper: Helper, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that is a little too old is more likely to be accepted than none."""
+    credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 60.0, clock)
+    first = credentials.find("a")
+    monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
+    credentials._patience = 0.0
+    helper(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
+    clock.now += 61
+    later = credentials.find("a")
+    (tmp_path / "go").touch()
+
+    assert first == later == Credential("robot", "secret")
+
+
+def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
+    """Once the program works, requests wait for its login as before it hung."""
+    credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
+    credentials._patience = 0.0
+
+    def waits_again() -> bool | None:
+        credentials.find("a")
+        return credentials._patience == credential_helper._PATIENCE_S or None
+
+    assert poll(waits_again, within=20, every=0.01)
+    assert credentials.find("a") == Credential("robot", "secret")
+
+
 def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
     helper: Helper, tmp_path: Path
 ) -> None:

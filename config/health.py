@@ -65,8 +65,9 @@ class HttpCheck:
 
     @property
     def shown_uri(self) -> str:
-        """The URI without a password, cut to 256 characters."""
-        return _PASSWORD.sub("//***@", self.uri)[:_LONGEST_SHOWN]
+        """The URI without the values of a password and a query, cut to 256 characters."""
+        bare, mark, _ = self.uri.partition("#")[0].partition("?")
+        return f"{_PASSWORD.sub('//***@', bare)}{mark and '?***'}"[:_LONGEST_SHOWN]
 
     def __str__(self) -> str:
         return f"{self.shown_uri} {self.statuscode} {_times(self.interval, self.threshold)}"

@@ -115,7 +115,7 @@ def test_a_key_without_an_effect_is_a_warning(desk: Desk) -> None:
     ]
 
 
-def test_no_output_shows_a_password(desk: Desk) -> None:
+def test_no_output_shows_a_password_or_a_query(desk: Desk) -> None:
     """The headers and the URI of a check may contain passwords."""
     desk.write(_FILE)
 
@@ -123,5 +123,7 @@ def test_no_output_shows_a_password(desk: Desk) -> None:
     assert "http://***@a.test/ok" in shown
     assert "secret" not in shown
     assert "abc" not in shown
+    desk.write("health: {http: [{uri: 'http://a.test/ok?token=secret&x=a@b#secret'}]}")
+    assert "http://a.test/ok?*** " in dict(shown_settings(desk.settings()))["health", "http"]
     desk.write("health: {http: [{uri: 'http://ann:secret@a.test:0/'}]}")
     assert "secret" not in "".join(desk.problems())

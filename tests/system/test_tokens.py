@@ -144,6 +144,18 @@ def test_podman_and_skopeo_log_in_pull_and_push(
     assert "alice" in {user for user, _ in site.server.granted}
 
 
+def test_the_doctor_pulls_with_tokens_and_verifies_one(site: Site) -> None:
+    """`entrepot doctor` checks the keys, the realm and a token, and pulls by every route."""
+    image = f"{NAME}:v1"
+    done = site.appliance.entrepot("doctor", "--user", BOB, "--image", image, "--json")
+    found = {each["what"]: each["verdict"] for each in json.loads(done.stdout)["findings"]}
+    wrong = site.appliance.entrepot("doctor", "--user", "bob:guess", "--image", image)
+
+    assert found["token keys"] == found["token"] == found["prefix"] == "works", done.stdout
+    assert done.returncode == 0, done.stdout
+    assert (wrong.returncode, "refuses with 401" in wrong.stdout) == (1, True)
+
+
 def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
     """Dockerd requests a token from the realm, also without a login, and pulls and pushes."""
     port = site.appliance.http.port

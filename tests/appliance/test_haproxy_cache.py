@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.datastore.accesslog import is_access, parse
 from entrepot.edge.cache_epoch import CacheEpoch
 from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
@@ -111,6 +112,33 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
     assert {(line.digest, line.repository, line.kind) for line in lines} == {
         ("sha256:abc", "one.test/app", "manifest")
     }
+
+
+@pytest.mark.parametrize("use", ["GET manifest", "HEAD manifest", "GET blob", "HEAD blob"])
+def test_only_a_line_that_may_show_no_use_is_marked(
+    haproxy: Haproxy, worker: StubWorker, path: str, use: str
+) -> None:
+    """`serve` examines only lines with a tab, so each line without one shows a use.
+
+    Such lines are those of responses from the cache; a HEAD of a blob is no use.
+    """
+    method, _, worker.headers["X-Entrepot-Kind"] = use.partition(" ")
+    haproxy.request(path)
+    haproxy.request(path, method=method)
+    haproxy.request(f"{path}?refused", CAROL, BOB)
+
+    lines = eventually(lambda: raw_lines(haproxy, path)[2:] and raw_lines(haproxy, path))
+    is_use = use != "HEAD blob"
+    assert [b"\t" in each for each in lines] == [True, not is_use, True]
+    uses = [is_access(each.method, each.kind, each.status) for each in map(parse, lines)]
+    assert uses == [True, is_use, False]
+
+
+def raw_lines(haproxy: Haproxy, path: str) -> list[bytes]:
+    """Return the lines of the access log whose URI begins with *path*, as HAProxy writes them."""
+    uri = b'"uri":"%b' % path.replace("/", "\\/").encode()
+    lines = (haproxy.run / "access.log").read_bytes().splitlines()
+    return [each for each in lines if uri in each]
 
 
 def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:

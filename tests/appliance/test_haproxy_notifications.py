@@ -80,7 +80,7 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
             lambda: next((each for each in log.read_bytes().splitlines() if wanted in each), None)
         )
         or b""
-    )
+    ).replace(b"\t", b"")  # `serve` removes the mark
 
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:

@@ -34,12 +34,12 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    A missing variable would be empty in HAProxy, and stop supervisord. haproxy.cfg unsets those
-    that are to be empty.
+    A missing variable would be empty in HAProxy, and stop supervisord. haproxy.cfg sets or unsets
+    some itself.
     """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)
-    preset = set(re.findall(r"(?:preset|unset)env (ENTREPOT_\w+)", text))
+    preset = set(re.findall(r"(?:preset|unset|set)env (ENTREPOT_\w+)", text))
     guarded = {
         name
         for found in re.findall(r"\.if defined\((ENTREPOT_\w+)\)", text)

@@ -37,6 +37,11 @@ def limit(by_address: int = 10, in_all: int = MUCH) -> tuple[LineLimit, list[int
     return LineLimit(by_address, in_all, reported.append, clock), reported, clock
 
 
+def marked(line: AccessLine) -> bytes:
+    """Return a line as HAProxy marks it if it may show no use."""
+    return written(line).replace(b'"digest"', b'\t"digest"', 1) + b"\n"
+
+
 def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
     """Return the lines that pass the limit, of *lines* repeated *times* times."""
     text = b"".join(written(each) + b"\n" for each in lines * times)
@@ -158,7 +163,7 @@ def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_pat
     os.set_blocking(writer, True)
     uses = [written(answer(start=1_000_000_000_000 + each)) for each in range(200)]
     for use in uses:
-        os.write(writer, use + b"\n" + (written(REFUSED) + b"\n") * 5)
+        os.write(writer, use + b"\n" + marked(REFUSED) * 5)
 
     mover = LogMover(pipe, RotatedLog(tmp_path / "log", file_bytes=MUCH, backups=1), bound)
     eventually(lambda: sum(reported) > 0)
@@ -168,3 +173,21 @@ def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_pat
     assert [each for each in lines if each in set(uses)] == uses
     assert 0 < len(lines) - len(uses) < 1000
     assert sum(reported) == 1000 - (len(lines) - len(uses))
+
+
+def test_the_log_mover_removes_the_marks_and_keeps_lines_without_a_mark(tmp_path: Path) -> None:
+    """The log file has no mark of HAProxy, and a line without a mark is not counted or dropped."""
+    bound = LineLimit(0, 0, list[int]().append)
+    pipe = log_pipe.create(tmp_path)
+    writer = os.open(os.devnull, os.O_WRONLY)
+    log_pipe.redirect(tmp_path, writer)
+    unmarked, use, log = written(REFUSED) + b"\n", answer(), tmp_path / "log"
+
+    mover = LogMover(pipe, RotatedLog(log, file_bytes=MUCH, backups=1), bound)
+    os.write(writer, unmarked * 3)
+    eventually(lambda: log.exists() and log.read_bytes() == unmarked * 3)
+    os.write(writer, marked(use) + marked(REFUSED))
+    mover.close()
+    os.close(writer)
+
+    assert log.read_bytes() == unmarked * 3 + written(use) + b"\n"

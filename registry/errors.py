@@ -72,7 +72,7 @@ class Why(Enum):
 
     # The upstream has no such host, or the connection failed, was reset or failed in TLS.
     REFUSED = "refused"
-    NONSENSE = "nonsense"  # The token realm that the upstream names is on a foreign host.
+    NONSENSE = "nonsense"  # The response is invalid, or names a token realm on a foreign host.
     TIMEOUT = "timeout"  # The upstream made no connection or sent no byte within the time-out.
     RESTING = "resting"  # The upstream's circuit breaker is open.
     LIMITED = "limited"  # The upstream responded 429.

@@ -18,8 +18,7 @@ class LoginLog:
     """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in s.
 
     Each pair of user (or reason) and address gets one line a minute, and all pairs together get
-    `_LARGEST_COUNT` lines.
-    20. The field `more` of the next line has the number of suppressed lines.
+    `_LARGEST_COUNT` lines. The field `more` of the next line has the number of suppressed lines.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

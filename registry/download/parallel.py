@@ -1,7 +1,8 @@
 """Fetch a large blob as several ranges at once, and yield its bytes in order as they arrive.
 
-One connection to a distant registry is slow; several are faster. Parts that arrive early wait in
-memory, at most one part per connection, so that the spool file always holds a prefix of the blob.
+One connection to a distant registry is slow, and several connections are faster. Parts that arrive
+early wait in memory, at most one part per connection, so that the spool file always holds a prefix
+of the blob.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from entrepot.registry.errors import Denied, UpstreamError
 from entrepot.registry.upstream.protocol import RemoteBlob
 
 PART_SIZE = 8 * 1024 * 1024
-"""A part has at most this size in bytes: one request fetches one part."""
+"""A part of a blob has at most this size in bytes: one request fetches one part."""
 
-_BLOBS = 3  # blobs that use all their connections at a time: clients fetch 3 layers at once
+# number of blobs that use all their connections at a time: clients fetch 3 layers at once
+_BLOBS = 3
 _WAIT_S = 0.2
 
 
@@ -29,8 +31,8 @@ _WAIT_S = 0.2
 class ConnectionBudget:
     """A `ConnectionBudget` limits the connections that one blob may use.
 
-    `connections` is the largest number. Each connection but the first needs a permit for every
-    part.
+    `connections` is the largest number of connections for one blob. Each connection but the first
+    needs a permit for every part of the blob.
     """
 
     connections: int
@@ -41,7 +43,7 @@ class ParallelLimits:
     """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in all.
 
     Each blob has one connection that needs no permit. The permits of an upstream limit all other
-    connections, and each of those keeps at most one part in memory.
+    connections, each of which keeps at most one part in memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -65,9 +67,10 @@ class MissingRange:
     size: int
 
     def parts(self, connections: int) -> PartList:
-        """Divide the range so that all connections end at about the same time.
+        """Divide the missing range so that all connections end at about the same time.
 
-        `size` may be any number that a manifest claims: the cost does not depend on it.
+        `size` may be any number that a manifest claims, because the cost of this function does not
+        depend on it.
         """
         missing = self.size - self.start
         rounds = -(-missing // (PART_SIZE * connections))
@@ -91,7 +94,7 @@ class PartList:
         return -(-(self.size - self.start) // self.each)
 
     def part(self, number: int) -> tuple[int, int]:
-        """Return start and stop (exclusive) of a part; the first part has number 0."""
+        """Return start and stop (exclusive) of a part; the first part has the number 0."""
         start = self.start + number * self.each
         return start, min(start + self.each, self.size)
 
@@ -102,11 +105,11 @@ def in_parallel(
     budget: ConnectionBudget,
     opened: Callable[[RemoteBlob], None],
 ) -> Iterator[bytes]:
-    """Yield a missing range in order, over as many connections as the budget and the permits allow.
+    """Yield a missing range in order, over as many connections as budget and permits allow.
 
     No byte of the blob is requested twice. If an upstream does not support these ranges, or reports
-    another size, the blob continues in one stream. *opened* is called with the first response.
-    Raises: UpstreamError.
+    another size, the rest of the blob comes in one stream. *opened* is called with the first
+    response of the upstream. Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)
@@ -116,7 +119,8 @@ def in_parallel(
     def first(remote: RemoteBlob) -> None:
         nonlocal end
         if not first_chunk and (remote.stop != stop or remote.size not in (None, missing.size)):
-            end = None  # fetch all the rest in one stream, even if a later connection does ranges
+            # One stream fetches all the rest, even if a later connection supports ranges.
+            end = None
         opened(remote)
 
     head = resumed(sources, start, first, lambda: end)
@@ -145,11 +149,11 @@ class _Part:
 
 
 class _Helpers:
-    """Threads that fetch the parts after the first one, until the context is left.
+    """The helper threads that fetch the parts after the first part, until the context is left.
 
-    The caller of `chunks` fetches too: the first part of each round, and every part that no thread
-    has taken. Without a permit or a thread, the download is only slower. Memory is limited to one
-    part per connection, however many parts there are.
+    The caller of `chunks` also fetches parts: the first part of each round, and every part that no
+    thread has taken. Without a permit or a thread, the download is only slower. Memory is limited
+    to one part per connection, for any number of parts.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:
@@ -157,7 +161,8 @@ class _Helpers:
         self._parts = parts
         self._count = parts.count
         self._round = budget.connections
-        self._next = 1  # the first part that neither the caller nor a thread has taken
+        # the number of the first part that neither the caller nor a thread has taken
+        self._next = 1
         self._taken: dict[int, _Part] = {}
         self._lock = threading.Lock()
         self._thread_count = min(budget.connections, self._count) - 1
@@ -167,7 +172,7 @@ class _Helpers:
         self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        with suppress(RuntimeError):  # the process has no thread left
+        with suppress(RuntimeError):  # The process cannot start another thread.
             for _ in range(self._thread_count):
                 threading.Thread(target=self._run_thread, name="lane", daemon=True).start()
         return self
@@ -179,7 +184,7 @@ class _Helpers:
                 self._return_permit()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield all parts but the first, in order. Raises: UpstreamError."""
+        """Yield all parts but the first part, in order. Raises: UpstreamError."""
         number = 1
         while number < self._count:
             part = self._claim(number)
@@ -191,7 +196,7 @@ class _Helpers:
             number += 1
 
     def _claim(self, number: int) -> _Part | None:
-        """Return a part if a thread has taken it; None if the caller must fetch it."""
+        """Return a part if a thread has taken the part; None if the caller must fetch it."""
         with self._lock:
             part = self._taken.pop(number, None)
             if part is None:
@@ -204,7 +209,7 @@ class _Helpers:
     def _from_thread(self, part: _Part) -> Iterator[bytes]:
         """Yield the part that a thread fetches.
 
-        If its upstream fails, fetch the rest of the part here.
+        If the upstream of that thread fails, this method fetches the rest of the part.
         """
         at = part.start
         while isinstance(item := part.chunks.get(), bytes):
@@ -222,7 +227,7 @@ class _Helpers:
         self._permitted -= 1
         self._permits.release()
 
-    # ---- in a helper thread
+    # ---- only helper threads call these methods
 
     def _run_thread(self) -> None:
         while self._next_for_thread() < self._count and not self._is_over.is_set():
@@ -263,7 +268,7 @@ class _Helpers:
                 part.chunks.put(chunk)
             part.chunks.put(None)
         except Exception as error:  # noqa: BLE001 - raised in the thread that calls `chunks`
-            if isinstance(error, Denied):  # the upstream accepts no further connection
+            if isinstance(error, Denied):  # The upstream accepts no further connection.
                 with self._lock:
                     self._next = self._count
             part.chunks.put(error)

@@ -1,4 +1,4 @@
-"""Read the bytes of a blob in order, over as many connections and sources as that takes."""
+"""Read the bytes of a blob in order, over as many connections and sources as needed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def resumed(
 ) -> Iterator[bytes]:
     """Yield a blob from *start* to its end.
 
-    *bound* returns the exclusive end to stop at, or None for the end of the blob. If a source
+    *bound* returns the exclusive end at which to stop, or None for the end of the blob. If a source
     breaks off or sends less than was requested (RFC 9110, 15.3.7), the missing range is requested
-    from it again, or from the next source. *opened* is called with the response of each connection.
-    Raises: UpstreamError when *sources* gives the download up.
+    from the same source again, or from the next source. *opened* is called with the response of
+    each connection. Raises: UpstreamError when *sources* ends the download.
     """
     pace = Pace(sources.limits)
     while True:
@@ -45,9 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    For a part that is fetched beside another connection. The other connection fetches the bytes
-    that are missing, so a refusal of this one is not counted against the source. Raises:
-    UpstreamError.
+    This function fetches a part of a blob beside another connection. The other connection fetches
+    the bytes that are missing, so a refusal of this connection is not counted against the source.
+    Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
@@ -59,7 +59,8 @@ def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
 def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
     """Yield a body from *start* on.
 
-    An upstream that ignores ranges sends earlier bytes, which are skipped.
+    An upstream that ignores ranges sends the whole body, and this function skips the bytes before
+    *start*.
     """
     to_skip = start - remote.start
     for chunk in remote.chunks():
@@ -71,7 +72,7 @@ def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
 
 
 def limited(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
-    """Yield at most *length* bytes; None: all."""
+    """Yield at most *length* bytes; None: all bytes."""
     for chunk in chunks:
         if length is None:
             yield chunk
@@ -87,7 +88,7 @@ def limited(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
 def passed_through(
     body: AbstractContextManager[RemoteBlob], start: int, stop: int
 ) -> Iterator[bytes]:
-    """Yield a range of a blob as the upstream sends it, unverified."""
+    """Yield a range of a blob as the upstream sends it, without verification."""
     with body as remote:
         yield from limited(skip_to(remote, start), stop - start)
 
@@ -95,7 +96,7 @@ def passed_through(
 def _check_pace(
     remote: RemoteBlob, chunks: Iterator[bytes], pace: Pace, now: Callable[[], float]
 ) -> Iterator[bytes]:
-    """Yield *chunks* until they arrive too slowly, unless all bytes have arrived.
+    """Yield *chunks*; raise an error if they arrive too slowly before the last one.
 
     Raises: Unavailable (TIMEOUT).
     """
@@ -104,12 +105,12 @@ def _check_pace(
         yield chunk
         left = None if left is None else left - len(chunk)
         if pace.is_too_slow(now(), len(chunk)) and left != 0:
-            raise Unavailable("the upstream", "it sends too slowly", Why.TIMEOUT)
+            raise Unavailable("the upstream", "the blob arrives too slowly", Why.TIMEOUT)
 
 
 def _end(remote: RemoteBlob, bound: int | None) -> int:
     """Return the end of a blob, in bytes.
 
-    Return 0 if the size is unknown: then the blob ended with its body.
+    Return 0 if the size is unknown, because the blob then ends with the response's body.
     """
     return min((each for each in (remote.size, bound) if each is not None), default=0)

@@ -1,12 +1,12 @@
 """Single flight shares one download of a blob among all clients of all workers.
 
-Every client is a reader. The writer belongs to no request: it is a thread that appends to a spool
-file and holds the file's lock. Readers in any process follow the file as it grows. A held lock
-means that a writer is active; the length of the file is its progress; a file in the blob store is
-verified. A writer may therefore die at any byte: its lock is released, a reader takes the lock, and
-the download continues where the file ends.
+Every client of a download is a reader. The writer belongs to no request: it is a thread that
+appends to a spool file and holds the file's lock. Readers in any process follow the file as it
+grows. A held lock means that a writer is active; the length of the file is its progress; a file in
+the blob store is verified. A writer may therefore die at any byte: its lock is released, a reader
+takes the lock, and the download continues where the file ends.
 
-The last byte of a blob is sent only after its digest is verified.
+The worker sends the last byte of a blob only after the digest is verified.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from entrepot.registry.errors import Absent, Denied
 from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
 
-_MIN_SEND = 1024 * 1024  # bytes: with fewer, a reader waits once for more
+_MIN_SEND = 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
 _MORE_WITHIN_S = 0.01
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
-_TOO_QUIET_S = 0.016  # after this time without bytes, a reader checks that the writer lives
+_TOO_QUIET_S = 0.016  # After this time without new bytes, a reader checks that the writer lives.
 
 
 class _Distrusted:
@@ -68,19 +68,19 @@ class _Distrusted:
         until = time.monotonic() + _DISTRUSTED_S
         with self._lock:
             together = task.without | sources
-            # no source is left, so the reader tries all sources again
+            # No other source is left, so the reader tries all sources again.
             if len(together) >= len(task.fetches):
                 together = frozenset()
             self._known.keep((task.digest, task.upstream), (together, until))
 
     def of(self, task: Task) -> frozenset[int]:
-        """Return the numbers of the sources not to use for a task."""
+        """Return the numbers of the distrusted sources of a task."""
         found, until = self._known.get((task.digest, task.upstream), (frozenset[int](), 0.0))
         return found if time.monotonic() < until else frozenset()
 
 
 class SingleFlight:
-    """A `SingleFlight` has the downloads of all workers, as one worker sees them."""
+    """A `SingleFlight` has the downloads of all workers, as one worker sees these downloads."""
 
     def __init__(self, spool: Path, destination: Destination) -> None:
         self._spool = spool
@@ -101,7 +101,7 @@ class SingleFlight:
     def open_stored(self, task: Task) -> tuple[BinaryIO, int] | None:
         """Open a blob whose download is committed, and return it with its size.
 
-        Return None if it is not committed yet.
+        Return None if the blob is not committed yet.
         """
         if not task.is_proven():
             return None
@@ -123,7 +123,7 @@ class SingleFlight:
             raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Return True if a worker has begun this download and not ended it, or died during it."""
+        """Return True if a download of this blob has begun and not ended with its worker."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
@@ -131,7 +131,9 @@ class SingleFlight:
         return replace(task, without=self._distrusted.of(task))
 
     def join(self, task: Task) -> Reader:
-        """Follow the download of a blob. Begin the download, or continue it, if it has no writer.
+        """Follow the download of a blob as a reader.
+
+        If the download has no writer, this call begins or continues the download.
 
         Raises: UpstreamError if this call began the download and the upstream refused it;
         StorageFull or StorageBroken if nothing can be written.
@@ -143,7 +145,7 @@ class SingleFlight:
         except (Absent, Denied):
             if is_ours:
                 raise
-            return self.join(task)  # the refusal was for another repository
+            return self.join(task)  # The upstream refused the download for another repository.
         return Reader(self, task, download, is_ours=is_ours)
 
     def begin(self, task: Task) -> tuple[Download | None, bool]:
@@ -175,7 +177,7 @@ class SingleFlight:
         return download, True
 
     def _start(self, download: Download, locked: LockedFile) -> None:
-        """Run a download in a new thread.
+        """Run a download in a new thread of this process.
 
         Raises: StorageBroken if the process can start no thread.
         """
@@ -186,7 +188,7 @@ class SingleFlight:
                 try:
                     download.run()
                 finally:
-                    with self._lock:  # another download may have replaced the file by now
+                    with self._lock:  # Another download may have replaced the spool file by now.
                         if self._running.get(key) is download:
                             del self._running[key]
 
@@ -223,7 +225,7 @@ class Reader:
     def size(self) -> int | None:
         """Wait for the upstream's response and return the size of the blob, in bytes.
 
-        Return None if the upstream did not announce it. Raises: UpstreamError if the joined
+        Return None if the upstream did not announce the size. Raises: UpstreamError if the joined
         download failed and a retry failed too; StorageFull or StorageBroken if the download cannot
         be followed here.
         """
@@ -247,11 +249,11 @@ class Reader:
         return self._length()
 
     def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
-        """Yield the bytes from *start* to *stop* (exclusive; None: the end) as they arrive.
+        """Yield bytes from *start* to *stop* (exclusive; None: to the end) as they arrive.
 
         The last byte waits until the blob is verified. In a range that may be *early*, only the
-        last byte of the blob itself waits. Raises: UpstreamError or DatastoreError in the middle of
-        the body, after which the connection must be closed.
+        last byte of the whole blob waits for the verification. Raises: UpstreamError or
+        DatastoreError in the middle of the body, after which the connection must be closed.
         """
         try:
             yield from self._read(start, stop, early=early)
@@ -259,14 +261,14 @@ class Reader:
             self.close()
 
     def close(self) -> None:
-        """Close the file from which the reader reads."""
+        """Close the file from which this reader reads."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._stored is not None:
             self._stored.close()
         self._descriptor = self._stored = None
 
-    # ---- reading
+    # ---- reading bytes that have arrived
 
     def _read(self, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
         first, has_waited = start, False
@@ -283,14 +285,14 @@ class Reader:
                     raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
             elif self._is_stored():
-                continue  # the whole blob may be sent now
+                continue  # The whole blob may be sent now.
             elif self._is_abandoned() or not self._has_waited():
                 yield from self._fetch_privately(first, start, stop, early=early)
                 return
             has_waited = True
 
     def _is_worth_it(self, length: int) -> bool:
-        """Return True if *length* bytes are enough to send: each wake-up costs CPU."""
+        """Return True if *length* bytes are enough to send, because each wake-up costs CPU time."""
         return length >= _MIN_SEND or self._stored is not None
 
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
@@ -301,7 +303,10 @@ class Reader:
             yield FileSlice(self._descriptor, start, stop)
 
     def _ready(self, stop: int | None, *, early: bool) -> int:
-        """Return the offset up to which bytes may be sent. The last byte waits for verification."""
+        """Return the offset up to which bytes of the blob may be sent.
+
+        The last byte of the blob waits for the verification.
+        """
         length = self._length()
         end = length if stop is None else min(length, stop)
         if self._stored is not None:
@@ -318,9 +323,10 @@ class Reader:
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
     def _is_stored(self) -> bool:
-        """Return True if the blob is in the store. From then on, the stored file is read.
+        """Return True if the blob is in the store. After that, the reader reads the stored file.
 
-        The spool file proves nothing: to take its lock, another process creates it for an instant.
+        The existence of a spool file proves nothing, because another process creates the spool file
+        for an instant to take its lock.
         """
         if self._stored is None:
             stored = self._downloads.open_stored(self._task)
@@ -343,10 +349,12 @@ class Reader:
             return False
         return not self._is_stored()
 
-    # ---- when no bytes arrive
+    # ---- waiting when no bytes arrive
 
     def _has_waited(self) -> bool:
-        """Wait for more bytes. Return False if a local disk error ended the download meanwhile.
+        """Wait for more bytes of the blob.
+
+        Return False if a local disk error ended the download meanwhile.
 
         Raises: UpstreamError if the upstream failed.
         """
@@ -357,10 +365,12 @@ class Reader:
         return True
 
     def _wait_or_take_over(self) -> None:
-        """Wait for more bytes. If the writer is dead, begin the download in this process.
+        """Wait for more bytes of the blob.
 
-        Raises: UpstreamError if the upstream failed, unless it failed for another repository only;
-        DatastoreError if the download failed on the local disk.
+        If the writer is dead, this method begins the download in this process.
+
+        Raises: UpstreamError if the upstream failed for this repository too; DatastoreError if the
+        download failed on the local disk.
         """
         if self._download is None or not self._download.is_done:
             self._wait(self._pause)
@@ -373,7 +383,10 @@ class Reader:
         self._pause = min(self._pause * 2, _LONGEST_WAIT_S)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for more bytes. A writer in another process cannot wake this reader, so sleep."""
+        """Wait for more bytes of the blob.
+
+        A writer in another process cannot wake this reader, so the reader sleeps.
+        """
         if self._download is None:
             time.sleep(seconds)
         else:
@@ -388,9 +401,10 @@ class Reader:
     ) -> Iterator[Piece]:
         """Fetch the rest of the blob for this client only, and verify all received bytes.
 
-        The bytes before *start* are needed for the digest. Bytes that are not on disk are fetched
-        too, although a client that resumes a pull has them already. A range that may be *early* is
-        not verified. Raises: ContentDamaged if bytes that were sent can no longer be verified.
+        The digest needs the bytes before *start*. Bytes that are not on disk are fetched again,
+        although a client that resumes a pull has these bytes already. A range that may be *early*
+        is sent without verification. Raises: ContentDamaged if bytes that were sent can no longer
+        be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

@@ -1,9 +1,9 @@
-"""Choose the sources of a download: which is next, when to pause, and when to give up.
+"""Choose the sources of a download: the next source, the pauses, and the end.
 
-A source that fails moves to the end of the order, and the next source is used at once. The download
-pauses only after every source has failed since the last progress: 0.2 s, doubled up to 5 s, with
-full jitter, and never less than Retry-After. A download ends when no source has delivered a byte
-for some time and each was used since then, or when no source is left.
+A source that fails moves to the end of the order, and the download uses the next source at once.
+The download pauses only after every source has failed since the last progress: 0.2 s, doubled up to
+5 s, with full jitter, and never less than Retry-After. A download ends when no source has delivered
+a byte for some time although each source was used in that time, or when no source is left.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
 from entrepot.registry.upstream.protocol import Fetch
 
 _LEAST_PROGRESS = 64 * 1024
-"""So many bytes count as progress of a source.
+"""This many bytes count as progress of a source.
 
-A source that sends one byte per connection must not be retried at once.
+The download must not retry a source at once that sends one byte per connection.
 """
 
 _MOST_REFUSALS = 2
-"""After so many invalid responses in a row a source is not used again."""
+"""After this many invalid responses in a row the download does not use a source again."""
 
 MOST_DENIALS = 6
-"""After so many 401, 403 or 404 in a row a source that delivered before is not used again.
+"""After this many 401, 403 or 404 in a row the download does not use a source again that delivered
+bytes before.
 
 A source that delivered bytes may accept only one connection at a time.
 """
@@ -38,8 +39,9 @@ A source that delivered bytes may accept only one connection at a time.
 class Limits:
     """A `Limits` has the time limits of a download, in s.
 
-    `silence` without a byte ends the download. Pauses grow from `first_pause` to `longest_pause`. A
-    connection is replaced if it brings less than `min_rate` bytes/s over `slow_span`.
+    A download ends after `silence` s without a byte. Pauses grow from `first_pause` to
+    `longest_pause`. The download replaces a connection that brings less than `min_rate` bytes/s
+    over `slow_span`.
     """
 
     silence: float = 30.0
@@ -54,30 +56,30 @@ DEFAULT = Limits()
 
 @dataclass(frozen=True, slots=True)
 class AskSource:
-    """This decision means: send the next request to the source with this number."""
+    """An `AskSource` is the decision to send the next request to the source with this number."""
 
     source: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """This decision means: wait for this many seconds, then decide again."""
+    """A `Pause` is the decision to wait for this many seconds and then decide again."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Decision: give the download up."""
+    """An `End` is the decision to end the download."""
 
 
 class RetryPolicy:
-    """A `RetryPolicy` decides about the sources of one download.
+    """A `RetryPolicy` decides which sources of one download are used.
 
     The sources are numbered from 0 in order of preference.
 
-    Pure: every method takes the time, in s on a monotonic clock. *count* is the number of sources;
-    *jitter* returns a factor from 0 to 1. Not thread-safe.
+    The policy is pure: every method takes the time, in s on a monotonic clock. *count* is the
+    number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
     """
 
     def __init__(self, count: int, limits: Limits, now: float, jitter: Callable[[], float]) -> None:
@@ -93,7 +95,7 @@ class RetryPolicy:
         self._bytes_since_reset = 0
 
     def decide(self, now: float) -> AskSource | Pause | End:
-        """Return the action to take at *now*."""
+        """Return the decision for the time *now*."""
         left = self._last_byte_at + self._limits.silence - now
         is_over = left <= 0 and bool(self._failed)
         ready = (each for each in self._order if self._is_usable(each, now))
@@ -134,7 +136,7 @@ class RetryPolicy:
     def refused(self, source: int, now: float, most: int = _MOST_REFUSALS) -> None:
         """Record a response that a retry will hardly change.
 
-        Remove the source after *most* in a row.
+        Remove the source after *most* such responses in a row.
         """
         self._refusals[source] = self._refusals.get(source, 0) + 1
         if self._refusals[source] >= most:
@@ -143,7 +145,7 @@ class RetryPolicy:
             self.failed(source, now)
 
     def remove(self, source: int) -> None:
-        """Never use a source again: it has no such blob, refuses access, or sent wrong bytes."""
+        """Remove a source that has no such blob, refuses access, or sent wrong bytes."""
         if source in self._order:
             self._order.remove(source)
         self._failed.discard(source)
@@ -155,8 +157,8 @@ class RetryPolicy:
 class Pace:
     """Detects a connection that is too slow, span by span; times are in s on a monotonic clock.
 
-    The span doubles after each connection that was replaced. A source that is slow for every client
-    is therefore replaced less and less often, and the blob arrives even if the source ignores
+    The span doubles after each connection that was replaced. Therefore a source that is slow for
+    every client is replaced less and less often, and the blob arrives even if the source ignores
     ranges.
     """
 
@@ -171,7 +173,10 @@ class Pace:
         self._span_began, self._received = now, 0
 
     def is_too_slow(self, now: float, count: int) -> bool:
-        """Count *count* more bytes. Return True if a span has ended and brought too few bytes."""
+        """Count *count* more bytes of the connection.
+
+        Return True if a span has ended with too few bytes.
+        """
         self._received += count
         elapsed = now - self._span_began
         if not self._limits.min_rate or elapsed < self._span:
@@ -187,10 +192,13 @@ log = logging.getLogger(__name__)
 
 
 class Sources:
-    """A `Sources` has the sources of a download, in order of preference. Safe in any thread.
+    """A `Sources` has the sources of a download, in order of preference.
+
+    A `Sources` is safe in any thread.
 
     All threads that fetch parts of a blob share one `Sources`. *without* has the numbers of sources
-    that sent wrong bytes before; they are not used. Tests pass *clock*, *sleep* and *jitter*.
+    that sent wrong bytes before and must not be used. Only tests pass *clock*, *sleep* and
+    *jitter*.
     """
 
     def __init__(
@@ -216,7 +224,7 @@ class Sources:
         self._lock = threading.Lock()
 
     def choose(self) -> tuple[int, Fetch]:
-        """Return the source for the next request, after a pause if one is due.
+        """Return the source for the next request, after a pause if a pause is due.
 
         Raises: UpstreamError of the last source in order of preference, when the download ends.
         """
@@ -274,7 +282,7 @@ class Sources:
         log.info("source failed", extra={"upstream": error.upstream, "start": start})
 
     def _error(self) -> UpstreamError:
-        """Return the error to report: the last source's in order, if it failed."""
+        """Return the error to report: the last source's in order of preference, if it failed."""
         preferred = self._errors.get(len(self._fetches) - 1) or self._last
         assert preferred is not None  # noqa: S101 - a download ends only after a failure
         return preferred

@@ -1,4 +1,4 @@
-"""Read and write spool files of running downloads, and the files of their final sizes."""
+"""Read and write spool files of running downloads, and the files with their final sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def size_path(path: Path) -> Path:
 
 
 def read_size(path: Path) -> int | None:
-    """Return the final size of a spool file, in bytes; None if the upstream did not announce it.
+    """Return the final size of a spool file, in bytes; None if the upstream announced no size.
 
     Raises: FileNotFoundError if the upstream has not responded yet; StorageBroken.
     """
@@ -30,17 +30,17 @@ def read_size(path: Path) -> int | None:
         raise
     except OSError as error:
         raise storage_error(error) from error
-    if not text:  # the file exists for a moment before its text is written
+    if not text:  # The size file exists for a moment before its text is written.
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
 
 
 def append(descriptor: int, chunk: bytes, offset: int) -> None:
-    """Append to a file that was opened with O_APPEND and ends at *offset* (bytes).
+    """Append to a spool file that was opened with O_APPEND and ends at *offset* (bytes).
 
-    Linux ignores the offset of pwrite on such a file (pwrite(2), BUGS). If the file is truncated at
-    this moment, it stays too short and gets no hole. Raises: ContentDamaged if the file does not
-    end at *offset*; OSError.
+    Linux ignores the offset of pwrite on a file with O_APPEND (pwrite(2), BUGS). If the spool file
+    is truncated at this moment, the file stays too short and gets no hole. Raises: ContentDamaged
+    if the file does not end at *offset*; OSError.
     """
     length = os.fstat(descriptor).st_size
     if length != offset:
@@ -52,14 +52,15 @@ def append(descriptor: int, chunk: bytes, offset: int) -> None:
         offset += written
 
 
-_STEP = 32 * 1024 * 1024  # bytes
+_STEP = 32 * 1024 * 1024  # bytes that one flush writes
 
 
 class BackgroundFsync:
     """Flush an open file to the disk while it grows, in another thread than its writer.
 
-    Each flush writes 32 MiB or more, and only one flush runs at a time. The last byte of a blob is
-    sent after the file is on the disk: with these steps, little is left to flush at the end.
+    Each flush writes 32 MiB or more, and only one flush of the file runs at a time. The last byte
+    of a blob is sent after the file is on the disk: with these steps, little is left to flush at
+    the end.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -68,7 +69,7 @@ class BackgroundFsync:
         self._thread: threading.Thread | None = None
 
     def reached(self, offset: int) -> None:
-        """Start to flush the bytes before *offset*, if they are a full step and no step runs."""
+        """Flush the bytes before *offset*, if they are a full step and no flush is running."""
         if offset - self._flushed < _STEP or (self._thread and self._thread.is_alive()):
             return
         self._flushed = offset
@@ -76,12 +77,12 @@ class BackgroundFsync:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the running step. The file may be closed after this."""
+        """Wait for the running flush. After this call the caller may close the file."""
         if self._thread:
             self._thread.join()
 
     def _flush(self) -> None:
-        # the commit flushes the file again and reports the error
+        # The commit flushes the file again and reports the error.
         with contextlib.suppress(OSError):
             os.fdatasync(self._descriptor)
 
@@ -92,12 +93,13 @@ log = logging.getLogger(__name__)
 def discard_partial_downloads(state: Path, boot: str) -> None:
     """Remove the spool files in the state directory that an earlier boot of the machine wrote.
 
-    Spool files are not flushed byte by byte. After a power failure, the length of a file may
-    include bytes that never reached the disk. Readers would be sent those bytes before the digest
-    of the whole blob fails.
+    The downloads do not flush spool files byte by byte. After a power failure, the length of a
+    spool file may include bytes that never reached the disk. Readers would be sent those bytes
+    before the digest of the whole blob fails.
 
-    *boot* identifies this boot. If *boot* is empty, boots cannot be distinguished and all files are
-    kept. A restart of the appliance alone keeps them too. A disk error is logged.
+    *boot* identifies this boot of the machine. If *boot* is empty, boots cannot be distinguished
+    and this function keeps all files. A restart of the appliance alone keeps the spool files too. A
+    disk error is logged and ignored.
     """
     marker = state / layout.BOOT
     try:
@@ -105,7 +107,10 @@ def discard_partial_downloads(state: Path, boot: str) -> None:
             _discard(marker.parent)
             marker.write_text(boot)
     except (OSError, DatastoreError) as error:
-        log.warning("partial downloads not discarded", extra={"error": error})
+        log.warning(
+            "the partial downloads of an earlier boot could not be discarded",
+            extra={"error": error},
+        )
 
 
 def _read(marker: Path) -> str:
@@ -125,4 +130,6 @@ def _discard(spool: Path) -> None:
             size_path(path).unlink(missing_ok=True)
             locked.unlink()
     if paths:
-        log.info("partial downloads of an earlier boot discarded", extra={"files": len(paths)})
+        log.info(
+            "the partial downloads of an earlier boot were discarded", extra={"files": len(paths)}
+        )

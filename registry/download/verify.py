@@ -1,4 +1,4 @@
-"""Verify bytes before the last of them is sent to the client."""
+"""Verify the bytes of a blob before the last byte is sent to the client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.registry.errors import Unavailable, Why
 VERIFIED_RANGES_MAX = 64 * 1024 * 1024
 """Ranges of blobs up to this size in bytes wait with their last byte for the whole blob.
 
-The limit is used with `proxy.ranges` set to `auto`.
+This limit applies if `proxy.ranges` is `auto`.
 """
 
 
@@ -24,8 +24,8 @@ def verified_range(
 ) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* is the whole blob.
 
-    The last received byte is always held back, so the very last byte is yielded only after *digest*
-    is verified. Raises: DigestMismatch in place of the last byte.
+    The last received byte is always held back, so the last byte of the range is yielded only after
+    *digest* is verified. Raises: DigestMismatch in place of the last byte.
     """
     hasher, offset, last = digest.hasher(), 0, b""
     end = math.inf if stop is None else stop
@@ -43,7 +43,7 @@ def verified_range(
 
 
 def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) -> Iterator[bytes]:
-    """Yield the *chunks* of a response, the last byte only if *proven* are the same bytes.
+    """Yield the *chunks* of a response, the last byte only if *proven* has the same bytes.
 
     Raises: Unavailable in place of the last byte.
     """
@@ -62,9 +62,10 @@ def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) ->
 def unstored_blob(
     sources: Sources, digest: Digest, start: int, stop: int | None, *, early: bool
 ) -> Iterator[bytes]:
-    """Yield a blob or a range of a blob that is not stored while it is sent.
+    """Yield a blob, or a range of a blob, that is not stored while it is sent.
 
-    To verify a range, the whole blob is fetched. A range that may be *early* is sent unverified.
+    To verify a range, the function fetches the whole blob. A range that may be *early* is sent
+    without verification.
     """
     if early:
         return limited(resumed(sources, start), stop and stop - start)

@@ -1,4 +1,4 @@
-"""The writer of a download: a thread that fills a spool file and commits it to the blob store."""
+"""The thread of a download that fills a spool file and commits it to the blob store."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Task:
 
     `fetches` open the blob at its sources, in order of preference. `limits` are the time limits of
     the download. `without` has the numbers of sources that sent wrong bytes recently. `size` is the
-    size in the manifest, in bytes, or None if it is unknown. `is_ahead` is True if the download is
+    blob's size in the manifest, in bytes, or None if unknown. `is_ahead` is True if the download is
     a prefetch.
 
-    Three functions are called in this order. `shown` is called after the upstream responded to a
-    request for the blob in this repository, before any reader sees the response. `verified` is
-    called after the digest matched, before the blob is committed. `landed` is called after the
-    commit.
+    A download calls three functions of its task in this order. The download calls `shown` after the
+    upstream responded to a request for the blob in this repository, before any reader sees the
+    response. The download calls `verified` after the digest matched, before the blob is committed.
+    The download calls `landed` after the commit.
 
-    `key` names the download in the spool: tasks with the same key share one download. If it is not
-    the digest, all bytes come from one upstream, and the blob counts as stored only if `is_proven`
-    returns True.
+    `key` names the download in the spool: tasks with the same key share one download. If `key` is
+    not the digest, all bytes come from one upstream, and the blob counts as stored only if
+    `is_proven` returns True.
     """
 
     digest: Digest
@@ -75,7 +75,7 @@ class Task:
             object.__setattr__(self, "key", self.digest)
 
     def sources(self) -> Sources:
-        """Return the sources; the time limits begin now."""
+        """Return the sources of the task; the time limits begin now."""
         return Sources(self.fetches, self.limits, without=self.without)
 
 
@@ -83,7 +83,7 @@ class Task:
 class Destination:
     """A `Destination` is where downloads are committed, with the limits and the event log.
 
-    `report` takes the fields of a `download` event.
+    `report` receives the fields of a `download` event.
     """
 
     blobs: BlobStore
@@ -95,8 +95,8 @@ class Destination:
 
 log = logging.getLogger(__name__)
 
-_LARGE = 16 * 1024 * 1024  # bytes; smaller blobs are not worth several requests
-_NOTIFY_STEP = 1024 * 1024  # bytes
+_LARGE = 16 * 1024 * 1024  # bytes; a smaller blob is not worth several requests
+_NOTIFY_STEP = 1024 * 1024  # bytes between two wake-ups of the readers
 _NOTIFY_S = 0.01
 _UNKNOWN_SIZE = "?"
 
@@ -104,7 +104,7 @@ _UNKNOWN_SIZE = "?"
 class Download:
     """A `Download` fills a spool file.
 
-    The thread that runs the download holds the lock of the file.
+    The thread that runs a download holds the lock of the spool file.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ class Download:
         self._began = time.monotonic()
 
     def wait_opened(self) -> None:
-        """Wait until the upstream has responded.
+        """Wait until the upstream has responded to the download.
 
-        Raises: UpstreamError if the request failed.
+        Raises: UpstreamError if the request to the upstream failed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.is_opened or self.is_done)
@@ -145,7 +145,7 @@ class Download:
             raise self.error
 
     def wait(self, seconds: float) -> None:
-        """Wait up to *seconds* for more bytes or the end."""
+        """Wait up to *seconds* for more bytes or the end of the download."""
         with self._changed:
             if not self.is_done:
                 self._changed.wait(seconds)
@@ -162,16 +162,19 @@ class Download:
         return rest
 
     def run(self) -> None:
-        """Fill the file and commit it. On failure, keep the exception in `error`."""
+        """Fill the spool file and commit it as a blob.
+
+        If the download fails, the attribute `error` keeps the exception.
+        """
         outcome = "failed"
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # the exception has no frames, which would keep this object and the connections of the
-            # body alive
+            # The exception loses its frames, which would keep this object and the connections of
+            # the body alive.
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
-        except Exception as error:  # any error must end the download, because its readers wait
+        except Exception as error:  # Any error must end the download, because its readers wait.
             log.exception("download failed", extra=self._names())
             self.error = StorageBroken(repr(error))
             outcome = self._abandon(self.error)
@@ -182,7 +185,7 @@ class Download:
                 self._changed.notify_all()
             self._report(outcome)
 
-    # ---- filling
+    # ---- filling the spool file
 
     def _fill_and_commit(self) -> str:
         hasher = self.task.digest.hasher()
@@ -198,9 +201,10 @@ class Download:
         return "stored"
 
     def _missing(self, hashed_so_far: str) -> Iterator[bytes]:
-        """Yield the missing bytes of the file, after space is reserved for them.
+        """Yield the missing bytes of the spool file, after space is reserved for the whole blob.
 
-        A complete file has no missing bytes. *hashed_so_far* is the hex digest of the file.
+        A complete spool file has no missing bytes. *hashed_so_far* is the hex digest of the spool
+        file's content.
         """
         if self._is_complete(hashed_so_far):
             self._announce(self._start)
@@ -214,7 +218,7 @@ class Download:
             yield chunk
 
     def _body(self) -> Iterator[bytes]:
-        """Return the body from the upstream; a large blob comes over several connections."""
+        """Yield the body from the upstream; a large blob comes over several connections."""
         size, parallel = self.task.size or 0, self._destination.parallel
         sources = self._sources
         if parallel.most > 1 and size - self._start >= _LARGE:
@@ -224,7 +228,7 @@ class Download:
 
     def _on_response(self, remote: RemoteBlob) -> None:
         if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
-            raise Unavailable(self.task.upstream, "it sent an empty blob", Why.NONSENSE)
+            raise Unavailable(self.task.upstream, "the upstream sent an empty blob", Why.NONSENSE)
         if not self.is_opened:
             self.task.shown()
         self._announce(remote.size)
@@ -239,10 +243,10 @@ class Download:
             return False
 
     def _announce(self, size: int | None) -> None:
-        """Announce the size of the blob to the readers here and, by a file, elsewhere."""
+        """Announce the blob's size to the readers of this process and, by a file, to others."""
         if self.is_opened:
             return
-        # without the size file, readers in other processes wait for the commit
+        # If the size file is missing, readers in other processes wait for the commit.
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:
@@ -264,7 +268,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # this download continues unstored, but the cleaner can make space for the next one
+            # This download continues without being stored, but the cleaner can make space for the
+            # next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error
@@ -273,10 +278,10 @@ class Download:
         self._fsync.reached(self._offset)
 
     def _notify(self) -> None:
-        """Wake the waiting readers.
+        """Wake the readers that wait for bytes.
 
-        Readers are not woken for each chunk: to wake many readers costs more than to write the
-        chunk.
+        The writer does not wake readers for each chunk: to wake many readers costs more than to
+        write the chunk.
         """
         now = time.monotonic()
         if (
@@ -287,12 +292,13 @@ class Download:
             with self._changed:
                 self._changed.notify_all()
 
-    # ---- ending
+    # ---- ending the download
 
     def _commit(self, verified: Digest) -> None:
         self._fsync.wait()
         self.task.verified()
-        # move the reservation to the blob first, so that a crash cannot leave the blob without one
+        # The reservation moves to the blob first, so that a crash cannot leave the blob without a
+        # reservation.
         if self.task.key != verified:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)
@@ -306,12 +312,13 @@ class Download:
             self._destination.index.record(
                 verified, self._offset, ContentKind.BLOB, now, prefetched_at=prefetched_at
             )
-        except IndexUnavailable as error:  # the next start finds the blob and adds its row
+        # The next start of the cleaner finds the blob and adds the missing row.
+        except IndexUnavailable as error:
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()
 
     def _abandon(self, error: UpstreamError | DatastoreError) -> str:
-        """Keep the spool file if a later download can continue it; otherwise remove it.
+        """Keep the spool file if a later download can continue it; otherwise remove the file.
 
         The spool file is removed if its content is wrong or if there is no disk space for it.
         """
@@ -319,8 +326,8 @@ class Download:
         if wrong:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
-            # Release the reservation before the file and its lock are gone. Otherwise the
-            # reservation of the next writer would be released.
+            # The writer releases its reservation before the spool file and its lock are gone.
+            # Otherwise the writer would release the reservation of the next writer.
             self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Blobs: read them from disk, follow a running download, or fetch them from the upstream."""
+"""Read blobs from disk, follow a running download, or fetch blobs from the upstream."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""A range may start so many bytes behind the downloaded bytes and still wait for them.
+"""A range may start this many bytes behind the downloaded bytes and still wait for the download.
 
-A range that starts further behind is fetched from the upstream on its own.
+A range that starts further behind is fetched from the upstream by a separate request.
 """
 
 
@@ -77,7 +77,7 @@ class Blobs:
             return self._downloading(resolved, registered, digest)
 
     def head(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
-        """Find the size of a blob without fetching it: from the store, or from the upstream.
+        """Find the size of a blob in the store or at the upstream, without fetching the blob.
 
         Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
@@ -103,15 +103,16 @@ class Blobs:
     def _stored(self, resolved: ResolvedRepository, digest: Digest) -> StoredBlob | None:
         """Open a stored blob that this repository may serve.
 
-        If the blob is not linked yet, but came from the same upstream, the upstream is asked to
-        confirm it. A served blob is then linked.
+        If the repository has no link to the blob, but the blob came from the same upstream, the
+        worker asks the upstream to confirm the blob. The repository links a blob that was served.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
         if resolved.upstream is None or not self.store.has_blob(digest):
             return None
         if not self._may_share(resolved, digest):
-            return None  # the upstream must send the bytes: a confirmation is not enough
+            # The upstream must send the bytes of the blob: a confirmation is not enough.
+            return None
         with self._negative_cached(resolved, digest):
             resolved.upstream.upstream.blob_size(resolved.remote, digest)
         self.store.link_blob(resolved.repository, digest, resolved.host)
@@ -139,11 +140,13 @@ class Blobs:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passed_through(resolved, registered, task)
         expected = task.size
-        if not self._was_shown(resolved, task):  # the download was begun for another repository
+        # The running download was begun for another repository.
+        if not self._was_shown(resolved, task):
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected
         if reader.collapsed and None not in (size, expected) and size != expected:
-            reader.close()  # the other download has another length, so its bytes may be wrong
+            # The other repository's download has another length, so its bytes may be wrong.
+            reader.close()
             return self._passed_through(resolved, registered, task)
         return self._following(resolved, registered, reader, task, size=size)
 
@@ -183,7 +186,7 @@ class Blobs:
     def _passed_through(
         self, resolved: ResolvedRepository, registered: Registered, task: Task
     ) -> BlobAnswer:
-        """Return a blob that cannot be stored: its bytes go to the client only."""
+        """Return a blob that cannot be stored: its bytes go only to the client."""
         size = registered.upstream.blob_size(resolved.remote, task.digest)
         early = is_early(registered.config.ranges, size)
 
@@ -210,12 +213,12 @@ class Blobs:
         )
 
     def _link_stored(self, resolved: ResolvedRepository, digest: Digest) -> None:
-        """Link a blob that was just proven, before its last byte leaves.
+        """Link a blob that was just verified, before its last byte leaves.
 
-        A client that has all parts of an image may request its manifest at once. During an outage
-        of the upstream the manifest is served only if each part is linked.
+        A client that has all parts of an image may request the image's manifest at once. During an
+        outage of the upstream, the worker serves a manifest only if each of its parts is linked.
         """
-        with suppress(StorageFull, StorageBroken):  # the next request links the blob
+        with suppress(StorageFull, StorageBroken):  # The next request for the blob links it.
             is_new = not self.store.repositories.links_blob(resolved.repository, digest)
             if is_new and self._may_share(resolved, digest):
                 self.store.link_blob(resolved.repository, digest, resolved.host)
@@ -228,10 +231,10 @@ class Blobs:
         *,
         size: int | None,
     ) -> Task:
-        """Return how to download a blob; only the names of one upstream share it.
+        """Return the task that downloads a blob; only repositories of one upstream share the task.
 
-        A blob is not proven before its last byte: another upstream may send wrong bytes or stop in
-        the middle, and must not spoil this upstream's pulls.
+        Another upstream may send wrong bytes or stop in the middle, which shows only at the last
+        byte, and must not spoil this upstream's pulls.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)

@@ -1,4 +1,4 @@
-"""Tags and referrers: the upstream's list, or the stored copy if the upstream is unavailable."""
+"""Serve tags and referrers: the upstream's list, or the stored copy during an outage."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_STORED = 64 * 1024
-"""A list of referrers up to this size in bytes is stored: no space is reserved for it."""
+"""A list of referrers up to this size in bytes is stored; no space is reserved for the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """A `Lists` has the lists of a repository.
+    """A `Lists` has the lists of tags and referrers of a repository.
 
     Every method raises NameUnknown, Denied or Unavailable.
     """
@@ -39,7 +39,7 @@ class Lists:
     storage: Storage
 
     def tags(self, resolved: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
-        """Return the tags after *after* in order, at most *limit*."""
+        """Return the tags after the tag *after* in order, at most *limit*."""
         if resolved.upstream is None:
             if not self.store.repositories.exists(resolved.repository):
                 raise NameUnknown(f"there is no repository {resolved.repository}")
@@ -59,9 +59,10 @@ class Lists:
     def referrers(self, resolved: ResolvedRepository, digest: Digest) -> bytes:
         """Return the index of the manifests that refer to a manifest, as bytes.
 
-        If the upstream has no referrers API, its referrers tag is used. Raises also:
-        ManifestUnknown if that is absent too. An empty index would hide signatures that are found
-        by tag, and clients read NameUnknown as a missing repository.
+        If the upstream has no referrers API, the list under the upstream's referrers tag is
+        returned. Raises also: ManifestUnknown if the referrers tag is absent too. An empty index
+        would hide signatures that are stored under a tag, and clients read NameUnknown as a missing
+        repository.
         """
         if resolved.upstream is None:
             raise NameUnknown(f"there is no repository {resolved.repository}")
@@ -78,7 +79,7 @@ class Lists:
         return body
 
     def _listed(self, resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes:
-        """Return the upstream's index of referrers, from its API or else by tag.
+        """Return the upstream's index of referrers, from the referrers API or else by tag.
 
         Raises: ManifestUnknown, Denied, Unavailable.
         """
@@ -94,11 +95,11 @@ class Lists:
         raise ManifestUnknown(f"{resolved.host} lists no referrers, by its API or by tag")
 
     def _store(self, resolved: ResolvedRepository, digest: Digest, body: bytes) -> None:
-        """Store the list of a linked manifest.
+        """Store the list of referrers of a linked manifest.
 
         The cleaner removes the list together with that manifest.
         """
-        with contextlib.suppress(DatastoreError):  # on a full disk there is no copy
+        with contextlib.suppress(DatastoreError):  # If the disk is full, the list is not stored.
             if self.store.repositories.links_manifest(resolved.repository, digest):
                 self.storage.write(layout.referrers(resolved.repository, digest), body)
 
@@ -112,8 +113,8 @@ class Lists:
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
     """Return the index under the tag `<algorithm>-<hex>`; None if there is no such tag.
 
-    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest of
-    that digest, which is not a list of referrers.
+    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest
+    that has that digest, which is not a list of referrers.
     """
     try:
         found = upstream.manifest(resolved.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))

@@ -37,13 +37,14 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""Up to this age of a confirmation, in s, the upstream is assumed to deliver the parts."""
+"""If a tag was confirmed at most this many s ago, the upstream is assumed to deliver the parts."""
 
 
 class KeyedLock:
     """A `KeyedLock` locks one key over all workers, with lock files in *folder*.
 
-    A caller that waited looks in the store again: the former holder may have stored the result.
+    A caller that waited for the lock looks in the store again: the former holder may have stored
+    the result.
     """
 
     def __init__(self, folder: Path, patience: float = 35.0) -> None:
@@ -52,9 +53,9 @@ class KeyedLock:
 
     @contextmanager
     def take(self, *question: object) -> Iterator[None]:
-        """Wait for the lock of *question*, at most *patience* s.
+        """Wait for the lock of the key *question*, at most *patience* s.
 
-        After that, or on a disk error, go on without it.
+        After that time, or on a disk error, the caller continues without the lock.
         """
         name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
         with ExitStack() as lock:
@@ -66,7 +67,7 @@ class KeyedLock:
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
     """Return True if a tag was confirmed within `freshness`; *now* is in s, UTC epoch.
 
-    A tag whose confirmation is UNKNOWN is never fresh.
+    A tag whose confirmation time is UNKNOWN is never fresh.
     """
     age = now - state.confirmed
     return 0 <= age <= source.freshness and age < inf
@@ -75,7 +76,7 @@ def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
 def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
     """Return True if the stored manifest may be served although the upstream did not confirm it.
 
-    A tag whose confirmation is UNKNOWN is older than any `max_stale`.
+    A tag whose confirmation time is UNKNOWN is older than any `max_stale`.
     """
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
@@ -102,7 +103,7 @@ def reason(error: UpstreamError) -> str:
 def warning(error: UpstreamError) -> str:
     """Return the text of the `Warning` header of a stale response (OCI spec, "Warnings")."""
     if isinstance(error, Absent):
-        reason = "no longer has it"
+        reason = "no longer has this manifest"
     elif _is_gone(error):
         reason = "refuses it"
     elif isinstance(error, Unavailable) and error.why is Why.UNSUPPORTED:
@@ -128,7 +129,7 @@ class Manifests:
     negative: NegativeCache
 
     def get(self, resolved: ResolvedRepository, reference: Reference) -> ManifestAnswer:
-        """Find a manifest for GET or HEAD.
+        """Find a manifest for a GET or HEAD request.
 
         Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
@@ -145,7 +146,7 @@ class Manifests:
     ) -> ManifestAnswer:
         """Find a manifest in the store or upstream.
 
-        On a disk error, fetch it and do not store it.
+        On a disk error, fetch the manifest and do not store it.
         """
         try:
             if isinstance(reference, Digest):
@@ -158,7 +159,7 @@ class Manifests:
         return ManifestAnswer(stored, ResponseSource.PASSED, age=0.0)
 
     def cacheable_for(self, resolved: ResolvedRepository, answer: ManifestAnswer) -> float:
-        """Return how long, in s, HAProxy may serve a manifest without a request to a worker."""
+        """Return the time, in s, for which HAProxy may serve a manifest without a worker."""
         if resolved.upstream is None or answer.source in (
             ResponseSource.STALE,
             ResponseSource.PASSED,
@@ -197,9 +198,9 @@ class Manifests:
     def _fetched_or_shared(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> ManifestAnswer:
-        """Fetch a manifest.
+        """Fetch a manifest by digest.
 
-        If the content is stored, only ask the upstream whether this repository has it.
+        If the content is stored, ask the upstream only whether this repository has the manifest.
         """
         self.negative.check(resolved, digest)
         stored = self._shared(resolved, digest)
@@ -222,10 +223,12 @@ class Manifests:
     def _usable(
         self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> ManifestAnswer:
-        """Return a stored manifest. Refuse one whose parts a client could not get.
+        """Return a stored manifest whose parts a client can get.
 
-        podman uses no other mirror once it has a manifest. A manifest with parts that are not
-        stored is served only while the upstream can deliver them.
+        Raises: PartsMissing if a client could not get all parts.
+
+        podman asks no other mirror after it has received a manifest. A manifest with parts that are
+        not stored is served only while the upstream can deliver these parts.
         """
         is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:
@@ -259,7 +262,7 @@ class Manifests:
     def _fresh(
         self, resolved: ResolvedRepository, registered: Registered, tag: Tag
     ) -> ManifestAnswer | None:
-        """Return the stored manifest of a tag if its last confirmation is recent enough."""
+        """Return the stored manifest of a tag if the upstream confirmed the tag recently enough."""
         now = self.store.clock()
         state = self.store.repositories.tag(resolved.repository, tag)
         if state is None or not is_fresh(state, registered.config, now):
@@ -272,7 +275,7 @@ class Manifests:
     def _can_be_finished(
         self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> bool:
-        """Return True if a client can get every part, from the store or the upstream."""
+        """Return True if a client can get every part of a manifest, stored or from upstream."""
         return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, stored)
 
     def _revalidated(
@@ -297,11 +300,11 @@ class Manifests:
         tag: Tag,
         stored: StoredManifest | None,
     ) -> ManifestAnswer:
-        """Request the current manifest of a tag, by HEAD if a manifest is stored.
+        """Request the current manifest of a tag, with HEAD if a manifest is stored.
 
-        Docker Hub counts GET requests against its limit, but not HEAD. The digest in a response to
-        HEAD may be wrong. If its content is not stored, do not request that digest: request the
-        tag.
+        Docker Hub counts GET requests against its limit, but not HEAD requests. The digest in a
+        response to HEAD may be wrong. If the content of that digest is not stored, the worker does
+        not request the digest, but the tag.
         """
         known: StoredManifest | None = None
         found: HeadResult | None = None
@@ -329,7 +332,7 @@ class Manifests:
         stored: StoredManifest,
         error: UpstreamError,
     ) -> ManifestAnswer:
-        """Return the stored manifest although the upstream did not confirm it, or raise."""
+        """Return the stored manifest although the upstream did not confirm it, or raise *error*."""
         now = self.store.clock()
         if not may_be_stale(state, registered.config, error, now):
             raise error
@@ -341,9 +344,9 @@ class Manifests:
         )
 
     def _fetched(self, remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
-        """Store a manifest byte for byte.
+        """Store a fetched manifest byte for byte.
 
-        If the disk has no space, return the manifest all the same.
+        If the disk has no space, the manifest is returned without being stored.
         """
         stored = _read(remote, resolved)
         if self.store.store_manifest(stored) and not resolved.is_open:
@@ -357,14 +360,14 @@ def _got(
     reference: Reference,
     found: HeadResult | None,
 ) -> RemoteManifest:
-    """Fetch a manifest, unless the upstream sent it already in place of a response to HEAD."""
+    """Fetch a manifest, unless the upstream already sent it in response to a HEAD."""
     if found and found.manifest:
         return found.manifest
     return registered.upstream.manifest(resolved.remote, reference)
 
 
 def _retyped(stored: StoredManifest, media_type: str) -> StoredManifest:
-    """Return a manifest with the upstream's media type if its document does not state one."""
+    """Return a manifest with the upstream's media type if its document states no type."""
     if stored.type_by_header in (None, media_type) or not media_type:
         return stored
     try:
@@ -374,8 +377,13 @@ def _retyped(stored: StoredManifest, media_type: str) -> StoredManifest:
 
 
 def _read(remote: RemoteManifest, resolved: ResolvedRepository) -> StoredManifest:
-    """Parse a manifest. Raises: Unavailable if it cannot be used."""
+    """Parse a manifest that the upstream sent.
+
+    Raises: Unavailable if the manifest cannot be used.
+    """
     try:
         return StoredManifest(remote.digest, remote.body, parse(remote.body, remote.media_type))
     except InvalidManifest as error:
-        raise Unavailable(resolved.host, "its manifest cannot be used", Why.NONSENSE) from error
+        raise Unavailable(
+            resolved.host, "the upstream's manifest cannot be used", Why.NONSENSE
+        ) from error

@@ -1,8 +1,8 @@
-"""Prefetch the other layers of an image when a client requests the first one.
+"""Prefetch the other layers of an image when a client requests the first layer.
 
-A client fetches a few layers at a time and waits for each. The layers that it has not requested yet
-are fetched meanwhile. A request for a manifest alone starts no prefetch: update bots read manifests
-and need no layers.
+A client fetches a few layers at a time and waits for each layer. Meanwhile the prefetch downloads
+the layers that the client has not requested yet. A request for a manifest alone starts no prefetch:
+update bots read manifests and need no layers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from entrepot.runtime.polling import poll
 log = logging.getLogger(__name__)
 
 _HEAD_START_S = 0.1
-"""This is the time in s in which a client may request several layers at once.
+"""The prefetch waits this time in s, because a client may request several layers at once.
 
 Layers that the client has requested need no prefetch.
 """
@@ -38,9 +38,9 @@ _PERMIT_WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PrefetchRequest:
-    """A client requested the blob `digest` in `repository`.
+    """A `PrefetchRequest` states that a client requested the blob `digest` in `repository`.
 
-    `task` makes the task of another blob there.
+    `task` makes the task that downloads another blob of the repository.
     """
 
     repository: Repository
@@ -52,7 +52,8 @@ class PrefetchRequest:
 class Prefetch:
     """A `Prefetch` fetches *concurrency* blobs at a time from each upstream, over all workers.
 
-    *folder* has the lock files of these downloads, and of the manifests whose prefetch is running.
+    *folder* has the lock files of prefetched downloads, and of the manifests whose prefetch is
+    running.
     """
 
     def __init__(
@@ -64,13 +65,13 @@ class Prefetch:
         self._concurrency = concurrency
 
     def follow(self, request: PrefetchRequest) -> None:
-        """Start to fetch the other parts of the manifest that names a requested blob.
+        """Start threads that fetch the other parts of the manifest that names a requested blob.
 
-        Return at once.
+        This function returns at once.
         """
         if self._concurrency:
             thread = threading.Thread(target=self._run, args=(request,), name="ahead", daemon=True)
-            with contextlib.suppress(RuntimeError):  # the process has no thread left
+            with contextlib.suppress(RuntimeError):  # The process cannot start another thread.
                 thread.start()
 
     def _run(self, request: PrefetchRequest) -> None:
@@ -100,9 +101,9 @@ class Prefetch:
             thread.join()
 
     def _run_thread(self, request: PrefetchRequest, digests: deque[Digest]) -> None:
-        """Fetch one blob of the image after the other.
+        """Fetch the blobs of the image one after the other.
 
-        The first failure, or lack of space, ends all threads.
+        The first failed download, or lack of space, ends all prefetch threads of the image.
         """
         try:
             permit = self._permit(request.host)
@@ -116,7 +117,7 @@ class Prefetch:
             digests.clear()
 
     def _fetch(self, request: PrefetchRequest, digest: Digest) -> bool:
-        """Download a blob that is neither stored nor downloading; False if it was not stored."""
+        """Download a blob that no worker stores or downloads; return False if it was not stored."""
         task = replace(request.task(digest), is_ahead=True)
         if self._downloads.stored_size(task) is not None or self._downloads.is_running(task):
             return True
@@ -128,7 +129,7 @@ class Prefetch:
         return download.error is None
 
     def _permit(self, host: str) -> LockedFile | None:
-        """Wait for a free lock of the upstream; all workers share them.
+        """Wait for a free prefetch lock of the upstream; all workers share these locks.
 
         Return None after a minute without a free lock.
         """

@@ -35,10 +35,10 @@ class NegativeCache:
         self._lock = threading.Lock()
 
     def check(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Raise Absent if the upstream responded with 404 recently."""
+        """Raise Absent if the upstream recently responded with 404 for *reference*."""
         until = self._until.get((resolved.repository.name, str(reference)))
         if until is not None and self._clock() < until:
-            message = f"has no {resolved.remote} {reference}, as it answered just now"
+            message = f"the upstream has no {resolved.remote} {reference}, as it answered just now"
             raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
@@ -51,16 +51,17 @@ class NegativeCache:
 
 
 _VALID_S = 300.0
-"""A confirmation is valid for all readers of the download for so many s."""
+"""A confirmation is valid for all readers of a download for this many s."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentConfirmations:
-    """Confirmations that an upstream has a blob in a repository, as empty files in *folder*.
+    """The recent confirmations that an upstream has a blob in a repository: files in *folder*.
 
-    All workers see these confirmations. A reader that follows a download for a repository with a
-    confirmation need not send a request of its own. The files of confirmations are beside the locks
-    of the spool folder. The cleaner removes those that were left behind.
+    All workers see the files of these confirmations. A reader that follows a download for a
+    repository with a confirmation sends no request of its own to the upstream. The files of
+    confirmations are beside the lock files in the spool folder. The cleaner removes confirmations
+    that were left behind.
     """
 
     folder: Path
@@ -68,20 +69,21 @@ class RecentConfirmations:
     def note(self, task: Task) -> None:
         """Record that the upstream has just confirmed a blob in the task's repository."""
         path = self._path(task)
-        with suppress(OSError):  # without a confirmation each reader sends its own request
+        # If the confirmation is not recorded, each reader sends its own request.
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
 
     def is_recent(self, task: Task) -> bool:
-        """Return True if any worker recorded a confirmation recently."""
+        """Return True if a worker recorded a confirmation for the task's repository recently."""
         try:
             age = time.time() - self._path(task).stat().st_mtime
         except OSError:
             return False
-        return -1.0 <= age < _VALID_S  # file times are coarse: age may be slightly negative
+        return -1.0 <= age < _VALID_S  # File times are coarse, so the age may be slightly negative.
 
     def forget(self, task: Task) -> None:
-        """Remove the confirmation, because the blob is linked in the repository now."""
+        """Remove the confirmation, because the repository links the blob now."""
         with suppress(OSError):
             self._path(task).unlink(missing_ok=True)
 

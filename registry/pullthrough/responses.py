@@ -1,4 +1,4 @@
-"""These are the results of a pull, before the API turns them into HTTP responses."""
+"""Define the results of a pull, before the API turns these results into HTTP responses."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from entrepot.registry.server.fileslice import Piece
 class ResponseSource(Enum):
     """A `ResponseSource` states where a response came from, in the terms of RFC 9211."""
 
-    HIT = "hit"  # the content came from disk, without a request to the upstream
-    MISS = "miss"  # not stored: fetched
-    COLLAPSED = "collapsed"  # the content came from another client's download
-    CONFIRMED = "confirmed"  # the content was stored, and the upstream confirmed it
-    STALE = "stale"  # the content was stored, but the upstream could not or would not confirm it
-    PASSED = "passed"  # the content was fetched and not stored
+    HIT = "hit"  # The content came from disk, without a request to the upstream.
+    MISS = "miss"  # The content was not stored and was fetched from the upstream.
+    COLLAPSED = "collapsed"  # The content came from another client's download.
+    CONFIRMED = "confirmed"  # The content was stored, and the upstream confirmed it.
+    STALE = "stale"  # The content was stored, but the upstream could not or would not confirm it.
+    PASSED = "passed"  # The content was fetched and not stored.
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class ManifestAnswer:
     """A `ManifestAnswer` has a manifest, and its `age` in s since the last confirmation, or None.
 
     A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete` is True if
-    every part was just found to be stored; False means that this was not checked or not the case.
+    every part was just found to be stored; False if a part is missing or the parts were not
+    checked.
     """
 
     stored: StoredManifest
@@ -54,10 +55,12 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class ArrivingBlob:
-    """An `ArrivingBlob` is a blob that is being downloaded. `read(start, stop)` yields its bytes.
+    """An `ArrivingBlob` is a blob that is being downloaded.
 
-    `size` is in bytes, or None if the upstream did not announce it. `early` is True if a range may
-    complete before the blob is verified.
+    `read(start, stop)` yields the bytes of the blob.
+
+    `size` of the blob is in bytes, or None if the upstream did not announce the size. `early` is
+    True if a range of the blob may complete before the blob is verified.
     """
 
     digest: Digest

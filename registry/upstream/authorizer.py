@@ -1,4 +1,4 @@
-"""Answers the challenges of one upstream with a password, a token or an anonymous token."""
+"""Answer the challenges of one upstream with a password, a token or an anonymous token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from entrepot.runtime.clock import elapsed
 log = logging.getLogger(__name__)
 
 _MOST_SCOPES = 1024
-"""The unusual token scopes of so many repositories of an upstream are remembered."""
+"""The token scopes of this many repositories of an upstream are remembered, if they are unusual."""
 _LONGEST_SCOPE = 2048
 
 
@@ -61,7 +61,7 @@ class Authorizer:
         return self._authorization(challenge, name, refused=None)
 
     def has_credential(self, name: str) -> bool:
-        """Return whether a credential is configured for repository *name*.
+        """Return whether a credential is configured for the repository *name*.
 
         Raises: Unavailable if the credential cannot be read.
         """
@@ -71,16 +71,18 @@ class Authorizer:
         """Return the Authorization for the challenge in the WWW-Authenticate *header*.
 
         *refused* is the Authorization of the rejected request. Some registries send no challenge
-        with the 401 for an expired token: then an empty *header* stands for the last challenge.
-        Raises: Denied if there is no Authorization other than *refused*; Unavailable for an
-        untrusted realm; ConnectionBroken and TokenRefused from the token endpoint.
+        with the 401 for an expired token: an empty *header* stands for the last challenge. Raises:
+        Denied if there is no Authorization other than *refused*; Unavailable for an untrusted
+        realm; ConnectionBroken and TokenRefused from the token endpoint.
         """
         offered = {each.scheme: each for each in parse_challenges(header)}
         challenge = offered.get("bearer") or offered.get("basic")
         if challenge is None and refused is not None:
             challenge = self._last
         if challenge is None:
-            raise Denied(self._config.host, "it asks for an unsupported authentication scheme")
+            raise Denied(
+                self._config.host, "the upstream asks for an unsupported authentication scheme"
+            )
         authorization = self._authorization(challenge, name, refused)
         if authorization is None or authorization == refused:
             raise Denied(self._config.host, self._denial(name))
@@ -101,8 +103,8 @@ class Authorizer:
     def _scope(self, challenge: Challenge, name: str) -> str:
         """Return the scope to request: that of the challenge (distribution token specification).
 
-        The scope differs from the usual one if a reverse proxy rewrites repository names. The scope
-        is remembered for this *name* only.
+        The scope in the challenge differs from the usual scope if a reverse proxy rewrites
+        repository names. The scope is remembered for the repository *name* only.
         """
         usual = f"repository:{name}:pull"
         named = challenge.scope
@@ -119,27 +121,35 @@ class Authorizer:
         return named
 
     def _check(self, realm: str, credential: Credential | None) -> None:
-        """Reject a token endpoint that is not trusted with the credential. Raises: Unavailable.
+        """Reject a token endpoint to which the credential must not be sent. Raises: Unavailable.
 
-        A request without a credential sends no secret, so the endpoint may be on any host.
+        A request without a credential sends no secret, so its token endpoint may be on any host.
         """
         if may_trust(realm, self._config.url, self._config.realm):
             return
         if credential is None and may_ask(realm, self._config.url):
             return
         host = self._config.host
-        log.warning("token realm of another host", extra={"upstream": host, "realm": realm[:200]})
-        message = f"its token realm is on another host; trust it with upstreams.{host}.realm"
+        log.warning(
+            "the token realm of the upstream is on another host",
+            extra={"upstream": host, "realm": realm[:200]},
+        )
+        message = (
+            f"the upstream's token realm is on another host; trust it with upstreams.{host}.realm"
+        )
         raise Unavailable(host, message, Why.NONSENSE)
 
     def _fetch(self, key: TokenKey) -> tuple[str, float]:
-        """Fetch a token and write an event. A failure is reported by the request that needs it."""
+        """Fetch a token from the token endpoint and write an event.
+
+        The request that needs the token reports a failure to fetch it.
+        """
         began = time.monotonic()
         try:
             fetched = fetch_token(self._wire, key, self._headers, insecure=self._config.insecure)
         except (
             ConnectionBroken
-        ) as error:  # the challenge may name a host that the upstream does not own
+        ) as error:  # The challenge may name a host that the upstream does not own.
             if not may_trust(key.realm, self._config.url, self._config.realm):
                 error.foreign = True
             raise
@@ -150,5 +160,5 @@ class Authorizer:
 
     def _denial(self, name: str) -> str:
         if self._credentials.find(name) is None:
-            return "it asks for credentials, and none are configured for it"
-        return "it rejects the configured credentials"
+            return "the upstream asks for credentials, and none are configured for it"
+        return "the upstream rejects the configured credentials"

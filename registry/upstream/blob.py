@@ -1,4 +1,4 @@
-"""Read the body of a blob response, and check its offset, its length and its end."""
+"""Read the body of a blob response, and check the body's offset, length and end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PARTIAL = 206
 
 
 class HttpBlob:
-    """An `HttpBlob` is the open body of a blob. The caller closes *response*.
+    """An `HttpBlob` is the open body of a blob. The caller closes the *response*.
 
-    A body with a content coding is decoded unless *as_sent*; *seen* receives the bytes before they
-    are decoded. *named* is the blob's size in bytes according to a manifest.
+    A body with a content coding is decoded if *as_sent* is False; *seen* receives the bytes before
+    they are decoded. *named* is the blob's size in bytes in the manifest.
 
     Raises: Unavailable (NONSENSE) if the response does not match the requested range.
     """
@@ -37,7 +37,7 @@ class HttpBlob:
         self._as_sent = as_sent or not response.codings
         self._seen = seen
         self._named = named
-        # The length of an encoded body is not that of the blob
+        # The length of an encoded body is not the length of the blob.
         self._length = content_length(response.headers) if self._as_sent else None
         self._start, self._size = 0, self._length
         if response.status == _PARTIAL:
@@ -46,7 +46,7 @@ class HttpBlob:
 
     @property
     def start(self) -> int:
-        """Return the offset in the blob at which the body starts, in bytes."""
+        """Return the offset in the blob at which the response's body starts, in bytes."""
         return self._start
 
     @property
@@ -60,10 +60,10 @@ class HttpBlob:
         return None if self._length is None else self._start + self._length
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the pieces of the body, each as soon as it is received.
+        """Yield the pieces of the response's body, each as soon as it is received.
 
         Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall` s.
-        The time-out is short, because another request can continue the download.
+        This time-out is short, because another request can continue the download.
         """
         came = 0
         self._response.limit_read_time(self._exchange.stall)
@@ -83,18 +83,20 @@ class HttpBlob:
             raise self._exchange.broken(error) from error
 
     def _read_range(self, start: int, stop: int | None) -> int | None:
-        """Compare Content-Range with the requested range; return the size of the blob.
+        """Compare Content-Range with the requested range; return the size of the blob in bytes.
 
         Raises: Unavailable (NONSENSE).
         """
         sent = content_range(self._response.headers)
         if sent is None:
             raise self._exchange.nonsense(
-                "it sent a part of the blob without a valid Content-Range"
+                "the upstream sent a part of the blob without a valid Content-Range"
             )
         within = sent.stop <= (sent.stop if stop is None else stop)
         length = sent.stop - sent.start
         if sent.start != start or not within or self._length not in (None, length):
-            raise self._exchange.nonsense("it sent a different part of the blob than requested")
+            raise self._exchange.nonsense(
+                "the upstream sent a different part of the blob than requested"
+            )
         self._length = length
         return sent.size

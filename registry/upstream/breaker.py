@@ -1,11 +1,12 @@
 """Run the circuit breaker of an upstream, whose state all workers share.
 
 The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
-`refused` and `limited` compute the next state. `Breaker` applies them to the shared state.
+`refused` and `limited` compute the next state. A `Breaker` applies these functions to the shared
+state.
 
-The state of each host is one small file in the run directory, which exists only while the appliance
-runs. So the file is written without fsync. If the directory is not writable, each process keeps its
-own state.
+Each host's state is one small file in the run directory, which exists only while the appliance
+runs. Therefore the state file is written without fsync. If the run directory is not writable, each
+process keeps its own state.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from entrepot.runtime.hostnames import fold, unfold
 from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
-"""So many consecutive failures open the breaker; a failure with `at_once` opens it alone."""
+"""This many consecutive failures open the breaker; a single failure with `at_once` opens it alone.
+"""
 FIRST_REST = 1.0
 """The first rest of an open breaker lasts this many s.
 
@@ -40,7 +42,7 @@ LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
 """A rate limit lasts this many s if the 429 has no Retry-After."""
 LIMIT_LONGEST = 60.0
-"""A rate limit lasts at most this many s, whatever Retry-After is."""
+"""A rate limit lasts at most this many s, even with a longer Retry-After."""
 REFUSED_AGAIN = 300.0
 """A rejection of credentials is logged again after this many s."""
 PROBE_RETRY = 1.0
@@ -51,12 +53,13 @@ PROBE_RETRY = 1.0
 class Circuit:
     """A `Circuit` is the breaker state of one upstream, with times in s, UTC epoch.
 
-    `failures` counts consecutive failures while the breaker is closed, `trips` the consecutive
-    rests. No request is sent before the time `until`. Then one request probes the upstream; others
-    are rejected until the probe ends or the time `probing` is past. A rate limit lasts until
-    `limited`, for requests of the same `operation` only: Docker Hub counts GETs of manifests and
-    still serves the layers of an image whose manifest the client has. `detail` describes the last
-    failure for an operator. `refused` is the time at which the upstream last rejected credentials.
+    `failures` counts consecutive failures while the breaker is closed, and `trips` counts
+    consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
+    one request probes the upstream; other requests are rejected until the probe ends or the time
+    `probing` is past. A rate limit lasts until `limited`, for requests of the same `operation`
+    only: Docker Hub counts GETs of manifests and still serves the layers of an image whose manifest
+    the client has. `detail` describes the last failure for an operator. `refused` is the time at
+    which the upstream last rejected credentials.
     """
 
     failures: int = 0
@@ -71,7 +74,7 @@ class Circuit:
 
     @property
     def is_closed(self) -> bool:
-        """True if requests are sent without a probe."""
+        """True if requests to the upstream are sent without a probe."""
         return self.trips == 0
 
     @property
@@ -85,14 +88,14 @@ CLOSED = Circuit()
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The permission to send a request; the outcome of a probe closes or reopens the breaker."""
+    """A `Pass` is the permission to send a request; the result of a probe changes the breaker."""
 
     probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The rejection of a request for `retry_after` s: the breaker is open, or the rate limited."""
+    """A `Rejection` of a request for `retry_after` s: the breaker is open, or a rate limited."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -101,7 +104,7 @@ class Rejection:
 def admit(
     circuit: Circuit, now: float, lease: float, operation: str = ""
 ) -> tuple[Circuit, Pass | Rejection]:
-    """Return the next state and whether one request may be sent at *now* (s, UTC epoch).
+    """Return the next state, and a permission or rejection for one request at *now* (s, UTC epoch).
 
     If a probe does not report within *lease* s, the next request becomes the probe. A wall clock
     that was set back cannot extend a rest beyond `LONGEST_REST`.
@@ -120,7 +123,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return the s for which *operation* is still rate limited; 0 or less if it is not."""
+    """Return the s for which *operation* is still rate limited; 0 or less if it is not limited."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -136,14 +139,14 @@ class UpstreamFailure:
 
 
 def opens(circuit: Circuit, failure: UpstreamFailure, *, probe: bool) -> bool:
-    """Return whether *failure* would open the breaker, or keep it open."""
+    """Return whether *failure* would open the breaker, or keep the breaker open."""
     if not circuit.is_closed:
         return probe
     return failure.at_once or circuit.failures + 1 >= IN_A_ROW
 
 
 def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: bool) -> Circuit:
-    """Return the state after a failure.
+    """Return the breaker's state after a failure.
 
     A request that was sent before the breaker opened does not change an open breaker.
     """
@@ -165,14 +168,14 @@ def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: boo
 
 
 def answered(circuit: Circuit) -> Circuit:
-    """Return the state after any response: the upstream is up."""
+    """Return the breaker's state after any response, which shows that the upstream is up."""
     return Circuit(limited=circuit.limited, operation=circuit.operation, refused=circuit.refused)
 
 
 def refused(circuit: Circuit, now: float) -> Circuit:
-    """Return the state after a response that rejects credentials.
+    """Return the breaker's state after a response that rejects credentials.
 
-    `Circuit.refused` changes at most every `REFUSED_AGAIN` s.
+    `Circuit.refused` changes at most once in `REFUSED_AGAIN` s.
     """
     if now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
@@ -182,7 +185,7 @@ def refused(circuit: Circuit, now: float) -> Circuit:
 def limited(
     circuit: Circuit, now: float, retry_after: float | None, operation: str = ""
 ) -> Circuit:
-    """Return the state after a 429, which is also a response; the later of two limits counts."""
+    """Return the breaker's state after a 429, which is also a response; the later limit counts."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
     until = now + span
     if until < circuit.limited:
@@ -192,11 +195,12 @@ def limited(
 
 _SUFFIX = ".json"
 _LOCK = ".lock"
-_LARGEST_FILE = 64 * 1024  # bytes
+_LARGEST_FILE = 64 * 1024  # bytes that are read from a state file, at most
 _MOST_FILES = 512
-"""If there are so many files, each process keeps its own state of a host that only a glob names.
+"""If there are this many state files, each process keeps its own state of a host that only a glob
+names.
 
-Clients can make up any number of such hosts.
+Clients can make up any number of hosts that match a glob.
 """
 
 T = TypeVar("T")
@@ -209,7 +213,7 @@ log = logging.getLogger(__name__)
 class BreakerState:
     """A `BreakerState` is the state of one upstream's breaker, as an operator sees it.
 
-    `until` is in s, UTC epoch; 0 if the state has no fixed end.
+    `until` is in s, UTC epoch; 0 if the end of the state is unknown.
     """
 
     host: str
@@ -221,7 +225,8 @@ class BreakerState:
 class Breaker:
     """A `Breaker` is the circuit breaker of the upstream `host`, shared through *directory*.
 
-    A probe may take `lease` s. If not *is_kept*, no file is written before the first response.
+    A probe of the upstream may take `lease` s. If *is_kept* is False, no state file is written
+    before the first response.
     """
 
     def __init__(
@@ -271,7 +276,7 @@ class Breaker:
             self._change(answered)
 
     def opens(self, failure: UpstreamFailure, passed: Pass) -> bool:
-        """Return whether *failure* would open the breaker, or keep it open."""
+        """Return whether *failure* would open the breaker, or keep the breaker open."""
         return opens(self._store.read(), failure, probe=passed.probe)
 
     def refused(self) -> None:
@@ -289,7 +294,7 @@ class Breaker:
         self._change(lambda circuit: failed(circuit, now, failure, probe=passed.probe))
 
     def limited(self, retry_after: float | None, operation: str = "") -> None:
-        """Record a 429; *retry_after* is in s, None if the upstream did not send it."""
+        """Record a 429; *retry_after* is in s, None if the upstream did not send Retry-After."""
         now = self._clock()
         before, after = self._change(lambda circuit: limited(circuit, now, retry_after, operation))
         if before.limited <= now < after.limited:
@@ -298,9 +303,9 @@ class Breaker:
             log.warning("upstream limits the rate", extra=fields)
 
     def _change(self, change: Callable[[Circuit], Circuit]) -> tuple[Circuit, Circuit]:
-        """Apply *change* and return the states before and after it.
+        """Apply *change* to the state; return the states before and after the change.
 
-        Write an event and a log line if the breaker opened or closed.
+        The breaker writes an event and a log line if it opened or closed.
         """
 
         def step(circuit: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
@@ -325,16 +330,16 @@ class Breaker:
 
     def _unavailable(self, rejection: Rejection) -> Unavailable:
         if rejection.because == "limited":
-            message, why = "it limits the rate", Why.LIMITED
+            message, why = "the upstream limits the rate", Why.LIMITED
         else:
-            message, why = "it failed recently; requests to it are paused", Why.RESTING
+            message, why = "the upstream failed recently; requests to it are paused", Why.RESTING
         return Unavailable(self.host, message, why, retry_after=rejection.retry_after)
 
 
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
     """Return the breaker state of every upstream that has a file in *directory*, by host.
 
-    An upstream has a file after its first problem.
+    An upstream has a state file after its first problem.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)
@@ -353,12 +358,14 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
     if circuit.limited > now:
         return BreakerState(host, "limited", circuit.limited, "429")
     if now - circuit.refused < REFUSED_AGAIN:
-        return BreakerState(host, "refusing", 0.0, "it rejects the configured credentials")
+        return BreakerState(
+            host, "refusing", 0.0, "the upstream rejects the configured credentials"
+        )
     return BreakerState(host, "closed", 0.0, circuit.reason)
 
 
 class _StateStore:
-    """The stored `Circuit` of one upstream: in a file if there is a directory, else in memory."""
+    """A `_StateStore` has the `Circuit` of one upstream: in a file, or else in memory."""
 
     def __init__(self, host: str, directory: Path | None, *, is_kept: bool) -> None:
         self._directory = directory
@@ -369,20 +376,20 @@ class _StateStore:
         self._lock = threading.Lock()
 
     def keep(self) -> None:
-        """Store the state in a file from now on, unless there are `_MOST_FILES` files."""
+        """Store the state in a file from now on, if there are fewer than `_MOST_FILES` files."""
         if not self._is_kept:
             self._is_kept = True
             self._path = self._file if _count(self._directory) < _MOST_FILES else None
 
     def read(self) -> Circuit:
-        """Return the current state.
+        """Return the current state of the breaker.
 
-        Readers need no lock, because the file is replaced atomically.
+        Readers need no lock, because the state file is replaced atomically.
         """
         return self._own if self._path is None else _load(self._path)
 
     def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
-        """Replace the state with the result of *step*, under a lock; return its second result."""
+        """Replace the state with the first result of *step*, under a lock; return the second."""
         with self._lock, _locked(self._directory):
             before = self.read()
             after, outcome = step(before)
@@ -410,7 +417,7 @@ def _count(directory: Path | None) -> int:
 
 @contextmanager
 def _locked(directory: Path | None) -> Iterator[None]:
-    """Hold the lock of all processes; if the directory is not writable, continue without it."""
+    """Hold the lock of all processes; if the directory is not writable, continue without a lock."""
     descriptor = None
     if directory is not None:
         with suppress(OSError):
@@ -425,7 +432,7 @@ def _locked(directory: Path | None) -> Iterator[None]:
 
 
 def _load(path: Path) -> Circuit:
-    """Read a circuit; return a closed one if the file is absent, or its content is wrong."""
+    """Read a circuit from a state file; if that is absent or invalid, a closed circuit."""
     try:
         circuit = Circuit(**json.loads(read_small_file(path, _LARGEST_FILE)))
     except (OSError, ValueError, TypeError, RecursionError):

@@ -11,17 +11,17 @@ from entrepot.registry.upstream.urls import origin_of
 from entrepot.runtime.hostnames import is_loopback
 
 # PERF: each expression is matched at one position and never backtracks, so the cost is linear in
-# the length of the header. The header is untrusted: an expression that tried every split blocked
-# the process for minutes.
+# the length of the header. The header is untrusted: an expression that tried every split would
+# block the process for minutes.
 _SEPARATOR = re.compile(r"[\s,]*")
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _EQUALS = re.compile(r"\s*=\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_BARE = re.compile(r'[^",\s]*')  # gcr.io omits the quotes
+_BARE = re.compile(r'[^",\s]*')  # gcr.io omits the quotes around values.
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-# This table has token endpoints by the host of the upstream's URL. Only pairs that the registries
-# document or are known to send.
+# This table has the known token endpoints by the host of the upstream's URL. The table contains
+# only pairs that the registries document or are known to send.
 _KNOWN_REALMS = {
     "registry-1.docker.io": "auth.docker.io",
     "index.docker.io": "auth.docker.io",
@@ -38,7 +38,7 @@ _KNOWN_REALMS = {
 class Challenge:
     """A `Challenge` is one challenge of a WWW-Authenticate header.
 
-    `scheme` is in lower case.
+    `scheme` is the authentication scheme in lower case.
 
     `scope` lists the permissions that a token must have, separated by blanks; empty if not sent.
     """
@@ -52,7 +52,7 @@ class Challenge:
 def parse_challenges(header: str) -> list[Challenge]:
     """Return the challenges of a WWW-Authenticate header, up to the first syntax error.
 
-    RFC 9110, 11.6.1. The cost is linear in the length of the header.
+    RFC 9110, 11.6.1, defines the syntax. The cost is linear in the length of the header.
     """
     found: list[tuple[str, dict[str, str]]] = []
     for name, text in _elements(header):
@@ -91,13 +91,13 @@ def _elements(header: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
-    """Return the end of a match of *expression* at *position*; *position* without a match."""
+    """Return the end of a match of *expression* at *position*; without a match, *position*."""
     match = expression.match(header, position)
     return match.end() if match else position
 
 
 def may_ask(realm: str, upstream_url: str) -> bool:
-    """Return whether an anonymous token may be requested at *realm*; its host does not matter.
+    """Return whether an anonymous token may be requested at *realm*, which may be on any host.
 
     The received token is sent to the upstream. So if the upstream uses https, *realm* must use
     https too.
@@ -113,15 +113,15 @@ def may_ask(realm: str, upstream_url: str) -> bool:
 
 
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
-    """Return whether *realm* belongs to the upstream, so that its password may be sent there.
+    """Return whether *realm* belongs to the upstream, so that the upstream's password may be sent.
 
     The realm belongs to the upstream if it is the operator's *trusted* realm, is on the upstream's
     own host with any port, or is a known token endpoint of that host. If the upstream uses https,
-    *realm* must use https, too, except on loopback.
+    *realm* must use https too, except on loopback.
     """
     if trusted is not None and realm == trusted:
         return True
-    if origin_of(realm) is None:  # URL parsers could disagree about the host of such a URL
+    if origin_of(realm) is None:  # URL parsers could disagree about the host of such a URL.
         return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)

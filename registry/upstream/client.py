@@ -46,14 +46,15 @@ T = TypeVar("T")
 _OK, _PARTIAL = 200, 206
 _UNSATISFIABLE = 416
 _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
-# Registries without the referrers API send these statuses: OCI distribution-spec 1.1, end-12a
+# Registries without the referrers API send these statuses (OCI distribution-spec 1.1, end-12a).
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
-# ECR rejects `n` above 1000 with 400
+# ECR rejects a parameter `n` above 1000 with a 400.
 _TAG_PAGE = 1000
-# Some registries reject every `n` or `last`; then the whole list is read
+# Some registries reject every `n` or `last` with these statuses; the client then reads the whole
+# list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# These limit a list over all of its pages: bytes, entries, pages and s
+# These constants limit a list over all of its pages: bytes, entries, pages and s.
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -63,7 +64,7 @@ _LIST_WITHIN_S = 120.0
 class HttpUpstream:
     """An `HttpUpstream` is one upstream registry over HTTP; it is safe in any thread.
 
-    Fork only before its first use.
+    The process may fork only before the first use of an `HttpUpstream`.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -93,9 +94,10 @@ class HttpUpstream:
             return HeadResult(content_digest(headers), content_length(headers), known)
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest. If *reference* is a digest, the body is verified against it.
+        """Fetch a manifest. If *reference* is a digest, the body is verified against that digest.
 
-        Docker-Content-Digest is not used: some registries send that of another manifest.
+        The header Docker-Content-Digest is not used: some registries send the digest of another
+        manifest.
         """
         with self._open(
             UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")
@@ -112,7 +114,9 @@ class HttpUpstream:
         except UnsupportedType as error:
             raise self._exchange.unsupported(str(error), named) from error
         except (Malformed, ValueError) as error:
-            raise self._exchange.nonsense("its manifest cannot be used", error) from error
+            raise self._exchange.nonsense(
+                "the upstream's manifest cannot be used", error
+            ) from error
         self._compare(announced, body)
         return found
 
@@ -127,9 +131,9 @@ class HttpUpstream:
             log.warning("Docker-Content-Digest is not the digest of the manifest", extra=fields)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Return the size of a blob in bytes, None if the upstream does not send it.
+        """Return the size of a blob in bytes, None if the upstream does not send the size.
 
-        If HEAD gives no usable response, the first byte is requested with GET.
+        If HEAD gives no usable response, the client requests the first byte with GET.
         """
         path = f"blobs/{digest}"
         head, whole = (
@@ -140,7 +144,7 @@ class HttpUpstream:
         with closing(self._exchange.describe(head, first, _is_ok)) as response:
             if response.status != _UNSATISFIABLE:
                 return _blob_size(response)
-        with self._open(whole) as response:  # the blob is empty, or the upstream rejects ranges
+        with self._open(whole) as response:  # The blob is empty, or the upstream rejects ranges.
             return _blob_size(response)
 
     @contextmanager
@@ -153,7 +157,7 @@ class HttpUpstream:
         *,
         size: int | None = None,
     ) -> Iterator[RemoteBlob]:
-        """Open a blob from *start* to *stop* (exclusive, bytes); *size* is that of a manifest."""
+        """Open a blob from *start* to *stop* (exclusive, bytes); *size* is from a manifest."""
         headers, accepts = _range(start, stop)
         request = UpstreamRequest(
             "blob",
@@ -174,8 +178,8 @@ class HttpUpstream:
                 return
             if response.status == _UNSATISFIABLE and _ends_before(response, start):
                 raise self._exchange.nonsense("the blob ends before the requested range")
-        # Request the whole blob: a range of an encoded body has offsets in the encoded bytes, and
-        # some upstreams reject every range
+        # The client requests the whole blob: a range of an encoded body has offsets in the encoded
+        # bytes, and some upstreams reject every range.
         with (
             self._open(replace(request, headers={}, accepts=frozenset({_OK}))) as response,
             self._whole(response, digest, size) as body,
@@ -201,8 +205,8 @@ class HttpUpstream:
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags in order, from as many pages as needed.
 
-        Registries send pages of lists in different ways, or send no pages at all. If a page is not
-        the requested one, the whole list is read, sorted and cut here.
+        Registries send lists in pages of different kinds, or without pages. If a page is not the
+        requested page, the client reads, sorts and cuts the whole list.
         """
         if after is None and limit is None:
             return self._all_tags(name)
@@ -212,9 +216,9 @@ class HttpUpstream:
         return found[:limit]
 
     def _all_tags(self, name: str) -> list[str]:
-        """Read the whole list, up to the last page or a page that adds no tag."""
-        # PERF: the order of insertion is that of the upstream, which is mostly sorted already; to
-        # sort 90,000 tags of a set holds the interpreter for 30 ms
+        """Read the whole list of tags, up to the last page or a page that adds no tag."""
+        # PERF: the order of insertion is the upstream's order, which is mostly sorted already; to
+        # sort 90,000 tags of a set holds the interpreter lock for 30 ms.
         found: dict[str, None] = {}
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
             listed, before = self._parsed(self._read_tags, page.body), len(found)
@@ -225,9 +229,9 @@ class HttpUpstream:
         return sorted(found)
 
     def _tags_in_order(self, name: str, after: str | None, limit: int | None) -> list[str] | None:
-        """Read pages after *after* until there are *limit* tags.
+        """Read pages of tags after *after* until there are *limit* tags.
 
-        Return None if a page is not the requested one.
+        Return None if a page is not the requested page.
         """
         found: list[str] = []
         page_size = None if limit is None else min(max(limit, 1), _TAG_PAGE)
@@ -264,8 +268,8 @@ class HttpUpstream:
     ) -> RemoteManifest:
         """Fetch the referrers of a manifest, all pages as one index.
 
-        The list is filtered here if the upstream did not filter it. Raises: Absent if the response
-        is not an index, which means that the upstream has no referrers API.
+        The client filters the list if the upstream did not filter it. Raises: Absent if the
+        response is not an index, which means that the upstream has no referrers API.
         """
         query = {"artifactType": artifact_type} if artifact_type else {}
         path = f"referrers/{digest}"
@@ -285,9 +289,9 @@ class HttpUpstream:
         return join_referrers(first, found)
 
     def _referrers_of(self, page: _Page, *, is_first: bool) -> list[dict[str, Any]]:
-        """Read a page of referrers.
+        """Read one page of a list of referrers.
 
-        Raises: Absent if the first page is not an index, Unavailable if a later one is not.
+        Raises: Absent if the first page is not an index, Unavailable if a later page is not.
         """
         try:
             if media_type(page.headers) != OCI_INDEX:
@@ -296,8 +300,10 @@ class HttpUpstream:
                 return read_referrers(page.body)
         except ValueError as error:
             if is_first:
-                raise Absent(self._exchange.host, "it has no referrers API") from error
-            raise self._exchange.nonsense("its list of referrers is not an index", error) from error
+                raise Absent(self._exchange.host, "the upstream has no referrers API") from error
+            raise self._exchange.nonsense(
+                "the upstream's list of referrers is not an index", error
+            ) from error
 
     @contextmanager
     def _open(self, request: UpstreamRequest) -> Iterator[Response]:
@@ -310,8 +316,8 @@ class HttpUpstream:
     def _pages(self, request: UpstreamRequest) -> Iterator[_Page]:
         """Request the pages of a list, always on the upstream's own host.
 
-        The Link header may name a different host, as a registry behind a proxy may not know its own
-        name. A link to a page that was read already ends the list.
+        The Link header may name a different host, because a registry behind a proxy may not know
+        its own name. A link to a page that was already read ends the list.
         """
         left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
         read: set[str] = set()
@@ -331,7 +337,7 @@ class HttpUpstream:
         raise self._too_long(f"more than {_MOST_PAGES} pages")
 
     def _too_long(self, what: str) -> ListTooLong:
-        return ListTooLong(self._exchange.host, f"its list is too long: {what}")
+        return ListTooLong(self._exchange.host, f"the upstream's list is too long: {what}")
 
     def _read_page(self, response: Response, left: int, until: float) -> bytes:
         """Read a page of at most *left* bytes, until *until* (monotonic clock, s)."""
@@ -349,19 +355,23 @@ class HttpUpstream:
             raise self._exchange.broken(error) from error
 
     def _parsed(self, read: Callable[[S], T], given: S) -> T:
-        """Return the result of *read*. Raises: Unavailable (NONSENSE) instead of ValueError."""
+        """Return the result of parsing a page with *read*.
+
+        Raises: Unavailable (NONSENSE) instead of ValueError.
+        """
         try:
             return read(given)
         except ValueError as error:
-            raise self._exchange.nonsense("its list cannot be read", error) from error
+            raise self._exchange.nonsense("the upstream's list cannot be read", error) from error
 
 
 class _VerbatimBlobs:
     """The blobs whose bytes must not be decoded, although Content-Encoding names a coding.
 
     Some registries send Content-Encoding with a layer that is itself a compressed file. Only the
-    digest shows which bytes are meant. A body is decoded at first; if the digest of the bytes as
-    sent matches instead, the blob is remembered and read without decoding the next time.
+    digest shows whether the encoded or the decoded bytes are the blob. A body is decoded at first;
+    if the digest of the bytes as sent matches instead, the blob is remembered and read without
+    decoding the next time.
     """
 
     def __init__(self) -> None:
@@ -374,7 +384,7 @@ class _VerbatimBlobs:
 
     @contextmanager
     def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
-        """Yield a function that receives the bytes as sent; then compare them with the digest."""
+        """Yield a function that receives the bytes as sent; then compare their digest."""
         hasher = digest.hasher()
         try:
             yield hasher.update
@@ -428,6 +438,6 @@ def _blob_size(response: Response) -> int | None:
 
 
 def _is_filtered(headers: Mapping[str, str]) -> bool:
-    """Return whether the upstream filtered the list: OCI distribution-spec 1.1, end-12b."""
+    """Return whether the upstream filtered the list (OCI distribution-spec 1.1, end-12b)."""
     applied = headers.get("OCI-Filters-Applied", "")
     return "artifactType" in (each.strip() for each in applied.split(","))

@@ -1,7 +1,7 @@
-"""Decodes the content codings of a response within bounds: RFC 9110, 8.4.
+"""Decode the content codings of a response within bounds (RFC 9110, 8.4).
 
-Every request asks for `identity`, but some registries and reverse proxies compress the body anyway.
-A digest is computed over the decoded content.
+Every request asks for the coding `identity`, but some registries and reverse proxies compress the
+body nevertheless. A digest is computed over the decoded content.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 _PIECE = 256 * 1024
 _MOST = 3
-# zlib's own limit is 1032; a larger ratio is a decompression bomb in several layers
+# zlib's own ratio is 1032 at most; a larger ratio is a decompression bomb in several layers.
 _LARGEST_RATIO = 1100
-_FREE = 1024 * 1024  # decoded bytes before the ratio is checked
-# The limit if the decoded length is unknown: layers of images stay below this ratio
+_FREE = 1024 * 1024  # This many decoded bytes are allowed before the ratio is checked.
+# This ratio is the limit if the decoded length is unknown: layers of images stay below it.
 _USUAL_RATIO = 20
-_UNUSUAL = 64 * 1024 * 1024  # so many decoded bytes are allowed before the ratio is checked
+# This many decoded bytes are allowed before the usual ratio is checked.
+_UNUSUAL = 64 * 1024 * 1024
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
 
@@ -28,9 +29,9 @@ class Undecodable(ValueError):  # noqa: N818 - the name states the fact
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the codings to decode, in the order of decoding (the last applied is first).
 
-    Unknown codings are ignored; if the body is really encoded, its digest or format check fails. S3
-    returns the `aws-chunked` of an upload although the content is not in it. If there are more than
-    `_MOST` codings, none is decoded.
+    Unknown codings are ignored; if the body is really encoded, the check of its digest or format
+    fails. S3 returns the coding `aws-chunked` of an upload although the content is not in that
+    coding. If the header names more than `_MOST` codings, none is decoded.
     """
     named = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     known = tuple(each for each in reversed(named) if each in _DECODERS)
@@ -60,7 +61,7 @@ def decoded(
     for piece in body:
         yielded += len(piece)
         if yielded > _largest(received, size):
-            raise Undecodable("its compressed body decodes to too many bytes")
+            raise Undecodable("the upstream's compressed body decodes to too many bytes")
         yield piece
 
 
@@ -71,7 +72,7 @@ def _largest(received: int, size: int | None) -> int:
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode gzip, also with several members: RFC 1952, 2.2."""
+    """Decode gzip, also with several members (RFC 1952, 2.2)."""
     return _inflated(pieces, 16 + zlib.MAX_WBITS)
 
 
@@ -103,14 +104,16 @@ def _inflated(pieces: Iterator[bytes], window: int) -> Iterator[bytes]:
                 yield out
             left = engine.unused_data if engine.eof else engine.unconsumed_tail
     if has_begun and not engine.eof:
-        raise Undecodable("its compressed body ends too early")
+        raise Undecodable("the upstream's compressed body ends too early")
 
 
 def _step(engine: zlib._Decompress, piece: bytes) -> bytes:
     try:
         return engine.decompress(piece, _PIECE)
     except zlib.error as error:
-        raise Undecodable("its body is not in the coding that its header names") from error
+        raise Undecodable(
+            "the upstream's body is not in the coding that its header names"
+        ) from error
 
 
 _DECODERS: Mapping[str, _Decode] = {

@@ -1,8 +1,8 @@
-"""Asks a credential helper of Docker for the login at an upstream: `proxy.exec`.
+"""Ask a credential helper of Docker for the login at an upstream (`proxy.exec`).
 
-The protocol is that of docker-credential-helpers: the program gets the word `get`, the host on
-standard input, and writes a JSON object with Username and Secret. A program that fails, or that
-knows no login, lets the request be anonymous, as in docker distribution.
+The protocol is that of docker-credential-helpers: the helper program gets the word `get` and, on
+standard input, the host, and writes a JSON object with Username and Secret. If the program fails or
+knows no login, the request to the upstream is anonymous, as in docker distribution.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _UNKNOWN: Final = "credentials not found"
 
 
 class HelperFailed(Exception):  # noqa: N818 - the name states the fact
-    """The program gave no login; the message is the reason, without a secret."""
+    """The helper program gave no login; the message is the reason, without a secret."""
 
 
 class _Run:
-    """A `_Run` is one run of the program, *started* at a monotonic time (s).
+    """A `_Run` is one run of the helper program, *started* at a monotonic time (s).
 
-    `found` is its login once `ended` is set.
+    `found` is the program's login once `ended` is set.
     """
 
     def __init__(self, started: float) -> None:
@@ -57,12 +57,13 @@ class _Run:
 class HelperCredentials:
     """The login that the program *command* has for *host*, the same for all repositories.
 
-    The login is used for *lifetime* s; None: for ever; 0: for one request. After a failure the
-    program runs again after 10 s at the earliest. *clock* is monotonic.
+    The login is used for *lifetime* s; None: for ever; 0: for one request. After a failure, the
+    helper program runs again after 10 s at the earliest. *clock* is a monotonic clock in s.
 
-    The program runs in a thread of its own. Requests wait for it until 10 s after its start, and
-    once it took longer only until 1 s after each later start, until it ends sooner again. They then
-    use its previous login, or none.
+    The helper program runs in a thread of its own. Requests wait for the program until 10 s after
+    its start. After a longer run, requests wait only until 1 s after each later start, until the
+    program ends sooner again. Requests that stopped waiting use the program's previous login, or
+    no login.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class HelperCredentials:
         self._until = -math.inf
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
-        """Return the login; None if the program has none, or does not end."""
+        """Return the login; None if the helper program has none, or does not end."""
         with self._lock:
             if self._clock() < self._until:
                 return self._found
@@ -94,7 +95,7 @@ class HelperCredentials:
         return self._given_up(run)
 
     def _start(self) -> _Run:
-        """Start the program in a thread; the caller has the lock."""
+        """Start the helper program in a thread; the caller holds the lock."""
         run = _Run(time.monotonic())
         name = f"helper {self._host}"
         threading.Thread(target=self._finish, args=(run,), name=name, daemon=True).start()
@@ -102,7 +103,7 @@ class HelperCredentials:
         return run
 
     def _finish(self, run: _Run) -> None:
-        """Run the program to its end, and record its login."""
+        """Run the helper program to its end, and record its login."""
         found, span = self._asked()
         is_slow = time.monotonic() - run.started > _PATIENCE_S
         with self._lock:
@@ -113,7 +114,7 @@ class HelperCredentials:
             run.ended.set()
 
     def _given_up(self, run: _Run) -> Credential | None:
-        """Return the previous login, because the program does not end."""
+        """Return the previous login, because the helper program does not end."""
         with self._lock:
             if run.ended.is_set():
                 return run.found
@@ -132,7 +133,7 @@ class HelperCredentials:
         return found
 
     def _asked(self) -> tuple[Credential | None, float]:
-        """Run the program; return its login, and how long to use that (s)."""
+        """Run the helper program; return its login, and the time in s to use that login."""
         fields: dict[str, object] = {"command": self._command, "host": self._host}
         try:
             found = ask(self._command, self._host)
@@ -146,7 +147,7 @@ class HelperCredentials:
 
 
 def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | None:
-    """Run a credential helper for at most *timeout* s; return its login, None if it knows none.
+    """Run a credential helper for at most *timeout* s; return its login, or None.
 
     Raises: HelperFailed.
     """
@@ -161,12 +162,14 @@ def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | No
         if _UNKNOWN in reason:
             return None
         shown = "".join(each if each.isprintable() else "?" for each in reason[:_LONGEST_REASON])
-        raise HelperFailed(f"it ended with {code}: {shown or 'no message'}")
+        raise HelperFailed(f"the program ended with {code}: {shown or 'no message'}")
     return _login(output)
 
 
 def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
-    """Return what the program wrote and its exit code. It is killed, with its children, at the end.
+    """Return the output and the exit code of the helper program.
+
+    The program is killed, with its children, at the end.
 
     Raises: HelperFailed.
     """
@@ -191,8 +194,9 @@ def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
 def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple[bytes, int]:
     assert process.stdin is not None  # noqa: S101 - it is a pipe
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    with suppress(BrokenPipeError):  # a program that does not read it
-        process.stdin.write(host.encode())  # smaller than a pipe's buffer, so it never blocks
+    with suppress(BrokenPipeError):  # Some helper programs do not read their standard input.
+        # The host is smaller than a pipe's buffer, so this write never blocks.
+        process.stdin.write(host.encode())
         process.stdin.close()
     output = bytearray()
     poller = select.poll()
@@ -203,12 +207,12 @@ def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple
         piece = os.read(process.stdout.fileno(), _MOST_BYTES)
         output += piece
         if len(output) > _MOST_BYTES:
-            raise HelperFailed(f"its output is longer than {_MOST_BYTES} bytes")
+            raise HelperFailed(f"the program's output is longer than {_MOST_BYTES} bytes")
         if not piece:
             with suppress(subprocess.TimeoutExpired):
                 return bytes(output), process.wait(max(deadline - time.monotonic(), 0.0))
             break
-    raise HelperFailed("it did not end in time")
+    raise HelperFailed("the program did not end in time")
 
 
 def _login(output: bytes) -> Credential:
@@ -217,17 +221,17 @@ def _login(output: bytes) -> Credential:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise HelperFailed("its output is not a JSON object")
+        raise HelperFailed("the program's output is not a JSON object")
     user, secret = found.get("Username"), found.get("Secret")
     if not isinstance(user, str) or not isinstance(secret, str) or not user:
-        raise HelperFailed("its output has no Username and Secret")
+        raise HelperFailed("the program's output has no Username and Secret")
     if user == _TOKEN_USER:
         return Credential("", "", identity_token=secret)
     return Credential(user, secret)
 
 
 def _only_root_changes(path: Path) -> bool:
-    """Return whether only root can replace the program, or a folder or link on the way to it."""
+    """Return whether only root can replace the program, or a folder or link on its path."""
     places = {*path.absolute().parents, path.absolute(), path.resolve(), *path.resolve().parents}
     return not any(_others_change(each.lstat()) for each in places)
 

@@ -15,10 +15,10 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A `Credential` is a user name with a password, or a token; its `repr` shows none of them.
+    """A `Credential` is a user name with a password, or a token; its `repr` shows no secret.
 
-    An identity token is exchanged for a bearer token at the token endpoint. A registry token is
-    sent to the registry as it is.
+    The token endpoint exchanges an identity token for a bearer token. A registry token is sent to
+    the registry unchanged.
     """
 
     username: str = field(repr=False)
@@ -32,12 +32,12 @@ class SecretEntry(Protocol):
 
     @property
     def username(self) -> str | None:
-        """The user name."""
+        """The user name of the entry."""
         ...
 
     @property
     def password(self) -> str | None:
-        """The password."""
+        """The password of the entry."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class SecretEntry(Protocol):
 
 
 class PullSecret(Protocol):
-    """A loaded pull secret."""
+    """A `PullSecret` is a loaded pull secret."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -60,16 +60,16 @@ class PullSecret(Protocol):
         ...
 
     def names(self, host: str) -> bool:
-        """Return whether a key names this host; a glob is matched label by label."""
+        """Return whether a key of the pull secret names *host*; globs match label by label."""
         ...
 
     def lookup(self, host: str, repository: str) -> SecretEntry | None:
-        """Return the entry of the longest matching path; None if no path matches."""
+        """Return the pull secret's entry of the longest matching path; None if no path matches."""
         ...
 
 
 Secret = Callable[[], PullSecret | None]
-"""Returns the current pull secret, which can change at any time; None if there is none."""
+"""A `Secret` returns the current pull secret, which can change at any time; None: no secret."""
 
 
 class Credentials(Protocol):
@@ -110,7 +110,10 @@ class SourceCredentials:
         self._password = config.password or ""
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
-        """Return the credential. Raises: Unavailable if the password file cannot be read."""
+        """Return the credential in the settings.
+
+        Raises: Unavailable if the password file cannot be read.
+        """
         if self._config.password_file is None:
             return Credential(self._config.username or "", self._password)
         with self._lock:
@@ -125,7 +128,7 @@ class SourceCredentials:
                 return
             self._password = path.read_text().rstrip("\r\n")
         except (OSError, ValueError) as error:
-            message = f"its password file cannot be read: {error}"
+            message = f"the upstream's password file cannot be read: {error}"
             raise Unavailable(self._config.host, message, Why.NONSENSE) from error
         self._stamp = stamp
 
@@ -136,7 +139,7 @@ def credentials_for(config: UpstreamConfig, secret: Secret) -> Credentials:
     A credential helper takes precedence over a password, as in docker distribution.
     """
     if config.helper is not None:
-        # The module starts programs, so it is loaded only if a helper is configured.
+        # This module starts programs, so a worker imports it only if a helper is configured.
         from entrepot.registry.upstream.credential_helper import (  # noqa: PLC0415
             HelperCredentials,
         )

@@ -1,8 +1,8 @@
 """Check the addresses to which the responses of an upstream may direct a request.
 
 A redirect or a token realm names a host, and the owner of that name decides to which address the
-name resolves. So the check applies to the address that is dialled, never to the name. The address
-is not looked up a second time, which could return a different address.
+name resolves. Therefore the check applies to the address that is dialled, never to the name. The
+address is not looked up a second time, because a second look-up could return a different address.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RawOrigin = tuple[str, str, int]
 """A `RawOrigin` has scheme, host name in lower case and port.
 
-Unlike `urls.Origin`, it exists for any URL.
+Unlike `urls.Origin`, a `RawOrigin` exists for any URL.
 """
 
-# Metadata services of clouds, which return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
+# These metadata services of clouds return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
 # 169.254.169.254 and its neighbours are covered as link-local addresses.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
 )
-# IPv6 networks that embed an IPv4 address: the network, and the number of bits after the address
+# These IPv6 networks embed an IPv4 address: each entry has the network, and the number of bits
+# after the address.
 _EMBEDDING = tuple(
     (ipaddress.IPv6Network(network), behind)
     for network, behind in (
-        ("::ffff:0:0/96", 0),  # IPv4-mapped, RFC 4291
-        ("::ffff:0:0:0/96", 0),  # IPv4-translated, RFC 2765
-        ("64:ff9b::/96", 0),  # NAT64, RFC 6052
-        ("2002::/16", 80),  # 6to4, RFC 3056
-        ("::/96", 0),  # IPv4-compatible, RFC 4291
+        ("::ffff:0:0/96", 0),  # IPv4-mapped addresses (RFC 4291)
+        ("::ffff:0:0:0/96", 0),  # IPv4-translated addresses (RFC 2765)
+        ("64:ff9b::/96", 0),  # NAT64 addresses (RFC 6052)
+        ("2002::/16", 80),  # 6to4 addresses (RFC 3056)
+        ("::/96", 0),  # IPv4-compatible addresses (RFC 4291)
     )
 )
 # IANA has assigned this IPv6 unicast space to the internet. Python treats unknown addresses as
@@ -49,14 +50,17 @@ class Reach(Enum):
     """A `Reach` is the network from which an address can be reached."""
 
     PUBLIC = "public"
-    # RFC 1918, unique local, carrier-grade NAT, and any other address that is not global
+    # These addresses are RFC 1918, unique local, carrier-grade NAT, and any other address that is
+    # not global.
     PRIVATE = "private"
     LOOPBACK = "loopback"
-    # these are link-local, multicast, unspecified and reserved addresses, and clouds' metadata
+    # These addresses are link-local, multicast, unspecified and reserved, and clouds' metadata
+    # services.
     SPECIAL = "special"
 
 
-# The addresses to which an upstream may redirect besides public ones, by the upstream's own reach
+# This table has the addresses to which an upstream may redirect besides public addresses, by the
+# upstream's own reach.
 _MAY_REACH = {
     Reach.PUBLIC: frozenset[Reach](),
     Reach.PRIVATE: frozenset({Reach.PRIVATE}),
@@ -87,15 +91,16 @@ def _reach(found: _Address) -> Reach:
 
 
 def _is_this_network(found: _Address) -> bool:
-    """Return whether an address is in 0.0.0.0/8: it reaches this host (RFC 1122, 3.2.1.3)."""
+    """Return whether an address is in 0.0.0.0/8, which reaches this host (RFC 1122, 3.2.1.3)."""
     return found.version == 4 and int(found) >> 24 == 0  # noqa: PLR2004 - IPv4
 
 
 def _embedded(found: _Address) -> tuple[_Address, ...]:
-    """Return the IPv4 addresses that an IPv6 address embeds; empty if it embeds none."""
+    """Return the IPv4 addresses that an IPv6 address embeds; empty if it embeds no address."""
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback or found.is_unspecified:
         return ()
-    # a Teredo address has a server's address, and the client's with inverted bits: RFC 4380
+    # A Teredo address has a server's address, and the client's address with inverted bits (RFC
+    # 4380).
     if found in _TEREDO:
         return tuple(ipaddress.IPv4Address(each) for each in found.teredo or ())
     for network, behind in _EMBEDDING:
@@ -108,7 +113,7 @@ class AddressRefused(Exception):  # noqa: N818 - the name states the fact
     """A response directed a request to an address that is not permitted for this upstream."""
 
     def __init__(self, host: str, address: str) -> None:
-        super().__init__("its response refers to an address that is not public")
+        super().__init__("the upstream's response refers to an address that is not public")
         self.host = host
         self.address = address
 
@@ -117,10 +122,10 @@ class Destinations:
     """A `Destinations` checks the addresses of one upstream's requests, in any thread.
 
     The upstream's own origin and the configured token realm may have any address. Every other host
-    comes from a response. The address of the target must be public, or as near as the upstream's
-    own (a private upstream may redirect to private addresses), or in a network that the operator
-    permits (`upstreams.NAME.redirects`). Once an upstream was dialled at a public address, it
-    counts as public.
+    is named by a response of the upstream. The address of the target must be public, or as near as
+    the upstream's own address (a private upstream may redirect to private addresses), or in a
+    network that the operator permits (`upstreams.NAME.redirects`). Once an upstream was dialled at
+    a public address, it counts as public.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:
@@ -136,7 +141,7 @@ class Destinations:
     def permitted(self, origin: RawOrigin, addresses: Sequence[str]) -> list[str]:
         """Return the *addresses* that may be dialled for *origin*.
 
-        Raises: AddressRefused if there are addresses and none is permitted.
+        Raises: AddressRefused if *addresses* is not empty and none is permitted.
         """
         if origin in self._homes:
             return list(addresses)
@@ -159,8 +164,8 @@ class Destinations:
     def check_by_name(self, url: str) -> None:
         """Check the address in a URL whose host a proxy resolves; a host name is permitted.
 
-        A URL whose host parsers disagree about is rejected: `127%2e0.0.1` is a name here and could
-        be an address for the proxy. Raises: AddressRefused, ValueError.
+        A URL whose host parsers disagree about is rejected: `127%2e0.0.1` is a name for this module
+        and could be an address for the proxy. Raises: AddressRefused, ValueError.
         """
         origin = raw_origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
@@ -192,7 +197,7 @@ def _unwrapped(address: str) -> _Address:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that *host* spells, also in older notations; None for a name."""
+    """Return the address that *host* spells, also in older notations; None for a host name."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

@@ -1,7 +1,7 @@
 """Connect to a host within one time-out, for DNS and all addresses together.
 
-Attempts start a quarter of a second apart and alternate between IPv6 and IPv4, a simple form of RFC
-8305. So broken IPv6 costs a quarter of a second, and a host that drops packets costs one time-out.
+Attempts to connect start a quarter of a second apart and alternate between IPv6 and IPv4, a simple
+form of RFC 8305. So broken IPv6 costs a quarter of a second, and a host that drops packets costs one time-out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def dial(
 ) -> socket.socket:
     """Return a connected socket; the socket's time-out is the rest of *timeout* [s].
 
-    *allow* returns the addresses that may be dialled; it may raise. Raises: socket.gaierror,
+    *allow* returns the addresses that may be dialled, or raises an error. Raises: socket.gaierror,
     TimeoutError, OSError with the errno of the last failed attempt.
     """
     deadline = time.monotonic() + timeout
@@ -39,12 +39,14 @@ def dial(
     winner = _race([each for each in found if each[1][0] in allowed], deadline)
     winner.settimeout(max(deadline - time.monotonic(), 0.001))
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Detect an idle connection that a router has dropped, before it is used again
+    # TCP keep-alive detects an idle connection that a router has dropped, before the connection is
+    # used again.
     winner.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    # Detect a connection that is dropped while in use: sent data is never acknowledged
+    # TCP_USER_TIMEOUT detects a connection that is dropped while in use, because sent data is never
+    # acknowledged.
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     return winner
 
@@ -52,9 +54,9 @@ def dial(
 def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
     """Return the addresses of a host, within *timeout* s.
 
-    The resolver runs in a thread of its own, because its call cannot be cancelled; after the
-    time-out the thread is abandoned. Names below `localhost` are loopback without DNS (RFC 6761,
-    6.3).
+    The resolver runs in a thread of its own, because a call of the resolver cannot be cancelled;
+    after the time-out the thread is abandoned. Names below `localhost` are loopback addresses
+    without DNS (RFC 6761, 6.3).
     """
     if host.lower().rstrip(".").endswith(".localhost"):
         loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]
@@ -84,7 +86,7 @@ def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
 
 
 def _interleaved(addresses: list[_Address]) -> list[_Address]:
-    """Alternate the address families, starting with that of the resolver's first address."""
+    """Alternate the address families, starting with the family of the resolver's first address."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     other = [each for each in addresses if each[0] != addresses[0][0]]
     pairs = chain.from_iterable(zip_longest(first, other))

@@ -1,4 +1,4 @@
-"""Reads the bodies of manifests, tag lists and lists of referrers."""
+"""Read the bodies of manifests, tag lists and lists of referrers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from entrepot.datastore.manifest import ACCEPT, OCI_INDEX, essence, parse
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.upstream.protocol import RemoteManifest
 
-# Content types of servers that do not know the type; then `mediaType` in the manifest decides
+# Servers that do not know the type of a manifest send these content types; `mediaType` in the
+# manifest then decides.
 _GENERIC = frozenset(
     {
         "",
@@ -32,14 +33,17 @@ _OUTDATED = {
 
 
 class UnsupportedType(ValueError):  # noqa: N818 - the name states the fact
-    """The type of this manifest is not in ACCEPT. The message contains no text of the upstream."""
+    """The type of a manifest is not in ACCEPT, the list of supported types.
+
+    The message of the exception contains no text of the upstream.
+    """
 
 
 def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> RemoteManifest:
-    """Return the manifest in *body*; *expected* is its digest, if known.
+    """Return the manifest in *body*; *expected* is the manifest's digest, if known.
 
-    *content_type* is its type if it is in ACCEPT; otherwise `mediaType` in the manifest is.
-    Raises: UnsupportedType, InvalidManifest; ValueError if the digest differs.
+    *content_type* is the manifest's type if that type is in ACCEPT; otherwise `mediaType` in the
+    manifest decides. Raises: UnsupportedType, InvalidManifest; ValueError if the digest differs.
     """
     digest = Digest.of(body, expected.algorithm if expected else "sha256")
     if expected is not None and digest != expected:
@@ -51,7 +55,7 @@ def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> Re
 
 
 def _reject_unsupported(body: bytes, content_type: str) -> None:
-    """Raises: UnsupportedType for JSON of an unsupported type, ValueError for invalid JSON."""
+    """Raise UnsupportedType for JSON of an unsupported type, ValueError for invalid JSON."""
     document = _document(body)
     own = document.get("mediaType")
     known = essence(own) if isinstance(own, str) and own else ""
@@ -60,7 +64,9 @@ def _reject_unsupported(body: bytes, content_type: str) -> None:
     if known in ACCEPT or (not known and content_type in _GENERIC):
         return
     kind = _OUTDATED.get(known or content_type, "an unknown type")
-    raise UnsupportedType(f"its manifest is of a type that is not supported here: {kind}")
+    raise UnsupportedType(
+        f"the upstream's manifest is of a type that is not supported here: {kind}"
+    )
 
 
 def may_be_manifest(content_type: str) -> bool:
@@ -79,9 +85,9 @@ def read_tags(body: bytes) -> list[str]:
 
 
 def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
-    """Return whether *listed* is the requested page: at most *limit* tags, in order, after *last*.
+    """Return whether *listed* is the requested page: at most *limit* sorted tags after *last*.
 
-    Some registries ignore `n` or `last`, or sort differently.
+    Some registries ignore `n` or `last`, or sort tags differently.
     """
     if limit is not None and len(listed) > limit:
         return False
@@ -89,7 +95,7 @@ def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
 
 
 def read_referrers(body: bytes) -> list[dict[str, Any]]:
-    """Read the descriptors of one page of referrers; JSON's null is an empty list.
+    """Read the descriptors of one page of referrers; a null in the JSON is an empty list.
 
     Raises: ValueError.
     """

@@ -1,7 +1,7 @@
 """Send one request to one upstream; every request to an upstream takes this path.
 
-The steps: ask the circuit breaker for admission, authorize, follow redirects, classify the status,
-update the breaker, write an event.
+The steps of a request: ask the circuit breaker for admission, authorize, follow redirects, classify
+the status, update the breaker, write an event.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response,
 
 log = logging.getLogger(__name__)
 
-# The last media range accepts any other type, if the registry has none of the first ones
+# The last media range accepts any other type, if the registry has none of the preferred types.
 _MANIFESTS = ", ".join((*ACCEPT, "*/*;q=0.1"))
 _ACCEPT = {
     "head": _MANIFESTS,
@@ -37,17 +37,17 @@ _ACCEPT = {
     "tags": "application/json",
     "referrers": OCI_INDEX,
 }
-_LONGEST = 200  # so many characters of a detail are in the log
+_LONGEST = 200  # The log shows this many characters of a detail.
 _OK, _CHALLENGE, _NOT_FOUND, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
 _TEMPORARY = (408, 425)
-_STALLS_WITHIN = 3  # a body is requested anew after read time-out / 3 without a byte
+_STALLS_WITHIN = 3  # A body is requested anew after a third of the read time-out without a byte.
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
-"""HEAD is skipped for this many s, and then tried again."""
+"""HEAD requests are skipped for this many s, and then tried again."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
-"""Statuses of a HEAD after which HEAD is not skipped: the next one may succeed."""
+"""After a HEAD with one of these statuses, HEAD is not skipped: the next HEAD may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class UpstreamRequest:
     """A request to an upstream; `accepts` are the statuses of a usable response.
 
     `absent` are the statuses which mean that the object does not exist. `url` replaces the URL that
-    is built from `path`. `is_begun`: the request continues a download, and is sent even if the
-    breaker is open.
+    is built from `path`. `is_begun` states that the request continues a download, and is sent even
+    if the breaker is open.
     """
 
     operation: str
@@ -72,7 +72,9 @@ class UpstreamRequest:
 
     @property
     def accept(self) -> str:
-        """The Accept header. Some registries respond 406 if it excludes the object's type.
+        """The value of the Accept header.
+
+        Some registries respond 406 if the Accept header excludes the object's type.
 
         So a request for a blob or a list does not accept the manifest types.
         """
@@ -82,7 +84,7 @@ class UpstreamRequest:
     def limit(self) -> str:
         """Return the kind of requests that a 429 for this request limits.
 
-        The kinds are GETs of manifests, and all other requests.
+        The two kinds of requests are GETs of manifests, and all other requests.
         """
         return self.operation if self.operation == "manifest" else ""
 
@@ -97,7 +99,7 @@ class _Answered(NamedTuple):
 class _Inconclusive(NamedTuple):
     """An `_Inconclusive` is a HEAD without a usable response.
 
-    An inconclusive HEAD has a status (0 without a response) and the Authorization.
+    An `_Inconclusive` has a status (0 without a response) and the Authorization of the HEAD.
     """
 
     status: int
@@ -105,7 +107,7 @@ class _Inconclusive(NamedTuple):
 
     @property
     def is_lasting(self) -> bool:
-        """True if the next HEAD is likely to be useless as well."""
+        """True if the next HEAD is likely to give no usable response as well."""
         return self.status not in _TRANSIENT | {0}
 
 
@@ -114,7 +116,7 @@ class HeadSupport:
 
     A `HeadSupport` is safe in any thread.
 
-    Some registries reject every HEAD. *clock* returns s and never goes back.
+    Some registries reject every HEAD request. *clock* returns s and never goes back.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -131,7 +133,7 @@ class HeadSupport:
 
 
 class Exchange:
-    """Sends requests to the upstream at `config.url`.
+    """An `Exchange` sends requests to the upstream at `config.url`.
 
     A path in that URL begins every repository name, or precedes `/v2/` (`path_first`). A mirror is
     sent *namespace* as the query parameter `ns`: the host of the upstream whose images are
@@ -167,7 +169,7 @@ class Exchange:
         self.stall = config.read_timeout / _STALLS_WITHIN
 
     def send(self, request: UpstreamRequest) -> Response:
-        """Send a request and return a response whose status it accepts; the caller closes it.
+        """Send a request and return a response with an accepted status; the caller closes it.
 
         Raises: Absent, Denied, Unavailable.
         """
@@ -177,13 +179,13 @@ class Exchange:
     def describe(
         self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Response], bool]
     ) -> Response:
-        """Return the response to *head* if it *suffices*, else that to *get*.
+        """Return the response to *head* if the response *suffices*, else the response to *get*.
 
         The caller closes the response.
 
         A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
         404 to HEAD until a GET has fetched the object. HEAD and GET share one admission of the
-        breaker, and a response to HEAD never opens the breaker. If the GET succeeds with the
+        breaker, and a response to HEAD never opens the breaker. If the GET succeeds with the same
         Authorization with which HEAD was rejected, HEAD is skipped for a while.
 
         Raises: Absent, Denied, Unavailable.
@@ -209,11 +211,12 @@ class Exchange:
     def _send_head(
         self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Response], bool]
     ) -> Response | _Inconclusive:
-        """Send a HEAD. Raises: Unavailable if a GET would fail in the same way."""
+        """Send a HEAD request. Raises: Unavailable if a GET would fail in the same way."""
         with self._reporting(head, passed) as start:
             try:
                 response, authorization = self._send_authorized(head)
-            except (Denied, Unavailable):  # HEAD cannot be authorized; GET may need no credentials
+            # HEAD cannot be authorized, but GET may need no credentials.
+            except (Denied, Unavailable):
                 outcome, inconclusive = "denied", _Inconclusive(_CHALLENGE, None)
             except ConnectionBroken as error:
                 if error.unconnected or error.why is Why.TIMEOUT:
@@ -247,14 +250,14 @@ class Exchange:
 
     @contextmanager
     def _reporting(self, request: UpstreamRequest, passed: Pass) -> Iterator[float]:
-        """Yield the start time of a request (monotonic clock); write an event if it raises."""
+        """Yield the start time of a request (monotonic clock); write an event if it fails."""
         start = self._clock()
         try:
             yield start
         except UpstreamError as error:
             self._write_event(request, _outcome(error), start)
             raise
-        # the error is unexpected; the breaker must not wait for this probe
+        # The error is unexpected; the breaker must not wait for this probe.
         except Exception as error:
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
             self._write_event(request, "unavailable", start)
@@ -266,7 +269,7 @@ class Exchange:
         return self._breaker.is_healthy
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
-        """Return the error for a body that was cut off; the breaker does not count it."""
+        """Return the error for a body that was cut off, which the breaker does not count."""
         return Unavailable(
             self.host,
             str(error),
@@ -279,7 +282,8 @@ class Exchange:
         """Return the error for an invalid response.
 
         *message* is sent to clients and must not contain bytes from the upstream: with a redirect,
-        a client could use them to read from the internal network. *detail* is only logged.
+        a client could use such bytes to read from the internal network. *detail* appears in the log
+        only.
         """
         if detail:
             fields = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
@@ -287,7 +291,7 @@ class Exchange:
         return Unavailable(self.host, message, Why.NONSENSE, is_temporary=False)
 
     def unsupported(self, message: str, detail: object = "") -> Unavailable:
-        """Return the error for a valid response of an unsupported type; *detail* is only logged."""
+        """Return the error for a response of an unsupported type; only the log has *detail*."""
         fields = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
         log.info("unsupported response of an upstream", extra=fields)
         return Unavailable(self.host, message, Why.UNSUPPORTED)
@@ -300,7 +304,7 @@ class Exchange:
         except Denied:
             self._breaker.answered()
             raise
-        except Unavailable as error:  # the token endpoint is not trusted
+        except Unavailable as error:  # The token endpoint is not trusted.
             self._record_failure(UpstreamFailure(error.why.value), passed)
             raise
         response = answered.response
@@ -312,7 +316,7 @@ class Exchange:
         raise self._rejection(request, response, passed)
 
     def _no_response(self, error: ConnectionBroken | TokenRefused, passed: Pass) -> UpstreamError:
-        """Return the error for a request without a response, and update the breaker."""
+        """Return the error for a request without a response, and update the circuit breaker."""
         if isinstance(error, TokenRefused):
             return self._rejection(_TOKEN, error.response, passed)
         self._record_broken(error, passed)
@@ -321,13 +325,13 @@ class Exchange:
     def _send_authorized(self, request: UpstreamRequest) -> _Answered:
         """Send the request with the known Authorization, and respond to one challenge.
 
-        A registry may respond 403 or 404 to clients without credentials and send a challenge at
-        /v2/ only. A status of a hidden repository is accepted only after the configured credential
+        A registry may respond 403 or 404 to clients without credentials and send a challenge only
+        at /v2/. A status of a hidden repository is accepted only after the configured credential
         was sent.
 
-        Only a challenge of the upstream itself is answered, never that of a redirect's target. For
-        a HEAD that carried an Authorization no second token is fetched: the registry may reject
-        every HEAD.
+        Only a challenge of the upstream itself is answered, never a challenge of a redirect's
+        target. For a HEAD with an Authorization no second token is fetched, because the registry
+        may reject every HEAD.
         """
         scope = f"{self._prefix}{request.name}"
         authorization = (
@@ -356,7 +360,7 @@ class Exchange:
     def _challenge_of_base(self) -> str:
         """Return the WWW-Authenticate of /v2/; empty if /v2/ sends none.
 
-        If there is none, /v2/ is not requested again for `_BASE_AGAIN_S`.
+        If /v2/ sends no challenge, /v2/ is not requested again for `_BASE_AGAIN_S`.
         """
         if self._clock() < self._no_challenge_until:
             return ""
@@ -398,14 +402,14 @@ class Exchange:
         span = retry_after(response.headers, time.time())
         if response.status == _LIMITED:
             self._breaker.limited(span, request.limit)
-            message = "it limits the rate"
+            message = "the upstream limits the rate"
             return Unavailable(self.host, message, Why.LIMITED, retry_after=span)
         if response.status >= _BROKEN:
             self._record_failure(UpstreamFailure(f"status {response.status}"), passed)
         else:
             self._breaker.answered()
         if response.status in request.absent:
-            return Absent(self.host, f"it has no such {request.operation}")
+            return Absent(self.host, f"the upstream has no such {request.operation}")
         if response.status in _DENIED and not response.foreign:
             if self._authorizer.has_credential(f"{self._prefix}{request.name}"):
                 self._breaker.refused()
@@ -420,9 +424,11 @@ class Exchange:
         )
 
     def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
-        """Record a broken request. A failed connection to the upstream itself always counts.
+        """Record a request without a complete response.
 
-        Any other failure may be due to the request, and `_record_failure` checks that.
+        A failed connection to the upstream itself always counts.
+
+        The request itself may be the cause of any other failure, and `_record_failure` checks that.
         """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:
@@ -432,7 +438,7 @@ class Exchange:
             self._record_failure(UpstreamFailure(error.why.value, detail=detail), passed)
 
     def _record_failure(self, failure: UpstreamFailure, passed: Pass) -> None:
-        """Record a failure that may concern only the repository or reference of the client.
+        """Record a failure that may concern only the repository or reference of a request.
 
         The breaker opens only if `/v2/` of the upstream does not respond either.
         """

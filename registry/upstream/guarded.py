@@ -1,4 +1,4 @@
-"""The only place where an unexpected error in the handling of an upstream becomes a 502."""
+"""Turn unexpected errors in the handling of an upstream into a 502, in one place."""
 
 from __future__ import annotations
 
@@ -86,12 +86,14 @@ class Guarded:
             raise
         except Exception as error:
             log.exception("unexpected error with an upstream", extra={"upstream": self._host})
-            message = "the request to it failed; the log of the registry states the reason"
+            message = (
+                "the request to the upstream failed; the log of the registry states the reason"
+            )
             raise Unavailable(self._host, message, Why.NONSENSE) from error
 
 
 class _GuardedBlob:
-    """The open body of a blob; *call* runs each read and converts unexpected errors."""
+    """A `_GuardedBlob` is the open body of a blob; *call* converts a read's unexpected errors."""
 
     def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._body = body
@@ -113,7 +115,7 @@ class _GuardedBlob:
         return self._body.stop
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the pieces of the body as they are received."""
+        """Yield the pieces of the response's body as they are received."""
         chunks = self._body.chunks()
         while chunk := self._call(lambda: next(chunks, b"")):
             yield chunk

@@ -1,7 +1,7 @@
-"""Parses the response headers of upstreams; an invalid or impossible value is None.
+"""Parse the response headers of upstreams; an invalid or impossible value is None.
 
-Headers are untrusted: the length of a number is checked before it is converted. The cost of each
-function is linear in the length of its header.
+Headers are untrusted: the length of a number is checked before the number is converted. The cost of
+each function is linear in the length of its header.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Lengths above this number of bytes (8 PiB) are ignored. Sums of smaller ones fit into SQLite."""
+"""Lengths above this number of bytes (8 PiB) are ignored. Sums of lengths below this limit fit into
+SQLite.
+"""
 
 _DIGITS = 16
 _MOST_PULLS = 10**12
 _LONGEST_DATE = 64
 _LONGEST_WAIT_S = 366 * 86400.0
 _RANGE = re.compile(r"bytes[ \t]+([0-9]{1,16})-([0-9]{1,16})/(?:([0-9]{1,16})|\*)")
-# PERF: each expression is matched at one position and never backtracks
+# PERF: each expression is matched at one position and never backtracks.
 _BLANKS = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z*]+")
 _EQUALS = re.compile(r"\s*=\s*")
@@ -32,7 +34,7 @@ _TEXT = re.compile(r'"([^"]*)"|([^",;\s]*)')
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """A byte range from `start` to `stop` (exclusive) of `size` bytes; `size` is None for `*`."""
+    """A `ContentRange` has bytes `start` to `stop` (exclusive) of `size`, which is None for `*`."""
 
     start: int
     stop: int
@@ -40,7 +42,7 @@ class ContentRange:
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange | None:
-    """Return the Content-Range: RFC 9110, 14.4."""
+    """Return the parsed Content-Range (RFC 9110, 14.4)."""
     match = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
         return None
@@ -52,7 +54,7 @@ def content_range(headers: Mapping[str, str]) -> ContentRange | None:
 
 
 def unsatisfied(headers: Mapping[str, str]) -> int | None:
-    """Return the size of the whole object in bytes from a 416: RFC 9110, 15.5.17."""
+    """Return the size of the whole object in bytes from a 416 (RFC 9110, 15.5.17)."""
     unit, _, size = headers.get("Content-Range", "").strip().partition("*/")
     return whole_number(size, LARGEST_SIZE) if unit.strip() == "bytes" else None
 
@@ -72,12 +74,12 @@ def whole_number(text: str, most: int) -> int | None:
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Return the Content-Type without its parameters, in lower case; empty if it is missing."""
+    """Return the Content-Type without its parameters, in lower case; empty if missing."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def content_digest(headers: Mapping[str, str]) -> Digest | None:
-    """Return the Docker-Content-Digest."""
+    """Return the digest in the header Docker-Content-Digest."""
     try:
         return Digest.parse(headers.get("Docker-Content-Digest", "").strip())
     except InvalidDigest:
@@ -85,9 +87,9 @@ def content_digest(headers: Mapping[str, str]) -> Digest | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return Retry-After in s from *now* (UTC epoch); it is a number or a date (RFC 9110, 10.2.3).
+    """Return Retry-After in s from *now* (UTC epoch), from a number or a date (RFC 9110, 10.2.3).
 
-    At most 366 days.
+    The result is at most 366 days.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
@@ -102,24 +104,25 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def next_page(headers: Mapping[str, str], url: str) -> str | None:
-    """Return the URL of the next page from a Link header (RFC 8288); None if there is none.
+    """Return the URL of the next page in a Link header (RFC 8288); None without a next page.
 
-    Only its path and query are used, with the host of *url*. Raises: ValueError if the link is not
-    an HTTP URL.
+    Only path and query of the link are used, with the host of *url*. Raises: ValueError if the link
+    is not an HTTP URL.
     """
     for target, parameters in _links(headers.get("Link", "")):
         if "next" in parameters.get("rel", "").lower().split():
             here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
             if there.scheme not in {"http", "https"} or not target.isprintable():
-                raise ValueError("the link to its next page is not an HTTP URL")
-            if not there.path.startswith("/"):  # `http:1/x` has no host; `1/x` would extend ours
-                raise ValueError("the URL of its next page has no host")
+                raise ValueError("the link to the upstream's next page is not an HTTP URL")
+            # The link `http:1/x` has no host, and `1/x` would extend the upstream's host.
+            if not there.path.startswith("/"):
+                raise ValueError("the URL of the upstream's next page has no host")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"
     return None
 
 
 def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the target and the parameters of each link, in order; RFC 8288, 3.
+    """Yield the target and the parameters of each link in a Link header, in order (RFC 8288, 3).
 
     Old versions of Quay omit the angle brackets; such a header is a single link.
     """
@@ -136,7 +139,7 @@ def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
-    """Parse `; name=text` parameters from *position*; return them and their end."""
+    """Parse `; name=text` parameters from *position*; return the parameters and their end."""
     found: dict[str, str] = {}
     while True:
         position = _end(_BLANKS, header, position)
@@ -150,7 +153,7 @@ def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
 
 
 def _end(expression: re.Pattern[str], header: str, position: int) -> int:
-    """Return the end of a match of *expression* at *position*; *position* without a match."""
+    """Return the end of a match of *expression* at *position*; without a match, *position*."""
     match = expression.match(header, position)
     return match.end() if match else position
 

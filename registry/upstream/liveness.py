@@ -1,9 +1,9 @@
-"""Checks whether an upstream as a whole responds, after a request to it failed.
+"""Check whether an upstream as a whole responds, after a request to the upstream failed.
 
 Clients choose the repository and the reference of a request. Some registries respond 500 to a GET
 of a manifest by the digest of a layer, and a repository may redirect to a dead host. Three such
-requests must not block the upstream for all clients. So before the breaker opens, `/v2/` is
-requested, which does not depend on any client.
+failed requests must not block the upstream for all clients. So before the breaker opens, the worker
+requests `/v2/`, which does not depend on any client.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SERVER_ERROR = 500
 class Liveness:
     """A `Liveness` checks one upstream with a GET of *url*.
 
-    A positive result is valid for a second. Only one thread sends the request at a time.
+    A positive result of the check is valid for a second. Only one thread sends the check's request
+    at a time.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Liveness:
         self._until = 0.0
 
     def confirmed(self) -> bool:
-        """Return whether the upstream responds with a status below 500; 401 and 404 count."""
+        """Return whether the upstream responds with a status below 500, such as 401 or 404."""
         with self._lock:
             if self._clock() < self._until:
                 return True

@@ -1,4 +1,4 @@
-"""An upstream with mirrors: requests go to the mirrors in their order, then to the upstream."""
+"""Send requests to the mirrors of an upstream in their order, then to the upstream."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
 _FIRST_S = 10.0
-"""All mirrors together may take this many s. Clients wait for the upstream after that."""
+"""All mirrors together may take this many s before the upstream is asked. Clients wait for the
+upstream after that time.
+"""
 _REST_S = 3.0
-"""After the first failure of a mirror, the others together may take this many s."""
+"""After the first failure of a mirror, the other mirrors together may take this many s."""
 _LEAST_S = 0.5
 """No further mirror is tried with less than this many s left."""
 
 
 class Mirrored:
-    """An upstream with mirrors; a request that a mirror fails or rejects goes to the next one.
+    """An upstream with mirrors; a request that a mirror fails or rejects goes to the next mirror.
 
-    The upstream itself (*origin*) is last, and its error is the result. Except for blobs, all
-    mirrors share a time limit; the time of the origin is not part of it. A download uses
-    `blob_sources` and changes to the next source when a body is cut off.
+    The upstream itself (*origin*) is last, and an error of the upstream is the result. Except for
+    blobs, all mirrors share a time limit, which does not include the time of the origin. A download
+    uses `blob_sources` and changes to the next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:

@@ -1,8 +1,8 @@
-"""Bounds the share of a worker's time that large documents of upstreams can take.
+"""Bound the share of a worker's time that large documents of upstreams can take.
 
-The interpreter runs one thread at a time, and a document of megabytes keeps it busy for up to
-0.1 s. If several threads parsed such documents at once, or one after another without a pause, every
-other request of the worker would wait for them.
+The interpreter runs one thread at a time, and a document of megabytes keeps it busy for up to 0.1
+s. If several threads parsed such documents at once, or one after another without a pause, every
+other request of the worker would wait for these documents.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from contextlib import contextmanager
 from entrepot.registry.fair_queue import FairQueue
 
 _LARGE = 128 * 1024
-"""Bytes. Manifests are smaller, with few exceptions; they never wait."""
+"""A document above this number of bytes is large. Nearly all manifests are smaller, and small
+documents never wait.
+"""
 
 _PAUSE = 2
-"""The pause after a large document, as a multiple of the CPU time that it took."""
+"""The pause after a large document lasts this many times the CPU time that the document took."""
 
-_WAITING = 512  # threads that may wait for their turn; half of them for one upstream
+# This many threads may wait for their turn; half of these may wait for one upstream.
+_WAITING = 512
 _PATIENCE_S = 30.0
 _BUSY = "too many large responses of upstreams are being read; retry later"
 
@@ -41,14 +44,14 @@ class LargeDocuments:
         self._spent = spent
         self._wait = wait
         self._queue = FairQueue(1, waiting=_WAITING, each=_WAITING // 2, busy=_BUSY)
-        self._next = 0.0  # by `clock`; only the thread whose turn it is uses it
+        self._next = 0.0  # a time on `clock`; only the thread whose turn it is uses this attribute
 
     @contextmanager
     def turn(self, host: str, body: bytes) -> Iterator[None]:
         """Wait until *body*, a document of the upstream *host*, may be parsed.
 
-        A small document never waits. The block must only compute, for less than 1 s. Raises:
-        Overloaded if too many large documents wait, or after 30 s.
+        A small document never waits. The caller's block must only compute, for less than 1 s.
+        Raises: Overloaded if too many large documents wait, or after 30 s.
         """
         if len(body) < _LARGE:
             yield

@@ -1,4 +1,4 @@
-"""Configure urllib3's connection pools: the dialling of this package, TLS and proxies."""
+"""Configure urllib3's connection pools with the dialling of this package, TLS and proxies."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def open_pools(
     destinations: Destinations,
     contexts: TlsContexts,
 ) -> urllib3.PoolManager:
-    """Return a pool manager for URLs of one scheme; it opens no connection yet.
+    """Return a pool manager for URLs of one scheme; no connection is opened yet.
 
-    If no proxy is used, *destinations* checks each address before and after it is dialled. Raises:
-    OSError if the certificate authorities cannot be read.
+    If no proxy is used, *destinations* checks each address before and after the address is dialled.
+    Raises: OSError if the certificate authorities cannot be read.
     """
     secure = scheme == "https" or (proxy or "").startswith("https:")
     options: dict[str, Any] = {
@@ -75,14 +75,15 @@ class TlsContexts:
         self._known: BoundedDict[_Trust, ssl.SSLContext] = BoundedDict(_MOST_CONTEXTS)
 
     def find(self, config: UpstreamConfig) -> ssl.SSLContext:
-        """Return the context for an upstream; a changed file of authorities is read again.
+        """Return the TLS context for an upstream; a changed file of authorities is read again.
 
         Raises: OSError.
         """
         trust = _trust(config)
         with self._lock:
             found = self._known.get(trust) or _tls(config)
-            self._known.keep(trust, found)  # the one used longest ago is dropped first
+            # The context that was used longest ago is dropped first.
+            self._known.keep(trust, found)
             return found
 
 
@@ -106,11 +107,12 @@ def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
 def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     """Return a TLS context that trusts the system's and the operator's authorities.
 
-    If `insecure` is set, the context accepts any certificate.
+    If the setting `insecure` is set, the TLS context accepts any certificate.
     """
     context = ssl.create_default_context()
     # Python 3.13 rejects authorities without keyUsage, which other clients accept, and trusts an
-    # intermediate authority alone. Set both flags explicitly, so that all versions of Python agree.
+    # intermediate authority alone. These lines set both flags explicitly, so that all versions of
+    # Python agree.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if config.ca is not None:
@@ -124,7 +126,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
 class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the fact
     """A `StaleConnection` is a reused connection that failed before it returned a byte.
 
-    `is_lost`: the network drops its packets, so the upstream may have received the request.
+    `is_lost` states that the network drops the packets of the connection, so the upstream may have
+    received the request.
     """
 
     def __init__(self, message: str, *, is_lost: bool = False) -> None:
@@ -135,7 +138,7 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 class _Plain(HTTPConnection):
     """A `_Plain` connection is dialled within one time-out.
 
-    The connection knows whether it was used before.
+    A `_Plain` connection knows whether it was used before.
     """
 
     response_class = BoundedResponse
@@ -234,7 +237,7 @@ class _SecurePool(HTTPSConnectionPool):
 def _connect(
     connection: HTTPConnection, host: str, destinations: Destinations | None, scheme: str
 ) -> socket.socket:
-    """Return a connected socket; errors are raised as urllib3's own, which urllib3 expects.
+    """Return a connected socket; raise errors as urllib3's own exceptions.
 
     Raises: exceptions.HTTPError, AddressRefused.
     """
@@ -270,8 +273,8 @@ def _detecting_stale(*, kept: bool) -> Iterator[None]:
         yield
     except (ConnectionError, ssl.SSLEOFError, TimeoutError) as error:
         is_lost = isinstance(error, TimeoutError)
-        # ETIMEDOUT comes from the system: the request was never acknowledged. A TimeoutError
-        # without an errno is our own read time-out
+        # ETIMEDOUT comes from the operating system: the request was never acknowledged. A
+        # TimeoutError without an errno is this client's read time-out.
         if not kept or (is_lost and error.errno != errno.ETIMEDOUT):
             raise
         raise StaleConnection(str(error), is_lost=is_lost) from error

@@ -13,7 +13,7 @@ from entrepot.datastore.refs import Digest, Reference
 class EventLog(Protocol):
     """An `EventLog` writes the events that `datastore.accesslog.Event` lists.
 
-    Any thread may call it. An event log must not raise an exception.
+    Any thread may call an event log. An event log must not raise an exception.
     """
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
@@ -26,7 +26,7 @@ def discard_event(_event: str, /, **_fields: str | float) -> None:
 
 
 class RemoteBlob(Protocol):
-    """The open body of a blob, or of a part of it; offsets and sizes are in bytes."""
+    """A `RemoteBlob` is the open body of a blob or of a part; offsets and sizes are in bytes."""
 
     @property
     def start(self) -> int:
@@ -35,7 +35,7 @@ class RemoteBlob(Protocol):
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob; None if the upstream did not send it."""
+        """The size of the whole blob; None if the upstream did not send the size."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class RemoteBlob(Protocol):
         ...
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it is received, in pieces of at most 256 KiB.
+        """Yield the response's body as it is received, in pieces of at most 256 KiB.
 
         Raises: Unavailable if the body ends before the length that the upstream announced.
         """
@@ -52,18 +52,18 @@ class RemoteBlob(Protocol):
 
 
 class Fetch(Protocol):
-    """Opens a blob at one source, from `start` to `stop` (bytes, exclusive; None: to its end)."""
+    """A `Fetch` opens a blob at one source, from `start` to `stop` (exclusive; None: its end)."""
 
     def __call__(
         self, start: int, stop: int | None = None, /
     ) -> AbstractContextManager[RemoteBlob]:
-        """Send the request. Raises: UpstreamError."""
+        """Send the request for the blob. Raises: UpstreamError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteManifest:
-    """A manifest, byte for byte as received; `digest` is computed from `body`."""
+    """A `RemoteManifest` is a manifest, byte for byte as received; `digest` is that of `body`."""
 
     digest: Digest
     media_type: str
@@ -72,9 +72,11 @@ class RemoteManifest:
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """The descriptor of a manifest; `size` is in bytes. A field is None if the upstream omitted it.
+    """A `HeadResult` is the descriptor of a manifest; `size` is in bytes.
 
-    `manifest` is set if HEAD gave no usable response and the manifest was read with GET.
+    A field of the descriptor is None if the upstream omitted the field.
+
+    `manifest` is set if HEAD gave no usable response and the client read the manifest with GET.
     """
 
     digest: Digest | None
@@ -98,19 +100,19 @@ class Upstream(Protocol):
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Return the descriptor of a manifest.
 
-        HEAD is tried first: Docker Hub does not count it as a pull.
+        HEAD is tried first, because Docker Hub does not count a HEAD as a pull.
         """
         ...
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest. If *reference* is a digest, the body is verified against it.
+        """Fetch a manifest. If *reference* is a digest, the body is verified against that digest.
 
         Raises: Unavailable (NONSENSE) if the digest differs.
         """
         ...
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Return the size of a blob in bytes; None if the upstream does not send it.
+        """Return the size of a blob in bytes; None if the upstream does not send the size.
 
         Raises: Absent if the repository *name* has no such blob.
         """
@@ -129,16 +131,19 @@ class Upstream(Protocol):
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return one function for each source that opens a blob: the mirrors, then the upstream.
 
-        *size* in bytes is taken from a manifest. The ratio limits the length of a decoded body.
+        *size* in bytes is taken from a manifest. The size limits the length of a decoded body.
         """
         ...
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
-        """List the tags after *after*, at most *limit*; without a limit, read every page."""
+        """List at most *limit* tags after the tag *after*; without a limit, read every page."""
         ...
 
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
-        """Fetch the index of a manifest's referrers. Raises: Absent if there is no such API."""
+        """Fetch the index of a manifest's referrers.
+
+        Raises: Absent if the upstream has no referrers API.
+        """
         ...

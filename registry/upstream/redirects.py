@@ -32,7 +32,7 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
         location = response.headers.get("Location", "")
         response.close()
         request = _next(request, location, insecure=insecure)
-    raise ConnectionBroken(f"it redirects more than {_MOST} times", Why.NONSENSE)
+    raise ConnectionBroken(f"the upstream redirects more than {_MOST} times", Why.NONSENSE)
 
 
 def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Response:
@@ -44,18 +44,18 @@ def _sent(wire: Wire, request: Request, *, is_foreign: bool) -> Response:
 
 
 def _next(request: Request, location: str, *, insecure: bool) -> Request:
-    """Return the request for the next hop; it has no credential if the origin changes."""
+    """Return the request for the redirect's target, without a credential if the origin changes."""
     if not location:
-        raise ConnectionBroken("it sent a redirect without a Location", Why.NONSENSE)
+        raise ConnectionBroken("the upstream sent a redirect without a Location", Why.NONSENSE)
     try:
         url = resolve_location(request.url, location)
         scheme = urlsplit(url).scheme
     except ValueError as error:
-        raise ConnectionBroken("it redirects to an invalid URL", Why.NONSENSE) from error
+        raise ConnectionBroken("the upstream redirects to an invalid URL", Why.NONSENSE) from error
     if scheme not in {"http", "https"}:
-        raise ConnectionBroken("it redirects to a URL that is not HTTP", Why.NONSENSE)
+        raise ConnectionBroken("the upstream redirects to a URL that is not HTTP", Why.NONSENSE)
     if scheme == "http" and request.url.startswith("https:") and not insecure:
-        refused = ConnectionBroken("it redirects from https to http", Why.NONSENSE)
+        refused = ConnectionBroken("the upstream redirects from https to http", Why.NONSENSE)
         refused.is_final = True
         raise refused
     origin = origin_of(url)

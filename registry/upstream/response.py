@@ -1,8 +1,8 @@
-"""Reads the status line and headers of an HTTP/1.1 response within bounds of size and time.
+"""Read the status line and headers of an HTTP/1.1 response within bounds of size and time.
 
-`http.client` limits each line and the number of headers only. Together they could have 6.5 MB, and
-each byte could take as long as the read time-out. `http.client` also treats every interim response
-but 100 as the final one.
+The module `http.client` limits only each line and the number of headers. All headers together could
+have 6.5 MB, and each byte could take as long as the read time-out. `http.client` also treats every
+interim response but 100 as the final response.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 from entrepot.registry.upstream.headers import LARGEST_SIZE, whole_number
 
 LARGEST_HEAD = 64 * 1024
-"""The status line and all headers, including interim responses, have at most so many bytes."""
+"""The status line and all headers, including interim responses, have at most this many bytes."""
 
 _MOST_INTERIM = 16
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class InvalidContentLength(HTTPException):
-    """The body of a response has no known end: RFC 9112, 6.3."""
+    """The body of a response has no known end (RFC 9112, 6.3)."""
 
 
 class BoundedResponse(HTTPResponse):
-    """A response whose status line and headers have limits: `LARGEST_HEAD` and the socket time-out.
+    """A response with limits for status line and headers: `LARGEST_HEAD` and the time-out.
 
     Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
     """
@@ -46,10 +46,11 @@ class BoundedResponse(HTTPResponse):
         self._check_length()
 
     def _check_length(self) -> None:
-        """Set the length of the body. Raises: InvalidContentLength.
+        """Set the length of the response's body. Raises: InvalidContentLength.
 
-        `http.client` would read such a body until the upstream closes the connection, which it may
-        never do. Several equal lengths are one length (RFC 9110, 8.6).
+        `http.client` would read a body of invalid length until the upstream closes the connection,
+        which may never happen. Several equal lengths in Content-Length are one length (RFC 9110,
+        8.6).
         """
         lengths = self.headers.get_all("Content-Length")
         is_head = self._method == "HEAD"  # type: ignore[attr-defined]  # private
@@ -62,19 +63,20 @@ class BoundedResponse(HTTPResponse):
         self.length = length
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read the status line of the final response; skip interim ones (RFC 9110, 15.2)."""
+        """Read the status line of the final response; skip interim responses (RFC 9110, 15.2)."""
         for _ in range(_MOST_INTERIM):
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # private
             status = line[1]
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
-                raise HTTPException("switches protocols")  # the body would not be HTTP
+                # After a switch of protocols the body would not be HTTP.
+                raise HTTPException("switches protocols")
             if status >= HTTPStatus.OK or status < HTTPStatus.CONTINUE:
                 return line
             parse_headers(self.fp)
         raise HTTPException("too many interim responses")
 
     def _read_and_discard_trailer(self) -> None:
-        """Read the trailer after the last chunk, within the same limits."""
+        """Read the trailer after the last chunk, within the limits of the headers."""
         with self._bounded():
             while self.fp.readline(LARGEST_HEAD) not in {b"\r\n", b"\n", b""}:
                 pass
@@ -86,12 +88,12 @@ class BoundedResponse(HTTPResponse):
         try:
             yield
         finally:
-            if self.fp is not None:  # None after close()
+            if self.fp is not None:  # The attribute is None after close().
                 self.fp = real
 
 
 class _BoundedLines:
-    """Reads lines from *real*: at most `LARGEST_HEAD` bytes in all, for at most *within* s."""
+    """A `_BoundedLines` reads lines from *real*: at most `LARGEST_HEAD` bytes, in *within* s."""
 
     def __init__(self, real: BufferedReader, within: float | None) -> None:
         self._real = real
@@ -120,13 +122,13 @@ class _BoundedLines:
         self._real.close()
 
     def flush(self) -> None:
-        """Do nothing; the file is only read."""
+        """Do nothing, because the file is only read."""
 
     def _ready(self) -> bytes:
-        """Return the received bytes without consuming them; wait once if there are no bytes.
+        """Return received bytes without consuming them; wait once if no byte has arrived.
 
         Raises: TimeoutError.
         """
         if self._until is not None and time.monotonic() > self._until:
-            raise TimeoutError("the headers were not received in time")
+            raise TimeoutError("the headers of the response were not received in time")
         return self._real.peek()

@@ -1,4 +1,4 @@
-"""Fetch bearer tokens, and cache them until shortly before they expire."""
+"""Fetch bearer tokens, and cache the tokens until shortly before they expire."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 from entrepot.runtime.clock import elapsed
 
-# the default and the minimum of `expires_in` [s] are those of distribution's token specification
+# The default and the minimum of `expires_in` [s] are those of docker distribution's token
+# specification.
 _SHORTEST = 60.0
 _LONGEST = 86400.0
 _LARGEST = 256 * 1024
 _MOST_VALUES = 10_000
-_SLOT_BYTES = 1024  # a cache entry without its token uses so much memory
+_SLOT_BYTES = 1024  # A cache entry without its token uses this much memory, in bytes.
 _LONGEST_TOKEN = 16 * 1024
 _LONGEST_DATE = 64
 _MOST_KEPT = 4096
 _MOST_BYTES = 2 * 1024 * 1024
-"""The tokens of one upstream use at most so many bytes: 500 to 1,000 tokens of usual size."""
+"""The tokens of one upstream use at most this many bytes: 500 to 1,000 tokens of usual size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ class Tokens:
         return len(self._slots) >= _MOST_KEPT or used >= _MOST_BYTES
 
     def _sweep(self) -> None:
-        """Drop expired tokens. If the cache is still full, drop all: they can be fetched again."""
+        """Drop expired tokens from the cache.
+
+        If the cache is still full, drop all tokens, because tokens can be fetched again.
+        """
         now = self._clock()
         live = {key: slot for key, slot in self._slots.items() if slot.until > now}
         self._slots = live
@@ -99,7 +103,7 @@ class TokenRefused(Exception):  # noqa: N818 - the name states the fact
     """The token endpoint responded with an error; `response` is closed and has the status."""
 
     def __init__(self, response: Response) -> None:
-        super().__init__(f"its token endpoint responds {response.status}")
+        super().__init__(f"the upstream's token endpoint responds {response.status}")
         self.response = response
 
 
@@ -125,7 +129,7 @@ def fetch_token(
 
 
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
-    """Return the token in a response and the rest of its lifetime in s.
+    """Return the token in a response and the rest of the token's lifetime in s.
 
     Raises: ConnectionBroken (NONSENSE).
     """
@@ -133,35 +137,42 @@ def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
         document = bounded_json.loads(body, _MOST_VALUES)
     except ValueError as error:
         raise ConnectionBroken(
-            "its token endpoint sent an invalid response", Why.NONSENSE
+            "the upstream's token endpoint sent an invalid response", Why.NONSENSE
         ) from error
     if not isinstance(document, dict):
-        raise ConnectionBroken("its token endpoint sent an invalid response", Why.NONSENSE)
+        raise ConnectionBroken(
+            "the upstream's token endpoint sent an invalid response", Why.NONSENSE
+        )
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise ConnectionBroken("its token endpoint sent no token", Why.NONSENSE)
+        raise ConnectionBroken("the upstream's token endpoint sent no token", Why.NONSENSE)
     if len(token) > _LONGEST_TOKEN:
-        raise ConnectionBroken(f"its token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE)
+        raise ConnectionBroken(
+            f"the upstream's token is longer than {_LONGEST_TOKEN} bytes", Why.NONSENSE
+        )
     life = _life(document.get("expires_in")) - _age(document.get("issued_at"), headers)
     return token, max(life, _SHORTEST)
 
 
 def _life(expires_in: object) -> float:
-    """Return a lifetime [s] from a minute, which is the default, to a day.
+    """Return a token's lifetime [s], which is from a minute (the default) to a day.
 
     Raises: ConnectionBroken if `expires_in` is not a number.
     """
     try:
         life = float(expires_in or _SHORTEST)  # type: ignore[arg-type]  # any JSON value
-    except OverflowError:  # the number has hundreds of digits
+    except OverflowError:  # The number has hundreds of digits.
         return _LONGEST
     except (ValueError, TypeError) as error:
-        raise ConnectionBroken("the lifetime of its token is not a number", Why.NONSENSE) from error
-    return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST  # also for NaN
+        raise ConnectionBroken(
+            "the lifetime of the upstream's token is not a number", Why.NONSENSE
+        ) from error
+    # A NaN also becomes the shortest lifetime.
+    return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST
 
 
 def basic(credential: Credential) -> str:
-    """Return the Authorization for a user name and a password: RFC 7617."""
+    """Return the Authorization for a user name and a password (RFC 7617)."""
     pair = f"{credential.username}:{credential.password}".encode()
     return f"Basic {base64.b64encode(pair).decode()}"
 
@@ -175,7 +186,7 @@ def _get_request(key: TokenKey, headers: Mapping[str, str]) -> Request:
 
 
 def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:
-    """Return the request that exchanges an identity token: distribution's OAuth2 specification."""
+    """Return the request that exchanges an identity token (distribution's OAuth2 specification)."""
     form = {
         "grant_type": "refresh_token",
         "service": key.service,
@@ -188,7 +199,7 @@ def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) 
 
 
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
-    """Return the age of a token in s by the token endpoint's own clock; 0 if it sent no dates."""
+    """Return the age of a token in s by the token endpoint's clock; 0 if it sent no dates."""
     try:
         issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
         now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])

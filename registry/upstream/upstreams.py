@@ -27,10 +27,10 @@ from entrepot.runtime.hostnames import fold, is_host, unfold
 from entrepot.runtime.proxies import Proxies
 
 _MOST_FROM_GLOBS = 64
-"""So many clients are kept for upstreams whose hosts match a glob.
+"""The table keeps this many clients for upstreams whose hosts match a glob.
 
-Requests can name any number of such hosts, so the least recently used client is dropped. Clients of
-hosts that are named in full always stay.
+Requests can name any number of hosts that match a glob, so the least recently used client is
+dropped. Clients of hosts that are named in full always stay.
 """
 
 
@@ -66,7 +66,7 @@ class CurrentUpstreams(Protocol):
         ...
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of the upstream `host` or `host:port`; None if there is none."""
+        """Return the settings of the upstream `host` or `host:port`; None if unknown."""
         ...
 
 
@@ -77,7 +77,7 @@ class FixedUpstreams:
         self._configs = {host.lower(): config for host, config in configs.items()}
 
     def hosts(self) -> Sequence[str]:
-        """Return all hosts."""
+        """Return the hosts of all upstreams."""
         return list(self._configs)
 
     def config(self, host: str) -> UpstreamConfig | None:
@@ -88,7 +88,8 @@ class FixedUpstreams:
 class UpstreamTable:
     """An `UpstreamTable` has a client for each upstream, and is safe in any thread.
 
-    A client is created at the first use, and again after its settings have changed.
+    A client is created at the first use of an upstream, and again after the upstream's settings
+    have changed.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class UpstreamTable:
     def find(self, host: str) -> Registered | None:
         """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
-        if host.startswith("["):  # an IPv6 address has many spellings
+        if host.startswith("["):  # An IPv6 address has many spellings, which are not looked up.
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
             config = self._current.config(name) if self._can_be(name) else None
@@ -113,9 +114,9 @@ class UpstreamTable:
         return None
 
     def _can_be(self, host: str) -> bool:
-        """Return whether *host* is a valid host name: a request can name any text that a glob fits.
+        """Return whether *host* is a valid host name, because a glob also matches other texts.
 
-        A host that the operator names in full is accepted even if RFC 1123 does not allow it.
+        A host that the operator names in full is accepted even if RFC 1123 does not allow the name.
         PERF: a host that has a client is not checked again.
         """
         if host in self._named or host in self._from_globs:
@@ -134,7 +135,8 @@ class UpstreamTable:
                 known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:
-                self._from_globs.keep(host, known)  # the one used longest ago is dropped first
+                # The client that was used longest ago is dropped first.
+                self._from_globs.keep(host, known)
             return known
 
     def _keep(self, host: str, known: Registered, *, is_named: bool) -> None:
@@ -149,8 +151,8 @@ class UpstreamTable:
 def open_upstream(config: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:
     """Create the client of an upstream and its mirrors; no connection is opened.
 
-    If only a glob names the host (not *is_named*), no breaker file is written before the host has
-    responded once.
+    If only a glob names the host (*is_named* is False), no breaker file is written before the host
+    has responded once.
     """
     origin = _client(config, shared, is_named=is_named)
     if not config.mirrors:
@@ -163,7 +165,7 @@ def _client(
 ) -> Upstream:
     """Create one client, of the upstream or of its *mirror* (a URL).
 
-    A mirror has a breaker and credentials of its own host, and never those of the upstream.
+    A mirror has a breaker and credentials of its own host, and never the upstream's.
     """
     own = config if mirror is None else _as_mirror(config, mirror)
     wire = Wire(own, shared.proxies, shared.contexts)

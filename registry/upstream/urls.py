@@ -1,12 +1,12 @@
-"""The request target and the origin of a URL; credentials are bound to an origin.
+"""Compute the request target and the origin of a URL; a credential is bound to an origin.
 
-The target is sent byte for byte as it was received (RFC 9110, 10.2.2; RFC 9112, 3.2): a URL from a
-redirect may be signed over its bytes. URL parsers change them: `%3a` becomes `%3A`, `|`, `{` and
-`"` are encoded, and an empty query is dropped.
+The request target is sent byte for byte as it was received (RFC 9110, 10.2.2; RFC 9112, 3.2): a URL
+from a redirect may be signed over its bytes. URL parsers change the bytes of a URL: `%3a` becomes
+`%3A`, `|`, `{` and `"` are encoded, and an empty query is dropped.
 
 An origin is a scheme, a host and a port (RFC 6454). A credential is bound to the origin that it was
 configured for. `Sealed.headers_for` is the only place that adds Authorization to a request. The
-origin check uses the URL of the request itself, no matter where that URL came from: the
+check of the origin uses the URL of the request itself, whether that URL came from the
 configuration, a redirect, a Link header or a token realm.
 """
 
@@ -22,16 +22,16 @@ from urllib.parse import urljoin
 
 _ABSOLUTE = re.compile(r"https?://[^/?#\\\s]+(?=[/?#]|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-# These characters could end the request line or start another header
+# These characters could end the request line or start another header.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 _HIGHEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # PERF: the cost is linear: the expression is matched at one position, and each part ends at a
-# character that the part cannot contain. The expression is strict on purpose. URL parsers disagree
-# about backslashes, blanks, userinfo and non-ASCII hosts; then the compared host would not be the
-# dialled host.
+# character that the part cannot contain. The expression is strict on purpose, because URL parsers
+# disagree about backslashes, blanks, userinfo and non-ASCII hosts. In such a URL the compared host
+# would not be the dialled host.
 _AUTHORITY = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
     re.IGNORECASE | re.ASCII,
@@ -42,8 +42,8 @@ _BLANK = re.compile(r"[\x00-\x20\x7f]")
 def split_target(url: str) -> tuple[str, str]:
     """Return the origin and the target of a URL; the target keeps its bytes (as Latin-1).
 
-    A blank cannot be sent and becomes `%20`; the fragment is removed. Raises: ValueError if *url*
-    is not an HTTP URL.
+    A blank in the target becomes `%20`, because a blank cannot be sent; the fragment is removed.
+    Raises: ValueError if *url* is not an HTTP URL.
     """
     match = _ABSOLUTE.match(url)
     if match is None or _CONTROL.search(url):
@@ -58,7 +58,7 @@ def resolve_location(base: str, location: str) -> str:
     Raises: ValueError, also for control characters, which some URL parsers remove silently.
     """
     if _CONTROL.search(location):
-        raise ValueError("a control character in a URL")
+        raise ValueError("the URL contains a control character")
     location = location.strip(" ")
     if _SCHEME.match(location):
         if location.lower().startswith("http") and not _ABSOLUTE.match(location):
@@ -83,7 +83,7 @@ def sending(target: str) -> Iterator[None]:
 def as_written(url: str) -> str:
     """Return the target for the current request; *url* is urllib3's target, with an empty path.
 
-    For a proxy *url* is absolute, and so is the result.
+    For a request over a proxy, *url* and the result are absolute.
     """
     target = _target.get()
     return url if target is None else f"{url.removesuffix('/')}{target}"
@@ -116,7 +116,7 @@ def origin_of(url: str) -> Origin | None:
 
 
 def _address(text: str) -> str:
-    """Return an IPv6 address in its canonical spelling (RFC 5952); empty if it is invalid."""
+    """Return an IPv6 address in its canonical spelling (RFC 5952); empty if invalid."""
     try:
         return f"[{ipaddress.IPv6Address(text)}]"
     except ValueError:
@@ -136,6 +136,6 @@ class Sealed:
 
 
 def sealed(url: str, authorization: str | None) -> Sealed | None:
-    """Bind an Authorization to the origin of *url*; None if either of them is missing."""
+    """Bind an Authorization to the origin of *url*; None if URL or Authorization is missing."""
     origin = origin_of(url)
     return Sealed(origin, authorization) if origin and authorization else None

@@ -1,7 +1,7 @@
 """Send one HTTP request and return its response; only this module and `pools` use urllib3.
 
-A request is repeated only if a reused connection turns out to be dead. Redirects are not followed.
-Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
+A request is repeated only if a reused connection turns out to be dead. This module does not follow
+redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # so much time is allowed to read the rest of an unused body
+_DRAIN_S = 1.0  # This many s are allowed to read the rest of an unused body.
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
-_LEAST_S = 0.001  # a socket time-out of 0 means non-blocking
+_LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
 
 @contextmanager
@@ -71,12 +71,12 @@ def bounded(span: float) -> float:
 
 
 class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
-    """The connection returned no response, or one that is incomplete or too long.
+    """The connection returned no response, or a response that is incomplete or too long.
 
-    `unconnected`: no connection was established; `unreached`: because the connect time-out passed.
-    `foreign`: the host was named by a redirect or a challenge, not by the configuration.
-    `is_temporary`: the same request may succeed a moment later. `is_final`: the configuration
-    forbids the request, so no retry can succeed.
+    `unconnected` states that no connection was established; `unreached` states that the connect
+    time-out passed. `foreign` states that a redirect or a challenge named the host, not the
+    configuration. `is_temporary` states that the same request may succeed a moment later.
+    `is_final` states that the configuration forbids the request, so no retry can succeed.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class TooLong(ConnectionBroken):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A `Request` is one request; `credential` is sent only if `url` has its origin.
+    """A `Request` is one request; `credential` is sent only to the credential's own origin.
 
     `within` [s] replaces a longer read time-out.
     """
@@ -113,7 +113,7 @@ class Request:
 class Response:
     """A `Response` is an open response, which the caller closes.
 
-    `foreign`: it came from a different origin.
+    `foreign` states that the response came from a different origin.
     """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
@@ -134,11 +134,11 @@ class Response:
         seen: Callable[[bytes], None] = lambda _: None,
         size: int | None = None,
     ) -> Iterator[bytes]:
-        """Yield the body as it is received, at most 256 KiB at once; decoded unless *as_sent*.
+        """Yield the body as it is received, at most 256 KiB at once; decoded if *as_sent* is False.
 
         *seen* receives the bytes before they are decoded. *size* is the expected decoded length in
         bytes, None if unknown. If decoding fails, *seen* still receives the rest of the body, up to
-        that length. Raises: ConnectionBroken.
+        *size* bytes. Raises: ConnectionBroken.
         """
         if as_sent or not self.codings:
             yield from self._sent_pieces()
@@ -158,7 +158,7 @@ class Response:
         self._ended = True
 
     def read(self, limit: int, within: float | None = None) -> bytes:
-        """Return the whole body, decoded.
+        """Return the whole body of the response, decoded.
 
         Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken also if the body
         takes longer than *within* s (None: the read time-out). Without the time limit, an upstream
@@ -170,23 +170,23 @@ class Response:
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
-                raise TooLong(f"its response is longer than {limit} bytes", Why.NONSENSE)
+                raise TooLong(f"the response is longer than {limit} bytes", Why.NONSENSE)
             if time.monotonic() > until:
-                raise ConnectionBroken(f"its response did not end within {span:g} s", Why.TIMEOUT)
+                raise ConnectionBroken(f"the response did not end within {span:g} s", Why.TIMEOUT)
         return bytes(body)
 
     def limit_read_time(self, seconds: float) -> None:
-        """Limit each read of the body to *seconds*; beyond it `pieces` raises ConnectionBroken.
+        """Limit each read of the body to *seconds*; a slower read raises ConnectionBroken.
 
-        The error's `why` is TIMEOUT. The next request on this connection has the upstream's read
-        time-out again.
+        The attribute `why` of that error is TIMEOUT. The next request on this connection has the
+        upstream's read time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
-        if isinstance(connection, socket.socket):  # includes TLS sockets
+        if isinstance(connection, socket.socket):  # The class includes TLS sockets.
             connection.settimeout(seconds)
 
     def close(self) -> None:
-        """Return the connection to its pool if the body is read or small; else close it."""
+        """Return the connection to its pool if the body is read or small, else close it."""
         if not self._ended and self._is_small():
             with suppress(ConnectionBroken):
                 self.read(_SMALL, _DRAIN_S)
@@ -207,7 +207,7 @@ class Response:
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
     """Pass the rest of a body that cannot be decoded to *seen*: its coding may be wrong.
 
-    The digest of the bytes as sent shows whether they are the blob.
+    The digest of the bytes as sent shows whether these bytes are the blob.
     """
     left = _SMALL if size is None else size
     for piece in sent:
@@ -226,7 +226,7 @@ def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[
 class Wire:
     """A `Wire` has the connections to one upstream and to the targets of its redirects.
 
-    The connections are opened on demand. A forked child opens its own.
+    The connections are opened on demand. A forked child process opens its own connections.
     """
 
     def __init__(
@@ -261,11 +261,11 @@ class Wire:
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
         """Log the rejected address, and return an error without it for the client.
 
-        The error is final: a retry would be refused as well.
+        The error is final, because a retry would be refused as well.
         """
         host = self._config.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
-        log.warning("redirect to an address that is not public rejected", extra=names)
+        log.warning("a redirect to an address that is not public was rejected", extra=names)
         message = f"{error}; permit it with upstreams.{host}.redirects"
         refused = ConnectionBroken(message, Why.NONSENSE)
         refused.is_final = True
@@ -281,7 +281,7 @@ class Wire:
                 stale.is_lost and request.method not in _SAFE
             ):
                 raise
-        manager.clear()  # other idle connections may be dead as well
+        manager.clear()  # Other idle connections to the host may be dead as well.
         return _urlopen(manager, request, self._config)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
@@ -320,7 +320,7 @@ def _urlopen(
 
 
 def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
-    """Return the ConnectionBroken for an exception; name the proxy if it is a proxy's."""
+    """Return the ConnectionBroken for an exception; name the proxy if the proxy failed."""
     if not isinstance(error, exceptions.ProxyError):
         return _connection_error(error, config)
     inner = _connection_error(error.original_error, config)
@@ -334,7 +334,7 @@ def _connection_error(error: Exception, config: UpstreamConfig) -> ConnectionBro
     The error's message contains no URL, because the query of a URL may be a secret.
     """
     if isinstance(error, exceptions.NameResolutionError):
-        return ConnectionBroken("its name does not resolve", Why.REFUSED, unconnected=True)
+        return ConnectionBroken("the host name does not resolve", Why.REFUSED, unconnected=True)
     if isinstance(error, exceptions.NewConnectionError):
         cause = error.__cause__ or "refused"
         return ConnectionBroken(f"no connection: {cause}", Why.REFUSED, unconnected=True)
@@ -342,7 +342,7 @@ def _connection_error(error: Exception, config: UpstreamConfig) -> ConnectionBro
         span = config.connect_timeout
         return ConnectionBroken(f"no connection within {span:g} s", Why.TIMEOUT, unreached=True)
     if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
-        return ConnectionBroken("it did not respond in time", Why.TIMEOUT)
+        return ConnectionBroken("there was no response in time", Why.TIMEOUT)
     return _protocol_error(error)
 
 
@@ -355,11 +355,11 @@ def _protocol_error(error: Exception) -> ConnectionBroken:
         return ConnectionBroken("the connection was closed too early", Why.REFUSED)
     if isinstance(cause, OSError):
         return ConnectionBroken(cause.strerror or _tunnel_problem(cause), Why.REFUSED)
-    return ConnectionBroken(f"its response is not valid HTTP: {type(cause).__name__}", Why.NONSENSE)
+    return ConnectionBroken(f"the response is not valid HTTP: {type(cause).__name__}", Why.NONSENSE)
 
 
 def _tls_problem(error: Exception) -> str:
-    """Return OpenSSL's reason.
+    """Return OpenSSL's reason for a failed TLS handshake.
 
     The reason may contain the requested host, and no text of the peer.
     """

@@ -1,4 +1,4 @@
-"""The `entrepot` command.
+"""Run the command `entrepot`.
 
 PERF: a container engine runs `entrepot healthy` every few seconds for the life of the container.
 This module imports nothing that `healthy` does not need: to import `entrepot.config` takes 0.15 s
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from entrepot.appliance.registry_command import translated
 
 _BAD_INPUT = 2
-# docker distribution's exit code for a configuration that it can't read
+# docker distribution exits with this code for a configuration that it can't read.
 _BAD_INPUT_OF_REGISTRY = 1
 _Run = Callable[[Sequence[str], Mapping[str, str]], int]
 
@@ -125,7 +125,7 @@ COMMANDS = {
     ),
     "healthy": _Command(
         "healthy [--ready]",
-        "exit with 0 if the appliance answers requests; --ready: and no health check fails",
+        "exit with 0 if the appliance answers requests and, with --ready, no health check fails",
         _healthy,
     ),
     "clients": _Command(
@@ -149,7 +149,7 @@ COMMANDS = {
 _ALIASES = {
     "--version": "version",
     "-V": "version",
-    "-v": "version",  # docker distribution's short form
+    "-v": "version",  # `-v` is docker distribution's short form.
     "--help": "help",
     "-h": "help",
     "garbage-collect": "gc",  # `garbage-collect` is the name in docker distribution's registry
@@ -160,7 +160,7 @@ _WITH_SETTINGS = frozenset({"serve", "check"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that *argv* names. Return its exit code, 2 for bad input.
+    """Run the command that *argv* names. Return the exit code of the command, 2 for bad input.
 
     For bad input, print one line on stderr for each problem.
     """
@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if _wants_help(words[1:]):
         return _help([name], {})
     run = COMMANDS[name].run
-    if run is _healthy:  # it reads no configuration
+    if run is _healthy:  # `entrepot healthy` reads no configuration.
         return run(words[1:], os.environ)
     from entrepot.config.errors import ConfigError  # noqa: PLC0415
 

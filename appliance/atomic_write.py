@@ -1,4 +1,4 @@
-"""Writes a file atomically, with a given mode; in the image, not where the service user could."""
+"""Write a file atomically with a given mode; in the image, not where the service user can write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = 0o600
 
 
 def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
-    """Write *path* and create its parent folders.
+    """Write the file *path* and create its parent folders.
 
     A process that reads *path* meanwhile gets the old content or the new content, never a part.
 
@@ -31,9 +31,9 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
 
 
 def refuse_untrusted(folder: Path, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if the service user could redirect what root writes below *folder*.
+    """Raise ConfigError if the service user could redirect files that root writes below *folder*.
 
-    A link that this user plants there would let root write into any other folder.
+    A link that the service user plants in *folder* would let root write into any other folder.
     """
     user = users.choose(environ).user
     if user is None:

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-# the certificate is valid also for clients whose clock is behind
+# The certificate is valid also for clients whose clock is behind.
 _BACKDATED: Final = dt.timedelta(hours=1)
 _NAME: Final = "Entrepot private authority"
 
@@ -31,7 +31,7 @@ class Pair:
 
     @property
     def pem(self) -> bytes:
-        """The certificate in PEM."""
+        """The certificate in PEM format."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
@@ -93,13 +93,13 @@ def read(certificate: bytes, key: bytes) -> Pair:
     """
     try:
         known = serialization.load_pem_private_key(key, None)
-    except TypeError as error:  # the key has a passphrase
+    except TypeError as error:  # The key has a passphrase.
         raise ValueError(str(error)) from error
     pair = x509.load_pem_x509_certificate(certificate)
     if not isinstance(known, ec.EllipticCurvePrivateKey):
-        raise ValueError("the key is not one of ours")  # noqa: TRY004 - the file has a wrong value
+        raise ValueError("the key is not one that entrepot certs made")  # noqa: TRY004 - the file has a wrong value
     if pair.public_key() != known.public_key():
-        raise ValueError("the key is not the certificate's")
+        raise ValueError("the key does not belong to the certificate")
     return Pair(pair, known)
 
 
@@ -115,10 +115,10 @@ def hosts_of(chain: bytes) -> list[str]:
 
 
 def private_root(chain: bytes) -> str | None:
-    """Return the self-signed certificate of *chain* as PEM; None if *chain* has none.
+    """Return the self-signed certificate of *chain* as PEM; None if it has none.
 
-    A chain from a public CA has none: clients know the root, so servers do not send it. Private
-    keys in the same file are ignored. Raises: ValueError.
+    A chain from a public CA has no self-signed certificate: clients know the root, so servers do
+    not send the root. Private keys in the same file are ignored. Raises: ValueError.
     """
     for each in x509.load_pem_x509_certificates(chain):
         if _is_self_signed(each):

@@ -1,6 +1,7 @@
 """Reserve a little disk space in a file, so that the appliance can start on a full disk.
 
-Without a free block the index cannot be opened, and without the index nothing can be evicted.
+Without a free disk block the index cannot be opened, and without the index no content can be
+evicted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _NAME = "ballast"
 
 
 def create(state: Path) -> None:
-    """Create the ballast file in the state directory unless the file exists.
+    """Create the ballast file in the state directory if the file does not exist.
 
     Do nothing if the disk is full.
     """
@@ -33,7 +34,7 @@ def create(state: Path) -> None:
 def release(state: Path) -> bool:
     """Remove the ballast file, to free its space for the index and the log.
 
-    Return True if it existed.
+    Return True if the ballast file existed.
     """
     try:
         (state / _NAME).unlink()

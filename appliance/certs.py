@@ -1,8 +1,8 @@
 """`entrepot certs` creates a private CA once, and a server certificate with each run.
 
 The output folder contains `ca.pem`, which clients must trust, and `ca.key`, which only this command
-reads, to sign the next certificate. Its folder `certs/` has the single file `certs.pem` for the
-appliance: mount that folder as `/certs`.
+reads, to sign the next certificate. The folder `certs/` below the output folder has the single file
+`certs.pem` for the appliance: mount that folder as `/certs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from entrepot.runtime.run_names import CERTIFICATE
 _VALUED = ("--host", "--out", "--days")
 _FOLDER = "entrepot-tls"
 _DAYS = 365
-_MOST_DAYS = 825  # Apple's systems reject certificates that are valid for longer
+_MOST_DAYS = 825  # Apple's systems reject certificates that are valid for longer.
 _REMEDY = "delete ca.pem and ca.key to create a new CA, which every client must then trust"
 
 
@@ -45,7 +45,7 @@ def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
-    """Return the CA of *folder*, and whether it is new. Create it if the folder has none."""
+    """Return the CA of *folder*, and whether it is new. Create the CA if the folder has none."""
     certificate, key = folder / "ca.pem", folder / "ca.key"
     if not certificate.exists() and not key.exists():
         made = authority.create(now)
@@ -69,7 +69,7 @@ def _hosts_before(folder: Path) -> list[str]:
     try:
         return authority.hosts_of((folder / "certs" / CERTIFICATE).read_bytes())
     except (OSError, ValueError):
-        message = "missing: the name by which clients reach the appliance"
+        message = "the name by which clients reach the appliance is missing"
         remedy = "give --host NAME or --host ADDRESS"
         raise ConfigError([Problem("--host", message, remedy)]) from None
 
@@ -87,7 +87,7 @@ def _days(given: str | None) -> int:
     if given is None:
         return _DAYS
     if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= _MOST_DAYS:
-        remedy = f"a whole number from 1 to {_MOST_DAYS}"
+        remedy = f"write a whole number from 1 to {_MOST_DAYS}"
         raise ConfigError([Problem(f"--days={given}", "not a valid number of days", remedy)])
     return int(given)
 
@@ -99,8 +99,8 @@ def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: boo
     path = folder / "certs" / CERTIFICATE
     yield f"{path}: for {', '.join(hosts)}, valid until {leaf.ends:%Y-%m-%d}"
     yield f"  appliance: mount {folder / 'certs'} as /certs, or set http.tls.certificate"
-    yield "  to renew it, run the same command; a running appliance reloads it by itself"
-    yield f"{ca}: {'new' if is_new else 'unchanged'}; clients must trust it"
+    yield "to renew the certificate, run the same command; a running appliance reloads it by itself"
+    yield f"{ca}: {'new' if is_new else 'unchanged'}; clients must trust this CA"
     yield f"  every client, with its configuration: entrepot clients --host {host} --ca {ca}"
     yield f"  podman, buildah, skopeo, CRI-O: /etc/containers/certs.d/{host}:8443/ca.crt"
     yield f"  docker: /etc/docker/certs.d/{host}:8443/ca.crt"

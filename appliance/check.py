@@ -18,22 +18,24 @@ from entrepot.config.units import show_span
 
 _BAD_INPUT = 2
 _JSON = "--json"
-# Keys of an upstream that do not inherit from `proxy:`, although `proxy:` has the same names.
+# These keys of an upstream do not inherit from `proxy:`, although `proxy:` has keys with the same
+# names.
 _NOT_INHERITED = frozenset({"default", "username", "password"})
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print a report of the configuration from *argv* (the words after `check`) and *environ*.
 
-    With `--json` it is one JSON object. Return 2 for bad input, else 0. The files that the settings
-    name are checked only if the settings themselves are valid.
+    With `--json` the report is one JSON object. Return the exit code: 2 for bad input, else 0. The
+    files that the settings name are checked only if the settings themselves are valid.
     """
     loaded = config.examine([word for word in argv if word != _JSON], environ)
     _step_down_unless_trusted(loaded, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
     if not loaded.problems and not found:
-        users.step_down(environ)  # as root, paths in the data directory could lead to any file
+        # As root, this process could be led to any file by a link in the data directory.
+        users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
         found = hidden(loaded.settings)
     write = as_json if _JSON in argv else report
@@ -42,9 +44,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
-    """Become the service user if it can replace a file that the settings name.
+    """Become the service user if that user can replace a file that the settings name.
 
-    Root reads files that only root may read, but none to which the service user could lead it.
+    Root reads files that only root may read, but no file to which the service user could lead root.
     """
     user = users.choose(environ).user
     if user is None or loaded.problems:
@@ -72,7 +74,10 @@ def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Prob
 
 
 def as_json(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
-    """Format the same as `report` as one JSON object, for programs. Secrets are masked."""
+    """Format the same facts as `report` as one JSON object, for programs.
+
+    Secrets are masked in the JSON object.
+    """
     problems, warnings = _all_problems(loaded, found, noticed)
     document = {
         "file": str(loaded.file) if loaded.file else None,
@@ -110,7 +115,7 @@ def _key(row: DistributionKey, loaded: Loaded) -> dict[str, object]:
 
 
 def _sources(row: DistributionKey, loaded: Loaded) -> list[str]:
-    """Return where the key of *row* is set."""
+    """Return the sources in which the key of *row* is set."""
     origins = (given.origin for key, given in loaded.given.items() if row.matches(key))
     return [each for each in dict.fromkeys(origins) if each != "default"]
 

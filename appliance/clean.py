@@ -1,4 +1,4 @@
-"""`entrepot clean`, `entrepot gc` and `entrepot verify`: run the cleaner once."""
+"""Run the cleaner once, for `entrepot clean`, `entrepot gc` and `entrepot verify`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from entrepot.runtime.run_names import PREFIX, SETTINGS
 
 _LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
-# The names and short forms are those of docker distribution's `garbage-collect`.
+# The names and short forms of these options are those of docker distribution's `garbage-collect`.
 _GC_OPTIONS = {"d": "--dry-run", "m": "--delete-untagged", "q": "--quiet"}
 _OFF = ("=false", "=0")
 _ON = ("=true", "=1")
 
 
 def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the cleaner, and return its exit code.
+    """Run the cleaner, and return the cleaner's exit code.
 
-    If an appliance runs on the data directory, its settings are used.
+    If an appliance runs on the data directory, the cleaner uses the appliance's settings.
 
     Raises: ConfigError.
     """
@@ -55,7 +55,7 @@ def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _gc_options(word: str) -> tuple[str, ...] | None:
-    """Return the options that *word* switches on, also one such as `-dm`; None for other words."""
+    """Return the options that *word* switches on, such as `-dm`; None for other words."""
     if len(word) > 1 and word[0] == "-" and set(word[1:]) <= _GC_OPTIONS.keys():
         return tuple(_GC_OPTIONS[letter] for letter in word[1:])
     name, equals, value = word.partition("=")
@@ -73,15 +73,16 @@ def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(
     own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str], *, is_quiet: bool = False
 ) -> int:
-    """Run the cleaner with *own* options; its settings come from *argv* and a running appliance.
+    """Run the cleaner with *own* options, and settings from *argv* and a running appliance.
 
-    The cleaner process gets the settings of the running appliance, if one runs; flags of *argv*
-    replace their values. *is_quiet* discards the cleaner's output, but for errors.
-    Raises: ConfigError.
+    If an appliance runs, the cleaner process gets the appliance's settings, in which flags of
+    *argv* replace values. *is_quiet* discards the cleaner's output, but not its errors. Raises:
+    ConfigError.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    users.step_down(environ)  # files that root creates here could not be read by the serving user
+    # The serving user could not read files that root would create in the data directory.
+    users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
         with rundir.temporary_folder(PREFIX) as folder:
@@ -91,7 +92,7 @@ def _run(
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / SETTINGS, is_quiet=is_quiet)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
-    # the socket is in the folder of the sockets that the cleaner uses
+    # The socket of this process is in the folder of the sockets that the cleaner uses.
     file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)
@@ -111,9 +112,9 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).model_copy(update=values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        elif key[0] != "storage":  # storage flags only chose the data directory
+        elif key[0] != "storage":  # The flags of storage only chose the data directory.
             remedy = "change it in the appliance's configuration and restart, or stop it first"
-            problem = "has no effect while an appliance runs"
+            problem = "the flag has no effect while an appliance runs"
             raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])
     return running.model_copy(update=sections)
 
@@ -123,7 +124,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 
 
 def _read_logs(file: Path) -> None:
-    """Write the rest of the access log into the index, because no logger process runs to do it."""
+    """Write the rest of the access log into the index, because no logger process is running."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
     loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S

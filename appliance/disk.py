@@ -1,4 +1,6 @@
-"""Checks at the start whether the disks can be written to. The appliance starts in any case.
+"""Check at the start whether the disks can be written to.
+
+The appliance starts even if a check fails.
 
 On a full or read-only disk the cache still serves stored content and passes everything else
 through. If the appliance refused to start, `restart: always` would restart the container for ever.
@@ -12,8 +14,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-_BYTES = 256 * 1024  # this is enough for a few transactions of the index and its write-ahead log
-_FILES = 32  # more than a start creates: the test files of datastore/probe.py, folders, the index
+# This many bytes are enough for a few transactions of the index and its write-ahead log.
+_BYTES = 256 * 1024
+# A start creates fewer files: the test files of datastore/probe.py, folders, the index.
+_FILES = 32
 _CONDITIONS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "over its quota",
@@ -23,13 +27,13 @@ _CONDITIONS = {
 
 
 def condition(folder: Path) -> str:
-    """Return why *folder* cannot be written to ("full", "read-only", ...); "" if it can.
+    """Return why *folder* cannot be written to ("full", "read-only", ...); "" if it can be.
 
     Raises: OSError for other causes, such as missing permissions or a missing folder.
     """
     try:
         with ExitStack() as opened:
-            for _ in range(_FILES):  # they have no name, and each needs an inode
+            for _ in range(_FILES):  # The test files have no name, and each file needs an inode.
                 file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
             os.posix_fallocate(file.fileno(), 0, _BYTES)
     except OSError as error:

@@ -24,8 +24,8 @@ _READY = "--ready"
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return 0 if an appliance answers through HAProxy and a worker, else 1.
 
-    With `--ready` it also returns 1 while a check of `health:` fails. Without it the result is for
-    a liveness probe: a restart does not repair what a check found.
+    With `--ready`, `healthy` also returns 1 while a check of `health:` fails. Without `--ready`,
+    the result is for a liveness probe: a restart does not repair the cause of a failed check.
     """
     del environ
     sockets = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{FRONT_SOCKET}"))
@@ -34,7 +34,9 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         socket for socket in sockets if status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK
     ]
     if not alive:
-        return _unhealthy("the appliance does not answer" if sockets else "no appliance runs here")
+        return _unhealthy(
+            "the appliance does not answer" if sockets else "no appliance runs in this container"
+        )
     failing = [_failing(socket.parent) for socket in alive] if _READY in argv else [{}]
     if all(failing):
         name, reason = next(iter(failing[0].items()))
@@ -54,10 +56,11 @@ def _unhealthy(problem: str) -> int:
 
 
 def _step_down(sockets: Sequence[Path]) -> None:
-    """Become the user who owns the sockets, so that root follows no path that the user controls."""
+    """Become the user that owns the sockets, so that root follows no path of that user."""
     if os.geteuid() == 0 and sockets:
         owner = sockets[0].parent.lstat()
-        with suppress(PermissionError):  # root without its capabilities
-            os.setgroups([])  # root's other groups may open sockets that a link leads to
+        with suppress(PermissionError):  # Root has no capabilities here.
+            # The other groups of root may open sockets to which a link of the user leads.
+            os.setgroups([])
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
+# This script builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
 #
-# ENGINE is podman or docker, with options if needed; by default it is the one that is installed. If
-# pip needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
+# ENGINE is podman or docker, with options if needed; the default is the installed engine. If pip
+# needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -28,7 +28,7 @@ fi
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 case ${1##*/} in
-    # only the docker format supports a health check
+    # Only the docker format of images supports a health check.
     podman*) set -- "$@" build --format docker ;;
     *) export DOCKER_BUILDKIT=1; set -- "$@" build ;;
 esac

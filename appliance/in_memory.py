@@ -1,7 +1,7 @@
-"""Keep all content in memory: checks the folder of `storage.inmemory`, and empties it.
+"""Keep all content in memory: check the folder of `storage.inmemory`, and empty the folder.
 
-The folder is on a tmpfs, so all workers share it and the driver is that of a disk. Only the entries
-that the appliance makes itself are removed: an operator may name a folder with other files.
+The folder is on a tmpfs, so that all workers share the folder and the driver is that of a disk. The
+appliance removes only its own entries, because an operator may name a folder with other files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OWN = (layout.V2.partition("/")[0], layout.OWN, layout.FETCHED_LIST)
 
 
 def begin(settings: Settings) -> None:
-    """Remove what a killed appliance left, and log the size limit. Raises: ConfigError.
+    """Remove the files that a killed appliance left, and log the size limit. Raises: ConfigError.
 
     No other appliance may use the folder.
     """
@@ -34,16 +34,16 @@ def begin(settings: Settings) -> None:
     if cap is not None and cap > (size := _size(root)):
         _log.warning(
             "the tmpfs is smaller than the size limit",
-            extra={"path": root, "bytes": size, "remedy": f"mount it with size={cap}"},
+            extra={"path": root, "bytes": size, "remedy": f"mount the tmpfs with size={cap}"},
         )
 
 
 def end(settings: Settings) -> None:
-    """Remove all content."""
+    """Remove all content from the folder."""
     try:
         _clear(settings.storage.rootdirectory)
     except ConfigError as error:
-        _log.warning("content not removed from memory", extra={"error": error})
+        _log.warning("the content could not be removed from memory", extra={"error": error})
 
 
 def _clear(root: Path) -> None:
@@ -55,7 +55,7 @@ def _clear(root: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        message = f"cannot be emptied: {(error.strerror or str(error)).lower()}"
+        message = f"the folder cannot be emptied: {(error.strerror or str(error)).lower()}"
         remedy = "name a folder that no other program or account uses"
         source = f"storage.inmemory.rootdirectory={root}"
         raise ConfigError([Problem(source, message, remedy)]) from error

@@ -33,7 +33,7 @@ def login_in(path: str, netloc: str) -> Login:
 
 
 def secret_in(path: str) -> bytes:
-    """Read an auth.json. Raises: ConfigError."""
+    """Read an auth.json of podman. Raises: ConfigError."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -42,19 +42,19 @@ def secret_in(path: str) -> bytes:
 
 
 def login_from(text: bytes, path: str, netloc: str) -> Login:
-    """Find the login for *netloc* in *text*, the auth.json that was read from *path*.
+    """Find the login for *netloc* in *text*, the content of the auth.json at *path*.
 
-    Raises: ConfigError if there is none.
+    Raises: ConfigError if the file has no such login.
     """
     remedy = f"podman login --authfile {path} {netloc}"
     found = config.parse_pull_secret(text, source=path).lookup(netloc, "")
     if found is None:
-        raise ConfigError([Problem(path, f"has no login for {netloc}", remedy)])
+        raise ConfigError([Problem(path, f"the file has no login for {netloc}", remedy)])
     return Login(found.username, found.password)
 
 
 def login_of(pair: str) -> Login:
-    """Parse USER:PASSWORD. Raises: ConfigError if there is no colon."""
+    """Parse USER:PASSWORD. Raises: ConfigError if the text has no colon."""
     username, colon, password = pair.partition(":")
     if not colon:
         remedy = "give USER:PASSWORD, or --authfile"

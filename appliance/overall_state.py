@@ -43,7 +43,7 @@ _NEXT = 5
 
 
 def look(settings: Settings, now: float) -> Status:
-    """Read supervisord, the index, the metrics and the breakers; any of them may be unavailable."""
+    """Read supervisord, the index, the metrics and the breakers; any may be unavailable."""
     record = _record(settings.run, now)
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     at = now + round(clock.shift(), 1)
@@ -99,14 +99,16 @@ def _disk(settings: Settings) -> str:
         return (error.strerror or str(error)).lower()
     for folder, found in spaces.items():
         if found.problem:
-            return f"{folder} is {found.problem}: stored content is served, nothing new is stored"
+            return (
+                f"{folder} is {found.problem}: stored content is served, new content is not stored"
+            )
     return f"{size(spaces[storage.rootdirectory].free)} free"
 
 
 def _record(run: Path, now: float) -> RunState:
     try:
         return RunState.read(run)
-    except (OSError, ValueError):  # `serve` has not written it yet
+    except (OSError, ValueError):  # `serve` has not written the file yet.
         return RunState(now, HitCounts())
 
 

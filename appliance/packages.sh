@@ -1,8 +1,10 @@
 #!/bin/sh
-# Installs the system programs that Entrepot needs: sh appliance/packages.sh run|test|bench
+# This script installs the system programs that Entrepot needs: sh appliance/packages.sh
+# run|test|bench
 #
-# Does nothing if all are installed. As root, on a system with apt-get, the script installs the
-# missing packages. The script starts no service: docker-registry's service would occupy port 5000.
+# The script does nothing if all programs are installed. As root, on a system with apt-get, the
+# script installs the missing packages. The script starts no service: docker-registry's service
+# would occupy port 5000.
 set -eu
 
 # A user's PATH may lack these folders.
@@ -47,7 +49,8 @@ say() {
     echo "packages.sh: $*" >&2
 }
 
-# From here until `allow_services`, no package can start a service: invoke-rc.d runs this script.
+# From here until `allow_services`, no package can start a service: invoke-rc.d runs the script
+# below.
 forbid_services() {
     if [ -e "$policy" ]; then
         kept=$(mktemp -d)/policy-rc.d
@@ -75,7 +78,7 @@ update() {
     apt-get update --quiet=2 -o DPkg::Lock::Timeout=120 >"$log" 2>&1
 }
 
-# Keep the services of packages that we installed from starting at the next boot.
+# The services of packages that this script installed do not start at the next boot.
 disable_services() {
     [ -d /run/systemd/system ] || return 0
     for each in "$@"; do
@@ -117,7 +120,8 @@ if [ $# -gt 0 ]; then
     trap 'allow_services; rm -f "$log"' EXIT
     trap 'exit 130' INT TERM HUP
     forbid_services
-    # Package lists that are absent or old lack packages or name deleted files: update them, retry.
+    # Package lists that are absent or old lack packages or name deleted files: update the lists,
+    # then retry.
     install "$@" || { update && install "$@"; } || {
         cat "$log" >&2
         say "installation failed: $*"

@@ -22,7 +22,9 @@ class PublicAddress(NamedTuple):
 
 
 def address(given: str, settings: Settings) -> PublicAddress:
-    """Parse HOST, HOST:PORT or a URL. Scheme and port default to those of the settings.
+    """Parse HOST, HOST:PORT or a URL of the appliance.
+
+    Scheme and port default to those of the settings.
 
     Raises: ConfigError.
     """
@@ -42,7 +44,7 @@ def address(given: str, settings: Settings) -> PublicAddress:
 
 
 def private_authority(path: str | None, settings: Settings) -> str | None:
-    """Return, as PEM, the private CA that clients must trust; None if its CA is public.
+    """Return, as PEM, the private CA that clients must trust; None if the CA is public.
 
     The trusted CA is in the file *path*, or is that of the appliance's certificate. Raises:
     ConfigError.
@@ -63,7 +65,7 @@ def authority_in(path: str) -> str:
     """Return, as PEM, the CA in the file *path*. Raises: ConfigError."""
     root = _root_in(Path(path))
     if root is None:
-        message = "no CA: it has no self-signed certificate"
+        message = "the file has no CA: it has no self-signed certificate"
         raise ConfigError([Problem(path, message, "give the file of the root certificate")])
     return root
 

@@ -1,7 +1,7 @@
-"""Translates the command line of docker distribution's image, which compose files and charts use.
+"""Translate the command line of docker distribution's image, which compose files and charts use.
 
-This module has no imports of other packages: every command line passes it, also that of
-`entrepot healthy`.
+This module imports no other package, because every command line passes it, also that of `entrepot
+healthy`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def translated(words: Sequence[str]) -> list[str]:
     """Return the words of `entrepot` for *words*, the arguments of the container.
 
     docker distribution's image accepts `registry serve FILE` and `/bin/registry serve FILE`, and
-    `FILE` alone, which its entry point takes for `serve FILE`.
+    `FILE` alone, which its entry point reads as `serve FILE`.
     """
     found = list(words)
     if found and found[0].rpartition("/")[2] in _PROGRAMS:

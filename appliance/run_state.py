@@ -24,7 +24,7 @@ class HitCounts:
     misses: int = 0
 
     def since(self, before: HitCounts) -> HitCounts:
-        """Return the difference to *before*; all of it if the index was rebuilt in between."""
+        """Return the difference to *before*; all counts if the index was rebuilt in between."""
         if self.hits < before.hits or self.misses < before.misses:
             return self
         return HitCounts(self.hits - before.hits, self.misses - before.misses)

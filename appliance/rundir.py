@@ -2,9 +2,9 @@
 
 The run directory is removed when the appliance stops.
 
-The file `run` in the state directory contains its path, and is locked while the appliance runs.
-`entrepot status` finds the run directory there, and a second appliance on the same data directory
-is refused.
+The file `run` in the state directory contains the path of the run directory, and is locked while
+the appliance runs. By this file, `entrepot status` finds the run directory, and a second appliance
+on the same data directory is refused.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ from entrepot.runtime.small_file import read_small_file
 COPIES = f"{PREFIX}files-"
 """The folders of secret copies have this prefix; in the image they belong to root."""
 
-_NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # a name that tempfile.mkdtemp generates
-_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # a run directory has one of these files
-_LONGEST_PATH = 4096  # bytes
-_LONGEST_SOCKET = 107  # bytes in the path of a unix socket, unix(7)
-_LONGEST_NAME = 28  # "/supervisor.sock", to which supervisord appends a process id for a moment
+# The pattern matches names that tempfile.mkdtemp generates.
+_NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
+_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # Every run directory has one of these files.
+_LONGEST_PATH = 4096  # bytes of a path, at most
+_LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
+# bytes of "/supervisor.sock" with the process id that supervisord appends for a moment
+_LONGEST_NAME = 28
 
 
 @contextmanager
 def create(state: Path) -> Iterator[Path]:
-    """Create a run directory for the appliance of *state*, and remove the directory afterwards.
+    """Create a run directory for the appliance of *state*; remove it afterwards.
 
     Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
     """
@@ -55,15 +57,16 @@ def create(state: Path) -> Iterator[Path]:
             try:
                 yield run
             finally:
-                with suppress(OSError, DatastoreError):  # the next start overwrites the note
+                # The next start overwrites the path in the file.
+                with suppress(OSError, DatastoreError):
                     if note is not None:
                         note.unlink()
 
 
 def _lock_folder(state: Path) -> int:
-    """Lock the state directory itself, which works on a read-only disk too. Raises: ConfigError.
+    """Lock the state directory itself, which also works on a read-only disk. Raises: ConfigError.
 
-    If a full disk prevented its creation, lock its parent folder.
+    If the state directory is missing because of a full disk, lock its parent folder.
     """
     try:
         folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -79,7 +82,10 @@ def _lock_folder(state: Path) -> int:
 
 
 def _write(note: LockedFile | None, run: Path) -> None:
-    """Write the path of the run directory. On a full or read-only disk write none (see `find`)."""
+    """Write the path of the run directory.
+
+    On a full or read-only disk, the path is not written (see `find`).
+    """
     with suppress(OSError):
         if note is not None:
             os.ftruncate(note.fd, 0)
@@ -87,7 +93,10 @@ def _write(note: LockedFile | None, run: Path) -> None:
 
 
 def refuse_second(state: Path) -> None:
-    """Raise ConfigError if an appliance uses *state*. To be called before files are changed."""
+    """Raise ConfigError if an appliance uses *state*.
+
+    Call this function before files are changed.
+    """
     if _is_locked(state):
         raise _taken(state / "run")
 
@@ -129,7 +138,9 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 
 
 def _create_locked(prefix: str) -> tuple[Path, int]:
-    """Create a folder and lock it. Repeat if another start removed it as abandoned in between.
+    """Create a temporary folder and lock it.
+
+    Repeat this if another start removed the folder as abandoned before it was locked.
 
     The lock also keeps systemd-tmpfiles from deleting the folder (tmpfiles.d(5), "age").
     """
@@ -146,8 +157,7 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    A folder that any process has locked stays. A process id would not prove that a folder is
-    unused.
+    A folder that a process has locked stays. A process id would not prove that a folder is unused.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
@@ -162,7 +172,8 @@ def living(prefix: str) -> list[Path]:
 def living_of_this_user(prefix: str) -> list[Path]:
     """Return the folders of this user that a running process has locked.
 
-    Any account may create entries of such names in the temporary folder: they prove nothing.
+    Any account may create entries with such names in the temporary folder, so other users' folders
+    prove nothing.
     """
     return [folder for folder in living(prefix) if _is_own_folder(folder)]
 
@@ -176,7 +187,10 @@ def _is_own_folder(path: Path) -> bool:
 
 
 def is_locked_folder(folder: Path) -> bool:
-    """Return whether a running process has locked a folder. True for another user's folder."""
+    """Return whether a running process has locked a folder.
+
+    The result is True for another user's folder.
+    """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -197,7 +211,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether the appliance made a folder; its prefix alone may be the operator's choice."""
+    """Return whether the appliance made a folder, because an operator may use the same prefix."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -215,7 +229,7 @@ def fresh(prefix: str) -> Path:
 
 
 def find(state: Path) -> Path | None:
-    """Return the run directory of the appliance that uses *state*; None if none runs."""
+    """Return the run directory of the appliance that uses *state*; None if no appliance runs."""
     note = state / "run"
     try:
         if is_locked(note) and (text := read_small_file(note, _LONGEST_PATH)):
@@ -226,8 +240,8 @@ def find(state: Path) -> Path | None:
 
 
 def _searched(state: Path) -> Path | None:
-    """Find a run directory by its settings, when the disk refused the file with its path."""
-    owners = {0, os.geteuid(), state.stat().st_uid}  # any account may make a folder of this name
+    """Find a run directory by its settings, for a disk that refused the file with the path."""
+    owners = {0, os.geteuid(), state.stat().st_uid}  # Any account may make a folder of this name.
     for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if run.lstat().st_uid not in owners:
@@ -239,7 +253,7 @@ def _searched(state: Path) -> Path | None:
 
 
 def _locked(note: Path) -> LockedFile | None:
-    """Lock the file `run`; None on a full or read-only disk. Raises: ConfigError."""
+    """Lock the file `run`; return None on a full or read-only disk. Raises: ConfigError."""
     try:
         lock = try_lock(note)
     except (StorageFull, StorageBroken):
@@ -251,7 +265,9 @@ def _locked(note: Path) -> LockedFile | None:
 
 def _taken(note: Path) -> ConfigError:
     message = "another appliance uses this data directory"
-    return ConfigError([Problem(str(note.parent), message, "stop it, or set another REGISTRYDIR")])
+    return ConfigError(
+        [Problem(str(note.parent), message, "stop that appliance, or set another REGISTRYDIR")]
+    )
 
 
 def _text(note: LockedFile) -> str:
@@ -259,7 +275,7 @@ def _text(note: LockedFile) -> str:
 
 
 def _remove_noted(path: str) -> None:
-    """Remove the run directory that an earlier appliance noted, unless a process has locked it."""
+    """Remove the run directory that an earlier appliance noted, if no process has locked it."""
     folder = Path(path)
     if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
         shutil.rmtree(folder, ignore_errors=True)
@@ -268,5 +284,5 @@ def _remove_noted(path: str) -> None:
 def _check_length(run: Path) -> None:
     if len(os.fsencode(run)) + _LONGEST_NAME > _LONGEST_SOCKET:
         folder = run.parent
-        message = "too long for the paths of unix sockets"
+        message = "the path is too long for the paths of unix sockets"
         raise ConfigError([Problem(f"TMPDIR={folder}", message, "try TMPDIR=/tmp")])

@@ -1,4 +1,4 @@
-"""`entrepot serve` checks the settings, starts all programs, watches them, and stops them."""
+"""Check the settings, start all programs, watch them, and stop them (`entrepot serve`)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from entrepot.runtime.unix_http import status_of
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 1.0  # s, once the appliance serves
-_LOOK_FIRST = 0.05  # s, before that
+_LOOK_EVERY = 1.0  # interval in s while the appliance serves
+_LOOK_FIRST = 0.05  # interval in s before the appliance serves
 _OK = 200
 _STATE = "storage.statedir"
 
@@ -82,13 +82,15 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
-    """Return whether root may read the files that the settings name. If not, *user* checks them.
+    """Return whether root may read the files that the settings name.
+
+    If root may not, *user* checks the files.
 
     Raises: ConfigError if *user* can change the configuration file, because root would obey it.
     """
     if loaded.file is not None and not trusted_path.is_trusted(loaded.file, user):
-        message = f"user {user.name} can change it, but root obeys it"
-        remedy = "move it out of the data directory, into a folder that only root can change"
+        message = f"user {user.name} can change the configuration file, but root obeys it"
+        remedy = "move the file out of the data directory, into a folder that only root can change"
         raise ConfigError([Problem(str(loaded.file), message, remedy)])
     return all(trusted_path.is_trusted(each, user) for each in config.named_files(loaded.settings))
 
@@ -114,7 +116,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
 
 
 def _forget(settings: Settings) -> None:
-    """Remove all content if it is kept in memory only."""
+    """Remove all content if `storage.inmemory` is set."""
     if settings.storage.inmemory:
         from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
 
@@ -151,8 +153,10 @@ def _begin(
             observer=observer,
         )
     except OSError as error:
-        problem = f"cannot be written to: {(error.strerror or str(error)).lower()}"
-        remedy = "free space there, or set TMPDIR to another folder"
+        problem = (
+            f"the temporary folder cannot be written to: {(error.strerror or str(error)).lower()}"
+        )
+        remedy = "free space in that folder, or set TMPDIR to another folder"
         raise ConfigError([Problem(str(run.parent), problem, remedy)]) from error
     return record, supervisor
 
@@ -180,10 +184,10 @@ def _try_folders(settings: Settings) -> None:
 
 
 def _unwritable(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that cannot be written to, and log a warning for each."""
+    """Return the folders that cannot be written to, and log a warning for each folder."""
     unwritable = []
     for folder in folders:
-        with suppress(OSError):  # missing permissions are reported when the folder is used
+        with suppress(OSError):  # Missing permissions are reported when the folder is used.
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})
@@ -234,7 +238,7 @@ def _begin_record(settings: Settings, run: Path) -> RunState:
 
 
 class _MainLoop:
-    """Watches the programs, logs what happens to them, and ends all if one cannot stay up."""
+    """A `_MainLoop` watches the programs, logs their ends, and ends all if one cannot stay up."""
 
     def __init__(self, settings: Settings, record: RunState, supervisor: SupervisorProcess) -> None:
         self._settings = settings
@@ -293,14 +297,17 @@ class _MainLoop:
         return None if failure is not None and self._lacks_space(seen) else failure
 
     def _gather(self) -> Status:
-        """Return the overall state. The modules that this needs are loaded by the first reader."""
+        """Return the overall state of the appliance.
+
+        The first reader of the state loads the modules that this method needs.
+        """
         from entrepot.appliance.overall_state import look  # noqa: PLC0415 - 10 MB, rarely used
 
         written = {"ENTREPOT_SETTINGS": str(self._run / SETTINGS)}
         return look(config.resolved(written), time.time())
 
     def _lacks_space(self, seen: Sequence[programs.Program]) -> bool:
-        """Restart failed programs while the temporary folder is full; return False if it is not."""
+        """Restart failed programs while the temporary folder is full; False: it is not full."""
         with suppress(OSError):
             if problem := disk_space(self._run).problem:
                 self._no_space.failed(OSError(f"{self._run.parent} is {problem}"))
@@ -314,7 +321,7 @@ class _MainLoop:
         return False
 
     def _make_folders(self) -> None:
-        """Create the folders that a full disk refused at the start."""
+        """Create the folders that could not be created at the start because of a full disk."""
         if not (self._settings.storage.statedir / "log").is_dir():
             with suppress(ConfigError):
                 ownership.make_folders(self._settings)

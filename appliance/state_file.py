@@ -1,8 +1,8 @@
-"""Write the overall state into the run directory's state.json while readers request it.
+"""Write the overall state into the run directory's state.json while readers request the state.
 
 A reader touches a request file beside the state file. `serve` then gathers the state once a second
 for a minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the
-same, and without a reader nothing is gathered.
+same state, and without a reader no state is gathered.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
-_ASKED_S = 60.0  # how long after a request the state is written
+_ASKED_S = 60.0  # After a request, `serve` writes the state for this long, in s.
 _EVERY_S = 1.0
-_PATIENCE_S = 3.0  # how long a reader waits: `serve` looks once a second, and needs some time
+# A reader waits this long, in s: `serve` looks once a second, and needs some time.
+_PATIENCE_S = 3.0
 _POLL_S = 0.05
 _MOST_BYTES = 4 * 1024 * 1024
 
@@ -36,7 +37,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 class ProgramStatus:
     """A `ProgramStatus` describes one program.
 
-    `up` is in s, and `ends` counts how often it ended unexpectedly.
+    `up` is the time in s since the program's start, and `ends` counts its unexpected ends.
     """
 
     name: str
@@ -48,7 +49,7 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An `EndpointStatus` has the events of an endpoint: waiting, and dropped since it exists."""
+    """An `EndpointStatus` counts an endpoint's events: `waiting`, and `dropped` in its life."""
 
     name: str
     pending: int
@@ -57,9 +58,9 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class NextEviction:
-    """A `NextEviction` is an object that the cleaner evicts next.
+    """A `NextEviction` is an object that the cleaner will evict next.
 
-    `size` is in bytes, `idle` in s since its last use.
+    `size` is in bytes, `idle` in s since the object's last use.
     """
 
     digest: str
@@ -99,13 +100,13 @@ class ClockStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A `Status` has everything that the screen shows.
+    """A `Status` has everything that the screen of `entrepot status` shows.
 
-    Sizes are in bytes, durations in s, None if unknown.
+    Sizes are in bytes, durations in s; None means unknown.
 
-    `shortage` states why the store can't shrink below its maximum size; empty while it can.
-    `index` states the problem of the access index; empty if it has none. `checks` has the reason of
-    each failing health check by its name.
+    `shortage` states why the store can't shrink below its maximum size; empty while the store can.
+    `index` states the problem of the access index; empty without a problem. `checks` has the reason
+    of each failing health check by its name.
     """
 
     url: str
@@ -128,10 +129,10 @@ class Status:
 
 
 class StateWriter:
-    """Writes the state into *run* once a second while readers ask for it.
+    """A `StateWriter` writes the state into *run* once a second while readers request it.
 
-    *gather* returns the state; it may take long or fail, and is called in a thread of its own.
-    *clock* returns s and never goes back.
+    *gather* returns the state; it may take long or fail, and runs in a thread of its own. *clock*
+    returns s and never goes back.
     """
 
     def __init__(
@@ -144,12 +145,15 @@ class StateWriter:
         self._gather = gather
         self._clock = clock
         self._seen = _changed(run / STATE_REQUEST)
-        self._until = 0.0  # by `clock`
+        self._until = 0.0  # the time on `clock` until which the state is written
         self._thread: threading.Thread | None = None
         self._complaint = LogOnce(_log, "state not written", "state written again")
 
     def look(self) -> None:
-        """Start the thread if a reader has asked since the last call. Does not block."""
+        """Start the thread if a reader has requested the state since the last call.
+
+        This method does not block.
+        """
         seen = _changed(self._run / STATE_REQUEST)
         if seen == self._seen:
             return
@@ -175,7 +179,7 @@ class StateWriter:
 
 
 def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
-    """Request the state from `serve`, and return it; None after *patience* s without a state."""
+    """Request the state from `serve`, and return it; None if no state arrives in *patience* s."""
     before = _changed(run / STATE)
     with suppress(OSError):
         (run / STATE_REQUEST).touch()
@@ -192,12 +196,12 @@ def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
 def _parsed(path: Path) -> Status | None:
     try:
         return TypeAdapter(Status).validate_json(read_small_file(path, _MOST_BYTES))
-    except (OSError, ValidationError):  # written by another version
+    except (OSError, ValidationError):  # An `entrepot serve` of another version wrote the file.
         return None
 
 
 def _changed(path: Path) -> int | None:
-    """Return when *path* was last written, in ns; None if it does not exist."""
+    """Return when *path* was last written, in ns; None if the file does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -24,12 +24,13 @@ _NOT_RUNNING = 1
 
 
 def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print the state. Return 0, or 1 if no appliance runs on the data directory.
+    """Print the state of the appliance. Return 0, or 1 if no appliance runs on the data directory.
 
     Raises: ConfigError.
     """
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    users.step_down(environ)  # as root, paths in the data directory could lead to any file
+    # As root, this process could be led to any file by a link in the data directory.
+    users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
         sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
@@ -48,7 +49,7 @@ def _gathered(run: Path) -> Status:
 
 
 def screen(found: Status) -> Iterator[str]:
-    """Yield the lines of the screen."""
+    """Yield the lines of the screen of `entrepot status`."""
     yield f"{found.url}, up {span(found.up)}, data in {found.data}"
     yield ""
     yield f"{'process':<10} {'state':<9} {'pid':>7} {'up':>8}  ended unasked"

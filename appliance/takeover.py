@@ -1,4 +1,4 @@
-"""Takes over a data directory that another program filled, and reports if it is full.
+"""Take over a data directory that another program filled, and report if it is full.
 
 `datastore/takeover.py` decides which of the content was fetched and which was pushed.
 """
@@ -41,13 +41,13 @@ def take_over(settings: Settings) -> None:
     if taken.possible:
         remedy = "set CLEANER_TAKEOVER=evict if no client pushed to it"
         _log.warning(
-            "content of unknown origin is kept, because it may have been pushed",
+            "the content of unknown origin is kept, because it may have been pushed",
             extra={"repositories": taken.possible, "remedy": remedy},
         )
 
 
 def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
-    """Return why the store can't shrink below its maximum size; empty while it can."""
+    """Return why the store can't shrink below its maximum size; empty while the store can."""
     has_events = bool(settings.notifications.active)
     cleaner = settings.cleaner
     target = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events).target

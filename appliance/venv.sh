@@ -1,9 +1,10 @@
 #!/bin/sh
-# Creates the virtual environment that Entrepot runs in: sh appliance/venv.sh PYTHON VENV LOCK
+# This script creates the virtual environment that Entrepot runs in: sh appliance/venv.sh PYTHON
+# VENV LOCK
 #
-# Installs only packages of LOCK, verified by hash, and build tools of requirements/build.txt.
-# Entrepot itself is installed in editable mode: the environment refers to this folder. The script
-# may be run again: it keeps installed packages.
+# The script installs only packages of LOCK, verified by hash, and build tools of
+# requirements/build.txt. Entrepot itself is installed in editable mode: the environment refers to
+# this folder. The script may be run again: installed packages stay.
 set -eu
 
 say() {
@@ -26,7 +27,7 @@ choose() {
     return 1
 }
 
-# Debian puts the module venv, and pip for it, into a separate package. Install it.
+# Debian puts the module venv, and pip for it, into a separate package. Install that package.
 check_venv() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null && return
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')

@@ -1,8 +1,10 @@
-"""The configuration of the appliance. Only this package reads variables, flags and the YAML file.
+"""This package reads the configuration of the appliance.
 
-`load` builds `Settings` from flags, environment and file. `check` verifies that the files that the
-settings name can be used. `dump` and `resolved` pass the settings from `entrepot serve` to the
-programs that it starts.
+Only this package reads variables, flags and the YAML file.
+
+`load` builds `Settings` from flags, environment and file. `check` verifies that the appliance can
+use the files that the settings name. `dump` and `resolved` pass the settings from `entrepot serve`
+to the programs that it starts.
 """
 
 from entrepot.config.address import Address

@@ -1,4 +1,4 @@
-"""Reads the access rules of `access:` and the users of `auth.htpasswd.users`."""
+"""Read the access rules of `access:` and the users of `auth.htpasswd.users`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERY_USER: Final = "*"
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# datastore/globs.py matches names against these patterns.
+# The module datastore/globs.py matches repository names against these patterns.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE
@@ -41,7 +41,9 @@ class AccessRule:
 
 
 def rules(given: object) -> tuple[AccessRule, ...] | None:
-    """Read a list of access rules, or its YAML. An empty list forbids everything to all users.
+    """Read a list of access rules, or its YAML.
+
+    An empty list of rules forbids everything to all users.
 
     Raises: Unreadable, with every problem.
     """

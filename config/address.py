@@ -1,4 +1,4 @@
-"""Reads listen addresses, and the names and URLs of upstreams."""
+"""Read listen addresses, and the names and URLs of upstreams."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.AS
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
-_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)  # no dot segment
-# RFC 3986, 3.2: also a name with an underscore, as compose gives to services.
+# The path has no dot segment.
+_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
+# RFC 3986, 3.2, also allows a name with an underscore, as compose gives to services.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-# HAProxy's notation gives other characters a meaning: a comma separates addresses.
+# HAProxy's notation gives other characters of a path a meaning: a comma separates addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address to listen on. An empty `host` means all addresses. `str()` returns `host:port`."""
+    """An `Address` is a TCP address to listen on.
+
+    An empty `host` means all addresses. `str()` of an address returns `host:port`.
+    """
 
     host: str
     port: int
@@ -40,10 +44,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class SocketPath:
-    """A `SocketPath` is a unix socket to listen on, at an absolute path. `str()` returns the path.
+    """A `SocketPath` is a unix socket to listen on, at an absolute path.
 
-    A proxy on this machine makes the socket available to clients, usually as `https`: `host` and
-    `port` are what a client on this machine would then use.
+    `str()` of a socket path returns the path.
+
+    A proxy on this machine makes the socket available to clients, usually as `https`: a client on
+    this machine would then use `host` and `port`.
     """
 
     path: str
@@ -78,7 +84,9 @@ def tcp_address(given: object) -> Address:
 
 
 def registry_host(given: object) -> str:
-    """Read an upstream's name, `host` or `host:port`, in lower case. Docker Hub is `docker.io`.
+    """Read an upstream's name, `host` or `host:port`, in lower case.
+
+    The name of Docker Hub is `docker.io`.
 
     Raises: Unreadable.
     """
@@ -90,7 +98,7 @@ def registry_host(given: object) -> str:
 
 
 def registry_url(given: object) -> str:
-    """Read an upstream's URL, without a slash at its end. A scheme is added if there is none.
+    """Read an upstream's URL, without a slash at its end. A URL without a scheme gets one.
 
     Raises: Unreadable.
     """
@@ -122,7 +130,7 @@ def base_url(given: object) -> str:
 
 
 def prefix(given: object) -> str:
-    """Read `http.prefix`, and return it without a slash at its end; `/` is none.
+    """Read `http.prefix`, and return it without a slash at its end; `/` means no prefix.
 
     Raises: Unreadable.
     """
@@ -133,7 +141,7 @@ def prefix(given: object) -> str:
 
 
 def url_path(given: object) -> str:
-    """Read an absolute path in a URL; an empty one is `/metrics`. Raises: Unreadable."""
+    """Read an absolute path in a URL; an empty path is `/metrics`. Raises: Unreadable."""
     path = str(given).strip() or "/metrics"
     if not _PATH.fullmatch(path):
         raise Unreadable("not an absolute path of plain characters", "try /metrics")
@@ -152,7 +160,7 @@ def realm_url(given: object) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the name of the upstream with *url*, which `registry_url` has read."""
+    """Return the upstream's name in *url*, which `registry_url` has read."""
     return registry_host(urlsplit(url).netloc)
 
 

@@ -21,7 +21,7 @@ _DRIVERS = {("storage", "inmemory")}
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A `Built` has the settings, the values they came from, and the other values' problems."""
+    """A `Built` has the settings, their raw values, and the problems of other values."""
 
     settings: Settings
     used: Mapping[Key, RawValue]
@@ -49,7 +49,7 @@ def _tree(given: Mapping[Key, RawValue]) -> dict[str, Any]:
         if isinstance(keys.find(key), Setting):
             _section(tree, key[:-1])[key[-1]] = each.value
         elif key in _SCHEMES | _DRIVERS or (key[0] == "upstreams" and key[1:]):
-            _section(tree, key)  # an empty section selects a scheme, driver or upstream
+            _section(tree, key)  # An empty section selects a scheme, a driver or an upstream.
     return tree
 
 

@@ -9,15 +9,15 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-NO_NAMES: Final = "it has no subjectAltName, and clients ignore its common name"
-_LEAST_RSA: Final = 2048  # bits
-_LEAST_EC: Final = 224  # bits
+NO_NAMES: Final = "the certificate has no subjectAltName, and clients ignore its common name"
+_LEAST_RSA: Final = 2048  # bits of an RSA key
+_LEAST_EC: Final = 224  # bits of an elliptic-curve key
 _WEAK: Final = frozenset({"md5", "sha1"})
-_MAKE: Final = "make one with entrepot certs --host NAME"
+_MAKE: Final = "make a certificate with entrepot certs --host NAME"
 _ADD: Final = f"openssl req ... -addext subjectAltName=DNS:NAME, or {_MAKE}"
 
 Fault = tuple[str, str]
-"""The fault and its remedy."""
+"""A `Fault` has the fault of a certificate and its remedy."""
 
 
 def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
@@ -29,7 +29,7 @@ def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
     try:
         return list(_faults(x509.load_pem_x509_certificates(chain)[0], now))
     except (ValueError, IndexError, x509.DuplicateExtension):
-        return [("it can't be read as X.509", _MAKE)]
+        return [("the certificate can't be read as X.509", _MAKE)]
 
 
 def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
@@ -37,16 +37,22 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
     if not names_of(certificate):
         yield NO_NAMES, _ADD
     if end < now:
-        yield f"it expired on {end:%Y-%m-%d}", "renew it: entrepot certs"
+        yield f"the certificate expired on {end:%Y-%m-%d}", "renew the certificate: entrepot certs"
     if begin > now:
-        yield f"it is not valid before {begin:%Y-%m-%d %H:%M} UTC", "correct the clock"
+        yield f"the certificate is not valid before {begin:%Y-%m-%d %H:%M} UTC", "correct the clock"
     key, digest = certificate.public_key(), certificate.signature_hash_algorithm
     if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         least = _LEAST_RSA if isinstance(key, rsa.RSAPublicKey) else _LEAST_EC
         if key.key_size < least:
-            yield f"its key has only {key.key_size} bits", f"make one of {least} or more"
+            yield (
+                f"the certificate's key has only {key.key_size} bits",
+                f"make a key of {least} bits or more",
+            )
     if digest is not None and digest.name in _WEAK:
-        yield f"it is signed with {digest.name.upper()}", "have it signed with SHA-256"
+        yield (
+            f"the certificate is signed with {digest.name.upper()}",
+            "have the certificate signed with SHA-256",
+        )
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:

@@ -1,6 +1,6 @@
-"""Checks at the start whether the files and folders that the settings name exist and are usable.
+"""Check at the start whether the files and folders that the settings name are usable.
 
-Each problem is one line. The checks create and change nothing.
+Each problem of a file or folder is one line. The checks create and change no file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def remarks(settings: Settings) -> list[Problem]:
-    """Return a warning for each part of a file without effect, or that clients refuse."""
+    """Return a warning for each part of a file that has no effect or that clients refuse."""
     secret, _ = read_secret(settings)
     return [
         *secret.warnings,
@@ -61,7 +61,7 @@ def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
         return
     from entrepot.config.certificates import faults  # noqa: PLC0415 - 20 ms and 8 MB, only for TLS
 
-    with suppress(OSError):  # `check` reports the missing file as a problem
+    with suppress(OSError):  # The function `check` reports the missing file as a problem.
         for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
             yield Problem(f"http.tls.certificate={path}", fault, remedy)
 
@@ -72,7 +72,9 @@ def _no_users(settings: Settings) -> Iterator[Problem]:
         return
     with suppress(OSError):
         if not has_users(htpasswd.path.read_bytes()):
-            yield Problem(str(htpasswd.path), "it has no users, so all logins fail", REMEDY)
+            yield Problem(
+                str(htpasswd.path), "the password file has no users, so all logins fail", REMEDY
+            )
 
 
 def _folders(settings: Settings) -> Iterator[Problem]:
@@ -92,7 +94,9 @@ def _in_memory(settings: Settings) -> Iterator[Problem]:
     key = "storage.inmemory.rootdirectory"
     if (found := file_system_of(root)) not in _IN_MEMORY:
         remedy = "name a folder on a tmpfs (--tmpfs /data), or use storage.filesystem"
-        yield Problem(f"{key}={root}", f"its file system is {found or 'unknown'}", remedy)
+        yield Problem(
+            f"{key}={root}", f"the file system of the folder is {found or 'unknown'}", remedy
+        )
     else:
         yield from _writable(root, key, f"REGISTRY_{key.replace('.', '_').upper()}")
 
@@ -103,7 +107,8 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        if there == folder and error.errno in _MAY_PASS:  # the appliance can serve stored content
+        # The appliance can serve stored content without writing.
+        if there == folder and error.errno in _MAY_PASS:
             return
         why = (error.strerror or str(error)).lower()
     remedy = f"make the folder writable, or set {variable} to another"
@@ -164,7 +169,8 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    return ""  # without the password OpenSSL prompts on the terminal, and the start hangs
+    # Without this empty password OpenSSL would prompt on the terminal, and the start would hang.
+    return ""
 
 
 def _htpasswd(settings: Settings) -> list[Problem]:
@@ -204,7 +210,7 @@ def _upstreams(settings: Settings) -> Iterator[Problem]:
 def _helper(settings: Settings) -> Iterator[Problem]:
     command = settings.proxy.exec.command
     if command and shutil.which(command) is None:
-        remedy = "install it, or write the path of a program that can be executed"
+        remedy = "install the program, or write the path of a program that can be executed"
         yield Problem(f"proxy.exec.command={command}", "no such program", remedy)
 
 
@@ -218,7 +224,7 @@ def _authority(path: Path, name: str) -> Iterator[Problem]:
 def _unread(
     path: Path, key: str, remedy: str = "name a file that can be read"
 ) -> Iterator[Problem]:
-    """Yield a problem if a file can't be read; Docker makes a folder of a missing mount source."""
+    """Yield a problem if a file can't be read; Docker makes a folder for a missing mount source."""
     try:
         with path.open("rb") as file:
             file.read(1)

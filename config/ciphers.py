@@ -15,12 +15,12 @@ VERSIONS: Final = {
     "tls1.2": "TLSv1.2",
     "tls1.3": "TLSv1.3",
 }
-"""These are the versions of docker distribution, and their names in HAProxy."""
+"""The keys are the TLS versions of docker distribution, the values their names in HAProxy."""
 
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""These are the suites of TLS 1.3; Go and OpenSSL have the same names for them."""
+"""These are the cipher suites of TLS 1.3; Go and OpenSSL have the same names for these suites."""
 
 OLDER: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
@@ -38,7 +38,9 @@ OLDER: Final = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""These are the suites of TLS 1.0 to 1.2 by their names in Go, and their names in OpenSSL."""
+"""The keys are the cipher suites of TLS 1.0 to 1.2 by their names in Go, the values their names in
+OpenSSL.
+"""
 
 DEFAULT: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -48,7 +50,7 @@ DEFAULT: Final = (
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
-"""haproxy.cfg accepts these suites of TLS 1.2 without `http.tls.ciphersuites`."""
+"""haproxy.cfg accepts these cipher suites of TLS 1.2 if `http.tls.ciphersuites` is not set."""
 
 _REMOVED: Final = frozenset(
     {"TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"}
@@ -69,6 +71,6 @@ def suites(given: object) -> tuple[str, ...]:
 
 
 def has_only_tls13(given: Iterable[str]) -> bool:
-    """Return whether suites are named, and all of them are for TLS 1.3."""
+    """Return whether cipher suites are named, and all of these are for TLS 1.3."""
     named = set(given)
     return bool(named) and named <= TLS13

@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 
 from entrepot.config.errors import Unreadable
 
-# Docker pads with NUL, and `echo` appends a line end. RFC 7617, 2 allows no control characters in a
-# password.
+# Docker pads the credential with NUL, and `echo` appends a line end. RFC 7617, 2, allows no control
+# characters in a password.
 _PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretCredential:
-    """The login at a registry. A token takes precedence over a password; unset texts are empty.
+    """A `SecretCredential` is the login at a registry.
+
+    A token takes precedence over a password; an unset text is empty.
 
     The token service exchanges an identity token for an access token. A registry token is sent to
-    the registry as it is.
+    the registry unchanged.
     """
 
     username: str = ""
@@ -28,10 +30,12 @@ class SecretCredential:
 
 
 def credential(entry: object) -> SecretCredential | None:
-    """Read an entry. Return None if it has no credentials, which means anonymous access.
+    """Read an entry of the pull secret.
 
-    `auth` takes precedence over `username` and `password`, as in Docker. Raises: Unreadable, whose
-    message contains no part of the secret.
+    Return None if the entry has no credentials, which means anonymous access.
+
+    The entry's `auth` takes precedence over `username` and `password`, as in Docker. Raises:
+    Unreadable, whose message contains no part of the secret.
     """
     if not isinstance(entry, dict):
         raise Unreadable("not a JSON object", 'write {} or {"auth": "..."}')
@@ -58,7 +62,7 @@ def _text(entry: dict[str, object], name: str) -> str:
 
 def _decoded(auth: str) -> tuple[str, str]:
     auth = auth.strip()
-    if len(auth) % 4:  # Python accepts more padding than allowed
+    if len(auth) % 4:  # Python accepts more base64 padding than the format allows.
         raise Unreadable("auth is not base64 of UTF-8", _REMEDY)
     try:
         decoded = binascii.a2b_base64(auth, strict_mode=True).decode()

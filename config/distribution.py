@@ -1,8 +1,8 @@
-"""List all keys of docker distribution 2.x and 3.x, and the appliance's treatment of each.
+"""List all keys of docker distribution 2.x and 3.x, and the appliance's treatment of each key.
 
-A key that protects data or selects where data is stored, and is not implemented, is refused and
-never ignored. The operator must not believe that such a key has an effect. A key that only has no
-effect is a warning.
+A key that protects data or selects the place of stored data is refused if the appliance does not
+implement it. Otherwise the operator would believe that such a key has an effect. Any other key
+without an effect is a warning.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ class KeySupport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DistributionKey:
-    """One key. `*` matches any name; `**` at the end matches the key itself and all keys below it.
+    """A `DistributionKey` is one key of docker distribution.
+
+    In `key`, `*` matches any name; `**` at the end matches the key itself and all keys below it.
 
     `harmless` values request the appliance's normal behaviour and cause no message; `""` includes
     the empty value. A refused key with a `tolerated` value is only a warning. `instead` is the
-    remedy.
+    remedy that a message names.
     """
 
     key: str
@@ -61,21 +63,21 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 
 
 _NO_DRIVER = "only storage.filesystem and storage.inmemory are implemented"
-_NO_REDIS = "blobs are looked up on the disk, without redis"
-_LOOKED_UP = "blobs are looked up on the disk"
-_PACKAGE = "names middleware of an installed Python package, not of Go"
-_EXTRA = "errors of the workers, if the tracker's Python library is installed"
+_NO_REDIS = "the appliance looks blobs up on the disk, without redis"
+_LOOKED_UP = "the appliance looks blobs up on the disk"
+_PACKAGE = "the names are those of middleware in an installed Python package, not of Go"
+_EXTRA = "the tracker gets the errors of the workers, if its Python library is installed"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
     _honoured("log.level", "in capitals too"),
     _honoured("log.formatter", "text, json and logstash"),
     _honoured("log.accesslog.disabled", "default false in the image, else true"),
-    _honoured("log.reportcaller", "the fields func and file"),
-    _honoured("log.fields", "in the lines of all programs"),
-    _honoured("log.fields.*", "one field, in a variable"),
-    _honoured("log.hooks", "type mail; another type is refused"),
-    _honoured("log.hooks.*.**", "one key of one hook, in a variable"),
+    _honoured("log.reportcaller", "log lines have the fields func and file"),
+    _honoured("log.fields", "the lines of all programs have the fields"),
+    _honoured("log.fields.*", "the variable sets one field"),
+    _honoured("log.hooks", "the type mail is implemented; another type is refused"),
+    _honoured("log.hooks.*.**", "the variable sets one key of one hook"),
     _honoured("loglevel", "as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
     _ineffective(
@@ -92,7 +94,7 @@ ROWS: Final = (
     _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),
     _ineffective("storage.tag.concurrencylimit", "tags are read sequentially"),
-    _honoured("storage.maintenance.readonly.enabled", "an upstream's content is still stored"),
+    _honoured("storage.maintenance.readonly.enabled", "the upstream's content is still stored"),
     _honoured("storage.maintenance.uploadpurging.enabled"),
     _honoured("storage.maintenance.uploadpurging.age", "counted from the last byte"),
     _honoured("storage.maintenance.uploadpurging.interval"),
@@ -104,10 +106,10 @@ ROWS: Final = (
     _honoured("auth.htpasswd.realm"),
     _honoured(
         "auth.htpasswd.path",
-        "bcrypt only; a missing file is an error, because a generated password would be in the log",
+        "bcrypt only; a missing file is an error: a generated password would be in the log",
     ),
-    _honoured("auth.none.**", "open to all, as without the key"),
-    _honoured("auth.silly.realm", "it protects nothing, as there"),
+    _honoured("auth.none.**", "the registry is open to all, as without the key"),
+    _honoured("auth.silly.realm", "the key protects nothing, as in docker distribution"),
     _honoured("auth.silly.service"),
     _honoured("auth.token.realm"),
     _honoured("auth.token.service"),
@@ -118,10 +120,10 @@ ROWS: Final = (
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
     _honoured("middleware.registry", _PACKAGE),
-    _honoured("middleware.registry.**", "one key of an entry, in a variable"),
+    _honoured("middleware.registry.**", "the variable sets one key of an entry"),
     _honoured("middleware.repository", _PACKAGE),
-    _honoured("middleware.repository.**", "one key of an entry, in a variable"),
-    _refused("middleware.storage.**", "blobs are served from here, not from a CDN", ""),
+    _honoured("middleware.repository.**", "the variable sets one key of an entry"),
+    _refused("middleware.storage.**", "the appliance serves blobs itself, without a CDN", ""),
     _honoured("reporting.bugsnag.apikey", _EXTRA),
     _honoured("reporting.bugsnag.releasestage"),
     _honoured("reporting.bugsnag.endpoint"),
@@ -130,52 +132,59 @@ ROWS: Final = (
     _honoured("reporting.newrelic.verbose"),
     _honoured("http.addr"),
     _honoured("http.net", "tcp and unix"),
-    _honoured("http.prefix", "Location, Link and the token's realm have it too"),
-    _honoured("http.host", "begins Location; http.prefix is not added to it"),
+    _honoured("http.prefix", "Location, Link and the token's realm have the prefix too"),
+    _honoured("http.host", "Location begins with this URL; http.prefix is not added to it"),
     _honoured("http.secret", "uploads carry no signed state, so every worker continues them"),
-    _honoured("http.relativeurls", "default true; distribution's default is false"),
+    _honoured("http.relativeurls", "the default is true; distribution's default is false"),
     _honoured("http.draintimeout", "default 4s"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may be in the certificate's file"),
     _honoured("http.tls.clientcas", "changes take effect without a restart"),
-    _honoured("http.tls.clientcas.*", "one entry, in a variable"),
-    _honoured("http.tls.clientauth", "the four values of 3.x"),
+    _honoured("http.tls.clientcas.*", "the variable sets one entry of the list"),
+    _honoured("http.tls.clientauth", "the four values of distribution 3.x are accepted"),
     _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
-    _honoured("http.tls.ciphersuites", "Go's names; also restricts TLS 1.3"),
-    _honoured("http.tls.ciphersuites.*", "one entry, in a variable"),
+    _honoured(
+        "http.tls.ciphersuites", "the suites have Go's names; the list also restricts TLS 1.3"
+    ),
+    _honoured("http.tls.ciphersuites.*", "the variable sets one entry of the list"),
     DistributionKey(
         "http.tls.letsencrypt.**",
         KeySupport.REFUSED,
         "the appliance requests no certificates",
-        instead="let certbot renew them in a folder that is mounted as /certs",
+        instead="let certbot renew certificates in a folder that is mounted as /certs",
         harmless=("",),
     ),
-    _honoured("http.debug.addr", "/debug/health and /debug/vars; no profiles at /debug/pprof"),
-    _honoured("http.debug.prometheus.enabled", "metrics are at /metrics of http.addr as well"),
+    _honoured(
+        "http.debug.addr", "/debug/health and /debug/vars are served; /debug/pprof has no profiles"
+    ),
+    _honoured("http.debug.prometheus.enabled", "the metrics are at /metrics of http.addr as well"),
     _honoured("http.debug.prometheus.path"),
-    _honoured("http.headers", "in every response, also of errors"),
-    _honoured("http.headers.*", "one header, in a variable"),
+    _honoured("http.headers", "every response gets the headers, also an error response"),
+    _honoured("http.headers.*", "the variable sets one header"),
     _honoured("http.http2.disabled"),
     _honoured("http.h2c.enabled", "HTTP/2 without TLS is always accepted, with prior knowledge"),
     _honoured("notifications.events.includereferences"),
-    _honoured("notifications.endpoints", "queued on disk, in order for each endpoint"),
-    _honoured("notifications.endpoints.**", "one key of an endpoint, in a variable"),
+    _honoured("notifications.endpoints", "events are queued on disk, in order for each endpoint"),
+    _honoured("notifications.endpoints.**", "the variable sets one key of an endpoint"),
     _ineffective("redis.**", _NO_REDIS),
-    _honoured("health.storagedriver.enabled", "a folder that does not answer fails too"),
+    _honoured("health.storagedriver.enabled", "the check fails also if the folder does not answer"),
     _honoured("health.storagedriver.interval"),
     _honoured("health.storagedriver.threshold"),
     _honoured("health.file"),
-    _honoured("health.file.*.**", "one key of one check, in a variable"),
-    _honoured("health.http", "a timeout of 10s, where there is none in distribution"),
-    _honoured("health.http.*.**", "one key of one check, in a variable"),
-    _honoured("health.tcp", "a timeout of 10s, where there is none in distribution"),
-    _honoured("health.tcp.*.**", "one key of one check, in a variable"),
-    _honoured("catalog.maxentries", "default 1000; 100 at a time without n"),
-    _honoured("tags.maxtags", "default 1000; all without n"),
-    _honoured("proxy.remoteurl", "declares an upstream and makes it the default"),
+    _honoured("health.file.*.**", "the variable sets one key of one check"),
+    _honoured("health.http", "the default timeout is 10s; distribution has no timeout"),
+    _honoured("health.http.*.**", "the variable sets one key of one check"),
+    _honoured("health.tcp", "the default timeout is 10s; distribution has no timeout"),
+    _honoured("health.tcp.*.**", "the variable sets one key of one check"),
+    _honoured("catalog.maxentries", "the default is 1000; without n a page has 100 entries"),
+    _honoured("tags.maxtags", "the default is 1000; without n a page has all tags"),
+    _honoured("proxy.remoteurl", "the key declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
-    _honoured("proxy.ttl", "as CLEANER_TTL, which has precedence: counted from the last use"),
+    _honoured(
+        "proxy.ttl",
+        "as CLEANER_TTL, which has precedence: the span counts from the last use",
+    ),
     _honoured("proxy.exec.command"),
     _honoured("proxy.exec.lifetime"),
     _ineffective(
@@ -185,16 +194,19 @@ ROWS: Final = (
     ),
     _ineffective(
         "compatibility.schema1.enabled",
-        "schema 1 is neither produced nor converted",
+        "the appliance neither produces nor converts schema 1",
         "false",
-        instead="convert such images with skopeo copy",
+        instead="convert schema 1 images with skopeo copy",
     ),
     _ineffective(
-        "compatibility.schema1.signingkeyfile", "schema 1 is neither produced nor converted"
+        "compatibility.schema1.signingkeyfile",
+        "the appliance neither produces nor converts schema 1",
     ),
-    _honoured("validation.enabled", "with true, validation.disabled has no effect"),
+    _honoured("validation.enabled", "if the key is true, validation.disabled has no effect"),
     _honoured("validation.disabled"),
-    _honoured("validation.manifests.urls.allow", "any URL without a validation section"),
+    _honoured(
+        "validation.manifests.urls.allow", "any URL is allowed if there is no validation section"
+    ),
     _honoured("validation.manifests.urls.deny"),
     _honoured("validation.manifests.indexes.platforms"),
     _honoured("validation.manifests.indexes.platformlist"),
@@ -205,5 +217,5 @@ DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
 IMPLEMENTED: Final = frozenset({"filesystem", "inmemory"})
-"""The names of the storage drivers that are not refused."""
+"""The operator may select these storage drivers; other drivers are refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of the configuration. `str()` returns one line: source, message, remedy.
+    """A `Problem` is one fault of the configuration.
 
-    `source` is the file and line, variable or flag, with its value unless that is a secret.
+    `str()` of a problem returns one line: source, message, remedy.
+
+    `source` is the file and line, variable or flag, with its value if the value is no secret.
     """
 
     source: str
@@ -28,7 +30,10 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. `str()` returns one line for each of `problems`."""
+    """The configuration is invalid.
+
+    `str()` of this exception returns one line for each of `problems`.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

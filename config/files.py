@@ -20,12 +20,12 @@ _FOLLOWED: Final = ("file",)
 
 
 def named_files(settings: Settings) -> list[Path]:
-    """Return every file that the settings name, each once. Folders are not included."""
+    """Return every file that the settings name, each file once. Folders are not included."""
     return list(dict.fromkeys(_named(settings)))
 
 
 def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
-    """Return the settings with each path replaced as *places* maps it; other paths stay."""
+    """Return the settings with each path replaced as *places* maps it; keep other paths."""
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     token = auth.token and _moved(auth.token, _TOKEN, places)

@@ -28,7 +28,7 @@ _USERS: Final = ("auth", "htpasswd", "users")
 class FollowedRights:
     """A `FollowedRights` has the access rules, and the users with their hashes.
 
-    None means that they are not set.
+    None means that access rules or users are not set.
     """
 
     access: tuple[AccessRule, ...] | None
@@ -36,9 +36,9 @@ class FollowedRights:
 
 
 def followed(settings: Settings, given: Mapping[Key, RawValue], file: Path | None) -> Followed:
-    """Return which parts of *file* are reread: parts that no flag and no variable overrides.
+    """Return the parts of *file* that are reread: those that no flag or variable overrides.
 
-    Nothing is reread if passwords were switched off at the start.
+    No part is reread if passwords were switched off at the start.
     """
     if file is None or not settings.auth.protects:
         return Followed()
@@ -57,7 +57,7 @@ def rights(settings: Settings) -> FollowedRights:
 
 
 def read_rights(content: bytes, file: Path) -> FollowedRights:
-    """Read the access rules and users in *content*, which was read from *file*.
+    """Read the access rules and users in *content*, the content of *file*.
 
     Raises: ConfigError.
     """
@@ -74,7 +74,7 @@ def read_rights(content: bytes, file: Path) -> FollowedRights:
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """A value is invalid."""
+    """A value in the configuration file is invalid."""
 
     def __init__(self, given: RawValue, error: Unreadable) -> None:
         super().__init__()

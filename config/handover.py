@@ -15,9 +15,11 @@ from entrepot.runtime.small_file import read_small_file
 
 
 def dump(settings: Settings, path: Path) -> None:
-    """Write the settings to *path* atomically. The mode is 0600 because they contain passwords.
+    """Write the settings to *path* atomically.
 
-    `log.hooks` is left out: only `serve` sends mail, so no other program needs those passwords.
+    The file's mode is 0600 because the settings contain passwords.
+
+    The file omits `log.hooks`: only `serve` sends mail, so no other program needs these passwords.
 
     Raises: OSError.
     """

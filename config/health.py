@@ -1,4 +1,4 @@
-"""Reads the lists of `health:`, with the keys and defaults of docker distribution."""
+"""Read the lists of `health:`, with the keys and defaults of docker distribution."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LONGEST_SHOWN: Final = 256
 _THRESHOLD = readers.count(0, 1000, such_as=3)
 _STATUS = readers.count(100, 599, such_as=200)
 _PORT = readers.count(1, 65535, such_as=6379)
-# RFC 9110, 5.6.2 and 5.5, without obs-text
+# RFC 9110, 5.6.2 and 5.5, define these patterns, here without obs-text.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
-# headers that frame the request or name its target
+# These headers frame the request or name its target.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _FILE_EXAMPLE: Final = "try [{file: /path/to/file}]"
@@ -40,7 +40,7 @@ Check = TypeVar("Check")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """Fails while `file` exists; `interval` is in s."""
+    """A `FileCheck` fails while `file` exists; `interval` is in s."""
 
     file: str
     interval: float = INTERVAL_S
@@ -51,7 +51,7 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """Fails after `threshold` HEAD requests without the status `statuscode`; spans are in s.
+    """An `HttpCheck` fails after `threshold` HEAD requests without `statuscode`; spans are in s.
 
     `headers` may contain a password, and so may `uri`.
     """
@@ -75,7 +75,7 @@ class HttpCheck:
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """Fails after `threshold` attempts to connect to `addr`, HOST:PORT; spans are in s."""
+    """A `TcpCheck` fails after `threshold` failed connections to `addr`; spans are in s."""
 
     addr: str
     timeout: float = TIMEOUT_S
@@ -91,47 +91,47 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "http": ("uri", "headers", "statuscode", "timeout", "interval", "threshold"),
     "tcp": ("addr", "timeout", "interval", "threshold"),
 }
-"""The keys of an entry of each list that have an effect."""
+"""In each list of checks, an entry has these keys with an effect."""
 
 
 def file_checks(given: object) -> tuple[FileCheck, ...]:
-    """Read `health.file`, or its YAML. Raises: Unreadable, with every problem."""
+    """Read `health.file`, or the YAML text of its value. Raises: Unreadable, with every problem."""
     return _checks(given, _file_check, _FILE_EXAMPLE)
 
 
 def http_checks(given: object) -> tuple[HttpCheck, ...]:
-    """Read `health.http`, or its YAML. Raises: Unreadable, with every problem."""
+    """Read `health.http`, or the YAML text of its value. Raises: Unreadable, with every problem."""
     return _checks(given, _http_check, _HTTP_EXAMPLE)
 
 
 def tcp_checks(given: object) -> tuple[TcpCheck, ...]:
-    """Read `health.tcp`, or its YAML. Raises: Unreadable, with every problem."""
+    """Read `health.tcp`, or the YAML text of its value. Raises: Unreadable, with every problem."""
     return _checks(given, _tcp_check, _TCP_EXAMPLE)
 
 
 def interval(given: object) -> float:
-    """Read the time between two checks (s); an empty one and 0 are the default, 10 s.
+    """Read the time between two checks (s); an empty value and 0 mean the default, 10 s.
 
     Raises: Unreadable.
     """
     found = units.span(given) if readers.is_set(given) else 0.0
     if 0 < found < _SHORTEST_S:
-        raise Unreadable("an interval below 100ms costs too much", "try 10s")
+        raise Unreadable("a check with an interval below 100ms costs too much", "try 10s")
     return found or INTERVAL_S
 
 
 def threshold(given: object) -> int:
-    """Read how often a check must fail in a row; 0 is the same as 1. Raises: Unreadable."""
+    """Read how many times a check must fail in a row; 0 is the same as 1. Raises: Unreadable."""
     return _THRESHOLD(given) if readers.is_set(given) else 0
 
 
 def show(given: Sequence[FileCheck | HttpCheck | TcpCheck]) -> str:
-    """Return checks as one readable line without passwords."""
+    """Return the checks as one readable line without passwords."""
     return "; ".join(map(str, given)) or "none"
 
 
 def unknown_keys(kind: str, given: object) -> Iterator[str]:
-    """Yield each key without an effect in a value that the reader of *kind* can read."""
+    """Yield each key without an effect in a value that the reader of *kind* accepts."""
     entries = from_yaml(given, _FILE_EXAMPLE)
     for each in entries if isinstance(entries, Sequence) else ():
         if isinstance(each, Mapping):
@@ -161,7 +161,7 @@ def _checks(
 
 
 def _read(given: object, read: Callable[[Mapping[str, Any]], Check]) -> Check:
-    if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):  # already read
+    if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):  # The checks are already parsed.
         given = {name: getattr(given, name) for name in given.__dataclass_fields__}
     if not isinstance(given, Mapping):
         raise _refused("not a map")

@@ -1,4 +1,4 @@
-"""The settings of `health:`."""
+"""Define the settings of `health:`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ class StorageDriverSettings(Section):
     """The settings of `health.storagedriver:`."""
 
     enabled: value_types.Switch = setting(
-        "false", "whether the data directory is checked; past the threshold all requests get 503"
+        "false",
+        "whether the data directory is checked; after threshold failures all requests get 503",
     )
     interval: value_types.CheckInterval = setting("10s", "time between two checks")
     threshold: value_types.CheckThreshold = setting(
-        "0", "failures in a row from which requests get 503; 0 is the same as 1"
+        "0", "number of failures in a row after which requests get 503; 0 is the same as 1"
     )
 
 
@@ -36,11 +37,11 @@ class HealthSettings(Section):
 
     @property
     def has_checks(self) -> bool:
-        """Whether any check is configured."""
+        """True if any check is configured."""
         return self.storagedriver.enabled or bool(self.file or self.http or self.tcp)
 
     def names(self, driver: str) -> Iterator[str]:
-        """Yield the name of each check, as docker distribution has them at /debug/health."""
+        """Yield the name of each check, as docker distribution shows the names at /debug/health."""
         if self.storagedriver.enabled:
             yield f"storagedriver_{driver}"
         yield from (each.file for each in self.file)

@@ -1,4 +1,4 @@
-"""Reads the retention rules of `hosted:`: how long pushed content is kept, by repository."""
+"""Read the retention rules of `hosted:`, which state how long pushed content is kept."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class HostedRule:
 
 
 def rules(given: object) -> tuple[HostedRule, ...]:
-    """Read a map of patterns with retention rules, or its YAML.
+    """Read a map of patterns with retention rules, or the YAML text of such a map.
 
     Raises: Unreadable, with every problem.
     """
     found = from_yaml(given, _EXAMPLE)
-    if isinstance(found, tuple):  # the rules are already parsed
+    if isinstance(found, tuple):  # The retention rules are already parsed.
         return found
     if found is None or found == "":
         return ()
@@ -90,7 +90,7 @@ def _can_match_hosted(pattern: str) -> bool:
 
 
 def _rule(pattern: str, given: object) -> HostedRule:
-    """Return the rule of a pattern. Raises: Unreadable."""
+    """Return the retention rule of a pattern. Raises: Unreadable."""
     fields = dict(given) if isinstance(given, Mapping) else {}
     return HostedRule(
         pattern,

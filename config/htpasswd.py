@@ -1,4 +1,4 @@
-"""Validates a password file. Only bcrypt hashes are accepted, as in docker distribution."""
+"""Validate a password file. Only bcrypt hashes are accepted, as in docker distribution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.config.errors import Problem
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
 from entrepot.runtime.htpasswd import is_bcrypt as is_bcrypt
 
-REMEDY = "write it with htpasswd -B"
+REMEDY = "write the file with htpasswd -B"
 
 
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:

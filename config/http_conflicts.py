@@ -1,4 +1,4 @@
-"""Finds settings of `http:` that contradict each other or have no effect together."""
+"""Find settings of `http:` that contradict each other or have no effect together."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ORIGIN: Final = "access-control-allow-origin"
 _METHODS: Final = "access-control-allow-methods"
 _WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _LONGEST_SOCKET: Final = 95
-"""A socket's path has at most so many bytes: 107 by unix(7), less HAProxy's suffix."""
+"""A socket's path has at most this many bytes: 107 by unix(7), less HAProxy's suffix."""
 
 Given = Mapping[Key, RawValue]
 
 
 def contradictions(http: HttpSettings, given: Given) -> list[Problem]:
-    """Return a problem for each contradiction."""
+    """Return a problem for each contradiction in `http:`."""
     return [
         *_address(http, given),
         *_without_certificate(http, given),
@@ -45,7 +45,7 @@ def advice(http: HttpSettings, given: Given) -> list[Problem]:
 
 
 def methods_of_every_page(http: HttpSettings) -> list[str]:
-    """Return the methods by which every web page may change content, according to the headers."""
+    """Return the methods with which every web page may change content, according to the headers."""
     headers = {name.lower(): values for name, values in http.headers.items()}
     words = ",".join(headers.get(_METHODS, ())).replace(",", " ").upper().split()
     return [each for each in _WRITING if each in words] if headers.get(_ORIGIN) == ("*",) else []
@@ -59,15 +59,18 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
             "http.addr is not the absolute path of a socket", "try http.addr: /run/registry.sock"
         )
     elif http.net == "tcp" and is_path and addr is not None:
-        yield addr.problem("the path of a socket, but http.net is tcp", "set http.net: unix")
+        yield addr.problem(
+            "http.addr is the path of a socket, but http.net is tcp", "set http.net: unix"
+        )
     elif is_path and addr is not None and len(str(http.addr).encode()) > _LONGEST_SOCKET:
         yield addr.problem(
-            f"longer than {_LONGEST_SOCKET} bytes, the limit of a socket's path", "shorten it"
+            f"the path is longer than {_LONGEST_SOCKET} bytes, the limit of a socket's path",
+            "shorten it",
         )
 
 
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
-    """Report client certificates that would be unchecked; other keys are only a warning."""
+    """Report client certificates that would be unchecked; other keys only cause a warning."""
     authorities = given.get((*_TLS, "clientcas"))
     if http.tls.clientcas and http.tls.certificate is None and authorities is not None:
         yield authorities.objection(
@@ -81,7 +84,8 @@ def _no_common_suite(http: HttpSettings, given: Given) -> Iterator[Problem]:
     is_only_13 = http.tls.minimumtls == "tls1.3"
     if suites is not None and named and is_only_13 and not set(named) & ciphers.TLS13:
         yield suites.problem(
-            "no suite of TLS 1.3, but http.tls.minimumtls is tls1.3", "take one of them out"
+            "no suite of TLS 1.3 is named, but http.tls.minimumtls is tls1.3",
+            "take one of the two keys out",
         )
 
 
@@ -96,7 +100,7 @@ def _debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
 
 
 def _overlap(one: Address, other: Address | SocketPath) -> bool:
-    """Return whether both cannot be listened on at the same time."""
+    """Return whether two addresses cannot be listened on at the same time."""
     hosts = {one.host, other.host}
     return one.port == other.port and (len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE))
 
@@ -105,7 +109,7 @@ def _without_authorities(http: HttpSettings, given: Given) -> Iterator[Problem]:
     auth = given.get((*_TLS, "clientauth"))
     is_usual = http.tls.clientauth == HttpSettings().tls.clientauth
     if auth is not None and not is_usual and not http.tls.clientcas:
-        yield auth.problem("without effect: http.tls.clientcas is not set", "set it too")
+        yield auth.problem("the key has no effect: http.tls.clientcas is not set", "set it too")
 
 
 def _origins(http: HttpSettings, given: Given) -> Iterator[Problem]:
@@ -121,22 +125,25 @@ def _no_effect(http: HttpSettings, given: Given) -> Iterator[Problem]:
     for name in ("minimumtls", "ciphersuites") if http.tls.certificate is None else ():
         each = given.get((*_TLS, name))
         if each is not None and getattr(http.tls, name) != getattr(usual, name):
-            yield each.problem("without effect: there is no certificate", "set one too")
+            yield each.problem("the key has no effect: there is no certificate", "set one too")
     prefix = given.get(("http", "prefix"))
     ends = http.host is None or http.prefix == "/" or http.host.endswith(http.prefix)
     if prefix is not None and not ends:
         yield prefix.problem(
-            "Location begins with http.host, which does not end with it",
-            "add it to http.host if the proxy in front passes it on",
+            "Location begins with http.host, which does not end with http.prefix",
+            "add the prefix to http.host if the proxy in front passes it on",
         )
     relative = given.get(("http", "relativeurls"))
     if relative is not None and http.host is not None and http.relativeurls:
         yield relative.problem(
-            "without effect: http.host is set, so URLs are absolute", "take one of them out"
+            "the key has no effect: http.host is set, so URLs are absolute",
+            "take one of the two keys out",
         )
 
 
 def _open_debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
     addr = given.get(("http", "debug", "addr"))
     if addr is not None and http.debug.addr is not None and not http.debug.addr.is_loopback:
-        yield addr.problem("it needs no login, and other machines reach it", "try 127.0.0.1:5001")
+        yield addr.problem(
+            "the debug address needs no login, and other machines reach it", "try 127.0.0.1:5001"
+        )

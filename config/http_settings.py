@@ -23,7 +23,7 @@ class TlsSettings(Section):
     """The settings of `http.tls:`."""
 
     certificate: value_types.MaybeFile = setting(
-        None, "PEM, including the chain", shown="/certs/certs.pem, if it exists"
+        None, "a PEM file, including the chain", shown="/certs/certs.pem, if it exists"
     )
     key: value_types.MaybeFile = setting(None, "PEM", shown="the certificate's file")
     clientcas: value_types.Files = setting(
@@ -41,7 +41,7 @@ class TlsSettings(Section):
     ciphersuites: value_types.CipherSuites = setting(
         (),
         "accepted cipher suites, by their names in Go",
-        shown="those with forward secrecy and authenticated encryption",
+        shown="the suites with forward secrecy and authenticated encryption",
     )
 
 
@@ -82,7 +82,7 @@ class HttpSettings(Section):
     host: value_types.MaybeBaseUrl = setting(
         None,
         "the URL by which clients reach the appliance; it begins every absolute URL in responses",
-        shown="none: as the request was sent",
+        shown="none: URLs are as the request was sent",
     )
     relativeurls: value_types.Switch = setting(
         "true", "whether Location is a path; without effect if http.host is set"

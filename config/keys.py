@@ -27,9 +27,11 @@ _INTERNAL = {"adjusted", "followed", "run"}
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. `key` has `*` in place of a host. The first of `variables` is the usual one.
+    """A `Setting` describes one setting.
 
-    `default` is written as an operator would write it. `empty_counts` means that an empty value
+    `key` has `*` in place of a host. The first of `variables` is the usual variable.
+
+    `default` is the default as an operator would write it. `empty_counts` means that an empty value
     differs from no value.
     """
 
@@ -43,7 +45,7 @@ class Setting:
 
     @property
     def is_switch(self) -> bool:
-        """Return whether its flag needs no value."""
+        """Return whether the flag of this setting needs no value."""
         return self.default in {"true", "false"}
 
 

@@ -14,16 +14,18 @@ class LimitsSettings(Section):
         "176", "large bodies that a worker receives at the same time, 1 to 512"
     )
     minrate: value_types.Size = setting(
-        "10K", "bytes/s; slower transfers are ended first when these slots run out"
+        "10K",
+        "rate in bytes/s; slower transfers are ended first when all slots of a worker are used",
     )
     few: value_types.Many = setting(
-        "32", "requests up to which an address gets reserved slots when others use all"
+        "32", "an address with at most this many requests gets reserved slots when others use all"
     )
     logins: value_types.Many = setting(
-        "60", "wrong passwords in a minute, by user and address, before further ones are queued"
+        "60",
+        "wrong passwords in a minute, by user and address, before further passwords are queued",
     )
     lines: value_types.Many = setting(
-        "1000", "access log lines in a second, by address, that show no use of content"
+        "1000", "access log lines in a second, by address, for requests that use no content"
     )
     uploads: value_types.Many = setting("1000", "unfinished uploads in total")
     useruploads: value_types.Many = setting(

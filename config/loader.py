@@ -1,4 +1,4 @@
-"""Loads the configuration.
+"""Load the configuration from all sources.
 
 The precedence is: flags, environment, YAML file, files found in usual places, defaults.
 """
@@ -50,11 +50,11 @@ class DefaultPaths:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A `Loaded` has the settings, the source of each, and the warnings and problems.
+    """A `Loaded` has the settings, the source of each setting, and the warnings and problems.
 
-    `given` has the value and source by key; a setting without an entry has its default. If there
-    are `problems`, each invalid value is replaced by its default: such settings may be shown, but
-    must not be used to serve.
+    `given` has the value and source by key; a setting that is not in `given` has its default. If
+    there are `problems`, each invalid value is replaced by its default: such settings may be shown,
+    but must not be used to serve.
     """
 
     settings: Settings
@@ -64,7 +64,7 @@ class Loaded:
     file: Path | None
 
     def origin(self, key: Key) -> str:
-        """Return the source of the value of *key*, `default` if it is not set."""
+        """Return the source of the value of *key*, or `default` if the key is not set."""
         return self.given[key].origin if key in self.given else "default"
 
 
@@ -73,7 +73,7 @@ def load(
 ) -> Loaded:
     """Load the configuration from *argv*, the arguments after `serve`, and from *environ*.
 
-    Raises: ConfigError with every problem, not only the first.
+    Raises: ConfigError with every problem of the configuration.
     """
     loaded = examine(argv, environ, places)
     if loaded.problems:
@@ -84,7 +84,7 @@ def load(
 def examine(
     argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths | None = None
 ) -> Loaded:
-    """Load the configuration like `load`, but return its problems instead of raising them."""
+    """Load the configuration like `load`, but return its problems instead of raising an error."""
     sources = _Sources(argv, environ, places or DefaultPaths())
     layers = sources.layers()
     merged = merge(layers)
@@ -131,7 +131,7 @@ class _Sources:
         self._document = read_file(self.file, named[0][0]) if self.file else SourceValues()
 
     def layers(self) -> list[SourceValues]:
-        """Return the values of the sources, those with the lowest precedence first."""
+        """Return the values of the sources, the source with the lowest precedence first."""
         return [self._found(), self._document, self._environment, self._flags.reading]
 
     def warnings(self) -> list[Problem]:
@@ -144,8 +144,8 @@ class _Sources:
         """Return a problem if the folder of certificates has no certs.pem.
 
         Otherwise the appliance would serve plain HTTP against the operator's intention. In the
-        image an empty folder is also a problem, because it exists only if the operator has mounted
-        it.
+        image, an empty folder of certificates is also a problem, because the folder exists only if
+        the operator has mounted it.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):
@@ -159,7 +159,7 @@ class _Sources:
         if visible <= authorities and (visible or not self.is_image):
             return []
         remedy = f"name it {folder / 'certs.pem'}, or set http.tls.certificate"
-        return [Problem(str(folder), "no certs.pem in it", remedy)]
+        return [Problem(str(folder), "the folder has no certs.pem", remedy)]
 
     def _found(self) -> SourceValues:
         places = {_CERTIFICATE: self._places.certs / "certs.pem", _SECRET: self._places.secret}
@@ -172,19 +172,24 @@ class _Sources:
         )
 
     def _unread_files(self) -> list[Problem]:
-        """Return a warning for each file at a usual place that is not read.
+        """Return a warning for each file at a usual place that the appliance does not read.
 
-        No usual file is read if the operator has named another file.
+        If the operator has named a configuration file, no file at a usual place is read.
         """
         if self.is_image:
             is_found = self.file in self._places.files()
             unread = [each for each in self._places.files() if is_found and each != self.file]
-            why = f"not read, because {self.file} exists too"
-            return [Problem(str(each), why, "keep one of them") for each in unread]
-        # Debian's package docker-registry installs a file at the older place. The password file
-        # that Debian's configuration names is a folder, so the appliance would not start.
+            why = f"the file is not read, because {self.file} exists too"
+            return [Problem(str(each), why, "keep one of the two files") for each in unread]
+        # Debian's package docker-registry installs a configuration file at the older place. The
+        # password file that Debian's configuration names is a folder, so the appliance would not
+        # start.
         return [
-            Problem(str(each), "not read outside the image", f"name it to use it: serve {each}")
+            Problem(
+                str(each),
+                "the file is not read outside the image",
+                f"name the file to use it: serve {each}",
+            )
             for each in ([] if self.file else self._places.files())
         ]
 

@@ -1,4 +1,4 @@
-"""Read `log.fields`: the operator's fields of every log line."""
+"""Read `log.fields`, which are the operator's fields of every log line."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ class _Loader(Loader):
 
 
 def fields(given: object) -> Fields:
-    """Read a map of names to texts, numbers or Booleans, or its YAML. Raises: Unreadable.
+    """Read a map of names to texts, numbers or Booleans, or the YAML text of such a map.
 
-    An entry without a value is left out, as in docker distribution.
+    Raises: Unreadable.
+
+    An entry of `log.fields` without a value is left out, as in docker distribution.
     """
     parsed = _parsed(given) if isinstance(given, str) else given
     if parsed is None:
@@ -71,16 +73,21 @@ def _name(given: object) -> str:
 
 def _value(name: object, given: object) -> str | int | float | bool:
     if isinstance(given, float) and not math.isfinite(given):
-        return str(given)  # JSON has no such number
+        return str(given)  # JSON has no such number.
     if not isinstance(given, str | int | float | bool):
-        raise Unreadable(f"{name}: not a text, a number or a Boolean", _EXAMPLE)
+        raise Unreadable(f"{name}: the value is not a text, a number or a Boolean", _EXAMPLE)
     if len(str(given)) > _LONGEST_VALUE:
-        raise Unreadable(f"{name}: longer than {_LONGEST_VALUE} characters", "shorten it")
+        raise Unreadable(
+            f"{name}: the value is longer than {_LONGEST_VALUE} characters", "shorten it"
+        )
     return given
 
 
 def _parsed(given: str) -> object:
-    """Parse YAML. The names of a map stay as they are written: `on` is no Boolean."""
+    """Parse the YAML text of `log.fields`.
+
+    The names of a map stay as written: `on` is not read as a Boolean.
+    """
     loader = _Loader(given)
     try:
         node = loader.get_single_node()

@@ -18,11 +18,12 @@ class AccessLogSettings(Section):
 
     disabled: value_types.Switch = setting(
         "true",
-        "whether a line for each response is left out of stdout",
+        "whether stdout gets no line for each response",
         shown="false in the image, else true",
     )
     formatter: Annotated[Literal["combined", "json"], BeforeValidator(_FORMATS)] = setting(
-        "combined", "the format of these lines: combined (Combined Log Format) or json"
+        "combined",
+        "the format of the access log's lines on stdout: combined (Combined Log Format) or json",
     )
 
 
@@ -40,7 +41,7 @@ class LogSettings(Section):
     )
     accesslog: AccessLogSettings = Field(default_factory=AccessLogSettings)
     reportcaller: value_types.Switch = setting(
-        "false", "whether log lines have the place in the code that logged them"
+        "false", "whether log lines state the place in the code that logged them"
     )
     hooks: Annotated[tuple[MailHook, ...], BeforeValidator(mail_hooks.hooks)] = setting(
         (), "a list of hooks, which mail log lines of some levels", secret=True

@@ -1,7 +1,7 @@
-"""Read `log.hooks`: which log lines are mailed, by which mail server, and to whom.
+"""Read `log.hooks`, which state the log lines to mail, the mail server and the recipients.
 
-docker distribution has one type of hook, `mail`, and ignores others silently. It reads an unknown
-level as `panic`.
+docker distribution has one type of hook, `mail`, and ignores others silently. docker distribution
+reads an unknown level as `panic`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from entrepot.config.errors import Unreadable
 from entrepot.config.yaml_text import from_yaml
 
 LEVELS: Final = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
-"""The levels of logrus, from the most severe one."""
+"""The levels of logrus, from the most severe level on."""
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ _EXAMPLE: Final = "compare config/example.yml"
 class MailHook:
     """A `MailHook` mails log lines of *levels* from *sender* to *recipients*.
 
-    The mail server is at *host* and *port*.
-    `is_insecure`: the server's certificate is not verified, and the password is also sent without
-    TLS. Without a user name there is no login.
+    The mail server is at *host* and *port*. `is_insecure` states that the server's certificate is
+    not verified and that the password is also sent without TLS. Without a user name, the appliance
+    sends no login to the mail server.
     """
 
     levels: tuple[str, ...]
@@ -55,11 +55,14 @@ class MailHook:
 
 
 def hooks(given: object) -> tuple[MailHook, ...]:
-    """Read a list of hooks, or its YAML; one that is disabled is left out. Raises: Unreadable."""
+    """Read a list of mail hooks, or its YAML text; disabled hooks are left out.
+
+    Raises: Unreadable.
+    """
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
-    if isinstance(found, tuple):  # the hooks are already parsed
+    if isinstance(found, tuple):  # The mail hooks are already parsed.
         return found
     if not isinstance(found, list):
         raise Unreadable("not a list of hooks", _EXAMPLE)
@@ -70,7 +73,7 @@ def hooks(given: object) -> tuple[MailHook, ...]:
 
 
 def show(given: tuple[MailHook, ...]) -> str:
-    """Return the hooks as one readable line, without passwords."""
+    """Return the mail hooks as one readable line, without passwords."""
     return "; ".join(map(str, given)) or "none"
 
 
@@ -79,7 +82,7 @@ def _hook(name: str, given: object) -> MailHook | None:
     if _read(f"{name}: disabled", readers.switch, keys.get("disabled") or "false"):
         return None
     if keys.get("type") != "mail":
-        raise Unreadable(f"{name}: not a known type", "try type: mail")
+        raise Unreadable(f"{name}: the type of the hook is not known", "try type: mail")
     options = _section(f"{name}: options", keys.get("options"), _OPTIONS)
     smtp = _section(f"{name}: options.smtp", options.get("smtp"), _SMTP)
     host, port = _read(f"{name}: options.smtp.addr", _server, smtp.get("addr"))

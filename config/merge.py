@@ -1,4 +1,4 @@
-"""Merges the values of all sources: flags over environment over file."""
+"""Merge the values of all sources: flags override the environment, which overrides the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from entrepot.config.sources import aliases, cache_server
 
 _LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
-_MOST_UNKNOWN: Final = 100  # a file with more is not the configuration of a registry
+_MOST_UNKNOWN: Final = 100  # A file with more unknown keys is not the configuration of a registry.
 _MOST_UPSTREAMS: Final = 1000
 _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
@@ -40,7 +40,7 @@ class Merged:
 
 
 def merge(layers: Sequence[SourceValues]) -> Merged:
-    """Return, for each key, the value of the last of *layers* that has it.
+    """Return, for each key, the value of the last of *layers* that has the key.
 
     Unknown keys and a second scheme of auth become problems or warnings.
     """
@@ -64,9 +64,10 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
 
 
 def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems of refused, and the warnings of ineffective, docker distribution keys.
+    """Return problems for refused, and warnings for ineffective, keys of docker distribution.
 
-    Several keys below one section, as variables set them, are one line, which names the first.
+    Several keys below one section, as variables set them, cause one line, which names the first
+    key.
     """
     found: dict[tuple[str, bool], list[RawValue]] = {}
     rows = {}
@@ -103,7 +104,10 @@ def _is_known(key: Key) -> bool:
 
 
 def _report(unknown: Sequence[RawValue], merged: Merged) -> None:
-    """Add a problem or a warning for each of the *unknown* keys. Too many are one problem."""
+    """Add a problem or a warning for each of the *unknown* keys.
+
+    If there are too many unknown keys, they cause one problem.
+    """
     if len(unknown) > _MOST_UNKNOWN:
         message = f"{len(unknown):,} unknown keys, of which this is the first"
         remedy = "name the configuration of a registry; compare config/example.yml"
@@ -123,7 +127,7 @@ def _lay(given: RawValue, merged: Merged) -> None:
         return
     if given.chooses:
         _switch_off(key, winners)
-    if key == _LISTEN:  # the setting overrides docker-cache-server's address and port
+    if key == _LISTEN:  # The setting overrides docker-cache-server's address and port.
         winners.pop(cache_server.ADDRESS, None)
         winners.pop(cache_server.PORT, None)
     parts.forget(key, winners)

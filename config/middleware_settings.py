@@ -23,7 +23,7 @@ _EXAMPLE: Final = "try [{name: NAME, options: {key: value}}]"
 class Middleware:
     """A `Middleware` is the name of an entry point, and the operator's options for it.
 
-    `options` are texts, lists and maps, as the file has them. They may contain a password.
+    `options` are texts, lists and maps, as the file has them. The options may contain a password.
     """
 
     name: str
@@ -34,12 +34,15 @@ class Middleware:
 
     @property
     def as_pair(self) -> tuple[str, Mapping[str, object]]:
-        """Return name and options."""
+        """Return the name and the options of the middleware."""
         return self.name, self.options
 
 
 def middleware(given: object) -> tuple[Middleware, ...]:
-    """Read a list of middleware, or its YAML; a disabled one is left out. Raises: Unreadable."""
+    """Read a list of middleware, or its YAML text; disabled entries are left out.
+
+    Raises: Unreadable.
+    """
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
@@ -55,7 +58,7 @@ def as_list(given: tuple[Middleware, ...]) -> list[dict[str, Any]]:
 
 
 def show(given: tuple[Middleware, ...]) -> str:
-    """Return the names on one line, without the options."""
+    """Return the names of the middleware on one line, without the options."""
     return " ".join(map(str, given)) or "none"
 
 
@@ -90,12 +93,12 @@ class MiddlewareSettings(Section):
 
     @property
     def is_set(self) -> bool:
-        """Return whether there is any middleware."""
+        """Return whether any middleware is configured."""
         return bool(self.registry or self.repository)
 
 
 def problems(settings: MiddlewareSettings) -> Iterator[Problem]:
-    """Yield a problem for each name that no installed package provides."""
+    """Yield a problem for each middleware name that no installed package provides."""
     if not settings.is_set:
         return
     from entrepot.runtime import entry_points  # noqa: PLC0415 - used only with middleware

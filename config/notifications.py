@@ -1,4 +1,4 @@
-"""Reads the endpoints of `notifications:`, with the defaults of docker distribution."""
+"""Read the endpoints of `notifications:`, with the defaults of docker distribution."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _BACKOFF_S: Final = 1.0
 _THRESHOLD: Final = 10
 _SHORTEST_S: Final = 0.001
 _EXAMPLE: Final = "try [{name: ci, url: https://ci.example.com/event}]"
-# RFC 9110, 5.6.2: a header's name is a token
+# RFC 9110, 5.6.2, defines the name of a header as a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-# RFC 9110, 5.5: no control characters but tab
+# RFC 9110, 5.5, allows no control characters but tab in a header's value.
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,18}")
-# headers that frame the request: a second one would change where its body ends
+# These headers frame the request: a second one would change where its body ends.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 
 
@@ -65,7 +65,7 @@ class NotificationEndpoint:
 
 
 def endpoints(given: object) -> tuple[NotificationEndpoint, ...]:
-    """Read a list of endpoints, or its YAML. Raises: Unreadable, with every problem."""
+    """Read a list of endpoints, or its YAML text. Raises: Unreadable, with every problem."""
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
@@ -83,7 +83,7 @@ def endpoints(given: object) -> tuple[NotificationEndpoint, ...]:
     for name, count in Counter(each.name for each in read).items():
         if count > 1:
             problems.append(f"{count} endpoints are named {name}")
-            remedies.append("give each its own name")
+            remedies.append("give each endpoint its own name")
     if problems:
         raise Unreadable(", ".join(problems), remedies[0])
     return tuple(read)
@@ -111,7 +111,7 @@ def show(given: tuple[NotificationEndpoint, ...]) -> str:
 def unknown_keys(given: object) -> Iterator[tuple[str, str]]:
     """Yield each key and each action that has no effect in a value that `endpoints` can read.
 
-    Each is a pair: its name with that of the endpoint, and the names that are known there.
+    Each result is a pair: the key or action with the name of its endpoint, and the known names.
     """
     for number, each in enumerate(from_yaml(given, _EXAMPLE) or ()):  # type: ignore[var-annotated, arg-type]  # a list
         if not isinstance(each, Mapping):
@@ -135,11 +135,11 @@ def bare_url(url: str) -> str:
 
 
 def _endpoint(given: object) -> NotificationEndpoint:
-    """Read one endpoint. Raises: Unreadable."""
+    """Read one endpoint of notifications. Raises: Unreadable."""
     if isinstance(given, NotificationEndpoint):
         return given
     if not isinstance(given, Mapping):
-        raise Unreadable("not a map with name and url", _EXAMPLE)
+        raise Unreadable("the endpoint is not a map with name and url", _EXAMPLE)
     ignore = given.get("ignore") or {}
     if not isinstance(ignore, Mapping):
         raise Unreadable("ignore is not a map", "try ignore: {actions: [pull]}")
@@ -196,7 +196,7 @@ def _url(given: object) -> str:
 
 def _is_request_target(url: str, parts: SplitResult) -> bool:
     is_plain = url.isascii() and url.isprintable() and " " not in url
-    port = parts.port  # raises ValueError if it is not a port
+    port = parts.port  # `port` raises ValueError if the text is not a port.
     return is_plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
@@ -215,7 +215,9 @@ def _header(name: object, values: object) -> Iterator[str]:
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise Unreadable("not a map of header names", "use letters, digits and dashes in names")
     if name.lower() in _FRAMING:
-        raise Unreadable(f"refused for {name}, which this program sets itself", "take it out")
+        raise Unreadable(
+            f"refused for {name}, a header that the appliance sets itself", "take it out"
+        )
     for value in [values] if isinstance(values, str) else _list_of(values, name):
         if not isinstance(value, str) or len(value) > _LONGEST_VALUE:
             raise Unreadable(f"no list of short texts for {name}", f"try {name}: [value]")
@@ -234,7 +236,10 @@ def _list_of(values: object, name: str) -> Sequence[object]:
 
 
 def _span(given: object) -> float:
-    """Read a span in s; 0 for the default. A plain number is in ns, as in docker distribution."""
+    """Read a span in s; 0 means the default.
+
+    A plain number of a span is in ns, as in docker distribution.
+    """
     if not readers.is_set(given):
         return 0.0
     text = str(given).strip()[:64]
@@ -247,7 +252,7 @@ def _span(given: object) -> float:
 
 
 def _count(given: object) -> int:
-    """Read a number; 0 or less for the default."""
+    """Read a number; 0 or less means the default."""
     text = str(given).strip() if readers.is_set(given) else "0"
     if re.fullmatch(r"-[0-9]{1,9}", text):
         return 0

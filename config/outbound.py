@@ -16,7 +16,7 @@ _SCHEMES = ("http", "https")
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the URL of the proxy for each scheme that has one."""
+    """Return the URL of the proxy for each URL scheme that has a proxy."""
     given = os.environ if environ is None else environ
     found = {scheme: _either(given, f"{scheme}_proxy") for scheme in _SCHEMES}
     return {scheme: url for scheme, url in found.items() if url}
@@ -50,9 +50,9 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
 
 
 def handed_over(folder: Path) -> Outbound:
-    """Read the file that `hand_over` wrote.
+    """Read the file of proxies that `hand_over` wrote.
 
-    If the file is absent, use this process's environment.
+    If the file is absent, the proxies are those of this process's environment.
     """
     try:
         outbound = json.loads(read_small_file(folder / PROXIES))

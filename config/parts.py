@@ -1,8 +1,8 @@
-"""Puts the parts of a map or list together, which variables and flags can set one by one.
+"""Join the parts of a map or list that variables and flags set one by one.
 
 docker distribution reads REGISTRY_HTTP_HEADERS_X-Frame-Options as a key of the map `http.headers`,
-and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. Here
-REGISTRY_HTTP_TLS_CLIENTCAS_0 works too, which it ignores.
+and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. The appliance also
+accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, which docker distribution ignores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
 }
 _MAPS: Final = frozenset(_MERGE)
 _LISTS: Final = frozenset({("http", "tls", "clientcas"), ("http", "tls", "ciphersuites")})
-# Lists of maps, which have lists and maps below them.
+# These lists have maps as entries, which have lists and maps below them.
 _NESTED: Final = frozenset(
     {
         ("log", "hooks"),
@@ -35,7 +35,7 @@ _NESTED: Final = frozenset(
         ("health", "tcp"),
     }
 )
-# The values of these parts are texts and not YAML: a password may be `%x: [`.
+# The values of these parts are texts and not YAML, because a password may be `%x: [`.
 _TEXTS: Final = frozenset(
     {"addr", "file", "from", "name", "password", "type", "uri", "url", "username"}
 )
@@ -50,7 +50,10 @@ def forget(key: Key, winners: dict[Key, RawValue]) -> None:
 
 
 def join(winners: dict[Key, RawValue]) -> list[Problem]:
-    """Replace parts by the whole value that contains them. Return the problems."""
+    """Replace the parts of a map or list by the whole value that contains them.
+
+    Return the problems of the parts.
+    """
     problems = []
     for part in [name for name in winners if _whole(name) not in {None, name}]:
         given = winners.pop(part)

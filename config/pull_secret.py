@@ -1,9 +1,10 @@
-"""Read a pull secret: the registries that it names, and the credential for each.
+"""Read a pull secret: the registries that the secret names, and the credential for each registry.
 
 Two formats are accepted: Docker's `config.json`, also used for `.dockerconfigjson` of a Kubernetes
-secret, and the older `.dockercfg`, which consists of `auths` alone. The whole secret, or an entry's
-`auth`, may be in base64. A key is a host, with an optional port, path, scheme or glob, as in the
-kubelet. The host declares an upstream; the path only selects the credential.
+secret, and the older `.dockercfg`, which consists of `auths` alone. The whole pull secret, or an
+entry's `auth`, may be in base64. A key of a pull secret is a host, with an optional port, path,
+scheme or glob, as in the kubelet. The host of a key declares an upstream; the path only selects the
+credential.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class SecretKey:
 
     @property
     def is_glob(self) -> bool:
-        """Return whether the host is a glob."""
+        """Return whether the host of this entry is a glob."""
         return _is_glob(self.host)
 
     def is_about(self, host: str) -> bool:
@@ -52,7 +53,10 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class ParsedPullSecret:
-    """A parsed pull secret. `warnings` are about parts of it that have no effect."""
+    """A `ParsedPullSecret` has the entries of a pull secret.
+
+    `warnings` are about parts of the secret that have no effect.
+    """
 
     entries: tuple[SecretKey, ...] = ()
     ignored: frozenset[str] = frozenset()
@@ -75,7 +79,7 @@ class ParsedPullSecret:
     def lookup(self, host: str, repository: str) -> SecretCredential | None:
         """Return the credential for *repository* at *host*, None for anonymous access.
 
-        A host takes precedence over a glob, then the longest path, then the longest glob.
+        A host takes precedence over a glob; then the longest path and the longest glob count.
         """
         parts = repository.split("/")
         fitting = [each for each in self._about(host) if each.covers(parts)]
@@ -89,7 +93,9 @@ class ParsedPullSecret:
 
 
 def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> ParsedPullSecret:
-    """Read a secret without the hosts *ignore*. *source* starts each message about it.
+    """Read a pull secret without the hosts *ignore*.
+
+    *source* starts each message about the pull secret.
 
     Raises: ConfigError with every invalid entry; its messages contain no part of the secret.
     """
@@ -114,7 +120,7 @@ class _Reading:
         self.warnings: list[Problem] = []
 
     def read(self, key: str, value: object) -> None:
-        """Read one entry. The value of an ignored host is not validated."""
+        """Read one entry of the pull secret. The value of an ignored host is not validated."""
         source = f'{self._source}: entry "{_without_login(key)}"'
         try:
             host, path = _key(key)
@@ -159,7 +165,15 @@ def _document(data: bytes, source: str) -> dict[str, object]:
         raise ConfigError([Problem(source, "not a JSON object", _TIP)])
     if document.get("kind") == "Secret":
         remedy = "mount its .dockerconfigjson, decoded"
-        raise ConfigError([Problem(source, "a Kubernetes manifest, not its content", remedy)])
+        raise ConfigError(
+            [
+                Problem(
+                    source,
+                    "the file is a Kubernetes manifest, not the content of the secret",
+                    remedy,
+                )
+            ]
+        )
     return document
 
 
@@ -176,7 +190,7 @@ def _helpers(document: dict[str, object], source: str) -> Iterator[Problem]:
         if document.get(key):
             yield Problem(
                 f"{source}: {key}",
-                "without effect: credential helpers are not run",
+                "the key has no effect: credential helpers are not run",
                 "put the credentials into auths",
             )
 
@@ -188,7 +202,7 @@ def _remarks(entry: SecretKey, before: list[SecretKey], source: str) -> Iterator
 
 
 def _key(key: str) -> tuple[str, tuple[str, ...]]:
-    """Split a key into its host or glob and its path. Raises: Unreadable."""
+    """Split a key of the pull secret into its host or glob and its path. Raises: Unreadable."""
     bare = key.strip().partition("://")[2] or key.strip()
     host, *path = bare.rstrip("/").split("/")
     if path and path[0] in _API_VERSIONS:

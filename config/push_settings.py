@@ -1,4 +1,4 @@
-"""The settings of `validation:` and `policy:`: what may be pushed."""
+"""Define the settings of `validation:` and `policy:`, which restrict pushes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLATFORM_EXAMPLE: Final = "try [{os: linux, architecture: amd64}]"
 
 @dataclass(frozen=True, slots=True)
 class IndexPlatform:
-    """A platform of an index, as in the OCI image-spec."""
+    """An `IndexPlatform` is a platform of an index, as in the OCI image-spec."""
 
     os: str
     architecture: str
@@ -43,7 +43,9 @@ def url_patterns(given: object) -> tuple[str, ...]:
     try:
         LinearPatterns(patterns)
     except InvalidPattern as error:
-        raise Unreadable(f"not a regular expression of Go: {error}", _PATTERN_EXAMPLE) from error
+        raise Unreadable(
+            f"the text is not a regular expression of Go: {error}", _PATTERN_EXAMPLE
+        ) from error
     return patterns
 
 
@@ -60,7 +62,7 @@ def index_platforms(given: object) -> tuple[IndexPlatform, ...]:
 
 
 def classes(given: object) -> tuple[str, ...]:
-    """Read a list of image and plugin. Raises: Unreadable."""
+    """Read a list of the classes image and plugin. Raises: Unreadable."""
     found = readers.words(given)
     for each in found:
         if each not in _CLASSES:
@@ -103,7 +105,9 @@ class UrlSettings(Section):
     allow: _Patterns = setting(
         (), "regular expressions of the URLs that layers of pushed manifests may name"
     )
-    deny: _Patterns = setting((), "regular expressions of the URLs that they may not name")
+    deny: _Patterns = setting(
+        (), "regular expressions of the URLs that layers of pushed manifests may not name"
+    )
 
 
 class IndexSettings(Section):
@@ -111,11 +115,12 @@ class IndexSettings(Section):
 
     platforms: _Which = setting(
         None,
-        "which images of a pushed index must be stored before it: all, none or list",
+        "which images of a pushed index must be stored before the index: all, none or list",
         shown="all",
     )
     platformlist: _Platforms = setting(
-        (), "maps of os and architecture: the platforms of which they must be, for list"
+        (),
+        "maps of os and architecture: the images of these platforms must be stored for list",
     )
 
 
@@ -129,8 +134,9 @@ class ManifestSettings(Section):
 class ValidationSettings(Section):
     """The settings of `validation:`.
 
-    Without any of them the images of an index must be stored, and layers may name any URL. With one
-    of them they have the defaults of docker distribution: layers may name no URL.
+    Without any of these settings, the images of an index must be stored, and layers may name any
+    URL. If one of these settings is set, all have the defaults of docker distribution: layers may
+    name no URL.
     """
 
     enabled: _Switch = setting(
@@ -143,19 +149,21 @@ class ValidationSettings(Section):
 
     @property
     def is_given(self) -> bool:
-        """Whether any setting is configured."""
+        """True if any setting of `validation:` is configured."""
         return self != ValidationSettings()
 
     @property
     def is_on(self) -> bool:
-        """Whether the rules apply, as docker distribution computes it of both switches."""
+        """True if the rules apply, as distribution computes it from `enabled`, `disabled`."""
         return bool(self.enabled) or not self.disabled
 
 
 class RepositoryPolicySettings(Section):
     """The settings of `policy.repository:`."""
 
-    classes: _Classes = setting((), "the kinds that may be pushed: image, plugin", shown="all")
+    classes: _Classes = setting(
+        (), "the kinds of images that may be pushed: image, plugin", shown="all"
+    )
 
 
 class PolicySettings(Section):

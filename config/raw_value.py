@@ -16,12 +16,12 @@ _PASSWORD_IN_URL = re.compile(r"//[^/@\s]*@")
 class RawValue:
     """A `RawValue` is one configured value of `key`.
 
-    The value is the text as written, or lists and maps parsed from YAML.
+    The `value` is the text as written, or lists and maps parsed from YAML.
 
-    `origin` is shown beside the setting, and `name` starts a message about it. `origin` and `name`
-    are the flag or variable. For a file, `origin` is file and line, and `name` is file, line and
-    key. `chooses` means that the value selects the only driver or scheme of its section (`auth:
-    htpasswd`).
+    `origin` is shown beside the setting, and `name` starts a message about the value. For a flag or
+    variable, `origin` and `name` are the flag or variable. For a file, `origin` is file and line,
+    and `name` is file, line and key. `chooses` means that the value selects the only driver or
+    scheme of its section (`auth: htpasswd`).
     """
 
     key: Key
@@ -31,12 +31,15 @@ class RawValue:
     chooses: bool = False
 
     def problem(self, message: str, remedy: str = "", *, is_secret: bool = False) -> Problem:
-        """Return a problem of the value, with the value in its source unless it is a secret."""
+        """Return a problem of the value, which is shown if it is no secret."""
         shown = "***" if is_secret else _on_one_line(self.value)
         return Problem(f"{self.name}={shown}", message, remedy)
 
     def objection(self, message: str, remedy: str = "") -> Problem:
-        """Return a problem of the key. The value is not shown, because it may be a secret."""
+        """Return a problem of the key.
+
+        The problem does not show the value, which may be a secret.
+        """
         return Problem(self.name, message, remedy)
 
 

@@ -1,4 +1,4 @@
-"""Reads single values: text of a flag, a variable or YAML, or a value that is already parsed.
+"""Read single values: text of a flag, a variable or YAML, or a value that is already parsed.
 
 Every reader raises Unreadable with a remedy, so that operators see no messages of libraries.
 """
@@ -29,9 +29,9 @@ def text(given: object) -> str:
         raise Unreadable("not a text", "write one value, not a list or a map")
     line = str(given)
     if not line:
-        raise Unreadable("empty", "give it a value, or take it out")
+        raise Unreadable("empty", "give the setting a value, or take it out")
     if any(ord(each) < ord(" ") or "\ud800" <= each <= "\udfff" for each in line):
-        raise Unreadable("not one line of UTF-8 text", "write it on one line, in UTF-8")
+        raise Unreadable("not one line of UTF-8 text", "write the value on one line, in UTF-8")
     return line
 
 
@@ -41,7 +41,7 @@ def is_set(given: object) -> bool:
 
 
 def suggestion(given: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown word: the most similar known one, or all."""
+    """Return the end of a message about an unknown word: the most similar known word, or all."""
     near = difflib.get_close_matches(given.lower(), known, 1)
     return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"
 
@@ -87,7 +87,7 @@ _PAGE = count(0, 100_000, such_as=_USUAL_PAGE)
 
 
 def page_size(given: object) -> int:
-    """Read the largest page of a list; empty, 0 and negative ones are 1000, as in distribution.
+    """Read the largest page of a list; empty, 0 and negative values are 1000, as in distribution.
 
     Raises: Unreadable.
     """
@@ -98,7 +98,10 @@ def page_size(given: object) -> int:
 
 
 def choice(*known: str) -> Reader[str]:
-    """Return a reader of one of *known*. The remedy is the most similar one, or the first."""
+    """Return a reader of one of the words *known*.
+
+    The remedy is the known word that is most similar, or the first known word.
+    """
 
     def read(given: object) -> str:
         if given not in known:
@@ -110,15 +113,17 @@ def choice(*known: str) -> Reader[str]:
 
 
 _LEVEL: Final = choice("info", "error", "warn", "debug")
-# levels of logrus that docker distribution refuses too
+# Docker distribution refuses these levels of logrus too.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
 
 
 def log_level(given: object) -> str:
-    """Read a level of the log, in capitals or not. Raises: Unreadable."""
+    """Read a level of the log in any case. Raises: Unreadable."""
     word = str(given).lower()
     if word in _NEAREST_LEVELS:
-        raise Unreadable("not one of info, error, warn, debug", f"try {_NEAREST_LEVELS[word]}")
+        raise Unreadable(
+            "the level is not one of info, error, warn, debug", f"try {_NEAREST_LEVELS[word]}"
+        )
     return _LEVEL(word)
 
 

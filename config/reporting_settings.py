@@ -23,7 +23,7 @@ _REQUIRED: Final = {
     "sentry": "dsn",
     "opentelemetry": "endpoint",
 }
-# RFC 9110, 5.6.2 and 5.5
+# RFC 9110, 5.6.2 and 5.5, define these patterns.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 
@@ -47,7 +47,7 @@ def dsn(given: object) -> str:
 
 
 def headers(given: object) -> dict[str, str]:
-    """Read a map of header names to values, or its YAML. Raises: Unreadable."""
+    """Read a map of header names to values, or its YAML text. Raises: Unreadable."""
     found = from_yaml(given, _EXAMPLE)
     if not isinstance(found, Mapping) or len(found) > _MOST_HEADERS:
         raise Unreadable(f"not a map of at most {_MOST_HEADERS} headers", _EXAMPLE)
@@ -79,10 +79,12 @@ class BugsnagSettings(Section):
         None, "the key of a project at Bugsnag, which gets the errors of workers", secret=True
     )
     releasestage: value_types.MaybeText = setting(
-        None, "the stage in its reports, such as production", shown="none: the library's default"
+        None,
+        "the stage in the reports to Bugsnag, such as production",
+        shown="none: the library's default",
     )
     endpoint: MaybeUrl = setting(
-        None, "the URL that gets its reports", shown="none: the public service"
+        None, "the URL that gets the reports to Bugsnag", shown="none: the public service"
     )
 
 
@@ -92,8 +94,10 @@ class NewRelicSettings(Section):
     licensekey: value_types.MaybeText = setting(
         None, "the key of an account at New Relic, which gets the errors of workers", secret=True
     )
-    name: value_types.Text = setting("entrepot", "the name of the application in its reports")
-    verbose: value_types.Switch = setting("false", "whether its library logs debug lines")
+    name: value_types.Text = setting(
+        "entrepot", "the name of the application in the reports to New Relic"
+    )
+    verbose: value_types.Switch = setting("false", "whether New Relic's library logs debug lines")
 
 
 class SentrySettings(Section):
@@ -103,7 +107,7 @@ class SentrySettings(Section):
         None, "the DSN of a project at Sentry, which gets the errors of workers", secret=True
     )
     environment: value_types.MaybeText = setting(
-        None, "the environment in its reports", shown="none: the library's default"
+        None, "the environment in the reports to Sentry", shown="none: the library's default"
     )
 
 
@@ -114,9 +118,9 @@ class OpenTelemetrySettings(Section):
         None, "the URL of an OTLP/HTTP receiver; a span for each error is sent to its /v1/traces"
     )
     headers: MaybeHeaders = setting(
-        None, "a map of headers that are sent to it, such as its key", secret=True
+        None, "a map of headers that are sent to the receiver, such as its key", secret=True
     )
-    servicename: value_types.Text = setting("entrepot", "the value of service.name")
+    servicename: value_types.Text = setting("entrepot", "the value of the attribute service.name")
 
 
 class ReportingSettings(Section):
@@ -129,7 +133,7 @@ class ReportingSettings(Section):
 
     @property
     def active(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of each tracker that is configured, by its name."""
+        """Return the settings of each tracker that is configured, by the tracker's name."""
         return {
             name: dict(getattr(self, name))
             for name, key in _REQUIRED.items()
@@ -147,7 +151,9 @@ def problems(settings: ReportingSettings) -> Iterator[Problem]:
     for name in trackers:
         if not reporting.is_installed(name):
             remedy = f"pip install 'entrepot[{name}]', or take it out"
-            yield Problem(f"reporting.{name}", "its Python library is not installed", remedy)
+            yield Problem(
+                f"reporting.{name}", "the Python library of the tracker is not installed", remedy
+            )
 
 
 def advice(settings: ReportingSettings) -> Iterator[Problem]:
@@ -157,5 +163,5 @@ def advice(settings: ReportingSettings) -> Iterator[Problem]:
         if name not in settings.active and section != type(section)():
             missing = f"reporting.{name}.{key}"
             yield Problem(
-                f"reporting.{name}", f"without effect: {missing} is not set", "set it too"
+                f"reporting.{name}", f"the key has no effect: {missing} is not set", "set it too"
             )

@@ -1,7 +1,7 @@
-"""Reads `http.headers`: the headers that every response gets.
+"""Read `http.headers`, the headers that every response gets.
 
-A header that is part of HTTP's framing or of the registry protocol is refused: on every response it
-would break clients. docker distribution sends such headers as they are configured.
+A header that is part of HTTP's framing or of the registry protocol is refused, because on every
+response it would break clients. docker distribution sends such headers as they are configured.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from entrepot.config.errors import Unreadable
 from entrepot.config.yaml_text import from_yaml
 
 MOST: Final = 16
-"""There may be so many headers, because haproxy.cfg has one rule for each."""
+"""The operator may set this many headers, because haproxy.cfg has one rule for each header."""
 
 _LONGEST_NAME: Final = 128
 _MOST_BYTES: Final = 4096
-"""Bytes of all headers; haproxy.cfg (tune.maxrewrite) has room for them in each response."""
+"""All headers together have at most this many bytes, for which haproxy.cfg (tune.maxrewrite) has
+room in each response.
+"""
 
 _WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
-# RFC 9110, 5.1: the usual characters; HAProxy gives others a meaning in the arguments of a rule.
+# RFC 9110, 5.1, allows more; HAProxy gives other characters a meaning in the arguments of a rule.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
 _OF_CONNECTIONS: Final = frozenset(
@@ -89,7 +91,7 @@ def headers(given: object) -> Headers:
 
 
 def show(given: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the headers' names, cut to fit into a table; `none` without any."""
+    """Return the headers' names, cut to fit into a table; `none` without any header."""
     names = ", ".join(given) or "none"
     return names if len(names) <= _WIDTH else f"{names[:_WIDTH]}... ({len(given)})"
 

@@ -1,8 +1,8 @@
 """Define the schema of the settings: type, default, unit, names and meaning of each.
 
-The keys of the file, the variables, the flags, the output of `entrepot check` and the tables of the
-documentation are derived from this module. Values are immutable; spans are in s, sizes in bytes,
-paths absolute.
+This module is the source of the keys of the file, the variables, the flags, the output of `entrepot
+check` and the tables of the documentation. Values of settings are immutable; spans are in s, sizes
+in bytes, paths absolute.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ class DeleteSettings(Section):
 class UploadPurgingSettings(Section):
     """The settings of `storage.maintenance.uploadpurging:`."""
 
-    enabled: value_types.Switch = setting("true", "whether abandoned uploads are deleted")
+    enabled: value_types.Switch = setting("true", "whether the cleaner deletes abandoned uploads")
     age: value_types.LongerSpan = setting(
         "168h", "an upload without a new byte for this long is abandoned"
     )
-    interval: value_types.LongerSpan = setting("24h", "time between two searches for them")
-    dryrun: value_types.Switch = setting("false", "whether they are only logged")
+    interval: value_types.LongerSpan = setting(
+        "24h", "time between two searches for abandoned uploads"
+    )
+    dryrun: value_types.Switch = setting("false", "whether abandoned uploads are only logged")
 
 
 class ReadOnlySettings(Section):
@@ -99,7 +101,7 @@ class StorageSettings(Section):
 
     @property
     def rootdirectory(self) -> Path:
-        """The data directory."""
+        """The path of the data directory."""
         return (self.inmemory or self.filesystem).rootdirectory
 
     @property
@@ -123,7 +125,7 @@ class HtpasswdSettings(Section):
     )
     users: value_types.Users = setting(
         None,
-        "users and bcrypt hashes in addition to the file's; changes take effect without a restart",
+        "users and bcrypt hashes beside those in the file; changes take effect without a restart",
         secret=True,
     )
     realm: value_types.Text = setting("Entrepot", "the name that clients show in a password prompt")
@@ -139,10 +141,10 @@ class TokenSettings(Section):
 
     realm: value_types.MaybeText = setting(None, "the URL of the token server", shown="required")
     service: value_types.MaybeText = setting(
-        None, "the name of this registry, the audience of its tokens", shown="required"
+        None, "the name of this registry, which is the audience of its tokens", shown="required"
     )
     issuer: value_types.MaybeText = setting(
-        None, "the issuer that its tokens name", shown="required"
+        None, "the issuer that the tokens name", shown="required"
     )
     rootcertbundle: value_types.MaybeFile = setting(
         None,
@@ -160,19 +162,19 @@ class TokenSettings(Section):
         "false", "whether the realm is at the host that the client used"
     )
     autoredirectpath: value_types.Text = setting(
-        "/auth/token", "the path of the realm with autoredirect"
+        "/auth/token", "the path of the realm if autoredirect is true"
     )
 
 
 class SillySettings(Section):
-    """These are the settings of `auth.silly:`, which accepts every Authorization header."""
+    """The settings of `auth.silly:`, which accepts every Authorization header."""
 
     realm: value_types.MaybeText = setting(None, "the realm of the challenge", shown="required")
     service: value_types.MaybeText = setting(None, "the service of the challenge", shown="required")
 
 
 class AuthSettings(Section):
-    """These are the settings of `auth:`; at most one scheme is set."""
+    """The settings of `auth:`; at most one scheme is set."""
 
     htpasswd: HtpasswdSettings | None = None
     token: TokenSettings | None = None
@@ -183,7 +185,7 @@ class AuthSettings(Section):
 
     @property
     def protects(self) -> bool:
-        """Return whether a client needs a credential that was given to it."""
+        """Return whether a client needs a credential that the operator gave to it."""
         return self.htpasswd is not None or self.token is not None
 
 
@@ -191,7 +193,7 @@ class CatalogSettings(Section):
     """The settings of `catalog:`."""
 
     maxentries: value_types.PageSize = setting(
-        "1000", "repositories in a page of /v2/_catalog at most; 100 if the client sets no n"
+        "1000", "the most repositories in a page of /v2/_catalog; 100 if the client sets no n"
     )
 
 
@@ -199,7 +201,7 @@ class TagsSettings(Section):
     """The settings of `tags:`."""
 
     maxtags: value_types.PageSize = setting(
-        "1000", "tags in a page of tags/list at most; all if the client sets no n"
+        "1000", "the most tags in a page of tags/list; all if the client sets no n"
     )
 
 
@@ -211,16 +213,16 @@ class ExecSettings(Section):
     )
     lifetime: value_types.MaybeSpan = setting(
         None,
-        "how long its login is used, 0 for one request",
+        "how long the helper's login is used, 0 for one request",
         shown="none: until a restart",
     )
 
 
 class ProxySettings(Section):
-    """These are the settings of `proxy:`, the defaults for upstreams that do not override them."""
+    """The settings of `proxy:`, the defaults for upstreams that do not override them."""
 
     remoteurl: value_types.MaybeUrl = setting(
-        None, "declares this upstream and makes it the default"
+        None, "the URL of an upstream, which this key declares and makes the default"
     )
     username: value_types.MaybeText = setting(None, "of proxy.remoteurl")
     password: value_types.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
@@ -256,11 +258,11 @@ class ProxySettings(Section):
         "2s", "timeout for connecting to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
     )
     readtimeout: value_types.LongerSpan = setting(
-        "30s", "longest wait for the next bytes of an upstream", env="ENTREPOT_READ_TIMEOUT"
+        "30s", "the longest wait for the next bytes of an upstream", env="ENTREPOT_READ_TIMEOUT"
     )
     minrate: value_types.Size = setting(
         "10K",
-        "bytes/s below which a download is retried over another connection, 0 for never",
+        "rate in bytes/s below which a download is retried over another connection, 0 for never",
         env="ENTREPOT_MIN_RATE",
     )
     redirects: value_types.Redirects = setting(
@@ -284,7 +286,10 @@ class ProxySettings(Section):
 
 
 class UpstreamSettings(Section):
-    """The settings of `upstreams.HOST:`. `proxy:` and the pull secret complete them."""
+    """The settings of `upstreams.HOST:`.
+
+    `proxy:` and the pull secret complete the settings of an upstream.
+    """
 
     enabled: value_types.Switch = setting(
         "true", "false removes the upstream, even if the pull secret names it"
@@ -292,15 +297,27 @@ class UpstreamSettings(Section):
     url: value_types.MaybeUrl = setting(
         None, "its base URL", shown="https://HOST, loopback: http://HOST"
     )
-    mirrors: value_types.Urls = setting((), "URLs tried before the upstream, in order")
-    ca: value_types.MaybeFile = setting(None, "PEM file of its private certificate authority")
-    insecure: value_types.Switch = setting("false", "do not verify its certificate")
-    realm: value_types.MaybeRealm = setting(
-        None, "the token service that is trusted beside its own host", shown="its own host"
+    mirrors: value_types.Urls = setting(
+        (), "URLs of mirrors that are tried before the upstream, in order"
     )
-    username: value_types.MaybeText = setting(None, "takes precedence over the pull secret")
+    ca: value_types.MaybeFile = setting(
+        None, "PEM file of the upstream's private certificate authority"
+    )
+    insecure: value_types.Switch = setting(
+        "false", "whether the upstream's certificate is not verified"
+    )
+    realm: value_types.MaybeRealm = setting(
+        None,
+        "the token service that is trusted beside the upstream's own host",
+        shown="its own host",
+    )
+    username: value_types.MaybeText = setting(
+        None, "the user's name, which takes precedence over the pull secret"
+    )
     password: value_types.MaybeText = setting(None, "its password", secret=True)
-    passwordfile: value_types.MaybeFile = setting(None, "a file that contains only its password")
+    passwordfile: value_types.MaybeFile = setting(
+        None, "a file that contains only the upstream's password"
+    )
     freshness: value_types.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
     maxstale: value_types.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
     ongone: value_types.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
@@ -318,7 +335,7 @@ class UpstreamSettings(Section):
     )
     ranges: value_types.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
     default: value_types.Switch = setting(
-        "false", "whether it is the upstream for repository names without a host"
+        "false", "whether repository names without a host belong to this upstream"
     )
 
 
@@ -332,7 +349,7 @@ class PullSecretSettings(Section):
         shown="/pull-secret.json, if it exists",
     )
     ignore: value_types.Words = setting(
-        "cloud.openshift.com", "hosts of the secret that are ignored", env="IGNOREREGISTRYLIST"
+        "cloud.openshift.com", "hosts of the pull secret that are ignored", env="IGNOREREGISTRYLIST"
     )
 
 
@@ -350,7 +367,7 @@ class CleanerSettings(Section):
     )
     runevery: value_types.LongerSpan = setting(
         "30m",
-        "interval of eviction; low disk space also starts it",
+        "interval of eviction; low disk space also starts an eviction",
         env="CLEANER_RUNEVERY_TIME",
     )
     hosted: value_types.Switch = setting(
@@ -395,9 +412,9 @@ class NotificationsSettings(Section):
 
 
 class Followed(Section):
-    """A `Followed` has the configuration file, and its parts that are reread at run time.
+    """A `Followed` has the configuration file, and the parts of it that are reread at run time.
 
-    Operators can't set it.
+    Operators can't set this section.
 
     `access` and `users` state whether the rules and the users come from the file, and not from a
     flag or variable.
@@ -409,7 +426,9 @@ class Followed(Section):
 
 
 class Settings(Section):
-    """All settings. `run` is the run directory; only the children of `entrepot serve` know it.
+    """A `Settings` has all settings.
+
+    `run` is the run directory; only the children of `entrepot serve` know the run directory.
 
     `adjusted` lists the public registries of which flags or variables change single settings, and
     which no section of the file names.
@@ -448,5 +467,5 @@ class Settings(Section):
 
     @property
     def has_edge_cache(self) -> bool:
-        """Return whether HAProxy caches responses; middleware gets every request instead."""
+        """Return whether HAProxy caches responses; with middleware, workers get all requests."""
         return self.http.edgecache and not self.middleware.is_set

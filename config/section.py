@@ -1,4 +1,4 @@
-"""Declare settings: `setting` holds the default, the meaning and the names of each."""
+"""Declare settings: `setting` holds the default, the meaning and the names of each setting."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 def setting(
     default: object, meaning: str, *, env: str = "", shown: str | None = None, secret: bool = False
 ) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation of the field has the type
-    """Declare a setting. *default* is written as an operator would write it.
+    """Declare a setting. *default* is the default as an operator would write it.
 
-    *env* is a variable that takes precedence over the one derived from the key, REGISTRY_A_B_C for
-    a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value in
-    messages.
+    *env* is a variable that takes precedence over the variable derived from the key, REGISTRY_A_B_C
+    for a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value
+    in messages.
     """
     extra: dict[str, Any] = {"env": env, "shown": shown, "secret": secret}
     if callable(default):

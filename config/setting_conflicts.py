@@ -51,7 +51,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
 
 
 def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
-    """Return a warning for each valid combination that is probably a mistake."""
+    """Return a warning for each valid combination of settings that is probably a mistake."""
     return [
         *_open(settings),
         *token_auth.advice(settings),
@@ -74,12 +74,13 @@ def _no_validation(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
         is_rule = key[:2] == ("validation", "manifests") and isinstance(keys.find(key), Setting)
         if is_rule and not validation.is_on:
             yield each.objection(
-                "without effect: validation.disabled is true", "take one of them out"
+                "the rule has no effect: validation.disabled is true",
+                "take one of the two keys out",
             )
     each_list = given.get(("validation", "manifests", "indexes", "platformlist"))
     if each_list is not None and validation.manifests.indexes.platforms != "list":
         remedy = "set validation.manifests.indexes.platforms: list"
-        yield each_list.objection("without effect: the platforms are not a list", remedy)
+        yield each_list.objection("the key has no effect: the platforms are not a list", remedy)
 
 
 def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
@@ -123,15 +124,17 @@ def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> I
 
 
 def _may_be_anonymous(settings: Settings) -> bool:
-    """Return whether a client without a user's name may have rights; a token may be of no user."""
+    """Return whether a client without a user's name may have rights, by a token without a user."""
     return settings.auth.anonymous != "none" or settings.auth.token is not None
 
 
 def _no_rule_for_anonymous(settings: Settings) -> Iterator[Problem]:
     is_ruled = settings.access is not None and settings.auth.htpasswd is not None
     if is_ruled and settings.auth.anonymous == "pull" and not _has_rule_for_anonymous(settings):
-        message = f"without effect: no access rule is for {ANYBODY}"
-        yield Problem("auth.anonymous=pull", message, "add such a rule, or take it out")
+        message = f"the key has no effect: no access rule is for {ANYBODY}"
+        yield Problem(
+            "auth.anonymous=pull", message, "add an access rule for it, or take the key out"
+        )
 
 
 def _has_rule_for_anonymous(settings: Settings) -> bool:
@@ -158,7 +161,9 @@ def _default_disabled(settings: Settings) -> Iterator[Problem]:
         upstream = settings.upstreams.get(host)
         if upstream is not None and not upstream.enabled:
             message = f"{host} is the default, but upstreams.{host}.enabled is false"
-            yield Problem("proxy.default", message, "enable it, or choose another default")
+            yield Problem(
+                "proxy.default", message, "enable the upstream, or choose another default"
+            )
 
 
 def _incomplete_login(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
@@ -202,7 +207,7 @@ def _open(settings: Settings) -> Iterator[Problem]:
         actions = "pull, push and delete" if settings.storage.delete.enabled else "pull and push"
         yield Problem(
             f"http.addr={address}",
-            f"every client that can reach it may {actions}",
+            f"every client that can reach the appliance may {actions}",
             "set REGISTRY_AUTH_HTPASSWD_PATH, or listen on 127.0.0.1",
         )
 
@@ -218,13 +223,19 @@ def _pages(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Proble
 def _too_small(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     maxsize = given.get(("cleaner", "maxsize"))
     if maxsize is not None and 0 < settings.cleaner.maxsize < _LEAST_SIZE:
-        yield maxsize.problem("logs and index alone need more, so no content is kept", "try 10G")
+        yield maxsize.problem(
+            "logs and index alone need more space, so no content is kept", "try 10G"
+        )
 
 
 def _unused_login(settings: Settings) -> Iterator[Problem]:
     if settings.proxy.exec.command and settings.proxy.username is not None:
         yield Problem(
-            "proxy.username", "without effect: proxy.exec has the login", "take one of them out"
+            "proxy.username",
+            "the key has no effect: proxy.exec has the login",
+            "take one of the two keys out",
         )
     if settings.proxy.remoteurl is None and settings.proxy.username is not None:
-        yield Problem("proxy.username", "without effect: proxy.remoteurl is not set", "set it too")
+        yield Problem(
+            "proxy.username", "the key has no effect: proxy.remoteurl is not set", "set it too"
+        )

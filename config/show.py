@@ -1,4 +1,4 @@
-"""Writes settings in the form in which an operator writes them, with secrets masked."""
+"""Write settings in the form in which an operator writes them, with secrets masked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown_settings(settings: Settings) -> Iterator[tuple[Key, str]]:
 
 
 def usage() -> str:
-    """Return the help text that lists every setting as a flag, with default and meaning."""
+    """Return the help text that lists every setting as a flag, with its default and meaning."""
     return "\n".join(
         f"  --{each.key.replace('*', 'HOST')}={each.default}\n"
         f"      {each.meaning}{f' ({each.variables[0]})' if each.variables else ''}"
@@ -53,7 +53,7 @@ def usage() -> str:
 def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
-    if key[0] == "upstreams":  # the values include those that the upstream inherits from `proxy:`
+    if key[0] == "upstreams":  # The values include those that the upstream inherits from `proxy:`.
         field = _FIELD_OF_KEY.get(key[2], key[2])
         return getattr(upstream_defaults(settings, key[1]), field)
 

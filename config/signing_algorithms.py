@@ -1,4 +1,4 @@
-"""Reads `auth.token.signingalgorithms`, with the names of docker distribution 3."""
+"""Read `auth.token.signingalgorithms`, with the names of docker distribution 3."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from entrepot.config.readers import words
 
 _SIZES: Final = (256, 384, 512)
 ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
-"""These algorithms are accepted: the token server signs with a key that only it has."""
+"""The appliance accepts these algorithms, whose keys only the token server has."""
 SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
-"""Docker distribution knows these algorithms, which are never accepted: a verifier could issue
-tokens.
+"""Docker distribution knows these algorithms, which the appliance never accepts, because a verifier
+could issue tokens.
 """
 
 
 def algorithms(given: object) -> tuple[str, ...]:
-    """Read a list of algorithms; an empty one means all that are accepted. Raises: Unreadable."""
+    """Read a list of algorithms; an empty list means all accepted algorithms.
+
+    Raises: Unreadable.
+    """
     named = words(given)
     for each in named:
         if each not in (*ASYMMETRIC, *SYMMETRIC):
@@ -26,7 +29,8 @@ def algorithms(given: object) -> tuple[str, ...]:
             raise Unreadable(f"no accepted algorithm: {each[:32]!r}", f"try [{near[0]}]")
     if named and not accepted(named):
         raise Unreadable(
-            "HMAC is never accepted: who can verify such a token can issue one", "try [RS256]"
+            "HMAC is never accepted: a program that verifies such a token can issue one",
+            "try [RS256]",
         )
     return named
 

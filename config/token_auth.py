@@ -1,4 +1,4 @@
-"""Checks the settings of `auth.token` and `auth.silly`, and the files of keys that they name."""
+"""Check the settings of `auth.token` and `auth.silly`, and the files of keys that they name."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
     if settings.auth.anonymous != "none":
         yield given[_ANONYMOUS].problem(
             "the token server decides what anonymous clients may do",
-            "take it out, and let the server issue tokens without a user",
+            "take the key out, and let the server issue tokens without a user",
         )
 
 
 def advice(settings: Settings) -> Iterator[Problem]:
-    """Yield a warning for each key that is probably a mistake."""
+    """Yield a warning for each key of `auth.token` and `auth.silly` that is probably a mistake."""
     token, silly = settings.auth.token, settings.auth.silly
     if silly is not None:
         yield Problem(
             "auth.silly",
-            "it protects nothing: every Authorization header is accepted",
+            "the scheme protects nothing: every Authorization header is accepted",
             "use auth.htpasswd or auth.token",
         )
     if token is not None and (symmetric := set(token.signingalgorithms) & set(SYMMETRIC)):
         yield Problem(
             "auth.token.signingalgorithms",
-            f"without effect: {', '.join(sorted(symmetric))} is never accepted",
+            f"the algorithm has no effect: {', '.join(sorted(symmetric))} is never accepted",
             "take it out",
         )
 
@@ -116,5 +116,5 @@ def _missing(
 
 
 def _section(section: Key, given: Mapping[Key, RawValue]) -> RawValue:
-    """Return the first value of a section, which names the place of a missing one."""
+    """Return the first value of a section, which names the place of a missing key."""
     return next(each for key, each in given.items() if key[:2] == section)

@@ -1,7 +1,7 @@
-"""Reads and writes sizes, spans and percentages: `10G`, `1h2m3s`, `20%`.
+"""Read and write sizes, spans and percentages: `10G`, `1h2m3s`, `20%`.
 
-humanfriendly can't parse `1h2m3s`, and can't distinguish a binary `10G` from a decimal `10GB`. This
-module splits values into parts, and humanfriendly parses the parts.
+The library humanfriendly can't parse `1h2m3s`, and can't distinguish a binary `10G` from a decimal
+`10GB`. This module splits values into parts, and humanfriendly parses the parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
-# The index stores a size in 63 bits; a thousandth of that exceeds any disk.
+# The index stores a size in 63 bits; a thousandth of 63 bits exceeds any disk.
 _LARGEST: Final = 2**53
 _LONGEST: Final = 100 * 365 * 86400.0
 

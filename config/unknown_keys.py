@@ -29,7 +29,8 @@ _STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("server",),
     ("cache",),
 )
-# Keys of docker distribution that are honoured and protect data or select where it is stored.
+# The appliance implements these keys of docker distribution, which protect data or select where
+# data is stored.
 _PROTECTING: Final[frozenset[Key]] = frozenset(
     {
         ("auth", "htpasswd", "path"),
@@ -63,12 +64,12 @@ _SHORTEST_START: Final = 3
 
 
 def stops(key: Key) -> bool:
-    """Return whether an unknown *key* is an error. The key ends with its first unknown part."""
+    """Return whether an unknown *key* is an error. The *key* ends with its first unknown part."""
     above, last = key[:-1], key[-1]
     if any(above[: len(each)] == each for each in _STRICT_SECTIONS):
         return True
     if above == ("storage",):
-        return True  # docker distribution also fails to start with an unknown driver
+        return True  # docker distribution also fails to start with an unknown driver.
     beside = {
         name[len(above)]
         for name in _strict_keys()
@@ -78,14 +79,14 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether *last* names keys or sections of one section elsewhere, all of them strict."""
+    """Return whether *last* names keys or sections in other places, all in strict sections."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 
 
 @cache
 def _parts(names: frozenset[Key]) -> frozenset[Key]:
-    """Return *names* and the sections that contain them."""
+    """Return *names* and the sections that contain these names."""
     return frozenset(name[:end] for name in names for end in range(1, len(name) + 1))
 
 

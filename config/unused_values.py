@@ -1,6 +1,7 @@
-"""Checks the values of `redis:`, which docker distribution uses and we do not.
+"""Check the values of `redis:`, which docker distribution uses and the appliance does not.
 
-A start without effect must not hide a misspelt name or value from an operator who goes back.
+The appliance must not hide a misspelt name or value from an operator who goes back to docker
+distribution.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
 from entrepot.config.readers import Reader
 
-# Go's time.ParseDuration, or a whole number of nanoseconds
+# The pattern is that of Go's time.ParseDuration, or a whole number of nanoseconds.
 _DURATION = re.compile(
     r"[-+]?(0|\d{1,19}|((\d{1,19}(\.\d{0,19})?|\.\d{1,19})(ns|us|µs|ms|s|m|h)){1,8})"
 )
@@ -82,7 +83,7 @@ def _remark(
     above = ".".join(given.key)
     source = given.name if dotted == above else f"{given.name.removesuffix(above)}{dotted}"
     if any(each.startswith(f"{name}.") for each in known):
-        return  # a section without keys
+        return  # The section has no keys.
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {given.key[0]}.{near[0]}?" if near else "take it out"

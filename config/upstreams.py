@@ -1,4 +1,4 @@
-"""Computes the active upstreams, and the settings of each: its own, completed from `proxy:`."""
+"""Compute the active upstreams, and the settings of each: its own, completed from `proxy:`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.runtime.docker_hub import default_url
 Key = tuple[str, ...]
 T = TypeVar("T")
 
-_SECTION: Final = 2  # the key of an upstream's section has so many parts
+_SECTION: Final = 2  # the key of an upstream's section has this many parts
 
 # These public registries are upstreams as long as the operator configures no upstream.
 PUBLIC: Final = (
@@ -33,14 +33,15 @@ PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UpstreamValues:
-    """The settings of one upstream.
+    """An `UpstreamValues` has the settings of one upstream.
 
     `host` is the name that clients use, with a port if the upstream has one.
 
-    Spans are in s; `max_stale` None means no limit. `username`, `password` and `password_file` take
-    precedence over the pull secret. `default`: names without a host are looked up here.
-    `path_first`: a path in `url` precedes `/v2/`, and does not begin the names after it. `helper`
-    is a program that has the login for `helper_lifetime` s, None: for ever.
+    Spans are in s; if `max_stale` is None, there is no limit. `username`, `password` and
+    `password_file` take precedence over the pull secret. `default` states that names without a host
+    belong to this upstream. `path_first` states that a path in `url` precedes `/v2/`, and does not
+    begin the repository names. `helper` is a program that has the login for `helper_lifetime` s,
+    None: for ever.
     """
 
     host: str
@@ -69,9 +70,11 @@ class UpstreamValues:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSet:
-    """The active upstreams. `hosts` are full names, those of the configuration first.
+    """An `UpstreamSet` has the active upstreams.
 
-    `globs` are patterns of the pull secret: each host that matches one is also an upstream.
+    `hosts` are full names, the names in the configuration first.
+
+    `globs` are patterns of the pull secret: each host that matches a glob is also an upstream.
     """
 
     hosts: tuple[str, ...]
@@ -121,8 +124,9 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
     """Return the public registries of which *given* has single settings but no section.
 
-    `--upstreams.quay.io.freshness=5m` adjusts quay.io; it does not make quay.io the only upstream.
-    An upstream is defined by a section of the file, or by an entry of a map in a variable or flag.
+    `--upstreams.quay.io.freshness=5m` adjusts quay.io; the flag does not make quay.io the only
+    upstream. An upstream is defined by a section of the file, or by an entry of a map in a variable
+    or flag.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)
@@ -158,14 +162,17 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         redirects=_first(own.redirects, proxy.redirects),
         ranges=own.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
-        path_first=remote is not None,  # as docker distribution requests it
+        path_first=remote is not None,  # docker distribution requests `remoteurl` in this form.
         helper=proxy.exec.command if is_remote and not has_password else None,
         helper_lifetime=proxy.exec.lifetime,
     )
 
 
 def default_hosts(settings: Settings) -> list[str]:
-    """Return the hosts that are configured as the default. More than one is a contradiction."""
+    """Return the hosts that are configured as the default.
+
+    More than one default host is a contradiction.
+    """
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
     return list(dict.fromkeys((*chosen, *marked, *_remote_host(settings))))

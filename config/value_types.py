@@ -1,4 +1,4 @@
-"""Define the types of settings: each combines a Python type, its reader and its unit."""
+"""Define the types of settings: each type combines a Python type, its reader and its unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the YAML of one value, and sets one part of it, for the readers of lists and maps."""
+"""Read the YAML text of one value, and set one part of it, for the readers of lists and maps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _LONGEST_LIST = 64
 
 
 def from_yaml(given: object, example: str, message: str = "not YAML") -> object:
-    """Parse the YAML text of a variable or flag; return any other value, which is parsed already.
+    """Parse the YAML text of a variable or flag; return any other value, which is already parsed.
 
-    All scalars stay texts. Raises: Unreadable with *message* and the remedy *example*.
+    All scalars of the YAML text stay texts. Raises: Unreadable with *message* and the remedy
+    *example*.
     """
     if not isinstance(given, str):
         return given
@@ -31,8 +32,8 @@ def from_yaml(given: object, example: str, message: str = "not YAML") -> object:
 def with_part(whole: object, path: tuple[str, ...], value: object) -> object:
     """Return the lists and maps *whole* with *value* at *path*, as docker distribution sets it.
 
-    `("0", "options", "to")` is `options.to` of the first entry; the index after the last one adds
-    an entry. Raises: Unreadable.
+    The path `("0", "options", "to")` is `options.to` of the first entry; the index after the last
+    entry adds an entry. Raises: Unreadable.
     """
     if not path:
         return value

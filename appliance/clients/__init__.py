@@ -1,7 +1,7 @@
-"""Generates the configuration of each client: pure functions from an `Endpoint` to file contents.
+"""Generate the configuration of each client: pure functions from an `Endpoint` to file contents.
 
-Each module is for one kind of client; `NAMES` lists them, and `appliance.clients.command` prints or
-writes their files.
+Each module is for one kind of client; `NAMES` lists the modules, and `appliance.clients.command`
+prints or writes the files.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def endpoint_of(given: Options, settings: Settings) -> Endpoint:
 
 
 def _needs_login(settings: Settings) -> bool:
-    """Return whether no client may pull without a login, as far as the settings show."""
+    """Return whether the settings show that no client may pull without a login."""
     auth = settings.auth
     return auth.token is not None or (auth.htpasswd is not None and auth.anonymous == "none")
 

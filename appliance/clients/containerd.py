@@ -1,8 +1,8 @@
 """Configure containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd.
 
 containerd sends the registry's host as `?ns=`, so the endpoint is the same for every upstream. Each
-upstream has its own hosts.toml, which names the upstream's URL; containerd goes there if the
-appliance fails. The file of `_default` is for all other registries.
+upstream has its own hosts.toml with the upstream's URL; containerd uses that URL if the appliance
+fails. The hosts.toml in the folder `_default` is for all other registries.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
-# An unreachable mirror delays each request by this time, instead of containerd's default of 30 s.
+# An unreachable mirror delays each request by this time, instead of by containerd's default of 30
+# s.
 DIAL_TIMEOUT = "2s"
 
 _STEPS = (
@@ -24,7 +25,7 @@ _STEPS = (
     f'    config_path = "{ROOT}"',
     "Later changes of hosts.toml need no restart. ctr reads them with --hosts-dir only:",
     f"  ctr images pull --hosts-dir {ROOT} quay.io/podman/hello:latest",
-    "dial_timeout works from containerd 2.0 on; earlier versions ignore it, and wait 30 s for a",
+    "containerd supports dial_timeout from 2.0 on; earlier versions ignore it, and wait 30 s for a",
     "host that does not respond.",
 )
 _LOGIN = (
@@ -44,7 +45,7 @@ def configure(endpoint: Endpoint) -> Client:
 
 
 def hosts_files(endpoint: Endpoint, root: str, ca: str | None) -> tuple[File, ...]:
-    """Return all hosts.toml below *root*; *ca* is the CA file's path, relative to one of them."""
+    """Return all hosts.toml below *root*; *ca* is the CA file's path, relative to a hosts.toml."""
     texts = {each: _mirrored(endpoint, each, ca) for each in endpoint.upstreams}
     texts["_default"] = _mirrored(endpoint, None, ca)
     texts[endpoint.netloc] = _direct(endpoint, ca)
@@ -63,7 +64,10 @@ def _mirrored(endpoint: Endpoint, upstream: str | None, ca: str | None) -> str:
 
 
 def _direct(endpoint: Endpoint, ca: str | None) -> str:
-    """Return the hosts.toml for images under the appliance's own name. It has no fallback."""
+    """Return the hosts.toml for images under the appliance's own name.
+
+    This hosts.toml has no fallback.
+    """
     lines = ["# Entrepot under its own name.", f"server = {_quoted(endpoint.url)}", ""]
     return _text([*lines, *_host(endpoint, ["pull", "resolve", "push"], ca)])
 
@@ -83,7 +87,7 @@ def _host(endpoint: Endpoint, capabilities: list[str], ca: str | None) -> list[s
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # for ASCII text, JSON's form is a basic string of TOML
+    return json.dumps(text)  # For ASCII text, JSON's form is a basic string of TOML.
 
 
 def _text(lines: list[str]) -> str:

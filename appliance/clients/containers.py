@@ -52,4 +52,4 @@ def _steps(endpoint: Endpoint) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # for ASCII text, JSON's form is a basic string of TOML
+    return json.dumps(text)  # For ASCII text, JSON's form is a basic string of TOML.

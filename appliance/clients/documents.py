@@ -1,4 +1,4 @@
-"""Writes YAML in the style of a person: texts of several lines as blocks, and no aliases."""
+"""Write YAML in the style of a person: texts of several lines as blocks, and no aliases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Dumper(yaml.SafeDumper):
     """A `_Dumper` writes documents that an operator reads."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any node of a document
-        """Repeat equal nodes instead of referring to the first of them."""
+        """Repeat equal nodes instead of referring to the first node."""
         del data
         return True
 

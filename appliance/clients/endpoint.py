@@ -8,7 +8,7 @@ from entrepot.appliance.logins import Login
 from entrepot.runtime.docker_hub import default_url
 from entrepot.runtime.hostnames import is_loopback
 
-_USUAL_PORT = 443  # the port is the default of https, which a name without a port means
+_USUAL_PORT = 443  # 443 is the default port of https, which a name without a port means.
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Endpoint:
 
     `host` is a name or an address, IPv6 in brackets. `ca` is the PEM of a private CA; None if the
     clients trust the certificate without it. `upstreams` are hosts, `globs` are patterns of hosts,
-    `default` is the upstream of names without a host. `needs_login`: a pull needs a password;
-    `login` is such a login, if known.
+    `default` is the upstream of names without a host. `needs_login` states that a pull needs a
+    password; `login` is such a login, if known.
     """
 
     host: str
@@ -38,7 +38,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The URL of the appliance."""
+        """Return the URL of the appliance."""
         return f"{'https' if self.tls else 'http'}://{self.netloc}"
 
     @property

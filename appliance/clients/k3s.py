@@ -1,4 +1,4 @@
-"""Configure k3s and RKE2 with one registries.yaml, from which they make hosts.toml."""
+"""Configure k3s and RKE2 with one registries.yaml, from which both make hosts.toml."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _configure(endpoint: Endpoint, name: str, restart: str) -> Client:
     steps = [
         "Copy the files to the same paths on each node, servers too. If there is a registries.yaml",
         "already, merge them by hand.",
-        f"It is read at the start: {restart}",
+        f"This file is read at the start: {restart}",
         '"*" needs a release of March 2024 or later (v1.29.3+k3s1). dial_timeout cannot be set',
         "here: a host that does not respond delays each request by 30 s.",
     ]

@@ -1,4 +1,4 @@
-"""Configure OpenShift with mirror sets, from which it makes registries.conf on every node.
+"""Configure OpenShift with mirror sets, from which OpenShift makes registries.conf on every node.
 
 An ImageDigestMirrorSet applies to pulls by digest, as of OpenShift's own images. An
 ImageTagMirrorSet applies to pulls by tag. Releases before 4.13 have an ImageContentSourcePolicy
@@ -55,7 +55,7 @@ def _object(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _authority(endpoint: Endpoint, ca: str) -> dict[str, Any]:
-    # a key of a ConfigMap cannot contain a colon: host..port
+    # A key of a ConfigMap cannot contain a colon, so the form is host..port.
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

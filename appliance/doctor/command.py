@@ -1,4 +1,4 @@
-"""`entrepot doctor`: prints which checks of the appliance pass, fell back or failed, and why."""
+"""Print which checks of the appliance pass, fell back or failed, and why."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     given = options.parse(argv, _VALUED, ("--json",))
     settings, files = config.load(given.rest, environ).settings, _read_files(given)
-    users.step_down(environ)  # the service user owns the run directory, and could mislead root
+    users.step_down(environ)  # The service user owns the run directory, and could mislead root.
     report = examine(_target(given, files, _running(settings)), time.time())
     if "--json" in given:
         text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)
@@ -56,7 +56,7 @@ class _Files:
 
 
 def _read_files(given: Options) -> _Files:
-    """Read the files. Raises: ConfigError."""
+    """Read the files that the command line names. Raises: ConfigError."""
     authority_path, secret_path = given.one("--ca"), given.one("--authfile")
     return _Files(
         public_url.authority_in(authority_path) if authority_path else None,
@@ -65,7 +65,7 @@ def _read_files(given: Options) -> _Files:
 
 
 def _running(settings: Settings) -> Settings:
-    """Return the settings of the appliance that runs on the data directory, else *settings*."""
+    """Return the settings of the appliance that runs on the data directory, or else *settings*."""
     run = rundir.find(settings.storage.statedir)
     if run is None:
         return settings
@@ -100,7 +100,9 @@ def _own_host(settings: Settings) -> str:
     """Return the address that the appliance listens on. Raises: ConfigError for a socket."""
     if isinstance(settings.http.addr, SocketPath):
         message = "http.addr is a socket, and clients use a proxy in front of it"
-        raise ConfigError([Problem("--host", message, "give the proxy's: --host HOST[:PORT]")])
+        raise ConfigError(
+            [Problem("--host", message, "give the address of the proxy: --host HOST[:PORT]")]
+        )
     host = settings.http.addr.host
     if host in _EVERYWHERE:
         return "localhost"

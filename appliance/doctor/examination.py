@@ -1,4 +1,4 @@
-"""Run the checks in their order: a check on which others depend comes before them."""
+"""Run the checks in order: a check on which others depend comes before the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VERSION = "docker-distribution-api-version"
 class Target:
     """A `Target` is the appliance to check.
 
-    Its certificate must be for `name`; `authority` is the CA's PEM.
+    The appliance's certificate must be for `name`; `authority` is the CA's PEM.
 
     `breakers` is the directory of the target's breaker states; None if the appliance may not be
     that of the configuration. `prefix` precedes every path of a request. `token` has the settings
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The findings about one appliance."""
+    """A `Diagnosis` has the findings about one appliance."""
 
     url: str
     image: str
@@ -67,7 +67,7 @@ class Diagnosis:
 def examine(target: Target, now: float) -> Diagnosis:
     """Run all checks; stop after a failure on which the other checks depend.
 
-    *now* in s, UTC epoch.
+    *now* is in s, UTC epoch.
     """
     trusting = trust.context(target.authority) if target.tls else None
     server = ServerAddress(
@@ -78,7 +78,7 @@ def examine(target: Target, now: float) -> Diagnosis:
 
 
 def _findings(target: Target, server: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
-    """Run the checks one by one, up to the first failure on which the others depend."""
+    """Run the checks one by one, up to the first failure on which all other checks depend."""
     tokens = BearerTokens(server.login, server.tls)
     client = ApplianceClient(server, tokens)
     opening = cache(lambda: client.anonymous().request("GET", "/v2/"))
@@ -109,7 +109,7 @@ def _pulls(target: Target, client: ApplianceClient) -> Iterator[Finding]:
     image = target.image
     if image is None:
         why = "no image is stored, and no well-known image is on one of the upstreams"
-        yield fails("image", why, "give one: --image quay.io/podman/hello:latest")
+        yield fails("image", why, "give an image: --image quay.io/podman/hello:latest")
         return
     for route in routes(image, target.default):
         yield pull(client, route, image, target.breakers)
@@ -132,10 +132,10 @@ def _login(client: ApplianceClient) -> Finding:
     """
     login, response = client.server.login, client.request("GET", "/v2/")
     if response.status != _OK and login is None:
-        # `/v2/` requires a password even if anonymous clients may pull
+        # `/v2/` requires a password even if anonymous clients may pull.
         if client.request("GET", "/v2/_catalog?n=1").status != _OK:
             raise CannotContinue("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
-        return works("login", "none is needed to pull")
+        return works("login", "no password is needed to pull")
     if response.status != _OK and login is not None:
         raise CannotContinue(f"{login.username} is refused: {response.problem}", "try podman login")
     return works("login", f"{login.username} is accepted" if login else "none is needed")

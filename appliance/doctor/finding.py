@@ -7,10 +7,10 @@ from enum import StrEnum
 
 
 class Health(StrEnum):
-    """The result of a check; only `FAILS` makes the appliance unhealthy."""
+    """A `Health` is the result of a check; only `FAILS` makes the appliance unhealthy."""
 
     WORKS = "works"
-    FELL_BACK = "fell back"  # the check works, but by a fallback
+    FELL_BACK = "fell back"  # The check passed, but only by a fallback.
     FAILS = "fails"
     NOT_TRIED = "not tried"
 

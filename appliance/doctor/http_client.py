@@ -1,6 +1,6 @@
 """Send the HTTP requests of `entrepot doctor`.
 
-The client does not retry, follow redirects or hide headers.
+The HTTP client does not retry, follow redirects or hide headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from entrepot.appliance.doctor.bearer import BearerTokens
 from entrepot.appliance.doctor.finding import CannotContinue
 from entrepot.appliance.logins import Login
 
-_CONNECT, _READ = 5.0, 120.0  # s
+_CONNECT, _READ = 5.0, 120.0  # time-outs in s
 _PIECE = 1024 * 1024
 _CHALLENGED = 401
 
@@ -54,7 +54,7 @@ class ClientResponse:
 
     @property
     def problem(self) -> str:
-        """Return the status, and the code and message of an OCI error envelope if there is one."""
+        """Return the status, and the code and message of an OCI error envelope, if any."""
         try:
             first = json.loads(self.body)["errors"][0]
             text = f"{self.status} {first['code']}: {first['message']}"
@@ -65,15 +65,17 @@ class ClientResponse:
 
 
 class BodySink(Protocol):
-    """Receives the body of a response, piece by piece."""
+    """A `BodySink` receives the body of a response, piece by piece."""
 
     def extend(self, piece: bytes, /) -> None:
-        """Receive the next piece."""
+        """Receive the next piece of the body."""
         ...
 
 
 class ApplianceClient:
-    """Sends requests to one appliance. Raises: CannotContinue if it does not respond.
+    """An `ApplianceClient` sends requests to one appliance.
+
+    Raises: CannotContinue if the appliance does not respond.
 
     With *tokens* it requests the token that a challenge names, and sends the request again, as
     clients do.
@@ -130,7 +132,8 @@ class ApplianceClient:
         return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:
-        # as containerd sends it: if the appliance compressed, lengths and ranges would be wrong
+        # containerd sends this header: if the appliance compressed, lengths and ranges would be
+        # wrong.
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}
         if self.server.login:
             usual["Authorization"] = self.server.login.basic
@@ -152,7 +155,7 @@ def _pool(server: ServerAddress) -> urllib3.HTTPConnectionPool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the system's message, without the text that urllib3's exceptions add."""
+    """Return the operating system's message, without the text that urllib3's exceptions add."""
     inner = error.__cause__ or error.__context__
     if isinstance(error, urllib3.exceptions.HTTPError) and inner is not None:
         return _reason(inner)

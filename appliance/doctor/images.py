@@ -1,4 +1,4 @@
-"""Chooses the image that `entrepot doctor` pulls: the given, the smallest stored or a known one."""
+"""Choose the image that `entrepot doctor` pulls: the given, the smallest stored or a known one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from entrepot.datastore.storage import Storage
 from entrepot.runtime import docker_hub
 from entrepot.runtime.hostnames import unfold
 
-_ENOUGH = 500  # tags that are examined
+_ENOUGH = 500  # The search for the smallest image examines this many tags.
 _KNOWN = {
     "quay.io": "quay.io/podman/hello:latest",
     "registry.k8s.io": "registry.k8s.io/pause:3.10",
@@ -43,7 +43,7 @@ class ImageName:
 
 
 def parse(text: str) -> ImageName:
-    """Parse an image's name as podman and docker do; without a host it means Docker Hub.
+    """Parse an image's name as podman and docker do; a name without a host is at Docker Hub.
 
     Raises: Unreadable.
     """

@@ -1,4 +1,4 @@
-"""Pulls an image as a client does (HEAD, manifest, config, layers, a range); verifies digests."""
+"""Pull an image as a client does (HEAD, manifest, config, layers, a range); verify digests."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from entrepot.datastore.refs import Digest
 from entrepot.registry.upstream import breaker
 
 _ACCEPT = {"Accept": ", ".join(manifest.ACCEPT)}
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the names in images
+# Images have these names of architectures.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _UPSTREAM_FAILED = (502, 503, 504)
 _UPSTREAM = "check that the upstream responds: entrepot status"
-_LONGEST_CAUSE = 200  # characters; the file of a breaker belongs to the user of the workers
+# Characters of a cause that are shown: the file of a breaker belongs to the user of the workers.
+_LONGEST_CAUSE = 200
 _TOKENS = "log in as a user for whom the token server permits this: --user USER:PASSWORD"
 _REMEDIES = {
     401: "log in: --authfile FILE or --user USER:PASSWORD",
     403: "check the rights of this user, and the login at the upstream: entrepot check",
-    404: "check that its registry is an upstream and has the image: entrepot check",
-    429: "the upstream limits the rate: add a login for it to the pull secret",
+    404: "check that the image's registry is an upstream and has the image: entrepot check",
+    429: "the upstream limits the rate: add a login for the upstream to the pull secret",
     **dict.fromkeys(_UPSTREAM_FAILED, _UPSTREAM),
 }
 
@@ -48,7 +50,7 @@ def pull(
     except CannotContinue as error:
         if route.is_optional and pulled.is_unknown:
             why = "names without an upstream are not found"
-            remedy = "if a client needs them: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
+            remedy = "if a client needs such names: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
             return Finding(route.name, Health.NOT_TRIED, f"{route.users}: {why}", remedy)
         remedy = error.remedy
         if remedy == _UPSTREAM and breakers is not None:
@@ -80,16 +82,21 @@ class _Pull:
             self._range(max(parts, key=lambda each: each.size))
 
     def summary(self) -> str:
-        """Return the number of parts, their size, and how many an upstream delivered."""
+        """Return the number of parts, their size, and how many parts an upstream delivered."""
         new = self._parts - self._hits
-        source = f"{new} of them fetched just now" if new else "all of them from the cache"
+        source = (
+            f"{new} of the parts were fetched just now"
+            if new
+            else "all of the parts came from the cache"
+        )
         return f"{self._parts} parts, {size(self._bytes)}, {source}"
 
     def _resolve(self, image: ImageName) -> Digest:
         """Resolve the reference with HEAD, as containerd and dockerd do."""
         path = self._route.manifest(image.reference)
         response = self._client.request("HEAD", path, _ACCEPT)
-        if response.status != _OK:  # a response to HEAD has no body with the error: send GET
+        # A response to HEAD has no body with the error, so this method sends a GET.
+        if response.status != _OK:
             response = self._client.request("GET", path, _ACCEPT)
             self.is_unknown = response.status == _NOT_FOUND
             raise _failure("manifest", response)
@@ -101,7 +108,7 @@ class _Pull:
         return _digest(response)
 
     def _manifest(self, digest: Digest) -> Manifest:
-        """Fetch a manifest; instead of an index, fetch this machine's manifest in the index."""
+        """Fetch a manifest; if it is an index, fetch the manifest for this machine in the index."""
         response = self._client.request("GET", self._route.manifest(str(digest)), _ACCEPT)
         if response.status != _OK:
             raise _failure(f"manifest {digest}", response)
@@ -142,9 +149,12 @@ class _Pull:
             self.notes.append("passed through and not stored; check the disk: entrepot status")
 
     def _inspect(self, response: ClientResponse) -> None:
-        """Note a warning of the appliance. Raises: CannotContinue if the body is compressed."""
+        """Note a warning of the appliance in a response.
+
+        Raises: CannotContinue if the body is compressed.
+        """
         if "content-encoding" in response.headers:
-            raise CannotContinue("a response is compressed: lengths and ranges are wrong then")
+            raise CannotContinue("a response is compressed, so lengths and ranges are wrong")
         if warning := response.headers.get("warning"):
             self.notes.append(warning.removeprefix("299 - ").strip('"'))
 
@@ -162,7 +172,7 @@ class _Hashing:
         self._hash = digest.hasher()
 
     def extend(self, piece: bytes) -> None:
-        """Add the next piece."""
+        """Add the next piece of the body to the hash."""
         self._hash.update(piece)
 
     def matches(self) -> bool:
@@ -181,7 +191,7 @@ def _cause(host: str, breakers: Path) -> str:
 
 
 def _child(index: bytes) -> Digest:
-    """Choose the child for this machine as clients do; if an index has none, its first."""
+    """Choose the child of an index for this machine as clients do; else the first child."""
     children: list[dict[str, Any]] = json.loads(index)["manifests"]
     own = _ARCHITECTURES.get(platform.machine(), platform.machine())
     fitting = [each for each in children if each.get("platform", {}).get("architecture") == own]
@@ -201,7 +211,7 @@ def _digest(response: ClientResponse) -> Digest:
 
 
 def _is_hit(response: ClientResponse) -> bool:
-    return "; hit" in response.headers.get("cache-status", "")  # RFC 9211
+    return "; hit" in response.headers.get("cache-status", "")  # RFC 9211 defines this header.
 
 
 def _failure(what: str, response: ClientResponse) -> CannotContinue:

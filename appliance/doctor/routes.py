@@ -14,11 +14,11 @@ _OLDER = "dockerd's older store"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A `Route` is one form of a name.
+    """A `Route` is one form of an image's name.
 
-    It has the repository's name in the path, and the registry's host in the query (`ns`).
+    A `Route` has the repository's name in the path, and the registry's host in the query (`ns`).
 
-    `is_optional`: the appliance need not support it.
+    `is_optional` states that the appliance need not support the form.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Route:
 
 
 def routes(image: ImageName, default: str | None) -> list[Route]:
-    """Return the routes to *image*; *default* is the upstream of names without one, if known."""
+    """Return the routes to *image*; *default* is the upstream of names without a host, if known."""
     prefixed = f"{fold(image.host)}/{image.repository}"
     plain = image.repository
     found = [

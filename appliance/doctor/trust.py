@@ -1,4 +1,4 @@
-"""Checks whether clients trust the appliance's certificate, and until when."""
+"""Check whether clients trust the appliance's certificate, and until when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entrepot.config.certificates import NO_NAMES
 
 _TIMEOUT_S = 5.0
 _SOON = dt.timedelta(days=14)
-_RENEW = "renew it: entrepot certs"
+_RENEW = "renew the certificate: entrepot certs"
 
 
 def context(authority: str | None) -> ssl.SSLContext:
@@ -42,21 +42,22 @@ def check(
         ) from error
     except ssl.SSLError as error:
         raise CannotContinue(
-            f"no TLS: {error.reason or error}", "if it is plain HTTP, give --host http://HOST"
+            f"no TLS: {error.reason or error}",
+            "if the appliance uses plain HTTP, give --host http://HOST",
         ) from error
     except OSError as error:
         raise CannotContinue(
             f"no connection: {(error.strerror or str(error)).lower()}",
             "check that the appliance runs",
         ) from error
-    # without a subjectAltName, Python accepts the common name; clients written in Go do not
+    # Without a subjectAltName, Python accepts the common name, but clients written in Go do not.
     if not certificate.get("subjectAltName"):
-        raise CannotContinue(NO_NAMES, f"create another: entrepot certs --host {name}")
+        raise CannotContinue(NO_NAMES, f"create another certificate: entrepot certs --host {name}")
     return expiry(certificate, name, now)
 
 
 def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
-    """Return the finding about a certificate's end, in the form of `SSLSocket.getpeercert`."""
+    """Return the finding about a certificate's end; *certificate* is from `getpeercert`."""
     end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
     remedy = _RENEW if end - now < _SOON else ""
     found = works("certificate", f"trusted, for {name}, until {end:%Y-%m-%d}")
@@ -66,7 +67,10 @@ def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
 def _remedy(error: ssl.SSLCertVerificationError, name: str) -> str:
     message = error.verify_message.lower()
     if "hostname" in message or "ip address" in message:
-        return f"create one for it: entrepot certs --host {name}; or give the name that it is for"
+        return (
+            f"create a certificate for it: entrepot certs --host {name};"
+            " or give the name in the certificate"
+        )
     if "expired" in message:
         return _RENEW
     return "clients need its CA: entrepot clients; for this check: --ca FILE"

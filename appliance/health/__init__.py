@@ -1,1 +1,1 @@
-"""Runs the checks of `health:` in `entrepot serve`, and closes the API while one of them fails."""
+"""Run the checks of `health:` in `entrepot serve`, and close the API while a check fails."""

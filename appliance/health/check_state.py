@@ -1,4 +1,4 @@
-"""Decides from the results of one check whether it fails."""
+"""Decide from the results of one check whether the check fails."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CheckState:
-    """The results of one check; times are in s of one clock that never goes back.
+    """A `CheckState` has the results of one check; times are in s of a clock that never goes back.
 
-    The check fails after `threshold` failures in a row, and after the first one if that is 0. A
-    check that has not ended after `period` counts as one failure more, and as another one after
-    each further `period`: a storage that hangs never returns an error.
+    The check fails after `threshold` failures in a row; a threshold of 0 means 1. A check that has
+    not ended after `period` counts as one more failure, and as another after each further `period`:
+    a storage that hangs never returns an error.
     """
 
     threshold: int
@@ -25,13 +25,13 @@ class CheckState:
         self.began = now
 
     def end(self, reason: str) -> None:
-        """Record the result of a check: why it failed, or an empty string."""
+        """Record the result of a check: the reason why the check failed, or an empty string."""
         self.began = None
         self.failures = self.failures + 1 if reason else 0
         self.reason = reason
 
     def failing(self, now: float) -> str:
-        """Return why the check fails; an empty string if it does not."""
+        """Return the reason why the check fails; an empty string if the check passes."""
         running = 0.0 if self.began is None else now - self.began
         missed = int(running / self.period)
         if self.failures + missed < max(self.threshold, 1):

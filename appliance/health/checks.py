@@ -1,6 +1,7 @@
-"""The checks: each looks once, and returns why it fails, or an empty string.
+"""Define the checks: each check looks once, and returns a reason for failing or an empty string.
 
-They do what docker distribution's do (health/checks/checks.go), with a limit on the time of each.
+The checks do the same as docker distribution's (health/checks/checks.go), with a limit on the time
+of each check.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from entrepot.datastore.drivers.table import open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.storage import Storage
 
-_MOST_REDIRECTS = 10  # as Go's client
+_MOST_REDIRECTS = 10  # Go's HTTP client has the same limit.
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check that runs every `interval` s and takes `patience` s at most, unless it hangs."""
+    """A `Check` runs every `interval` s and takes at most `patience` s, or hangs."""
 
     name: str
     look: Callable[[], str]
@@ -45,7 +46,10 @@ def configured(settings: Settings) -> Iterator[Check]:
 
 
 def storage_fault(storage: Storage) -> str:
-    """Return why the storage does not answer. An absent folder is no fault, as there."""
+    """Return why the storage does not answer.
+
+    An absent data directory is no fault, as in docker distribution.
+    """
     try:
         storage.stat(layout.BLOBS)
     except DatastoreError as error:
@@ -54,7 +58,7 @@ def storage_fault(storage: Storage) -> str:
 
 
 def file_fault(path: Path) -> str:
-    """Return a fault if the file exists, or if that cannot be known."""
+    """Return a fault if the file exists, or if its existence cannot be known."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -65,9 +69,9 @@ def file_fault(path: Path) -> str:
 
 
 def http_fault(check: HttpCheck) -> str:
-    """Return a fault unless the URI answers a HEAD request with the expected status.
+    """Return a fault if the URI answers a HEAD request with another status than expected.
 
-    Redirects are followed. The server's certificate is verified.
+    The check follows redirects. The check verifies the server's certificate.
     """
     import urllib3  # noqa: PLC0415 - 40 ms and 6 MB, only for these checks
 
@@ -90,7 +94,7 @@ def http_fault(check: HttpCheck) -> str:
 
 
 def tcp_fault(check: TcpCheck) -> str:
-    """Return a fault unless the address accepts a connection."""
+    """Return a fault if the address does not accept a connection."""
     host, _, port = check.addr.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=check.timeout).close()
@@ -112,13 +116,13 @@ def _of_http(check: HttpCheck) -> Check:
 
 
 def _of_tcp(check: TcpCheck) -> Check:
-    # a host may have several addresses, and each gets the time
+    # A host may have several addresses, and each address gets the timeout.
     patience = check.timeout * 4
     return Check(check.addr, lambda: tcp_fault(check), check.interval, patience, check.threshold)
 
 
 def _short(error: Exception) -> str:
-    """Return the innermost reason, without addresses of Python objects."""
+    """Return the innermost reason of an error, without addresses of Python objects."""
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror.lower()

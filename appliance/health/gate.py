@@ -1,7 +1,7 @@
-"""Publishes the failing checks: to HAProxy, which then closes the API, and in the run directory.
+"""Publish the failing checks to HAProxy, which then closes the API, and in the run directory.
 
-The file with the state is also the map that HAProxy loads at its start, so a HAProxy that was
-restarted continues with the right state.
+The file with the state is also the map that HAProxy loads at its start, so HAProxy has the right
+state after a restart.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def begin(run: Path) -> None:
 
 
 class Gate:
-    """The gate of one appliance: open while no check fails."""
+    """A `Gate` is the gate of one appliance, which is open while no check fails."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
         self._complaint = LogOnce(_log, "health not published", "health published again")
 
     def publish(self, failing: Mapping[str, str]) -> bool:
-        """Write the failing checks, and open or close the gate; False if that has to be repeated.
+        """Write the failing checks, and open or close the gate; return False if a retry is needed.
 
         HAProxy may be starting, or the temporary folder may be full.
         """
@@ -46,7 +46,7 @@ class Gate:
         try:
             write_atomically(self._run / HEALTH, json.dumps(dict(failing)).encode())
             write_atomically(self._run / HEALTH_MAP, f"{_KEY} {state}\n".encode())
-        except OSError as error:  # HAProxy learns of it all the same
+        except OSError as error:  # HAProxy gets the new state even if the file cannot be written.
             self._complaint.failed(error)
             return self._send(state) and False
         self._complaint.worked()

@@ -1,6 +1,6 @@
-"""Runs each check in a thread of its own, and publishes what they find.
+"""Run each health check in a thread of its own, and publish the results.
 
-A check may hang for ever, in a system call on a network disk, and must not delay the others.
+A check may hang for ever, in a system call on a network disk, and must not delay the other checks.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _RETRY_S = 1.0
 
 
 class HealthWatch:
-    """Runs *checks* for the life of the process; *publish* gets the failing ones at each change.
+    """A `HealthWatch` runs *checks* until `stop`; *publish* gets the failing checks at each change.
 
-    The first look is one interval after the start, as in docker distribution. *publish* returns
-    whether it succeeded; if not, it is called again.
+    The first check is one interval after the start, as in docker distribution. *publish* returns
+    whether it succeeded; after a failure it is called again.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class HealthWatch:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads of the checks."""
         for check, state in zip(self._checks, self._states, strict=True):
             self._begin(f"check {check.name}", self._run, check, state)
         self._begin("health", self._report)
 
     def stop(self) -> None:
-        """End the threads that do not hang; wait for them for a second at most."""
+        """End the threads that do not hang; wait for these threads for a second at most."""
         self._is_stopped.set()
         self._changed.set()
         deadline = time.monotonic() + _RETRY_S
@@ -83,7 +83,8 @@ class HealthWatch:
         published: dict[str, str] = {}
         is_published = True
         while not self._is_stopped.is_set():
-            self._changed.clear()  # before the look, so that no later change is missed
+            # The flag is reset before the checks are read, so that no later change is missed.
+            self._changed.clear()
             found = self.failing()
             if found != published or not is_published:
                 _log_changes(published, found)

@@ -1,8 +1,8 @@
-"""Creates the data directory, and gives it to the service user if root created or filled it.
+"""Create the data directory, and give it to the service user if root created or filled it.
 
-To check a million files at every start would take too long. So all files are checked only if a file
-near the top does not belong to the service user. The top folder changes its owner last, so that an
-interrupted walk is repeated at the next start.
+To check a million files at every start would take too long. Therefore all files are checked only if
+a file near the top does not belong to the service user. The top folder changes its owner last, so
+that an interrupted walk is repeated at the next start.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ _TOPS = tuple(
 )
 _PRIVATE = 0o750
 _MODE_OF_0_1_0 = 0o755
-# levels below each folder of _TOPS are checked: entrepot/log/*, repositories/*, blobs/sha256/*
+# This many levels below each folder of _TOPS are checked: entrepot/log/*, repositories/*,
+# blobs/sha256/*.
 _NEAR = 2
-# a path has at most so many levels (a name of 255 characters has 128); each takes a descriptor
+# A path has at most this many levels (a name of 255 characters has 128); each level takes a
+# descriptor.
 _DEEPEST = 300
 
 
 def make_folders(settings: Settings) -> None:
-    """Create data and state directory if needed. Raises: ConfigError.
+    """Create the data directory and the state directory if needed. Raises: ConfigError.
 
     Only the owner and the group can enter a new folder: other accounts of the machine must not read
-    content that was pulled with a password or pushed. An existing folder keeps its mode here.
+    content that was pulled with a password or pushed. An existing folder keeps its mode in this
+    function.
     """
-    storage = settings.storage  # mkdir gives the mode to the last folder of a path only
+    storage = settings.storage  # mkdir gives the mode to the last folder of a path only.
     for folder in (storage.rootdirectory, storage.statedir, storage.statedir / "log"):
         try:
             folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         except OSError as error:
-            message = f"cannot be created: {(error.strerror or str(error)).lower()}"
+            message = f"the folder cannot be created: {(error.strerror or str(error)).lower()}"
             remedy = "make its parent folder writable, or set another REGISTRYDIR"
             raise ConfigError([Problem(str(folder), message, remedy)]) from error
 
@@ -53,21 +56,25 @@ def make_folders(settings: Settings) -> None:
 def close_to_others(settings: Settings) -> None:
     """Remove the rights of other accounts from data and state directory, which 0.1.0 granted.
 
-    Only mode 0755 is changed, which a umask of 022 gives: any other mode is the operator's choice.
+    Only mode 0755, which a umask of 022 gives, is changed: any other mode is the operator's choice.
     Only folders of this user are changed, and no symlink is followed. Disk errors are logged.
     """
     for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
         try:
             is_changed = _close_to_others(folder)
         except OSError as error:
-            _log.warning("folder stays readable for all", extra={"path": folder, "error": error})
+            _log.warning(
+                "the folder stays readable for all accounts", extra={"path": folder, "error": error}
+            )
             continue
         if is_changed:
-            _log.info("folder closed to other accounts", extra={"path": folder, "mode": "0750"})
+            _log.info(
+                "the folder was closed to other accounts", extra={"path": folder, "mode": "0750"}
+            )
 
 
 def _close_to_others(folder: Path) -> bool:
-    """Return whether the mode was changed. Raises: OSError."""
+    """Return whether the mode of the folder was changed. Raises: OSError."""
     if folder.is_symlink():
         return False
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -90,12 +97,13 @@ class OwnershipChange:
 
 
 def take_over(folder: Path, user: User) -> OwnershipChange:
-    """Make *user* the owner of *folder* and its content; groups and modes stay as they are.
+    """Make *user* the owner of *folder* and its content; keep groups and modes.
 
     The folder is created if needed. The folder's content may come from a compromised service user.
-    No link in it is followed, and a file with several names (which may be a hard link to any file)
-    keeps its owner. Files whose owner cannot be changed (on a read-only or foreign file system) are
-    skipped; the service user may still be able to work there. Raises: OSError, UntrustedPath.
+    The function follows no link in the folder, and a file with several names (possibly a hard link
+    to any file) keeps its owner. Files whose owner cannot be changed (on a read-only or foreign
+    file system) are skipped; the service user may still be able to use these files. Raises:
+    OSError, UntrustedPath.
     """
     taken = OwnershipChange()
     with trusted_path.open_folder(folder, user, make=True) as top:
@@ -106,7 +114,10 @@ def take_over(folder: Path, user: User) -> OwnershipChange:
 
 
 def is_owned(folder: Path, user: User) -> bool:
-    """Return whether *user* owns everything near the top. Raises: OSError, UntrustedPath."""
+    """Return whether *user* owns every entry near the top of the folder.
+
+    Raises: OSError, UntrustedPath.
+    """
     with trusted_path.open_folder(folder, user) as top:
         return _is_owned(top, user)
 

@@ -1,7 +1,8 @@
 """Copy files that settings name but that the service user may not read.
 
-A secret often belongs to root, with mode 0600. Root reads each file at the start, and again after
-each change: in place, by a rename in its folder, or by the swap of a symlink above it.
+A secret often belongs to root, with mode 0600. Root reads each secret file at the start, and again
+after each change: a change in place, a rename in the file's folder, or the swap of a symlink above
+it.
 """
 
 from __future__ import annotations
@@ -51,17 +52,19 @@ class SecretCopies:
         return {path: self._path.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
-        """Copy the changed files again. If that fails, the last copy stays as it is."""
+        """Copy the changed files again. If the copying fails, the last copy stays as it is."""
         for path, original in self._originals.items():
             if original.generation == self._written[path]:
                 continue
             try:
                 self._write(path)
-            except OSError as error:  # the next call tries again
-                _log.warning("changed file not copied", extra={"path": path, "problem": error})
+            except OSError as error:  # The next call of `refresh` tries again.
+                _log.warning(
+                    "the changed file could not be copied", extra={"path": path, "problem": error}
+                )
 
     def close(self) -> None:
-        """Close the folder."""
+        """Close the folder of the copies."""
         os.close(self._folder)
 
     def _watched(self, originals: Iterable[Path]) -> Iterator[tuple[Path, ReloadingFile[bytes]]]:
@@ -85,7 +88,8 @@ class SecretCopies:
         parent = self._parent(above)
         new = f".{name}.new"
         try:
-            with suppress(FileNotFoundError):  # the file exists if an earlier write failed
+            # The temporary file exists if an earlier write failed.
+            with suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=parent)
             descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
             with os.fdopen(descriptor, "wb") as file:
@@ -115,7 +119,8 @@ def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
 
     Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    rundir.remove_abandoned(rundir.COPIES)  # a killed process left these secrets
+    # A killed process left these secrets in the temporary folder.
+    rundir.remove_abandoned(rundir.COPIES)
     with rundir.temporary_folder(rundir.COPIES) as folder:
         copied = _copied(originals, folder, user)
         try:

@@ -1,8 +1,8 @@
-"""Root's process in the image: starts the appliance as the service user, and copies secrets for it.
+"""Run the appliance in the image as the service user, and copy secrets as root.
 
-The first process keeps root's rights. Root's process forks a child that becomes the service user
-and runs `entrepot serve` as if that user had started it. HAProxy, workers, logger and cleaner are
-children of that child.
+The first process of the container keeps root's rights. Root's process forks a child that becomes
+the service user and runs `entrepot serve` as if that user had started it. HAProxy, workers, logger
+and cleaner are children of that child.
 """
 
 from __future__ import annotations
@@ -30,27 +30,31 @@ from entrepot.config.schema import Settings
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.5  # s
+_LOOK_EVERY = 0.5  # interval in s between two looks at the secrets
 _FAILED, _BAD_INPUT = 1, 2
 
 
 def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -> int:
     """Run *serve* as *user*, with settings that name readable copies; return its exit code.
 
-    Raises: ConfigError before *serve* begins. The child prints its own ConfigError.
+    Raises: ConfigError before *serve* begins. The child process prints its own ConfigError.
     """
     refuse_second()
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        if not state.is_relative_to(root):  # the user creates a state directory below this folder
+        # The user creates a state directory below this folder itself.
+        if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
         return run(user, partial(serve, usable), copied.refresh)
 
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
-    """Run *serve* as *user* and return its exit code. Meanwhile call *look* twice a second."""
+    """Run *serve* as *user* and return its exit code.
+
+    Meanwhile this process calls *look* twice a second.
+    """
     signals = StopSignals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()
@@ -59,7 +63,7 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
         _begin(user, serve, us)
     while (code := _reap(child)) is None:
         for caught in signals.wait(_LOOK_EVERY):
-            # the child has no terminal, so SIGHUP would not stop it
+            # The child has no terminal, so SIGHUP would not stop the child.
             number = signal.SIGTERM if caught is signal.SIGHUP else caught
             with suppress(ProcessLookupError):
                 os.kill(child, number)
@@ -71,29 +75,34 @@ def refuse_second() -> None:
     """Raise ConfigError if root's process of another `serve` runs in this container."""
     if rundir.living_of_this_user(rundir.COPIES):
         message = "another appliance runs in this container"
-        remedy = "stop it, or set TMPDIR if containers share /tmp"
+        remedy = "stop that appliance, or set TMPDIR if containers share /tmp"
         raise ConfigError([Problem(tempfile.gettempdir(), message, remedy)])
 
 
 def _take_over(folder: Path, user: User) -> None:
-    """Give a folder to the user, and create the folder if needed. Log an error, and continue."""
+    """Give a folder to the user, and create the folder if needed.
+
+    The function logs an error and continues.
+    """
     fields = {"path": folder, "user": user.name}
     try:
         taken = ownership.take_over(folder, user)
     except OSError as error:
         problem = error.strerror or str(error)
-        _log.warning("data directory not taken over", extra=fields | {"problem": problem})
+        _log.warning(
+            "the data directory could not be taken over", extra=fields | {"problem": problem}
+        )
         return
     if taken.given or taken.refused:
         counts = {"files": taken.given, "refused": taken.refused}
-        _log.info("data directory taken over", extra=fields | counts)
+        _log.info("the data directory was taken over", extra=fields | counts)
 
 
 def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
     """Run *serve* as *user* in the forked child, and exit."""
     code = _FAILED
     try:
-        os.setsid()  # a terminal's Ctrl-C reaches only root's process, which forwards it
+        os.setsid()  # A terminal's Ctrl-C reaches only root's process, which forwards the signal.
         users.become(user)
         end_with_parent()
         code = serve() if os.getppid() == parent else _FAILED

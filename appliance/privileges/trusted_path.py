@@ -1,7 +1,8 @@
-"""Open paths that root may use: one component at a time, through nothing that a user can replace.
+"""Open paths for root, one component at a time, through nothing that a user can replace.
 
-A user who controls a folder can replace anything in the folder, also between a check and its use.
-So each check examines an open descriptor, and each operation uses the same descriptor.
+A user that controls a folder can replace anything in the folder, also between a check and the use
+of a file. Therefore each check examines an open descriptor, and each operation uses the same
+descriptor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from entrepot.appliance.privileges.users import User
 
-_MOST_LINKS = 40  # the kernel's own limit, path_resolution(7)
+_MOST_LINKS = 40  # The kernel follows at most as many links, path_resolution(7).
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,14 +26,15 @@ class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
     """A path leads through a folder in which the user can replace the file that root would use."""
 
     def __init__(self, path: Path, user: User) -> None:
-        super().__init__(errno.EPERM, f"user {user.name} can replace parts of its path", str(path))
+        super().__init__(errno.EPERM, f"user {user.name} can replace parts of the path", str(path))
 
 
 @contextmanager
 def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
-    """Open a folder. The user may own it, but must not control a folder above it.
+    """Open a folder. The user may own the folder, but must not control a folder above it.
 
-    *make*: create missing folders, with mode 0755. Raises: UntrustedPath, other OSError.
+    *make* states that missing folders are created, with mode 0755. Raises: UntrustedPath, other
+    OSError.
     """
     with ExitStack() as opened:
         found = _Walk(path, user, opened, make=make).run()
@@ -53,7 +55,7 @@ def open_file(path: Path, user: User) -> Iterator[int]:
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if walk.is_shared and status.st_nlink > 1:  # any user may have made the hard link
+        if walk.is_shared and status.st_nlink > 1:  # Any user may have made the hard link.
             raise UntrustedPath(path, user)
         fd = os.open(_magic(found), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, fd)
@@ -61,9 +63,9 @@ def open_file(path: Path, user: User) -> Iterator[int]:
 
 
 def check_output(path: Path, user: User) -> None:
-    """Check that the user cannot redirect what root writes below the folder *path*.
+    """Check that the user cannot redirect files that root writes below the folder *path*.
 
-    Root creates the folders that are missing. Raises: UntrustedPath, other OSError.
+    Root creates the missing folders of the path. Raises: UntrustedPath, other OSError.
     """
     with ExitStack() as opened:
         walk = _Walk(path, user, opened)
@@ -107,7 +109,7 @@ def open_below(parent: int, *names: str) -> int:
 
 
 def give(fd: int, user: User) -> None:
-    """Make *user* the owner of the file or folder behind *fd*; its group stays. Raises: OSError."""
+    """Make *user* the owner of the file or folder behind *fd*; keep its group. Raises: OSError."""
     os.chown(_magic(fd), user.uid, -1)
 
 
@@ -116,7 +118,7 @@ class _Walk:
 
     If `is_shared` is set, other users may add names to the path's folder.
 
-    *opened* closes the descriptors.
+    *opened* is the stack that closes the descriptors.
     """
 
     def __init__(self, path: Path, user: User, opened: ExitStack, *, make: bool = False) -> None:
@@ -169,7 +171,7 @@ class _Walk:
         self._left.extendleft(reversed([each for each in target.parts if each != "/"]))
 
     def _refuse_replaceable(self) -> None:
-        """Raise UntrustedPath if the user can replace entries of the folder that the walk is in."""
+        """Raise UntrustedPath if the user can replace entries of the current folder of the walk."""
         status = os.fstat(self._at)
         by_group = status.st_gid == self._user.gid and status.st_mode & stat.S_IWGRP
         is_shared = bool(by_group or status.st_mode & stat.S_IWOTH)

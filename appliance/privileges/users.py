@@ -1,8 +1,9 @@
-"""Chooses the user that runs the appliance: in the image, root hands over to the user `entrepot`.
+"""Choose the user that runs the appliance: in the image, root hands over to the user `entrepot`.
 
-The user changes only in the image and only as root. Outside the image the service user does not
-exist. An operator who starts the container as another user (`--user`, `runAsUser`) has chosen
-already. appliance/privileges/separation.py does the rest of root's work.
+The user of the process changes only in the image and only as root. Outside the image the service
+user does not exist. An operator who starts the container as another user (`--user`, `runAsUser`)
+has already chosen the user. The module appliance/privileges/separation.py does the rest of root's
+work.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from entrepot.config.errors import ConfigError, Problem
 
 NAME = "entrepot"
 
-# capabilities(7): change owners, read all files, signal and become other users
+# These capabilities(7) let root change owners, read all files, signal processes and become other
+# users.
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
-_PR_SET_NO_NEW_PRIVS = 38  # the flag of prctl(2) survives execve, and cannot be reset
+_PR_SET_NO_NEW_PRIVS = 38  # The flag of prctl(2) survives execve, and cannot be reset.
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account other than root."""
+    """A `User` is an account other than root."""
 
     name: str
     uid: int
@@ -39,9 +41,9 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A `Choice` is the service user; None keeps the current user.
+    """A `Choice` has the service user; None keeps the current user.
 
-    `lacking` has the capabilities that root lacks to become that user.
+    `lacking` has the capabilities that root lacks to become the service user.
     """
 
     user: User | None
@@ -62,8 +64,8 @@ def choose(environ: Mapping[str, str]) -> Choice:
 def step_down(environ: Mapping[str, str]) -> None:
     """Become the service user, for a command that writes among that user's files.
 
-    Raises: OSError; ConfigError if that user cannot read the interpreter, which then could neither
-    import a module nor start a process.
+    Raises: OSError; ConfigError if the service user cannot read the interpreter, and so could
+    neither import a module nor start a process.
     """
     user = choose(environ).user
     if user is not None:
@@ -77,7 +79,9 @@ def _check_interpreter(user: User) -> None:
     for path, mode in needed:
         if not os.access(path, mode):
             remedy = f"install Entrepot and its interpreter where user {user.name} can read them"
-            raise ConfigError([Problem(path, f"user {user.name} cannot read it", remedy)])
+            raise ConfigError(
+                [Problem(path, f"user {user.name} cannot read the interpreter", remedy)]
+            )
 
 
 def missing(status: str) -> tuple[str, ...]:
@@ -88,7 +92,7 @@ def missing(status: str) -> tuple[str, ...]:
 
 
 def account(name: str) -> User | None:
-    """Return the user of that name; None if this system has no such user."""
+    """Return the user of that name; None if this operating system has no such user."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -97,7 +101,7 @@ def account(name: str) -> User | None:
 
 
 def become(user: User) -> None:
-    """Switch this process to *user* for good: it and its children cannot regain privileges.
+    """Switch this process to *user* for good: neither it nor its children regain privileges.
 
     Raises: OSError.
     """

@@ -1,4 +1,4 @@
-"""Starts, watches and stops the processes of the appliance: supervisord, HAProxy and our own.
+"""Start, watch and stop the processes of the appliance: supervisord and its programs.
 
 `supervisor_process` owns supervisord. `supervisord` runs it and forks our own programs. `programs`
 reads the state of what it runs, `environment` renders the variables that haproxy.cfg and

@@ -1,7 +1,7 @@
 """Render lines of the access log as `log.accesslog` prints them: Combined Log Format or JSON.
 
 The input has the format in haproxy.cfg with ENTREPOT_LOG_REQUEST=on: the line of the log file, and
-a tail with further fields of the request. Only responses to clients are printed: those to the
+a tail with further fields of the request. Only responses to clients are printed: responses to the
 appliance's own health checks are left out.
 """
 
@@ -18,21 +18,21 @@ from entrepot.datastore.accesslog import FIELDS
 from entrepot.runtime.logs import FORMATTERS, Value
 
 Render = Callable[[bytes], bytes]
-"""Render complete lines of the access log."""
+"""A `Render` renders complete lines of the access log."""
 
 TAIL_FIELDS: Final = ("protocol", "referer", "agent")
 """The fields of the tail, in order: HTTP version, and the headers Referer and User-Agent."""
 
-# Values are escaped, so these texts cannot be a part of one.
+# Values in a log line are escaped, so a value cannot contain these texts.
 _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
 _OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
-# Every line begins with {"start":1790000000123,"duration":
+# Every log line begins with {"start":1790000000123,"duration":
 _SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)
 _DURATION = b',"duration":'
 
-_KEPT_LINES = 4096  # of about 1 KB
+_KEPT_LINES = 4096  # The number of remembered lines, of about 1 KB each.
 _KEPT_TIMES = 64
 _PRINTED: Final = (
     *("source", "user", "method", "uri", "protocol", "status", "bytes", "referer", "agent"),
@@ -52,16 +52,17 @@ _ESCAPES: Final = {
 
 
 def without_tails(lines: bytes) -> bytes:
-    """Return *lines* as the log file has them."""
+    """Return *lines* of the access log as the log file has them."""
     return _TAILS.sub(b"}", lines)
 
 
 def combined_lines(lines: bytes) -> bytes:
     """Render Combined Log Format, as docker distribution prints it, with its escapes.
 
-    There the user is always `-`, and the size is that of the body alone; here it includes headers.
+    In docker distribution's lines the user is always `-`, and the size is that of the body alone;
+    here the size includes headers.
 
-    PERF: most lines repeat an earlier one except for their times.
+    PERF: most log lines repeat an earlier line except for their times.
     """
     rendered = list[bytes]()
     for line in lines.split(b"\n"):
@@ -75,7 +76,7 @@ def combined_lines(lines: bytes) -> bytes:
 def json_lines(fields: Mapping[str, Value]) -> Render:
     """Return a function that adds the standard fields of `log.formatter: json` to each line.
 
-    *fields* are those of `log.fields`; one with the name of a field of the line begins with
+    *fields* are those of `log.fields`; a field with the name of a field of the line begins with
     `fields.`.
     """
     standard = {"level": "info", "process": "haproxy", "message": "response completed"}
@@ -98,7 +99,7 @@ def json_lines(fields: Mapping[str, Value]) -> Render:
 
 
 def _joined(line: bytes) -> bytes:
-    """Return the line and its tail as one JSON object."""
+    """Return the log line and its tail as one JSON object."""
     return line.replace(_TAIL, b',"protocol":', 1)
 
 
@@ -118,7 +119,7 @@ def _around_time(rest: bytes) -> tuple[bytes, bytes]:
 
 
 def _printed(rest: bytes) -> dict[str, str]:
-    """Return the printed fields, with the escapes of the output; none for a malformed line."""
+    """Return the printed fields, with the escapes of the output; no field for a malformed line."""
     try:
         given = json.loads((b"{" + _joined(rest[1:])).decode("utf-8", "replace"))
     except ValueError:

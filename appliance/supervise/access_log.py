@@ -23,7 +23,7 @@ from entrepot.datastore.budget import Budget
 
 
 def access_log(settings: Settings) -> Callable[[int], LogMover]:
-    """Return a function that moves lines from HAProxy's pipe, given its reading end.
+    """Return a function that moves lines from HAProxy's pipe, given the reading end of the pipe.
 
     Lines that a limit leaves out are counted as events.
     """

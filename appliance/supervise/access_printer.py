@@ -1,8 +1,8 @@
-"""Print the access log on stdout, in a thread of `serve`: `log.accesslog`.
+"""Print the access log on stdout, in a thread of `serve` (`log.accesslog`).
 
-A program that reads stdout slowly delays nothing: lines for which there is no room are left out and
-counted. stdout also has the log of all programs, so the access log uses only the first quarter of
-a pipe.
+A program that reads stdout slowly delays nothing: lines for which stdout has no room are left out
+and counted. stdout also has the log of all programs, so the access log uses only the first quarter
+of a pipe.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from entrepot.appliance.supervise.access_formats import Render
 _log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 4 * 1024 * 1024
-"""Bytes of lines that wait for stdout; further lines are left out."""
+"""This many bytes of lines wait for stdout; further lines are left out."""
 
-_PIECE = 16 * 1024  # bytes of one write
-_SHARE = 4  # part of a pipe that the access log may use
+_PIECE = 16 * 1024  # bytes of one write to stdout
+_SHARE = 4  # The access log may use one part in this many of a pipe.
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 _CLOSE_S = 1.0
 _REPORT_S = 10.0
@@ -56,12 +56,15 @@ class AccessPrinter:
         self._waiting = deque[bytes]()
         self._bytes = self._left_out = 0
         self._reported = -_REPORT_S
-        self._deadline: float | None = None  # of the rest, after `close`
+        self._deadline: float | None = None  # deadline for the rest of the lines, after `close`
         self._thread = threading.Thread(target=self._print_all, name="access printer", daemon=True)
         self._thread.start()
 
     def offer(self, lines: bytes) -> None:
-        """Print complete *lines* soon, or leave them out if too many wait. Never blocks."""
+        """Print complete *lines* soon, or leave them out if too many wait.
+
+        The method never blocks.
+        """
         with self._changed:
             if self._bytes + len(lines) > QUEUE_BYTES:
                 self._left_out += lines.count(b"\n")
@@ -71,11 +74,11 @@ class AccessPrinter:
             self._changed.notify()
 
     def close(self) -> None:
-        """Print the rest, for a second at most, and end the thread."""
+        """Print the rest of the lines, for a second at most, and end the thread."""
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
-        self._thread.join(2 * _CLOSE_S)  # a terminal may block it
+        self._thread.join(2 * _CLOSE_S)  # A terminal may block the thread.
         self._report()
 
     def _print_all(self) -> None:
@@ -87,7 +90,7 @@ class AccessPrinter:
             self._report_sometimes()
 
     def _rendered(self, lines: bytes) -> bytes:
-        """Render *lines*; leave them out if one of them is malformed."""
+        """Render *lines*; leave all of them out if one is malformed."""
         try:
             return self._render(lines)
         except ValueError:
@@ -96,7 +99,7 @@ class AccessPrinter:
             return b""
 
     def _next(self) -> bytes | None:
-        """Wait for lines; return None after `close`, when none is left."""
+        """Wait for lines; return None after `close`, when no line is left."""
         with self._changed:
             while not self._waiting:
                 if self._deadline is not None:
@@ -107,7 +110,7 @@ class AccessPrinter:
             return lines
 
     def _print(self, piece: bytes) -> bool:
-        """Write a piece when there is room; return False if it is given up."""
+        """Write a piece when stdout has room; return False if the piece is given up."""
         left = memoryview(piece)
         while left:
             if not self._wait_for_room(len(left)):
@@ -116,7 +119,7 @@ class AccessPrinter:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
                 time.sleep(_LONGEST_PAUSE_S)
-            except OSError:  # stdout was closed: serve in any case
+            except OSError:  # stdout was closed, but the appliance must continue to serve.
                 return False
         return True
 
@@ -133,8 +136,8 @@ class AccessPrinter:
     def _has_room(self, length: int) -> bool:
         """Return whether stdout has room for *length* bytes, and for lines of the programs.
 
-        A pipe consists of pages, and a short write may use one alone. In the worst case twice the
-        number of bytes is used.
+        A pipe consists of pages, and a short write may use a page alone. In the worst case, lines
+        use twice their number of bytes.
         """
         if not self._poll.poll(0):
             return False
@@ -150,7 +153,7 @@ class AccessPrinter:
             left_out, self._left_out = self._left_out, 0
         if left_out:
             self._reported = time.monotonic()
-            _log.warning("access log lines not printed", extra={"lines": left_out})
+            _log.warning("access log lines were not printed", extra={"lines": left_out})
             self._on_left_out(left_out)
 
 

@@ -1,4 +1,4 @@
-"""Writes the PEM files that HAProxy reads: certificate, chain and key; and the client CAs."""
+"""Write the PEM files that HAProxy reads: certificate, chain and key; and the client CAs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from entrepot.runtime.atomic_write import write_atomically
 
 
 def write_pem(tls: TlsSettings, target: Path) -> Path | None:
-    """Write certificate and key into *target*, with mode 0600. Return None without a certificate.
+    """Write certificate and key into the file *target*, with mode 0600.
 
-    `config.check` has verified that both exist and belong together. Raises: OSError.
+    Return None if no certificate is configured.
+
+    The function `config.check` has verified that certificate and key exist and belong together.
+    Raises: OSError.
     """
     if tls.certificate is None:
         return None
@@ -21,7 +24,7 @@ def write_pem(tls: TlsSettings, target: Path) -> Path | None:
 
 
 def write_client_authorities(tls: TlsSettings, target: Path) -> Path | None:
-    """Write the CAs of client certificates into *target*, with mode 0600; return None without one.
+    """Write the CAs of client certificates into *target*, mode 0600; return None without CAs.
 
     Raises: OSError.
     """

@@ -1,7 +1,7 @@
-"""Loads a renewed certificate into the running HAProxy, without a restart or a lost connection.
+"""Load a renewed certificate into the running HAProxy, without a restart or a lost connection.
 
-The certificate is sent over HAProxy's admin socket: a reload would end pulls that take longer than
-HAProxy's grace. The PEM file that HAProxy reads at its start is replaced too.
+The certificate is sent over HAProxy's admin socket, because a reload would end pulls that take
+longer than HAProxy's grace period. The PEM file that HAProxy reads at its start is replaced too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 class CertificateRenewal:
     """A `CertificateRenewal` watches certificate and key, and loads changes into HAProxy.
 
-    *target* is HAProxy's PEM file; *send* sends a command to its admin socket.
+    *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket.
 
     While the new files are unusable (for example a certificate whose key has not been written yet),
     the last certificate stays in force.
@@ -41,26 +41,31 @@ class CertificateRenewal:
         self._files.look()
 
     def _renew(self) -> bool:
-        """Load the certificate. Return False if HAProxy was unavailable and it must be retried."""
+        """Load the certificate into HAProxy.
+
+        Return False if HAProxy was unavailable and the caller must retry.
+        """
         if problems := config.certificate_problems(self._settings):
             why = "; ".join(map(str, problems))
-            _log.warning("changed certificate not used", extra={"problem": why})
+            _log.warning("the changed certificate is not used", extra={"problem": why})
             return True
         certificate.write_pem(self._settings.http.tls, self._target)
         try:
             response = self._load_into_haproxy()
-        except OSError:  # HAProxy is starting, or too busy to accept
+        except OSError:  # HAProxy is starting, or too busy to accept a connection.
             return False
         if DONE in response:
             _log.info("certificate renewed", extra={"path": self._settings.http.tls.certificate})
         else:
-            _log.warning("certificate not renewed, restart to use it", extra={"said": response})
+            _log.warning(
+                "the certificate could not be renewed, restart to use it", extra={"said": response}
+            )
         return True
 
     def _load_into_haproxy(self) -> str:
-        """Send the PEM file to HAProxy, and return both of its responses. Raises: OSError."""
+        """Send the PEM file to HAProxy, and return both responses of HAProxy. Raises: OSError."""
         name = self._target
-        # HAProxy ends the payload of a command at its first empty line
+        # HAProxy ends the payload of a command at its first empty line.
         lines = (line for line in name.read_text().splitlines() if line.strip())
         return load(self._send, "cert", name, "\n".join(lines))
 

@@ -1,4 +1,4 @@
-"""Loads changed CAs of client certificates into the running HAProxy, like a renewed certificate.
+"""Load changed CAs of client certificates into the running HAProxy, like a renewed certificate.
 
 A client that resumes an earlier TLS session is not verified again, so haproxy.cfg permits no
 sessions while client certificates are verified.
@@ -21,14 +21,14 @@ from entrepot.runtime.unix_http import send_command
 _log = logging.getLogger(__name__)
 
 _LARGEST: Final = 30_000
-"""HAProxy's admin socket accepts so many bytes in one command (haproxy.cfg, tune.bufsize)."""
+"""HAProxy's admin socket accepts this many bytes in one command (haproxy.cfg, tune.bufsize)."""
 _CERTIFICATE = re.compile(
     r"-----BEGIN [A-Z ]*CERTIFICATE-----.*?-----END [A-Z ]*CERTIFICATE-----", re.DOTALL
 )
 
 
 class ClientAuthorities:
-    """Watches the files of `http.tls.clientcas`, and loads them into HAProxy after a change.
+    """A `ClientAuthorities` loads changed files of `http.tls.clientcas` into HAProxy.
 
     *target* is the file that HAProxy read at its start; *send* sends a command to its admin socket.
     While the new files are unusable, the last CAs stay in force.
@@ -45,27 +45,32 @@ class ClientAuthorities:
         self._files.look()
 
     def _renew(self) -> bool:
-        """Load the CAs. Return False if HAProxy was unavailable and it must be retried."""
+        """Load the CAs into HAProxy.
+
+        Return False if HAProxy was unavailable and the caller must retry.
+        """
         if problems := config.client_authority_problems(self._settings):
             why = "; ".join(map(str, problems))
-            _log.warning("changed client CAs not used", extra={"problem": why})
+            _log.warning("the changed client CAs are not used", extra={"problem": why})
             return True
         certificate.write_client_authorities(self._settings.http.tls, self._target)
         try:
             response = self._load_into_haproxy()
-        except OSError:  # HAProxy is starting, or too busy to accept
+        except OSError:  # HAProxy is starting, or too busy to accept a connection.
             return False
         if DONE in response:
             _log.info("client CAs renewed", extra={"files": len(self._settings.http.tls.clientcas)})
         else:
-            _log.warning("client CAs not renewed, restart to use them", extra={"said": response})
+            _log.warning(
+                "the client CAs could not be renewed, restart to use them", extra={"said": response}
+            )
         return True
 
     def _load_into_haproxy(self) -> str:
         """Send the CAs to HAProxy in two commands; return both responses. Raises: OSError."""
         name = self._target
         blocks = "\n".join(_CERTIFICATE.findall(name.read_text(encoding="latin-1")))
-        # HAProxy ends the payload of a command at its first empty line
+        # HAProxy ends the payload of a command at its first empty line.
         lines = "\n".join(line for line in blocks.splitlines() if line.strip())
         if len(lines) > _LARGEST:
             return f"more than {_LARGEST} bytes of certificates"

@@ -15,26 +15,29 @@ from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
 
 WORKER_THREADS = 768
-"""A registry worker has so many threads: it can handle so many requests at a time."""
+"""A registry worker has this many threads, and can handle as many requests at a time."""
 
 MANY_FILES = 65536
-"""A program of the appliance may open at most so many files; some systems allow a billion."""
+"""A program of the appliance may open at most this many files; some systems allow a billion."""
 
-_OTHER_FILES = 128  # these descriptors are for HAProxy's listeners, checks, log and poller
-_REQUEST_FILES = 6  # one request may need so many descriptors
-# these slots are for the health check, and for requests over the worker's socket itself
+_OTHER_FILES = 128  # HAProxy needs these descriptors for listeners, checks, log and poller.
+_REQUEST_FILES = 6  # One request may need this many descriptors.
+# These slots are for the health check, and for requests over the worker's socket itself.
 _SPARE_THREADS = 16
-# these slots are for addresses with few requests, when addresses with many use all others
+# These slots are for addresses with few requests, when addresses with many requests use all others.
 _SPARE_SLOTS = 64
-# this fraction of the connections is for all; the rest is for addresses that have few
+# All addresses may use this fraction of the connections; the rest is for addresses that have few.
 _CROWDED = 7, 8
-_MANY_CONNECTIONS = 4096  # with fewer, an address with many connections waits, and is not refused
-_LOG_FILES = (5, 10)  # minimum and maximum: lines survive some rotations while no logger runs
+# With fewer connections in all, an address with many connections waits, and is not refused.
+_MANY_CONNECTIONS = 4096
+# Minimum and maximum number of log files, so that lines survive some rotations while no logger
+# runs.
+_LOG_FILES = (5, 10)
 _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
-_OVERSHOOT = log_mover.PIECE  # a file's size is checked only between two writes
-# The settings file replaces these variables, and some of them are secret.
+_OVERSHOOT = log_mover.PIECE  # A log file's size is checked only between two writes.
+# The settings file replaces these variables, of which some are secret.
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
 _OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
@@ -48,7 +51,7 @@ class LogShare:
 
     @property
     def bytes_a_second(self) -> int:
-        """Bytes per second of lines without a use that fill the log only after some seconds."""
+        """Return the bytes/s of lines without a use that fill the log only after some seconds."""
         return self.file_bytes * (self.backups + 1) // _LOG_SECONDS
 
 
@@ -88,9 +91,10 @@ def log_share(budget: Budget) -> LogShare:
 def file_share(files: int, slots: int) -> FileShare:
     """Divide HAProxy's open files; *slots* is the number of requests that all workers accept.
 
-    A connection needs two files, because HAProxy connects to a worker for it; a pipe needs two.
-    Without a pipe for a body that should have one, HAProxy loops at full CPU. So there is one pipe
-    for each body in transfer, and one more pipe, because HAProxy 2.6 never uses the last.
+    A client connection needs two files, because HAProxy connects to a worker for it; a pipe needs
+    two. Without a pipe for a body that should have one, HAProxy loops at full CPU. Therefore there
+    is one pipe for each body in transfer, and one more pipe, because HAProxy 2.6 never uses the
+    last pipe.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -112,7 +116,7 @@ def _blob_slots(files: int) -> int:
 
 
 def variables(settings: Settings, start: Start) -> dict[str, str]:
-    """Return the ENTREPOT_* variables of haproxy.cfg, supervisord.conf and our programs."""
+    """Return the ENTREPOT_* variables of haproxy.cfg, supervisord.conf and the programs."""
     slots = _request_slots(settings, start.files)
     haproxy = file_share(start.files, sum(slots.values()) * settings.http.workers)
     workers = {
@@ -141,12 +145,13 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_NOTIFY": "on" if settings.notifications.active else "off",
         "ENTREPOT_MAXCONN": str(haproxy.connections),
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
-        # HAProxy takes 0 for no limit
+        # HAProxy reads 0 as no limit.
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
-        # keeps Python from importing a folder "registry" or "config" of the working directory
+        # The variable keeps Python from importing a folder "registry" or "config" of the working
+        # directory.
         "PYTHONSAFEPATH": "1",
     }
 
@@ -168,7 +173,7 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return the number of connections from which an address with many gets no further one."""
+    """Return from how many connections on an address with many gets no further one."""
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]
@@ -194,8 +199,8 @@ def _credentials(settings: Settings) -> str:
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that all programs inherit: locale, time zone, PATH, ...
 
-    Passwords are removed from proxy variables: only the registry needs them, and it reads them from
-    a file.
+    Passwords are removed from proxy variables, because only the registry needs these passwords and
+    reads them from a file.
     """
     return {
         name: value

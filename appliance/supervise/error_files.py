@@ -17,7 +17,7 @@ from typing import Final
 from entrepot.runtime.run_names import error_file
 
 _ERRORS = {
-    HTTPStatus.BAD_REQUEST: ("UNSUPPORTED", "the request cannot be read"),
+    HTTPStatus.BAD_REQUEST: ("UNSUPPORTED", "the registry cannot read the request"),
     HTTPStatus.REQUEST_TIMEOUT: ("UNSUPPORTED", "the request did not arrive in time"),
     HTTPStatus.INTERNAL_SERVER_ERROR: ("UNKNOWN", "internal error of this registry"),
     HTTPStatus.NOT_IMPLEMENTED: ("UNSUPPORTED", "not supported"),
@@ -27,7 +27,7 @@ _NO_HEADERS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 
 def write_error_files(run: Path, headers: Mapping[str, Sequence[str]] = _NO_HEADERS) -> None:
-    """Write the files to the run directory, before HAProxy starts.
+    """Write the error files to the run directory, before HAProxy starts.
 
     *headers* are those of `http.headers`, which every response gets. Raises: OSError.
     """

@@ -1,8 +1,8 @@
-"""Starts HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
+"""Start HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
 
-Redirects stdout into the pipe of the access log, waits until a worker answers, and then executes
-HAProxy in place of itself. HAProxy takes every server for alive until its first check: without the
-wait, it would answer 503 meanwhile.
+The program redirects stdout into the pipe of the access log, waits until a worker answers, and then
+executes HAProxy in place of itself. HAProxy considers every server alive until the first check:
+without the wait, HAProxy would answer 503 meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_http import status_of
 
-_TIMEOUT_S = 15.0  # after that time HAProxy starts in any case, and responds with 503
+# After this time HAProxy starts even if no worker answers, and responds with 503.
+_TIMEOUT_S = 15.0
 _PAUSE = 0.02
 _STDOUT = 1
 _OK = 200
@@ -28,8 +29,8 @@ def main() -> None:
     run, configuration = map(Path, sys.argv[1:])
     log_pipe.redirect(run, _STDOUT)
     poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
-    # without a master process (-W), which loses a signal that arrives while it starts; the admin
-    # socket can replace a certificate without it
+    # HAProxy runs without a master process (-W), which loses a signal that arrives while it starts;
+    # the admin socket can replace a certificate without a master.
     execute(["haproxy", "-db", "-f", os.fspath(configuration)])
 
 

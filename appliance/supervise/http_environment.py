@@ -1,6 +1,6 @@
-"""Computes the variables of haproxy.cfg for the settings of `http:`.
+"""Compute the variables of haproxy.cfg for the settings of `http:`.
 
-A setting with its default has no variable here: haproxy.cfg has the defaults.
+A setting with its default has no variable here, because haproxy.cfg has the defaults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def http_variables(http: HttpSettings) -> dict[str, str]:
     """Return the variables of `http:` that differ from the defaults in haproxy.cfg.
 
     The address, the certificate and the client CAs have been written to the run directory, so their
-    variables are not among them.
+    variables are not part of the result.
     """
     return {f"ENTREPOT_{name}": value for name, value in _all(http)}
 
@@ -50,7 +50,7 @@ def _tls(tls: TlsSettings) -> Iterator[tuple[str, str]]:
     oldest = "tls1.3" if ciphers.has_only_tls13(tls.ciphersuites) else tls.minimumtls
     yield "TLS_MIN", ciphers.VERSIONS[oldest]
     older = [ciphers.OLDER[each] for each in tls.ciphersuites if each in ciphers.OLDER]
-    # OpenSSL permits SHA-1 signatures, which TLS 1.0 and 1.1 need, at its security level 0 only
+    # OpenSSL permits SHA-1 signatures, which TLS 1.0 and 1.1 need, only at security level 0.
     level = ["@SECLEVEL=0"] if oldest in _OLD else []
     if older or level:
         yield "CIPHERS", ":".join([*(older or ciphers.DEFAULT), *level])

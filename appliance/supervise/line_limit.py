@@ -1,8 +1,9 @@
 """Drop access-log lines that show no use of content, when there are too many of them.
 
 A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
-Clients without a password can cause other lines as fast as HAProxy responds. In a small log those
-would push out the lines of uses before the logger reads them, and a lost line delays eviction.
+Clients without a password can cause other lines as fast as HAProxy responds. In a small log, such
+lines would push out the lines of uses before the logger reads these, and a lost line delays
+eviction.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LINE = re.compile(
     + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
-# A quote within a text is escaped, so `","kind":"` cannot be a part of one.
+# A quote within a text is escaped, so a value cannot contain `","kind":"`.
 _READ = (
     rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\n]+",'
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
@@ -43,15 +44,16 @@ _FREQUENT_USES = re.compile(
         for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
     )
 )
-_OWN = b"unix"  # a request over HAProxy's own socket: the cleaner waits for its line (log barrier)
-_SHORTEST = 192  # a line has at least this many bytes: HAProxy's format with empty fields
+# The line is of a request over HAProxy's own socket: the cleaner waits for that line (log barrier).
+_OWN = b"unix"
+_SHORTEST = 192  # A log line has at least this many bytes: HAProxy's format with empty fields.
 _PERIOD_S = 1.0
 
 
 class LineLimit:
     """A `LineLimit` limits log lines per second: *by_address* of one address, *in_all* bytes.
 
-    It drops all further lines.
+    A `LineLimit` drops all lines above a limit.
 
     Both limits count only lines that show no use; lines of uses and of internal requests always
     pass. *left_out* is called with the number of dropped lines, at most once a second. *clock*
@@ -67,7 +69,8 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        self._few = min(in_all, by_address * _SHORTEST)  # fewer bytes cannot exceed any limit
+        # Fewer bytes than this cannot exceed any limit.
+        self._few = min(in_all, by_address * _SHORTEST)
         self._on_left_out = left_out
         self._clock = clock
         self._began = clock()
@@ -88,7 +91,10 @@ class LineLimit:
         return memoryview(b"".join(self._chosen(bytes(lines))))
 
     def report(self) -> bool:
-        """Report the dropped lines if a second has passed. Return False if some are unreported."""
+        """Report the dropped lines if a second has passed.
+
+        Return False if some dropped lines are unreported.
+        """
         if self._left_out and self._clock() - self._began >= _PERIOD_S:
             self._begin_period()
         return not self._left_out

@@ -1,4 +1,4 @@
-"""Write the addresses that HAProxy listens on in its notation, after checking them."""
+"""Write the addresses that HAProxy listens on in HAProxy's notation, after checking them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """One socket to listen on."""
+    """An `_Endpoint` is one socket to listen on."""
 
     family: socket.AddressFamily
     host: str
@@ -41,7 +41,7 @@ def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
 
     A socket that no program listens on is removed. *setting* names the address in messages.
 
-    Raises: ConfigError if its host is unknown, or the process cannot listen there.
+    Raises: ConfigError if the host of the address is unknown, or the process cannot listen there.
     """
     if isinstance(address, SocketPath):
         _make_way(Path(address.path))
@@ -53,7 +53,7 @@ def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
 
 
 def remove_socket(address: Address | SocketPath) -> None:
-    """Remove the socket of a stopped appliance; HAProxy leaves it behind."""
+    """Remove the socket of a stopped appliance, which HAProxy leaves behind."""
     if isinstance(address, SocketPath):
         with suppress(OSError):
             if stat.S_ISSOCK(Path(address.path).lstat().st_mode):
@@ -77,15 +77,19 @@ def _make_way(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise _refusal(path, "a file that is not a socket", "choose another path")
         if _is_live(path):
-            raise _refusal(path, "another program listens there", "stop it, or choose another path")
+            raise _refusal(
+                path, "another program listens there", "stop that program, or choose another path"
+            )
         path.unlink()
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise _refusal(path, f"no folder {path.parent}", "create it") from None
     except OSError as error:
-        raise _refusal(path, _reason(error), "let this user write to its folder") from error
+        raise _refusal(
+            path, _reason(error), "let this user write to the folder of the socket"
+        ) from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise _refusal(path, "permission denied", "let this user write to its folder")
+        raise _refusal(path, "permission denied", "let this user write to the folder of the socket")
 
 
 def _is_live(path: Path) -> bool:
@@ -115,7 +119,7 @@ def _resolved(address: Address, setting: str) -> _Endpoint:
         raise _refusal(
             address, "no such host", "give an address of this machine", setting
         ) from error
-    # IPv4 first, as Go's net.Listen in docker distribution does
+    # The function chooses IPv4 first, as Go's net.Listen in docker distribution does.
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from entrepot.runtime.logs import fields_of, level_name
 
-_LONGEST = 16 * 1024  # characters of a line that are parsed
+_LONGEST = 16 * 1024  # Characters of a log line that are parsed, at most.
 _TEXT = re.compile(r"(?P<time>\S+Z) (?P<level>error|warn|info|debug) (?P<process>[\w-]+): ")
 _FIRST_FIELD = re.compile(r" [\w.@-]+=")
 _FIELD = re.compile(r' ([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_LEVELS: Final = {"warning": "warn"}  # of the format of Logstash
+_LEVELS: Final = {"warning": "warn"}  # Logstash's format has this name of a level.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ Parse = Callable[[str], LogEntry | None]
 
 
 def of_record(record: logging.LogRecord, process: str) -> LogEntry:
-    """Return the entry of a record of this process."""
+    """Return the entry for a log record of this process."""
     level = level_name(record)
     fields = fields_of(record)
     levels = {level, "fatal"} if record.levelno >= logging.CRITICAL else {level}
@@ -86,5 +86,5 @@ def _unquoted(value: str) -> str:
         return value
     try:
         return str(json.loads(value))
-    except ValueError:  # the line was cut
+    except ValueError:  # The log line was cut.
         return value

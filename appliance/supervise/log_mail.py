@@ -1,8 +1,8 @@
-"""Mail log lines of some levels: `log.hooks`. All programs' lines pass through `serve`.
+"""Mail log lines of some levels: `log.hooks`. The log lines of all programs pass through `serve`.
 
-One thread sends the mails, so a mail server that hangs or refuses delays nothing else. Its failure
-is logged once. The number of mails in a minute is limited; the next mail has the number of lines
-that were left out.
+One thread sends the mails, so a mail server that hangs or refuses delays nothing else. A failure of
+the mail server is logged once. The number of mails in a minute is limited; the next mail has the
+number of lines that were left out.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 100
-"""Lines that wait for the mail server; further lines are left out."""
+"""This many lines wait for the mail server; further lines are left out."""
 MOST_MAILS: Final = 10
-"""Mails in a minute."""
+"""This many mails are sent in a minute, at most."""
 
 _PERIOD_S = 60.0
-_STEP_S = 10.0  # for one answer of the mail server
-_DELIVERY_S = 60.0  # for a mail
+_STEP_S = 10.0  # limit in s for one answer of the mail server
+_DELIVERY_S = 60.0  # limit in s for the delivery of a mail
 _CLOSE_S = 3.0
-_LONGEST_SUBJECT = 200  # characters
+_LONGEST_SUBJECT = 200  # largest number of characters of a subject
 _LONGEST_VALUE = 4096
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_IMPLICIT_TLS = 465  # RFC 8314, 7.3
-_NAMES: Final = {"warn": "warning"}  # as logrus writes it
+_IMPLICIT_TLS = 465  # RFC 8314, 7.3, assigns this port to TLS.
+_NAMES: Final = {"warn": "warning"}  # logrus writes this name of the level.
 
 
 class LogMail:
     """A `LogMail` has a thread that mails log lines as *hooks* require.
 
-    *clock* is monotonic (s).
+    *clock* is a monotonic clock in s.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class LogMail:
         self._changed = threading.Condition()
         self._waiting = deque[LogEntry]()
         self._left_out = 0
-        self._sent = deque[float](maxlen=MOST_MAILS)  # when the last mails were sent
-        self._deadline: float | None = None  # of the rest, after `close`
+        self._sent = deque[float](maxlen=MOST_MAILS)  # times at which the last mails were sent
+        self._deadline: float | None = None  # deadline for the rest of the lines, after `close`
         self._thread = threading.Thread(target=self._send_all, name="log mail", daemon=True)
         self._thread.start()
 
     def offer(self, entry: LogEntry) -> None:
-        """Mail a line soon if a hook has one of its levels. Never blocks."""
+        """Mail a line soon if a hook has one of its levels. The method never blocks."""
         if not self._levels & entry.levels:
             return
         with self._changed:
@@ -79,7 +79,7 @@ class LogMail:
             self._changed.notify()
 
     def close(self) -> None:
-        """Send the rest, for 3 s at most, and end the thread."""
+        """Mail the rest of the lines, for 3 s at most, and end the thread."""
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
@@ -92,7 +92,7 @@ class LogMail:
                     self._send(hook, min(levels, key=LEVELS.index), entry)
 
     def _next(self) -> LogEntry | None:
-        """Wait for a line; return None after `close`, when none is left or its time is up."""
+        """Wait for a line; return None after `close`, when no line is left or the time is up."""
         with self._changed:
             while not self._waiting:
                 if self._deadline is not None:
@@ -104,7 +104,7 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        is_last = "fatal" in entry.levels  # all programs end
+        is_last = "fatal" in entry.levels  # All programs end after this line.
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
             return
@@ -128,7 +128,7 @@ class LogMail:
 class MailHandler(logging.Handler):
     """A `MailHandler` offers the log records of this process to *mail*.
 
-    It leaves out those about mail itself.
+    The handler leaves out records about mail itself.
     """
 
     def __init__(self, mail: LogMail) -> None:
@@ -136,19 +136,20 @@ class MailHandler(logging.Handler):
         self._mail = mail
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Offer one record."""
+        """Offer one log record to *mail*."""
         if record.name != __name__:
             self._mail.offer(of_record(record, "serve"))
 
 
 def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> EmailMessage:
-    """Return the mail about a line; the subject is that of docker distribution.
+    """Return the mail about a log line; its subject is that of docker distribution.
 
     The body has the message and each field on a line of its own.
     """
     subject = f"[{_NAMES.get(level, level)}] {hook.host}: {entry.message}"
     subject = _one_line(subject, _LONGEST_SUBJECT)
-    # a folded line would begin with a space for some readers; RFC 5322, 2.1.1 allows 998 characters
+    # A folded line would begin with a space for some readers; RFC 5322, 2.1.1, allows 998
+    # characters.
     mail = EmailMessage(policy=SMTP.clone(max_line_length=998) if subject.isascii() else SMTP)
     mail["Subject"] = subject
     mail["From"] = hook.sender
@@ -166,8 +167,9 @@ def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> Email
 def deliver(hook: MailHook, mail: EmailMessage) -> None:
     """Hand a mail to the server of *hook*, for a minute at most.
 
-    The server's certificate is verified if it offers STARTTLS. Without TLS the password is sent to
-    this machine only; docker distribution has this rule too. `insecure` lifts both.
+    The server's certificate is verified if it offers STARTTLS. Without TLS, the password is sent
+    only to a server on this machine, as in docker distribution. The setting `insecure` lifts both
+    rules.
 
     Raises: OSError, SMTPException.
     """
@@ -181,7 +183,7 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         if is_tls
         else smtplib.SMTP(timeout=_STEP_S)
     )
-    # with a host the constructor would connect, without the deadline; TLS verifies this name
+    # If the constructor got a host, it would connect without the deadline; TLS verifies this name.
     connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
     watchdog.daemon = True
@@ -212,13 +214,13 @@ def _log_in(connection: smtplib.SMTP, hook: MailHook, *, is_tls: bool) -> None:
 
 
 def _abort(connection: smtplib.SMTP) -> None:
-    with suppress(OSError, AttributeError):  # there is no socket before the connection
+    with suppress(OSError, AttributeError):  # The object has no socket before the connection.
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _without_password(error: Exception, hook: MailHook) -> Exception:
-    """Return *error* without the password: a server may repeat what it was sent."""
+    """Return *error* without the password, because a server may repeat the received text."""
     text = str(error)
     if hook.password and hook.password in text:
         return smtplib.SMTPException(text.replace(hook.password, "***"))

@@ -1,8 +1,8 @@
-"""Moves the access log from HAProxy's pipe into its files, in a thread of `serve`.
+"""Move the access log from HAProxy's pipe into its files, in a thread of `serve`.
 
 A process that reads from a pipe blocks the writer meanwhile, and HAProxy has one thread for
-everything. So the pipe is read in small pieces, and not with splice(), which would lock the pipe
-until the disk has accepted all bytes.
+everything. Therefore the pipe is read in small pieces, and not with splice(), which would lock the
+pipe until the disk has accepted all bytes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _RETRY_MS = 200
 _REPORT_S = 1.0
 _NEWLINE = ord("\n")
 _MARK = b"\t"  # HAProxy marks lines that may show no use of content; a field has no such byte
-_LAST_TRIES = 5  # writes to a failing disk after `close`
+_LAST_TRIES = 5  # number of writes to a failing disk after `close`
 
 
 class LogMover:
     """A `LogMover` is a thread that moves the lines of *pipe* into *log*.
 
-    *limit* drops lines that show no use. *printer* also gets the other lines.
+    *limit* drops lines that show no use. *printer* also receives the lines that are not dropped.
 
     While the disk rejects a piece, the thread reads nothing more from the pipe. When the pipe is
     full, HAProxy drops lines, and counts them for the logger (logger/dropped_lines.py).
@@ -58,7 +58,8 @@ class LogMover:
         self._log = log
         self._pause_ms = _PAUSE_MS if _is_large(pipe) else 0
         self._piece = bytearray(PIECE)
-        self._filled = 0  # bytes at the start of the piece: the first part of an incomplete line
+        # number of bytes at the start of the piece that are the first part of an incomplete line
+        self._filled = 0
         self._last_tries, self._lost = _LAST_TRIES, 0
         self._complaint = LogOnce(_log, "access log not writable", "access log writable again")
         self._end, self._end_writer = os.pipe()
@@ -66,7 +67,10 @@ class LogMover:
         self._thread.start()
 
     def close(self) -> None:
-        """Move the rest of the pipe, and end the thread. HAProxy must have closed the pipe."""
+        """Move the rest of the pipe's lines, and end the thread.
+
+        HAProxy must have closed the pipe before.
+        """
         os.write(self._end_writer, b".")
         self._thread.join()
         for each in (self._pipe, self._end, self._end_writer):
@@ -78,10 +82,11 @@ class LogMover:
     def _move_all(self) -> None:
         """Move lines until `close` is called.
 
-        PERF: while lines arrive, poll at intervals: a reader that blocks costs the writer of each
-        line a wake-up. When no line arrives, block. A small pipe would fill up between polls.
+        PERF: while lines arrive, the thread polls at intervals, because a reader that blocks costs
+        the writer of each line a wake-up. When no line arrives, the thread blocks. A small pipe
+        would fill up between two polls.
         """
-        with suppress(OSError):  # the first line opens the file again, and logs the error
+        with suppress(OSError):  # The first line opens the file again, and an error is logged then.
             self._log.open()
         while not self._is_ended(0):
             timeout = None if self._limit is None or self._limit.report() else _REPORT_S
@@ -94,7 +99,7 @@ class LogMover:
         if self._limit is not None:
             self._limit.end()
         if self._lost:
-            _log.error("last lines of the access log lost", extra={"bytes": self._lost})
+            _log.error("the last lines of the access log are lost", extra={"bytes": self._lost})
 
     def _is_ended(self, wait_ms: int) -> bool:
         """Wait at most *wait_ms* for the call of `close`; return whether it was called."""
@@ -119,7 +124,7 @@ class LogMover:
         return 0
 
     def _write(self, length: int) -> None:
-        """Write the first *length* bytes of the piece, and move the others to its start."""
+        """Write the first *length* bytes of the piece, and move the rest to its start."""
         with memoryview(self._piece) as piece:
             lines = self._filter(piece[:length])
             if self._printer is not None:
@@ -143,7 +148,7 @@ class LogMover:
         return self._limit.filter(unmarked) if self._limit and is_complete else unmarked
 
     def _printed(self, lines: bytes, printer: AccessPrinter) -> memoryview:
-        """Have complete lines printed, and return them as the file has them."""
+        """Have complete lines printed, and return these lines as the log file has them."""
         if lines.endswith(b"\n"):
             printer.offer(lines)
         return memoryview(without_tails(lines))
@@ -159,7 +164,10 @@ class LogMover:
         return written
 
     def _may_retry(self) -> bool:
-        """Wait before a retry, without a limit. After `close`, retry for one second in all."""
+        """Wait before a retry, without a limit on the number of retries.
+
+        After `close`, retries take one second in all.
+        """
         if self._is_ended(_RETRY_MS):
             self._last_tries -= 1
             time.sleep(_RETRY_MS / 1000)

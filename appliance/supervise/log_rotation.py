@@ -25,9 +25,11 @@ class RotatedLog:
         self._is_torn = self._was_torn = False
 
     def open(self) -> None:
-        """Open the current file. If it ends with a partial line of a killed process, rotate later.
+        """Open the current log file.
 
-        `append` calls this by itself. Raises: OSError.
+        If the file ends with a partial line of a killed process, it is rotated later.
+
+        `append` calls this method by itself. Raises: OSError.
         """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o644)
@@ -36,7 +38,9 @@ class RotatedLog:
         self._was_torn, self._is_torn = last != b"\n", False
 
     def append(self, lines: memoryview) -> int:
-        """Write to the end, and return how many bytes of *lines* were written. Raises: OSError.
+        """Write *lines* to the end of the log, and return how many bytes were written.
+
+        Raises: OSError.
 
         The file is rotated only between two lines: after a partial write, the caller must continue
         with the rest of the line.
@@ -51,17 +55,17 @@ class RotatedLog:
         return written
 
     def close(self) -> None:
-        """Close the file. May be repeated."""
+        """Close the log file. The call may be repeated."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
 
     def _rotate(self) -> None:
-        """Rename each file to the next number, and create an empty one at once."""
+        """Rename each file to the next number, and create an empty log file at once."""
         for age in range(self._backups, 1, -1):
             with suppress(FileNotFoundError):
                 self._aged(age - 1).replace(self._aged(age))
-        with suppress(FileNotFoundError):  # it was deleted
+        with suppress(FileNotFoundError):  # The file was deleted by another program.
             self._path.replace(self._aged(1))
         self.close()
         self.open()

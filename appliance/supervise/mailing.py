@@ -1,4 +1,7 @@
-"""Start and end the mailing of log lines. Its libraries are loaded only if there is a hook."""
+"""Start and end the mailing of log lines.
+
+The libraries for mail are loaded only if a hook is configured.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Copies the output of the programs to stdout, line by line, and remembers the last lines.
+"""Copy the output of the programs to stdout, line by line, and remember the last lines.
 
-supervisord writes each program's output into a named pipe of the run directory. So the thread need
-not know whether stdout is a terminal, a file, a pipe or a journal's socket. When a program gives
-up, its last lines can be logged.
+supervisord writes each program's output into a named pipe of the run directory. Therefore
+supervisord need not know whether stdout is a terminal, a file, a pipe or a journal's socket. When a
+program cannot stay up, `serve` can log the program's last lines.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_CHUNK = 65536  # bytes
-_KEPT = 20  # lines
+_CHUNK = 65536  # bytes of one read
+_KEPT = 20  # number of remembered lines
 _LONGEST = 1024 * 1024  # bytes; a longer line is copied in pieces
 
 Reader = Callable[[str], None]
@@ -28,13 +28,13 @@ class _Pipe:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
-        # O_RDWR: with a writer of its own, the reader never sees an end of file
+        # With O_RDWR the reader is also a writer, and never sees an end of file.
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._rest = b""
 
     def read(self) -> bytes:
-        """Return the complete lines that have arrived; b"" if no line has."""
+        """Return the complete lines that have arrived; b"" if no complete line has arrived."""
         try:
             self._rest += os.read(self.fd, _CHUNK)
         except BlockingIOError:
@@ -106,7 +106,8 @@ class Output:
             for line in lines.decode(errors="replace").splitlines():
                 reader(line)
         elif lines:
-            with suppress(OSError, ValueError):  # stdout was closed: serve in any case
+            # stdout was closed, but the appliance must continue to serve.
+            with suppress(OSError, ValueError):
                 self._target.write(lines)
                 self._target.flush()
             self._observe(lines)

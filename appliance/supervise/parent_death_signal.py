@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # prctl(2); survives execve
+_PR_SET_PDEATHSIG = 1  # The constant is of prctl(2); the setting survives execve.
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:

@@ -1,4 +1,4 @@
-"""Reads the state of the programs from supervisord, and decides when one has failed for good."""
+"""Read the state of the programs from supervisord, and decide if one has failed for good."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from entrepot.runtime.unix_http import UnixConnection
 PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 
 _MOST_ENDS = 5
-_WITHIN = 60.0  # s
+_WITHIN = 60.0  # span in s in which the ends of a program are counted
 _TIMEOUT_S = 2.0
-_LONGEST_SILENCE = 30.0  # s, summed over unanswered requests
-_LONGEST_LOOK = _TIMEOUT_S + 1.0  # s; a longer gap between two requests was a pause of `serve`
-# supervisord's own log lines have this format
+_LONGEST_SILENCE = 30.0  # limit in s, summed over unanswered requests
+# limit in s; a longer gap between two requests was a pause of `serve`
+_LONGEST_LOOK = _TIMEOUT_S + 1.0
+# The log lines of supervisord have this format.
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
 
@@ -71,7 +72,7 @@ def shut_down(run: Path) -> None:
 
 
 def start(run: Path, program: Program) -> None:
-    """Request that supervisord starts a program that it gave up.
+    """Request that supervisord starts a program that supervisord gave up.
 
     Raises: SupervisorUnreachable, also if the program runs.
     """
@@ -84,7 +85,7 @@ def is_gone(run: Path) -> bool:
 
 
 def wake(run: Path) -> None:
-    """Have supervisord check at once which programs ended; by itself it checks every second."""
+    """Make supervisord check at once which programs ended; otherwise it checks every second."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         connection.connect(str(run / SUPERVISOR_SOCKET))
@@ -93,7 +94,7 @@ def wake(run: Path) -> None:
 class _Transport(Transport):
     """A `_Transport` sends XML-RPC over a unix socket, with a time-out.
 
-    The caller handles no signals meanwhile.
+    The caller handles no signals during a request.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,12 +129,12 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 class ProgramWatch:
     """A `ProgramWatch` counts how often each program has ended. The watch does no input or output.
 
-    Times are in s, of any one clock.
+    Times are in s, of any clock.
     """
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._silent = 0.0  # s
+        self._silent = 0.0  # span in s without an answer of supervisord
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -153,13 +154,13 @@ class ProgramWatch:
         """Return a program that supervisord gave up, or that ended too often; else None."""
         for program in programs:
             if program.has_given_up:
-                return ProgramFailure(program.name, program.why or "it cannot be started")
+                return ProgramFailure(program.name, program.why or "the program cannot be started")
             ends = self._ends[program.name]
             while ends and ends[0] < now - _WITHIN:
                 ends.popleft()
             if len(ends) >= _MOST_ENDS:
                 return ProgramFailure(
-                    program.name, f"it ended {len(ends)} times within {_WITHIN:.0f} s"
+                    program.name, f"the program ended {len(ends)} times within {_WITHIN:.0f} s"
                 )
         return None
 
@@ -168,21 +169,23 @@ class ProgramWatch:
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
-        """Count a request that supervisord did not answer; return a failure after 30 s of them.
+        """Count a request without an answer of supervisord; return a failure after 30 s of these.
 
-        Requests are counted, not the time that passes: after a pause (SIGSTOP, a frozen container,
-        a suspended machine) one unanswered request proves nothing. The same holds if *is_frozen* is
-        set: a signal has stopped supervisord.
+        The watch counts requests, not the time that passes: after a pause (SIGSTOP, a frozen
+        container, a suspended machine) one unanswered request proves nothing. If *is_frozen* is
+        set, a signal has stopped supervisord, and an unanswered request proves nothing either.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now
         if self._silent < _LONGEST_SILENCE:
             return None
-        return ProgramFailure("supervisord", f"it has not answered for {_LONGEST_SILENCE:.0f} s")
+        return ProgramFailure(
+            "supervisord", f"supervisord has not answered for {_LONGEST_SILENCE:.0f} s"
+        )
 
 
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
-    """Return how *name* ended last, from supervisord's log *lines*; "" if they do not show it."""
+    """Return how *name* ended last, from supervisord's log *lines*; "" if the lines lack it."""
     found = (_ENDED.search(line) for line in reversed(lines))
     return next((match["how"] for match in found if match and match["name"] == name), "")
 

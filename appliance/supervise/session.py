@@ -7,7 +7,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-_SESSION = 3  # index in /proc/PID/stat after the name: state, parent, group, session; proc(5)
+# index in /proc/PID/stat after the name of a process: state, parent, group, session; proc(5)
+_SESSION = 3
 _DEAD = ("Z", "X")
 _STOPPED = ("T", "t")
 

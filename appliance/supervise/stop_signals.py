@@ -1,8 +1,9 @@
 """Decide which signals stop the appliance.
 
-SIGTERM and SIGINT do. SIGHUP does if the terminal of the process was closed; otherwise it is a
-request to reload, as of many daemons, and nothing is to do: changed files are followed. SIGUSR1 and
-SIGUSR2, which reopen logs or print states elsewhere, must not kill the appliance either.
+SIGTERM and SIGINT stop the appliance. SIGHUP stops the appliance if the terminal of the process was
+closed; otherwise SIGHUP requests a reload, as of many daemons, and has no effect, because the
+appliance follows changed files. SIGUSR1 and SIGUSR2, which reopen logs or print states of other
+programs, must not kill the appliance either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from entrepot.runtime.signals import Signals
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _OTHERS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 _NO_RELOAD = "changed files are followed; for other settings, restart"
-_TERMINAL = "/dev/tty"  # tty(4): the controlling terminal of the process that opens it
+_TERMINAL = "/dev/tty"  # The file is the controlling terminal of the process that opens it, tty(4).
 
 _log = logging.getLogger("serve")
 
@@ -29,14 +30,15 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
+        # The program nohup has set SIGHUP to be ignored.
+        is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self._had_terminal = _has_terminal() and not is_ignored
         self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait at most *timeout* s for signals; return those that stop the appliance.
+        """Wait at most *timeout* s for signals; return the signals that stop the appliance.
 
-        Log the signals that have no effect.
+        The method logs the signals that have no effect.
         """
         caught = self._signals.wait(timeout)
         for each in caught:

@@ -1,4 +1,4 @@
-"""Start, watch and end supervisord and all its programs, in a session of their own."""
+"""Start, watch and end supervisord and all its programs, in a separate session."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
 
 _log = logging.getLogger(__name__)
-_log.addFilter(LogLimit())  # clients can cause messages of HAProxy
+_log.addFilter(LogLimit())  # Clients can cause messages of HAProxy.
 
-_STOP_WITHIN = 3.0  # the other programs get so many seconds after HAProxy's grace
-_HURRY_WITHIN = 1.0  # s, after a second signal
-_PAUSE = 0.02  # s
-_WAKE_EVERY = 0.05  # s
+_STOP_WITHIN = 3.0  # The other programs get this many seconds after HAProxy's grace period.
+_HURRY_WITHIN = 1.0  # time in s for all programs after a second signal
+_PAUSE = 0.02  # pause in s between two looks
+_WAKE_EVERY = 0.05  # pause in s between two wake-ups of supervisord
 _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -37,10 +37,11 @@ _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 class SupervisorProcess:
     """A `SupervisorProcess` runs supervisord in its own session.
 
-    So a terminal's Ctrl-C reaches only `serve`.
+    Therefore a terminal's Ctrl-C reaches only `serve`.
 
-    *open_access_log* gets the reading end of the pipe for HAProxy's log lines. *observer* gets each
-    line that another program prints. At a stop, HAProxy has *grace* s for requests in flight.
+    *open_access_log* receives the reading end of the pipe for HAProxy's log lines. *observer*
+    receives each line that another program prints. At a stop, HAProxy gets *grace* s for requests
+    in flight.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class SupervisorProcess:
 
     @property
     def ended(self) -> str:
-        """Return the reason why supervisord ended, "" while it runs."""
+        """Return the reason why supervisord ended, "" while supervisord runs."""
         code = self._process.returncode
         if code is None:
             return ""
@@ -96,15 +97,19 @@ class SupervisorProcess:
         return self._output.last(_SUPERVISORD)
 
     def last_lines(self, name: str) -> str:
-        """Return the last lines that a program has printed, joined into one."""
+        """Return the last lines that a program has printed, joined into one line."""
         return " | ".join(self._output.last(name)[-_LAST_LINES:])
 
     def stop(self) -> None:
-        """End all programs in order, HAProxy first. A second signal to us shortens the grace."""
+        """End all programs in order, HAProxy first.
+
+        A second signal to this process shortens the grace period.
+        """
         self._stopping = True
         deadline = time.monotonic() + self._stop_within
         try:
-            programs.shut_down(self.run)  # supervisord handles a signal only once a second
+            # supervisord handles a signal only once a second, so this call is faster.
+            programs.shut_down(self.run)
         except programs.SupervisorUnreachable:
             self._process.send_signal(signal.SIGTERM)
         while not self.ended and time.monotonic() < deadline:
@@ -115,7 +120,10 @@ class SupervisorProcess:
         self.clear()
 
     def clear(self) -> None:
-        """End the rest of the session: SIGTERM, and after a second SIGKILL. May be repeated."""
+        """End the rest of the session with SIGTERM, and after a second with SIGKILL.
+
+        The call may be repeated.
+        """
         if self._cleared:
             return
         self._stopping = self._cleared = True
@@ -129,7 +137,7 @@ class SupervisorProcess:
         self._output.close()
 
     def _log_haproxy(self, line: str) -> None:
-        """Log a message of HAProxy in our format; at a stop with level DEBUG only."""
+        """Log a message of HAProxy in the appliance's format, at a stop with level DEBUG."""
         match = _HAPROXY_MESSAGE.fullmatch(line)
         level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
         text = match["text"] if match else line
@@ -137,7 +145,7 @@ class SupervisorProcess:
         _log.log(number, "message from haproxy", extra={"said": text})
 
     def _reap(self) -> None:
-        """Reap every child that has ended: supervisord, and orphans if we are process 1."""
+        """Reap every child that has ended: supervisord, and orphans if this is process 1."""
         with suppress(ChildProcessError):
             while (dead := os.waitid(os.P_ALL, 0, _WAIT_OPTIONS)) is not None:
                 if dead.si_pid == self._process.pid:

@@ -1,4 +1,4 @@
-"""Watches files of TLS, and loads changes into the running HAProxy over its admin socket."""
+"""Watch files of TLS, and load changes into the running HAProxy over its admin socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from entrepot.runtime.reloading_file import ReloadingFile
 
 DONE: Final = "Success"
-"""What HAProxy responds to a command that took effect."""
+"""HAProxy responds with this text to a command that took effect."""
 
 Send = Callable[[str], str]
 """A `Send` sends a command to HAProxy's admin socket and returns the response. Raises: OSError."""
@@ -18,7 +18,7 @@ Send = Callable[[str], str]
 class TlsFiles:
     """A `TlsFiles` watches *paths*, and calls *renew* after a change.
 
-    *renew* returns False if HAProxy was unavailable; the next look then calls it again.
+    *renew* returns False if HAProxy was unavailable; the next look then calls *renew* again.
     """
 
     def __init__(self, paths: Iterable[Path], renew: Callable[[], bool]) -> None:
@@ -27,7 +27,7 @@ class TlsFiles:
         self._seen = self._generations()
 
     def look(self) -> None:
-        """Load the files if one has changed since the last call."""
+        """Load the files if a file has changed since the last call."""
         now = self._generations()
         if now != self._seen and self._renew():
             self._seen = now
@@ -40,7 +40,7 @@ def load(send: Send, kind: str, name: Path, lines: str) -> str:
     """Set and commit *lines* as HAProxy's file *name*; return both responses. Raises: OSError.
 
     *kind* is `cert` or `ca-file`. HAProxy ends the payload at the first empty line, so *lines* has
-    none.
+    no empty line.
     """
     set_response = send(f"set ssl {kind} {name} <<\n{lines}\n\n")
     committed = send(f"commit ssl {kind} {name}")

@@ -44,13 +44,14 @@ _RENAMED: Final[Mapping[Key, Key]] = {
 # `storage.directory`.
 _DATA: Final = "data"
 _LAYOUT: Final = "docker/registry/v2"
-# bytes; htpasswd(1) truncates longer passwords silently, the bcrypt library raises an error
+# The limit of a password is in bytes; htpasswd(1) truncates longer passwords silently, and the
+# bcrypt library raises an error.
 _LONGEST_PASSWORD: Final = 72
 _NAME: Final = "docker-cache-server's name"
 
 
 def ours(given: RawValue) -> RawValue | None:
-    """Return the value under the appliance's key, or None if its key has no single equivalent."""
+    """Return the value under the appliance's key, or None if the key has no single equivalent."""
     if given.key not in _RENAMED:
         return None
     value = _with_images(str(given.value)) if given.key == DIRECTORY else given.value
@@ -60,7 +61,8 @@ def ours(given: RawValue) -> RawValue | None:
 def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
     """Return one warning with the replacement for each docker-cache-server key of any source.
 
-    The key of its users is excluded: `fold` warns of it, since the replacement names them.
+    The key of the users is excluded, because `fold` warns of that key with a replacement that names
+    the users.
     """
     every = [each for layer in layers for each in layer.given]
     used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
@@ -71,7 +73,7 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 class AliasedValues:
     """An `AliasedValues` has the values under the appliance's keys.
 
-    The result also has the problems and warnings of the translation.
+    An `AliasedValues` also has the problems and warnings of the translation.
     """
 
     given: dict[Key, RawValue]
@@ -92,7 +94,7 @@ def fold(given: Mapping[Key, RawValue], listen: str) -> AliasedValues:
 
 
 def _fold_address(folded: AliasedValues, listen: str) -> None:
-    """Combine `server.address` and `server.port` to `http.addr`; either may be missing."""
+    """Combine `server.address` and `server.port` to `http.addr`; either key may be missing."""
     halves = [folded.given[key] for key in (ADDRESS, PORT) if key in folded.given]
     if not halves:
         return
@@ -114,7 +116,7 @@ def _fold_retention(folded: AliasedValues) -> None:
 
 
 def _fold_users(folded: AliasedValues) -> None:
-    """Translate the users, unless `auth.enabled` is false."""
+    """Translate the users, except if `auth.enabled` is false."""
     enabled, users = folded.given.get(ENABLED), folded.given.get(USERS)
     try:
         is_enabled = switch(enabled.value) if enabled else True
@@ -128,7 +130,9 @@ def _fold_users(folded: AliasedValues) -> None:
             present.objection("no users are configured", "set auth.htpasswd.users")
         )
     elif enabled and not is_enabled and is_htpasswd_set:
-        folded.problems.append(enabled.objection("false, but auth.htpasswd is set", "keep one"))
+        folded.problems.append(
+            enabled.objection("the key is false, but auth.htpasswd is set", "keep one")
+        )
     elif users and users.value and is_enabled:
         _take_users(folded, users)
 
@@ -148,7 +152,7 @@ def _take_users(folded: AliasedValues, users: RawValue) -> None:
 def read_users(given: object) -> tuple[dict[str, str], str]:
     """Read docker-cache-server's list of users, or a map like that of `auth.htpasswd.users`.
 
-    Return the users with bcrypt hashes, plain passwords being hashed, and the text of the warning.
+    Return the users with bcrypt hashes and the text of the warning; plain passwords are hashed.
     Raises: Unreadable.
     """
     found = from_yaml(given, "try [{username: ann, password: secret}]")
@@ -172,7 +176,7 @@ def _hashed(password: str) -> str:
 
 
 def _with_images(folder: str) -> str:
-    """Return the folder with docker-cache-server's images, which depends on its release."""
+    """Return the folder with docker-cache-server's images, which depends on the release."""
     newer = Path(folder) / _DATA
     return str(newer) if (newer / _LAYOUT).is_dir() else folder
 

@@ -1,4 +1,4 @@
-"""Parses YAML into nodes, with bounds on its size, its depth and what its aliases expand to.
+"""Parse YAML into nodes, with bounds on size, depth and the expansion of aliases.
 
 A file of 1 kB can otherwise expand to terabytes: each alias, and each merge key, of a list of
 aliases multiplies the number of values.
@@ -11,14 +11,17 @@ from typing import Final
 
 import yaml
 
-LARGEST: Final = 2**20  # bytes; 5,000 users with their hashes are 0.5 MB
+LARGEST: Final = 2**20  # The limit is in bytes; 5,000 users with their hashes are 0.5 MB.
 _MOST_VALUES: Final = 50_000
 _NO_ALIASES: Final = "write each value once, without aliases"
-_DEEPEST: Final = 64  # levels; the deepest setting has 8
+_DEEPEST: Final = 64  # The limit is a number of levels; the deepest setting has 8.
 
 
 class TooLarge(yaml.MarkedYAMLError):
-    """The document exceeds a bound. `problem` states which, and `remedy` how to stay below it."""
+    """The YAML document exceeds a bound.
+
+    `problem` states the exceeded bound, and `remedy` how to stay below it.
+    """
 
     def __init__(self, problem: str, remedy: str, mark: yaml.Mark | None = None) -> None:
         super().__init__(problem=problem, problem_mark=mark)
@@ -27,14 +30,17 @@ class TooLarge(yaml.MarkedYAMLError):
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """The number of values of a node after the expansion of aliases, and its number of levels."""
+    """An `_Extent` is a node's number of values after expansion of aliases, and of levels."""
 
     values: int
     levels: int
 
 
 class Loader(yaml.SafeLoader):
-    """A loader that stops at the first node that exceeds a bound. It builds nodes, not objects."""
+    """A `Loader` stops at the first node that exceeds a bound.
+
+    A `Loader` builds nodes, not objects.
+    """
 
     def __init__(self, content: str | bytes) -> None:
         if len(content) > LARGEST:
@@ -44,7 +50,7 @@ class Loader(yaml.SafeLoader):
         self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose one node, and the nodes in it. Raises: TooLarge, MarkedYAMLError."""
+        """Compose one YAML node, and the nodes in it. Raises: TooLarge, MarkedYAMLError."""
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs have no types here
         is_alias = isinstance(event, yaml.AliasEvent)
         self._level += 1

@@ -1,6 +1,6 @@
-"""Reads the environment: the variables of the settings, and REGISTRY_A_B_C for any key a.b.c.
+"""Read the environment: the variables of the settings, and REGISTRY_A_B_C for any key a.b.c.
 
-The second form is docker distribution's rule.
+The form REGISTRY_A_B_C is docker distribution's rule.
 """
 
 from __future__ import annotations
@@ -26,28 +26,30 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
-# Prefixes of a key a.b.c. docker-cache-server has `http:` as docker distribution has it.
+# The variable of a key a.b.c has one of these prefixes. docker-cache-server has `http:` as docker
+# distribution has it.
 _OF_KEYS: Final = ("REGISTRY_", "DCS_HTTP_")
-# These are variables of other releases, which are accepted and have no effect.
+# These variables of other releases are accepted and have no effect.
 WITHOUT_EFFECT: Final = {
-    "CLEANER_BTWDELETES_TIME": "nothing here needs a pause between deletes",
+    "CLEANER_BTWDELETES_TIME": "the appliance needs no pause between deletes",
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-_LIKE_OURS: Final = 0.85  # 1 means equal texts, by difflib's ratio
+_LIKE_OURS: Final = 0.85  # The ratio is difflib's: 1 means equal texts.
 _LIKE_ANY: Final = 0.9
-# The appliance sets these variables for its own programs and files, and the tests for themselves.
+# The appliance sets these variables for its own programs and files, and its tests set the others.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
     r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
 # podman, skopeo and buildah read the path of their credentials from this variable.
 _OF_CLIENTS = "REGISTRY_AUTH_FILE"
-# Kubernetes sets these in every pod if a service is named `registry` or `entrepot`.
+# Kubernetes sets these variables in every pod if a service is named `registry` or `entrepot`.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
-# docker distribution derives variables from the names in its source; these differ from the keys.
+# docker distribution derives variables from the names in its source; these names differ from the
+# keys.
 _GO_NAMES: Final[Mapping[Key, str]] = {
     ("compatibility", "schema1", "trustkey"): "signingkeyfile",
     ("health", "filecheckers"): "file",
@@ -89,16 +91,16 @@ def read(environ: Mapping[str, str]) -> SourceValues:
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    docker distribution reads values as YAML. compose's list form and `--env-file` pass quotes on. A
-    value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into null,
-    and would end the value at ` #`.
+    docker distribution reads values as YAML. The list form of compose and `--env-file` pass quotes
+    on. A value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into
+    null, and would end the value at ` #`.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):
         return bare
     try:
         node = yaml.compose(bare, yaml.SafeLoader)
-    except yaml.YAMLError:  # the value is a password that begins with a quote
+    except yaml.YAMLError:  # The value is a password that begins with a quote.
         return bare
     if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
         return str(node.value)
@@ -147,10 +149,11 @@ def _key(name: str) -> Key:
 
 @cache
 def _is_misspelt_protection(name: str) -> bool:
-    """Return whether an unknown variable resembles one that restricts access, and is an error.
+    """Return whether an unknown variable resembles a variable that restricts access.
 
-    A misspelt protecting setting would leave the appliance open. If the name has a known prefix,
-    one similar word is enough; any other name must be similar as a whole.
+    Such a variable is an error, because a misspelt protecting setting would leave the appliance
+    open. If the name has a known prefix, one similar word is enough; any other name must be similar
+    as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False
@@ -184,7 +187,10 @@ def _unknown(name: str) -> Problem:
 
 
 def _port(name: str, number: str) -> Problem:
-    """Return a warning about a port. A service link of Kubernetes has `tcp://` before it."""
+    """Return a warning about a variable with a port.
+
+    A service link of Kubernetes has `tcp://` before the port.
+    """
     return Problem(name, "no such setting", f"write REGISTRY_HTTP_ADDR=:{number}")
 
 

@@ -1,4 +1,4 @@
-"""Reads the arguments after `serve` or `check`: a configuration file, and a flag for any key."""
+"""Read the arguments of `serve` or `check`: a configuration file, and a flag for any key."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _read_flag(flag: str, left: Iterator[str], line: CommandLine) -> None:
     if name != "--config" and (not name.startswith("--") or not _is_known(key)):
         line.reading.problems.append(_unknown(name, key))
         if not equals:
-            # this is probably the value of the unknown flag, not a configuration file
+            # This word is probably the value of the unknown flag, not a configuration file.
             next(left, "")
         return
     found = keys.find(key)

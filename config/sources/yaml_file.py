@@ -1,7 +1,7 @@
-"""Reads YAML: the configuration file, and the maps that a variable or a flag may contain.
+"""Read YAML: the configuration file, and the maps that a variable or a flag may contain.
 
-The reader walks PyYAML's node tree and does not convert values to Python's types. A password `0123`
-stays text, and every value keeps its line number.
+The reader walks PyYAML's node tree and does not convert values to Python's types. So a password
+`0123` stays text, and every value keeps its line number.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
-# Sections whose value may also be a single name, which selects the driver or scheme.
+# The value of these sections may also be a single name, which selects the driver or scheme.
 _CHOICES = {("auth",), ("storage",)}
-# The types of these values matter: the reader of the setting gets YAML, as from a variable.
+# The types of these values matter, so the reader of the setting gets YAML, as from a variable.
 _TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 
@@ -42,11 +42,14 @@ class _Place:
 
 
 def read_file(path: Path, named: str) -> SourceValues:
-    """Read the configuration file. If it can't be read, *named* starts the line of the problem."""
+    """Read the configuration file.
+
+    If the file can't be read, *named* starts the line of the problem.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
+    except (OSError, ValueError) as error:  # A ValueError means that the path contains a NUL.
         why = getattr(error, "strerror", None) or str(error)
         problem = Problem(named, why.lower(), "name a YAML file that can be read")
         return SourceValues(problems=[problem])
@@ -54,7 +57,7 @@ def read_file(path: Path, named: str) -> SourceValues:
 
 
 def read_content(content: bytes, path: str) -> SourceValues:
-    """Parse *content*, which was read from the configuration file at *path*."""
+    """Parse *content*, the content of the configuration file at *path*."""
     return _read(content, (), _Place(path, is_file=True))
 
 
@@ -96,7 +99,7 @@ def _not_yaml(place: _Place, line: int, why: str) -> SourceValues:
 
 
 class _Walk:
-    """Visits the nodes of a document down to the settings, and collects their values."""
+    """A `_Walk` visits a document's nodes down to the settings, and collects their values."""
 
     def __init__(self, place: _Place, flatten: Callable[[yaml.MappingNode], None]) -> None:
         self._place = place
@@ -117,7 +120,7 @@ class _Walk:
             self._object(key, node, "one value instead of a map")
 
     def _section(self, key: Key, node: yaml.MappingNode) -> None:
-        self._note(key, {}, node)  # an empty section may have an effect: auth.htpasswd
+        self._note(key, {}, node)  # An empty section may have an effect: auth.htpasswd.
         self._refuse_duplicates(key, node)
         self._flatten(node)
         for name, child in node.value:
@@ -140,7 +143,7 @@ class _Walk:
 
     def _note(self, key: Key, value: object, node: yaml.Node, *, chooses: bool = False) -> None:
         if not key:
-            return  # the root of the document has no key
+            return  # The root of the document has no key.
         line = node.start_mark.line + 1
         origin, name = self._place.origin(line), self._place.of(key, line)
         self.reading.given.append(RawValue(key, value, origin, name, chooses))
@@ -151,7 +154,7 @@ class _Walk:
 
 
 def _yaml(node: yaml.Node) -> str | None:
-    """Return a node as YAML on one line; None if it has no value."""
+    """Return a node as YAML on one line; None if the node has no value."""
     if node.tag == _NULL:
         return None
     if isinstance(node, yaml.CollectionNode):
@@ -163,7 +166,7 @@ def _yaml(node: yaml.Node) -> str | None:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    if id(node) not in seen:  # an alias refers to a node that was read before
+    if id(node) not in seen:  # An alias refers to a node that was read before.
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]
 

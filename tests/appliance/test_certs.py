@@ -138,7 +138,7 @@ def test_an_expired_ca_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None
     [
         ("ca.key", None, "ca.key: no such file"),
         ("ca.pem", None, "ca.pem: no such file"),
-        ("ca.key", "other", "the key is not the certificate's"),
+        ("ca.key", "other", "the key does not belong to the certificate"),
         ("ca.key", "nonsense", "tls: "),
         ("ca.pem", "nonsense", "tls: "),
     ],
@@ -164,7 +164,7 @@ def test_an_incomplete_ca_is_not_replaced_silently(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "--host: missing"),
+        ([], "--host: the name by which clients reach the appliance is missing"),
         (["--host", "a b"], "--host=a b: not a host"),
         (["--host", "*.test"], "not a host"),
         (["--host", "a", "--days", "0"], "from 1 to 825"),

@@ -157,4 +157,6 @@ def test_a_flag_without_effect_on_a_running_appliance_is_refused(
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2
 
-    assert "--http.workers: has no effect while an appliance runs" in capsys.readouterr().err
+    assert (
+        "--http.workers: the flag has no effect while an appliance runs" in capsys.readouterr().err
+    )

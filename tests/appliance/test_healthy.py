@@ -120,7 +120,7 @@ def test_without_a_running_appliance_the_check_fails(
     assert not list(run.iterdir())
 
     assert main(["healthy"]) == 1
-    assert capsys.readouterr().err == _line("no appliance runs here")
+    assert capsys.readouterr().err == _line("no appliance runs in this container")
 
 
 def _line(problem: str) -> str:

@@ -40,7 +40,11 @@ class Desk:
     def warnings(self, *argv: str, **environ: str) -> list[str]:
         """Return the lines of the warnings, without that of a registry that is open to all."""
         lines = map(str, self.examine(*argv, **environ).warnings)
-        return [each for each in self._short(lines) if "every client that can reach it" not in each]
+        return [
+            each
+            for each in self._short(lines)
+            if "every client that can reach the appliance" not in each
+        ]
 
     def _short(self, lines: object) -> list[str]:
         assert isinstance(lines, map)

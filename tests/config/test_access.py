@@ -141,7 +141,9 @@ def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
 
     desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
     (warning,) = desk.warnings()
-    assert warning.startswith("auth.anonymous=pull: without effect: no access rule is for anon")
+    assert warning.startswith(
+        "auth.anonymous=pull: the key has no effect: no access rule is for anon"
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,11 @@ from tests.config.desk import Desk
         ("ENTREPOT_WORKERS", "0", "not a whole number from 1 to 16; try 2"),
         ("ENTREPOT_ONGONE", "keep", "not one of refuse, serve; try refuse"),
         ("REGISTRY_HTTP_ADDR", "5000", "not host:port; try :5000 or 127.0.0.1:5000"),
-        ("REGISTRY_LOG_LEVEL", "warning", "not one of info, error, warn, debug; try warn"),
+        (
+            "REGISTRY_LOG_LEVEL",
+            "warning",
+            "the level is not one of info, error, warn, debug; try warn",
+        ),
         ("REGISTRY_LOG_FORMATTER", "jason", "not one of text, json, logstash; try json"),
         ("REGISTRY_VERSION", "0.2", "not one of 0.1; try 0.1"),
         (

@@ -55,10 +55,13 @@ def _certificate(
 @pytest.mark.parametrize(
     ("how", "fault"),
     [
-        ({"names": ()}, "it has no subjectAltName"),
-        ({"begin": NOW - 9 * DAY, "end": NOW - DAY}, "it expired on 2026-11-27"),
-        ({"begin": NOW + DAY}, "it is not valid before 2026-11-29 00:00 UTC"),
-        ({"key": rsa.generate_private_key(65537, 1024)}, "its key has only 1024 bits"),
+        ({"names": ()}, "the certificate has no subjectAltName"),
+        ({"begin": NOW - 9 * DAY, "end": NOW - DAY}, "the certificate expired on 2026-11-27"),
+        ({"begin": NOW + DAY}, "the certificate is not valid before 2026-11-29 00:00 UTC"),
+        (
+            {"key": rsa.generate_private_key(65537, 1024)},
+            "the certificate's key has only 1024 bits",
+        ),
     ],
     ids=["no name", "expired", "too early", "weak"],
 )
@@ -85,7 +88,7 @@ def test_a_valid_certificate_has_no_fault() -> None:
 )
 def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
     """A certificate that cannot be read is one fault and no traceback; HAProxy may accept it."""
-    assert [fault for fault, _ in faults(chain, NOW)] == ["it can't be read as X.509"]
+    assert [fault for fault, _ in faults(chain, NOW)] == ["the certificate can't be read as X.509"]
 
 
 def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
@@ -103,4 +106,6 @@ def test_the_warning_names_the_setting(tmp_path: Path) -> None:
     lines = [str(each) for each in config.remarks(settings)]
 
     assert len([each for each in lines if "subjectAltName" in each]) == 1
-    assert lines[0].startswith(f"http.tls.certificate={path}: it has no subjectAltName")
+    assert lines[0].startswith(
+        f"http.tls.certificate={path}: the certificate has no subjectAltName"
+    )

@@ -192,7 +192,9 @@ def test_a_hash_that_is_not_bcrypt_is_a_problem(desk: Desk, data: str, tmp_path:
     path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
 
     found = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
-    assert [f"{path}:2: the password of 'b' is not bcrypt; write it with htpasswd -B"] == found
+    assert [
+        f"{path}:2: the password of 'b' is not bcrypt; write the file with htpasswd -B"
+    ] == found
 
 
 def test_each_invalid_entry_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
@@ -273,7 +275,10 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
     settings = load([f"--auth.htpasswd.path={path}"], {}).settings
 
     assert [str(each) for each in remarks(settings)] == [
-        f"{path}: it has no users, so all logins fail; write it with htpasswd -B"
+        (
+            f"{path}: the password file has no users, so all logins fail;"
+            " write the file with htpasswd -B"
+        )
     ]
     path.write_text(f"{content}ann:$2y$05$" + "a" * 53)
     assert remarks(settings) == []

@@ -14,7 +14,7 @@ from entrepot.config.loader import DefaultPaths, Loaded, examine
 from tests.config import cases
 from tests.config.cases import Case
 
-_OPEN = "every client that can reach it"
+_OPEN = "every client that can reach the appliance"
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,10 @@ def test_an_empty_interval_is_the_default(desk: Desk) -> None:
         ("file: [{interval: 1s}]", "check 0: file is not set"),
         ("file: /run/down", "not a list of checks"),
         ("file: [/run/down]", "check 0: not a map"),
-        ("file: [{file: /a, interval: 1ms}]", "an interval below 100ms costs too much"),
+        (
+            "file: [{file: /a, interval: 1ms}]",
+            "a check with an interval below 100ms costs too much",
+        ),
         ("http: [{uri: ftp://a}]", "uri is not a URL that begins with http:// or https://"),
         ("http: [{uri: 'http://a/ b'}]", "uri has a character that a URL must escape"),
         ("http: [{uri: http://a, statuscode: 99}]", "not a whole number from 100 to 599"),

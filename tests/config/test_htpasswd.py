@@ -49,7 +49,9 @@ def test_another_hash_is_a_problem_with_its_line(password: str) -> None:
     content = f"good:$2y$10${_HASH}\n\nbob:{password}\n".encode()
 
     (problem,) = htpasswd_problems(content, "/h")
-    assert str(problem) == "/h:3: the password of 'bob' is not bcrypt; write it with htpasswd -B"
+    assert (
+        str(problem) == "/h:3: the password of 'bob' is not bcrypt; write the file with htpasswd -B"
+    )
 
 
 @pytest.mark.parametrize("line", ["nobody", ":hash", "x" * 500])
@@ -57,7 +59,7 @@ def test_a_line_without_a_user_is_a_problem(line: str) -> None:
     """The message has the line number only, because the line may be a password."""
     (problem,) = htpasswd_problems(f"{line}\n".encode(), "/h")
 
-    assert str(problem) == "/h:1: not user:hash; write it with htpasswd -B"
+    assert str(problem) == "/h:1: not user:hash; write the file with htpasswd -B"
 
 
 def test_every_invalid_line_is_a_problem() -> None:

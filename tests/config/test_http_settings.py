@@ -121,7 +121,7 @@ def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
     desk.write("http: {net: unix, addr: ':5000'}")
     assert "not the absolute path of a socket" in desk.problems()[0]
     desk.write("http: {addr: /run/registry.sock}")
-    assert "the path of a socket, but http.net is tcp" in desk.problems()[0]
+    assert "http.addr is the path of a socket, but http.net is tcp" in desk.problems()[0]
     desk.write("http: {net: unix, addr: registry.sock}")
     assert "not the absolute path of a socket; try /run/registry.sock" in desk.problems()[0]
     desk.write(f"http: {{net: unix, addr: /run/{'a' * 100}.sock}}")
@@ -176,14 +176,17 @@ def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
     desk.write("http: {host: 'https://registry.test/', relativeurls: true}")
 
     assert desk.settings().http.host == "https://registry.test"
-    assert "without effect: http.host is set, so URLs are absolute" in desk.warnings()[0]
+    assert "the key has no effect: http.host is set, so URLs are absolute" in desk.warnings()[0]
 
 
 def test_a_host_without_the_prefix_is_a_warning(desk: Desk) -> None:
     """It is right for a proxy that adds the prefix, and wrong for one that passes it on."""
     desk.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = desk.warnings()
-    assert "Location begins with http.host, which does not end with it; add it to" in warning
+    assert (
+        "Location begins with http.host, which does not end with http.prefix; add the prefix to"
+        in warning
+    )
 
     desk.write("http: {host: 'https://registry.test/reg/', prefix: /reg/}")
     assert desk.warnings() == []
@@ -227,7 +230,7 @@ def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
     """`clientauth` without authorities has no effect, and is a warning."""
     desk.write("http: {tls: {clientauth: request-client-cert}}")
     (warning,) = desk.warnings()
-    assert "without effect: http.tls.clientcas is not set" in warning
+    assert "the key has no effect: http.tls.clientcas is not set" in warning
 
     desk.write("http: {tls: {clientauth: verify}}")
     assert "not one of require-and-verify-client-cert" in desk.problems()[0]
@@ -241,7 +244,7 @@ def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
         ("ciphersuites: [TLS_RSA_WITH_3DES_EDE_CBC_SHA]", "is insecure, and OpenSSL has no 3DES"),
         (
             "minimumtls: tls1.3, ciphersuites: [TLS_RSA_WITH_AES_128_CBC_SHA]",
-            "no suite of TLS 1.3, but http.tls.minimumtls is tls1.3",
+            "no suite of TLS 1.3 is named, but http.tls.minimumtls is tls1.3",
         ),
     ],
 )
@@ -260,7 +263,7 @@ def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> N
     desk.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
     assert len(desk.warnings()) == 2
-    assert all("without effect: there is no certificate" in each for each in desk.warnings())
+    assert all("the key has no effect: there is no certificate" in each for each in desk.warnings())
 
 
 def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
@@ -292,7 +295,10 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
 
     desk.write("http: {debug: {addr: ':5001'}}")
     (warning,) = desk.warnings()
-    assert "it needs no login, and other machines reach it; try 127.0.0.1:5001" in warning
+    assert (
+        "the debug address needs no login, and other machines reach it; try 127.0.0.1:5001"
+        in warning
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,5 @@ def test_a_folder_on_a_disk_is_refused(desk: Desk) -> None:
     (problem,) = config.check(settings)
 
     assert str(problem).startswith(
-        "storage.inmemory.rootdirectory=/proc/entrepot: its file system is proc; name a folder"
+        "storage.inmemory.rootdirectory=/proc/entrepot: the file system of the folder is proc;"
     )

@@ -139,7 +139,7 @@ def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> 
 
     (desk.places.certs / "tls.crt").write_text("", encoding="utf-8")
     remedy = "name it certs/certs.pem, or set http.tls.certificate"
-    assert [f"certs: no certs.pem in it; {remedy}"] == desk.problems()
+    assert [f"certs: the folder has no certs.pem; {remedy}"] == desk.problems()
     assert desk.problems(f"--http.tls.certificate={desk.places.certs}/tls.crt") == []
 
 
@@ -152,7 +152,7 @@ def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(desk: Desk) -
 
     desk.places.certs.mkdir()
     remedy = "name it certs/certs.pem, or set http.tls.certificate"
-    assert [f"certs: no certs.pem in it; {remedy}"] == desk.problems(ENTREPOT_IMAGE="1")
+    assert [f"certs: the folder has no certs.pem; {remedy}"] == desk.problems(ENTREPOT_IMAGE="1")
     assert desk.problems(ENTREPOT_IMAGE="1", REGISTRY_HTTP_TLS_CERTIFICATE="") == []
 
 

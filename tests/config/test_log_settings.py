@@ -37,7 +37,10 @@ def test_other_levels_of_logrus_are_refused(desk: Desk, given: str, near: str) -
     """Docker distribution refuses them too."""
     (problem,) = desk.problems(f"--log.level={given}")
 
-    assert problem == f"--log.level={given}: not one of info, error, warn, debug; try {near}"
+    assert (
+        problem
+        == f"--log.level={given}: the level is not one of info, error, warn, debug; try {near}"
+    )
 
 
 def test_the_access_log_is_printed_in_the_image_only(desk: Desk) -> None:
@@ -95,10 +98,10 @@ def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
     ("text", "message"),
     [
         ("[a]", "not a map of fields"),
-        ("{a: [b]}", "a: not a text, a number or a Boolean"),
-        ("{a: {b: c}}", "a: not a text, a number or a Boolean"),
+        ("{a: [b]}", "a: the value is not a text, a number or a Boolean"),
+        ("{a: {b: c}}", "a: the value is not a text, a number or a Boolean"),
         ('{"a\\nb": c}', "not the name of a field"),
-        ("{a: %s}" % ("x" * 1025), "a: longer than 1024 characters"),
+        ("{a: %s}" % ("x" * 1025), "a: the value is longer than 1024 characters"),
         ("{" + ", ".join(f"a{n}: b" for n in range(33)) + "}", "more than 32 fields"),
     ],
 )
@@ -171,7 +174,7 @@ def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("type: mail", "type: slack", "hook 0: not a known type; try type: mail"),
+        ("type: mail", "type: slack", "hook 0: the type of the hook is not known; try type: mail"),
         ("type: mail", "tipe: mail", "hook 0: no such key: tipe; did you mean type?"),
         ("levels: [panic, Warning]", "levels: []", "hook 0: levels: empty, so no line is mailed"),
         ("[panic, Warning]", "[loud]", "hook 0: levels: not one of panic, fatal, error, warn"),

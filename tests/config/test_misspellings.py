@@ -14,7 +14,7 @@ from tests.sizes import scaled
 # Misspelt keys of these sections are errors: without the meant one, nothing is protected.
 _PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
 _EDITS = scaled(1, 40)
-_OPEN = "every client that can reach it"
+_OPEN = "every client that can reach the appliance"
 
 
 def _misspelt(name: str) -> list[str]:

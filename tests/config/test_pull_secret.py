@@ -197,7 +197,7 @@ def test_a_credential_helper_is_a_warning() -> None:
     """A credential helper is a warning: it is a program on the machine of `docker login`."""
     secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
 
-    why = "without effect: credential helpers are not run; put the credentials into auths"
+    why = "the key has no effect: credential helpers are not run; put the credentials into auths"
     expected = [f"pull secret: credHelpers: {why}", f"pull secret: credsStore: {why}"]
     assert expected == [str(each) for each in secret.warnings]
 
@@ -234,7 +234,10 @@ def test_two_entries_of_one_name_are_a_warning() -> None:
         ('"x"', "not a JSON object"),
         ('{"auths": []}', "auths is not a JSON object"),
         ("[" * 100_000, "not JSON"),
-        ('{"kind": "Secret", "data": {}}', "a Kubernetes manifest, not its content"),
+        (
+            '{"kind": "Secret", "data": {}}',
+            "the file is a Kubernetes manifest, not the content of the secret",
+        ),
     ],
     ids=range(8),
 )

@@ -104,12 +104,12 @@ def test_rules_without_an_effect_are_warnings(desk: Desk) -> None:
         " indexes: {platformlist: [{os: a, architecture: b}]}}}"
     )
 
-    off = "without effect: validation.disabled is true; take one of them out"
+    off = "the rule has no effect: validation.disabled is true; take one of the two keys out"
     assert [each.partition(": validation.manifests.")[2] for each in desk.warnings()] == [
         f"urls.deny: {off}",
         f"indexes.platformlist: {off}",
         (
-            "indexes.platformlist: without effect: the platforms are not a list;"
+            "indexes.platformlist: the key has no effect: the platforms are not a list;"
             " set validation.manifests.indexes.platforms: list"
         ),
     ]

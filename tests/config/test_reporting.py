@@ -61,7 +61,7 @@ def test_a_missing_library_is_a_problem_with_its_extra(
 
     assert lines == [
         (
-            "reporting.sentry: its Python library is not installed; pip install"
+            "reporting.sentry: the Python library of the tracker is not installed; pip install"
             " 'entrepot[sentry]', or take it out"
         )
     ]
@@ -105,5 +105,5 @@ def test_a_tracker_without_its_key_is_a_warning(desk: Desk) -> None:
 
     assert desk.problems() == []
     assert desk.warnings() == [
-        "reporting.bugsnag: without effect: reporting.bugsnag.apikey is not set; set it too"
+        "reporting.bugsnag: the key has no effect: reporting.bugsnag.apikey is not set; set it too"
     ]

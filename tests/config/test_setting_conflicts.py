@@ -72,7 +72,7 @@ def test_an_address_without_passwords_is_one_warning(desk: Desk, address: str) -
     """Access without passwords is allowed, but may be unintended."""
     (warning,) = desk.examine(REGISTRY_HTTP_ADDR=address).warnings
 
-    expected = f"http.addr={address}: every client that can reach it may pull and push; "
+    expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "
     assert str(warning).startswith(expected)
     assert "set REGISTRY_AUTH_HTPASSWD_PATH, or listen" in str(warning)
 
@@ -113,7 +113,8 @@ def test_a_size_without_its_unit_is_a_warning(
     No pull would fail.
     """
     expected = (
-        f"CLEANER_MAXSIZE={size}: logs and index alone need more, so no content is kept; try 10G"
+        f"CLEANER_MAXSIZE={size}: logs and index alone need more space, so no content is kept;"
+        " try 10G"
     )
 
     assert desk.warnings(CLEANER_MAXSIZE=size) == [expected] * is_warned
@@ -123,4 +124,4 @@ def test_a_login_for_no_upstream_is_a_warning(desk: Desk) -> None:
     """A login without an upstream is a warning: distribution starts and does not proxy."""
     (warning,) = desk.warnings("--proxy.username=a", "--proxy.password=b")
 
-    assert warning.startswith("proxy.username: without effect: proxy.remoteurl is not set")
+    assert warning.startswith("proxy.username: the key has no effect: proxy.remoteurl is not set")

@@ -76,7 +76,7 @@ def test_silly_needs_realm_and_service_and_is_a_warning(desk: Desk) -> None:
 
     desk.write("auth: {silly: {realm: r, service: s}}")
     assert not desk.settings().auth.protects
-    assert any("it protects nothing" in each for each in desk.warnings())
+    assert any("the scheme protects nothing" in each for each in desk.warnings())
     desk.write("auth: {silly: {realm: r, service: s}}\naccess: []")
     assert any("no users are configured" in each for each in desk.problems())
 
@@ -86,7 +86,7 @@ def test_anonymous_beside_a_token_server_is_a_contradiction(desk: Desk) -> None:
     desk.write(f"auth: {{token: {{{_COMPLETE}, jwks: /k}}, anonymous: pull}}")
 
     (problem,) = desk.problems()
-    assert "the token server decides what anonymous clients may do; take it out" in problem
+    assert "the token server decides what anonymous clients may do; take the key out" in problem
 
 
 def test_rules_for_anonymous_apply_to_tokens_without_a_user(desk: Desk) -> None:
@@ -124,8 +124,9 @@ def test_a_shared_secret_beside_other_algorithms_is_a_warning(desk: Desk) -> Non
 
     assert token is not None
     assert accepted(token.signingalgorithms) == {"ES256"}
-    assert "auth.token.signingalgorithms: without effect: HS256 is never accepted" in "".join(
-        desk.warnings()
+    assert (
+        "auth.token.signingalgorithms: the algorithm has no effect: HS256 is never accepted"
+        in "".join(desk.warnings())
     )
 
 

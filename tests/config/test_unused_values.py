@@ -36,8 +36,8 @@ def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
     assert desk.problems() == []
     assert desk.warnings() == [
         (
-            "config.yml:3: redis: without effect: blobs are looked up on the disk, without redis;"
-            " take it out"
+            "config.yml:3: redis: without effect: the appliance looks blobs up on the disk,"
+            " without redis; take it out"
         )
     ]
 

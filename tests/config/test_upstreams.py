@@ -356,7 +356,7 @@ def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
 
     message = "quay.io is the default, but upstreams.quay.io.enabled is false"
     assert desk.problems(*flags) == [
-        f"proxy.default: {message}; enable it, or choose another default"
+        f"proxy.default: {message}; enable the upstream, or choose another default"
     ]
 
 

@@ -228,7 +228,7 @@ def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mo
         container.start()
         eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
 
-        assert container.logs().count("data directory taken over") == 1
+        assert container.logs().count("the data directory was taken over") == 1
 
 
 @pytest.mark.soak

@@ -55,8 +55,8 @@ WRONG = {
         lambda mounted: ["--user=1000", _volume(mounted.secret, "/pull-secret.json")],
         ("/pull-secret.json: permission denied", "let user 1000 read it"),
     ),
-    "certificates without certs.pem": Wrong(_other_name, ("/certs: no certs.pem in it",)),
-    "an empty folder of certificates": Wrong(_none_in_it, ("/certs: no certs.pem in it",)),
+    "certificates without certs.pem": Wrong(_other_name, ("/certs: the folder has no certs.pem",)),
+    "an empty folder of certificates": Wrong(_none_in_it, ("/certs: the folder has no certs.pem",)),
     "a closed folder of certificates": Wrong(_closed, ("/certs: permission denied",)),
     "an unreadable certificate": Wrong(
         lambda mounted: ["--user=1000", _volume(mounted.certs, "/certs")],

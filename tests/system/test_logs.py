@@ -201,4 +201,4 @@ def test_a_stdout_that_no_program_reads_delays_nothing(tmp_path: Path, fake: Fak
     documents = [json.loads(each) for each in printed if each.startswith(b"{")]
     assert 0 < len(documents) < sent
     assert {each["message"] for each in documents} == {"response completed"}
-    assert any(b"access log lines not printed" in each for each in printed)
+    assert any(b"access log lines were not printed" in each for each in printed)

@@ -201,7 +201,7 @@ def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: P
         cases = {
             "another appliance uses this data directory": serve.start(),
             "another program listens there": serve.start(REGISTRYDIR=str(tmp_path / "other")),
-            "too long for the paths of unix sockets": serve.start(
+            "the path is too long for the paths of unix sockets": serve.start(
                 TMPDIR=str(long), REGISTRYDIR=str(tmp_path / "3")
             ),
         }

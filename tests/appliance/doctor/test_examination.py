@@ -77,7 +77,9 @@ def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> Non
     desk = Desk(tmp_path)
     settings = desk.settings("--http.net=unix", "--http.addr=/run/registry.sock")
 
-    with pytest.raises(ConfigError, match=r"http.addr is a socket.*give the proxy's: --host"):
+    with pytest.raises(
+        ConfigError, match=r"http.addr is a socket.*give the address of the proxy: --host"
+    ):
         _own_host(settings)
 
 

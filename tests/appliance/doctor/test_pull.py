@@ -55,7 +55,7 @@ def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route)
 
     assert (found.verdict, found.what) == (Health.WORKS, route.name)
     assert "3 parts" in found.why
-    assert "all of them from the cache" in found.why
+    assert "all of the parts came from the cache" in found.why
     assert [each.method for each in registry.requests][:2] == ["HEAD", "GET"]
     assert (
         registry.requests[-1].headers["range"]
@@ -77,7 +77,7 @@ def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> 
 
     found = pulled(registry)
 
-    assert "2 of them fetched just now" in found.why
+    assert "2 of the parts were fetched just now" in found.why
 
 
 def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:

@@ -230,7 +230,7 @@ def test_a_mode_that_cannot_be_changed_is_logged(
     monkeypatch.setattr(os, "fchmod", refuse)
     ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
 
-    assert "folder stays readable for all" in [each.message for each in caplog.records]
+    assert "the folder stays readable for all accounts" in [each.message for each in caplog.records]
 
 
 def test_a_folder_that_cannot_be_created_is_reported(desk: Desk, tmp_path: Path) -> None:
@@ -238,6 +238,6 @@ def test_a_folder_that_cannot_be_created_is_reported(desk: Desk, tmp_path: Path)
     (tmp_path / "file").write_text("")
 
     with pytest.raises(
-        ConfigError, match=r"file/data: cannot be created: not a directory; make its"
+        ConfigError, match=r"file/data: the folder cannot be created: not a directory; make its"
     ):
         ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path / "file/data")))

@@ -126,7 +126,11 @@ def test_a_failed_copy_is_retried(
     secret.write_text("new")
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", full)
-        eventually(lambda: _now(copied, secret) and "changed file not copied" in caplog.messages)
+        eventually(
+            lambda: (
+                _now(copied, secret) and "the changed file could not be copied" in caplog.messages
+            )
+        )
         assert _now(copied, secret) == "old"
 
     eventually(lambda: _now(copied, secret) == "new")

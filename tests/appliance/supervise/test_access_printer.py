@@ -82,7 +82,7 @@ def test_a_reader_that_stands_still_blocks_nothing(
     printed = os.read(reader, _SIZE).count(b"\n") - 300
     assert 0 < printed <= _SIZE // 4 // len(_LINE)
     assert sum(counts) == offered - printed
-    assert {each.message for each in caplog.records} == {"access log lines not printed"}
+    assert {each.message for each in caplog.records} == {"access log lines were not printed"}
 
 
 def test_lines_are_printed_again_after_a_pause(

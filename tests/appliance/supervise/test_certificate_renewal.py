@@ -100,7 +100,7 @@ def test_the_old_certificate_stays_until_the_new_key_is_written(
         paths[1].write_bytes(second[1])
 
         _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
-    assert caplog.text.count("changed certificate not used") == 1
+    assert caplog.text.count("the changed certificate is not used") == 1
 
 
 def test_the_renewal_is_retried_while_haproxy_does_not_listen(

@@ -154,7 +154,7 @@ def test_changed_authorities_take_effect_without_a_restart(
             assert wire.recv(65536).endswith(b"\r\n\r\n")
             session = wire.session
             site.trusted.write_text("nothing")
-            _wait_for("changed client CAs not used", watch, caplog)
+            _wait_for("the changed client CAs are not used", watch, caplog)
             assert _status(haproxy, context).endswith("200 OK")
 
             shutil.copy(site.others.path, site.trusted)
@@ -179,7 +179,7 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
         watch = client_authorities(settings, haproxy.run)
         assert watch is not None
         site.trusted.write_bytes(site.clients.path.read_bytes() * 60)
-        _wait_for("client CAs not renewed, restart to use them", watch, caplog)
+        _wait_for("the client CAs could not be renewed, restart to use them", watch, caplog)
 
 
 @pytest.mark.parametrize(

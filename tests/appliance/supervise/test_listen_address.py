@@ -84,7 +84,7 @@ def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        with pytest.raises(ConfigError, match="another program listens there; stop it"):
+        with pytest.raises(ConfigError, match="another program listens there; stop that program"):
             bindable(SocketPath(str(path)))
 
         assert path.exists()

@@ -214,7 +214,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
     mover.close()
 
     last = caplog.records[-1]
-    assert (last.message, last.levelname) == ("last lines of the access log lost", "ERROR")
+    assert (last.message, last.levelname) == ("the last lines of the access log are lost", "ERROR")
     assert last.__dict__["bytes"] == len(expected)
 
 

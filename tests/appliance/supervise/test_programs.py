@@ -43,7 +43,7 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
         watch.restarted([running(100 + number)], now=10.0 * number)
 
     assert watch.failure([running(105)], now=50.0) == ProgramFailure(
-        "logger", "it ended 5 times within 60 s"
+        "logger", "the program ended 5 times within 60 s"
     )
 
 
@@ -132,7 +132,9 @@ def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
     watch.restarted([running(7)], now=29.0)
     assert [watch.silence(now=float(now)) for now in range(32, 59, 3)] == [None] * 9
 
-    assert watch.silence(now=59.0) == ProgramFailure("supervisord", "it has not answered for 30 s")
+    assert watch.silence(now=59.0) == ProgramFailure(
+        "supervisord", "supervisord has not answered for 30 s"
+    )
 
 
 def test_one_failed_request_after_a_pause_is_no_failure() -> None:

@@ -162,7 +162,7 @@ def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
         ("auth: {users: []}", "auth.users: no users are configured; set auth.htpasswd.users"),
         (
             "auth: {enabled: false, htpasswd: {path: /p}}",
-            "auth.enabled: false, but auth.htpasswd is set; keep one",
+            "auth.enabled: the key is false, but auth.htpasswd is set; keep one",
         ),
         ("auth: {enabled: perhaps}", "auth.enabled=perhaps: neither true nor false; try true"),
         (

@@ -92,7 +92,7 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
 
     assert desk.settings().log.level == "info"
     assert [each.partition(";")[0] for each in desk.warnings()] == [
-        "etc.yml: not read outside the image"
+        "etc.yml: the file is not read outside the image"
     ]
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
     assert desk.warnings(ENTREPOT_IMAGE="1") == []
@@ -113,7 +113,9 @@ def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
     assert settings.proxy.remoteurl == "https://a.io"
     assert desk.warnings(ENTREPOT_IMAGE="1") == []
     (warning,) = desk.warnings()
-    assert warning.startswith("newer.yml: not read outside the image; name it to use it: serve ")
+    assert warning.startswith(
+        "newer.yml: the file is not read outside the image; name the file to use it: serve "
+    )
 
 
 def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
@@ -126,7 +128,7 @@ def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
 
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "debug"
     assert desk.warnings(ENTREPOT_IMAGE="1") == [
-        "etc.yml: not read, because newer.yml exists too; keep one of them"
+        "etc.yml: the file is not read, because newer.yml exists too; keep one of the two files"
     ]
     desk.write("log: {level: warn}")
     assert desk.settings(ENTREPOT_IMAGE="1").log.level == "warn"

@@ -85,13 +85,13 @@ def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo 'no network'; exit 3", "it ended with 3: no network"),
-        ("exit 1", "it ended with 1: no message"),
-        ("echo nothing", "its output is not a JSON object"),
-        ("echo '[]'", "its output is not a JSON object"),
-        ("head -c 9999 /dev/zero | tr '\\0' '['", "its output is not a JSON object"),
-        ('echo \'{"Username": "a"}\'', "its output has no Username and Secret"),
-        ("head -c 70000 /dev/zero", "its output is longer than 65536 bytes"),
+        ("echo 'no network'; exit 3", "the program ended with 3: no network"),
+        ("exit 1", "the program ended with 1: no message"),
+        ("echo nothing", "the program's output is not a JSON object"),
+        ("echo '[]'", "the program's output is not a JSON object"),
+        ("head -c 9999 /dev/zero | tr '\\0' '['", "the program's output is not a JSON object"),
+        ('echo \'{"Username": "a"}\'', "the program's output has no Username and Secret"),
+        ("head -c 70000 /dev/zero", "the program's output is longer than 65536 bytes"),
     ],
 )
 def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason: str) -> None:
@@ -107,7 +107,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script
     """A pull does not wait for a helper for ever, also if it has closed its output."""
     command = helper(f"sleep 60 & echo $! > $0.child; {script}")
 
-    with pytest.raises(HelperFailed, match="it did not end in time"):
+    with pytest.raises(HelperFailed, match="the program did not end in time"):
         ask(command, _HOST, timeout=0.3)
 
     child = int(Path(f"{command}.child").read_text())

@@ -117,6 +117,7 @@ ROWS: Final = (
     _honoured("auth.token.rootcertbundle", "changes are followed"),
     _honoured("auth.token.jwks", "changes are followed"),
     _honoured("auth.token.signingalgorithms", "HS256, HS384 and HS512 are never accepted"),
+    _honoured("auth.token.signingalgorithms.*", "the variable sets one entry"),
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
     _honoured("middleware.registry", _PACKAGE),
@@ -207,10 +208,16 @@ ROWS: Final = (
     _honoured(
         "validation.manifests.urls.allow", "any URL is allowed if there is no validation section"
     ),
+    _honoured("validation.manifests.urls.allow.*", "the variable sets one entry"),
     _honoured("validation.manifests.urls.deny"),
+    _honoured("validation.manifests.urls.deny.*", "the variable sets one entry"),
     _honoured("validation.manifests.indexes.platforms"),
     _honoured("validation.manifests.indexes.platformlist"),
+    _honoured(
+        "validation.manifests.indexes.platformlist.*.*", "the variable sets one key of an entry"
+    ),
     _honoured("policy.repository.classes", "image and plugin"),
+    _honoured("policy.repository.classes.*", "the variable sets one entry"),
 )
 
 DRIVERS: Final = frozenset(

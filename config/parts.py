@@ -2,7 +2,7 @@
 
 docker distribution reads REGISTRY_HTTP_HEADERS_X-Frame-Options as a key of the map `http.headers`,
 and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. The appliance also
-accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, which docker distribution ignores.
+accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, with which docker distribution sets an empty text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from entrepot.config import log_fields, readers, response_headers
+from entrepot.config import log_fields, push_settings, readers, response_headers
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
@@ -22,7 +22,15 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
     ("log", "fields"): log_fields.merged,
 }
 _MAPS: Final = frozenset(_MERGE)
-_LISTS: Final = frozenset({("http", "tls", "clientcas"), ("http", "tls", "ciphersuites")})
+# These lists have texts as entries; each has the reader of the whole list.
+_LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
+    ("auth", "token", "signingalgorithms"): readers.words,
+    ("http", "tls", "clientcas"): readers.words,
+    ("http", "tls", "ciphersuites"): readers.words,
+    ("policy", "repository", "classes"): readers.words,
+    ("validation", "manifests", "urls", "allow"): push_settings.url_patterns,
+    ("validation", "manifests", "urls", "deny"): push_settings.url_patterns,
+}
 # These lists have maps as entries, which have lists and maps below them.
 _NESTED: Final = frozenset(
     {
@@ -33,6 +41,7 @@ _NESTED: Final = frozenset(
         ("health", "file"),
         ("health", "http"),
         ("health", "tcp"),
+        ("validation", "manifests", "indexes", "platformlist"),
     }
 )
 # The values of these parts are texts and not YAML, because a password may be `%x: [`.
@@ -72,18 +81,19 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
 
 def _whole(part: Key) -> Key | None:
     """Return the key of the map or list that *part* belongs to, if there is one."""
-    if part[:2] in _NESTED:
-        return part[:2]
-    return part[:-1] if part[:-1] in _MAPS | _LISTS else None
+    if part[:-1] in _MAPS or part[:-1] in _LISTS:
+        return part[:-1]
+    return next((part[:end] for end in range(2, len(part) + 1) if part[:end] in _NESTED), None)
 
 
 def _joined(part: Key, below: object, value: object) -> object:
-    if part[:2] in _NESTED:
+    whole = _whole(part)
+    if whole in _NESTED:
         read = value if part[-1] in _TEXTS else from_yaml(value, _EXAMPLE)
-        return with_part(from_yaml(below, _EXAMPLE), part[2:], read)
+        return with_part(from_yaml(below, _EXAMPLE), part[len(whole) :], read)
     if part[:-1] in _MAPS:
         return _MERGE[part[:-1]](below, part[-1], value)
-    entries = list(readers.words(below)) if below is not None else []
+    entries = list(_LISTS[part[:-1]](below)) if below is not None else []
     if not part[-1].isdecimal() or int(part[-1]) > min(len(entries), _LONGEST_LIST):
         raise Unreadable(f"not the index of an entry: {part[-1][:32]}", f"try {len(entries)}")
     return [*entries[: int(part[-1])], readers.text(value), *entries[int(part[-1]) + 1 :]]

@@ -56,7 +56,7 @@ SHOWN_BY: Final[dict[str, str]] = {
     "auth.token.issuer": f"{_TOKEN}::test_a_claim_that_does_not_fit_refuses_the_token",
     "auth.token.rootcertbundle": f"{_TOKEN}::test_a_chain_is_verified_against_the_bundle",
     "auth.token.jwks": f"{_TOKEN}::test_a_key_of_a_key_set_is_found_by_its_name",
-    "auth.token.signingalgorithms": f"{_TOKEN}"
+    "auth.token.signingalgorithms.**": f"{_TOKEN}"
     "::test_a_token_is_refused_if_its_algorithm_is_not_allowed",
     "auth.token.autoredirect": "registry/api/test_scopes.py"
     "::test_autoredirect_leads_to_the_host_that_the_client_used",
@@ -100,7 +100,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "::test_the_images_of_an_index_must_be_stored_by_platform",
     "validation.**": f"{_PUSH_RULES}"
     "::test_the_urls_of_layers_are_restricted_as_in_docker_distribution",
-    "policy.repository.classes": f"{_PUSH_RULES}::test_only_the_configured_classes_may_be_pushed",
+    "policy.repository.classes.**": f"{_PUSH_RULES}"
+    "::test_only_the_configured_classes_may_be_pushed",
     "proxy.ttl": "cleaner/test_policy.py::test_an_eviction_for_age_gives_idle_time_and_ttl",
     "proxy.exec.**": "registry/upstream/test_credential_helper.py"
     "::test_a_login_is_used_for_its_lifetime",

@@ -260,6 +260,9 @@ def test_every_honoured_key_is_a_setting() -> None:
     entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
     entries |= {"health.file.*.**", "health.http.*.**", "health.tcp.*.**"}
     entries |= {"middleware.registry.**", "middleware.repository.**"}
+    entries |= {"auth.token.signingalgorithms.*", "policy.repository.classes.*"}
+    entries |= {"validation.manifests.urls.allow.*", "validation.manifests.urls.deny.*"}
+    entries |= {"validation.manifests.indexes.platformlist.*.*"}
     assert without | entries == set(names) - set(found)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from entrepot.config.yaml_text import with_part
 from tests.config.desk import Desk
+from tests.token_signer import signer
 
 _DEEP = "[" * 2000
 _OF_YAML = (
@@ -101,3 +104,48 @@ def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
     assert (endpoint.name, endpoint.threshold) == ("ci", 3)
     assert endpoint.headers == (("Authorization", "Bearer secret"),)
     assert endpoint.actions == ("pull",)
+
+
+def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
+    """A number names an entry of a list, also of a list of texts and of platforms."""
+    desk.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")
+    found = desk.settings(
+        REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_1="^https?://[c-e], x",
+        REGISTRY_VALIDATION_MANIFESTS_URLS_DENY_0="^http:",
+        REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS="list",
+        REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMLIST_0_OS="linux",
+        REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMLIST_0_ARCHITECTURE="amd64",
+        REGISTRY_POLICY_REPOSITORY_CLASSES_0="image",
+    )
+
+    assert found.validation.manifests.urls.allow == ("^https://a", "^https?://[c-e], x")
+    assert found.validation.manifests.urls.deny == ("^http:",)
+    assert [str(each) for each in found.validation.manifests.indexes.platformlist] == [
+        "linux/amd64"
+    ]
+    assert found.policy.repository.classes == ("image",)
+
+
+def test_algorithms_are_set_entry_by_entry(desk: Desk, tmp_path: Path) -> None:
+    """The entries of `signingalgorithms` replace those of the file one by one."""
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(signer("ES256").jwks())
+    found = desk.settings(
+        REGISTRY_AUTH_TOKEN_REALM="https://auth.example/token",
+        REGISTRY_AUTH_TOKEN_SERVICE="registry",
+        REGISTRY_AUTH_TOKEN_ISSUER="auth",
+        REGISTRY_AUTH_TOKEN_JWKS=str(keys),
+        REGISTRY_AUTH_TOKEN_SIGNINGALGORITHMS_0="RS256",
+        REGISTRY_AUTH_TOKEN_SIGNINGALGORITHMS_1="ES256",
+    )
+
+    assert found.auth.token is not None
+    assert found.auth.token.signingalgorithms == ("RS256", "ES256")
+
+
+@pytest.mark.parametrize("name", ["URLS_ALLOW_2", "INDEXES_PLATFORMLIST_1_OS"])
+def test_an_index_after_the_next_entry_is_a_problem(desk: Desk, name: str) -> None:
+    """An entry without those before it is a mistake; docker distribution does not start."""
+    (problem,) = desk.problems(**{f"REGISTRY_VALIDATION_MANIFESTS_{name}": "a"})
+
+    assert "not the index of an entry" in problem

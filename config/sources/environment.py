@@ -78,7 +78,7 @@ def read(environ: Mapping[str, str]) -> SourceValues:
     for setting_key, setting in keys.settings().items():
         _read_setting(setting_key, setting, own, reading)
     reading.problems += map(_unknown, filter(_is_misspelt_protection, sorted(environ)))
-    for name in sorted(own.keys() - _own_names()):
+    for name in sorted(own.keys() - _own_names(), key=_by_index):
         if name in cache_server.VARIABLES:
             _read_renamed(name, own[name], reading)
         elif name.endswith("_PORT") and own[name].isdecimal():
@@ -86,6 +86,11 @@ def read(environ: Mapping[str, str]) -> SourceValues:
         elif not _is_of_others(name):
             _read_other(name, own[name], reading)
     return reading
+
+
+def _by_index(name: str) -> list[tuple[int, str]]:
+    """Return a key for sorting by which the entry 2 of a list precedes the entry 10."""
+    return [(len(word) if word.isdecimal() else 0, word) for word in name.split("_")]
 
 
 def unquoted(text: str) -> str:

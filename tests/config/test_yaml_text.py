@@ -106,6 +106,17 @@ def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
     assert endpoint.actions == ("pull",)
 
 
+def test_a_list_may_have_more_than_ten_entries(desk: Desk) -> None:
+    """The entries of a list are set in the order of their numbers, not of their digits."""
+    variables = {}
+    for number in range(12):
+        variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_NAME"] = f"n{number}"
+        variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_URL"] = "https://ci.example/hook"
+    found = desk.settings(**variables).notifications.endpoints
+
+    assert [each.name for each in found] == [f"n{number}" for number in range(12)]
+
+
 def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
     """A number names an entry of a list, also of a list of texts and of platforms."""
     desk.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,16 @@ def container(documents: Sequence[Document]) -> Document:
     return dict(found)
 
 
-def environment(documents: Sequence[Document]) -> dict[str, str]:
-    """Return the container's environment variables."""
-    return {each["name"]: each["value"] for each in container(documents)["env"]}
+def environment(
+    documents: Sequence[Document], secrets: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the container's environment variables; *secrets* are the entries of all Secrets."""
+    return {
+        each["name"]: each["value"]
+        if "value" in each
+        else (secrets or {})[each["valueFrom"]["secretKeyRef"]["key"]]
+        for each in container(documents)["env"]
+    }
 
 
 def refusals(documents: Sequence[Document]) -> list[str]:
@@ -78,9 +85,15 @@ def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset(
     """Return references to objects that are neither in *documents* nor in *given*."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
+    variables = [each["valueFrom"] for each in container(documents)["env"] if "valueFrom" in each]
     referenced = {
         ("Secret", each["secret"]["secretName"]) for each in volumes.values() if "secret" in each
-    } | {
+    }
+    referenced |= {("Secret", each["secretKeyRef"]["name"]) for each in variables}
+    referenced |= {
+        ("ConfigMap", each["configMap"]["name"]) for each in volumes.values() if "configMap" in each
+    }
+    referenced |= {
         ("PersistentVolumeClaim", each["persistentVolumeClaim"]["claimName"])
         for each in volumes.values()
         if "persistentVolumeClaim" in each

@@ -19,7 +19,11 @@ from tests.deploy import chart, manifests
 from tests.deploy.chart import CHART, ROOT
 from tests.deploy.manifests import VERSIONS
 
-GIVEN = frozenset({"my-tls", "my-users", "my-secret", "my-claim"})
+GIVEN = frozenset(
+    {"my-tls", "my-users", "my-secret", "my-claim", "my-keys", "my-receiver", "my-roots"}
+)
+SECRETS = {"headers": "{Authorization: [Bearer t]}", "url": "https://ann:pw@hooks.example/event"}
+TOKEN = {"realm": "https://auth.example/token", "service": "registry", "issuer": "auth"}
 CHOICES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "TLS": {"tls": {"secret": "my-tls"}},
@@ -27,6 +31,38 @@ CHOICES: dict[str, dict[str, Any]] = {
     "existing objects": {
         "pullSecret": {"existing": "my-secret"},
         "persistence": {"existing": "my-claim"},
+    },
+    "tokens by certificates": {"auth": {"token": {**TOKEN, "configMap": "my-roots"}}},
+    "tokens by a key set": {
+        "auth": {
+            "token": {
+                **TOKEN,
+                "secret": "my-keys",
+                "rootcertbundle": "",
+                "jwks": "keys.json",
+                "signingalgorithms": ["RS256", "ES256"],
+                "autoredirect": True,
+            }
+        }
+    },
+    "notifications": {
+        "notifications": {
+            "includereferences": True,
+            "endpoints": [
+                {
+                    "name": "ci",
+                    "url": "https://ci.example/event",
+                    "headersFrom": {"secret": "my-receiver", "key": "headers"},
+                    "options": {
+                        "timeout": "5s",
+                        "threshold": 5,
+                        "ignoredmediatypes": ["application/octet-stream"],
+                        "ignore": {"actions": ["pull"]},
+                    },
+                },
+                {"name": "hooks", "urlFrom": {"secret": "my-receiver", "key": "url"}},
+            ],
+        }
     },
     "OpenShift": {"openshift": True},
     "everything": {
@@ -65,7 +101,7 @@ def test_all_references_are_resolved(more: dict[str, Any]) -> None:
 @every_choice
 def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
     """The chart sets only known variables with valid values."""
-    environ = manifests.environment(chart.documents(**more))
+    environ = manifests.environment(chart.documents(**more), SECRETS)
     users = tmp_path / "htpasswd"
     users.write_text("")
 
@@ -83,7 +119,7 @@ def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
 
     assert service["selector"].items() <= labels.items()
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
-    settings = config.load([], manifests.environment(documents)).settings
+    settings = config.load([], manifests.environment(documents, SECRETS)).settings
     assert port["containerPort"] == settings.http.addr.port
 
 
@@ -103,6 +139,14 @@ def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
         {"persistence": {"size": "ten"}},
         {"env": {"A-B": "1"}},
         {"openshift": True, "hostPort": 5000},
+        {"auth": {"token": {**TOKEN}}},
+        {"auth": {"token": {**TOKEN, "secret": "one", "configMap": "two"}}},
+        {"auth": {"token": {**TOKEN, "secret": "one", "rootcertbundle": ""}}},
+        {"auth": {"token": {**TOKEN, "secret": "one", "issuer": ""}}},
+        {"auth": {"token": {**TOKEN, "secret": "one"}}, "htpasswd": {"secret": "two"}},
+        {"notifications": {"endpoints": [{"name": "a"}]}},
+        {"notifications": {"endpoints": [{"name": "a", "url": "https://a", "timeout": "1s"}]}},
+        {"notifications": {"endpoints": [{"name": "a", "urlFrom": {"secret": "b"}}]}},
     ],
     ids="".join,
 )
@@ -110,6 +154,34 @@ def test_the_schema_refuses_values_without_effect(more: dict[str, Any]) -> None:
     """A misspelt value must be an error."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(chart.values(**more), _schema())
+
+
+def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
+    """The paths of the keys are those of the mounted entries."""
+    documents = chart.documents(**CHOICES["tokens by certificates"])
+    token = config.load([], manifests.environment(documents)).settings.auth.token
+    mounts = {
+        each["name"]: each["mountPath"] for each in manifests.container(documents)["volumeMounts"]
+    }
+
+    assert token is not None
+    assert (token.realm, token.service, token.issuer) == tuple(TOKEN.values())
+    assert str(token.rootcertbundle) == f"{mounts['tokens']}/tokens.pem"
+    assert token.jwks is None
+
+
+def test_endpoints_have_their_options_and_secrets() -> None:
+    """The header and the URL come from a Secret, and are not in the output of the chart."""
+    documents = chart.documents(**CHOICES["notifications"])
+    found = config.load([], manifests.environment(documents, SECRETS)).settings.notifications
+    first, second = found.endpoints
+
+    assert found.events.includereferences
+    assert (first.name, first.timeout, first.threshold) == ("ci", 5.0, 5)
+    assert first.headers == (("Authorization", "Bearer t"),)
+    assert (first.ignoredmediatypes, first.actions) == (("application/octet-stream",), ("pull",))
+    assert (second.name, second.url) == ("hooks", SECRETS["url"])
+    assert "Bearer" not in yaml.safe_dump_all(documents)
 
 
 def test_the_secret_contains_the_given_json() -> None:
@@ -161,6 +233,7 @@ def test_the_notes_warn_of_access_without_passwords() -> None:
 
     assert mark in chart.rendered()["NOTES.txt"]
     assert mark not in chart.rendered(htpasswd={"secret": "my-users"})["NOTES.txt"]
+    assert mark not in chart.rendered(**CHOICES["tokens by a key set"])["NOTES.txt"]
 
 
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")

@@ -10,7 +10,19 @@ PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 # Without this each process of the tests would compile every test module again, for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help run image test check types unit system soak conformance bench bench-growth lock clean
+# The unit tests run in one process for each of these groups. Workers of one process would collect
+# all tests once each, and send a report of each test: a sixth of the CPU time.
+UNIT_registry-parts = $(wildcard tests/registry/*/)
+UNIT_appliance      = tests/appliance
+UNIT_registry       = $(wildcard tests/registry/test_*.py) tests/logger
+UNIT_stores         = tests/cleaner tests/contract tests/datastore
+UNIT_config         = tests/config tests/bench tests/deploy tests/runtime
+GROUPED             = tests/registry $(UNIT_appliance) $(UNIT_registry) $(UNIT_stores) $(UNIT_config)
+UNIT_others         = $(filter-out tests/__pycache__ tests/system $(GROUPED), \
+                        $(patsubst %/,%,$(wildcard tests/*/ tests/test_*.py)))
+UNITS = unit-registry-parts unit-appliance unit-registry unit-stores unit-config unit-others
+
+.PHONY: help run image test check types unit $(UNITS) system soak conformance bench bench-growth lock clean
 
 help:            ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,14 +42,18 @@ check: $(VENV)/dev ## format, lint, types, imports, and tests without real clien
 	@sh appliance/packages.sh run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@$(MAKE) --no-print-directory -j 2 types unit
+	@$(MAKE) --no-print-directory -k -j 3 -O $(UNITS) types
 
 types: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/dev
-	$(BIN)/pytest -q -n 3 -m "not system and not soak" --ignore=tests/system
+unit:
+	@$(MAKE) --no-print-directory -k -j 3 -O $(UNITS)
+
+$(UNITS): unit-%: $(VENV)/dev
+	@echo $@
+	@$(BIN)/pytest -q -m "not system and not soak" $(UNIT_$*)
 
 system: $(VENV)/dev
 	$(BIN)/pytest -q -n 2 -m "system and not soak" tests/system

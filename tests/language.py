@@ -7,10 +7,9 @@ python -m tests.language --lines PATH  the lines in question
 from __future__ import annotations
 
 import ast
-import io
+import os
 import re
 import sys
-import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,30 +59,51 @@ def prose(path: Path) -> str:
     if path.suffix == ".md":
         return _CODE.sub("X", _FENCE.sub("", text))
     if path.suffix == ".py":
-        return _CODE.sub("X", "\n\n".join([*_docstrings(text), *_comments(text)]))
+        tree = ast.parse(text)
+        return _CODE.sub("X", "\n\n".join([*_docstrings(tree), *_comments(text, tree)]))
     return _CODE.sub("X", "\n".join(_hashed(text)))
 
 
-def _docstrings(text: str) -> Iterator[str]:
+def _docstrings(tree: ast.Module) -> Iterator[str]:
     """Yield each string that stands alone as a statement: docstrings, and those of attributes."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             value = node.value.value
             if isinstance(value, str):
                 yield value
 
 
-def _comments(text: str) -> Iterator[str]:
+def _comments(text: str, tree: ast.Module) -> Iterator[str]:
     """Yield the comments of a Python file; those on consecutive lines are one text."""
     block, last = list[str](), -1
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            if token.start[0] != last + 1 and block:
+    lines = text.splitlines()
+    marked = {number for number, line in enumerate(lines, 1) if "#" in line}
+    strings = _strings(tree, marked) if marked else {}
+    for number in sorted(marked):
+        line = lines[number - 1].encode()  # the offsets of the tree count bytes
+        for start, end in strings.get(number, ()):
+            line = line[:start] + b"_" * (min(end, len(line)) - start) + line[end:]
+        _, mark, comment = line.partition(b"#")
+        if mark:
+            if number != last + 1 and block:
                 yield " ".join(block)
                 block = []
-            block.append(token.string.lstrip("#: "))
-            last = token.start[0]
+            block.append(comment.decode().lstrip("#: "))
+            last = number
     yield " ".join(block)
+
+
+def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int]]]:
+    """Return the ranges of bytes that belong to strings, for each of the numbered *lines*."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            first, last = node.lineno, node.end_lineno or node.lineno
+            for number in lines.intersection(range(first, last + 1)):
+                start = node.col_offset if number == first else 0
+                end = node.end_col_offset if number == last else None
+                found.setdefault(number, []).append((start, 10**6 if end is None else end))
+    return found
 
 
 def _hashed(text: str) -> Iterator[str]:
@@ -97,14 +117,17 @@ def _hashed(text: str) -> Iterator[str]:
 def files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield each file below *paths* that has prose."""
     for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for each in inside:
-            parts = each.relative_to(ROOT).parts if each.is_relative_to(ROOT) else each.parts
-            if any(part.startswith(".") or part in {"build", "dist"} for part in parts):
-                continue
+        for each in sorted(_inside(path)) if path.is_dir() else [path]:
             known = each.suffix in {".py", ".md"} | _COMMENTED
             if each.is_file() and not each.is_symlink() and (known or each.name == "Makefile"):
                 yield each
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Yield the files below *folder*, without those of the environment, of git and of builds."""
+    for here, folders, names in os.walk(folder):
+        folders[:] = [each for each in folders if each[0] != "." and each not in {"build", "dist"}]
+        yield from (Path(here, name) for name in names if name[0] != ".")
 
 
 def count(text: str) -> dict[str, int]:

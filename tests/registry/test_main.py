@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from entrepot.datastore.accesslog import Event, parse_event
@@ -12,6 +10,7 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.registry.events import BreakerEvents, Events
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.runtime.clock import Clock
+from tests.registry.worker_modules import worker_modules
 
 DEAD = UpstreamFailure("timeout", at_once=True)
 
@@ -71,27 +70,16 @@ def _state(event: Event) -> object:
 
 def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
     """Error trackers and middleware cost the workers nothing, not even an import."""
-    program = (
-        "import sys, entrepot.registry.__main__; print([each for each in sys.modules if each in {"
-        "'entrepot.runtime.reporting', 'entrepot.runtime.entry_points',"
-        " 'entrepot.registry.middleware', 'entrepot.registry.api.repository_hooks'}])"
-    )
+    extensions = {
+        "entrepot.runtime.reporting",
+        "entrepot.runtime.entry_points",
+        "entrepot.registry.middleware",
+        "entrepot.registry.api.repository_hooks",
+    }
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout == "[]\n"
+    assert extensions & worker_modules() == set()
 
 
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
     """PyJWT and cryptography take 80 ms and 10 MB in the process that the workers fork from."""
-    program = (
-        "import sys, entrepot.registry.__main__; print({'jwt', 'cryptography'} & {*sys.modules})"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout == "set()\n"
+    assert {"jwt", "cryptography"} & worker_modules() == set()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from entrepot.notifications.events import EventTarget, NotifiedRequest, write_ev
 from entrepot.registry.api.notify import Notifier
 from tests.images import filler, image
 from tests.registry.push.pushing import NAME, Pushing, pushing
+from tests.registry.worker_modules import worker_modules
 
 _MADE = image([filler(1000, 1)])
 _LAYER = Digest.of(_MADE.layers[0])
@@ -185,8 +184,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
 
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
     """A worker's modules load the queue only if an endpoint is configured."""
-    script = "import entrepot.registry.__main__, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    loaded = worker_modules()
 
-    assert b"entrepot.registry.app" in done.stdout
-    assert b"entrepot.notifications" not in done.stdout
+    assert "entrepot.registry.app" in loaded
+    assert [each for each in loaded if each.startswith("entrepot.notifications")] == []

@@ -240,14 +240,13 @@ class TestUnexpectedErrors:
                 list(body.chunks())
 
 
-@pytest.mark.parametrize(
-    "body", [b"no gzip", gzip.compress(bytes(1 << 27))], ids=["not coded", "too large"]
-)
+@pytest.mark.parametrize("size", [0, 1 << 27], ids=["not coded", "too large"])
 def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
-    upstream: FakeUpstream, body: bytes
+    upstream: FakeUpstream, size: int
 ) -> None:
     """A body that cannot be decoded is soon given up: each retry decodes as many bytes."""
     upstream.add_image("app", "v1", [b"layer"])
+    body = gzip.compress(bytes(size), 1) if size else b"no gzip"
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)
 
     with pytest.raises(Unavailable) as raised:

@@ -112,6 +112,25 @@ def choice(*known: str) -> Reader[str]:
     return read
 
 
+# those of S3 whose objects can be read at once
+_STORAGE_CLASS: Final = choice(
+    "STANDARD",
+    "NONE",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "EXPRESS_ONEZONE",
+)
+
+
+def storage_class(given: object) -> str:
+    """Read a storage class of S3, in capitals or not. Raises: Unreadable."""
+    return _STORAGE_CLASS(text(given).upper())
+
+
 _LEVEL: Final = choice("info", "error", "warn", "debug")
 # Docker distribution refuses these levels of logrus too.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Final
 
 import humanfriendly
@@ -42,6 +43,19 @@ def size(given: object) -> int:
     if found > _LARGEST:
         raise Unreadable("larger than any disk", "try 10G")
     return found
+
+
+def size_between(low: int, high: int) -> Callable[[object], int]:
+    """Return a reader of sizes from *low* to *high* bytes, both inclusive."""
+
+    def read(given: object) -> int:
+        found = size(given)
+        if not low <= found <= high:
+            remedy = f"try {show_size(min(2 * low, high))}"
+            raise Unreadable(f"not from {show_size(low)} to {show_size(high)}", remedy)
+        return found
+
+    return read
 
 
 def show_size(value: int) -> str:

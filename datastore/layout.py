@@ -36,6 +36,8 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     clock                                   the time of the appliance, shared by its processes
     token-key.pem                           the key that signs tokens of auth.htpasswd.token
     notifications.sqlite                    events that are not delivered yet
+    bucket.sqlite                           what the bucket of storage.s3 has
+    bucket-owner.json                       the claim of this appliance on that bucket
 """
 
 from __future__ import annotations
@@ -62,6 +64,8 @@ INDEX = "index.sqlite"
 CLOCK = "clock"
 TOKEN_KEY = "token-key.pem"  # noqa: S105 - the name of a file
 NOTIFICATIONS = "notifications.sqlite"
+BUCKET_JOURNAL = "bucket.sqlite"
+BUCKET_OWNER = "bucket-owner.json"
 SPOOL = "spool"
 BOOT = "spool/boot"
 PULL_LOCKS = "spool/locks"

@@ -83,7 +83,10 @@ class Storage(Protocol):
         ...
 
     def walk(self, key: str) -> Iterator[Stat]:
-        """Yield every value below *key*, in the order of its keys' components."""
+        """Yield every value below *key*, in any order.
+
+        A value that is deleted meanwhile may be yielded or left out.
+        """
         ...
 
     def remove_unfinished(self, key: str, before: float) -> int:
@@ -104,7 +107,7 @@ class TimedStorage(Storage, Protocol):
         ...
 
     def walk(self, key: str) -> Iterator[TimedStat]:
-        """Yield every value below *key*, in the order of its keys' components."""
+        """Yield every value below *key*, in any order."""
         ...
 
     def touch(self, key: str, at: float) -> None:

@@ -16,7 +16,7 @@ compile() {
         --resolver=backtracking "$@"
 }
 
-compile --output-file=requirements/run.txt pyproject.toml
+compile --extra=storage --output-file=requirements/run.txt pyproject.toml
 compile --extra=dev --constraint=requirements/run.txt --output-file=requirements/dev.txt pyproject.toml
 sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml >"$tools/build.in"
 compile --no-annotate --output-file="$tools/build.txt" "$tools/build.in"

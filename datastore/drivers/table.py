@@ -64,6 +64,12 @@ def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
     return _filesystem(parameters, clock)
 
 
+def _s3(parameters: Parameters, clock: Now | None) -> Storage:
+    from entrepot.datastore.drivers.s3_setup import open_bucket  # noqa: PLC0415 - see the module
+
+    return open_bucket(parameters, clock or time.time)
+
+
 def _sqlite(state: Path, clock: Now) -> Index:
     from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - see the module
 
@@ -73,6 +79,7 @@ def _sqlite(state: Path, clock: Now) -> Index:
 STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "filesystem": _filesystem,
     "inmemory": _in_memory,
+    "s3": _s3,
 }
 """How each storage driver is made; the names are those of docker distribution's `storage:`."""
 

@@ -5,6 +5,7 @@ A new driver is a row of the table, and here its parameters.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from entrepot.datastore.index import (
 )
 from entrepot.datastore.storage import Storage
 from tests.clock import Clock
+from tests.s3_front import S3Front
+from tests.s3_storage import always_owned
 
 _MEMORY = "memory"
 _MIXED = "mixed"
@@ -48,11 +51,21 @@ class Parts:
     link_times: LinkTimes
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Front]:
+    """Run an S3 server, for the tests of one process."""
+    with S3Front() as front:
+        yield front
+
+
 @pytest.fixture(params=[*STORAGES, _MEMORY])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """Return the empty storage of one driver."""
     if request.param == _MEMORY:
         return MemoryStorage()
+    if request.param == "s3":
+        front: S3Front = request.getfixturevalue("s3")
+        return always_owned(front, tmp_path, rootdirectory=f"/{uuid.uuid4().hex}/registry")
     return STORAGES[request.param](_PARAMETERS[request.param](tmp_path), None)
 
 

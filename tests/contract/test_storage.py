@@ -237,7 +237,7 @@ class TestDelete:
         errors = _run_all([partial(write_and_delete, key) for key in keys])
 
         assert errors == []
-        assert [stat.key for stat in storage.walk("a")] == keys
+        assert sorted(stat.key for stat in storage.walk("a")) == keys
 
 
 class TestSetAside:
@@ -330,16 +330,14 @@ class TestListAndWalk:
 
         assert list(storage.list("a")) == ["b", "c", "z"]
 
-    def test_walk_returns_every_value_below_in_the_order_of_components(
-        self, storage: Storage
-    ) -> None:
-        """`walk` returns every value in the order of path components: a slash sorts first."""
-        for key in ("a/c.d/1", "a/c/2", "a/b", "other/1"):
+    def test_walk_returns_every_value_below(self, storage: Storage) -> None:
+        """`walk` returns the values in any order, and none of a folder with a similar name."""
+        for key in ("a/c.d/1", "a/c/2", "a/b", "other/1", "ab/1"):
             storage.write(key, key.encode())
 
         walked = [(stat.key, stat.size) for stat in storage.walk("a")]
 
-        assert walked == [("a/b", 3), ("a/c/2", 5), ("a/c.d/1", 7)]
+        assert sorted(walked) == [("a/b", 3), ("a/c.d/1", 7), ("a/c/2", 5)]
 
     @pytest.mark.parametrize("key", ["absent", "value", "value/below"])
     def test_below_an_absent_folder_there_are_no_values(self, storage: Storage, key: str) -> None:
@@ -348,8 +346,8 @@ class TestListAndWalk:
 
         assert (list(storage.list(key)), list(storage.walk(key))) == ([], [])
 
-    def test_a_walk_skips_values_that_are_deleted_meanwhile(self, storage: Storage) -> None:
-        """A walk skips values that are deleted meanwhile and continues with the next value."""
+    def test_a_walk_continues_after_a_deletion(self, storage: Storage) -> None:
+        """A walk that meets a value that was deleted meanwhile continues with the next value."""
         for name in "abcd":
             storage.write(f"top/{name}/value", b"")
         walk = storage.walk("top")
@@ -358,7 +356,9 @@ class TestListAndWalk:
         storage.delete("top/b/value")
         storage.delete("top/c/value")
 
-        assert [first.key, *(stat.key for stat in walk)] == ["top/a/value", "top/d/value"]
+        walked = {first.key, *(stat.key for stat in walk)}
+        assert {"top/a/value", "top/d/value"} <= walked
+        assert walked <= {f"top/{name}/value" for name in "abcd"}
 
     def test_a_new_storage_is_empty(self, storage: Storage) -> None:
         """A new storage is empty, and no method requires another one before it."""
@@ -399,7 +399,7 @@ def test_every_driver_has_the_values_of_the_memory_driver(
             else:
                 each.delete(key)
 
-    assert [s.key for s in storage.walk("")] == [s.key for s in model.walk("")]
+    assert sorted(s.key for s in storage.walk("")) == sorted(s.key for s in model.walk(""))
     assert list(storage.list("")) == list(model.list(""))
 
 

@@ -1,0 +1,138 @@
+"""Translate docker distribution's keys of `storage.s3` to the options of obstore's `S3Store`."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from entrepot.datastore.drivers.s3_client import Bucket
+from entrepot.datastore.errors import StorageBroken
+
+_NO_CLASS: Final = {"STANDARD", "NONE"}
+_AGAIN: Final = timedelta(minutes=5)
+_FILE: Final = "AWS_SHARED_CREDENTIALS_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A `_Place` is the URL of a service; `has_bucket` is True if its host names the bucket."""
+
+    url: str
+    has_bucket: bool
+
+
+def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
+    """Return the bucket that the keys select. Raises: StorageBroken if a file cannot be read."""
+    place = _place(parameters)
+    config: dict[str, Any] = {
+        "region": parameters["region"],
+        "endpoint": place.url,
+        "virtual_hosted_style_request": place.has_bucket,
+        "conditional_put": "etag",
+        "disable_bulk_delete": True,
+        **_encryption(parameters),
+        **_login(parameters),
+    }
+    client: dict[str, Any] = {"allow_http": place.url.startswith("http:")}
+    if parameters["skipverify"]:
+        client["allow_invalid_certificates"] = True
+    if parameters["ca"] is not None:
+        client["root_certificate"] = _content(parameters["ca"])
+    if parameters["useragent"]:
+        client["user_agent"] = parameters["useragent"]
+    storage_class = str(parameters["storageclass"]).upper()
+    return Bucket(
+        name=parameters["bucket"],
+        prefix=str(parameters["rootdirectory"]).strip("/"),
+        config=config,
+        client=client,
+        attributes={} if storage_class in _NO_CLASS else {"Storage-Class": storage_class},
+        part_bytes=parameters["chunksize"],
+        credentials=None if parameters["accesskey"] else shared_credentials(os.environ),
+    )
+
+
+def _place(parameters: Mapping[str, Any]) -> _Place:
+    scheme = "https" if parameters["secure"] else "http"
+    bucket, region = parameters["bucket"], parameters["region"]
+    is_path = parameters["forcepathstyle"]
+    if given := parameters["regionendpoint"]:
+        url = str(given) if "://" in str(given) else f"{scheme}://{given}"
+        if is_path:
+            return _Place(url.rstrip("/"), has_bucket=False)
+        return _Place(url.rstrip("/").replace("://", f"://{bucket}."), has_bucket=True)
+    dual = ".dualstack" if parameters["usedualstack"] else ""
+    if parameters["accelerate"]:
+        return _Place(f"{scheme}://{bucket}.s3-accelerate{dual}.amazonaws.com", has_bucket=True)
+    fips = "-fips" if parameters["usefipsendpoint"] else ""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    host = f"s3{fips}{dual}.{region}.{domain}"
+    # a wildcard certificate covers no bucket whose name has a dot
+    if is_path or "." in bucket:
+        return _Place(f"{scheme}://{host}", has_bucket=False)
+    return _Place(f"{scheme}://{bucket}.{host}", has_bucket=True)
+
+
+def _encryption(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    if not parameters["encrypt"]:
+        return {}
+    if not parameters["keyid"]:
+        return {"server_side_encryption": "AES256"}
+    return {"server_side_encryption": "aws:kms", "sse_kms_key_id": parameters["keyid"]}
+
+
+def _login(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configured key; without one, obstore asks the machine and the environment."""
+    if not parameters["accesskey"]:
+        return {}
+    login = {
+        "access_key_id": parameters["accesskey"],
+        "secret_access_key": parameters["secretkey"],
+    }
+    token = parameters["sessiontoken"]
+    return login | ({"session_token": token} if token else {})
+
+
+def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
+    """Return a function that reads a profile of the shared credentials file; None without a file.
+
+    The variables of a key, of a web identity and of a container precede the file, as in AWS's SDKs.
+    """
+    earlier = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    )
+    if any(environ.get(name) for name in earlier):
+        return None
+    home = environ.get("HOME", "/nonexistent")
+    path = Path(environ.get(_FILE) or f"{home}/.aws/credentials")
+    if _FILE not in environ and not path.is_file():
+        return None
+    profile = environ.get("AWS_PROFILE") or "default"
+
+    def read() -> dict[str, Any]:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(_content(path))
+        section = parser[profile]
+        return {
+            "access_key_id": section["aws_access_key_id"],
+            "secret_access_key": section["aws_secret_access_key"],
+            "token": section.get("aws_session_token"),
+            "expires_at": datetime.now(UTC) + _AGAIN,
+        }
+
+    return read
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageBroken(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,336 @@
+"""Send requests to one bucket of S3 with obstore, and translate its errors.
+
+obstore starts threads with its first call, and a child that is forked afterwards hangs. So nothing
+is opened before the first request of a process, and a process that forks must not make one before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+
+from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
+from entrepot.datastore.storage import Stat
+
+_REQUEST_S: Final = 60
+_BODY_S: Final = 24 * 3600
+_SILENCE_S: Final = 20
+_CONNECT_S: Final = 5
+_PAUSE_S: Final = 0.1
+_LIST_PAGE: Final = 1000
+PART_BYTES: Final = 10 * 1024 * 1024
+_PARTS_AT_ONCE: Final = 2
+_MEMORY_BYTES: Final = 64 * 1024 * 1024
+"""Parts in memory, in bytes for a process; further commits wait."""
+
+_NEVER: Final = float("-inf")
+
+T = TypeVar("T")
+
+
+class Conflict(StorageBroken):
+    """A conditional put found another value than the one that it expected."""
+
+
+class OutcomeUnknown(StorageBroken):
+    """A request got no answer, so it may have been applied, or may be applied later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A `Bucket` is where objects are stored, with the options of obstore's `S3Store`.
+
+    `attributes` are those of every object that is written, such as its storage class.
+    `credentials` returns a login that changes; None: the login is in `config`.
+    """
+
+    name: str
+    prefix: str
+    config: Mapping[str, Any]
+    client: Mapping[str, Any]
+    attributes: Mapping[str, str]
+    part_bytes: int = PART_BYTES
+    credentials: Callable[[], Any] | None = None
+
+
+class StorageCircuit:
+    """A `StorageCircuit` stops requests to a storage that does not answer.
+
+    Two failures within two seconds, without a success in between, open it. While it is open, one
+    request a second is a probe, and all others fail at once. A request that succeeds closes it.
+    `timer` is monotonic (s).
+    """
+
+    _TOGETHER_S = 2.0
+    _PROBE_S = 1.0
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._failed = _NEVER
+        self._next_probe: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether requests fail at once."""
+        return self._next_probe is not None
+
+    def admit(self) -> None:
+        """Let a request pass. Raises: StorageBroken if the circuit is open and no probe is due."""
+        if not self.is_open:  # PERF: no lock while the storage answers
+            return
+        with self._lock:
+            now = self._timer()
+            due = self._next_probe
+            if due is None:
+                return
+            if now < due:
+                raise StorageBroken("the storage does not answer")
+            self._next_probe = now + self._PROBE_S
+
+    def failed(self) -> None:
+        """Record that a request failed for a reason that concerns every request."""
+        with self._lock:
+            now = self._timer()
+            if self._next_probe is not None or now - self._failed <= self._TOGETHER_S:
+                self._next_probe = now + self._PROBE_S
+            self._failed = now
+
+    def worked(self) -> None:
+        """Record that the storage has answered."""
+        if self._failed != _NEVER:  # PERF: no lock while the storage answers
+            with self._lock:
+                self._failed, self._next_probe = _NEVER, None
+
+
+class S3Client:
+    """An `S3Client` sends the requests of one process to a bucket.
+
+    Reads, and writes that may be repeated, are sent once more after a failure. A removal is never
+    repeated. Keys do not include the prefix. Raises, each method: StorageBroken.
+    """
+
+    def __init__(self, bucket: Bucket, circuit: StorageCircuit | None = None) -> None:
+        self._bucket = bucket
+        self._circuit = circuit or StorageCircuit()
+        self._lock = threading.Lock()
+        self._opened: tuple[int, S3Store, S3Store] | None = None
+        self._permits = threading.BoundedSemaphore(
+            max(_MEMORY_BYTES // (bucket.part_bytes * _PARTS_AT_ONCE), 1)
+        )
+
+    def head(self, key: str) -> Stat | None:
+        """Return key and size of an object; None if it is absent."""
+        found = self._read(lambda: obstore.head(self._requests, key), key)
+        return None if found is None else Stat(key, found["size"])
+
+    def get(self, key: str, start: int = 0) -> obstore.GetResult | None:
+        """Return an object from byte *start* on, whose body has not been read; None if absent."""
+        options: Any = {"range": {"offset": start}} if start else None
+        return self._read(lambda: obstore.get(self._bodies, key, options=options), key)
+
+    def put(self, key: str, content: bytes) -> str:
+        """Write an object, and return its entity tag."""
+        return self._written(key, content, None)
+
+    def create(self, key: str, content: bytes) -> str:
+        """Write an object that does not exist. Raises: Conflict."""
+        return self._once(lambda: self._written_once(key, content, "create"))
+
+    def replace(self, key: str, content: bytes, entity_tag: str) -> str:
+        """Write an object that still has *entity_tag*. Raises: Conflict."""
+        return self._once(lambda: self._written_once(key, content, {"e_tag": entity_tag}))
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write an object from a file, in parts if it is long. Raises: NotFound for the file."""
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise NotFound(str(path)) from error
+        except OSError as error:
+            raise storage_error(error) from error
+
+        def send() -> None:
+            obstore.put(
+                self._requests,
+                key,
+                path,
+                attributes=self._attributes(),
+                use_multipart=size > self._bucket.part_bytes,
+                chunk_size=self._bucket.part_bytes,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+
+        with self._permits:
+            self._twice(send)
+        stored = self.head(key)
+        if stored is None or stored.size != size:
+            raise StorageBroken(f"the object {key} has not the length of its file, {size} bytes")
+
+    def copy(self, key: str, target: str) -> None:
+        """Copy an object within the bucket, without reading it. Raises: NotFound."""
+        try:
+            self._twice(lambda: obstore.copy(self._requests, key, target))
+        except FileNotFoundError as error:
+            raise NotFound(key) from error
+
+    def delete(self, key: str) -> None:
+        """Remove an object with one request.
+
+        Raises: OutcomeUnknown if it was not answered; StorageBroken if it was refused.
+        """
+        self._circuit.admit()
+        try:
+            obstore.delete(self._requests, key)
+        except FileNotFoundError:
+            pass
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise StorageBroken(_line(error)) from error
+        except (BaseError, OSError, ValueError) as error:
+            self._circuit.failed()
+            raise OutcomeUnknown(_line(error)) from error
+        self._circuit.worked()
+
+    def names(self, key: str) -> list[str]:
+        """Return the names directly below *key*, in byte order."""
+        found = self._twice(lambda: obstore.list_with_delimiter(self._requests, key or None))
+        below = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+        return sorted({each.rpartition("/")[2] for each in below})
+
+    def walk(self, key: str) -> Iterator[Stat]:
+        """Yield all objects below *key*, a page at a time."""
+        self._circuit.admit()
+        try:
+            pages = obstore.list(self._requests, key or None, chunk_size=_LIST_PAGE)
+            for page in pages:
+                self._circuit.worked()
+                for each in page:
+                    yield Stat(each["path"], each["size"])
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise self._broken(error) from error
+
+    # ---- one request
+
+    @property
+    def _requests(self) -> S3Store:
+        """Return the store for requests that end within a minute."""
+        return self._stores()[1]
+
+    @property
+    def _bodies(self) -> S3Store:
+        """Return the store for bodies, which may take long but must not fall silent."""
+        return self._stores()[2]
+
+    def _stores(self) -> tuple[int, S3Store, S3Store]:
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            with self._lock:
+                opened = self._opened = (
+                    os.getpid(),
+                    self._store(timeout=_REQUEST_S),
+                    self._store(timeout=_BODY_S),
+                )
+        return opened
+
+    def _store(self, *, timeout: float) -> S3Store:
+        client: Any = {
+            **self._bucket.client,
+            "timeout": timedelta(seconds=timeout),
+            "read_timeout": timedelta(seconds=_SILENCE_S),
+            "connect_timeout": timedelta(seconds=_CONNECT_S),
+        }
+        config: Any = dict(self._bucket.config)
+        return S3Store(
+            self._bucket.name,
+            prefix=self._bucket.prefix or None,
+            config=config,
+            client_options=client,
+            retry_config={"max_retries": 0},
+            credential_provider=self._bucket.credentials,
+        )
+
+    def _attributes(self) -> Any:  # noqa: ANN401 - obstore's type of attributes
+        return dict(self._bucket.attributes) or None
+
+    def _written(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
+        return self._twice(lambda: self._written_once(key, content, mode))
+
+    def _written_once(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
+        done = obstore.put(
+            self._requests,
+            key,
+            content,
+            attributes=self._attributes(),
+            mode=mode,
+            use_multipart=False,
+        )
+        return done["e_tag"] or ""
+
+    def _read(self, act: Callable[[], T], key: str) -> T | None:
+        assert not key.endswith("/"), key  # noqa: S101 - layout makes the keys
+        try:
+            return self._twice(act)
+        except FileNotFoundError:
+            return None
+
+    def _twice(self, act: Callable[[], T]) -> T:
+        """Send a request that may be repeated, at most twice."""
+        try:
+            return self._once(act)
+        except (Conflict, _Refused):
+            raise
+        except StorageBroken:
+            time.sleep(_PAUSE_S)
+            return self._once(act)
+
+    def _once(self, act: Callable[[], T]) -> T:
+        """Send a request. Raises: FileNotFoundError, which the caller translates."""
+        self._circuit.admit()
+        try:
+            found = act()
+        except FileNotFoundError:
+            self._circuit.worked()
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            raise self._broken(error) from error
+        self._circuit.worked()
+        return found
+
+    def _broken(self, error: Exception) -> StorageBroken:
+        if isinstance(error, AlreadyExistsError | PreconditionError):
+            self._circuit.worked()
+            return Conflict(_line(error))
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            self._circuit.worked()
+            return _Refused(_line(error))
+        self._circuit.failed()
+        return StorageBroken(_line(error))
+
+
+class _Refused(StorageBroken):
+    """The service answered that this request is not permitted; a second one would be neither."""
+
+
+def _line(error: Exception) -> str:
+    """Return an error of obstore on one line, without the answer's XML and the debug output."""
+    text = str(error).partition("\n")[0].partition("<?xml")[0].strip(" :")
+    code = str(error).partition("<Code>")[2].partition("</Code>")[0]
+    return f"{text}: {code}" if code else text

@@ -1,0 +1,114 @@
+"""Read an object of S3 as a seekable file, with as few requests as possible."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from entrepot.datastore.errors import DatastoreError
+
+_CHUNK = 256 * 1024
+_NEAR = 256 * 1024
+"""A reader that seeks forward by at most so many bytes reads on in the same response."""
+
+OpenAt = Callable[[int], Any]
+"""An `OpenAt` returns the response with an object from an offset in bytes on."""
+
+
+class S3File(io.RawIOBase):
+    """An open object. The first response is read as long as the reader reads in order.
+
+    Raises, each method: OSError if the object is gone or changed, or the storage fails.
+    """
+
+    def __init__(self, key: str, first: Any, open_at: OpenAt) -> None:  # noqa: ANN401 - obstore's
+        super().__init__()
+        self._key = key
+        self.size: int = first.meta["size"]
+        self.entity_tag: str | None = first.meta["e_tag"]
+        self._open_at = open_at
+        self._position = 0
+        self._chunks: Iterator[bytes] | None = _chunks_of(first)
+        self._chunk = memoryview(b"")
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the offset in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Set the offset; the next read sends a request if it cannot use the response."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill *buffer*; return the number of bytes, 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        left = min(len(view), self.size - self._position)
+        if left <= 0:
+            return 0
+        self._find()
+        count = min(left, len(self._chunk))
+        view[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
+        self._at += count
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the response."""
+        self._chunks, self._chunk = None, memoryview(b"")
+        super().close()
+
+    def _find(self) -> None:
+        """Make `_chunk` begin at the offset. Raises: OSError."""
+        ahead = self._position - self._at
+        if self._chunks is None or ahead < 0 or ahead > len(self._chunk) + _NEAR:
+            self._restart(self._position)
+            ahead = 0
+        while ahead >= len(self._chunk):
+            ahead -= len(self._chunk)
+            self._at += len(self._chunk)
+            self._chunk = memoryview(self._next())
+        self._chunk = self._chunk[ahead:]
+        self._at += ahead
+
+    def _restart(self, start: int) -> None:
+        try:
+            found = self._open_at(start)
+        except DatastoreError as error:
+            raise OSError(f"{self._key} cannot be read: {error}") from error
+        if found is None or found.meta["size"] != self.size:
+            raise OSError(f"{self._key} was removed or replaced while it was read")
+        self._chunks, self._chunk, self._at = _chunks_of(found), memoryview(b""), start
+
+    def _next(self) -> bytes:
+        """Return the bytes from `_at` on; continue in a second response if the first one breaks."""
+        for is_last in (False, True):
+            assert self._chunks is not None  # noqa: S101 - _find or _restart has opened it
+            why = "it ended early"
+            try:
+                if chunk := next(self._chunks, b""):
+                    return chunk
+            except Exception as error:  # noqa: BLE001 - obstore documents no class for it
+                why = str(error).partition("\n")[0]
+            if not is_last:
+                self._restart(self._at)
+        self._chunks = None
+        raise OSError(f"{self._key} cannot be read: {why}")
+
+
+def _chunks_of(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
+    stream: Iterator[bytes] = iter(response.stream(min_chunk_size=_CHUNK))
+    return stream

@@ -1,0 +1,277 @@
+"""Remember, for all processes of one appliance, what its bucket has and which requests are open.
+
+The appliance owns its bucket: no other program writes to it meanwhile. So a value that this
+appliance has written or read is still the value of its key, until this appliance changes it. The
+journal is one SQLite file in the state directory:
+
+| table | contents |
+|---|---|
+| `value` | the size of an object, and its bytes if it is short |
+| `change` | a write or removal that has begun, and whose outcome is not known yet |
+
+A change is recorded before its request is sent, and removed when the request was answered. While a
+key has a change, no value is remembered for it. A removal without an answer may still be applied
+later: S3 accepts a signed request for 15 minutes. Until then the key is neither written nor removed
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from entrepot.datastore.errors import StorageBroken, StorageFull
+
+SHORT: Final = 64 * 1024
+"""The bytes of an object up to this size are remembered."""
+UNSETTLED_S: Final = 15 * 60.0 + 60.0
+"""A request without an answer may be applied for so long: 15 minutes, and a clock's error."""
+
+_MOST_BYTES = 256 * 1024 * 1024
+_SLOTS = 4096
+_PRUNE_EVERY = 256
+_BUSY_S = 5.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS value (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, content BLOB
+);
+CREATE TABLE IF NOT EXISTS change (
+    token TEXT PRIMARY KEY, key TEXT NOT NULL, is_removal INTEGER NOT NULL, at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS change_by_key ON change (key);
+CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
+"""
+_REMEMBER = "INSERT OR REPLACE INTO value (key, size, content) VALUES (?, ?, ?)"
+_NEXT = """
+INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = number + 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A `Known` is what the journal has of an object; `content` is None for a long one."""
+
+    size: int
+    content: bytes | None
+
+
+class Change:
+    """A `Change` is a request that has begun; its outcome is settled by one of the two methods."""
+
+    def __init__(self, journal: S3Journal, key: str) -> None:
+        self._journal = journal
+        self.key = key
+        self.token = secrets.token_hex(8)
+        self.generation = 0
+
+    def written(self, size: int, content: bytes | None = None) -> None:
+        """Record that the object has *size* bytes."""
+        self._journal.settle(self, Known(size, content))
+
+    def not_written(self) -> None:
+        """Record that the object was removed, or that the request was certainly not applied."""
+        self._journal.settle(self, None)
+
+
+class S3Journal:
+    """The journal in the file *path*; `clock` returns s, UTC epoch, and never goes back."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._opened: tuple[int, sqlite3.Connection] | None = None
+        self._written = 0
+
+    # ---- what the bucket has
+
+    def known(self, key: str) -> Known | None:
+        """Return what is remembered of an object; None if nothing is, or the file is unusable."""
+        with suppress(sqlite3.Error, OSError), self._reading() as db:
+            row = db.execute("SELECT size, content FROM value WHERE key = ?", (key,)).fetchone()
+            return Known(*row) if row else None
+        return None
+
+    def generation(self, key: str) -> int | None:
+        """Return a number that every change of the key changes; None if nothing can be kept."""
+        with suppress(sqlite3.Error, OSError), self._reading() as db:
+            return _generation(db, key)
+        return None
+
+    def learn(self, key: str, known: Known, generation: int | None) -> None:
+        """Remember an object that was read, unless the key has changed since *generation*."""
+        if generation is None:
+            return
+        with suppress(sqlite3.Error, OSError), self._writing() as db:
+            if _generation(db, key) == generation and not _has_change(db, key, self._since()):
+                self._keep(db, key, known)
+
+    def forget(self, key: str) -> None:
+        """Forget an object that the bucket turned out not to have."""
+        with suppress(sqlite3.Error, OSError), self._writing() as db:
+            db.execute("DELETE FROM value WHERE key = ?", (key,))
+
+    def clear(self) -> None:
+        """Forget all objects: another program may have written to the bucket.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        with _journal_errors(), self._writing() as db:
+            db.execute("DELETE FROM value")
+            db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
+
+    # ---- changes
+
+    @contextmanager
+    def changing(self, key: str, *, is_removal: bool) -> Iterator[Change]:
+        """Record that a request begins. A change that is not settled stays open.
+
+        Raises: StorageBroken while an earlier removal of the key may still be applied; StorageFull,
+        StorageBroken if the change cannot be recorded.
+        """
+        change = Change(self, key)
+        with _journal_errors(), self._writing(is_durable=is_removal) as db:
+            wait = _removal(db, key, self._since())
+            if wait is not None:
+                seconds = max(round(wait - self._since()), 1)
+                raise StorageBroken(
+                    f"an earlier removal of {key} got no answer: retry in {seconds} s"
+                )
+            _change(db, key)
+            change.generation = _generation(db, key)
+            row = (change.token, key, is_removal, self._clock())
+            db.execute("INSERT INTO change VALUES (?, ?, ?, ?)", row)
+        yield change
+
+    def settle(self, change: Change, known: Known | None) -> None:
+        """Remove a change, and remember *known* if no other change of the key was open meanwhile.
+
+        Otherwise the bucket may have the value of either.
+        """
+        key = change.key
+        with suppress(sqlite3.Error, OSError), self._writing() as db:
+            db.execute("DELETE FROM change WHERE token = ?", (change.token,))
+            is_alone = _generation(db, key) == change.generation
+            if known is not None and is_alone and not _has_change(db, key, self._since()):
+                self._keep(db, key, known)
+            else:
+                _change(db, key)
+
+    def _since(self) -> float:
+        """Return the time before which a request that was sent cannot be applied any more."""
+        return self._clock() - UNSETTLED_S
+
+    def _keep(self, db: sqlite3.Connection, key: str, known: Known) -> None:
+        content = known.content if known.content is not None and known.size <= SHORT else None
+        db.execute(_REMEMBER, (key, known.size, content))
+        self._written += 1
+        if self._written % _PRUNE_EVERY == 0:
+            _prune(db)
+
+    # ---- the file
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            yield self._connection()
+
+    @contextmanager
+    def _writing(self, *, is_durable: bool = False) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            db = self._connection()
+            db.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), _open(self._path)
+        return self._opened[1]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if (error.sqlite_errorcode & 0xFF) not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        name.unlink(missing_ok=True)
+    return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(_SCHEMA)
+    return db
+
+
+def _slot(key: str) -> int:
+    return zlib.crc32(key.encode()) % _SLOTS
+
+
+def _generation(db: sqlite3.Connection, key: str) -> int:
+    row = db.execute("SELECT number FROM generation WHERE slot = ?", (_slot(key),)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _change(db: sqlite3.Connection, key: str) -> None:
+    """Forget the value of a key, also in processes that are reading it."""
+    db.execute("DELETE FROM value WHERE key = ?", (key,))
+    db.execute(_NEXT, (_slot(key),))
+
+
+def _has_change(db: sqlite3.Connection, key: str, since: float) -> bool:
+    found = db.execute("SELECT 1 FROM change WHERE key = ? AND at > ?", (key, since)).fetchone()
+    return found is not None
+
+
+def _removal(db: sqlite3.Connection, key: str, since: float) -> float | None:
+    """Return when the last removal without an answer began; None if there is none."""
+    query = "SELECT max(at) FROM change WHERE key = ? AND is_removal AND at > ?"
+    (at,) = db.execute(query, (key, since)).fetchone()
+    return None if at is None else float(at)
+
+
+def _prune(db: sqlite3.Connection) -> None:
+    """Forget the values that were remembered first if the file has grown too large."""
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    if (pages - free) * size > _MOST_BYTES:
+        query = (
+            "DELETE FROM value WHERE number IN (SELECT number FROM value ORDER BY number LIMIT ?)"
+        )
+        (count,) = db.execute("SELECT count(*) FROM value").fetchone()
+        db.execute(query, (count // 8,))
+
+
+@contextmanager
+def _journal_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF in {
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_READONLY,
+        }
+        raise (StorageFull if is_full else StorageBroken)(
+            f"journal of the bucket: {error}"
+        ) from error
+    except OSError as error:
+        raise StorageBroken(f"journal of the bucket: {error}") from error

@@ -1,0 +1,189 @@
+"""Test what the journal of a bucket remembers, and which changes it refuses."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore.drivers.s3_journal import SHORT, UNSETTLED_S, Known, S3Journal
+from entrepot.datastore.errors import StorageBroken
+from tests.clock import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return the clock of the journal."""
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: Clock) -> S3Journal:
+    """Return an empty journal."""
+    return S3Journal(tmp_path / "bucket.sqlite", clock)
+
+
+def _other(journal: S3Journal) -> S3Journal:
+    """Return the journal of another process."""
+    return S3Journal(journal._path, journal._clock)
+
+
+def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
+    """The bytes of a long value are not remembered, but its size is."""
+    with journal.changing("short", is_removal=False) as change:
+        change.written(3, b"abc")
+    with journal.changing("long", is_removal=False) as change:
+        change.written(SHORT + 1, bytes(SHORT + 1))
+
+    assert _other(journal).known("short") == Known(3, b"abc")
+    assert _other(journal).known("long") == Known(SHORT + 1, None)
+
+
+def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:
+    """Also for a process that began to read the old value before the change."""
+    other = _other(journal)
+    generation = other.generation("key")
+    other.learn("key", Known(1, b"a"), generation)
+    with journal.changing("key", is_removal=False) as change:
+        assert other.known("key") is None
+        other.learn("key", Known(1, b"a"), other.generation("key"))
+        assert other.known("key") is None
+        change.written(1, b"b")
+        other.learn("key", Known(1, b"a"), generation)
+
+    assert other.known("key") == Known(1, b"b")
+
+
+def test_two_writes_at_once_leave_the_value_unknown(journal: S3Journal) -> None:
+    """Which of them the bucket has can only be read."""
+    with journal.changing("key", is_removal=False) as first:
+        with _other(journal).changing("key", is_removal=False) as second:
+            second.written(1, b"b")
+        assert journal.known("key") is None
+        first.written(1, b"a")
+
+    assert journal.known("key") is None
+    generation = journal.generation("key")
+    journal.learn("key", Known(1, b"b"), generation)
+    assert journal.known("key") == Known(1, b"b")
+
+
+def test_a_removed_value_is_unknown(journal: S3Journal) -> None:
+    """A process that read it before cannot bring it back."""
+    generation = journal.generation("key")
+    with journal.changing("key", is_removal=True) as change:
+        change.not_written()
+
+    journal.learn("key", Known(1, b"a"), generation)
+
+    assert journal.known("key") is None
+
+
+@pytest.mark.parametrize("is_removal", [False, True])
+def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
+    journal: S3Journal, clock: Clock, *, is_removal: bool
+) -> None:
+    """The removal may be applied after the change, for as long as S3 accepts its signature."""
+    with journal.changing("key", is_removal=True):
+        pass
+    clock.now += UNSETTLED_S - 1
+
+    with (
+        pytest.raises(StorageBroken, match="retry in 1 s"),
+        _other(journal).changing("key", is_removal=is_removal),
+    ):
+        pytest.fail("the change began")
+    with journal.changing("other", is_removal=is_removal) as change:
+        change.not_written()
+    clock.now += 2
+    with journal.changing("key", is_removal=is_removal) as change:
+        change.written(1, b"a")
+    assert journal.known("key") == Known(1, b"a")
+
+
+def test_after_a_write_without_an_answer_the_value_is_not_remembered(
+    journal: S3Journal, clock: Clock
+) -> None:
+    """It may be applied after a later write; then the bucket is asked each time."""
+    with journal.changing("key", is_removal=False):
+        pass
+    with journal.changing("key", is_removal=False) as change:
+        change.written(1, b"b")
+    assert journal.known("key") is None
+    journal.learn("key", Known(1, b"b"), journal.generation("key"))
+    assert journal.known("key") is None
+
+    clock.now += UNSETTLED_S + 1
+
+    journal.learn("key", Known(1, b"b"), journal.generation("key"))
+    assert journal.known("key") == Known(1, b"b")
+
+
+def test_after_another_owner_nothing_is_known(journal: S3Journal) -> None:
+    """A removal without an answer is still remembered."""
+    with journal.changing("key", is_removal=False) as change:
+        change.written(1, b"a")
+    with journal.changing("gone", is_removal=True):
+        pass
+
+    journal.clear()
+
+    assert journal.known("key") is None
+    with pytest.raises(StorageBroken), journal.changing("gone", is_removal=False):
+        pytest.fail("the change began")
+
+
+def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
+    """Values are asked for again, and changes work."""
+    path = tmp_path / "bucket.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    journal = S3Journal(path, clock)
+
+    assert journal.known("key") is None
+    with journal.changing("key", is_removal=False) as change:
+        change.written(1, b"a")
+    assert journal.known("key") == Known(1, b"a")
+
+
+def test_an_unusable_journal_refuses_changes_and_knows_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Without a record, another process would serve the old value for ever."""
+    (tmp_path / "folder").mkdir()
+    journal = S3Journal(tmp_path / "folder", clock)
+
+    assert journal.known("key") is None
+    journal.learn("key", Known(1, b"a"), journal.generation("key"))
+    with pytest.raises(StorageBroken), journal.changing("key", is_removal=False):
+        pytest.fail("the change began")
+
+
+def test_only_a_bounded_number_of_bytes_is_remembered(
+    journal: S3Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values that were remembered first are forgotten."""
+    monkeypatch.setattr("entrepot.datastore.drivers.s3_journal._MOST_BYTES", 1024 * 1024)
+    for number in range(300):
+        with journal.changing(f"key{number}", is_removal=False) as change:
+            change.written(8000, bytes(8000))
+
+    known = [number for number in range(300) if journal.known(f"key{number}")]
+
+    assert known == list(range(min(known), 300))
+    assert min(known) > 0
+
+
+def test_a_forked_process_uses_a_connection_of_its_own(journal: S3Journal) -> None:
+    """A connection of SQLite must not be carried over a fork."""
+    with journal.changing("key", is_removal=False) as change:
+        change.written(1, b"a")
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=lambda: queue.put(journal.known("key") == Known(1, b"a")))
+    child.start()
+    child.join(60)
+
+    assert queue.get() is True
+    assert sqlite3.threadsafety

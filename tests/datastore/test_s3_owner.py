@@ -1,0 +1,202 @@
+"""Only one appliance at a time owns a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.s3 import S3Storage
+from entrepot.datastore.drivers.s3_owner import KEY, Claim, Lease
+from entrepot.datastore.drivers.s3_setup import BucketParts, parts_of
+from entrepot.datastore.errors import NotFound, StorageBroken
+from tests.clock import Clock
+from tests.s3_front import LoseAnswer, S3Front, SlowDown
+from tests.s3_storage import parameters
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[S3Front]:
+    """Run one server for this module."""
+    with S3Front() as front:
+        yield front
+
+
+@pytest.fixture
+def s3(running: S3Front) -> Iterator[S3Front]:
+    """Return the server with an empty bucket."""
+    for key in running.keys(""):
+        running.delete(key)
+    running.forget()
+    yield running
+    running.forget()
+
+
+@dataclass
+class Appliance:
+    """One appliance: the parts of its bucket, its claim, and what other processes of it see."""
+
+    parts: BucketParts
+    uptime: Clock
+    taken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.claim = self.new_claim()
+        path = self.parts.state / layout.BUCKET_OWNER
+        self.storage = S3Storage(self.parts.client, self.parts.journal, Lease(path, self.uptime))
+
+    def new_claim(self) -> Claim:
+        """Return the claim of the next process that renews it."""
+        path = self.parts.state / layout.BUCKET_OWNER
+        return Claim(self.parts.client, path, lambda: self.taken.append("taken"), self.uptime)
+
+
+@pytest.fixture
+def uptime() -> Clock:
+    """Return the monotonic clock of all appliances."""
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def first(s3: S3Front, tmp_path: Path, uptime: Clock) -> Appliance:
+    """Return an appliance."""
+    return _appliance(s3, tmp_path / "first", uptime)
+
+
+@pytest.fixture
+def second(s3: S3Front, tmp_path: Path, uptime: Clock) -> Appliance:
+    """Return another appliance on the same bucket."""
+    return _appliance(s3, tmp_path / "second", uptime)
+
+
+def _appliance(s3: S3Front, state: Path, uptime: Clock) -> Appliance:
+    state.mkdir()
+    return Appliance(parts_of(parameters(s3, state), uptime), uptime)
+
+
+def test_the_owner_writes_and_another_appliance_only_reads(
+    first: Appliance, second: Appliance
+) -> None:
+    """The second appliance stores and removes nothing, and serves what is stored."""
+    assert first.claim.renew()
+    assert not second.claim.renew()
+    first.storage.write("key", b"content")
+
+    assert second.storage.read("key") == b"content"
+    for act in (
+        lambda: second.storage.write("key", b"other"),
+        lambda: second.storage.delete("key"),
+    ):
+        with pytest.raises(StorageBroken, match="owns the bucket"):
+            act()
+    assert first.storage.read("key") == b"content"
+
+
+def test_another_appliance_sees_each_change_of_the_owner(
+    first: Appliance, second: Appliance
+) -> None:
+    """Only the owner may answer without a request."""
+    first.claim.renew()
+    second.claim.renew()
+    first.storage.write("key", b"one")
+    assert second.storage.read("key") == b"one"
+    first.storage.write("key", b"two")
+    assert second.storage.read("key") == b"two"
+    first.storage.delete("key")
+
+    with pytest.raises(NotFound):
+        second.storage.read("key")
+    assert second.storage.stat("key") is None
+
+
+def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime: Clock) -> None:
+    """Another appliance may soon become the owner. A renewal lets it write again."""
+    first.claim.renew()
+    uptime.now += 44.0
+    first.storage.write("key", b"content")
+    uptime.now += 2.0
+
+    with pytest.raises(StorageBroken):
+        first.storage.write("key", b"late")
+    assert first.claim.renew()
+    uptime.now += 1.0
+    first.storage.write("key", b"again")
+
+
+def test_an_abandoned_bucket_is_taken_over_after_90_s(
+    first: Appliance, second: Appliance, uptime: Clock
+) -> None:
+    """The former owner, which was only stopped, sees that and writes nothing more."""
+    first.claim.renew()
+    for _ in range(6):
+        assert not second.claim.renew()
+        uptime.now += 15.0
+    assert second.claim.renew()
+    second.storage.write("key", b"of the second")
+
+    assert second.taken == ["taken"]
+    assert not first.claim.renew()
+    uptime.now += 1.0
+    with pytest.raises(StorageBroken):
+        first.storage.write("key", b"of the first")
+    assert first.storage.read("key") == b"of the second"
+
+
+def test_an_owner_that_renews_is_never_taken_over(
+    first: Appliance, second: Appliance, uptime: Clock
+) -> None:
+    """The other appliance counts from the last change that it saw."""
+    for _ in range(20):
+        assert first.claim.renew()
+        assert not second.claim.renew()
+        uptime.now += 15.0
+
+
+def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
+    first: Appliance, second: Appliance, s3: S3Front
+) -> None:
+    """The entry of another appliance is never removed."""
+    first.claim.renew()
+    second.claim.release()
+    assert s3.get(KEY) is not None
+    first.claim.release()
+    assert s3.get(KEY) is None
+
+    assert second.claim.renew()
+
+
+def test_the_next_process_continues_the_claim(first: Appliance) -> None:
+    """After a kill, the same appliance is the owner at once, and its journal stays valid."""
+    first.claim.renew()
+    first.taken.clear()
+
+    assert first.new_claim().renew()
+    assert first.taken == []
+
+
+@pytest.mark.parametrize("fault", [LoseAnswer(), SlowDown()], ids=["applied", "not applied"])
+def test_a_failed_renewal_is_repeated(
+    first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
+) -> None:
+    """Whether the lost answer was one of success or not."""
+    first.claim.renew()
+    s3.fault("PUT", KEY, fault, times=1)
+    with pytest.raises(StorageBroken):
+        first.claim.renew()
+    uptime.now += 15.0
+
+    assert first.claim.renew()
+
+
+def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
+    first: Appliance, s3: S3Front, uptime: Clock
+) -> None:
+    """It names no appliance."""
+    s3.put(KEY, b"[1")
+    assert not first.claim.renew()
+    uptime.now += 90.0
+
+    assert first.claim.renew()

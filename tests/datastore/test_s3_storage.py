@@ -1,0 +1,299 @@
+"""Test the driver `s3` on faults of the service, and how many requests it sends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore.drivers.s3 import S3Storage
+from entrepot.datastore.drivers.s3_client import StorageCircuit
+from entrepot.datastore.drivers.s3_setup import parts_of
+from entrepot.datastore.errors import NotFound, StorageBroken
+from tests.clock import Clock
+from tests.images import filler
+from tests.s3_front import ApplyLater, CutBody, LoseAnswer, Refused, S3Front, SlowDown
+from tests.s3_signatures import Refusal
+from tests.s3_storage import always_owned, parameters
+
+MB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[S3Front]:
+    """Run one server for this module."""
+    with S3Front() as front:
+        yield front
+
+
+@pytest.fixture
+def s3(running: S3Front) -> Iterator[S3Front]:
+    """Return the server with an empty bucket."""
+    for key in running.keys(""):
+        running.delete(key)
+    running.forget()
+    yield running
+    running.forget()
+
+
+@pytest.fixture
+def storage(s3: S3Front, tmp_path: Path) -> S3Storage:
+    """Return the storage of one process."""
+    return always_owned(s3, tmp_path)
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "file"
+    path.write_bytes(content)
+    return path
+
+
+def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+    """Values that were written or read, in any process; a long value is read from the bucket."""
+    storage.write("short", b"content")
+    s3.put("read", b"foreign")
+    storage.read("read")
+    storage.commit_file(_file(tmp_path, filler(MB, 1)), "long")
+    s3.forget()
+    other = always_owned(s3, tmp_path)
+
+    assert other.read("short") == b"content"
+    assert other.read("read") == b"foreign"
+    assert [stat.size for key in ("short", "read", "long") if (stat := other.stat(key))] == [
+        7,
+        7,
+        MB,
+    ]
+    assert s3.requests == []
+    with other.open("long") as file:
+        assert file.read() == filler(MB, 1)
+    assert s3.counts() == {"GET": 1}
+
+
+def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+    """Its length is compared afterwards; a short one is one request beside that."""
+    content = filler(12 * MB, 2)
+    storage.commit_file(_file(tmp_path, content), "long")
+    assert s3.counts() == {"POST": 2, "PUT": 3, "HEAD": 1}
+    assert s3.get("long") == content
+    s3.forget()
+
+    storage.commit_file(_file(tmp_path, b"short"), "short")
+    assert s3.counts() == {"PUT": 1, "HEAD": 1}
+
+
+def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: S3Storage) -> None:
+    """A reader that seeks a little forward reads on."""
+    content = filler(4 * MB, 3)
+    s3.put("key", content)
+    with storage.open("key") as file:
+        s3.forget()
+        for start, length in (
+            (0, 1000),
+            (100_000, 1000),
+            (3 * MB, 5000),
+            (10, 20),
+            (4 * MB - 5, 99),
+        ):
+            file.seek(start)
+            found = b""
+            while piece := file.read(length - len(found)):
+                found += piece
+            assert found == content[start : start + length]
+
+    assert s3.count("GET") == 3
+    assert all("range" in each.headers for each in s3.requests)
+
+
+def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: S3Storage) -> None:
+    """A second cut at the same place ends the reading with an error, and never early."""
+    content = filler(3 * MB, 4)
+    s3.put("key", content)
+    s3.fault("GET", "key", CutBody(MB), times=1)
+    with storage.open("key") as file:
+        assert file.read() == content
+    assert s3.count("GET") == 2
+
+    s3.fault("GET", "key", CutBody(100))
+    with storage.open("key") as file, pytest.raises(OSError, match="cannot be read"):
+        file.read()
+
+
+def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
+    s3: S3Front, storage: S3Storage
+) -> None:
+    """The second response must have the same length."""
+    s3.put("key", filler(3 * MB, 5))
+    with storage.open("key") as file:
+        s3.put("key", filler(2 * MB, 6))
+        file.seek(MB)
+
+        with pytest.raises(OSError, match="replaced"):
+            file.read()
+
+
+def test_a_request_is_repeated_once(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+    """Reads, writes and commits; a value whose answer was lost was written."""
+    for method, act in (
+        ("PUT", lambda: storage.write("key", b"content")),
+        ("HEAD", lambda: storage.commit_file(_file(tmp_path, b"content"), "file")),
+        ("PUT", lambda: storage.commit_file(_file(tmp_path, filler(6 * MB, 7)), "parts")),
+        ("GET", lambda: list(storage.list("a"))),
+    ):
+        s3.fault(method, "", SlowDown(), times=1)
+        act()
+    s3.fault("PUT", "lost", LoseAnswer(), times=1)
+    storage.write("lost", b"content")
+
+    assert s3.get("lost") == b"content"
+    assert s3.get("parts") == filler(6 * MB, 7)
+
+
+def test_a_failed_commit_keeps_the_file(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+    """The caller may try again, and no reader finds a part of the object."""
+    path = _file(tmp_path, filler(6 * MB, 8))
+    end = s3.fault("PUT", "key", SlowDown())
+
+    with pytest.raises(StorageBroken):
+        storage.commit_file(path, "key")
+
+    end()
+    assert path.stat().st_size == 6 * MB
+    assert s3.get("key") is None
+
+
+# ---- removals
+
+
+def test_a_removal_is_sent_once_and_nothing_follows_it(s3: S3Front, tmp_path: Path) -> None:
+    """It is applied late, after its connection was cut: a write meanwhile would be lost."""
+    clock = Clock(1000.0)
+    parts = parts_of(parameters(s3, tmp_path), clock)
+    storage = S3Storage(parts.client, parts.journal, _Held())
+    storage.write("key", b"old")
+    late = ApplyLater(threading.Event())
+    s3.fault("DELETE", "key", late, times=1)
+    with pytest.raises(StorageBroken):
+        storage.delete("key")
+    for act in (lambda: storage.write("key", b"new"), lambda: storage.delete("key")):
+        with pytest.raises(StorageBroken, match="got no answer"):
+            act()
+    assert s3.count("DELETE") == 1
+    assert storage.read("key") == b"old"
+    late.when.set()
+    assert late.applied.wait(60)
+    assert storage.stat("key") is None
+
+    clock.now += 17 * 60
+    storage.write("key", b"new")
+
+    assert storage.read("key") == b"new"
+    assert storage.delete("key")
+
+
+class _Held:
+    def holds(self) -> bool:
+        return True
+
+
+def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: S3Storage) -> None:
+    """A policy without s3:DeleteObject answers at once, so the outcome is known."""
+    storage.write("key", b"content")
+    s3.fault("DELETE", "key", Refused(Refusal(403, "AccessDenied")), times=1)
+
+    with pytest.raises(StorageBroken, match="AccessDenied"):
+        storage.delete("key")
+
+    assert storage.delete("key")
+
+
+# ---- the circuit
+
+
+def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
+    """Two failures within two seconds open the circuit, and a success closes it."""
+    timer = Clock(100.0)
+    circuit = StorageCircuit(timer)
+    circuit.failed()
+    timer.now += 3.0
+    circuit.failed()
+    circuit.admit()
+    timer.now += 1.0
+    circuit.failed()
+    for _ in range(3):
+        with pytest.raises(StorageBroken):
+            circuit.admit()
+    timer.now += 1.0
+    circuit.admit()
+    with pytest.raises(StorageBroken):
+        circuit.admit()
+    timer.now += 1.0
+    circuit.admit()
+    circuit.worked()
+
+    assert not circuit.is_open
+    circuit.admit()
+
+
+def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: S3Storage) -> None:
+    """Known values are still served."""
+    storage.write("known", b"content")
+    s3.fault("HEAD", "absent", SlowDown())
+    with pytest.raises(StorageBroken):
+        storage.stat("absent")
+    s3.forget()
+
+    with pytest.raises(StorageBroken, match="does not answer"):
+        storage.read("other")
+
+    assert s3.requests == []
+    assert storage.read("known") == b"content"
+
+
+def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
+    s3: S3Front, storage: S3Storage
+) -> None:
+    """A policy that lacks an action concerns that action only."""
+    s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
+    for _ in range(3):
+        with pytest.raises(StorageBroken, match="AccessDenied"):
+            storage.write("key", b"content")
+
+    assert s3.count("PUT") == 3
+    with pytest.raises(NotFound):
+        storage.read("absent")
+
+
+# ---- processes
+
+
+_FORK = """
+import os, sys
+from pathlib import Path
+from entrepot.datastore.drivers.s3_setup import open_bucket
+storage = open_bucket({**eval(sys.argv[1]), "statedir": Path(sys.argv[2])}, lambda: 0.0)
+if os.fork() == 0:
+    os._exit(0 if storage.read("key") == b"content" else 1)
+os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_process_that_forks_before_its_first_request_has_working_children(
+    s3: S3Front, tmp_path: Path
+) -> None:
+    """Obstore starts threads with its first call, so a worker makes its first call after the fork.
+
+    A process of its own forks here, because this one has made calls.
+    """
+    s3.put("key", b"content")
+    given = {name: value for name, value in parameters(s3, tmp_path).items() if name != "statedir"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", _FORK, repr(given), str(tmp_path)], timeout=60, check=False
+    )
+
+    assert done.returncode == 0

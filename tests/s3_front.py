@@ -1,0 +1,380 @@
+"""Run an S3 server on loopback that is as strict as S3: moto's server behind a checking proxy.
+
+moto accepts any key, signature, region, method and expiry, so a test against it alone cannot show
+that a client signs its requests. The front checks them, counts requests, and injects faults:
+
+with S3Front() as s3:
+    s3.fault("PUT", "/data", SlowDown(), times=1)
+    ...
+    assert s3.count("PUT") == 2
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from tests.ports import free_port
+from tests.s3_signatures import Account, Refusal, Signed, refusal
+
+_PIECE = 64 * 1024
+_BEHIND = {  # moto refuses only requests without any signature
+    "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+}
+_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "server", "date"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """Answer 503 SlowDown; the request is not applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer with an error of S3; the request is not applied."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class WrongRegion:
+    """Answer 301 PermanentRedirect, which names the bucket's region."""
+
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutBody:
+    """Send the head and *after* bytes of the body, and close the connection."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoseAnswer:
+    """Apply the request, and close the connection without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyLater:
+    """Close the connection without an answer, and apply the request when *when* is set."""
+
+    when: threading.Event
+    applied: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Answer only when *until* is set, then as usual."""
+
+    until: threading.Event
+
+
+Fault = SlowDown | Refused | WrongRegion | CutBody | LoseAnswer | ApplyLater | Stall
+
+
+@dataclass(slots=True)
+class _Rule:
+    method: str
+    pattern: re.Pattern[str]
+    fault: Fault
+    left: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request that was received: its method, its key without the bucket, and its query."""
+
+    method: str
+    key: str
+    query: str
+    headers: dict[str, str]
+
+
+class S3Front:
+    """The front and the server behind it, with one empty bucket.
+
+    `requests` has all requests that were received, in order; `refused` the codes of those that were
+    refused.
+    """
+
+    def __init__(self, account: Account | None = None) -> None:
+        self.account = account or Account()
+        # all of moto's servers in a process have the same buckets
+        self.bucket = f"images-{secrets.token_hex(4)}"
+        self.requests: list[Seen] = []
+        self.refused: list[str] = []
+        self.is_down = False
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self._behind = _Moto()
+        self._server: ThreadingHTTPServer | None = None
+        self._port = free_port()
+
+    def __enter__(self) -> Self:
+        self._behind.start()
+        self._behind.request("PUT", f"/{self.bucket}", b"", _BEHIND)
+        self._server = _Server(("127.0.0.1", self._port), self._handler())
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+        self._behind.stop()
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the service, without the bucket."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def fault(
+        self, method: str, pattern: str, fault: Fault, *, times: int | None = None
+    ) -> Callable[[], None]:
+        """Inject *fault* into requests whose key matches; return a function that ends it."""
+        rule = _Rule(method, re.compile(pattern), fault, times)
+        with self._lock:
+            self._rules.append(rule)
+
+        def end() -> None:
+            with self._lock, suppress(ValueError):
+                self._rules.remove(rule)
+
+        return end
+
+    def count(self, method: str, pattern: str = "") -> int:
+        """Return the number of requests with this method whose key matches."""
+        return sum(
+            each.method == method and bool(re.search(pattern, each.key)) for each in self.requests
+        )
+
+    def counts(self) -> Counter[str]:
+        """Return the number of requests by method."""
+        return Counter(each.method for each in self.requests)
+
+    def forget(self) -> None:
+        """Forget the requests so far, and end all faults."""
+        with self._lock:
+            self.requests.clear()
+            self.refused.clear()
+            self._rules.clear()
+
+    # ---- the bucket behind the front, without a signature
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object, as another program would."""
+        assert self._behind.request("PUT", f"/{self.bucket}/{key}", content, _BEHIND).status == 200
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object's content; None if it is absent."""
+        found = self._behind.request("GET", f"/{self.bucket}/{key}", b"", _BEHIND)
+        assert found.status in {200, 404}, found
+        return found.body if found.status == 200 else None
+
+    def delete(self, key: str) -> None:
+        """Remove an object, as another program would."""
+        self._behind.request("DELETE", f"/{self.bucket}/{key}", b"", _BEHIND)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys of all objects, in byte order."""
+        found: list[str] = []
+        after = ""
+        while True:
+            target = f"/{self.bucket}?list-type=2&prefix={prefix}&start-after={after}"
+            body = self._behind.request("GET", target, b"", _BEHIND).body.decode()
+            page = re.findall(r"<Key>([^<]*)</Key>", body)
+            found += page
+            if "<IsTruncated>true" not in body:
+                return found
+            after = page[-1]
+
+    # ---- one request
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        front = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                with suppress(ConnectionError):
+                    super().handle_one_request()
+
+            def log_message(self, *_: Any) -> None:
+                """Write nothing."""
+
+            def do_any(self) -> None:
+                front.answer(self)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = do_any  # noqa: N815 - of http.server
+
+        return Handler
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """Check, count and answer one request."""
+        if self.is_down:
+            handler.close_connection = True
+            return
+        length = int(handler.headers.get("Content-Length") or 0)
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        request = Signed(handler.command, handler.path, headers, handler.rfile.read(length))
+        parts = urlsplit(handler.path)
+        key = unquote(parts.path).removeprefix(f"/{self.bucket}").removeprefix("/")
+        refused = refusal(request, self.account)
+        with self._lock:
+            self.requests.append(Seen(handler.command, key, parts.query, headers))
+            if refused:
+                self.refused.append(refused.code)
+        if refused:
+            _send_error(handler, refused)
+            return
+        self._answer(handler, request, self._fault(handler.command, key))
+
+    def _fault(self, method: str, key: str) -> Fault | None:
+        with self._lock:
+            for rule in self._rules:
+                if rule.method in {method, "*"} and rule.pattern.search(key) and rule.left != 0:
+                    if rule.left is not None:
+                        rule.left -= 1
+                    return rule.fault
+        return None
+
+    def _answer(
+        self, handler: BaseHTTPRequestHandler, request: Signed, fault: Fault | None
+    ) -> None:
+        match fault:
+            case SlowDown():
+                _send_error(handler, Refusal(503, "SlowDown"))
+            case Refused(found):
+                _send_error(handler, found)
+            case WrongRegion(region):
+                _send_error(
+                    handler, Refusal(301, "PermanentRedirect"), {"x-amz-bucket-region": region}
+                )
+            case ApplyLater():
+                handler.close_connection = True
+                threading.Thread(target=self._later, args=(request, fault), daemon=True).start()
+            case LoseAnswer():
+                self._forward(request)
+                handler.close_connection = True
+            case Stall(until):
+                until.wait(60)
+                _send(handler, self._forward(request))
+            case CutBody(after):
+                _send(handler, self._forward(request), cut=after)
+            case None:
+                _send(handler, self._forward(request))
+
+    def _later(self, request: Signed, fault: ApplyLater) -> None:
+        fault.when.wait(120)
+        self._forward(request)
+        fault.applied.set()
+
+    def _forward(self, request: Signed) -> Answer:
+        kept = {
+            name: value for name, value in request.headers.items() if name not in {"host", "expect"}
+        }
+        return self._behind.request(request.method, request.target, request.body, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response of the server behind the front."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().process_request(request, client_address)
+
+
+class _Moto:
+    """moto's server for S3, in a thread of this process."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._server: Any = None
+        self._local = threading.local()
+
+    def start(self) -> None:
+        """Start the server with an empty account."""
+        from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second, only if it is used
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self._server.stop()
+
+    def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """Send one request, and return the answer."""
+        deadline = time.monotonic() + 30
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
+        while True:
+            try:
+                connection.request(method, target, body=body, headers=headers)
+                return _answer_of(connection.getresponse())
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.02)
+            finally:
+                connection.close()
+
+
+def _answer_of(response: HTTPResponse) -> Answer:
+    headers = [
+        (name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP
+    ]
+    return Answer(response.status, headers, response.read())
+
+
+def _send(handler: BaseHTTPRequestHandler, answer: Answer, cut: int | None = None) -> None:
+    handler.send_response(answer.status)
+    has_length = False
+    for name, value in answer.headers:
+        has_length = has_length or name.lower() == "content-length"
+        handler.send_header(name, value)
+    if not has_length and answer.status != 204:
+        handler.send_header("Content-Length", str(len(answer.body)))
+    handler.end_headers()
+    if handler.command == "HEAD":
+        return
+    handler.wfile.write(answer.body if cut is None else answer.body[:cut])
+    if cut is not None:
+        handler.wfile.flush()
+        handler.close_connection = True
+
+
+def _send_error(
+    handler: BaseHTTPRequestHandler, found: Refusal, headers: dict[str, str] | None = None
+) -> None:
+    body = (
+        f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{found.code}</Code>'
+        f"<Message>{found.message}</Message></Error>"
+    ).encode()
+    shown = [("Content-Type", "application/xml"), *(headers or {}).items()]
+    _send(handler, Answer(found.status, shown, body))

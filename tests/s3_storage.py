@@ -1,0 +1,63 @@
+"""Open the driver `s3` on the front, as an appliance that owns the bucket opens it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from entrepot.datastore.drivers.s3 import S3Storage
+from entrepot.datastore.drivers.s3_setup import BucketParts, parts_of
+from entrepot.datastore.drivers.table import Parameters
+from tests.s3_front import S3Front
+
+
+def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
+    """Return the keys of `storage.s3` for the front; *others* replace some."""
+    return {
+        "accesskey": front.account.key,
+        "secretkey": front.account.secret,
+        "sessiontoken": None,
+        "region": front.account.region,
+        "regionendpoint": front.url,
+        "forcepathstyle": True,
+        "bucket": front.bucket,
+        "rootdirectory": "",
+        "encrypt": False,
+        "keyid": None,
+        "secure": True,
+        "skipverify": False,
+        "ca": None,
+        "chunksize": 5 * 1024 * 1024,
+        "storageclass": "STANDARD",
+        "useragent": None,
+        "usedualstack": False,
+        "accelerate": False,
+        "usefipsendpoint": False,
+        "statedir": state,
+        **others,
+    }
+
+
+def owned(
+    front: S3Front, state: Path, clock: Callable[[], float] = time.time, **others: object
+) -> BucketParts:
+    """Return the parts of a bucket that this appliance owns from now on."""
+    state.mkdir(parents=True, exist_ok=True)
+    parts = parts_of(parameters(front, state, **others), clock)
+    assert parts.claim().renew()
+    return parts
+
+
+class _Held:
+    """The ownership of an appliance that is never asked for it."""
+
+    def holds(self) -> bool:
+        """Return True."""
+        return True
+
+
+def always_owned(front: S3Front, state: Path, **others: object) -> S3Storage:
+    """Return a storage that writes to an empty bucket, without an object of an owner in it."""
+    parts = parts_of(parameters(front, state, **others), time.time)
+    return S3Storage(parts.client, parts.journal, _Held())

@@ -1,4 +1,4 @@
-# All tasks of development; `make help` lists them.
+# This file has all tasks of development; `make help` lists them.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
-# Without this each process of the tests would compile every test module again, for 10 s.
+# Without this variable, each process of the tests would compile every test module again, for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
 # The unit tests run in one process for each of these groups. Workers of one process would collect
@@ -64,7 +64,7 @@ soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
 
-# The suite belongs to another project; docs/pushing.md describes where to get it.
+# The suite belongs to another project; docs/pushing.md describes where to get the suite.
 conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable or a checkout
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
@@ -77,7 +77,8 @@ bench-growth: $(VENV)/dev ## measure the cost of ten thousand to ten million blo
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench growth
 
-# The environment follows the lock files: after a change of one it is updated in place.
+# The environment follows the lock files: after a change of a lock file, make updates the
+# environment in place.
 $(VENV)/run: requirements/run.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/run.txt
 	@touch $@

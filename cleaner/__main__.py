@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
     """Run the cleaner until SIGTERM, or one command (`--once`, `--dry-run`, `--gc`, `--verify`).
 
-    *settings* default to those that `entrepot serve` wrote. Return the exit code: 0, 1 when the
-    command failed or was postponed, 2 for invalid settings.
+    *settings* default to the settings that `entrepot serve` wrote. Return the exit code: 0, 1 when
+    the command failed or was postponed, 2 for invalid settings.
     """
     options = _options(argv)
     try:
@@ -127,7 +127,7 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._readers.start()
-            # an earlier cleaner may have been killed before its purge of HAProxy's cache
+            # An earlier cleaner may have been killed before its purge of HAProxy's cache.
             self._purge.removed()
             Inspection(self._store.index, self._ring).start(self._stop)
             RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
@@ -145,8 +145,8 @@ class CleanerProcess:
     def clean_once(self, *, is_stopped: bool = False) -> int:
         """Run all maintenance and one round. Return 0, or 1 when eviction was postponed.
 
-        *is_stopped*: the appliance does not run, so no client uses content, and the whole access
-        log is in the index already: no log barrier is needed.
+        *is_stopped* states that the appliance does not run, so no client uses content, and the
+        whole access log is already in the index: no log barrier is needed.
         """
         do(list(self._maintenance.jobs()))
         rounds = self._rounds
@@ -166,7 +166,10 @@ class CleanerProcess:
         return list(itertools.islice((each for step in steps for each in step.evictions), count))
 
     def explain(self) -> int:
-        """Print what a round would remove now, and why; change nothing. Return the exit code."""
+        """Print what a round would remove now, and why; change nothing.
+
+        Return the exit code of the command.
+        """
         try:
             count = self._print_plan()
         except DatastoreError as error:
@@ -176,13 +179,13 @@ class CleanerProcess:
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
-        """Remove garbage, or only list it with *is_dry*.
+        """Remove garbage, or only list the garbage with *is_dry*.
 
-        Print one line for each item, with the reason.
+        Print one line for each item of garbage, with the reason.
 
-        *untagged*: hosted images without a tag are garbage too, in every repository. While the
-        appliance runs, their removal needs the log barrier, because clients may pull them by
-        digest. Return the exit code.
+        *untagged* states that hosted images without a tag are garbage too, in every repository.
+        While the appliance runs, the removal of untagged images needs the log barrier, because
+        clients may pull these images by digest. Return the exit code of the command.
         """
         is_served = (self._settings.run / FRONT_SOCKET).exists()
         if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
@@ -231,7 +234,7 @@ class CleanerProcess:
         self._ring()
 
     def _ring(self) -> None:
-        """Wake the cleaner's loop, if it runs."""
+        """Wake the cleaner's loop, if the loop runs."""
         self._wake()
 
     def _hands(self) -> RoundTools:
@@ -250,19 +253,19 @@ class CleanerProcess:
 
 
 class _StoppedAppliance:
-    """This is the log barrier of an appliance that does not run: no client uses content."""
+    """The log barrier of an appliance that does not run: no client uses content."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index knows every access."""
+        """Return an empty string, because the index knows every access."""
         return ""
 
 
 class EventsFile:
     """An `EventsFile` writes the events file that the logger follows.
 
-    A line that can't be written is lost; the first of several such lines is logged as a warning.
+    An event that can't be written is lost; the first of several such events is logged as a warning.
     """
 
     def __init__(self, path: Path) -> None:
@@ -270,7 +273,7 @@ class EventsFile:
         self._is_failing = False
 
     def write(self, event: Event) -> None:
-        """Append an event to the file."""
+        """Append an event to the events file."""
         try:
             write_event(self._path, event)
         except OSError as error:

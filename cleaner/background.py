@@ -48,11 +48,11 @@ _LOCK = "cleaner.lock"
 class Cleaner:
     """Keeps the data directory of an application within its limits; pass it to `create_app`.
 
-    *max_size* is in bytes, 0 for no limit; *threshold* is the space above it, in per cent of it.
-    Content is evicted when it was not used for *ttl* s, 0 for never. Hosted images are evicted by
-    the same limits with *hosted*, or by *rules* if those are given. A round runs every *every* s
-    and when space is short. Hosted content that no manifest references is removed after
-    *garbage* s.
+    *max_size* is in bytes, 0 for no limit; *threshold* is the space above *max_size*, in per cent
+    of it. Content is evicted when it was not used for *ttl* s; 0 means never. If *hosted* is set,
+    hosted images are evicted by the same limits, or by *rules* if rules are given. A round runs
+    every *every* s and when space is short. Hosted content that no manifest references is removed
+    after *garbage* s.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class Cleaner:
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
-        *settle* writes all accesses of this process to the index, and is false if it could not.
+        *settle* writes all accesses of this process to the index, and returns False if it could
+        not.
         """
         self._stop = threading.Event()
         self._state = root / "entrepot"
@@ -101,7 +102,7 @@ class Cleaner:
                 ring(folder / WAKE_SOCKET, needs)
 
     def stop(self) -> None:
-        """Stop the thread after its current removal; wait up to 10 s for its end."""
+        """Stop the thread after its current removal; wait up to 10 s for the thread's end."""
         self._stop.set()
         self.wake(0)
         if self._thread.is_alive():
@@ -188,7 +189,7 @@ class _Work:
 
 
 class _Barrier:
-    """This is the log barrier of an embedded registry, which has no access log.
+    """The log barrier of an embedded registry, which has no access log.
 
     This process writes its accesses to the index at once. Each other process writes its own
     accesses after `ACCESS_DELAY_S` at the latest.
@@ -209,7 +210,7 @@ class _Barrier:
 
 @contextmanager
 def _cleaner_lock(state: Path) -> Iterator[bool]:
-    """Yield whether this process got the lock of the cleaner, and hold it meanwhile.
+    """Yield whether this process got the lock of the cleaner, and hold the lock meanwhile.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -219,7 +220,7 @@ def _cleaner_lock(state: Path) -> Iterator[bool]:
 
 @contextmanager
 def _short_path(folder: Path) -> Iterator[Path]:
-    """Yield a short path of a folder: the path of a socket has 107 bytes at most."""
+    """Yield a short path of a folder, because the path of a socket has at most 107 bytes."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

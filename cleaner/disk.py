@@ -14,18 +14,19 @@ _SPARE_PART = 100
 class Disk:
     """A `Disk` is the file system of the data directory *root*.
 
-    64 MiB and 4096 inodes of it are kept free, but at most a hundredth of each. If free space runs
-    out, the access log and the index cannot be written, accesses are lost, and eviction stops. If
-    free inodes run out, nothing can be stored.
+    The cleaner keeps 64 MiB and 4096 inodes of the file system free, but at most a hundredth of
+    each. If free space runs out, the access log and the index cannot be written, accesses are lost,
+    and eviction stops. If free inodes run out, no file can be stored.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def lacking(self, needs: int) -> int:
-        """Return the bytes to free so that *needs* more fit; 0 if the free space is unknown.
+        """Return the bytes to free so that *needs* more bytes fit; 0 if the free space is unknown.
 
-        For lacking inodes: the bytes that as many files of this file system take on average.
+        For lacking inodes, the result is the bytes that as many files of this file system take on
+        average.
         """
         try:
             found = os.statvfs(self._root)

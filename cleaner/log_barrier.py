@@ -1,15 +1,15 @@
-"""Check that the index has every access up to now before anything is evicted.
+"""Check that the index has every access up to now before any content is evicted.
 
 In the index, content that no client requested looks like content that was requested while the
-logger was down. So the cleaner sends a request of its own through HAProxy and waits until the
-logger has committed the line of this request. When the logger has committed this line, all earlier
-lines are committed too. Until then nothing is evicted, neither for age nor for size, because
-content with an old access time may have been used since. Pulls that find no space meanwhile are
-passed through.
+logger was down. Therefore the cleaner sends a request of its own through HAProxy and waits until
+the logger has committed the log line of this request. When the logger has committed this line, all
+earlier lines are committed too. Until then no content is evicted, neither for age nor for size,
+because content with an old access time may have been used since. Pulls that find no space meanwhile
+are passed through.
 
 Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. The
-round that detects them evicts nothing. From then on ages count from that moment (`blind`), because
-any content may have been used just before.
+round of the cleaner that detects lost lines evicts nothing. From then on, ages count from that
+moment (`blind`), because any content may have been used just before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Sends a probe through *front*, HAProxy's local socket, and finds it in *notes*.
+    """Sends a probe through *front*, HAProxy's local socket, and finds the probe in *notes*.
 
-    *pause* waits for the given seconds and returns true when the process ends. *clock* gives s,
-    UTC epoch; *timer* is a monotonic clock (s). `blind` is when lost lines were last detected (s,
-    UTC epoch).
+    *pause* waits for the given seconds and returns True when the process ends. *clock* returns s,
+    UTC epoch; *timer* is a monotonic clock (s). `blind` is the time at which lost lines were last
+    detected (s, UTC epoch).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LogBarrier:
         try:
             _get(self._front, f"/healthz?news={probe}")
         except (OSError, http.client.HTTPException):
-            return "HAProxy does not answer"
+            return "HAProxy does not answer the cleaner"
         if not self._is_committed(probe):
             return "the logger does not follow the access log"
         return "log lines were dropped" if self._lost_lines() else ""
@@ -90,7 +90,7 @@ class LogBarrier:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """This is an HTTP connection to a unix socket."""
+    """A `_UnixConnection` is an HTTP connection to a unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_PATIENCE_S)

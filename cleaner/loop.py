@@ -1,4 +1,4 @@
-"""The cleaner's main loop: it runs a round at each wake-up and at regular intervals."""
+"""Run the cleaner's main loop, with a round at each wake-up and at regular intervals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _JOIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RoundLoop:
-    """Runs rounds and starts maintenance jobs.
+    """A `RoundLoop` runs rounds and starts maintenance jobs.
 
-    `round` frees the given bytes; it returns false when eviction was postponed. `wait` waits up
-    to the given seconds for a wake-up and returns the bytes that downloads need.
+    `round` frees the given bytes, and returns False when eviction was postponed. `wait` waits up to
+    the given seconds for a wake-up and returns the bytes that downloads need.
     """
 
     round: Callable[[int], bool]

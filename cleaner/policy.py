@@ -1,11 +1,11 @@
 """Decide by the eviction policy which content is removed, in which order, and why.
 
 This module only plans; `sweep` and `hosted.unlink` remove content. The index lists entries in the
-order of eviction, in which a manifest precedes its parts. Walking in this order and keeping
-everything that a kept manifest references never leaves a manifest whose blobs are gone.
+order of eviction, in which a manifest precedes its parts. The plan follows this order and keeps
+everything that a kept manifest references, so that no manifest is left whose blobs are gone.
 
-Hosted content is removed one image at a time. Images that their retention rules expire go first.
-Other hosted images, if their rules permit eviction, are merged into the order of entries.
+Hosted content is removed one image at a time. Images that their retention rules expire are removed
+first. Other hosted images, if their rules permit eviction, are merged into the order of entries.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Unasked = Callable[[], Iterable[IndexEntry]]
 class StoreLimits:
     """A `StoreLimits` limits the data directory: sizes in bytes, `ttl` in s.
 
-    None means no limit of size, and 0 means no TTL.
+    A size of None means no limit of size, and a TTL of 0 means no TTL.
 
     Eviction for size begins when the used bytes exceed `start`, or when waiting downloads would
     exceed `room`, the cap. Eviction ends when the used bytes and the waiting downloads fit below
@@ -53,11 +53,12 @@ class StoreLimits:
 class Demand:
     """A `Demand` is the state for which a plan is made. Sizes are in bytes, times in s, UTC epoch.
 
-    `held` is the used bytes and `needs` what waiting downloads need. Accesses before `blind` may
-    be missing from the index, so ages count from there. Ages of hosted content also count from
-    `born`, when the index was created, because accesses before it were not recorded. `lacking` is
-    the space that the file system itself is short of. `looked` is when the hosted repositories
-    were read: content used since then may belong to an image that the plan does not know.
+    `held` is the number of used bytes and `needs` the number that waiting downloads need. Accesses
+    before `blind` may be missing from the index, so ages count from `blind`. Ages of hosted content
+    also count from `born`, when the index was created, because accesses before `born` were not
+    recorded. `lacking` is the number of bytes that the file system itself lacks. `looked` is the
+    time at which the hosted repositories were read: content used since then may belong to an image
+    that the plan does not know.
     """
 
     now: float
@@ -120,12 +121,12 @@ class HostedCandidates(Protocol):
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return its planned removal."""
+        """Drop the references of an image; return the image's planned removal."""
         ...
 
 
 class _Nothing:
-    """This object permits no removal of a hosted image."""
+    """A `_Nothing` permits no removal of a hosted image."""
 
     images = ()
 
@@ -148,9 +149,10 @@ def plan(
 ) -> Iterator[Step]:
     """Yield the removals in order; at most one entry after the last removal is read.
 
-    The order is: images that their rules expire, then entries not used for longer than the TTL.
-    While space is short, unused prefetched layers (*unasked*) follow, then the least recently used
-    entries and evictable images. An entry for which *spares* is true is kept, with its parts.
+    The order is: images that their retention rules expire, then entries not used for longer than
+    the TTL. While space is short, unused prefetched layers (*unasked*) follow, then the least
+    recently used entries and evictable images. An entry for which *spares* is true is kept, with
+    its parts.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -158,7 +160,7 @@ def plan(
 
 
 class _Plan:
-    """A `_Plan` is a plan in the making: its state counts the removals so far as done."""
+    """A `_Plan` is a plan in the making, whose state counts the removals so far as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked
@@ -284,7 +286,7 @@ def excess(bounds: StoreLimits, moment: Demand) -> int:
 
 
 def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
-    """Return *digests* and, recursively, everything that they reference."""
+    """Return *digests* and, recursively, all content that they reference."""
     found: set[Digest] = set()
     waiting = list(digests)
     while waiting:
@@ -298,7 +300,7 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
 def _in_order(
     entries: Iterable[IndexEntry], images: Sequence[HostedImage]
 ) -> Iterable[IndexEntry | HostedImage]:
-    """Merge images into the entries by their last use; without images read no entry ahead."""
+    """Merge images into the entries by last use; without images, read no entry ahead."""
     if not images:
         return entries
     return heapq.merge(entries, images, key=lambda each: each.used)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A `Reason` is the reason of an eviction, as the metrics label it; each is a time series."""
+    """A `Reason` is an eviction's reason, which labels the metric; each is a time series."""
 
     TTL = "ttl"
     SIZE = "size"
@@ -21,7 +21,7 @@ class Reason(StrEnum):
 class Explanation:
     """An `Explanation` is the reason of a removal.
 
-    `reason` labels the metric, `words` explain it to an operator.
+    `reason` labels the metric, and `words` explain the reason to an operator.
     """
 
     reason: Reason

@@ -1,4 +1,4 @@
-"""A round of the cleaner: settles what dead processes left, then evicts to free space."""
+"""Run a round of the cleaner: settle reservations of dead processes, then evict to free space."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-_PREFETCH_GRACE_S = 600.0  # a client may request a prefetched layer up to this time later
-_MOST_PREFETCHED = 1000  # a round reads so many rows; the next round reads them again
+_PREFETCH_GRACE_S = 600.0  # A client may request a prefetched layer up to this many s later.
+_MOST_PREFETCHED = 1000  # A round reads this many rows, and the next round reads the rows again.
 
 
 class Barrier(Protocol):
-    """The log barrier: whether the index has every access up to now."""
+    """A `Barrier` is the log barrier: it checks that the index has every access up to now."""
 
     blind: float
 
@@ -52,7 +52,7 @@ class Barrier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """A `RoundTools` has the tools of a round; `clock` gives s, UTC epoch.
+    """A `RoundTools` has the tools of a round; `clock` returns s, UTC epoch.
 
     `stopped` ends the round between two removals.
 
@@ -116,13 +116,13 @@ class Rounds:
         return is_short(self._bounds, moment) or moment.lacking > 0
 
     def _is_counted_right(self, needs: int) -> bool:
-        """Recount the rows; return whether space is still short.
+        """Recount the rows of the index; return whether space is still short.
 
         A wrong counter must not cause evictions.
         """
         wrong = self._store.index.inspect()
         if wrong:
-            log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
+            log.warning("the access index was wrong, and was repaired", extra={"wrong": wrong})
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
@@ -163,7 +163,7 @@ class Rounds:
         return Demand(
             self._hands.clock(),
             held,
-            min(needs, self._bounds.target or 0),  # larger content is not stored
+            min(needs, self._bounds.target or 0),  # Content larger than the target is not stored.
             blind=max(self._hands.barrier.blind, self._hands.clock.since(), self._hands.taken_at()),
             born=born(index.notes),
             lacking=self._lacking(needs, held),
@@ -196,7 +196,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Sweep until a plan is carried out completely; each new plan spares what was in use."""
+        """Sweep until a plan is carried out completely; new plans spare content that was in use."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):
@@ -209,7 +209,7 @@ class Rounds:
     def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> bool:
         """Carry out a plan and append its evictions to *evicted*; return False for a new plan.
 
-        A new plan is needed if an item was kept: this plan counted it as removed.
+        A new plan is needed if an item was kept, because the old plan counted that item as removed.
         """
         is_done = True
         for step in self.plan(needs, stock):

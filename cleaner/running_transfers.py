@@ -1,8 +1,8 @@
-"""Restores the reservations of running downloads and uploads in a new index.
+"""Restore the reservations of running downloads and uploads in a new index.
 
-A new index, made because the old one was lost or damaged, has no reservations. The writers still
-write up to the sizes that they had reserved. So these reservations are read from the files and made
-again before the new index grants any other reservation.
+A new index, made because the old index was lost or damaged, has no reservations. The writers still
+write up to the sizes that they had reserved. Therefore these reservations are read from the files
+and made again before the new index grants any other reservation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 def _largest_reservation(path: Path, room: int | None) -> int:
     """Return the largest size that can be reserved for a file.
 
-    A file without a writer reserves its length.
+    For a file without a writer, the size is the file's length.
     """
     try:
         length = path.stat().st_size

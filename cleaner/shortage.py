@@ -31,9 +31,9 @@ class Shortage:
     def look(self, *, is_short: bool) -> None:
         """Check the store after a round that evicted everything evictable.
 
-        *is_short* is whether space was short when the round began. Otherwise content above the
-        maximum size is no fault: eviction begins only at the threshold.
-        Raises: IndexUnavailable.
+        *is_short* is whether space was short when the round began. If space was not short, content
+        above the maximum size is no fault, because eviction begins only at the threshold. Raises:
+        IndexUnavailable.
         """
         target = self._bounds.target
         if target is None:
@@ -49,14 +49,17 @@ class Shortage:
         record_unevictable(self._notes, unevictable)
         if unevictable and not self._is_known:
             why = explain(unevictable, target)
-            log.warning("the store can't shrink", extra={"why": why, "remedy": REMEDY})
+            log.warning(
+                "the store can't shrink below its maximum size",
+                extra={"why": why, "remedy": REMEDY},
+            )
         if self._is_known and not unevictable:
-            log.info("the store can shrink again")
+            log.info("the store can shrink below its maximum size again")
         self._is_known = bool(unevictable)
 
 
 def explain(unevictable: int, target: int) -> str:
-    """Return why nothing more is cached; *target* is the size to shrink to, in bytes."""
+    """Return why no more content is cached; *target* is the size to shrink to, in bytes."""
     return (
         f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
         f" be evicted; the maximum size is {readable_units.size(target)}, so nothing more is cached"

@@ -1,7 +1,7 @@
 """Remove spool files that no download has resumed for a day.
 
-The writer of a download holds a lock on its spool file. So a file that the cleaner can lock has no
-writer, and while the cleaner holds the lock no writer can start.
+The writer of a download holds a lock on its spool file. Therefore a file that the cleaner can lock
+has no writer, and while the cleaner holds the lock no writer can start.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _ABANDONED_S = 24 * 3600
-# the reservation of a manifest has no spool file; it lasts as long as the write takes
+# The reservation of a manifest has no spool file, and lasts as long as the write takes.
 _UNWRITTEN_S = 60
-# a client that has not sent the next chunk of an upload by then has disconnected
+# A client that has not sent the next chunk of an upload by then has disconnected.
 _IDLE_S = 60
 
 
@@ -45,7 +45,7 @@ class Leftover:
 
 
 class Spool:
-    """Reconciles spool files with the reservations in the index; `clock` gives s, UTC epoch."""
+    """Reconciles spool files with the reservations in the index; `clock` returns s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
@@ -92,7 +92,7 @@ class Spool:
         return set(map(layout.upload_reservation, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove files without a writer, the oldest first, until *is_enough* returns true.
+        """Remove files without a writer, the oldest first, until *is_enough* returns True.
 
         Damaged files in quarantine that need not be kept are removed first. Idle uploads are
         removed last, because their clients may still continue. Raises: IndexUnavailable.
@@ -126,8 +126,8 @@ class Spool:
                 self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
-        # before the file: its removal ends the lock, and the next writer's reservation would be
-        # released
+        # The reservation is released before the file is removed: the removal ends the lock, and the
+        # next writer's reservation would be released.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
@@ -137,7 +137,7 @@ class Spool:
             )
 
     def _settle_reservation(self, reservation: Reservation) -> None:
-        """Record content whose process died between commit and record; else release the space."""
+        """Record content whose process died between commit and record; else release space."""
         with _locked(self._store.spool / layout.spool(reservation.digest)) as locked:
             if locked is None:
                 return
@@ -153,7 +153,8 @@ class Spool:
         digest, written = reservation.digest, time_of(stat)
         used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        with suppress(InvalidManifest, NotFound):  # a layer is too long for a manifest, or not JSON
+        # A layer is too long for a manifest, or not JSON.
+        with suppress(InvalidManifest, NotFound):
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
         self._store.index.record(digest, stat.size, kind, used, children=names)
@@ -169,7 +170,7 @@ class Spool:
 
     @contextmanager
     def _locked_unchanged(self, found: Leftover) -> Iterator[LockedFile | None]:
-        """Lock a file; None if it has a writer or has changed since it was listed."""
+        """Lock a file; yield None if it has a writer or has changed since it was listed."""
         with _locked(found.path) as locked:
             if locked is None:
                 yield None
@@ -177,7 +178,7 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-            ):  # the file became the blob; taking the lock made a new file
+            ):  # The spool file became the blob, and taking the lock made a new file.
                 locked.unlink()
             same = (found.inode, found.size, found.modified)
             yield locked if same == (now.st_ino, now.st_size, now.st_mtime) else None
@@ -197,7 +198,7 @@ def _paths(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[LockedFile | None]:
-    """Lock a file; None if another process holds the lock, or the disk fails."""
+    """Lock a file; yield None if another process holds the lock, or the disk fails."""
     with ExitStack() as lock:
         locked = None
         with suppress(StorageFull, StorageBroken):
@@ -207,7 +208,7 @@ def _locked(path: Path) -> Iterator[LockedFile | None]:
 
 @contextmanager
 def _skipped_on_error(path: Path) -> Iterator[None]:
-    """Skip a file at a disk error: the round continues with the other files."""
+    """Skip a file at a disk error, so that the round continues with the other files."""
     try:
         yield
     except (OSError, StorageFull, StorageBroken) as error:

@@ -34,7 +34,7 @@ class DataDirectory:
 
     @property
     def state(self) -> Path:
-        """The state directory."""
+        """The path of the state directory."""
         return self.spool.parent
 
     def oldest(self) -> Iterator[IndexEntry]:

@@ -14,7 +14,7 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-_MOST_REPOSITORIES = 1000  # so many entries are searched for the names of images
+_MOST_REPOSITORIES = 1000  # This many entries are searched for the names of images.
 _MOST_TAGS = 50
 
 

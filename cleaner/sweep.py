@@ -1,9 +1,10 @@
-"""Evicts entries as `policy` planned; it can be interrupted at any step and repeated.
+"""Evict entries as `policy` planned; the sweep can be interrupted at any step and repeated.
 
-If an entry was not used meanwhile, the sweep marks the entry in the index, then deletes its data,
-then its row. Responses that have the file open finish undisturbed; later requests through its links
-are misses. A lock permits one sweep at a time. Otherwise a second sweep could take a fresh mark of
-the first sweep for a dead cleaner's mark, and delete content that was downloaded again meanwhile.
+If an entry was not used meanwhile, the sweep marks the entry in the index, then deletes the entry's
+data, then its row. Responses that have the file of a blob open finish undisturbed; later requests
+through the blob's links are misses. A lock permits one sweep at a time. Otherwise a second sweep
+could mistake a fresh mark of the first sweep for a dead cleaner's mark, and delete content that was
+downloaded again meanwhile.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ log = logging.getLogger(__name__)
 _LOCK_TIMEOUT_S = 5.0
 
 Report = Callable[[Event], None]
-"""Writes an event for the logger; never raises."""
+"""A `Report` writes an event for the logger, and never raises an exception."""
 
 
 class Sweep:
-    """A `Sweep` evicts entries one by one; `clock` gives s, UTC epoch.
+    """A `Sweep` evicts entries one by one; `clock` returns s, UTC epoch.
 
     The sweep calls `removed` after each eviction.
     """
@@ -78,9 +79,9 @@ class Sweep:
 
     @contextmanager
     def _sweep_lock(self) -> Iterator[bool]:
-        """Wait up to 5 s for the lock of sweeps; yield whether it was acquired.
+        """Wait up to 5 s for the lock of sweeps; yield whether the lock was acquired.
 
-        The lock's file stays: on a disk without free inodes it could not be created again.
+        The lock's file stays, because on a disk without free inodes it could not be created again.
         """
         path = self._store.state / layout.SWEEP_LOCK
         with holding(path, _LOCK_TIMEOUT_S, is_kept=True) as lock:
@@ -95,7 +96,7 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove a row without data: a download was committed between the two deletions."""
+        """Remove a row without data, after a download was committed between the two deletions."""
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return

@@ -1,7 +1,7 @@
 """Open the wake socket, the datagram socket through which workers wake the cleaner.
 
 A message is a JSON object with `needs`: the bytes that a waiting download needs, or 0 to start a
-round. `datastore.reservations` sends it from the workers.
+round. The workers send this message by `datastore.reservations`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class WakeSocket:
         return sum(_needs(message) for message in self._messages())
 
     def ring(self) -> None:
-        """Wake the thread that waits; also safe in a signal handler."""
-        with suppress(OSError):  # a full socket has messages that wake the thread anyway
+        """Wake the thread that waits; the call is also safe in a signal handler."""
+        with suppress(OSError):  # A full socket has messages that wake the thread anyway.
             ring(self._path)
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
 HAProxy writes the access log, one line for each response; its format is `log-format` in
 haproxy.cfg, and a test compares it with AccessLine. While an endpoint of notifications is
-configured, lines have further fields (`request_line`), which are ignored here. Most lines repeat
-the values of an earlier line, so AccessLog parses equal lines once. The processes of the appliance
-write the events.
+configured, log lines have further fields (`request_line`), which this module ignores. Most lines
+repeat the values of an earlier line, so AccessLog parses equal lines once. The processes of the
+appliance write the events.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ _USES = frozenset(
 )
 
 ACCESS_DELAY_S = 0.25
-"""An embedding process keeps an access at most this long, in s, before the index has it."""
+"""A process that embeds the registry may hold an access for this long, in s, before the index has
+the access.
+"""
 
 
-@dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long
+@dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long.
 class AccessLine:
     """An `AccessLine` is one response in the access log.
 
@@ -73,16 +75,16 @@ class AccessLine:
 
 
 _Document = dict[str, str | int | float]
-_Values = tuple[Any, ...]  # of JSON
+_Values = tuple[Any, ...]  # the values of a JSON line
 FIELDS = tuple(each.name for each in fields(AccessLine))
-"""The fields of a line, in order."""
+"""The names of the fields of a log line, in order."""
 _NAMES = FIELDS
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
-_LARGEST = 2**53  # above this number, consecutive integers are the same float
+_LARGEST = 2**53  # Above this number, consecutive integers are the same float.
 _in_order = itemgetter(*_NAMES)
 _integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
-_decode = json.JSONDecoder().decode  # PERF: json.loads detects the encoding first
+_decode = json.JSONDecoder().decode  # PERF: json.loads would detect the encoding first.
 
 # Lines of equal requests differ only in the fields before "method".
 _START = len('{"start":1790000000000')
@@ -92,22 +94,22 @@ _TIMES = re.compile(
     rb'(?:"id":"[0-9a-f-]{0,36}","port":"[^"]{0,5}",)?(?="method")'
 )
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
-_ID = b',"id":"'  # in the lines of a RequestLine, within the first bytes
+_ID = b',"id":"'  # The lines of a RequestLine have this text within the first bytes.
 _ID_WITHIN = 64
-_EXTENDED_QUOTES = _QUOTES + 4 * 5  # the five fields of a RequestLine after `method`
+_EXTENDED_QUOTES = _QUOTES + 4 * 5  # A RequestLine has five more fields after `method`.
 KEPT_BYTES = 4 * 1024 * 1024
 """AccessLog remembers lines of about this many bytes; their values take twice as much."""
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the latest of some lines that are equal but for start, ID and port; their number
-follows.
+"""A `Repeated` is the last of some lines that are equal but for start, ID and port, with the number
+of these lines.
 """
 
 
 def is_access(method: str, kind: str, status: int) -> bool:
-    """Return whether a response is an access: it updates the last use of its content.
+    """Return whether a response is an access, which updates the last use of its content.
 
-    It does not matter whether the client read the response to its end.
+    A response counts as an access even if the client did not read it to its end.
     """
     return (method, kind, status) in _USES
 
@@ -138,7 +140,7 @@ class AccessLog:
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
-        """Parse a line; take all values but the times from an earlier line that had the same."""
+        """Parse a log line; take all values but the times from an equal earlier line."""
         times = _TIMES.match(line)
         if times is None:
             return parse(line)
@@ -151,8 +153,9 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the parsed values of *rest*, unless the line has a field twice."""
-        # a second key can't be hidden: HAProxy escapes each slash, and \u is excluded here
+        """Remember the parsed values of *rest*, if the line has no field twice."""
+        # A second key can't be hidden, because HAProxy escapes each slash, and \u is excluded by
+        # this condition.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -165,17 +168,17 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    The frames of these errors refer to all lines that were read, and to the errors. That cycle of
-    references would keep megabytes until a late garbage collection.
+    The frames of such errors refer to all lines that were read, and to the errors. This cycle of
+    references would keep megabytes in memory until a late garbage collection.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ in their start only; return the latest of each group, and its size.
+    """Group lines that differ in their start only; return the last line and the size of each group.
 
-    If any line does not begin as HAProxy writes it, every line is a group of its own.
+    If any line does not begin as HAProxy writes lines, every line is a group of its own.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)
@@ -189,7 +192,7 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ in start, ID and port only; as `_gathered` returns them."""
+    """Group lines that differ in start, ID and port only; return the same as `_gathered`."""
     equal = defaultdict[tuple[bytes, bytes], list[bytes]](list)
     others = list[tuple[bytes, int]]()
     for line in lines:
@@ -203,7 +206,7 @@ def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An `Event` is no line of the access log; it occurred `at` (s, UTC epoch).
+    """An `Event` is a line of the events file, not of the access log; `at` is in s, UTC epoch.
 
     The fields of each event:
 

@@ -1,12 +1,12 @@
-"""Content by digest: every stored file was verified before it was stored, whatever the driver.
+"""Store content by digest: with every driver, a file is verified before it is stored.
 
-`Integrity` detects files that changed since then: by their length at every open, otherwise by their
-bytes. A damaged file is moved to the quarantine and counts as absent.
+An `Integrity` detects files that changed since then: by their length at every open, otherwise by
+their bytes. A damaged file is moved to the quarantine and counts as absent.
 
 The right length of a digest never changes. Each process therefore remembers the length once it is
 known (from a verification, from the index, or from the manifests that list the digest), and a hit
-compares two numbers. If no length is known, or the file has another one, the file is hashed; only
-the hash decides.
+compares two numbers. If no length is known, or the file has another length, the file is hashed, and
+only the hash decides.
 """
 
 from __future__ import annotations
@@ -37,21 +37,25 @@ from entrepot.datastore.storage import Stat, Storage, descriptor_of
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
-"""At most so many bytes are read into memory at once: the size of the largest manifest."""
+"""At most this many bytes are read into memory at once, which is the size of the largest manifest.
+"""
 _MAX_HASHED = 64
 _LONGEST_HASHED = 16 * 1024
-"""So many short blobs stay in memory after hashing, each up to so many bytes: 1 MB at most."""
+"""This many short blobs stay in memory after hashing, each of at most as many bytes: 1 MB in all.
+"""
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""Files up to this size in bytes are re-read before they are stored; larger files afterwards."""
+"""Files up to this size in bytes are re-read before they are stored; larger files are re-read
+afterwards.
+"""
 
 
 class BlobStore:
     """A `BlobStore` has all blobs and manifests.
 
-    Without *integrity*, files are served unchecked.
+    If *integrity* is None, files are served without a check.
     """
 
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
@@ -60,7 +64,7 @@ class BlobStore:
         self._hashed: dict[Digest, bytes] = {}
 
     def stat(self, digest: Digest) -> Stat | None:
-        """Return size and time of a blob; None if it is absent or damaged."""
+        """Return size and time of a blob; None if the blob is absent or damaged."""
         found = self._storage.stat(layout.blob(digest))
         if found is None or self._integrity is None or self._integrity.is_known(digest, found.size):
             return found
@@ -104,11 +108,14 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                return file.read(max_bytes)  # the file was replaced between the two reads
+                return file.read(max_bytes)  # The file was replaced between the two reads.
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
-        """Keep a short blob that was hashed before. PERF: comparing costs a tenth of hashing."""
+        """Keep a short blob whose bytes were hashed before.
+
+        PERF: to compare bytes costs a tenth of hashing them.
+        """
         if len(content) <= _LONGEST_HASHED:
             if len(self._hashed) >= _MAX_HASHED:
                 self._hashed.clear()
@@ -128,10 +135,10 @@ class BlobStore:
     ) -> None:
         """Move a finished local file into the store, in place of any older blob.
 
-        *verified* is the digest that the caller computed while it wrote *size* bytes; without it,
+        *verified* is the digest that the caller computed while writing *size* bytes; if it is None,
         the file is read and hashed. A digest that the caller computed does not prove that the file
-        has those bytes. So the length is compared, a short file is read once more, and a long file
-        is marked to be read soon.
+        has the hashed bytes. Therefore the length of the file is compared, a short file is read
+        once more, and a long file is marked to be read soon.
 
         Raises: DigestMismatch, ContentDamaged; the file then stays at *path*.
         """
@@ -164,7 +171,10 @@ class BlobStore:
                 ) from error
 
     def delete(self, digest: Digest) -> bool:
-        """Remove a blob; return False if the blob was absent. Open readers keep their file."""
+        """Remove a blob; return False if the blob was absent.
+
+        Open readers of the blob keep the file.
+        """
         return self._storage.delete(layout.blob(digest))
 
 
@@ -180,7 +190,7 @@ def digest_of_file(path: Path, algorithm: str) -> Digest:
 
 
 def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> bool:
-    """Return whether a file has the written length and, if it is short, the written bytes."""
+    """Return whether a file has the written length and, if the file is short, the written bytes."""
     if size is not None and found != size:
         return False
     return found > REREAD or digest_of_file(path, digest.algorithm) == digest
@@ -213,8 +223,8 @@ class Integrity:
     index: AccessIndex
     quarantine: Quarantine
     unverified: UnverifiedMarks
-    # PERF: the key is the digest's hex, because Digest.__hash__ runs in Python. The algorithms have
-    # different hex lengths, so the hex identifies one digest.
+    # PERF: the key is the digest's hex, because Digest.__hash__ runs in Python. The digest
+    # algorithms have different hex lengths, so the hex identifies one digest.
     _sizes: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -229,11 +239,11 @@ class Integrity:
         while len(sizes) > _MOST_SIZES:
             try:
                 sizes.pop(next(iter(sizes)), None)
-            except (RuntimeError, StopIteration):  # another thread removed it first
+            except (RuntimeError, StopIteration):  # Another thread removed the entry first.
                 return
 
     def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
-        """Return whether an open file of *size* bytes is intact; quarantine it if not.
+        """Return whether an open file of *size* bytes is intact; quarantine a damaged file.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -242,7 +252,8 @@ class Integrity:
         if self._is_expected_size(digest, size):
             self.remember_size(digest, size)
             return True
-        with self._lock:  # several clients may request one digest, so it is hashed once
+        # Several clients may request one digest, and the lock lets one thread hash it.
+        with self._lock:
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
 
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:

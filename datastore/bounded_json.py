@@ -1,6 +1,7 @@
 """Read JSON of unknown origin with bounds on the memory that it may take.
 
-4 MB of `{},{},` become 100 MB of dictionaries, so values are counted before they are parsed.
+JSON of 4 MB such as `{},{},` becomes 100 MB of dictionaries, so values are counted before they are
+parsed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from typing import Any, NoReturn
 
 MOST_VALUES = 200_000
-"""A document may have so many commas and brackets; 10,000 descriptors have half as many."""
+"""A document may have this many commas and brackets; 10,000 descriptors have half as many."""
 
 _STEP = 64 * 1024
 
@@ -32,8 +33,8 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
 def _has_more(data: bytes, most: int) -> bool:
     """Return whether *data* has more than *most* values.
 
-    PERF: the count ends with the step that exceeds the limit; to count 4 MB of brackets would hold
-    the interpreter for 10 ms or more.
+    PERF: the count ends with the step that exceeds the limit, because to count 4 MB of brackets
+    would hold the interpreter lock for 10 ms or more.
     """
     found = 0
     for start in range(0, len(data), _STEP):
@@ -51,7 +52,7 @@ def _finite(text: str) -> float:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a repeated key: parsers differ in which of its values they take."""
+    """Refuse a repeated key, because parsers differ in which of its values they use."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("an object has the same key twice")
@@ -62,6 +63,6 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not valid JSON")
 
 
-# PERF: json.loads makes a new decoder for each call with such functions
+# PERF: json.loads makes a new decoder for each call with such functions.
 _PLAIN = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _UNIQUE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)

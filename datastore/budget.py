@@ -1,7 +1,7 @@
 """Split the size limit of the data directory between content, logs and index; pure arithmetic.
 
 The cap bounds the sum of the sizes of all files below the data directory. The index counts only a
-part of these bytes (`used_bytes`: rows and reservations). The bounds for that part are therefore
+part of these bytes (`used_bytes`: rows and reservations). The bounds for `used_bytes` are therefore
 lower, by the bytes that logs and index files take.
 """
 
@@ -10,25 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""A row or a reservation counts so many bytes beside its content: links, index pages."""
+"""A row or a reservation counts this many bytes beside its content, for links and index pages."""
 
 WAL_BYTES = 1024 * 1024
 """SQLite's write-ahead log is truncated to this many bytes.
 
-A transaction may grow the log beyond that.
+A transaction may grow the write-ahead log beyond this size.
 """
 
 BALLAST_BYTES = 256 * 1024
-"""The appliance deletes a file of so many bytes when it starts on a full disk."""
+"""The appliance deletes a file of this many bytes when it starts on a full disk."""
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""An index without rows has so many bytes: log with one transaction, shared memory, pages."""
+"""An index without rows has this many bytes: log with one transaction, shared memory, pages."""
 
 STEP = 16 * 1024 * 1024
-"""So many bytes are reserved at a time for a transfer whose length is unknown."""
+"""This many bytes are reserved at a time for a transfer whose length is unknown."""
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""Bytes of a queue of events without events: log with one transaction, shared memory, pages."""
+"""A queue without events has this many bytes: log with one transaction, shared memory, pages."""
 
 _LEAST_QUEUE_BYTES = 1024 * 1024
 _MOST_QUEUE_BYTES = 64 * 1024 * 1024
@@ -40,8 +40,9 @@ _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 class Budget:
     """A `Budget` has the configured limits of the data directory.
 
-    `maxsize` is in bytes, 0 for none; `threshold` above `maxsize` is in percent.
-    `has_events`: an endpoint of notifications is configured, so events are queued on the disk.
+    `maxsize` is in bytes, 0 for none; `threshold` is the percentage by which the cap exceeds
+    `maxsize`. `has_events` states that an endpoint of notifications is configured, so events are
+    queued on the disk.
     """
 
     maxsize: int
@@ -62,7 +63,7 @@ class Budget:
 
     @property
     def queue_bytes(self) -> int:
-        """Bytes for the queue of events: 1 % of the cap, from 1 to 64 MiB; 0 without endpoints."""
+        """The bytes for the event queue: 1 % of the cap, from 1 to 64 MiB; 0 without endpoints."""
         if not self.has_events:
             return 0
         if self.cap is None:

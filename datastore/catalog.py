@@ -19,9 +19,9 @@ _LINKS = {"_layers", "_manifests"}
 def names(
     storage: Storage, after: str = "", *, without: Container[str] = ()
 ) -> Iterator[Repository]:
-    """Yield the repositories that have links, and whose names sort after *after*.
+    """Yield the repositories that have links and whose names sort after *after*.
 
-    Names below a component in *without* (each with its trailing slash) are left out.
+    Names below a component in *without* (each component with its trailing slash) are left out.
     """
     for name in _entries_from(_children(storage, ""), after):
         if name not in without:
@@ -60,8 +60,8 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
 def _entries_from(children: list[str], after: str) -> Iterator[str]:
     """Yield each child, and each child with a slash for its subfolders, from *after* on.
 
-    The order is that of the full names: `a`, `a-b`, `a-b/`, `a/`. A repository below `a` therefore
-    sorts after `a-b`.
+    The order is that of full repository names: `a`, `a-b`, `a-b/`, `a/`. A repository below `a`
+    therefore sorts after `a-b`.
     """
     return (
         name for name in _in_order(children, after.partition("/")[0]) if _may_follow(name, after)

@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""So many parsed manifests stay in memory, each up to so many bytes: 5 MB at most."""
+"""This many parsed manifests stay in memory, each of at most as many bytes: 5 MB in all."""
 
 
 def _caching_parse() -> Parse:
-    """Return `parse` with a cache: equal bytes always have the same meaning."""
+    """Return `parse` with a cache, because equal bytes always have the same meaning."""
     return lru_cache(_MOST_READ)(parse)
 
 
@@ -43,7 +43,7 @@ class DiskErrorLog:
     """Log disk errors on content that an upstream has, so that requests are passed through.
 
     At most one error in ten seconds is logged, because a broken disk fails every request. `timer`
-    is a monotonic clock (s).
+    is a monotonic clock in s.
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class DiskErrorLog:
         self._suppressed = 0
 
     def log(self, error: Exception) -> None:
-        """Log that a request was passed through because of *error*, unless one was just logged."""
+        """Log that a request was passed through because of *error*, if no error was just logged."""
         with self._lock:
             now = self._timer()
             if now < self._quiet_until:
@@ -62,7 +62,9 @@ class DiskErrorLog:
             self._quiet_until = now + _EVERY_S
             suppressed, self._suppressed = self._suppressed, 0
         fields = {"error": error, "before": suppressed}
-        log.warning("disk not readable: passed through from the upstream", extra=fields)
+        log.warning(
+            "the disk is not readable: content is passed through from the upstream", extra=fields
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class StoredManifest:
 
     @property
     def media_type(self) -> str:
-        """Return the media type that the bytes state, else the type received with the bytes."""
+        """Return the media type that the bytes state, or else the type received with the bytes."""
         return self.manifest.media_type
 
     @property
@@ -104,7 +106,7 @@ class ContentStore:
         return self.blobs.stat(digest) is not None
 
     def open_blob(self, digest: Digest) -> tuple[BinaryIO, int] | None:
-        """Open content, and return its length in bytes; None if it is not stored."""
+        """Open content, and return its length in bytes; None if the content is not stored."""
         try:
             return self.blobs.open_sized(digest)
         except NotFound:
@@ -113,8 +115,8 @@ class ContentStore:
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
         """Permit a blob under a proxied name; if the disk is full, skip the link, not the pull.
 
-        Call this only after the upstream has proven that it has the blob (docs/permissions.md): a
-        link is permanent.
+        Call this method only after the upstream has proven that it has the blob
+        (docs/permissions.md): a link is permanent.
         """
         self._write_proxied(name, origin, lambda: self.repositories.link_blob(name, digest))
 
@@ -123,7 +125,7 @@ class ContentStore:
     def manifest(self, name: Repository, digest: Digest) -> StoredManifest | None:
         """Return a stored manifest that this repository links.
 
-        None if it links no such manifest.
+        Return None if the repository links no such manifest.
         """
         if not self.repositories.links_manifest(name, digest):
             return None
@@ -148,7 +150,7 @@ class ContentStore:
             return False
 
     def manifest_listing(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return an image manifest of this repository that lists a blob; None if none does."""
+        """Return an image manifest of this repository that lists a blob; None if there is none."""
         with contextlib.suppress(IndexUnavailable):
             for parent in self.index.parents(digest):
                 stored = self.manifest(name, parent)
@@ -163,7 +165,7 @@ class ContentStore:
         return next((each.size for each in named if each.digest == digest), None)
 
     def store_manifest(self, stored: StoredManifest) -> bool:
-        """Store the content of a manifest; return False if there is no space for it."""
+        """Store the content of a manifest; return False if the disk has no space for it."""
         if not self.reservations.reserve(stored.digest, len(stored.body)):
             return False
         try:
@@ -175,7 +177,7 @@ class ContentStore:
                 self.clock(),
                 children=stored.manifest.parts(),
             )
-        except IndexUnavailable as error:  # the next start makes the missing row
+        except IndexUnavailable as error:  # The next start of the cleaner makes the missing row.
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:
             self.reservations.release(stored.digest)
@@ -186,7 +188,7 @@ class ContentStore:
     def record_proof(self, digest: Digest, upstream: str) -> None:
         """Record that an upstream has sent this content.
 
-        If that fails, the upstream is asked for the content once more.
+        If the proof cannot be recorded, the upstream is asked for the content once more.
         """
         try:
             self.proofs.keep(digest, upstream)
@@ -228,7 +230,7 @@ class ContentStore:
     def _write_proxied(self, name: Repository, origin: str, write: Callable[[], None]) -> None:
         """Store the origin of a proxied repository if it has none, then call *write*."""
         try:
-            if not self.repositories.origin(name):  # None, or UNKNOWN_ORIGIN
+            if not self.repositories.origin(name):  # The origin is None or UNKNOWN_ORIGIN.
                 self.repositories.set_origin(name, origin)
             write()
         except DatastoreError as error:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEAST_BYTES = 64 * 1024  # a row of the index and its log need more space
+_LEAST_BYTES = 64 * 1024  # A row of the index and its log need more space than this.
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class DiskSpace:
 
     @property
     def problem(self) -> str:
-        """Return why nothing can be stored: `read-only`, `full`, `out of inodes`; else ""."""
+        """Return why no file can be stored: `read-only`, `full`, `out of inodes`; else ""."""
         if self.is_read_only:
             return "read-only"
         if self.free < _LEAST_BYTES:

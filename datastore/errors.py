@@ -25,11 +25,11 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class DatastoreError(Exception):
-    """Root of the tree above."""
+    """`DatastoreError` is the base class of all exceptions in the tree above."""
 
 
 class Malformed(DatastoreError):  # noqa: N818 - the names state facts
-    """The text is not a valid value; `given` is its start, shown to the client."""
+    """The text is not a valid value; `given` is the start of the text, shown to the client."""
 
     def __init__(self, given: str, reason: str) -> None:
         super().__init__(f"{reason}: {given[:128]!r}")
@@ -79,7 +79,7 @@ class StorageFull(DatastoreError):  # noqa: N818
 
 
 class StorageBroken(DatastoreError):  # noqa: N818
-    """The disk reported any other error."""
+    """The disk reported an error other than a lack of space."""
 
 
 class ContentDamaged(StorageBroken):

@@ -1,7 +1,8 @@
-"""Patterns of repository names: `team/*` matches one name below `team`, `team/**` all of them.
+"""Patterns of repository names: `team/*` matches one name below `team`, `team/**` all names.
 
-`*` matches any part of one component. `**`, which must be a whole component, matches any number of
-components: zero or more before a slash, one or more at the end of the pattern.
+The pattern `*` matches any part of one component. The pattern `**`, which must be a whole
+component, matches any number of components: zero or more before a slash, one or more at the end of
+the pattern.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Globs:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        # PERF: one regular expression matches all patterns at once
+        # PERF: one regular expression matches all patterns at once.
         self._names = re.compile("|".join(map(_expression, patterns)) or _NEVER)
 
     def __contains__(self, repository: Repository) -> bool:
@@ -41,7 +42,7 @@ def _expression(pattern: str) -> str:
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Merge repeated `**`, which match what one matches, but for which a match tries each split."""
+    """Merge repeated `**`, which match as much as one, but take more time."""
     following = [*parts[1:], ""]
     return [
         each for each, after in zip(parts, following, strict=True) if each != after or each != "**"

@@ -9,9 +9,9 @@
 | `LinkTimes` | when each link was last confirmed, if the storage keeps no times |
 
 A class or function depends on the narrowest of these protocols. `Index` has all five, for wiring.
-One SQLite file implements them in single transactions. Drivers without a common transaction keep
-the stated orders instead; every process then sees a state that is safe: too many bytes counted, or
-a removal that did not happen.
+One SQLite file implements the five protocols in single transactions. Drivers without a common
+transaction keep the stated orders instead, so that every process sees a state that is safe: too
+many bytes counted, or a removal that did not happen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""This note exists if all stored files have their rows. A lost index lacks it."""
+"""This note exists if all stored files have their rows. A lost index has no such note."""
 
 
 class ContentKind(IntEnum):
@@ -81,10 +81,10 @@ class LinkTime:
 
 
 class KeyValueStore(Protocol):
-    """Short texts by key. Raises, each method: IndexUnavailable."""
+    """A `KeyValueStore` has short texts by key. Each method raises: IndexUnavailable."""
 
     def get(self, key: str) -> str | None:
-        """Return the value of *key*; None if it has none."""
+        """Return the value of *key*; None if the key has no value."""
         ...
 
     def put(self, values: Mapping[str, str]) -> None:
@@ -97,16 +97,16 @@ class ReservationStore(Protocol):
 
     Each method is one transaction and may be repeated.
 
-    Raises, each method: IndexUnavailable.
+    Each method raises: IndexUnavailable.
     """
 
     def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve *size* bytes, unless `used_bytes` would then exceed *max_bytes* (None: no limit).
+        """Reserve *size* bytes if `used_bytes` then stays within *max_bytes* (None: no limit).
 
-        Returns whether the bytes are reserved. A digest has at most one reservation. A second call
-        replaces the first reservation (a download that takes over from a dead one, or grows in
-        steps). If the second is refused, the first reservation stays. With a limit, every call is
-        refused while the note `REBUILT` is absent.
+        The method returns whether the bytes are reserved. A digest has at most one reservation. A
+        second call for the digest replaces the first reservation (a download that takes over from a
+        dead one, or grows in steps). If the second call is refused, the first reservation stays. If
+        *max_bytes* is not None, every call is refused while the note `REBUILT` is absent.
         """
         ...
 
@@ -122,7 +122,7 @@ class ReservationStore(Protocol):
         """Return the bytes of all rows, also those marked for deletion, and of all reservations.
 
         Each row counts `budget.OVERHEAD` bytes in addition to its content. Without a common
-        transaction the reservations are read before the rows, so that bytes that become a row are
+        transaction, the reservations are read before the rows, so that bytes that become a row are
         not missed.
         """
         ...
@@ -131,7 +131,7 @@ class ReservationStore(Protocol):
 class PinStore(Protocol):
     """A `PinStore` has pins by digest; each method is one transaction and may be repeated.
 
-    Raises, each method: IndexUnavailable.
+    Each method raises: IndexUnavailable.
     """
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
@@ -155,15 +155,15 @@ class PinStore(Protocol):
 
 
 class LinkTimes(Protocol):
-    """When each link was last written or confirmed, by its key in the storage.
+    """A `LinkTimes` has the time at which each link was last confirmed, by the link's key.
 
-    Only a storage without times uses them (`datastore.links`). The storage has the links; a time
-    that is lost makes its link unconfirmed, never wrong. Each method is one transaction and may be
-    repeated. Raises, each method: IndexUnavailable.
+    Only a storage without times uses these link times (`datastore.links`). The storage has the
+    links; if a time is lost, its link is unconfirmed, never wrong. Each method is one transaction
+    and may be repeated. Each method raises: IndexUnavailable.
     """
 
     def get(self, key: str) -> LinkTime | None:
-        """Return when a link was last confirmed, and for which digest; None if that is unknown."""
+        """Return when a link was last confirmed, and for which digest; None if not recorded."""
         ...
 
     def confirm(self, key: str, digest: Digest) -> None:
@@ -171,7 +171,7 @@ class LinkTimes(Protocol):
         ...
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
-        """Return up to *limit* times of links whose keys come after *after*, in their order."""
+        """Return up to *limit* times of links with keys after *after*, in order of the keys."""
         ...
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -184,14 +184,14 @@ class AccessIndex(Protocol):
 
     Each method is one transaction and may be repeated.
 
-    Raises, each method: IndexUnavailable.
+    Each method raises: IndexUnavailable.
     """
 
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, *thoroughly* also all pages, and repair them.
 
-        Returns a description of the defect, or an empty text. Afterwards no last use lies in the
-        future.
+        The method returns a description of the defect, or an empty text. After the call no last use
+        lies in the future.
         """
         ...
 
@@ -205,16 +205,18 @@ class AccessIndex(Protocol):
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Make a row, last used at *at* or later, in place of the reservation, if any.
+        """Make a row, last used at *at* or later, in place of the reservation, if there is one.
 
-        Without a common transaction the row is made first and the reservation released then.
+        Without a common transaction, the row is made first and the reservation is released
+        afterwards.
 
         A row that is marked for deletion is unmarked.
 
-        *children* are the digests that a manifest lists. They are stored as edges. Children that
-        exist or are recorded later are touched with the manifest, which is evicted before them.
+        *children* are the digests that a manifest lists. The children are stored as edges. Children
+        that exist or are recorded later are touched together with the manifest, which is evicted
+        before its children.
 
-        *prefetched_at* is the time when a prefetch of the content began. A prefetched new row then
+        *prefetched_at* is the time when a prefetch of the content began. A new prefetched row
         counts as unused until a request uses the content after that time.
         """
         ...
@@ -222,7 +224,7 @@ class AccessIndex(Protocol):
     def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the missing rows; existing rows, also marked ones, stay unchanged.
 
-        Reservations are not needed: the bytes are on the disk already.
+        The rows need no reservations, because the bytes are already on the disk.
         """
         ...
 
@@ -231,9 +233,10 @@ class AccessIndex(Protocol):
     ) -> None:
         """Set the last uses of rows, and store *notes*, in one transaction.
 
-        The later time wins, and no row is made. The children of a touched row, and theirs, are
-        touched too. Without a common transaction the notes are stored last: a caller that was
-        interrupted repeats last uses, which changes nothing, but never loses any.
+        The later of two times wins, and a touch makes no row. The children of a touched row, and
+        their children, are touched too. Without a common transaction, the notes are stored last: a
+        caller that was interrupted repeats last uses, which changes nothing, but never loses a last
+        use.
         """
         ...
 
@@ -246,7 +249,7 @@ class AccessIndex(Protocol):
         ...
 
     def entry(self, digest: Digest) -> IndexEntry | None:
-        """Return one row, also if the row is marked for deletion; None if it is absent."""
+        """Return one row, also if the row is marked for deletion; None if the row is absent."""
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
@@ -254,14 +257,14 @@ class AccessIndex(Protocol):
         ...
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page like `oldest`, of rows that no manifest's row lists."""
+        """Return a page of rows that no manifest's row lists, in the order of `oldest`."""
         ...
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return unmarked rows that were prefetched before *before* and not requested since.
 
-        The oldest come first. A prefetched unused row may be evicted before a manifest that lists
-        it.
+        The oldest rows come first. A prefetched unused row may be evicted before a manifest that
+        lists it.
         """
         ...
 
@@ -270,9 +273,9 @@ class AccessIndex(Protocol):
         ...
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row; False if it was used, pinned or removed since it was read.
+        """Mark a row; return False if the row was used, pinned or removed since it was read.
 
-        Without a common transaction the row is marked first, then the pins are read, and the mark
+        Without a common transaction, the row is marked first, then the pins are read, and the mark
         of a pinned row is removed again. A push pins first and then waits for the marks.
         """
         ...
@@ -291,22 +294,22 @@ class Index(AccessIndex, Protocol):
 
     @property
     def reservations(self) -> ReservationStore:
-        """The reserved bytes."""
+        """The reserved bytes of this index."""
         ...
 
     @property
     def pins(self) -> PinStore:
-        """The pins."""
+        """The pins of this index."""
         ...
 
     @property
     def notes(self) -> KeyValueStore:
-        """The notes."""
+        """The notes of this index."""
         ...
 
     @property
     def link_times(self) -> LinkTimes:
-        """The times of links."""
+        """The times of links in this index."""
         ...
 
     def close(self) -> None:

@@ -25,30 +25,32 @@ from entrepot.datastore.storage import Storage, TimedStorage, as_timed
 log = logging.getLogger(__name__)
 
 UNKNOWN: Final = -inf
-"""The time of a link whose last confirmation is not recorded: it is older than any age."""
+"""The time of a link whose last confirmation is not recorded, older than any age."""
 
 LONGEST_LINE: Final = 4096
-"""Bytes of a link, a media type or a host name; longer files are foreign and are ignored."""
+"""A link, a media type or a host name has at most this many bytes; longer files are foreign and are
+ignored.
+"""
 
 
 class Links(Protocol):
     """The links of one storage; times are in s, UTC epoch.
 
-    A time that one process has written is seen by all processes. Raises, each method: StorageFull,
+    All processes see a time that one process has written. Each method raises: StorageFull,
     StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:
         """Return when a link was last written; UNKNOWN if not recorded, None if it is absent.
 
-        The key contains the digest, as that of every link but a tag does.
+        The key contains the digest, as the key of every link but a tag does.
         """
         ...
 
     def read(self, key: str) -> tuple[Digest, float] | None:
         """Return the digest of a link and when it was last written with this digest.
 
-        None if the link is absent or unreadable.
+        Return None if the link is absent or unreadable.
         """
         ...
 
@@ -61,21 +63,21 @@ class Links(Protocol):
         ...
 
     def delete(self, key: str) -> bool:
-        """Remove a link; return False if it was absent."""
+        """Remove a link; return False if the link was absent."""
         ...
 
 
 def links_of(storage: Storage, times: LinkTimes | None = None) -> Links:
     """Return the links of *storage*, whose times are in *times* if the storage keeps none.
 
-    Without *times*, every time is then UNKNOWN, and a written link stays unconfirmed.
+    Without *times*, every time is UNKNOWN, and a written link stays unconfirmed.
     """
     timed = as_timed(storage)
     return IndexLinks(storage, times) if timed is None else FileLinks(timed)
 
 
 class FileLinks:
-    """A `FileLinks` keeps the time of a link as the time of its value, and writes each anew."""
+    """A `FileLinks` keeps the time of a link as its value's time, and writes every link anew."""
 
     def __init__(self, storage: TimedStorage) -> None:
         self._storage = storage
@@ -107,9 +109,9 @@ class FileLinks:
 class IndexLinks:
     """An `IndexLinks` keeps the times of links in the index.
 
-    The link is written before its time, and the time names the digest. So after a crash between the
-    two, and while another process changes the link, the time is UNKNOWN and never that of another
-    digest. While the index is unavailable, links work and times are UNKNOWN.
+    The link is written before its time, and the time names the digest. Therefore, after a crash
+    between the two writes, and while another process changes the link, the time is UNKNOWN and
+    never that of another digest. While the index is unavailable, links work and times are UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None) -> None:
@@ -132,7 +134,7 @@ class IndexLinks:
         return digest, found.at if found and found.digest == digest else UNKNOWN
 
     def write(self, key: str, digest: Digest) -> None:
-        """Write a link, unless the storage has it already, and then its time."""
+        """Write a link, if the storage does not have it already, and then its time."""
         self.keep(key, digest)
         if self._times is None:
             return
@@ -142,7 +144,7 @@ class IndexLinks:
             log.debug("confirmation not recorded", extra={"link": key, "error": error})
 
     def keep(self, key: str, digest: Digest) -> None:
-        """Write a link, unless the storage has it already."""
+        """Write a link, if the storage does not have it already."""
         if _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 
@@ -152,8 +154,10 @@ class IndexLinks:
         if was_there and self._times is not None:
             try:
                 self._times.forget([key])
-            except IndexUnavailable as error:  # without its link, the time has no meaning
-                log.debug("time of a removed link kept", extra={"link": key, "error": error})
+            except IndexUnavailable as error:  # Without its link, the time has no meaning.
+                log.debug(
+                    "the time of a removed link was kept", extra={"link": key, "error": error}
+                )
         return was_there
 
     def _time(self, key: str) -> LinkTime | None:
@@ -162,12 +166,12 @@ class IndexLinks:
         try:
             return self._times.get(key)
         except IndexUnavailable as error:
-            log.debug("time of a link unknown", extra={"link": key, "error": error})
+            log.debug("the time of a link is unknown", extra={"link": key, "error": error})
             return None
 
 
 def _digest(storage: Storage, key: str) -> Digest | None:
-    """Return the digest that a link has; None if it is absent or has anything else."""
+    """Return the digest that a link has; None if the link is absent or has other content."""
     try:
         return Digest.parse(storage.read(key, LONGEST_LINE).decode("ascii", "replace"))
     except (Malformed, NotFound):

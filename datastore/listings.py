@@ -1,9 +1,9 @@
 """Cache the sorted names in large folders until the folder changes.
 
-A page of a repository's ten thousand tags must not read and sort all of them each time.
+Without the cache, each page of a repository's ten thousand tags would read and sort all names.
 """
 # ruff: noqa: PTH116, PTH208
-# PERF: plain os calls, as in drivers/filesystem.py
+# PERF: this module uses plain os calls, as drivers/filesystem.py does.
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from entrepot.runtime.bounded_dict import BoundedDict
 
-_LARGE = 500  # names: smaller folders are not cached
+_LARGE = 500  # number of names: smaller folders are not cached
 _MOST = 32
-_SETTLED_S = 2.0  # two changes within one tick of the file system's clock look like one change
+_SETTLED_S = 2.0  # Two changes within one tick of the file system's clock look like one change.
 
 
 @dataclass(frozen=True, slots=True)

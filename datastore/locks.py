@@ -1,7 +1,7 @@
-"""Locks between processes and threads: flock on a file that its holder may rename or remove.
+"""Lock processes and threads by flock on a file that the holder may rename or remove.
 
 A lock belongs to one open of the file: two opens in one process exclude each other as two processes
-do. The kernel releases it when its process ends, for whatever reason. The path may be replaced
+do. The kernel releases a lock when its process ends, for whatever reason. The path may be replaced
 between open and lock, so a lock counts only if the path still leads to the locked file.
 """
 
@@ -20,13 +20,13 @@ from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
 from entrepot.runtime.polling import poll
 
-_POLL_S = 0.01  # between two tries: flock has no timeout
+_POLL_S = 0.01  # pause in s between two tries: flock has no timeout
 
 
 class LockedFile:
     """A `LockedFile` is a file that is locked exclusively; `fd` is open for reading and writing.
 
-    Use the file in a `with` statement, which releases the lock also after an error.
+    Use a `LockedFile` in a `with` statement, which releases the lock also after an error.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -34,9 +34,9 @@ class LockedFile:
         self.fd = fd
 
     def close(self) -> None:
-        """Release the lock; the file stays. May be repeated, and never fails.
+        """Release the lock; the file stays. The call may be repeated, and never fails.
 
-        A disk that reports an error on close has closed the file all the same.
+        If the disk reports an error on close, the file is closed nevertheless.
         """
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
@@ -58,7 +58,7 @@ class LockedFile:
     def discard(self) -> None:
         """Remove the file if the disk permits that, and release the lock in any case.
 
-        A file that stays is unlocked, so the next process can lock it.
+        A file that cannot be removed is unlocked, so the next process can lock it.
         """
         try:
             with suppress(DatastoreError):
@@ -89,7 +89,7 @@ def try_lock(path: Path) -> LockedFile | None:
 def try_lock_present(path: Path) -> LockedFile | None:
     """Lock *path* if the file exists; return None if the file is locked already.
 
-    Raises: NotFound if it is absent; StorageFull, StorageBroken.
+    Raises: NotFound if the file is absent; StorageFull, StorageBroken.
     """
     return _try_lock(path, _open_present)
 
@@ -106,9 +106,9 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[LockedFile | None]:
     """Hold the lock of *path* for a block; yield None if it is not free within *timeout* (s).
 
-    Afterwards the file is removed, unless *is_kept*, and the lock is released, also if the removal
-    fails. A file that stays needs no free inode the next time.
-    Raises: StorageFull, StorageBroken, before the block only.
+    After the block, the file is removed, if *is_kept* is False, and the lock is released, also if
+    the removal fails. A file that is kept needs no free inode the next time. Raises: StorageFull,
+    StorageBroken, before the block only.
     """
     locked = lock(path, timeout)
     try:
@@ -125,8 +125,8 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
     """Hold the write lock of a repository for a block; yield False if it is not free in time.
 
     All processes change a repository's tags and links under this lock. A tag is set only while its
-    manifest is linked, and a manifest is unlinked after its tags. Without the lock, another writer
-    could change tags or links between the check and the write.
+    manifest is linked, and a manifest is unlinked after its tags are removed. Without the lock,
+    another writer could change tags or links between the check and the write.
 
     *state* is the state directory; *timeout* (s) limits the wait. Raises: StorageFull,
     StorageBroken.
@@ -136,10 +136,10 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock; False if the file is absent.
+    """Return whether a process holds the lock of *path*; False if the file is absent.
 
-    The test takes a shared lock for an instant, in which a `try_lock` returns None: its caller must
-    try again. Raises: StorageFull, StorageBroken.
+    The test takes a shared lock for an instant, in which a `try_lock` of another process returns
+    None: that process must try again. Raises: StorageFull, StorageBroken.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

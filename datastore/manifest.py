@@ -1,4 +1,7 @@
-"""Parse manifests and indexes: media type, kind and descriptors. The bytes are never changed."""
+"""Parse manifests and indexes: media type, kind and descriptors.
+
+This module never changes the bytes of a manifest.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,16 @@ _KINDS = {
 ACCEPT = tuple(_KINDS)
 """These are all supported media types, in the order of `Accept` in manifest requests."""
 
-# OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB
+# OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB.
 LARGEST = 4 * 1024 * 1024
 """The largest manifest that is accepted has this many bytes."""
 
 MOST_DESCRIPTORS = 10_000
-"""An image may have so many layers, or an index children: each costs a stat in a pull."""
+"""An image may have this many layers, or an index this many children: each costs a stat in a pull.
+"""
 
 _LARGEST_SIZE = 2**63 - 1
-"""`size` is an int64: OCI image-spec 1.1, descriptor.md."""
+"""The field `size` of a descriptor is an int64 (OCI image-spec 1.1, descriptor.md)."""
 
 _FOREIGN = (
     "application/vnd.docker.image.rootfs.foreign.diff",
@@ -45,7 +49,7 @@ _FOREIGN = (
 class Descriptor:
     """A `Descriptor` is a manifest's reference to content: image-spec 1.1, descriptor.md.
 
-    `size` is in bytes.
+    `size` of the content is in bytes.
     """
 
     media_type: str
@@ -64,7 +68,8 @@ class Descriptor:
 class Manifest:
     """A `Manifest` is a manifest or an index; `descriptors` has its parts in order.
 
-    If `states_type` is set, the bytes state the media type, so it is the same in every repository.
+    If `states_type` is set, the bytes state the media type, which is then the same in every
+    repository.
     """
 
     media_type: str
@@ -74,7 +79,7 @@ class Manifest:
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     states_type: bool = False
-    # PERF: every hit on a cached manifest calls parts()
+    # PERF: every hit on a cached manifest calls parts().
     _parts: tuple[Digest, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,10 +92,10 @@ class Manifest:
 
 
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
-    """Parse a manifest; the media type in its bytes wins over *media_type*, the received one.
+    """Parse a manifest; the media type in its bytes wins over *media_type*, the received type.
 
     The kind and the descriptors of a manifest follow from its bytes alone. Raises: InvalidManifest
-    if it is not JSON, of no type in ACCEPT, or an image and an index at once.
+    if the bytes are not JSON, of no type in ACCEPT, or an image and an index at once.
     """
     document = _document(data)
     stated = _essence_of(document.get("mediaType"))
@@ -98,7 +103,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
-    # CVE-2021-41190: clients would read one digest as two different documents
+    # CVE-2021-41190: clients would read one digest as two different documents.
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
     return _read(document, chosen, states_type=is_stated)
@@ -119,7 +124,7 @@ def media_type_of(data: bytes) -> str:
 
 
 # Clients parse manifests with Go's encoding/json, which ignores the case of keys (and folds U+017F
-# and U+212A): they would take `Manifests` or `Layers` for the keys of the specification.
+# and U+212A): such clients would read `Manifests` or `Layers` as the keys of the specification.
 _KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
 _FOLDED = frozenset(key.casefold() for key in _KEYS)
 _PARTS = frozenset(
@@ -130,7 +135,7 @@ _FOLDED_PARTS = frozenset(key.casefold() for key in _PARTS)
 
 def _document(data: bytes) -> dict[str, Any]:
     if len(data) > LARGEST:
-        raise InvalidManifest("", f"longer than {LARGEST} bytes")
+        raise InvalidManifest("", f"the manifest is longer than {LARGEST} bytes")
     try:
         document = bounded_json.loads(data, unique=True)
     except ValueError as error:
@@ -143,7 +148,8 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
-    if keys.issuperset(found):  # PERF: called for each descriptor of each manifest
+    # PERF: this function is called for each descriptor of each manifest.
+    if keys.issuperset(found):
         return False
     return any(key not in keys and key.casefold() in folded for key in found)
 
@@ -185,7 +191,7 @@ def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
         document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ()
     )
     if len(listed) > MOST_DESCRIPTORS:
-        raise ValueError(f"more than {MOST_DESCRIPTORS} descriptors")
+        raise ValueError(f"the manifest has more than {MOST_DESCRIPTORS} descriptors")
     return listed
 
 

@@ -1,4 +1,4 @@
-"""Check at the start that a file system supports what the index and the downloads need.
+"""Check at the start that a file system supports the operations of index and downloads.
 
 Network and union file systems promise more than they implement. Without these checks, a missing
 feature would cause later faults, such as a damaged index or two downloads that write one file.
@@ -83,7 +83,7 @@ def _flock(scratch: Path) -> None:
         raise _Failed("a free lock is refused")
     with locked:
         if try_lock(path) is not None:
-            raise _Failed("it gave one lock twice")
+            raise _Failed("the file system gave one lock twice")
         _run_in_other_process(_IS_REFUSED, path)
 
 

@@ -1,6 +1,6 @@
 """Record which upstreams have sent which content.
 
-All repositories share stored content, so the upstream that sent its bytes matters: an upstream that
+All repositories share stored content, so the upstream that sent the bytes matters: an upstream that
 only claims to have a digest may know nothing but that digest (docs/permissions.md). A proof is a
 file beside the content, so that it survives the loss of the index and is removed with the content.
 """

@@ -21,7 +21,7 @@ from entrepot.datastore.storage import Storage, set_time, time_of
 log = logging.getLogger(__name__)
 
 Report = Callable[[Digest, int, str], None]
-"""A `Report` takes the digest, the file's size in bytes, and the operation that found it."""
+"""A `Report` receives the digest, the file's size in bytes, and the operation that found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Quarantine:
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
         set_time(self.storage, key, self.clock())
-        with suppress(IndexUnavailable):  # the cleaner corrects it later
+        with suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
             self.settle(digest, size)
             self._forget_row(digest)
         log.error(
@@ -78,7 +78,7 @@ class Quarantine:
                 )
 
     def _reserved(self, digest: Digest) -> float:
-        """Return when the bytes of a file were first reserved, which `put` does; else now."""
+        """Return when `put` reserved the bytes of a file in quarantine; else the current time."""
         promise = layout.quarantine_reservation(digest)
         reserved = (each.at for each in self.index.reservations.all() if each.digest == promise)
         return next(reserved, self.clock())
@@ -89,7 +89,7 @@ class Quarantine:
         self.index.reservations.reserve(promise, size, None, self.clock())
 
     def remove(self, digest: Digest) -> None:
-        """Delete a file. Raises: StorageFull, StorageBroken, IndexUnavailable."""
+        """Delete a file in quarantine. Raises: StorageFull, StorageBroken, IndexUnavailable."""
         self.storage.delete(layout.quarantined(digest))
         self.index.reservations.release(layout.quarantine_reservation(digest))
 

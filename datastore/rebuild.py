@@ -1,10 +1,10 @@
 """Make the index consistent with the storage, while other processes use both.
 
 A lost index is rebuilt from the stored files. File times are last uses (the logger sets them); in a
-storage without times, all content counts as used at the rebuild. The linked manifests give kinds
-and edges. A crash between the commit of a blob and the write of its
-row is repaired as well. Every step may be repeated, and rows that a worker makes meanwhile are not
-changed.
+storage without times, all content counts as used at the rebuild. The linked manifests give the
+kinds of rows and their edges. The rebuild also repairs a crash between the commit of a blob and the
+write of its row. Every step of a rebuild may be repeated, and rows that a worker makes meanwhile
+are not changed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Stat, Storage, time_of
 
 BORN = "born"
-"""This note has the time when the index was created: it knows no use before that."""
+"""This note has the time when the index was created: the index knows no earlier use."""
 
-_BATCH = 500  # a transaction has so many rows, so that other writers wait for milliseconds only
-_YOUNG_S = 3600.0  # a worker writes a row much sooner after its blob
+_BATCH = 500  # A transaction has this many rows, so that other writers wait only for milliseconds.
+_YOUNG_S = 3600.0  # A worker writes a row much sooner after its blob.
 
 
 def needs_rebuild(notes: KeyValueStore) -> bool:
@@ -42,7 +42,10 @@ def needs_rebuild(notes: KeyValueStore) -> bool:
 
 
 def born(notes: KeyValueStore) -> float:
-    """Return since when the index records uses (s, UTC epoch). Raises: IndexUnavailable."""
+    """Return the time since which the index records uses (s, UTC epoch).
+
+    Raises: IndexUnavailable.
+    """
     return float(notes.get(BORN) or 0)
 
 
@@ -51,8 +54,8 @@ def rebuild(
 ) -> None:
     """Make a row for every blob, remove the rows of deleted blobs, and note the completion.
 
-    *between* is called after each batch; an exception from it ends the rebuild, which then starts
-    again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    *between* is called after each batch; an exception from *between* ends the rebuild, which then
+    starts again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
     for steps in (
         _restore(storage, index, now),
@@ -67,7 +70,7 @@ def rebuild(
 
 
 def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Make the missing rows, of kind blob until `_record_manifests` corrects it."""
+    """Make the missing rows with the kind blob, which `_record_manifests` corrects later."""
     entries = (_entry(stat, now) for stat in storage.walk(layout.BLOBS))
     known = (entry for entry in entries if entry is not None)
     while batch := list(islice(known, _BATCH)):
@@ -78,7 +81,7 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
 def _entry(stat: Stat, now: float) -> IndexEntry | None:
     """Return the row of a blob, last used at the time of its file, but never later than *now*.
 
-    A driver without times does not know the last use; then it is *now*.
+    A driver without times does not know the last use, so the last use is *now*.
     """
     digest = layout.blob_of(stat.key)
     written = time_of(stat)
@@ -117,8 +120,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # a worker that stores the blob now records it afterwards, which makes or unmarks the
-            # row
+            # A worker that stores the blob at this moment records it afterwards, which makes or
+            # unmarks the row.
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)
@@ -127,7 +130,7 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
     """Remove the times of links to content that is not stored: another program may remove links.
 
-    A recent time may belong to content that is about to be stored.
+    A recent link time may belong to content that is about to be stored.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

@@ -12,12 +12,12 @@ from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidT
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# OCI image-spec 1.1, descriptor.md, "Registered algorithms"
+# The algorithms are those of the OCI image-spec 1.1, descriptor.md, "Registered algorithms".
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 ALGORITHMS = tuple(_HEX_LENGTH)
 """These digest algorithms are supported, the most common first."""
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
-# OCI distribution-spec 1.1, "Pulling manifests"
+# The pattern is that of the OCI distribution-spec 1.1, "Pulling manifests".
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
@@ -26,7 +26,7 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """A content address; `str()` returns `algorithm:hex`."""
+    """A `Digest` is a content address; `str()` returns `algorithm:hex`."""
 
     algorithm: str
     hex: str
@@ -67,7 +67,7 @@ class Tag:
 
     @staticmethod
     def is_valid(text: str) -> bool:
-        """Return whether `parse` accepts *text*; it costs a fifth, which long lists need."""
+        """Return whether `parse` accepts *text*, at a fifth of its cost, which long lists need."""
         return _TAG.fullmatch(text) is not None
 
     def __str__(self) -> str:

@@ -1,4 +1,7 @@
-"""Links, tags and origins of repositories. A link is permission, data is content."""
+"""Store the links, tags and origins of repositories.
+
+A link is a permission to serve data, and data is content.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class TagState:
 class Repositories:
     """A `Repositories` has the repositories of one data directory, in distribution's layout.
 
-    A storage without times needs the index's *times* of links; without them every time is UNKNOWN.
+    If the storage keeps no times, the index's *times* of links are needed; without these, every
+    time is UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None = None) -> None:
@@ -62,7 +66,7 @@ class Repositories:
     def linked_blob(self, name: Repository, digest: Digest) -> float | None:
         """Return when the link of a blob was last written (s, UTC epoch), or None if it is absent.
 
-        The time may be `links.UNKNOWN`.
+        The time of the link may be `links.UNKNOWN`.
         """
         return self._links.confirmed(layout.layer_link(name, digest))
 
@@ -79,7 +83,7 @@ class Repositories:
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
         """Return when the link of a manifest was last confirmed (s, UTC epoch).
 
-        The time may be `links.UNKNOWN`; None if there is no link.
+        The time of the link may be `links.UNKNOWN`; None if there is no link.
         """
         return self._links.confirmed(layout.revision_link(name, digest))
 
@@ -88,7 +92,7 @@ class Repositories:
     ) -> None:
         """Permit the repository to serve a manifest; if repeated, confirm the link.
 
-        *media_type* is the received type of a manifest that states no type; it is valid in this
+        *media_type* is the received type of a manifest that states no type, and is valid in this
         repository only.
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
@@ -120,7 +124,7 @@ class Repositories:
         return self._storage.read(layout.referrer(name, about, digest))
 
     def remove_referrer(self, name: Repository, about: Digest, digest: Digest) -> bool:
-        """Remove the descriptor of a referrer; return False if there was none."""
+        """Remove the descriptor of a referrer; return False if there was no descriptor."""
         return self._storage.delete(layout.referrer(name, about, digest))
 
     # ---- media types
@@ -137,7 +141,7 @@ class Repositories:
         """
         try:
             found = read(data, None)
-        # the stated type is unsupported, but the received type may be supported
+        # The stated type is unsupported, but the received type may be supported.
         except InvalidManifest:
             return read(data, self.media_type(name, digest))
         kept = None if found.states_type else self.media_type(name, digest)
@@ -151,13 +155,14 @@ class Repositories:
     def media_type(self, name: Repository | None, digest: Digest) -> str | None:
         """Return the stored media type of a manifest in this repository, or None.
 
-        If there is none, return the type that 0.1.0 stored for all repositories. It is only read.
+        If this repository has no media type, return the type that 0.1.0 stored for all
+        repositories. The type that 0.1.0 stored is only read, never written.
         """
         own = self._line(layout.media_type(name, digest)) if name else None
         return own or self._line(layout.shared_media_type(digest))
 
     def remove_shared_media_type(self, digest: Digest) -> bool:
-        """Remove the media type that 0.1.0 stored for a deleted manifest; False if none."""
+        """Remove the media type that 0.1.0 stored for a deleted manifest; False without one."""
         return self._storage.delete(layout.shared_media_type(digest))
 
     def _line(self, key: str) -> str | None:
@@ -169,12 +174,12 @@ class Repositories:
     # ---- tags
 
     def tag(self, name: Repository, tag: Tag) -> TagState | None:
-        """Return a tag's state; None if it does not exist or its link is unreadable."""
+        """Return a tag's state; None if the tag does not exist or its link is unreadable."""
         found = self._links.read(layout.tag_current(name, tag))
         return TagState(*found) if found else None
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest) -> None:
-        """Set or confirm a tag; the manifest must be linked before."""
+        """Set or confirm a tag; the manifest must be linked before the call."""
         self._links.keep(layout.tag_past(name, tag, digest), digest)
         self._links.write(layout.tag_current(name, tag), digest)
 
@@ -190,7 +195,7 @@ class Repositories:
         return list(self._storage.list(layout.tags(name)))
 
     def tags_after(self, name: Repository, after: str = "") -> Iterator[str]:
-        """Yield the names of the tags after *after*, in order; check each when it is reached.
+        """Yield the names of the tags after *after*, in order; check each tag when it is reached.
 
         The folder of a tag whose removal was interrupted is skipped.
         """
@@ -222,9 +227,9 @@ class Repositories:
     def origin(self, name: Repository) -> str | None:
         """Return the upstream that a repository came from; None if the repository is hosted.
 
-        UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
-        (datastore/takeover.py). The repository is served under its own name, unless that name leads
-        to an upstream, and evicted like proxied content.
+        The value UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
+        (datastore/takeover.py). A repository of unknown origin is served under its own name, except
+        if that name leads to an upstream, and is evicted like proxied content.
         """
         try:
             return self._storage.read(layout.origin(name), LONGEST_LINE).decode()

@@ -1,7 +1,7 @@
-"""Reads the fields that a line of the access log has while an endpoint is configured.
+"""Read the fields that a line of the access log has while an endpoint is configured.
 
-The format is the first `log-format` in haproxy.cfg; a test compares it with RequestLine. It extends
-the format of `accesslog`: `id` and `port`, which differ from request to request, come before
+The format is the first `log-format` in haproxy.cfg; a test compares it with RequestLine. The format
+extends that of `accesslog`: `id` and `port`, which differ from request to request, come before
 `method`, `type` and `size` after `kind`, and the other fields after `uri`.
 """
 
@@ -25,16 +25,17 @@ _STAND_IN = b'{"start":1,"duration":0,'
 
 _SEPARATOR: Final = b"\t"
 SEPARATOR: Final = _SEPARATOR.decode()
-"""Between values; JSON contains no tab, because a string has it escaped."""
+"""This text separates values; JSON contains no tab, because a string has it escaped."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
     """A `RequestLine` has the fields beyond those of AccessLine, in the order of the format.
 
-    `id` identifies the request and `port` is the client's. `type` is the response's media type.
-    `size` is the length of the content in bytes, also in a response with a part of it, or empty.
-    `host` and `agent` are as the client sent them; `scheme` is empty for http.
+    `id` identifies the request and `port` is the client's port. `type` is the response's media
+    type. `size` is the length of the whole content in bytes, even if the response has only a part
+    of the content, or empty. `host` and `agent` are as the client sent them; `scheme` is empty for
+    http.
     """
 
     id: str
@@ -51,15 +52,17 @@ TAIL = tuple(each.name for each in fields(RequestLine))[2:]
 
 
 Head = tuple[str, bytes]
-"""The values in which lines of equal requests differ, and the rest of the line for `parse_rest`.
+"""A `Head` has the values in which lines of equal requests differ, and the rest of the line for
+`parse_rest`.
 
-The values are the request's ID, the time at which its response ended (ms, UTC epoch) and the
-client's port, with SEPARATOR between them. PERF: a plain tuple, because each line makes one.
+These values are the request's ID, the time at which its response ended (ms, UTC epoch) and the
+client's port, with SEPARATOR between them. PERF: this type is a plain tuple, because each line
+makes one.
 """
 
 
 def split(line: bytes) -> Head | None:
-    """Split a line; return None if it was written while no endpoint was configured."""
+    """Split a log line; return None if it was written while no endpoint was configured."""
     head = _HEAD.match(line)
     if head is None:
         return None
@@ -70,7 +73,10 @@ def split(line: bytes) -> Head | None:
 
 
 def parse_rest(rest: bytes) -> tuple[AccessLine, RequestLine]:
-    """Parse the `rest` of a line; times, id and port have no meaning. Raises: InvalidLine."""
+    """Parse the `rest` of a log line; times, id and port in the result have no meaning.
+
+    Raises: InvalidLine.
+    """
     line = _STAND_IN + rest
     access = parse(line)
     document = json.loads(line.decode("utf-8", "surrogatepass"))

@@ -1,8 +1,8 @@
-"""Reservations of disk space: each is made before the first byte of a transfer is stored.
+"""Reserve disk space for each transfer before the first byte of the transfer is stored.
 
-A store whose content may not be evicted never shrinks below its maximum size, and then nothing more
-is cached. The cleaner records in the index that a round freed too little. Workers then do not wait
-for space, and `status`, `check` and the metrics report it.
+A store whose content may not be evicted never shrinks below its maximum size, and then no more
+content is cached. The cleaner records in the index that a round freed too little. Workers then do
+not wait for space, and `status`, `check` and the metrics report the shortage.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _RECENT_S = 0.3
 class SpaceLimits:
     """A `SpaceLimits` is in bytes: `max_used_bytes` of all content, `largest` of one blob.
 
-    Above `start` the cleaner is woken.
+    Above `start` bytes the cleaner is woken.
 
-    None: no limit.
+    A limit of None means that there is no limit.
     """
 
     max_used_bytes: int | None = None
@@ -46,10 +46,10 @@ class SpaceLimits:
 
 
 class Reservations:
-    """Reserves disk space for transfers; nothing is reserved while the index is unavailable.
+    """Reserves disk space for transfers; no space is reserved while the index is unavailable.
 
-    *notes* has what the cleaner recorded. *wake* asks the cleaner for space; None: there is no
-    cleaner. `clock` is the appliance's (s, UTC epoch).
+    *notes* has the facts that the cleaner recorded. *wake* asks the cleaner for space; None: there
+    is no cleaner. `clock` is the appliance's clock (s, UTC epoch).
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Reservations:
         self._wake = wake or _no_cleaner
 
     def reserve(self, digest: Digest, size: int) -> bool:
-        """Reserve *size* bytes; wait a fraction of a second for the cleaner to free them."""
+        """Reserve *size* bytes; wait a fraction of a second for the cleaner to free these bytes."""
         largest = self._limits.largest
         if largest is not None and size > largest:
             return False
@@ -78,17 +78,19 @@ class Reservations:
             if granted:
                 self._wake_if_space_is_low()
         except IndexUnavailable as error:
-            log.warning("disk space not reserved", extra={"digest": digest, "error": error})
+            log.warning(
+                "disk space could not be reserved", extra={"digest": digest, "error": error}
+            )
             return False
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner: the disk had no space for *size* bytes, although the cap did."""
+        """Wake the cleaner, because the disk had no space for *size* bytes; the cap did."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:
         """Remove a reservation."""
-        with contextlib.suppress(IndexUnavailable):  # the cleaner corrects it later
+        with contextlib.suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
             self._store.release(digest)
 
     def settle(self, digest: Digest, size: int) -> None:
@@ -96,15 +98,15 @@ class Reservations:
         if not size:
             self.release(digest)
             return
-        with contextlib.suppress(IndexUnavailable):  # the cleaner corrects it later
+        with contextlib.suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
             self._store.reserve(digest, size, None, self.clock())
 
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
         """Return the error for a refused push of *size* bytes that has reserved *own* bytes.
 
-        OutOfSpace if waiting cannot help: the push is larger than the limit, or the cleaner has
-        just failed to free space. Otherwise SpaceAwaited: the client may retry. Raises:
-        IndexUnavailable.
+        The error is OutOfSpace if waiting cannot help: the push is larger than the limit, or the
+        cleaner has just failed to free space. Otherwise the error is SpaceAwaited, and the client
+        may retry. Raises: IndexUnavailable.
         """
         available = self.available(own)
         return OutOfSpace(size, available) if self._is_retry_useless(size) else SpaceAwaited(size)
@@ -137,7 +139,7 @@ class Reservations:
         return poll(lambda: self._try(digest, size) or None, _WAIT_S, _POLL_S) is not None
 
     def _can_never_fit(self, size: int) -> bool:
-        """Return whether the cleaner has found that it can't free so many bytes."""
+        """Return whether the cleaner has found that it can't free *size* bytes."""
         fixed = unevictable_bytes(self._notes)
         return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
@@ -177,7 +179,7 @@ def unevictable_bytes(notes: KeyValueStore) -> int:
 
 
 def record_unevictable(notes: KeyValueStore, size: int) -> None:
-    """Record that *size* bytes can't be evicted; 0 withdraws the record.
+    """Record that *size* bytes can't be evicted; a *size* of 0 withdraws the record.
 
     Raises: IndexUnavailable.
     """
@@ -194,5 +196,8 @@ def last_eviction_failure(notes: KeyValueStore) -> float:
 
 
 def record_eviction_failure(notes: KeyValueStore, began: float) -> None:
-    """Record that the round that began at *began* freed too little. Raises: IndexUnavailable."""
+    """Record that the cleaner's round that began at *began* freed too little.
+
+    Raises: IndexUnavailable.
+    """
     notes.put({_LAST_FAILURE: repr(began)})

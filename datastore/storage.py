@@ -1,11 +1,12 @@
 """Define the Storage protocol: bytes under keys.
 
-A driver neither verifies nor decides anything.
+A driver of storage neither verifies nor decides anything.
 
-A driver need not have files. What only a driver with files offers is optional, and callers query it
-here and nowhere else: the descriptor of an open value (`descriptor_of`), and the time of a value
-(`TimedStorage`, `as_timed`, `time_of`, `set_time`). Free space of a disk (`datastore.disk_space`)
-and locks (`datastore.locks`) belong to local folders, never to a storage.
+A driver of storage need not have files. Features that only a driver with files offers are optional,
+and only the functions of this module query these features: the descriptor of an open value
+(`descriptor_of`), and the time of a value (`TimedStorage`, `as_timed`, `time_of`, `set_time`). Free
+space of a disk (`datastore.disk_space`) and locks (`datastore.locks`) belong to local folders,
+never to a storage.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class TimedStat(Stat):
 class Storage(Protocol):
     """A `Storage` has bytes under slash-separated keys, which `datastore.layout` creates.
 
-    Every method may be repeated. Several processes use one storage at once. Raises, each method:
-    StorageFull, StorageBroken; and NotFound where its docstring states it.
+    Every method of a storage may be repeated. Several processes use one storage at once. Each
+    method raises: StorageFull, StorageBroken; and NotFound where its docstring states it.
     """
 
     def stat(self, key: str) -> Stat | None:
@@ -57,7 +58,7 @@ class Storage(Protocol):
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Set a small value atomically: readers see the old one or the new one."""
+        """Set a small value atomically: readers see the old value or the new value."""
         ...
 
     def commit_file(self, path: Path, key: str) -> None:
@@ -68,9 +69,9 @@ class Storage(Protocol):
         ...
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value to another key, replacing what that has, if *file* was opened from it.
+        """Move a value to another key, replacing the value there, if *file* was opened from it.
 
-        Return False, and change nothing, if the value was replaced since.
+        Return False, and change nothing, if the value was replaced since then.
         """
         ...
 
@@ -79,7 +80,7 @@ class Storage(Protocol):
         ...
 
     def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, sorted; yield none if the folder is absent."""
+        """Yield the names directly below *key*, sorted; yield no name if the folder is absent."""
         ...
 
     def walk(self, key: str) -> Iterator[Stat]:
@@ -92,15 +93,15 @@ class Storage(Protocol):
     def remove_unfinished(self, key: str, before: float) -> int:
         """Remove unfinished values below *key* that are older than *before* (s, UTC epoch).
 
-        A crash during a write leaves unfinished values; `list` and `walk` never show them. Returns
-        their number.
+        A crash during a write leaves unfinished values; `list` and `walk` never show them. The
+        method returns the number of removed values.
         """
         ...
 
 
 @runtime_checkable
 class TimedStorage(Storage, Protocol):
-    """A storage that knows, and can set, when a value last changed: a disk can, a bucket cannot."""
+    """A storage that knows, and can set, when a value last changed, as a disk can."""
 
     def stat(self, key: str) -> TimedStat | None:
         """Return key, size and time of a value; None if the value is absent."""
@@ -111,7 +112,7 @@ class TimedStorage(Storage, Protocol):
         ...
 
     def touch(self, key: str, at: float) -> None:
-        """Set when a value last changed (s, UTC epoch); do nothing if it is absent.
+        """Set when a value last changed (s, UTC epoch); do nothing if the value is absent.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -129,7 +130,7 @@ def time_of(stat: Stat) -> float | None:
 
 
 def set_time(storage: Storage, key: str, at: float) -> None:
-    """Set when a value last changed (s, UTC epoch), if the driver can.
+    """Set when a value last changed (s, UTC epoch), if the driver can set this time.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -149,6 +150,6 @@ def descriptor_of(file: BinaryIO) -> int | None:
         return None
 
 
-@cache  # PERF: the check of a protocol looks up each of its methods
+@cache  # PERF: the check of a protocol looks up each of its methods, so its result is cached.
 def _has_times(driver: type) -> bool:
     return issubclass(driver, TimedStorage)

@@ -1,14 +1,15 @@
 """Find proxied content in a data directory that another program's pull-through cache wrote.
 
-Such a cache stores repositories without their upstream. So proxied content looks like pushed
-content, which is never evicted. docker distribution's proxy lists all content that it fetched, by
-REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root (registry/proxy/scheduler).
+Such a cache of another program stores repositories without their upstream. Therefore proxied
+content looks like pushed content, which is never evicted. docker distribution's proxy lists all
+content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root
+(registry/proxy/scheduler).
 
-A repository counts as proxied if all of its links are listed there and none is younger than the
+A repository counts as proxied if all of its links are in that list and no link is younger than the
 list. The origin of such a repository is then stored as unknown. All other repositories stay hosted:
 the proxy drops expired entries, so a missing entry proves nothing, and pushed images must not be
-evicted by a guess. In a storage without times nothing proves that the list is the younger, so all
-repositories stay hosted there unless the operator decides.
+evicted by a guess. In a storage without times no fact proves that the list is younger, so all
+repositories stay hosted if the operator does not decide otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from entrepot.datastore.storage import Stat, Storage, time_of
 How = Literal["auto", "evict", "keep"]
 
 LARGEST_LIST: Final = 256 * 1024 * 1024
-"""A list of at most so many bytes is read; a larger list has a million entries."""
+"""A list of at most this many bytes is read; a larger list has a million entries."""
 
 Spared = Callable[[Repository], bool]
 """A `Spared` returns whether a repository is hosted, regardless of the list."""
@@ -43,10 +44,10 @@ class Takeover:
 
 
 def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:
-    """Mark the repositories that another program fetched; a second call does and counts nothing.
+    """Mark the repositories that another program fetched; repeated calls do and count nothing.
 
-    *how* is `auto`: by the list; `evict`: all without an origin; `keep`: none, and earlier marks
-    are removed. Raises: StorageFull, StorageBroken.
+    *how* is `auto` to mark by the list, `evict` to mark all repositories without an origin, or
+    `keep` to mark none and remove earlier marks. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
     mode = _mode(how, listed)
@@ -66,7 +67,7 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 
 
 def taken_at(storage: Storage) -> float:
-    """Return when the last takeover ended (s, UTC epoch); 0 if there was none, or no time of it.
+    """Return when the last takeover ended (s, UTC epoch); 0 if that is not recorded.
 
     Uses before the takeover are unknown, so the age of such content counts from then on.
     """
@@ -115,7 +116,7 @@ def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:
-    """Parse the list; skip malformed entries."""
+    """Parse the list of fetched content; skip malformed entries."""
     found: defaultdict[Repository, set[Digest]] = defaultdict(set)
     if listed.size > LARGEST_LIST:
         return found

@@ -1,4 +1,4 @@
-"""Marks for stored content that must be re-read once, because its file was not verified itself.
+"""Mark stored content that must be re-read once, because its file was not verified itself.
 
 Each mark of unverified content is an empty file. The mark outlives the process that made it, so any
 process can verify the content.
@@ -18,7 +18,7 @@ from entrepot.datastore.refs import Digest
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedMarks:
-    """The marks in *folder*."""
+    """The marks of unverified content are files in *folder*."""
 
     folder: Path
 
@@ -50,7 +50,7 @@ class UnverifiedMarks:
                     yield digest, path.stat().st_mtime
 
     def remove(self, digest: Digest) -> None:
-        """Remove the mark: the content was re-read or deleted."""
+        """Remove the mark of content that was re-read or deleted."""
         with suppress(OSError):
             self._path(digest).unlink(missing_ok=True)
 

@@ -1,12 +1,12 @@
-"""The cache epoch is a number that rises with every change of what HAProxy may serve.
+"""The cache epoch is a number that rises with every change of the content that HAProxy may serve.
 
 HAProxy's cache cannot be emptied. Instead, the epoch is part of every key of the cache, and entries
 of an older epoch are never looked up again. A process that changes passwords, rules or upstreams,
 or that removes content, raises the epoch afterwards.
 
 A response carries the epoch that was current before the worker looked anything up, and HAProxy
-caches it only if its own epoch is the same. A late response that reflects the state before a change
-is therefore cached, if at all, under an epoch that is never looked up again.
+caches the response only if HAProxy's own epoch is the same. A late response that reflects the state
+before a change is therefore cached, if at all, under an epoch that is never looked up again.
 
 The epoch is stored in the run directory, in a file that is also the map that HAProxy loads at its
 start.
@@ -41,30 +41,30 @@ def begin(run: Path) -> None:
 class CacheEpoch:
     """A `CacheEpoch` is the epoch of one appliance, shared by its processes.
 
-    Raises, when created: OSError.
+    Raises: OSError, when the object is created.
     """
 
     def __init__(self, run: Path) -> None:
         self._path = run / CACHE_EPOCH
         self._admin = run / ADMIN_SOCKET
-        self._is_pending = True  # a killed process may not have sent the last epoch
+        self._is_pending = True  # A killed process may not have sent the last epoch to HAProxy.
         with self._path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), len(_FIRST), prot=mmap.PROT_READ)
 
     def now(self) -> str:
-        """Return the epoch, as text with a fixed number of digits."""
-        # PERF: memory-mapped, so that no system call is needed
+        """Return the cache epoch, as text with a fixed number of digits."""
+        # PERF: the epoch is memory-mapped, so that reading it needs no system call.
         return self._memory[_NUMBER].decode()
 
     def increment(self) -> None:
-        """Raise the epoch and send it to HAProxy; if that fails, `retry` sends it later."""
+        """Raise the epoch and send it to HAProxy; if that fails, `retry` sends the epoch later."""
         with self._locked() as file:
             number = int(self.now()) + 1
             os.pwrite(file.fileno(), f"{number:010}".encode(), _NUMBER.start)
             self._is_pending = not self._send_to_haproxy()
 
     def retry(self) -> None:
-        """Send the epoch to HAProxy if the last attempt failed, e.g. because it was starting."""
+        """Send the epoch to HAProxy if the last attempt failed, e.g. during HAProxy's start."""
         if self._is_pending:
             with self._locked():
                 self._is_pending = not self._send_to_haproxy()
@@ -72,13 +72,14 @@ class CacheEpoch:
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         """Lock the epoch: updates in another order could set HAProxy back to an older number."""
-        # the file is opened anew: forked processes share a lock on a file opened before the fork
+        # The file is opened anew, because forked processes share a lock on a file opened before the
+        # fork.
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
     def _send_to_haproxy(self) -> bool:
-        """Set HAProxy's epoch; False if HAProxy is unreachable: it reads the file at its start."""
+        """Set HAProxy's epoch; return False if HAProxy is down (it reads the file at its start)."""
         try:
             response = send_command(
                 self._admin, f"set map {self._path} generation {self.now()}", timeout=_TIMEOUT_S

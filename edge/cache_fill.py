@@ -1,9 +1,10 @@
 """Fill HAProxy's cache after repeated HEAD requests.
 
 containerd and dockerd resolve a tag with HEAD. HAProxy never caches the response to a HEAD,
-although it answers a HEAD from a cached GET. So after the second HEAD for the same target within a
-minute, the worker sends a GET through HAProxy with the same URI and credential. The next HEAD is
-then answered from the cache. HAProxy does not log this GET, which does not count as an access.
+although it answers a HEAD from a cached GET. Therefore, after the second HEAD for the same target
+within a minute, the worker sends a GET through HAProxy with the same URI and credential. HAProxy
+then answers the next HEAD from its cache. HAProxy does not log this GET, which does not count as an
+access.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ HeadRequest = tuple[str, str | None]
 
 
 class CacheFill:
-    """Sends GETs through the socket *front*; `clock` is monotonic (s)."""
+    """A `CacheFill` sends GETs through the socket *front*; `clock` is monotonic (s)."""
 
     def __init__(self, front: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._front = front
@@ -51,7 +52,7 @@ class CacheFill:
             return False
 
     def fill(self, request: HeadRequest) -> None:
-        """Queue a GET; drop it if the queue is full."""
+        """Queue a GET; drop the GET if the queue is full."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cache-fill", daemon=True)
@@ -59,7 +60,9 @@ class CacheFill:
         try:
             self._queue.put_nowait(request)
         except queue.Full:
-            log.debug("cache not filled", extra={"why": "the queue is full"})
+            log.debug(
+                "cache not filled", extra={"why": "the queue of requests to fill the cache is full"}
+            )
 
     def _run(self) -> None:
         while True:
@@ -69,7 +72,10 @@ class CacheFill:
                 log.debug("cache not filled", extra={"why": error})
 
     def _get(self, target: str, authorization: str | None) -> None:
-        """Send a GET and read all of the response: HAProxy has then cached it. Raises: OSError."""
+        """Send a GET and read all of the response, so that HAProxy has cached the response.
+
+        Raises: OSError.
+        """
         lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close"]
         lines.append("X-Entrepot-Fill: 1")
         if authorization is not None:

@@ -3,10 +3,10 @@
 HAProxy responds from its cache without a worker. Without these checks a changed password file would
 take effect only with the next request that reaches a worker.
 
-Every worker checks for itself and raises the epoch after its own view has changed. Responses that
-it allowed under the old view therefore carry an older epoch. The other workers notice the new epoch
-and refresh their views before their next response. So no response with a new epoch reflects an old
-view.
+Every worker checks the files for itself and raises the epoch after its own view of them has
+changed. Responses that the worker allowed under the old view therefore carry an older epoch. The
+other workers notice the new epoch and refresh their views before their next response. Therefore no
+response with a new epoch reflects an old view of the files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Watchable(Protocol):
 
     @property
     def generation(self) -> int:
-        """Return a number that changes with the content."""
+        """Return a number that changes with the content of the file."""
         ...
 
     def refresh(self) -> None:
@@ -35,10 +35,10 @@ class Watchable(Protocol):
 
 
 class Epoch(Protocol):
-    """The cache epoch (edge/cache_epoch.py)."""
+    """An `Epoch` is the cache epoch (edge/cache_epoch.py)."""
 
     def now(self) -> str:
-        """Return the epoch."""
+        """Return the current cache epoch."""
         ...
 
     def increment(self) -> None:
@@ -51,7 +51,7 @@ class Epoch(Protocol):
 
 
 class Invalidation:
-    """Raises *epoch* when a watched file has changed."""
+    """An `Invalidation` raises *epoch* when a watched file has changed."""
 
     def __init__(self, epoch: Epoch) -> None:
         self._epoch = epoch
@@ -61,19 +61,20 @@ class Invalidation:
         self._lock = threading.RLock()
 
     def watch(self, watchable: Watchable) -> None:
-        """Add a file to be watched."""
+        """Add a file to the watched files."""
         self._watched.append(watchable)
         self._seen.append(watchable.generation)
 
     def epoch(self) -> str:
-        """Return the epoch for a response that starts now; after a new one, refresh first."""
+        """Return the epoch for a response that starts now; refresh all files after a new epoch."""
         epoch = self._epoch.now()
         if epoch != self._last_epoch:
             with self._lock:
                 if epoch != self._last_epoch:
                     self._refresh()
                     self._last_epoch = epoch
-        elif self._views() != self._seen:  # raise the epoch before a response reflects the change
+        # The epoch is raised before a response reflects the change.
+        elif self._views() != self._seen:
             self.poll()
         return epoch
 
@@ -87,7 +88,7 @@ class Invalidation:
             self._epoch.retry()
 
     def start(self) -> None:
-        """Check in a background thread, until the process ends."""
+        """Check the files in a background thread, until the process ends."""
         threading.Thread(target=self._run, name="invalidation", daemon=True).start()
 
     def _views(self) -> list[int]:
@@ -102,6 +103,6 @@ class Invalidation:
         while True:
             try:
                 self.poll()
-            except Exception:  # the thread must survive any error
-                log.exception("check of the watched files failed")
+            except Exception:  # The thread must survive any error.
+                log.exception("the check of the watched files failed")
             time.sleep(_INTERVAL_S)

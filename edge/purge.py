@@ -1,9 +1,9 @@
-"""Debounced purge of HAProxy's content cache after content was removed.
+"""Purge HAProxy's content cache a short time after content was removed.
 
 A manifest in HAProxy's cache may reference a blob that was just removed, and a client that has
-pulled this manifest can get its blobs nowhere else. A sweep removes thousands of blobs, and each
-purge turns the next request for every cached response into a miss. So all removals within 0.5 s
-share one purge at the end of this time.
+pulled this manifest can get the manifest's blobs nowhere else. A sweep removes thousands of blobs,
+and each purge turns the next request for every cached response into a miss. Therefore all removals
+within 0.5 s share one purge at the end of this time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DELAY_S = 0.5
 class Purge:
     """Raises the cache epoch of the run directory *run* 0.5 s after the first of some removals.
 
-    If there is no run directory, the appliance does not run, and nothing is purged.
+    If there is no run directory, the appliance does not run, and no cache is purged.
     """
 
     def __init__(self, run: Path) -> None:
@@ -31,14 +31,17 @@ class Purge:
         self._due: threading.Timer | None = None
 
     def removed(self) -> None:
-        """Schedule a purge, unless a purge is due. The process does not end before the purge."""
+        """Schedule a purge, if no purge is scheduled yet.
+
+        The process does not end before the purge.
+        """
         with self._lock:
             if self._due is None:
                 self._due = threading.Timer(_DELAY_S, self._rise)
                 self._due.start()
 
     def _rise(self) -> None:
-        # the flag is reset first: content removed during this purge needs another purge
+        # The flag is reset first, because content removed during this purge needs another purge.
         with self._lock:
             self._due = None
         try:

@@ -1,4 +1,4 @@
-"""Reads the access log and the events file, and writes access times and metrics.
+"""Read the access log and the events file, and write access times and metrics.
 
-The log contains every request, including those that HAProxy serves from its cache.
+The access log contains every request, including requests that HAProxy serves from its cache.
 """

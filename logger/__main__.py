@@ -1,4 +1,4 @@
-"""The logger process: builds the loop from the settings and runs it until SIGTERM."""
+"""Build the logger's loop from the settings and run the loop until SIGTERM."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class EventThreads(Protocol):
     """An `EventThreads` has the threads that queue and deliver events."""
 
     def start(self) -> None:
-        """Start all threads."""
+        """Start all threads for events."""
         ...
 
     def stop(self) -> None:
-        """End all threads."""
+        """End all threads for events."""
         ...
 
 
@@ -92,7 +92,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
         if loop.is_lively(now):
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
-        elif not watch.start():  # a new watch needs one more turn, because it missed earlier lines
+        # A new watch needs one more turn of the loop, because the watch missed earlier lines.
+        elif not watch.start():
             wake.wait(seconds)
     if notifications is not None:
         notifications.stop()
@@ -108,9 +109,9 @@ def _notifications(settings: Settings, clock: Clock, display: Display) -> EventT
             from entrepot.notifications import queue  # noqa: PLC0415
 
             queue.remove(queue_file)
-            log.warning("event queue removed, no endpoint is configured")
+            log.warning("the event queue was removed, because no endpoint is configured")
         return None
-    # The module loads HTTP and TLS, so it is loaded only if it is used.
+    # This module loads HTTP and TLS, so the logger imports it only for notifications.
     from entrepot.logger import pull_events  # noqa: PLC0415
 
     made = pull_events.build(settings, clock)
@@ -135,7 +136,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / ADMIN_SOCKET,
-            # Events get a quarter of the space for logs, in two files.
+            # The events file gets a quarter of the space for logs, in two files.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(open_storage(settings.storage, clock), index),
@@ -156,7 +157,7 @@ def work(settings: Settings, clock: Clock) -> Work:
 
 
 def _began(run: Path, clock: Clock) -> float:
-    """Return the start of this run of the appliance, when its settings were written."""
+    """Return the start of this run of the appliance, which is when its settings were written."""
     return (run / SETTINGS).stat().st_mtime + clock.shift()
 
 

@@ -1,4 +1,7 @@
-"""Extracts access times from lines of the access log. The functions have no side effects."""
+"""Extract access times from lines of the access log.
+
+The functions of this module have no side effects.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from entrepot.datastore.refs import Digest
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
     """Update the access times in *latest*: the end of the last response with each digest.
 
-    The times are in s, UTC epoch. Digests stay text, so that `stamps` parses each digest once per
-    commit and not once per line.
+    The access times are in s, UTC epoch. Digests stay text, so that `stamps` parses each digest
+    once per commit and not once per line.
     """
     for line, _ in lines:
         if is_access(line.method, line.kind, line.status):
@@ -23,7 +26,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
 
 
 def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
-    """Return the access time of each digest; texts that are no digests are ignored."""
+    """Return the access time of each digest; ignore texts that are no digests."""
     parsed = ((_digest(text), at) for text, at in latest.items())
     return {digest: at for digest, at in parsed if digest is not None}
 

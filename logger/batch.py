@@ -1,4 +1,4 @@
-"""The batch of log lines that were read but are not in the index yet.
+"""Collect log lines that were read but are not in the index yet.
 
 One transaction commits access times, metrics and positions of the whole batch.
 """
@@ -36,9 +36,9 @@ _MARK = "logger:mark"
 _LATEST = "logger:latest"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
-_PROBED = "unix"  # the access log has this source address for a request over HAProxy's unix socket
+_PROBED = "unix"  # The access log has this source address for a request over HAProxy's unix socket.
 _FULL_LINES = 50_000
-_FULL_STAMPS = 10_000  # the limit bounds how long one commit blocks other writers of the index
+_FULL_STAMPS = 10_000  # The limit bounds how long one commit blocks other writers of the index.
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
 UNREADABLE = Metric(
@@ -47,7 +47,9 @@ UNREADABLE = Metric(
 OVERLONG = Metric(
     "entrepot_log_overlong", "counter", "Lines that exceeded the length limit.", ("log",)
 )
-GAPS = Metric("entrepot_log_gaps", "counter", "Times that lines were deleted unread.", ("log",))
+GAPS = Metric(
+    "entrepot_log_gaps", "counter", "Number of times that lines were deleted unread.", ("log",)
+)
 LOST = Metric("entrepot_log_dropped", "counter", "Lines that HAProxy could not write.")
 METRICS = (
     *traffic.METRICS,
@@ -57,7 +59,7 @@ METRICS = (
 
 
 class LogBatch:
-    """A `LogBatch` is the open batch, for use by one thread.
+    """A `LogBatch` is the open batch of log lines, for use by one thread.
 
     *upstreams* are the hosts that get their own label values from the start. *run* names this run
     of the appliance, which began at *since* (s, UTC epoch); states of circuit breakers from earlier
@@ -83,7 +85,8 @@ class LogBatch:
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
         self._dropped = DroppedLines.load(self.committed.get(_HAPROXY))
-        self._lost = int(self.committed.get(_LOST, 0))  # so many lines were lost in this run
+        # the number of lines that were lost in this run
+        self._lost = int(self.committed.get(_LOST, 0))
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
         self._uses: dict[str, float] = {}
@@ -93,19 +96,20 @@ class LogBatch:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(event_metrics.BREAKER)
-            # A new HAProxy process, which in a container may have the same pid.
+            # The count starts anew for a new HAProxy process, which in a container may have the
+            # same pid.
             self._dropped = DroppedLines(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}
 
     @property
     def is_full(self) -> bool:
-        """Whether the batch must be committed before more lines are read."""
+        """True if the batch must be committed before more lines are read."""
         return self._lines >= _FULL_LINES or len(self._uses) >= _FULL_STAMPS
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to commit; a pending log barrier request is not counted."""
+        """True if there is nothing to commit; a pending log barrier request is not counted."""
         return not self._notes
 
     @property
@@ -144,7 +148,7 @@ class LogBatch:
             return
         lost = dropped.total - self._dropped.total
         if lost:
-            log.warning("access lines dropped by haproxy", extra={"lines": lost})
+            log.warning("HAProxy dropped access log lines", extra={"lines": lost})
             self._registry.add(LOST, lost)
         self._lose(lost)
         self._dropped = dropped
@@ -155,8 +159,8 @@ class LogBatch:
 
         If the batch *is_whole*, which means that HAProxy's count of dropped lines is known too, the
         commit also answers the cleaner's log barrier request, with the number of losses in this
-        run: lines that HAProxy dropped, and rotations that deleted unread lines.
-        Raises: IndexUnavailable. Nothing was committed then, and the batch keeps its content.
+        run: lines that HAProxy dropped, and rotations that deleted unread lines. Raises:
+        IndexUnavailable. After this error nothing is committed, and the batch keeps its content.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
@@ -176,7 +180,7 @@ class LogBatch:
     def heal(self) -> bool:
         """Schedule all values for the next commit if the index was deleted and created again.
 
-        Return whether it was. Raises: IndexUnavailable.
+        Return whether the index was created again. Raises: IndexUnavailable.
         """
         if self._index.notes.get(_MARK) == self.committed.get(_MARK):
             return False
@@ -188,7 +192,8 @@ class LogBatch:
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
         """Return the access times on the appliance's clock, none before those of earlier commits.
 
-        Within a commit they keep the order of the wall clock, unless it jumped meanwhile.
+        Within a commit, access times keep the order of the wall clock, if it did not jump
+        meanwhile.
         """
         if self._clock is None or not accesses:
             return accesses
@@ -208,7 +213,7 @@ class LogBatch:
             if amount:
                 self._registry.add(metric, amount, name)
         if batch.gaps:
-            log.warning("log lines deleted before they were read", extra={"log": name})
+            log.warning("log lines were deleted before they were read", extra={"log": name})
 
     def _lose(self, times: int) -> None:
         self._lost += times
@@ -216,11 +221,11 @@ class LogBatch:
 
     def _unreadable(self, name: str, error: Exception) -> None:
         if not self._registry.values(UNREADABLE).get((name,)):
-            log.warning("log line not parsed", extra={"log": name, "error": error})
+            log.warning("a log line could not be parsed", extra={"log": name, "error": error})
         self._registry.add(UNREADABLE, 1, name)
 
     def _is_probe(self, line: AccessLine) -> bool:
-        """Return whether *line* is a log barrier request of the cleaner; remember it."""
+        """Return whether *line* is a log barrier request of the cleaner; remember the request."""
         if line.source != _PROBED or not line.uri.startswith(_PROBE):
             return False
         self.news = line.uri.removeprefix(_PROBE)

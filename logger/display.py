@@ -1,4 +1,4 @@
-"""Writes the file of metrics that the workers serve: committed counters, and current gauges."""
+"""Write the file of metrics that the workers serve: committed counters, and current gauges."""
 
 from __future__ import annotations
 
@@ -30,16 +30,22 @@ BLOBS = Metric("entrepot_blobs", "gauge", "Stored blobs and manifests.")
 UNEVICTABLE = Metric(
     "entrepot_unevictable_bytes",
     "gauge",
-    "Bytes that eviction had to free but could not; 0 while it frees enough.",
+    "Bytes that eviction had to free but could not; 0 while eviction frees enough.",
 )
-CAP = Metric("entrepot_cap_bytes", "gauge", "Largest total size in bytes; 0 without a limit.")
+CAP = Metric(
+    "entrepot_cap_bytes",
+    "gauge",
+    "Largest total size of the data directory in bytes; 0 without a limit.",
+)
 INDEX = Metric(
     "entrepot_index_available",
     "gauge",
     "1 if the access index is available and not being rebuilt.",
 )
 CLOCK_OFFSET = Metric(
-    "entrepot_clock_offset_seconds", "gauge", "Correction of the wall clock after jumps; 0: none."
+    "entrepot_clock_offset_seconds",
+    "gauge",
+    "Correction of the wall clock after jumps; 0 without a correction.",
 )
 CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Jumps of the wall clock.")
 
@@ -47,7 +53,7 @@ FREE = Metric("entrepot_disk_free_bytes", "gauge", "Bytes free on the disk of th
 FAILING_CHECKS = Metric(
     "entrepot_health_checks_failing",
     "gauge",
-    "Failing checks of `health:`; while it is not 0, all requests get 503.",
+    "Failing checks of `health:`; while the number is not 0, all requests get 503.",
 )
 WRITABLE = Metric(
     "entrepot_disk_writable",
@@ -57,11 +63,13 @@ WRITABLE = Metric(
 
 
 class Display:
-    """Writes the metrics to *path*. *cap* is in bytes, *build* has the labels of the build.
+    """A `Display` writes the metrics to *path*.
+
+    *cap* is in bytes; *build* has the labels of the build.
 
     *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
-    the state directory. *failing* returns the number of failing health checks; None: there are no
-    checks.
+    the state directory. *failing* returns the number of failing health checks; None: no checks are
+    configured.
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class Display:
         self._complaint = LogOnce(log, "metrics not written", "metrics written again")
 
     def show_also(self, more: Callable[[], Sequence[MetricRows]]) -> None:
-        """Write the values that *more* returns with those of the index, from now on."""
+        """From now on, also write the metrics that *more* returns."""
         self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
@@ -104,7 +112,8 @@ class Display:
         self._measure_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
-            write_atomically(self._path, text)  # a lost file is written again, so no fsync
+            # A lost file of metrics is written again, so it needs no fsync.
+            write_atomically(self._path, text)
         except OSError as error:
             self._complaint.failed(error)
             return

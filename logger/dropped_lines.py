@@ -1,4 +1,4 @@
-"""Reads the number of log lines that HAProxy could not write, from its admin socket."""
+"""Read from HAProxy's admin socket the number of log lines that HAProxy could not write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DroppedLines:
     def then(self, pid: int, raw: int) -> DroppedLines:
         """Return the count after HAProxy reported *raw*.
 
-        A new process, and one whose counters were reset, counts from 0 again.
+        A new HAProxy process, or one whose counters were reset, counts from 0 again.
         """
         new = raw - self.raw if pid == self.pid and raw >= self.raw else raw
         return DroppedLines(pid, raw, self.total + new)

@@ -1,4 +1,4 @@
-"""Count the events file: downloads, evictions, requests to upstreams, limits, damaged files."""
+"""Count events in the events file: downloads, evictions, upstream requests, limits, damage."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ METRICS = (
 
 
 class EventMetrics:
-    """Adds events to *registry*.
+    """An `EventMetrics` adds events to *registry*.
 
     Breaker events before *since* (s, UTC epoch), the start of the appliance, are ignored.
     """
@@ -125,9 +125,9 @@ class EventMetrics:
         }
 
     def count(self, event: Event) -> None:
-        """Count *event*; unknown events are ignored.
+        """Count *event*; ignore unknown events.
 
-        Raises: ValueError if a field is missing or malformed; nothing was counted then.
+        Raises: ValueError if a field is missing or malformed, before anything is counted.
         """
         counted = self._counted.get(event.name)
         if counted is not None:

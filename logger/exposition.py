@@ -12,7 +12,7 @@ from entrepot.logger import metrics
 from entrepot.logger.metrics import Amounts, Labels, Metric
 
 MetricRows = tuple[Metric, list[tuple[Labels, Amounts]]]
-"""A metric and its values."""
+"""A `MetricRows` has a metric and its values."""
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -55,7 +55,7 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     if metric.type == "counter" and not metric.labels:
-        rows = rows or [((), [0.0])]  # an alert on an increase needs the initial 0
+        rows = rows or [((), [0.0])]  # An alert on an increase needs the initial 0 of a counter.
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])
     return family

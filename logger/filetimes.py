@@ -1,7 +1,7 @@
 """Writes access times to the stored files at long intervals.
 
-The order of eviction thereby survives the loss of the index. A storage without times keeps none:
-after a loss of its index, the ages of all content count from the rebuild.
+The order of eviction thereby survives the loss of the index. A storage without times keeps no
+access times: after a loss of the index, the ages of all content count from the rebuild.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 STEP_S = 3600.0
-"""The access time must exceed the file's time by so many s before the file is updated."""
+"""The access time must exceed the file's time by this many s before the file is updated."""
 
 
 class FileTimes:
     """A `FileTimes` has the times of files of used blobs, and access times not yet written.
 
-    Both tables keep at most *limit* digests. A digest that is dropped from a table is read from the
-    file again, or its time is written at once; this only costs time.
+    Both tables keep at most *limit* digests. The time of a digest that is dropped from a table is
+    read from the file again, or is written at once, which only costs time.
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
@@ -38,7 +38,11 @@ class FileTimes:
         self._limit = limit
         self._written: dict[Digest, float] = {}
         self._waiting: dict[Digest, float] = {}
-        self._complaint = LogOnce(log, "file times not kept", "file times kept again")
+        self._complaint = LogOnce(
+            log,
+            "access times cannot be written to the files",
+            "access times are written to the files again",
+        )
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
         """Write each access time that is STEP_S or more after the file's time; keep the others."""
@@ -103,7 +107,7 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Return the result of *act*; on a disk error, log it and return None."""
+        """Return the result of *act*; on a disk error, log the error and return None."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:

@@ -1,7 +1,7 @@
-"""Maps the values of log lines to label values of metrics.
+"""Map the values of log lines to label values of metrics.
 
-The number of label values is bounded, whatever clients send. Repositories, digests, users and
-addresses are never labels; an unknown value becomes `other`.
+The number of label values is bounded, so that clients cannot increase it without limit.
+Repositories, digests, users and addresses are never labels; an unknown value becomes `other`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# RFC 9211, 2: the parameters of a list member; a value is a token or a string.
+# The pattern matches the parameters of a list member (RFC 9211, 2); a value is a token or a string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [
@@ -40,7 +40,7 @@ _MOST_UPSTREAMS = 64
 class UpstreamLabels:
     """An `UpstreamLabels` has the upstreams with their own label values.
 
-    These upstreams are the *known* ones, and more up to *limit* in all.
+    These upstreams are the *known* upstreams, and more up to *limit* in all.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
@@ -48,7 +48,7 @@ class UpstreamLabels:
         self._limit = limit
 
     def of_repository(self, name: str) -> str:
-        """Return the label of a repository's upstream, HOSTED if it has none, empty for no name."""
+        """Return the label of a repository's upstream, HOSTED without one, empty for no name."""
         first = name.partition("/")[0]
         if not first:
             return ""

@@ -1,4 +1,4 @@
-"""The loop of the logger: read the logs, commit to the index, write the metrics.
+"""Run the loop of the logger: read the logs, commit to the index, write the metrics.
 
 Each call of `Loop.turn` does the work that is due; the caller passes the time and waits.
 """
@@ -51,7 +51,9 @@ class LogPaths:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The dependencies of the loop. If `open_ledger` raises IndexUnavailable, it is called again.
+    """A `Work` has the dependencies of the loop.
+
+    If `open_ledger` raises IndexUnavailable, the loop calls `open_ledger` again later.
 
     `wall` returns the wall-clock time in s, UTC epoch.
     """
@@ -68,7 +70,8 @@ class LoggerLoop:
 
     *now* is the time of a monotonic clock in s.
 
-    While the index is unavailable, lines that were read stay in memory, and the rest in the log.
+    While the index is unavailable, lines that were read stay in memory, and all other lines stay in
+    the log.
     """
 
     def __init__(self, work: Work) -> None:
@@ -79,7 +82,9 @@ class LoggerLoop:
         self._read_at = _NEVER
         self._retry_at, self._retry_s = _NEVER, _FIRST_RETRY_S
         self._is_changed = self._is_behind = False
-        self._index_out = LogOnce(log, "access index unavailable", "access index available again")
+        self._index_out = LogOnce(
+            log, "access index unavailable", "the access index is available again"
+        )
         self._disk_out = LogOnce(log, "log not readable", "log readable again")
 
     def turn(self, now: float) -> float:
@@ -110,7 +115,7 @@ class LoggerLoop:
             tail.close()
 
     def _open(self, now: float) -> LogBatch | None:
-        """Open the batch and both logs at their committed positions, None if the index fails."""
+        """Open the batch and both logs at their committed positions; None if the index fails."""
         if now < self._retry_at:
             return None
         try:
@@ -143,10 +148,10 @@ class LoggerLoop:
             until = min(until, max(self._dropped_failed_at + _DROPPED_AGAIN_S, self._retry_at))
         return max(until - now, 0)
 
-    # ---- reading
+    # ---- reading the logs
 
     def _read(self, ledger: LogBatch, now: float) -> bool:
-        """Read both logs once. Return True if there may be more lines."""
+        """Read both logs once. Return True if the logs may have more lines."""
         if ledger.is_full:
             return False
         access, events = self._read_log(ACCESS, now), self._read_log(EVENTS, now)
@@ -166,13 +171,13 @@ class LoggerLoop:
             self._disk_out.worked()
         return batch
 
-    # ---- committing
+    # ---- committing to the index
 
     def _is_due(self, ledger: LogBatch, now: float) -> bool:
-        """Return whether to commit: at an interval, or at once if the log barrier waits for it.
+        """Return whether to commit: at an interval, or at once if the log barrier waits.
 
         PERF: the update of one row among a million costs more than reading ten lines. If many lines
-        are unread, many of them touch the same row, so the interval is longer then.
+        are unread, many of these lines touch the same row, so the interval is longer.
         """
         if now < self._retry_at:
             return False
@@ -219,9 +224,9 @@ class LoggerLoop:
         """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
         if now - self._dropped_read_at >= _DROPPED_S:
             self._read_dropped(ledger, now)
-        with suppress(IndexUnavailable):  # the next commit logs it
+        with suppress(IndexUnavailable):  # The next commit logs this error.
             if ledger.is_empty and ledger.heal():
-                log.warning("access index was created again")
+                log.warning("the access index was created again")
                 self._work.times.flush(_FLUSH_S)
         if ledger.is_empty:
             self._rotate_events()
@@ -237,8 +242,8 @@ class LoggerLoop:
     def _rotate_events(self) -> None:
         """Rotate the events file if it is large enough and completely in the index.
 
-        A process that has the old file open may still write to the file; these lines are read
-        there.
+        A process that has the old events file open may still write to it; the logger reads these
+        lines in the old file.
         """
         events = self._work.places.events
         try:

@@ -1,8 +1,8 @@
-"""The values of metrics, which are stored in the index and exported from there.
+"""Keep the values of metrics, which are stored in the index and exported from there.
 
-A counter is committed in the same transaction as the log position up to which it has counted. So
-the counter is exact even if the process is killed. Only committed values are exported, so no
-counter decreases.
+A counter is committed in the same transaction as the log position up to which it has counted.
+Therefore a counter is exact even if the process is killed. Only committed values are exported, so
+no counter decreases.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ Labels = tuple[str, ...]
 Amounts = list[float]
 """A counter has one number; a histogram has the sum, then the count of each bucket.
 
-The last bucket is unbounded.
+The last bucket of a histogram is unbounded.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric. `name` is its Prometheus name, without the suffix `_total` of a counter.
+    """A `Metric` describes a metric.
+
+    `name` is the metric's Prometheus name, without the suffix `_total` of a counter.
 
     `buckets` are the inclusive upper bounds of a histogram, without +Inf.
     """
@@ -61,12 +63,12 @@ class Registry:
             amounts[place] += amount
 
     def clear(self, metric: Metric) -> None:
-        """Delete a metric's values."""
+        """Delete the values of a metric."""
         self._values[metric.name].clear()
         self._changed.add(metric.name)
 
     def values(self, metric: Metric) -> Mapping[Labels, Amounts]:
-        """Return a metric's values."""
+        """Return the values of a metric."""
         return self._values[metric.name]
 
     def _amounts(self, metric: Metric, labels: Labels) -> Amounts:
@@ -77,10 +79,10 @@ class Registry:
             amounts = self._values[metric.name][labels] = [0.0] * width
         return amounts
 
-    # ---- notes
+    # ---- notes in the index
 
     def load(self, notes: Mapping[str, str]) -> None:
-        """Load values that `changed` returned; a metric with other labels or buckets is reset."""
+        """Load values that `changed` returned; reset a metric with other labels or buckets."""
         for metric in self.metrics:
             width = len(metric.buckets) + 2 if metric.type == "histogram" else 1
             for labels, amounts in read(notes.get(note(metric))):
@@ -109,7 +111,7 @@ def note(metric: Metric) -> str:
 
 
 def read(text: str | None) -> list[tuple[Labels, Amounts]]:
-    """Return the values in the note of one metric, empty if the note is invalid."""
+    """Return the values in the note of one metric, none if the note is invalid."""
     try:
         rows = [(tuple(labels), amounts) for labels, amounts in json.loads(text or "[]")]
         return [(labels, [float(each) for each in amounts]) for labels, amounts in rows]

@@ -1,4 +1,4 @@
-"""Defines the metrics of notifications, with the names and labels of docker distribution 3.x."""
+"""Define the metrics of notifications, with the names and labels of docker distribution 3.x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVENTS = Metric(
     "registry_notifications_events",
     "counter",
     "Events queued (Events), accepted (Successes), refused (Failures, by each attempt), or without"
-    " a response (Errors, likewise).",
+    " a response (Errors, by each attempt).",
     ("type", "endpoint"),
 )
 PENDING = Metric(
@@ -35,7 +35,7 @@ Rows = list[tuple[Labels, Amounts]]
 
 
 def rows(statistics: Iterable[Statistics]) -> list[tuple[Metric, Rows]]:
-    """Return the values of each metric."""
+    """Return the values of each metric of notifications."""
     found: dict[Metric, Rows] = {EVENTS: [], PENDING: [], STATUS: [], DROPPED: []}
     for each in statistics:
         found[EVENTS] += [

@@ -1,9 +1,9 @@
-"""The position of a reader in a rotated log, and the functions that continue from it.
+"""Describe the position of a reader in a rotated log, and compute where the reader continues.
 
-The functions do not access files. A rotated log is a family of files: `log` is the current one,
-`log.1` the one before, `log.2` the one before that. Each rotation renames the files, and a file
-system may reuse the inode number of a deleted file. A position therefore identifies its file by
-inode number and by a fingerprint of the file's first bytes.
+The functions of this module do not access files. A rotated log is a family of files: `log` is the
+current file, `log.1` the file before, `log.2` the file before that. Each rotation renames the
+files, and a file system may reuse the inode number of a deleted file. A position therefore
+identifies its file by inode number and by a fingerprint of the file's first bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 HEAD = 256
-"""A fingerprint covers at most so many bytes; no two lines start with equal bytes."""
+"""A fingerprint covers at most this many bytes; no two lines of a log start with equal bytes."""
 
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
@@ -24,9 +24,9 @@ _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 class LogPosition:
     """A `LogPosition` is a position in one file: all bytes before `offset` were read.
 
-    `head` is the fingerprint and `length` the number of bytes that it covers; `modified`, in s, UTC
-    epoch, is the file's modification time. `skipping` means that the line at `offset` began earlier
-    and is skipped because it is too long.
+    `head` is the fingerprint and `length` the number of bytes that the fingerprint covers;
+    `modified`, in s, UTC epoch, is the file's modification time. `skipping` means that the line at
+    `offset` began earlier and is skipped because it is too long.
     """
 
     inode: int
@@ -51,7 +51,7 @@ class LogPosition:
     def is_in(self, seen: Seen) -> bool:
         """Return whether *seen* is this position's file or a copy of it.
 
-        With a copy, lines are neither read twice nor lost.
+        If a copy counts too, lines are neither read twice nor lost.
         """
         if self.length == 0:
             return seen.inode == self.inode
@@ -77,7 +77,7 @@ class Seen:
 class ResumePoint:
     """A `ResumePoint` is the file and position at which reading continues.
 
-    `gap`: unread lines before it were deleted.
+    `gap` states that unread lines before this position were deleted.
     """
 
     seen: Seen
@@ -91,10 +91,10 @@ def fingerprint(head: bytes) -> str:
 
 
 def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint | None:
-    """Return where to continue in *family*, which starts with the oldest file; None if it is empty.
+    """Return where to continue in *family*, the oldest file first; None if *family* is empty.
 
     If the position's file was deleted, there is a gap. Reading continues with the oldest file that
-    was modified since, because older ones were read before.
+    was modified since then, because older files were read before.
     """
     if not family:
         return None
@@ -109,10 +109,11 @@ def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint 
 
 
 def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
-    """Return the file after that of *position*, which was read to its end; None if it is the last.
+    """Return the file after that of *position*, which was read to its end; None if it is last.
 
-    Empty rotated files are skipped, because they contain not even the end of a split line. If the
-    position's file left the family while it was read, files after it may be missing: a gap.
+    Empty rotated files are skipped, because an empty file does not even contain the end of a split
+    line. If the position's file left the family while it was read, files after it may be missing,
+    which is a gap.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:

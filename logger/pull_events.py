@@ -1,8 +1,10 @@
-"""Queues the events of pulls from the access log, and delivers all events. Each has its threads.
+"""Queue the events of pulls from the access log, and deliver all events.
 
-The access log is read here a second time, with a position of its own that is committed together
-with the events: a kill neither loses nor doubles one. The logger's other work, access times and
-metrics, never waits for the queue or for a receiver.
+Queueing and delivery have separate threads.
+
+The access log is read by this module a second time, with a separate position that is committed
+together with the events, so that a kill neither loses nor doubles an event. The logger's other
+work, access times and metrics, never waits for the queue or for a receiver.
 """
 
 from __future__ import annotations
@@ -43,32 +45,33 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
-_MANY_LINES = 64  # after so many lines the next ones wait, because each transaction has its cost
+# After this many lines, the next lines wait, because each transaction has its cost.
+_MANY_LINES = 64
 _BUSY_S = 1.0
 _RETRY_S = 1.0
 _STOP_S = 0.4
 _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
-)  # bytes of one read; each line may become an event with 64 KiB of references
+)  # The limit is in bytes of one read; each line may become an event with 64 KiB of references.
 
 
 class StoredContents:
-    """A `StoredContents` looks up in the store what the access log does not show of content."""
+    """A `StoredContents` looks up facts in the store that the access log does not show."""
 
     def __init__(self, storage: Storage, index: AccessIndex) -> None:
         self._storage = storage
         self._index = index
 
     def size(self, digest: Digest) -> int | None:
-        """Return the size of stored content in bytes; None if it is not stored."""
+        """Return the size of stored content in bytes; None if the content is not stored."""
         with suppress(DatastoreError):
             entry = self._index.entry(digest)
             return entry.size if entry else None
         return None
 
     def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
-        """Return the descriptors of a stored manifest; None if it is not stored."""
+        """Return the descriptors of a stored manifest; None if the manifest is not stored."""
         with suppress(DatastoreError, ValueError, TypeError, AttributeError):
             return events.references(self._storage.read(layout.blob(digest), LARGEST))
         return None
@@ -94,14 +97,18 @@ class PullCollector:
         self._unqueued: Batch | None = None
         self._read_at = self._position_at = float("-inf")
         self._is_stopped = threading.Event()
-        self._queue_out = LogOnce(log, "event queue unavailable", "event queue available again")
+        self._queue_out = LogOnce(
+            log, "event queue unavailable", "the event queue is available again"
+        )
         self._disk_out = LogOnce(
-            log, "log not readable for events", "log readable for events again"
+            log,
+            "the access log is not readable for events",
+            "the access log is readable for events again",
         )
         self._thread = threading.Thread(target=self._run, name="pull events", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that queues events."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -113,7 +120,7 @@ class PullCollector:
         """Queue the events of unread lines; return how long to wait afterwards, in s.
 
         *now* is the time of a monotonic clock. If the queue is unavailable, no more lines are read
-        until the events of the last ones are queued.
+        until the events of the last lines are queued.
         """
         try:
             tail = self._tail = self._tail or self._open()
@@ -137,14 +144,14 @@ class PullCollector:
     def _open(self) -> Tail:
         lost = self._queue.keep_only([each.name for each in self._endpoints])
         if lost:
-            log.warning("events of removed endpoints dropped", extra={"events": lost})
+            log.warning("the events of removed endpoints were dropped", extra={"events": lost})
         return self._open_tail(self._queue.position())
 
     def _append(self, batch: Batch, now: float) -> None:
         if batch.lines:
             self._read_at = now
         if batch.gaps:
-            log.warning("log lines deleted before their events were queued")
+            log.warning("log lines were deleted before their events were queued")
         found = self._pulls.of(batch.lines)
         is_late = batch.lines and now - self._position_at >= _POSITION_S
         if batch.position is None or not (found or is_late):
@@ -172,26 +179,26 @@ class Notifications:
         self._statistics: list[Statistics] = []
 
     def metrics(self) -> list[tuple[Metric, list[tuple[Labels, Amounts]]]]:
-        """Return the metrics of the endpoints; the last ones while the queue is unavailable."""
+        """Return the metrics of the endpoints; the last metrics while the queue is unavailable."""
         with suppress(QueueUnavailable):
             self._statistics = self._queue.statistics()
         return notification_metrics.rows(self._statistics)
 
     def start(self) -> None:
-        """Start all threads."""
+        """Start all threads for events."""
         self._collector.start()
         for each in self._deliveries:
             each.start()
 
     def stop(self) -> None:
-        """Queue the events of the last lines, and end all threads; what is queued stays queued."""
+        """Queue the events of the last lines, and end all threads; queued events stay queued."""
         self._collector.stop()
         for each in self._deliveries:
             each.stop()
 
 
 def build(settings: Settings, clock: Clock) -> Notifications:
-    """Build the threads from the settings; this starts nothing."""
+    """Build the threads from the settings without starting them."""
     state = settings.storage.statedir
     queue = setup.queue(settings, is_durable=False)
     handed = outbound.handed_over(settings.run)

@@ -1,4 +1,4 @@
-"""Reads a log that another process writes and rotates: every line once and in order.
+"""Read a log that another process writes and rotates: every line once and in order.
 
 A rotation may split a line, because the rotating process counts bytes and not lines. The end of
 such a line is then at the start of the next file.
@@ -21,9 +21,10 @@ from entrepot.logger.position import HEAD, LogPosition, ResumePoint, Seen
 LONGEST = 64 * 1024
 """The longest line that is read has this many bytes, including its line end."""
 CHUNK = 1024 * 1024
-"""One read of a file returns at most this many bytes; the number is above LONGEST."""
+"""One read of a file returns at most this many bytes, which must exceed LONGEST."""
 _ATTEMPTS = 100
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not block
+# With O_NONBLOCK, a pipe in place of the log does not block the logger.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Tail:
         self._rotated: float | None = None
 
     def read(self, now: float) -> Batch:
-        """Return the lines written since the last read, at most a chunk.
+        """Return the lines written since the last read, at most *chunk* bytes.
 
         *now*, in s, is the time of any monotonic clock. Raises: OSError.
         """
@@ -85,7 +86,7 @@ class Tail:
         return os.fstat(self._file).st_size == self._position.offset
 
     def close(self) -> None:
-        """Close the file; `read` opens the file again."""
+        """Close the log file; `read` opens the file again."""
         if self._file >= 0:
             os.close(self._file)
         self._file, self._rotated = -1, None
@@ -99,7 +100,10 @@ class Tail:
         return replace(batch, more=True) if batch.lines else self._leave(now)
 
     def _open(self, found: ResumePoint | None) -> Batch:
-        """Continue at *found*. If its file was rotated meanwhile, the next read finds it again."""
+        """Continue reading at the position *found*.
+
+        If the file was rotated meanwhile, the next read finds the position again.
+        """
         if found is None:
             return Batch()
         try:
@@ -126,7 +130,7 @@ class Tail:
     def _is_rotated(self) -> bool:
         """Return whether the log's name now belongs to another file.
 
-        A deleted log is not rotated: its writer may still append to the open file.
+        A deleted log is not rotated, because its writer may still append to the open file.
         """
         with suppress(FileNotFoundError):
             return self._path.stat().st_ino != os.fstat(self._file).st_ino
@@ -166,7 +170,7 @@ class Tail:
         return Batch(position=self._position, overlong=overlong, more=True)
 
     def _leave(self, now: float) -> Batch:
-        """Continue with the next file, and with the unfinished last line of this one."""
+        """Continue with the next file, and with the unfinished last line of the current file."""
         if self._rotated is None:
             self._rotated = now
         if now - self._rotated < self._grace:
@@ -182,7 +186,7 @@ class Tail:
         return self._join(rest, found) if rest or at.skipping else self._open(found)
 
     def _join(self, rest: bytes, found: ResumePoint) -> Batch:
-        """Join the two parts of a split line, unless the second part is a complete line."""
+        """Join the two parts of a split line, if the second part is not a complete line."""
         skipping, file = self._at().skipping, self._file
         second = self._beginning(found)
         if second is None:
@@ -198,7 +202,7 @@ class Tail:
         return replace(moved, lines=[rest + second[:-1]])
 
     def _beginning(self, found: ResumePoint) -> bytes | None:
-        """Return a file's first line with its end.
+        """Return a file's first line with its line end.
 
         Return None if the line may still be completed, and an empty text if it never will be.
         """
@@ -213,7 +217,8 @@ class Tail:
 def is_whole(line: bytes) -> bool:
     """Return whether *line* is a complete log line, a JSON object.
 
-    The second part of a split line never is, because the objects of the log are flat.
+    The second part of a split line is never a complete line, because the objects of the log are
+    flat.
     """
     if not line.startswith(b"{"):
         return False
@@ -226,7 +231,8 @@ def is_whole(line: bytes) -> bool:
 def family(path: Path) -> list[Seen]:
     """Return a consistent list of a log's files, oldest first.
 
-    The folder is listed until two lists are equal, since a rotation may run. Raises: OSError.
+    The folder is listed until two lists are equal, because a rotation may be running. Raises:
+    OSError.
     """
     before = _list(path)
     for _ in range(_ATTEMPTS):
@@ -240,7 +246,7 @@ def family(path: Path) -> list[Seen]:
 
 
 def _list(path: Path) -> list[Seen]:
-    """List the files once; during a rotation a file may be listed twice or not at all."""
+    """List the files of a log once; during a rotation a file may be listed twice or not at all."""
     try:
         names = [each.name for each in path.parent.iterdir()]
     except FileNotFoundError:
@@ -252,7 +258,7 @@ def _list(path: Path) -> list[Seen]:
 
 
 def _describe(path: Path) -> Seen | None:
-    """Return the state of a file; None if it is absent. Raises: OSError."""
+    """Return the state of a file; None if the file is absent. Raises: OSError."""
     try:
         file = os.open(path, _READ)
     except FileNotFoundError:
@@ -260,7 +266,9 @@ def _describe(path: Path) -> Seen | None:
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "a pipe or a directory, not a log file", os.fspath(path))
+            raise OSError(
+                errno.EINVAL, "the log is a pipe or a directory, not a file", os.fspath(path)
+            )
         head = os.pread(file, HEAD, 0)
         return Seen(path.name, found.st_ino, found.st_size, found.st_mtime, head)
     finally:

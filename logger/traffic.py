@@ -1,4 +1,4 @@
-"""Counts the lines of the access log: a table with one row for each metric.
+"""Count the lines of the access log: a table with one row for each metric.
 
 Similar lines of a batch are grouped first, so that the table is evaluated once for a group and not
 once for a line.
@@ -95,7 +95,7 @@ class Alike:
 
     @property
     def is_from_store(self) -> bool:
-        """Whether no content was downloaded from the upstream."""
+        """True if no content was downloaded from the upstream."""
         return labels.result(self.line.cache) in _FROM_STORE
 
 
@@ -103,7 +103,7 @@ class Alike:
 class TrafficCounter:
     """A `TrafficCounter` has a counter and two functions: for its labels and for the amount.
 
-    The labels of an ignored group are None.
+    The labels of an ignored group of lines are None.
     """
 
     metric: Metric

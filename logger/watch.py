@@ -1,4 +1,4 @@
-"""Wakes the loop when a log is written, rotated or truncated, with inotify if available."""
+"""Wake the loop when a log is written, rotated or truncated, with inotify if available."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, Fi
 
 
 class Wake:
-    """Ends a wait from another thread or from a signal handler. It takes no lock."""
+    """A `Wake` ends a wait from another thread or from a signal handler. A `Wake` takes no lock."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -34,7 +34,7 @@ class Wake:
 
     def set(self) -> None:
         """End the current wait, or the next wait if no thread waits."""
-        with suppress(BlockingIOError):  # the pipe is full, so the wait ends anyway
+        with suppress(BlockingIOError):  # The pipe is full, so the wait ends anyway.
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
@@ -45,7 +45,7 @@ class Wake:
                 pass
 
     def close(self) -> None:
-        """Close both ends of the pipe. `set` must not be called afterwards."""
+        """Close both ends of the pipe. `set` must not be called after `close`."""
         os.close(self._reader)
         os.close(self._writer)
 
@@ -60,12 +60,16 @@ class FolderWatch(FileSystemEventHandler):
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
-        # watchdog logs an event during its stop as an error. The loop polls at that time.
+        # The library watchdog logs an event during its stop as an error. The loop polls the logs at
+        # that time.
         logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:
-        """Start watching. Return False if the watch was already running, or is not possible."""
+        """Start watching the folder.
+
+        Return False if the watch was already running, or is not possible.
+        """
         if self._observer or self._is_refused:
             return False
         observer = Observer()
@@ -75,13 +79,15 @@ class FolderWatch(FileSystemEventHandler):
             observer.start()
         except (OSError, RuntimeError) as error:
             self._is_refused = True
-            log.warning("log folder not watched", extra={"path": self._folder, "error": error})
+            log.warning(
+                "the log folder cannot be watched", extra={"path": self._folder, "error": error}
+            )
             return False
         self._observer = observer
         return True
 
     def stop(self) -> None:
-        """Stop watching; `start` may be called again."""
+        """Stop watching the folder; `start` may be called again."""
         if self._observer:
             self._observer.stop()
             self._observer.join()

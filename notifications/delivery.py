@@ -1,7 +1,7 @@
-"""Delivers the queued events of one endpoint, in order, until its receiver accepts each.
+"""Deliver the queued events of one endpoint, in order, until the receiver accepts each event.
 
-As in docker distribution an attempt follows a failed one at once; from the threshold on, the
-backoff passes before each.
+As in docker distribution, an attempt follows a failed attempt at once; from the threshold on, the
+backoff passes before each attempt.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from entrepot.runtime.log_once import LogOnce
 log = logging.getLogger(__name__)
 
 Post = Callable[[bytes], int]
-"""Sends an envelope and returns the status of the response. Raises: NotDelivered."""
+"""A `Post` sends an envelope and returns the status of the response. Raises: NotDelivered."""
 
 _POLL_S = 0.25
 _QUEUE_RETRY_S = 1.0
 _MOST_EVENTS = 1024
 _MOST_BYTES = 512 * 1024
-_SAFE_BYTES = 64 * 1024  # some receivers refuse a body of 100 kB
-_QUICK = 4  # an envelope grows only if the response took less than this part of the time-out
+_SAFE_BYTES = 64 * 1024  # Some receivers refuse a body of 100 kB.
+_QUICK = 4  # An envelope grows only if the response took less than this part of the time-out.
 
 
 class Backoff:
     """A `Backoff` counts failures in a row.
 
-    From the number *threshold* on each of them causes a pause of *backoff* s.
+    From the number *threshold* on, each failure causes a pause of *backoff* s.
     """
 
     def __init__(self, threshold: int, backoff: float) -> None:
@@ -50,7 +50,7 @@ class Backoff:
         return max(self._last + self._backoff - now, 0.0)
 
     def failed(self, now: float) -> None:
-        """Record a failure."""
+        """Record a failed attempt."""
         self._failures += 1
         self._last = now
 
@@ -62,10 +62,11 @@ class Backoff:
 class EnvelopeSize:
     """An `EnvelopeSize` has the numbers of events and of bytes that the next envelope may have.
 
-    The events double while the receiver responds quickly, up to 1,024, so that a long queue is
-    delivered soon and an event costs little. After a failure the next envelope has one event: a
-    receiver that needs a time for each event would never respond to many of them within the
-    time-out. After the failure of an envelope above 64 KiB no later one exceeds 64 KiB.
+    The number of events doubles while the receiver responds quickly, up to 1,024, so that a long
+    queue is delivered soon and an event costs little. After a failure the next envelope has one
+    event, because a receiver that needs some time for each event would never respond to many events
+    within the time-out. After the failure of an envelope above 64 KiB, no later envelope exceeds 64
+    KiB.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -75,7 +76,7 @@ class EnvelopeSize:
         self.bytes = _MOST_BYTES
 
     def succeeded(self, seconds: float) -> None:
-        """Record a response after *seconds*."""
+        """Record a response that arrived after *seconds*."""
         if seconds < self._quick_s:
             self.events = min(2 * self.events, self._most)
         else:
@@ -106,17 +107,21 @@ class EventDelivery:
         self._is_stopped = threading.Event()
         self._news = threading.Event()
         self._complaint = LogOnce(
-            log, f"events not delivered to {self._name}", f"events delivered to {self._name} again"
+            log,
+            f"events cannot be delivered to {self._name}",
+            f"events are delivered to {self._name} again",
         )
-        self._queue_out = LogOnce(log, "event queue unavailable", "event queue available again")
+        self._queue_out = LogOnce(
+            log, "event queue unavailable", "the event queue is available again"
+        )
         self._thread = threading.Thread(target=self._run, name=f"events {self._name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that delivers events."""
         self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
-        """End the thread, and wait for it at most *wait_s* s; it may be waiting for a response."""
+        """End the thread, and wait for it at most *wait_s* s, as it may wait for a response."""
         self._is_stopped.set()
         self._news.set()
         self._thread.join(wait_s)
@@ -144,7 +149,7 @@ class EventDelivery:
         return _POLL_S if is_empty else 0.0
 
     def _send(self, group: Group) -> None:
-        """Send an envelope, and record in the queue whether it was accepted."""
+        """Send an envelope, and record in the queue whether the receiver accepted it."""
         began = time.monotonic()
         body = envelope(group.events)
         try:
@@ -162,7 +167,7 @@ class EventDelivery:
         self._record()
 
     def _record(self) -> None:
-        """Record an accepted envelope; if the queue is unavailable then, before the next one."""
+        """Record an accepted envelope, at the latest before the next envelope is sent."""
         if self._unrecorded is not None:
             self._queue.delivered(self._name, *self._unrecorded)
             self._unrecorded = None

@@ -1,4 +1,4 @@
-"""Defines where events are sent, and which of them."""
+"""Define the receivers of events, and which events each receiver gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class EventEndpoint:
     """An `EventEndpoint` is a receiver of events. `timeout` and `backoff` are in s.
 
     After `threshold` failures one after another, `backoff` passes before each further attempt.
-    Events with one of the media types `ignored` or with one of `actions` are not sent to it.
+    Events with one of the media types `ignored` or with one of `actions` are not sent to this
+    receiver.
     """
 
     name: str
@@ -24,7 +25,7 @@ class EventEndpoint:
     actions: frozenset[str] = frozenset()
 
     def wants(self, action: str, media_type: str) -> bool:
-        """Return whether an event is sent; each of the two filters may exclude it."""
+        """Return whether this receiver gets an event; each of the two filters may exclude it."""
         return action not in self.actions and media_type not in self.ignored
 
 
@@ -33,8 +34,9 @@ class Source:
     """A `Source` has the facts about this appliance that all its events have.
 
     `address` is host name and port, `instance` an identifier that changes with each start. `base`
-    precedes the paths of URLs; None: scheme and host of the request do. `prefix` precedes the API's
-    paths. With `references` an event of a manifest lists the manifest's parts.
+    precedes the paths of URLs; if it is None, scheme and host of the request precede the paths.
+    `prefix` precedes the API's paths. `references` states that an event of a manifest lists the
+    manifest's parts.
     """
 
     address: str

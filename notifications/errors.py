@@ -1,4 +1,4 @@
-"""The errors of this package.
+"""Define the errors of this package.
 
 NotificationError
 ├── QueueUnavailable    the queue on disk cannot be read or written now
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class NotificationError(Exception):
-    """Base class of the errors of this package."""
+    """`NotificationError` is the base class of the errors of this package."""
 
 
 class QueueUnavailable(NotificationError):  # noqa: N818 - the name states the fact
@@ -17,7 +17,7 @@ class QueueUnavailable(NotificationError):  # noqa: N818 - the name states the f
 
 
 class NotDelivered(NotificationError):  # noqa: N818 - the name states the fact
-    """An endpoint did not accept an envelope; `status` is None if it sent no response."""
+    """An endpoint did not accept an envelope; `status` is None if the endpoint sent no response."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

@@ -1,7 +1,8 @@
-"""Makes the events of docker distribution, and their envelope.
+"""Make the events of docker distribution, and their envelope.
 
 The fields and their order are those of `notifications/event.go` of docker distribution 2.8. A field
-that is empty there is absent here too; `request` has its empty method and user agent.
+that docker distribution leaves empty is absent from these events too; `request` has docker
+distribution's empty method and user agent.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from entrepot.notifications.endpoint import Source
 from entrepot.notifications.pull_texts import PullTexts
 
 MEDIA_TYPE: Final = "application/vnd.docker.distribution.events.v1+json"
-"""The media type of an envelope in docker distribution 2.x. 3.x sends the same fields as `v2`."""
+"""The media type of an envelope in docker distribution 2.x. Version 3.x sends the same fields as
+`v2`.
+"""
 
 BLOB_TYPE: Final = "application/octet-stream"
 """The media type of every blob: a registry does not know what a blob contains."""
 
 MOST_REFERENCED: Final = 64 * 1024
-"""Bytes of the descriptors in one event: a manifest has up to 4 MiB, and may be pulled often."""
+"""Bytes of the descriptors in one event, at most: a manifest has up to 4 MiB, and may be pulled
+often.
+"""
 
 _OF_REFERENCES: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
 
@@ -83,10 +88,11 @@ class EventTarget:
         return {name: value for name, value in found.items() if value}
 
 
-class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice as long
-    """A `Notification` is an event: the fields that filters read, and its JSON.
+class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice as long.
+    """A `Notification` is an event: the fields that filters read, and the event's JSON.
 
-    The event of a pull has the template of its JSON, and the `values` for it (`pull_texts`).
+    The event of a pull has the template of its JSON, and the `values` for the template
+    (`pull_texts`).
     """
 
     action: str
@@ -96,7 +102,7 @@ class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice
 
     @property
     def text(self) -> str:
-        """Return the event's JSON."""
+        """Return the JSON of the event."""
         return PullTexts(self.template).fill(self.values) if self.values else self.template
 
 
@@ -121,7 +127,7 @@ def write_event(
 
 
 def timestamp(at: datetime) -> str:
-    """Return a time in UTC as RFC 3339 writes it."""
+    """Return a time in UTC in the format of RFC 3339."""
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -133,12 +139,12 @@ def envelope(events: Iterable[str]) -> bytes:
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """Return the descriptors of a valid manifest: its config and layers, or its children.
 
-    The last ones are left out if all have more than MOST_REFERENCED bytes, and all of a manifest
-    that is nested too deep.
+    The last descriptors are left out if all have more than MOST_REFERENCED bytes, and all
+    descriptors of a manifest that is nested too deep.
     """
     try:
         document = json.loads(manifest)
-    except RecursionError:  # the push was accepted where the stack was less deep
+    except RecursionError:  # The push was accepted where the stack was less deep.
         return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []

@@ -1,8 +1,8 @@
-"""Sends one envelope to an endpoint over HTTP, within one time-out for everything.
+"""Send one envelope to an endpoint over HTTP, within one time-out for all steps.
 
-The response's head is read with the rest of the time-out at each step, and its body not at all, so
-a receiver that never ends its response costs no more than the time-out. The connection is closed
-after each envelope, as docker distribution closes it.
+The response's head is read within the rest of the time-out at each step, and the response's body is
+not read, so a receiver that never ends its response costs no more than the time-out. The connection
+is closed after each envelope, as docker distribution closes it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from entrepot.notifications.errors import NotDelivered
 from entrepot.notifications.events import MEDIA_TYPE
 
 ProxyFor = Callable[[str], str | None]
-"""Returns the URL of the proxy for a URL, or None."""
+"""A `ProxyFor` returns the URL of the proxy for a URL, or None."""
 
 _AGENT: Final = "entrepot-notifications"
 _LONGEST_HEAD: Final = 64 * 1024
 _MOST_REDIRECTS: Final = 10
-_LEAST_S: Final = 0.001  # a socket time-out of 0 means non-blocking
+_LEAST_S: Final = 0.001  # A socket time-out of 0 would mean non-blocking.
 _PIECE: Final = 4096
-_SEE_OTHER: Final = (301, 302, 303)  # the next request is a GET without a body
+# After these statuses the next request is a GET without a body.
+_SEE_OTHER: Final = (301, 302, 303)
 _SAME_AGAIN: Final = (307, 308)
 _ACCEPTED: Final = range(200, 400)
 _SCHEMES: Final = ("http", "https")
@@ -45,7 +46,7 @@ class _Response:
 class Poster:
     """A `Poster` sends envelopes to *endpoint*.
 
-    It verifies certificates with the system's authorities.
+    A `Poster` verifies certificates with the system's authorities.
     """
 
     def __init__(self, endpoint: EventEndpoint, proxy_for: ProxyFor = lambda _: None) -> None:
@@ -56,9 +57,9 @@ class Poster:
     def __call__(self, body: bytes) -> int:
         """Send an envelope; return the status of the response, which is 2xx or 3xx.
 
-        Redirects are followed. The configured headers are sent to the configured origin only: a
-        redirect could lead to another server, which must not get their tokens.
-        Raises: NotDelivered.
+        The poster follows redirects. The configured headers are sent only to the configured origin,
+        because a redirect could lead to another server, which must not get the tokens in these
+        headers. Raises: NotDelivered.
         """
         deadline = time.monotonic() + self._endpoint.timeout
         url, method = self._endpoint.url, "POST"
@@ -68,7 +69,7 @@ class Poster:
                 return _accepted(response.status)
             method = method if response.status in _SAME_AGAIN else "GET"
             url = _next(url, response)
-        raise NotDelivered(f"more than {_MOST_REDIRECTS} redirects")
+        raise NotDelivered(f"the endpoint sent more than {_MOST_REDIRECTS} redirects")
 
     def _send(self, method: str, url: str, body: bytes, deadline: float) -> _Response:
         try:
@@ -90,7 +91,7 @@ class Poster:
     def _connect(
         self, url: str, deadline: float
     ) -> tuple[http.client.HTTPConnection, str, Sequence[tuple[str, str]]]:
-        """Connect for *url*, perhaps to a proxy; return the target and the proxy's headers too."""
+        """Connect for *url*, perhaps to a proxy; also return the target and the proxy's headers."""
         parts = urlsplit(url)
         proxy = self._proxy_for(url)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -166,7 +167,7 @@ def _next(url: str, response: _Response) -> str:
     except ValueError:
         is_valid = False
     if not is_valid or not target.isprintable() or " " in target:
-        raise NotDelivered("a redirect to an invalid URL", response.status)
+        raise NotDelivered("the endpoint sent a redirect to an invalid URL", response.status)
     return target
 
 
@@ -187,7 +188,7 @@ def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:
 
 
 def _set_time_out(connection: socket.socket, deadline: float) -> None:
-    """Raises: TimeoutError if *deadline* has passed."""
+    """Set the time-out of the socket. Raises: TimeoutError if *deadline* has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")
@@ -195,7 +196,7 @@ def _set_time_out(connection: socket.socket, deadline: float) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return a message without the URL, which may contain a password."""
+    """Return an error message without the URL, which may contain a password."""
     if isinstance(error, TimeoutError):
         return "no response within the time-out"
     if isinstance(error, NotDelivered):

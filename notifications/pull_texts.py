@@ -1,7 +1,7 @@
-"""Fills the values in which the events of equal pulls differ into the template of their JSON.
+"""Fill the values in which the events of equal pulls differ into the template of their JSON.
 
-`request_line.split` reads the values. A template is the JSON of an event with a separator in place
-of each value.
+The function `request_line.split` reads these values from a log line. A template is the JSON of an
+event with a separator in place of each value.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from entrepot.datastore.request_line import SEPARATOR
 
 
 def template(*, target: str, address: str, rest: str) -> str:
-    """Return a template.
+    """Return a template for the events of equal pulls.
 
-    *target* has the fields from the action to the begin of the request, and *rest* those after the
-    client's *address*; all of them are JSON.
+    *target* has the fields from the action to the begin of the request, and *rest* the fields after
+    the client's *address*; all of these are JSON.
     """
     return (
         f'{{"id":"{SEPARATOR}","timestamp":"{SEPARATOR}Z",{target}"id":"{SEPARATOR}",'
@@ -28,12 +28,13 @@ class PullTexts:
 
     def __init__(self, template: str) -> None:
         self._parts = template.split(SEPARATOR)
-        self._second, self._at = "", ""  # PERF: the last second, and its text
+        self._second, self._at = "", ""  # PERF: these attributes are the last second, and its text.
 
     def fill(self, values: str) -> str:
         """Return the JSON of the event with *values*.
 
-        The event's ID is derived from the request's: as unique, and always the same.
+        The event's ID is derived from the request's ID, so it is as unique, and always the same for
+        a request.
         """
         number, at, port = values.split(SEPARATOR)
         if at[:-3] != self._second:

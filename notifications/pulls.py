@@ -1,7 +1,7 @@
-"""Makes the events of pulls from lines of the access log.
+"""Make the events of pulls from lines of the access log.
 
-Requests for the same content by the same client differ in their time, ID and port only, so the
-rest of their event is made once.
+Requests for the same content by the same client differ only in their time, ID and port, so the rest
+of their event is made once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 _READ: Final = ("GET", "HEAD")
 _MANIFESTS: Final = ("manifest", "index")
-# docker distribution sends no event for a manifest that the client has, but does for such a blob
+# docker distribution sends no event for a manifest that the client already has, but sends an event
+# for such a blob.
 _SERVED: Final[Mapping[str, tuple[int, ...]]] = {
     "manifest": (200,),
     "index": (200,),
@@ -43,14 +44,14 @@ _MOST_KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 class Contents(Protocol):
-    """A `Contents` knows of stored content what the access log does not show."""
+    """A `Contents` has facts about stored content that the access log does not show."""
 
     def size(self, digest: Digest) -> int | None:
-        """Return the size of stored content in bytes; None if it is not stored."""
+        """Return the size of stored content in bytes; None if the content is not stored."""
         ...
 
     def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
-        """Return the descriptors of a stored manifest; None if it is not stored."""
+        """Return the descriptors of a stored manifest; None if the manifest is not stored."""
         ...
 
 
@@ -62,7 +63,7 @@ class _Template(NamedTuple):
 
 
 class PullEvents:
-    """A `PullEvents` makes events; one thread may use it."""
+    """A `PullEvents` makes events of pulls; one thread may use it."""
 
     def __init__(self, source: Source, contents: Contents) -> None:
         self._source = source
@@ -94,7 +95,7 @@ class PullEvents:
         try:
             access, request = request_line.parse_rest(rest)
             template, is_final = self._make(access, request)
-        except InvalidLine:  # the logger counts and logs it
+        except InvalidLine:  # The logger counts and logs such a line.
             template, is_final = None, False
         if is_final:
             self._keep(rest, template)

@@ -1,8 +1,9 @@
-"""Queues events on disk: one SQLite file for all processes has a part for each endpoint.
+"""Queue events on disk: one SQLite file for all processes has a part for each endpoint.
 
-A part is limited in bytes. If it is full, its oldest events of pulls are dropped first, and its
-oldest others only when it has no event of a pull; every dropped event is counted. A row has one
-event of a write, or up to CHUNK events of pulls, so that a pull costs little.
+The part of an endpoint is limited in bytes. If the part is full, its oldest events of pulls are
+dropped first, and its oldest other events only when it has no event of a pull; every dropped event
+is counted. A row has one event of a write, or up to CHUNK events of pulls, so that a pull costs
+little.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
 """
@@ -28,7 +29,7 @@ from entrepot.runtime.sqlite_transaction import immediate
 log = logging.getLogger(__name__)
 
 CHUNK = 256
-"""Events of pulls in one row."""
+"""A row has at most this many events of pulls."""
 
 _CHUNK_BYTES = 48 * 1024
 _VERSION = 1
@@ -51,12 +52,12 @@ CREATE TABLE status (
 ) WITHOUT ROWID;
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-# `head` is the row of which a part is delivered, `sent` how many of its events: to update the row
-# itself would write it anew
+# `head` is the row of which a part is delivered, and `sent` the number of its delivered events: to
+# update the row itself would write the row anew.
 _BUSY_S = 5.0
 _OVERHEAD = 192  # bytes of a row and of its entries in the indexes
 _WAL_PAGES = 256
-_FREE_PAGES = 256  # with more free pages an empty file is truncated
+_FREE_PAGES = 256  # If an empty file has more free pages, the file is truncated.
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PRAGMAS = (
     "auto_vacuum = INCREMENTAL",
@@ -81,8 +82,8 @@ class Group:
 class Statistics:
     """A `Statistics` has the counters of an endpoint, as in docker distribution, and `dropped`.
 
-    `successes`, `failures` and `errors` count events; the last two count each attempt. `statuses`
-    has the number of events by HTTP status.
+    `successes`, `failures` and `errors` count events; `failures` and `errors` count each attempt.
+    `statuses` has the number of events by HTTP status.
     """
 
     name: str
@@ -95,16 +96,16 @@ class Statistics:
 
     @property
     def events(self) -> int:
-        """The events that were ever queued."""
+        """The number of events that were ever queued."""
         return self.successes + self.pending + self.dropped
 
 
 class EventQueue:
     """An `EventQueue` is the queue in the file *path*, which is created if it is absent.
 
-    Several threads and processes may use it. Each endpoint may have *limit* bytes. *is_durable*:
-    each append is synced to the disk.
-    Raises, each method: QueueUnavailable.
+    Several threads and processes may use an `EventQueue`. Each endpoint may have *limit* bytes of
+    events. *is_durable* states that each append is synced to the disk. Each method raises:
+    QueueUnavailable.
     """
 
     def __init__(self, path: Path, limit: int, *, is_durable: bool) -> None:
@@ -128,7 +129,7 @@ class EventQueue:
                 db.execute("INSERT OR REPLACE INTO position VALUES ('access', ?)", (position,))
 
     def position(self) -> str | None:
-        """Return the position that the last `append` with one has set."""
+        """Return the position that the last `append` with a position has set."""
         with self._using() as db:
             row = db.execute("SELECT value FROM position WHERE name = 'access'").fetchone()
         return None if row is None else str(row[0])
@@ -139,7 +140,7 @@ class EventQueue:
         rows: list[tuple[int, int]] = []
         with self._using() as db:
             head, sent = _head(db, endpoint)
-            # rows that are not needed stay unread
+            # Rows that are not needed stay unread.
             sql = "SELECT id, count, body FROM event WHERE endpoint = ? ORDER BY id"
             for number, count, body in db.execute(sql, (endpoint,)):
                 before = sent if number == head else 0
@@ -206,14 +207,14 @@ class EventQueue:
         return lost
 
     def close(self) -> None:
-        """Close this process's connection; the next method opens it again."""
+        """Close this process's connection; the next method opens the file again."""
         with self._lock:
             self._close()
 
-    # ---- appending
+    # ---- appending events
 
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
-        """Append events, and drop older ones before, so that the file stays within its limit."""
+        """Append events, and drop older events before, so that the file stays within its limit."""
         db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
         for is_pull, chunk in _chunks(events):
             body = row_text.write(chunk)
@@ -232,7 +233,7 @@ class EventQueue:
                 (len(chunk), size, name),
             )
 
-    # ---- the file
+    # ---- the SQLite file
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -243,13 +244,13 @@ class EventQueue:
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Lend this process's connection to one thread. Raises: QueueUnavailable.
 
-        If another process holds the file for too long, all threads that wait meanwhile give up:
-        they would wait for it one after another.
+        If another process holds the file for too long, all threads that wait meanwhile give up,
+        because the threads would otherwise wait for the file one after another.
         """
         began = time.monotonic()
         with self._lock:
             if self._busy_at >= began:
-                raise QueueUnavailable(f"{self._path.name}: another process holds it")
+                raise QueueUnavailable(f"{self._path.name}: another process holds the file")
             try:
                 yield self._open()
             except (sqlite3.Error, OSError) as error:
@@ -287,24 +288,24 @@ class EventQueue:
                 connection.close()
 
     def _set_aside(self, error: Exception) -> None:
-        """Rename a file that SQLite cannot use any more; the next method creates a new one."""
-        log.error("event queue damaged, its events are lost", extra={"error": error})
+        """Rename a file that SQLite cannot use any more; the next method creates a new file."""
+        log.error("the event queue is damaged, and its events are lost", extra={"error": error})
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _shrink(self) -> None:
-        """Return the space of an empty queue to the disk, if it is much."""
+        """Return the space of an empty queue to the disk, if the space is much."""
         with self._using() as db:
             if db.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-                # `execute` would free a single page only
+                # The method `execute` would free only a single page.
                 db.executescript("PRAGMA incremental_vacuum;")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def remove(path: Path) -> bool:
-    """Remove the file of a queue that is no longer configured; return whether it was there."""
+    """Remove the file of a queue that is no longer configured; return whether the file existed."""
     is_there = path.exists()
     for suffix in ("", "-wal", "-shm", ".broken"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -314,7 +315,7 @@ def remove(path: Path) -> bool:
 def _make_schema(db: sqlite3.Connection) -> None:
     if db.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
         return
-    db.execute("BEGIN IMMEDIATE")  # another process may create it at the same time
+    db.execute("BEGIN IMMEDIATE")  # Another process may create the file at the same time.
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
@@ -330,13 +331,13 @@ def _make_schema(db: sqlite3.Connection) -> None:
 
 
 def _head(db: sqlite3.Connection, name: str) -> tuple[int, int]:
-    """Return the row of which a part is delivered, and how many of its events."""
+    """Return the row of which a part is delivered, and how many of its events are delivered."""
     row = db.execute("SELECT head, sent FROM endpoint WHERE name = ?", (name,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, Sequence[Notification]]]:
-    """Yield the events of each row, in order, and whether they are pulls."""
+    """Yield the events of each row, in order, and whether the events are pulls."""
     begin = length = 0
     template: str | None = None
     for number, event in enumerate(events):
@@ -356,9 +357,9 @@ def _bytes(db: sqlite3.Connection, name: str) -> int:
 
 
 def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
-    """Remove the oldest row of pulls, or the oldest row if there is none, and count its events.
+    """Remove the oldest row of pulls, or else the oldest row, and count its events.
 
-    Return whether there was a row.
+    Return whether the queue had a row.
     """
     oldest = "SELECT id, count FROM event WHERE endpoint = ? %s ORDER BY id LIMIT 1"
     row = db.execute(oldest % "AND pull = 1", (name,)).fetchone()
@@ -373,8 +374,8 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
     """Record that the first *sent* events of a row are done; remove the row after its last one.
 
-    Return how many of them were not done before. The row may be absent: it was dropped while its
-    events were sent.
+    Return how many of these events were not done before. The row may be absent, because it was
+    dropped while its events were sent.
     """
     row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()
     if row is None:

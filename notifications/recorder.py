@@ -1,4 +1,4 @@
-"""Queues the events of writes; a worker does so before it responds to the request."""
+"""Queue the events of a write before the worker responds to the request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def wanted(
     endpoints: Sequence[EventEndpoint], events: Sequence[Notification]
 ) -> dict[str, list[Notification]]:
-    """Return the events that each endpoint wants, by its name."""
+    """Return the events that each endpoint wants, by the endpoint's name."""
     return {
         endpoint.name: [each for each in events if endpoint.wants(each.action, each.media_type)]
         for endpoint in endpoints
@@ -27,8 +27,8 @@ def wanted(
 class Recorder:
     """A `Recorder` queues events for each of *endpoints* that wants them; *queue* must be durable.
 
-    A write that has taken effect is not answered with an error because its event cannot be queued:
-    the event is then logged, and *lost* is called with the number of events.
+    A write that has taken effect is not answered with an error if its event cannot be queued: the
+    event is then logged, and *lost* is called with the number of events.
     """
 
     def __init__(
@@ -42,7 +42,11 @@ class Recorder:
         self._endpoints = endpoints
         self._source = source
         self._lost = lost
-        self._complaint = LogOnce(log, "events lost, no event queue", "event queue available again")
+        self._complaint = LogOnce(
+            log,
+            "events were lost, because the event queue is unavailable",
+            "the event queue is available again",
+        )
 
     def __call__(
         self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]

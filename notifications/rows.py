@@ -1,8 +1,8 @@
-"""Defines the text of a row of the queue, which has one event or several of pulls.
+"""Define the text of a row of the queue, which has one event or several events of pulls.
 
-A line is the JSON of an event, or the values of a pull (`request_line.split`). A line before these
-values names their template: `=` and the template, or `=` and the number of an earlier one. JSON
-contains no line break and no tab, and does not begin with `=`.
+A line of a row is the JSON of an event, or the values of a pull (`request_line.split`). A line
+before such values names their template: `=` and the template, or `=` and the number of an earlier
+template. JSON contains no line break and no tab, and does not begin with `=`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TEMPLATE = "="
 
 
 def write(events: Sequence[Notification]) -> str:
-    """Return the text of a row with *events*."""
+    """Return the text of a row of the queue with *events*."""
     lines: list[str] = []
     numbers: dict[str, int] = {}
     last: str | None = None
@@ -37,7 +37,7 @@ def write(events: Sequence[Notification]) -> str:
 def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
     """Return the JSON of events of a row, from the event with the number *first*, counted from 0.
 
-    There are at most *most* of them, and after the first at most *most_bytes* in all.
+    The result has at most *most* events, and after the first event at most *most_bytes* in all.
     """
     found: list[str] = []
     texts: list[PullTexts] = []
@@ -58,7 +58,7 @@ def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
 
 
 def _named(name: str, texts: list[PullTexts]) -> PullTexts:
-    """Return the texts of a template, or of the number of one; add a new one to *texts*."""
+    """Return the texts of a template, or of the number of a template; add a new one to *texts*."""
     if name.isdecimal():
         return texts[int(name)]
     texts.append(PullTexts(name))

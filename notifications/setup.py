@@ -1,4 +1,4 @@
-"""Builds the parts of this package from the settings, for the programs that use them."""
+"""Build the parts of this package from the settings, for the programs that use them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from entrepot.notifications.queue import EventQueue
 from entrepot.notifications.recorder import Recorder
 from entrepot.runtime.run_names import SETTINGS
 
-_ROWS = (3, 4)  # the part of the queue's space that its rows may have; pages are not always full
+# The queue's rows may have this part of the queue's space, because pages are not always full.
+_ROWS = (3, 4)
 
 
 def endpoints(settings: Settings) -> tuple[EventEndpoint, ...]:
@@ -27,7 +28,7 @@ def endpoints(settings: Settings) -> tuple[EventEndpoint, ...]:
 
 
 def queue(settings: Settings, *, is_durable: bool) -> EventQueue:
-    """Return the queue; this opens nothing."""
+    """Return the queue without opening its file."""
     cleaner = settings.cleaner
     space = Budget(cleaner.maxsize, cleaner.threshold, has_events=True).queue_bytes
     each = space * _ROWS[0] // _ROWS[1] // max(len(settings.notifications.active), 1)
@@ -52,7 +53,7 @@ def source(settings: Settings) -> Source:
 
 
 def recorder(settings: Settings, lost: Callable[[int], None]) -> Recorder:
-    """Return the recorder of a worker; *lost* gets the number of events that are not queued."""
+    """Return the recorder of a worker; *lost* receives the number of events that are not queued."""
     durable = queue(settings, is_durable=True)
     return Recorder(durable, endpoints(settings), source(settings), lost)
 
@@ -86,6 +87,6 @@ def _base(http: HttpSettings) -> str | None:
 
 
 def _instance(settings_file: Path) -> str:
-    """Return a UUID that differs from start to start; every program of a start gets the same."""
+    """Return a UUID that differs from start to start and that all programs of a start share."""
     written = settings_file.stat().st_mtime_ns
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{settings_file.resolve()}#{written}"))

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Pins every dependency, with hashes, from pyproject.toml: sh requirements/lock.sh PYTHON
+# This script pins every dependency, with hashes, from pyproject.toml: sh requirements/lock.sh
+# PYTHON
 #
-# Use the oldest supported Python: it needs every package that a newer one needs.
+# The script must use the oldest supported Python, which needs every package that a newer Python
+# needs.
 set -eu
 
 cd "$(dirname "$0")/.."

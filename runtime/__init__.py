@@ -1,4 +1,4 @@
-"""Every process uses these modules, which import none of the other packages.
+"""Every process uses these modules, which import no other package of Entrepot.
 
 The modules are `clock` (the appliance's time), `reloading_file`, `signals`, `unix_http`,
 `hostnames`, `htpasswd`, and for logging `logs`, `log_limit` and `log_once`.

@@ -1,8 +1,8 @@
-"""Replaces a file as a whole: readers, and crashes, see the old content or the new one.
+"""Replace a file as a whole: readers, also after a crash, see the old or the new content.
 
-All small files of the appliance's own state are written here. Two writers have reasons of their
-own: `datastore.drivers.filesystem`, whose values have keys and are found again after a crash, and
-`appliance.privileges.secret_copies`, which writes relative to an open folder.
+This module writes all small files of the appliance's own state. Two other modules have their own
+writers: `datastore.drivers.filesystem`, whose values have keys and are found again after a crash,
+and `appliance.privileges.secret_copies`, which writes relative to an open folder.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def write_atomically(
     path: Path, content: bytes, *, mode: int | None = None, is_durable: bool = False
 ) -> None:
-    """Write *content* beside *path*, and rename it; leave no file beside it after a failure.
+    """Write *content* beside *path*, and rename it; leave no other file after a failure.
 
-    *mode* has the exact permissions; None: those that the umask allows. *is_durable* flushes the
-    content and the folder, so that a power cut after the return cannot lose them. Without the
-    second flush, a power cut may leave the old content. Raises: OSError.
+    *mode* has the exact permissions; None: the permissions that the umask allows. *is_durable*
+    flushes the content and the folder, so that a power cut after the return cannot lose the
+    content. Without *is_durable*, a power cut may leave the old content. Raises: OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

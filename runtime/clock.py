@@ -1,20 +1,21 @@
-"""The appliance's time: the wall clock as long as it runs evenly, and independent of its jumps.
+"""The appliance's time: the wall clock while it runs evenly, and independent of its jumps.
 
 The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
 a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
-are compared with each other must not move with the wall clock. So the time is counted on
+are compared with each other must not move with the wall clock. Therefore the time is counted on
 CLOCK_BOOTTIME, which only advances and includes suspension, from a point that the processes of an
-appliance share in a small file. The wall clock corrects it:
+appliance share in a small file. The wall clock corrects the time as follows:
 
-- A difference of a few seconds is followed at once.
-- A larger one is a jump. The time runs on unchanged, and ages count as zero, until the wall clock
-  is back or an hour has passed; then the wall clock is trusted. Ages that began before such a jump
-  count from then on.
-- The time never goes back. If it is ahead of a trusted wall clock, it runs at half speed until the
-  wall clock has caught up. So a later use always has a later time.
+- The time follows a difference of a few seconds at once.
+- A larger difference is a jump of the wall clock. After a jump, the time runs on unchanged, and
+  ages count as zero, until the wall clock is back or an hour has passed; then the wall clock is
+  trusted. Ages that began before such a jump count from the end of that hour.
+- The time never goes back. If the time is ahead of a trusted wall clock, it runs at half speed
+  until the wall clock has caught up. Therefore a later use always has a later time.
 
-The file survives a restart. Within one boot of the machine, a jump during the restart is noticed
-exactly. After a reboot, the wall clock must not be behind the last time, nor more than a day ahead.
+The small file survives a restart of the appliance. Within one boot of the machine, a jump during
+the restart is noticed exactly. After a reboot, the wall clock must not be behind the last time, nor
+more than a day ahead.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from entrepot.runtime.small_file import read_small_file
 log = logging.getLogger(__name__)
 
 JUMP_S = 5.0
-"""Up to this difference the wall clock is followed at once (s)."""
+"""Up to this difference (s) the time follows the wall clock at once."""
 TRUSTED_AFTER_S = 3600.0
-"""Time for which a wall clock that has jumped must run evenly to be trusted (s)."""
+"""A wall clock that has jumped must run evenly for this time (s) to be trusted."""
 
 _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
-# this much time passes between two reads of the file that another process writes
+# This much time passes between two reads of the file, which another process writes.
 _READ_EVERY_S = 1.0
-_SHARED_CORRECTION_S = 0.02  # a correction of this size is shared with other processes
-# this much time passes between two writes without a change, for the check after a reboot
+_SHARED_CORRECTION_S = 0.02  # A correction of this size is shared with other processes.
+# This much time passes between two writes without a change, for the check after a reboot.
 _WRITE_EVERY_S = 60.0
-_MAX_BYTES = 4096  # bytes
+_MAX_BYTES = 4096  # largest number of bytes of the file
 
 
 def elapsed() -> float:
@@ -87,9 +88,9 @@ class State:
     """A `State` is the state shared by all processes; times are in s.
 
     `base`, `offset`, `anchored` and `pending` are on the clock `elapsed`. `base` is the trusted
-    wall time at the boot. At `anchored` the time was `anchor`. A jump by `offset` was noticed at
-    `pending`, which is None if there is none. Ages count from `since`; the wall clock was last
-    moved at `moved`; `seen` is the time at which this state was written.
+    wall time at the boot. At the time `anchored` on `elapsed`, the time was `anchor`. A jump by
+    `offset` was noticed at `pending`, which is None without a jump. Ages count from `since`; the
+    wall clock was last moved at `moved`; `seen` is the time at which this state was written.
     """
 
     boot: str
@@ -109,7 +110,7 @@ class State:
 
 
 def begin(last: State | None, boot: str, wall: float, now: float) -> State:
-    """Return the state at the start of a process, from the last written one."""
+    """Return the state at the start of a process, from the last written state."""
     if last is None:
         return State(boot, wall - now, wall, now)
     if last.boot == boot and now >= last.anchored:
@@ -119,7 +120,7 @@ def begin(last: State | None, boot: str, wall: float, now: float) -> State:
         return replace(
             last, boot=boot, base=wall - now, anchor=last.seen, anchored=now, pending=None
         )
-    latest = last.seen + _WRITE_EVERY_S  # no use has a later time
+    latest = last.seen + _WRITE_EVERY_S  # No use has a later time.
     return replace(
         last, boot=boot, base=latest - now, anchor=latest, anchored=now, moved=latest, pending=None
     )
@@ -144,11 +145,11 @@ def follow(state: State, wall: float, now: float) -> State:
 class Clock:
     """A `Clock` is the time of one appliance, shared through the file *path*.
 
-    Without a path the time is that of this process.
+    If *path* is None, the time is that of this process alone.
 
     `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. The
-    clock is thread-safe. At least one process calls `keep` about once a second, which corrects the
-    time of all.
+    clock is thread-safe. At least one process of the appliance calls `keep` about once a second,
+    which corrects the time of all processes.
     """
 
     def __init__(
@@ -174,13 +175,14 @@ class Clock:
         return self._current(now).at(now)
 
     def age(self, at: float) -> float:
-        """Return the age of a time; zero while the wall clock is off."""
+        """Return the age of a time, in s; zero while the wall clock is off."""
         return max(self() - max(at, self.since()), 0.0)
 
     def before(self, span: float) -> float:
         """Return the time on the kernel's clock before which a file is older than *span* s.
 
-        Minus infinity while the wall clock is off, and until it has run evenly for *span* s.
+        The result is minus infinity while the wall clock is off, and until it has run evenly for
+        *span* s.
         """
         now = self._elapsed()
         state = self._current(now)
@@ -257,7 +259,8 @@ class Clock:
             if not self._is_failing:
                 log.warning("time not kept", extra={"path": self._path, "error": error})
             self._is_failing = True
-            self._written = replace(state, seen=-math.inf)  # tried again at the next call
+            # The next call of `keep` writes the state again.
+            self._written = replace(state, seen=-math.inf)
 
 
 def save(path: Path, state: State) -> None:
@@ -267,7 +270,7 @@ def save(path: Path, state: State) -> None:
 
 
 def load(path: Path) -> State | None:
-    """Read a state; None if the file is absent, unreadable or incomplete."""
+    """Read a state; return None if the file is absent, unreadable or incomplete."""
     try:
         checksum, _, text = read_small_file(path, _MAX_BYTES).rstrip(b"\n").partition(b" ")
         if int(checksum, 16) != zlib.crc32(text):
@@ -282,7 +285,9 @@ def load(path: Path) -> State | None:
 def _report(before: State, after: State) -> None:
     if after.jumps > before.jumps:
         extra = {"by": round(after.offset, 1), "patience": TRUSTED_AFTER_S}
-        log.warning("wall clock jumped: nothing is evicted by age until it is back", extra=extra)
+        log.warning(
+            "the wall clock jumped: nothing is evicted by age until it is back", extra=extra
+        )
     elif before.pending is not None and after.pending is None:
         is_back = after.since == before.since
-        log.info("wall clock is back" if is_back else "wall clock is trusted from now on")
+        log.info("the wall clock is back" if is_back else "the wall clock is trusted from now on")

@@ -24,13 +24,13 @@ def full_path(host: str, path: str) -> str:
 
 
 def default_url(host: str) -> str:
-    """Return the URL of the upstream named *host* if none is configured."""
+    """Return the URL of the upstream named *host* if the operator configured no URL."""
     return _URL if host == HOST else f"{scheme_of(host)}://{host}"
 
 
 def scheme_of(host: str) -> str:
     """Return the default scheme of a registry, which may have a port and a path.
 
-    As in Docker: registries on the same machine rarely have a certificate.
+    Registries on the same machine rarely have a certificate, so their scheme is http, as in Docker.
     """
     return "http" if is_loopback(host.partition("/")[0]) else "https"

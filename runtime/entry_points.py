@@ -9,14 +9,17 @@ REPOSITORY: Final = "entrepot.middleware.repository"
 
 
 def names(group: str) -> tuple[str, ...]:
-    """Return the names of the entry points of *group*, sorted; this imports none of them."""
+    """Return the sorted names of the entry points of *group*, without importing them."""
     from importlib import metadata  # noqa: PLC0415 - 20 ms, used only with middleware
 
     return tuple(sorted({each.name for each in metadata.entry_points(group=group)}))
 
 
 def load(group: str, name: str) -> Any:  # noqa: ANN401 - an object of another package
-    """Import and return the object of an entry point. Raises: KeyError if there is none; any."""
+    """Import and return the object of an entry point.
+
+    Raises: KeyError if the entry point does not exist; any exception of the import.
+    """
     from importlib import metadata  # noqa: PLC0415 - as above
 
     return metadata.entry_points(group=group)[name].load()

@@ -1,8 +1,8 @@
 """Read and write the file of failing health checks: one writer, any number of readers.
 
 The file has a JSON object from the name of each failing check to its message, as docker
-distribution sends it at /debug/health. The writer replaces it atomically. Without the file no check
-fails.
+distribution sends it at /debug/health. The writer replaces the file atomically. If the file does
+not exist, no check fails.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from entrepot.runtime.run_names import HEALTH
 from entrepot.runtime.small_file import read_small_file
 
 _LARGEST: Final = 64 * 1024
-"""Bytes; a larger file is not read."""
+"""A file with more bytes is not read."""
 
 
 def failing_checks(run: Path) -> dict[str, str]:
     """Return the message of each failing check by its name; empty if all checks pass.
 
-    A file that cannot be read is itself a failing check: its content might be a failure.
+    A file that cannot be read is itself a failing check, because its content might be a failure.
     """
     try:
         found = json.loads(read_small_file(run / HEALTH, _LARGEST))

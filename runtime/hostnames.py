@@ -1,4 +1,4 @@
-"""Hosts: two spellings (`host:port`, and `host_port` where no colon is allowed), and loopback."""
+"""Handle hosts: two spellings (`host:port`; `host_port` where no colon is allowed), loopback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # resolvers parse such a name as an address
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # Resolvers parse such a name as an address.
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _LONGEST_NAME = 253
 _HIGHEST_PORT = 65535
@@ -17,7 +17,7 @@ _FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
-# PERF: every request has one of the same few names
+# PERF: every request has one of the same few names.
 @lru_cache(1024)
 def fold(host: str) -> str:
     """Return a host as it is written on disk, in catalogs and in image references.
@@ -68,7 +68,7 @@ def is_host(text: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Return whether *host*, with or without a port, is a loopback address or name."""
     name = bare(host).lower()
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, 6.3
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, 6.3, defines this name.
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

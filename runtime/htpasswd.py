@@ -1,4 +1,4 @@
-"""Parse the password file; the configuration check and the server share this parser.
+"""Parse the password file for the configuration check and for the server.
 
 Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are insecure.
 """
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-# Apache writes $2y$, OpenBSD $2b$, old versions of PHP $2a$: the algorithm is the same. $2x$ marks
-# hashes of a faulty implementation.
+# Apache writes $2y$, OpenBSD $2b$, old versions of PHP $2a$: the algorithm is the same. The prefix
+# $2x$ marks hashes of a faulty implementation.
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
 
 class Fault(Enum):
-    """A defect of a line."""
+    """A `Fault` is a defect of a line of the password file."""
 
     NOT_UTF8 = "not UTF-8"
     NOT_USER_HASH = "not `user:hash`"
@@ -28,7 +28,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PasswordLine:
-    """A line that is neither empty nor a comment, counted from 1; a valid one has no `fault`."""
+    """A line that is neither empty nor a comment, counted from 1; a valid line has no `fault`."""
 
     number: int
     user: str
@@ -42,7 +42,7 @@ def is_bcrypt(hashed: str) -> bool:
 
 
 def lines(content: bytes) -> Iterator[PasswordLine]:
-    """Yield the lines of a password file, except empty ones and comments."""
+    """Yield the lines of a password file, without empty lines and comments."""
     for number, raw in enumerate(content.removeprefix(_BOM).splitlines(), 1):
         if raw.strip() and not raw.lstrip().startswith(b"#"):
             yield _line(number, raw)
@@ -50,7 +50,8 @@ def lines(content: bytes) -> Iterator[PasswordLine]:
 
 def _line(number: int, raw: bytes) -> PasswordLine:
     try:
-        # bytes.strip removes ASCII white space only: a name may end with other white space
+        # The method bytes.strip removes only ASCII white space: a name may end with other white
+        # space.
         user, colon, hashed = raw.strip().decode().partition(":")
     except UnicodeDecodeError:
         return PasswordLine(number, "", "", Fault.NOT_UTF8)

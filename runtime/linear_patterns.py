@@ -1,7 +1,8 @@
-"""Regular expressions that an operator configures, with the syntax of Go and in linear time.
+"""Match regular expressions that an operator configures, with Go's syntax, in linear time.
 
-Clients choose the text that is matched. Python's `re` can take exponential time for it, so RE2 is
-used, of which Go's `regexp` is a rewrite (https://github.com/google/re2/wiki/Syntax).
+Clients choose the text that is matched with these expressions. Python's `re` can take exponential
+time for such a text, so this module uses RE2, of which Go's `regexp` is a rewrite
+(https://github.com/google/re2/wiki/Syntax).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any, Final
 
 MOST: Final = 64
 LONGEST: Final = 1024
-"""The largest number of patterns in a list, and the largest length of each in characters."""
+"""A list has at most this many patterns, and each pattern at most this many characters."""
 
-_MEMORY: Final = 1 << 20  # bytes for each pattern; RE2 needs more time, not more memory
+# bytes of memory for each pattern; with less memory RE2 only needs more time
+_MEMORY: Final = 1 << 20
 
 
 class InvalidPattern(ValueError):  # noqa: N818 - the name states the fact
@@ -23,7 +25,7 @@ class InvalidPattern(ValueError):  # noqa: N818 - the name states the fact
 class LinearPatterns:
     """A `LinearPatterns` matches a text with any of its *patterns*; without one nothing matches.
 
-    Raises, when created: InvalidPattern.
+    Raises: InvalidPattern, when the object is created.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

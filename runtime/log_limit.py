@@ -1,4 +1,4 @@
-"""A limit on the lines of a process's log: clients without a password can cause some of them."""
+"""Limit the lines of a process's log, because clients without a password can cause some lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FEW = 60
-"""So many warnings and errors with one message are written in a period."""
+"""This many warnings and errors with one message are written in a period."""
 MANY = 1000
-"""So many info lines with one message are written in a period. Debug lines are not limited."""
-_MAX_MESSAGES = 256  # this many messages have a count of their own; all others share one count
+"""This many info lines with one message are written in a period. Debug lines are not limited."""
+_MAX_MESSAGES = 256  # This many messages have a separate count; all other messages share one count.
 
 
 class LogLimit(logging.Filter):
@@ -37,7 +37,7 @@ class LogLimit(logging.Filter):
         self._dropped: dict[tuple[int, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is written."""
+        """Return whether a log line is written."""
         if record.levelno < logging.INFO:
             return True
         more = self._count(record)

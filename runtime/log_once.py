@@ -15,13 +15,13 @@ class LogOnce:
         self.is_open = False
 
     def failed(self, error: Exception) -> None:
-        """Record a failure; log the first one as a warning."""
+        """Record a failure; log the first failure as a warning."""
         if not self.is_open:
             self._log.warning(self._failing, extra={"error": error})
         self.is_open = True
 
     def worked(self) -> None:
-        """Record a success; log the first one after a failure."""
+        """Record a success; log the first success after a failure."""
         if self.is_open:
             self._log.info(self._again)
         self.is_open = False

@@ -1,9 +1,9 @@
-"""Log to stdout: one line a record, with a fixed message and fields.
+"""Write log records to stdout: one line for each record, with a fixed message and fields.
 
-`FORMATTERS` has the formats; their names are those of docker distribution.
+`FORMATTERS` has the log formats under the names of docker distribution.
 
-A caller writes `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field must
-not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
+A program logs with `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field
+must not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""These level names are those of docker distribution."""
+"""The names of these levels are those of docker distribution."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
-# control characters, line ends, and format characters that change the order of the others
+# The pattern matches control characters, line ends, and format characters that change the order of
+# other characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
-# a URL's user, password and query may contain credentials
+# The user, password and query of a URL may contain credentials.
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # PERF: the query is optional, so a match never fails after `://`, and the time is linear
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# at debug these log whole URLs, or a line for each write to a watched file
+# At level debug, these libraries log whole URLs, or a line for each write to a watched file.
 _VERBOSE = ("urllib3", "watchdog")
 
 Value = str | int | float | bool | None
-"""The value of a field."""
+"""A `Value` is the value of a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
     """A `LineSource` has what all lines of a process share: its name, and the operator's fields.
 
-    `has_caller`: each line also has the place in the code that logged it.
+    `has_caller` states that each line also has the place in the code that logged it.
     """
 
     process: str
@@ -66,9 +67,9 @@ class LineFormat:
     standard: frozenset[str]
 
     def renamed(self, fields: Mapping[str, Value]) -> dict[str, Value]:
-        """Return the operator's fields; one named like a standard field begins with `fields.`.
+        """Return the operator's fields; a field named like a standard field begins with `fields.`.
 
-        This is the rule of logrus, the logging library of docker distribution.
+        The prefix `fields.` is the rule of logrus, the logging library of docker distribution.
         """
         return {
             f"fields.{name}" if name in self.standard else name: value
@@ -109,14 +110,14 @@ def configure(
 
 
 def text_line(record: logging.LogRecord, source: LineSource) -> str:
-    """Render `time level process: message key=value ...`, always as one line."""
+    """Render a record as `time level process: message key=value ...`, always as one line."""
     own = _own_fields(record, source)
     fields = _words(own | {name: each for name, each in source.fields.items() if name not in own})
     return f"{_time(record)} {level_name(record)} {source.process}: {_message(record)}{fields}"
 
 
 def message_line(record: logging.LogRecord) -> str:
-    """Render `message key=value ...`, always as one line."""
+    """Render a record as `message key=value ...`, always as one line."""
     return f"{_message(record)}{_words(fields_of(record))}"
 
 
@@ -134,8 +135,8 @@ def json_line(record: logging.LogRecord, source: LineSource) -> str:
 def logstash_line(record: logging.LogRecord, source: LineSource) -> str:
     """Render one JSON object with the standard fields of Logstash, as docker distribution does.
 
-    The name of the level is that of logrus: `warning` instead of `warn`. There is no field `type`
-    unless the operator's fields have one.
+    The name of the level is that of logrus: `warning` instead of `warn`. The object has no field
+    `type` if the operator's fields have none.
     """
     level = level_name(record)
     standard = {
@@ -155,7 +156,7 @@ FORMATTERS: Final[Mapping[str, LineFormat]] = {
         logstash_line, frozenset({"@timestamp", "@version", "level", "process", "message"})
     ),
 }
-"""The formats by their names, which are those of docker distribution."""
+"""The log formats by their names, which are those of docker distribution."""
 
 
 def level_name(record: logging.LogRecord) -> str:
@@ -190,11 +191,11 @@ class _Formatter(logging.Formatter):
 
 
 def _own_fields(record: logging.LogRecord, source: LineSource) -> dict[str, Value]:
-    """Return the fields of the line itself, without the operator's."""
+    """Return the fields of the line itself, without the operator's fields."""
     fields = fields_of(record)
     if not source.has_caller:
         return fields
-    # the names that logrus gives them
+    # The fields have the names that logrus gives to them.
     place = f"{record.pathname}:{record.lineno}"
     return {**fields, "func": f"{record.name}.{record.funcName}", "file": place}
 
@@ -225,10 +226,10 @@ def _clean(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Return a value as one word; a text with other than printable characters is escaped.
+    """Return a value as one word; escape a text with other than printable characters.
 
     Format characters such as U+202E reverse the order in which a terminal shows a line, so that a
-    client's name could make it look like another line.
+    client's name could make the line look like another line.
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)

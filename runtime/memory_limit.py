@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
-_NO_LIMIT = 1 << 60  # version 1 reports a number near 2**63 if there is no limit
+_NO_LIMIT = 1 << 60  # Version 1 of control groups reports a number near 2**63 if there is no limit.
 
 
 def memory_limit(root: Path = _ROOT) -> int:
@@ -34,7 +34,7 @@ def _limits(top: Path, path: str, name: str) -> list[int]:
     """
     group, found = top / path.lstrip("/"), list[int]()
     for folder in (group, *group.parents):
-        with suppress(OSError, ValueError):  # "max" is no number
+        with suppress(OSError, ValueError):  # The text "max" is no number.
             limit = int((folder / name).read_text())
             if 0 < limit < _NO_LIMIT:
                 found.append(limit)

@@ -1,4 +1,4 @@
-"""Find the type of the file system that a path is on: proc_pid_mountinfo(5)."""
+"""Find the type of the file system that a path is on (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def file_system_of(path: Path, mounts: Path = _MOUNTS) -> str:
     for line in lines:
         before, _, after = line.partition(" - ")
         point = Path(_unescaped(before.split(" ")[4]))
-        # a later mount on the same folder hides the earlier one
+        # A later mount on the same folder hides the earlier mount.
         if there.is_relative_to(point) and len(point.parts) >= deepest:
             deepest, found = len(point.parts), after.partition(" ")[0]
     return found

@@ -1,4 +1,4 @@
-"""Waits for a condition of another process, which can only be polled."""
+"""Wait for a condition of another process, which can only be polled."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 def poll(look: Callable[[], _T | None], within: float, every: float) -> _T | None:
-    """Call *look* every *every* s until it returns a result, and return that.
+    """Call *look* every *every* s until *look* returns a result, and return that result.
 
-    Return None if there is none within *within* s (math.inf: no limit). *look* is called at once,
-    and a last time when the time is over. Raises: what *look* raises.
+    Return None if *look* returns no result within *within* s (math.inf: no limit). *look* is called
+    at once, and a last time when the time is over. Raises: every exception that *look* raises.
     """
     deadline = time.monotonic() + within
     while (found := look()) is None:

@@ -1,4 +1,4 @@
-"""Chooses the proxy for a URL by the rules of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+"""Choose the proxy for a URL by the rules of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entrepot.runtime.hostnames import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """The proxy for each scheme of a URL (`http`, `https`), and the hosts that need none."""
+    """A `Proxies` has the proxy for each URL scheme, and the hosts that need no proxy."""
 
     by_scheme: Mapping[str, str] = field(default_factory=dict)
     exempt: Sequence[str] = ()
@@ -21,7 +21,8 @@ class Proxies:
         """Return the URL of the proxy for *url*, or None; loopback is never proxied."""
         target = urlsplit(url)
         proxy = self.by_scheme.get(target.scheme)
-        hostname = (target.hostname or "").lower().rstrip(".")  # `localhost.` is the same host
+        # The name `localhost.` is the same host.
+        hostname = (target.hostname or "").lower().rstrip(".")
         if not proxy or is_loopback(hostname):
             return None
         port = target.port or (443 if target.scheme == "https" else 80)

@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A file that was written less than this [s] before it was read may be written again with the same
-# time and size: file times are coarse (2 s on the coarsest file systems).
+# A file that was written less than this many s before it was read may be written again with the
+# same time and size: file times are coarse (2 s on the coarsest file systems).
 _RACY = 2.0
-# A file that was written less than this [s] ago may be incomplete: it is read at the next check.
+# A file that was written less than this many s ago may be incomplete, and is read at the next
+# check.
 _INCOMPLETE = 0.1
 
 
@@ -47,13 +48,13 @@ class ReloadingFile(Generic[T]):
     """The value that `parse` makes of the file at *path*, checked again after *interval* s.
 
     If the file is gone, or `parse` rejects it with one of *errors*, the last good value stays in
-    force. *validate*, which gets the value in force and the next one, may also reject the next one.
-    Any thread may read the value; one thread checks the file, and the others do not wait. Processes
-    forked from this one log a bad version only once together.
+    force. *validate*, which gets the value in force and the next value, may also reject the next
+    value. Any thread may read the value; one thread checks the file, and the others do not wait.
+    Processes forked from this process log a bad version only once together.
 
     The last good content is saved at *last_good*, for a process that starts while the file is bad.
-    A restarted process must not use the value from the time of its fork: rights that were revoked
-    since then would return. *open_file* opens the file for reading.
+    A restarted process must not use the value from the time of its fork, because rights that were
+    revoked since then would return. *open_file* opens the file for reading.
 
     Raises, when created only: OSError, and the errors of *parse*.
     """
@@ -89,9 +90,9 @@ class ReloadingFile(Generic[T]):
 
     @property
     def snapshot(self) -> Snapshot[T]:
-        """Return a value with its generation."""
+        """Return the value in force with its generation."""
         now = self._clock()
-        # a clock that was set back must not stop the checks
+        # A clock that was set back must not stop the checks.
         if not 0 <= now - self._checked_at < self._interval and self._lock.acquire(blocking=False):
             try:
                 self._checked_at = now
@@ -101,7 +102,7 @@ class ReloadingFile(Generic[T]):
         return self._snapshot
 
     def refresh(self) -> None:
-        """Check the file now, even if the file was just checked."""
+        """Check the file now, even if it was just checked."""
         with self._lock:
             self._checked_at = self._clock()
             self._check(self._checked_at)
@@ -131,7 +132,8 @@ class ReloadingFile(Generic[T]):
         return seen, self._in_force(content, value)
 
     def _check(self, now: float) -> None:
-        if self._process != os.getpid():  # forked: another process may have read a newer version
+        # After a fork, another process may have read a newer version.
+        if self._process != os.getpid():
             self._process = os.getpid()
             self._catch_up()
         try:
@@ -141,13 +143,16 @@ class ReloadingFile(Generic[T]):
             self._catch_up()
             return
         if self._read_error is not None:
-            log.info("watched file is back", extra={"path": self._path})
+            log.info("the watched file is back", extra={"path": self._path})
             self._read_error = None
         if content is not None:
             self._accept(content)
 
     def _changed(self, now: float) -> bytes | None:
-        """Return the content if it differs from the content read last. Raises: OSError."""
+        """Return the content of the file if it differs from the content read last.
+
+        Raises: OSError.
+        """
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
             return None
@@ -159,7 +164,7 @@ class ReloadingFile(Generic[T]):
 
     def _read(self, now: float) -> tuple[_ReadFile, bytes]:
         with self._open_file(self._path) as file:
-            # stat before the read: a write in between is then detected as a change
+            # The stat comes before the read, so that a write in between is detected as a change.
             status = os.fstat(file.fileno())
             content = file.read()
         racy = now - status.st_mtime < _RACY
@@ -173,7 +178,7 @@ class ReloadingFile(Generic[T]):
         except self._errors as error:
             if self._last_warning.is_new(self._seen.fingerprint):
                 log.warning(
-                    "watched file is unusable, the last good one stays in force",
+                    "the watched file is unusable, the last good content stays in force",
                     extra={"path": self._path, "problem": error},
                 )
             return
@@ -198,7 +203,7 @@ class ReloadingFile(Generic[T]):
         if error != self._read_error:
             self._read_error = error
             log.warning(
-                "watched file cannot be read, the last good one stays in force",
+                "the watched file cannot be read, the last good content stays in force",
                 extra={"path": self._path, "problem": error},
             )
 
@@ -210,7 +215,7 @@ class _LastGood:
     path: Path | None
 
     def read(self) -> bytes | None:
-        """Return the content; None if no content is saved."""
+        """Return the saved content; None if no content is saved."""
         try:
             return self.path.read_bytes() if self.path else None
         except OSError:
@@ -224,7 +229,7 @@ class _LastGood:
             write_atomically(self.path, content, mode=0o600)
         except OSError as error:
             log.warning(
-                "last good content of the watched file not saved",
+                "the last good content of the watched file could not be saved",
                 extra={"path": self.path, "problem": error},
             )
             self.path.unlink(missing_ok=True)
@@ -233,14 +238,14 @@ class _LastGood:
 class _LastWarning:
     """A `_LastWarning` is in memory that forked processes share, so only one logs a warning.
 
-    Two processes that check at the same instant may both log it, which does no harm.
+    Two processes that check at the same instant may both log the warning, which does no harm.
     """
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, hashlib.sha256().digest_size)
 
     def is_new(self, fingerprint: bytes) -> bool:
-        """Return True if no process has logged a warning for this content, and record one."""
+        """Return True if no process has logged a warning for this content, and record a warning."""
         if self._shared[:] == fingerprint:
             return False
         self._shared[:] = fingerprint
@@ -253,7 +258,7 @@ class _LastWarning:
 
 @dataclass(frozen=True, slots=True)
 class _ReadFile:
-    """A file as it was read; `racy` if the next change might leave `signature` the same."""
+    """A `_ReadFile` was read; `racy` if the next change might leave `signature` the same."""
 
     signature: tuple[int, ...]
     fingerprint: bytes

@@ -1,8 +1,8 @@
-"""Report the errors of a worker to error trackers, through the client libraries of these trackers.
+"""Report the errors of a worker to error trackers, through the trackers' client libraries.
 
-`CLIENTS` has a row for each tracker. A library is an extra of the Python package and is imported
-only if its tracker is configured. A thread of the worker imports the library, starts it and hands
-it the errors, so a library that hangs or fails delays no request.
+The table `CLIENTS` has a row for each tracker. The library of a tracker is an extra of the Python
+package and is imported only if its tracker is configured. A thread of the worker imports the
+library, starts it and hands it the errors, so a library that hangs or fails delays no request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Settings = Mapping[str, Any]
 Fields = Mapping[str, str]
 Send = Callable[[BaseException, Fields], None]
-"""A `Send` sends one error with its fields. It may block and raise any exception."""
+"""A `Send` sends one error with its fields. A `Send` may block and raise any exception."""
 
 _SOURCES: Final = ("entrepot", "gunicorn.error")
 _FIELDS: Final = ("method", "path")
@@ -40,8 +40,8 @@ _LONGEST_TEXT: Final = 4096
 class ReportingClient:
     """A `ReportingClient` is one row: the modules of a library, and how the library is started.
 
-    *start* gets the tracker's settings. It imports the library and returns the function that sends
-    an error.
+    *start* receives the tracker's settings. The function *start* imports the library and returns
+    the function that sends an error.
     """
 
     modules: tuple[str, ...]
@@ -54,7 +54,7 @@ def _bugsnag(settings: Settings) -> Send:
     library.configure(
         api_key=settings["apikey"],
         auto_capture_sessions=False,
-        asynchronous=False,  # otherwise each report gets a thread of its own, without a limit
+        asynchronous=False,  # Otherwise each report would get a thread of its own, without a limit.
         max_breadcrumbs=0,
         **{name: value for name, value in options.items() if value is not None},
     )
@@ -70,7 +70,7 @@ def _newrelic(settings: Settings) -> Send:
     agent.app_name = settings["name"]
     if settings["verbose"]:
         logging.getLogger("newrelic").setLevel(logging.DEBUG)
-    # `initialize` is not called, because it would wrap the functions of other libraries
+    # The program does not call `initialize`, which would wrap the functions of other libraries.
     application = library.register_application(name=settings["name"], timeout=_TIMEOUT_S)
     return lambda error, fields: library.notice_error(
         error=(type(error), error, error.__traceback__),
@@ -84,9 +84,9 @@ def _sentry(settings: Settings) -> Send:
     library.init(
         dsn=settings["dsn"],
         environment=settings["environment"],
-        default_integrations=False,  # these wrap functions of other libraries
+        default_integrations=False,  # The default integrations wrap functions of other libraries.
         auto_enabling_integrations=False,
-        include_local_variables=False,  # a variable may contain a password
+        include_local_variables=False,  # A local variable may contain a password.
         send_default_pii=False,
         max_breadcrumbs=0,
     )
@@ -134,14 +134,14 @@ CLIENTS: Final[Mapping[str, ReportingClient]] = {
 
 
 def is_installed(name: str) -> bool:
-    """Return whether the library of the tracker *name* is installed; this imports no library."""
+    """Return whether the library of the tracker *name* is installed, without importing it."""
     return all(map(_is_found, CLIENTS[name].modules))
 
 
 def _is_found(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # a package above the module is missing or is no package
+    except (ImportError, ValueError):  # A package above the module is missing or is no package.
         return False
 
 
@@ -149,7 +149,7 @@ class ErrorReports(logging.Handler):
     """An `ErrorReports` hands the errors with a traceback that a worker logs to the trackers.
 
     *settings* has the settings of each configured tracker by its name. Each tracker has one thread,
-    and 64 waiting errors at most. 60 errors are reported in a minute at most; *clock* is monotonic
+    and 64 waiting errors at most. At most 60 errors are reported in a minute; *clock* is monotonic
     (s).
     """
 
@@ -182,7 +182,7 @@ class ErrorReports(logging.Handler):
             logging.getLogger(source).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the error of a log record; drop it if it has no traceback or if there are many."""
+        """Queue the error of a log record; drop it without a traceback or if there are many."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return
@@ -201,13 +201,13 @@ class ErrorReports(logging.Handler):
                 self._dropped += 1
 
     def _is_due(self) -> bool:
-        """Count one error; return whether the minute has fewer than the limit."""
+        """Count one error; return whether the minute has fewer errors than the limit."""
         now = self._clock()
         if now - self._period_began >= _PERIOD_S:
             self._period_began, self._in_period = now, 0
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                log.warning("errors were not reported", extra={"count": dropped})
+                log.warning("some errors were not reported", extra={"count": dropped})
         self._in_period += 1
         return self._in_period <= _MOST_IN_PERIOD
 
@@ -219,7 +219,7 @@ def _send_all(
     try:
         send = CLIENTS[name].start(settings)
     except Exception as error:  # noqa: BLE001 - a library may raise anything
-        _warn("error reporting did not start", name, error)
+        _warn("the library for error reports could not be started", name, error)
         return
     while True:
         failure, fields = waiting.get()

@@ -1,7 +1,7 @@
 """Define the names in the run directory: sockets, the log pipe, the files of one start.
 
-`haproxy.cfg` and `supervisord.conf` have the same names, because they are static files; a test
-compares them. `appliance.rundir` creates and finds the directory itself.
+`haproxy.cfg` and `supervisord.conf` have the same names, because both are static files; a test
+compares the names. The module `appliance.rundir` creates and finds the directory itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 PREFIX: Final = "entrepot-"
-"""How the name of a run directory begins; it lies in the system's temporary folder."""
+"""The name of a run directory begins with this prefix; the directory lies in the system's temporary
+folder.
+"""
 
 SETTINGS: Final = "settings.json"
 """This file has the resolved settings, which every program reads."""
@@ -18,7 +20,7 @@ PROXIES: Final = "proxies.json"
 """This file has the HTTP proxies for requests to upstreams, with their passwords."""
 
 RUN_STATE: Final = "record.json"
-"""Facts about this start, for `entrepot status`."""
+"""This file has facts about this start, for `entrepot status`."""
 
 STATE: Final = "state.json"
 """This file has the overall state, written while a reader asks for the state."""
@@ -30,19 +32,19 @@ RIGHTS: Final = "rights.yml"
 """This file has the last valid access rules and users."""
 
 PASSWORDS: Final = "htpasswd"
-"""The last valid password file."""
+"""This file has the last valid content of the password file."""
 
 PULL_SECRET: Final = "last-pull-secret.json"  # noqa: S105 - a name
-"""The last valid pull secret."""
+"""This file has the last valid pull secret."""
 
 SIGNING_ROOTS: Final = "rootcertbundle"
-"""The last valid bundle of certificates that sign tokens."""
+"""This file has the last valid bundle of certificates that sign tokens."""
 
 SIGNING_KEYS: Final = "jwks"
-"""The last valid set of keys that sign tokens."""
+"""This file has the last valid set of keys that sign tokens."""
 
 OWN_KEY: Final = "own-key.pem"
-"""The key of the token endpoint, if that of the state directory is unusable."""
+"""This file has the key of the token endpoint, if that of the state directory is unusable."""
 
 CERTIFICATE: Final = "certs.pem"
 """HAProxy reads the certificate with its key from this file."""
@@ -54,10 +56,10 @@ HEALTH: Final = "health.json"
 """This file has the failing health checks, which `entrepot.runtime.health` reads."""
 
 HEALTH_MAP: Final = "health.map"
-"""Whether a health check fails, which HAProxy reads."""
+"""This file states whether a health check fails, which HAProxy reads."""
 
 CACHE_EPOCH: Final = "generation"
-"""The cache epoch, mapped into memory by the workers and read by HAProxy."""
+"""This file has the cache epoch, mapped into memory by the workers and read by HAProxy."""
 
 BREAKERS: Final = "breakers"
 """This folder has the states of the circuit breakers."""
@@ -66,19 +68,19 @@ METRICS: Final = "metrics.prom"
 """This file has the metrics that the logger writes and the workers serve."""
 
 LOG_PIPE: Final = "access.pipe"
-"""The pipe through which HAProxy sends its log lines."""
+"""HAProxy sends its log lines through this pipe."""
 
 ADMIN_SOCKET: Final = "admin.sock"
-"""HAProxy's socket for commands."""
+"""HAProxy receives commands on this socket."""
 
 FRONT_SOCKET: Final = "front.sock"
 """HAProxy listens on this socket for the appliance's own requests."""
 
 SUPERVISOR_SOCKET: Final = "supervisor.sock"
-"""The socket of supervisord."""
+"""supervisord receives requests on this socket."""
 
 WAKE_SOCKET: Final = "cleaner.sock"
-"""The datagram socket through which workers wake the cleaner."""
+"""Workers wake the cleaner through this datagram socket."""
 
 WORKER_SOCKETS: Final = "worker*.sock"
 """The names that `worker_socket` returns match this pattern."""

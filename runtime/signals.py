@@ -1,7 +1,8 @@
-"""Read signals from a file descriptor, so that a process can wait for them with poll(2).
+"""Read signals from a file descriptor, so that a process can wait for signals with poll(2).
 
-signal.sigtimedwait is not used. If a stop or a frozen control group interrupts it at its deadline,
-CPython returns a siginfo that the kernel never filled in, with a meaningless signal number.
+This module does not use signal.sigtimedwait. If a stop or a frozen control group interrupts
+sigtimedwait at its deadline, CPython returns a siginfo that the kernel never filled in, with a
+meaningless signal number.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_SET_BYTES = 128  # glibc and musl have a sigset_t of this size
-_INFO_BYTES = 128  # struct signalfd_siginfo, signalfd(2)
-_NUMBER_BYTES = 4  # its first field, ssi_signo
-_MAX_SIGNALS = 64  # one read may return so many signals
+_SET_BYTES = 128  # A sigset_t of glibc and of musl has this size.
+_INFO_BYTES = 128  # A struct signalfd_siginfo has this size, signalfd(2).
+_NUMBER_BYTES = 4  # The first field of that struct, ssi_signo, has this size.
+_MAX_SIGNALS = 64  # One read may return this many signals.
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -27,8 +28,8 @@ class Signals:
     Each signal stays pending until `wait` returns it.
 
     The signals are blocked in the calling thread permanently. Threads and forked processes inherit
-    that, and an executed program must unblock them. A forked process needs its own instance.
-    Raises: OSError.
+    the blocked signals, and an executed program must unblock them. A forked process needs its own
+    `Signals`. Raises: OSError.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -43,11 +44,12 @@ class Signals:
 
         A signal that arrives several times before it is read is returned once (signal(7)).
         """
-        self._poll.poll(max(timeout, 0.0) * 1000)  # continued after an interruption (PEP 475)
+        # Python continues the call after an interruption (PEP 475).
+        self._poll.poll(max(timeout, 0.0) * 1000)
         return list(self._pending())
 
     def close(self) -> None:
-        """Close the descriptor; the signals stay blocked. May be repeated."""
+        """Close the descriptor; the signals stay blocked. The call may be repeated."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)

@@ -1,7 +1,8 @@
 """Read a file of the appliance's own state, which another program may have replaced.
 
 A program with the rights of the serving user may put a pipe, a device or a file without an end into
-the run directory. A command of the operator must not wait for it or fill the memory with it.
+the run directory. A command of the operator must not wait for such a file or fill the memory with
+its content.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes; the settings, the largest of these files, have a few MiB at most."""
+"""The settings, the largest of these files, have a few MiB at most."""
 
 
 def read_small_file(path: Path, most: int = LARGEST) -> bytes:
@@ -21,7 +22,7 @@ def read_small_file(path: Path, most: int = LARGEST) -> bytes:
 
     Raises: OSError, also if the file is not a regular file (EINVAL) or is larger (EFBIG).
     """
-    # to open a pipe without O_NONBLOCK waits for its writer
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""One immediate transaction of an SQLite connection in autocommit mode."""
+"""Run one immediate transaction of an SQLite connection in autocommit mode."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def immediate(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # SQLite may have rolled back already
+        with suppress(sqlite3.Error):  # SQLite may have rolled back already.
             connection.execute("ROLLBACK")
         raise

@@ -1,8 +1,8 @@
-"""The keys that sign tokens: reads a bundle of certificates in PEM, and a JSON Web Key Set.
+"""Read the keys that sign tokens from certificates in PEM, or from a JSON Web Key Set.
 
-The check of the configuration and the server share it, so that they agree. Only public keys of
-asymmetric algorithms are accepted: a symmetric key in a file that many programs read would let each
-of them issue tokens.
+The check of the configuration and the server share this module, so that both agree. Only public
+keys of asymmetric algorithms are accepted: a symmetric key in a file that many programs read would
+let each of these programs issue tokens.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 MAX_BYTES: Final = 2**20
-"""Largest accepted file (bytes)."""
+"""The largest accepted file has this many bytes."""
 MAX_KEYS: Final = 1000
-_MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3
-_MAX_RSA_BITS: Final = 16_384  # OpenSSL verifies no longer ones
+_MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3, sets this minimum.
+_MAX_RSA_BITS: Final = 16_384  # OpenSSL verifies no longer keys.
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -41,7 +41,7 @@ class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key; `algorithm` is the only one that it may be used with, None: any of its type."""
+    """A public key; `algorithm` is the only algorithm for the key, None: any of the key's type."""
 
     key: PublicKey
     algorithm: str | None = None
@@ -49,7 +49,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """Keys by each of their IDs, and the certificates that a chain may end at.
+    """A `TrustedKeys` has keys by each of their IDs, and certificates that a chain may end at.
 
     `skipped` has one line for each entry of the file that is never used.
     """
@@ -59,7 +59,7 @@ class TrustedKeys:
     skipped: tuple[str, ...] = ()
 
     def __or__(self, other: TrustedKeys) -> TrustedKeys:
-        """Return the keys of both; *other* takes precedence for an ID that both have."""
+        """Return the keys of both objects; *other* takes precedence for an ID that both have."""
         skipped = self.skipped + other.skipped
         return TrustedKeys({**self.by_id, **other.by_id}, self.roots + other.roots, skipped)
 
@@ -75,9 +75,12 @@ def parse_bundle(content: bytes) -> TrustedKeys:
     except ValueError:
         roots = []
     if not roots:
-        raise UnusableKeys("no readable certificate in it", "write the certificates in PEM")
+        raise UnusableKeys("the file has no readable certificate", "write the certificates in PEM")
     if len(roots) > MAX_KEYS:
-        raise UnusableKeys(f"more than {MAX_KEYS} certificates", "keep those of the token server")
+        raise UnusableKeys(
+            f"the file has more than {MAX_KEYS} certificates",
+            "keep the certificates of the token server only",
+        )
     keys: dict[str, SigningKey] = {}
     skipped: list[str] = []
     for number, root in enumerate(roots, 1):
@@ -104,7 +107,7 @@ def parse_jwks(content: bytes) -> TrustedKeys:
             keys |= dict.fromkeys(names, key)
     if not keys:
         raise UnusableKeys(
-            f"no usable key in it ({'; '.join(skipped[:3]) or 'it is empty'})",
+            f"the file has no usable key ({'; '.join(skipped[:3]) or 'it is empty'})",
             "write public keys of type RSA, EC or OKP",
         )
     return TrustedKeys(keys, skipped=tuple(skipped))
@@ -125,7 +128,8 @@ def key_ids(key: PublicKey) -> list[str]:
         thumbprints = [f'{{"e":"{_number(numbers.e)}","kty":"RSA","n":"{_number(numbers.n)}"}}']
     elif isinstance(key, ec.EllipticCurvePublicKey):
         point = key.public_numbers()
-        # distribution 3 leaves out leading zeros of a coordinate, which RFC 7518, 6.2.1.2 forbids
+        # docker distribution 3 leaves out leading zeros of a coordinate, which RFC 7518, 6.2.1.2,
+        # forbids.
         width = (key.key_size + 7) // 8
         thumbprints = list(
             dict.fromkeys(_ec_thumbprint(key, point.x, point.y, w) for w in (width, 0))
@@ -157,7 +161,7 @@ def _entries(content: bytes) -> list[object]:
 
 
 def _from_jwk(entry: object) -> tuple[list[str], SigningKey]:
-    """Return the IDs and the key of an entry. Raises: UnusableKeys."""
+    """Return the IDs and the key of an entry of a key set. Raises: UnusableKeys."""
     if not isinstance(entry, dict):
         raise UnusableKeys("not a key", "")
     if entry.get("use", "sig") != "sig":
@@ -192,12 +196,13 @@ _JWK_TYPES: Final[Mapping[str, Any]] = {
     "EC": jwt.algorithms.ECAlgorithm,
     "OKP": jwt.algorithms.OKPAlgorithm,
 }
-# the public members of all types: a private key in the file is read as its public part
+# These are the public members of all types: of a private key in the file, only the public part is
+# read.
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 
 
 def key_problem(key: object) -> str:
-    """Return why a key cannot verify tokens; empty if it can."""
+    """Return why a key cannot verify tokens; empty if the key can."""
     match key:
         case rsa.RSAPublicKey():
             if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:

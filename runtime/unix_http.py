@@ -6,8 +6,8 @@ import socket
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-_TIMEOUT_S = 5.0  # s
-_CHUNK_BYTES = 65536  # bytes
+_TIMEOUT_S = 5.0  # time-out in s
+_CHUNK_BYTES = 65536  # bytes of one read
 
 
 class UnixConnection(HTTPConnection):

@@ -1,8 +1,8 @@
 """Find images of hosted repositories: hosted content is removed one image at a time.
 
 An image has a root manifest, which no other image contains, and everything that depends on the
-root. These are the children of an index, their blobs, and the manifests that refer to any of them
-by `subject`, such as signatures. Two images of one repository may share parts.
+root. These dependents are the children of an index, their blobs, and the manifests that refer to
+any of these by `subject`, such as signatures. Two images of one repository may share parts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from entrepot.datastore.repositories import TagState
 class HostedImage:
     """A `HostedImage` is an image of a repository.
 
-    `used` is its last pull or push (s, UTC epoch).
+    `used` is the image's last pull or push (s, UTC epoch).
 
-    `own` are its manifests without their referrers; `manifests` include the referrers. `place` is
-    the position of the image's newest tag among the repository's tags, of which the newest has 0;
-    None for an image without a tag.
+    `own` has the image's manifests without their referrers; `manifests` includes the referrers.
+    `place` is the position of the image's newest tag among the repository's tags, of which the
+    newest has 0; None for an image without a tag.
     """
 
     name: Repository
@@ -55,8 +55,8 @@ class HostedRepository:
     """A `HostedRepository` has the images, tags and links of one hosted repository.
 
     `links` has the repository's manifests with the time at which each was linked (s, UTC epoch);
-    `layers` has the blobs that it links. `is_readable` is false if a manifest is missing or of an
-    unknown type: such a manifest may reference any of the blobs.
+    `layers` has the blobs that the repository links. `is_readable` is false if a manifest is
+    missing or of an unknown type: such a manifest may reference any of the blobs.
     """
 
     name: Repository
@@ -79,7 +79,7 @@ class HostedRepository:
 class ManifestFamily:
     """A `ManifestFamily` has the relations between the manifests that a repository links.
 
-    *read* has these manifests and the manifests that their indexes list; it is None for an
+    *read* has these manifests and the manifests that their indexes list; None stands for an
     unreadable manifest.
     """
 
@@ -108,7 +108,8 @@ class ManifestFamily:
         free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        for digest in self._links:  # manifests can refer to each other in a ring
+        # Manifests can refer to each other in a ring, which has no root.
+        for digest in self._links:
             if digest not in reached:
                 roots.append(digest)
                 reached.update(self.whole(digest))
@@ -140,8 +141,8 @@ class ManifestFamily:
     def places(self) -> dict[Digest, int]:
         """Return the position of each root's newest tag among all tags of roots, newest first.
 
-        A tag whose time is unknown has position 0: it may be the newest, and a rule must not remove
-        it by a guess.
+        A tag whose time is unknown has position 0, because it may be the newest tag, and a rule
+        must not remove a tag by a guess.
         """
         roots = set(self.roots)
         found = {state.digest: 0 for state in self._states.values() if state.confirmed == UNKNOWN}

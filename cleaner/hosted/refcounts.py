@@ -1,7 +1,7 @@
 """Count the references to hosted content, and update the counts as a plan removes images.
 
-A part of a removed image is removed only if nothing else needs it. Such a reference is another
-image of a hosted repository, a link of a proxied repository, or a manifest in the index.
+A part of a removed image is removed only if nothing else references the part. Such a reference is
+another image of a hosted repository, a link of a proxied repository, or a manifest in the index.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Shared = Callable[[Collection[Digest]], set[Digest]]
 class RemovalPlan:
     """A `RemovalPlan` plans the removal of an image: its tags, links and unshared content.
 
-    `links` are the manifests with the time at which each was linked, `layers` the blobs to unlink,
+    `links` has the manifests with the time at which each was linked, `layers` the blobs to unlink,
     `entries` the content to evict. Content that was used after `began`, when the hosted
     repositories were read (s, UTC epoch), is kept.
     """
@@ -41,9 +41,10 @@ class RemovalPlan:
 class HostedContent:
     """A `HostedContent` is the content of all hosted repositories.
 
-    Reading it started at `began` (s, UTC epoch).
+    The reading of this content started at `began` (s, UTC epoch).
 
-    `awaited` was pinned at that time: content that pushes had stored but not linked yet.
+    `awaited` has content that was pinned at that time: pushes had stored this content but not
+    linked it yet.
     """
 
     holdings: Sequence[HostedRepository]
@@ -54,8 +55,8 @@ class HostedContent:
 class ReferenceCounts:
     """A `ReferenceCounts` counts the references to hosted content.
 
-    *gone* has the digests that the plan removes. The references of removed images do not count any
-    more. A caller that plans another removal adds its digest to *gone*.
+    *gone* has the digests that the plan removes. References from removed images do not count any
+    more. A caller that plans another removal adds the removed digest to *gone*.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ReferenceCounts:
         return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return its planned removal."""
+        """Drop the references of an image; return the image's planned removal."""
         holding, here = self._holdings[image.name], self._references_in[image.name]
         shared = self._linked_elsewhere()
         self._references.subtract(image.parts)
@@ -107,8 +108,9 @@ class ReferenceCounts:
     def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:
         """Yield the blobs that are unlinked with an image.
 
-        A blob that was linked after the image's last use stays linked: a push may be about to
-        reference it from another manifest. Garbage collection removes it if no push does.
+        A blob that was linked after the image's last use stays linked, because a push may be about
+        to reference the blob from another manifest. Garbage collection removes such a blob if no
+        push references it.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:
@@ -135,7 +137,7 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return the content that proxied repositories link too; these are read once."""
+        """Return the content that proxied repositories link too; these are read only once."""
         if self._cached is None:
             self._cached = self._shared(self._references.keys())
         return self._cached

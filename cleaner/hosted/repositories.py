@@ -19,7 +19,7 @@ from entrepot.datastore.repositories import TagState
 
 
 class HostedRepositories:
-    """A `HostedRepositories` remembers each manifest that it reads, so none is parsed twice."""
+    """A `HostedRepositories` remembers each manifest that it reads, and parses none twice."""
 
     def __init__(self, store: DataDirectory) -> None:
         self.store = store
@@ -103,14 +103,15 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # else the content is known, not stored, or a blob: a cache's index lists blobs
+                # Otherwise the content is known, not stored, or a blob: the index of a build cache
+                # lists blobs.
                 if below:
                     read[digest] = below
                     waiting.append(below)
         return read
 
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Read a manifest once: its kind and its parts are the same in every repository."""
+        """Read a manifest once, because its kind and its parts are the same in every repository."""
         known = self._read.get(digest)
         if known is None:
             stat = self.store.blobs.stat(digest)
@@ -120,7 +121,7 @@ class HostedRepositories:
         return known
 
     def _parsed(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Parse a manifest; None for an unknown type, whose references are not known."""
+        """Parse a manifest; return None for an unknown type, whose references are not known."""
         try:
             data = self.store.blobs.read(digest)
             return self._repositories.read_manifest(name, digest, data)

@@ -42,8 +42,9 @@ class RetentionRule:
 def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -> RetentionRule:
     """Return the rule that the settings of a repository give.
 
-    If tagged images expire and *untagged* is None, untagged images expire after a day, or after
-    the TTL if that is shorter. If tagged images never expire, none is evicted for space.
+    If tagged images expire and *untagged* is None, untagged images expire after a day, or after the
+    TTL if the TTL is shorter. If tagged images never expire, no image of the repository is evicted
+    for space.
     """
     if untagged is None:
         untagged = _grace(ttl) if ttl or keep else 0
@@ -51,7 +52,7 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
 
 
 def everything(ttl: float) -> RetentionRule:
-    """Return the rule that evicts hosted images as proxied ones: for age and for space."""
+    """Return the rule that evicts hosted images like proxied images: for age and for space."""
     return RetentionRule(ttl, 0, _grace(ttl), is_evictable=True)
 
 
@@ -60,7 +61,8 @@ class RetentionRules:
 
     The longest pattern that matches a repository's name decides.
 
-    *otherwise* is the rule of a name without a pattern. Raises: InvalidRepository.
+    *otherwise* is the rule of a repository whose name matches no pattern. Raises:
+    InvalidRepository.
     """
 
     def __init__(

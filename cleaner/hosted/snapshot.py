@@ -15,7 +15,7 @@ from entrepot.datastore.refs import Digest
 class HostedSnapshot:
     """A `HostedSnapshot` has the hosted repositories, and content that a removal must keep.
 
-    `clock` gives s, UTC epoch.
+    `clock` returns s, UTC epoch.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class HostedSnapshot:
             self._survey = None
 
     def spare(self, digests: Iterable[Digest]) -> None:
-        """Keep *digests* in all later plans."""
+        """Keep *digests* in all later plans of this round."""
         self._kept.update(digests)
 
     def spare_image(self, image: HostedImage) -> None:
-        """Keep an image in all later plans."""
+        """Keep an image in all later plans of this round."""
         self._kept.add((image.name, image.root))
 
     def open(self) -> SnapshotPlan:
@@ -62,14 +62,14 @@ class HostedSnapshot:
         return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when the snapshot was taken (s, UTC epoch); now if it is not taken yet."""
+        """Return when the snapshot was taken (s, UTC epoch); the current time before that."""
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:
-        """Return the content of the hosted repositories; the first call reads it.
+        """Return the content of the hosted repositories, which the first call reads.
 
-        Pins are read before the repositories. A push that has released its pins by then has written
-        its links, so the read finds these links.
+        The snapshot reads pins before it reads the repositories. A push that has released its pins
+        by then has written its links, so the snapshot has these links.
         """
         if self._survey is None:
             began, pinned = self._clock(), self._hosted.store.index.pins.all()
@@ -98,7 +98,7 @@ class SnapshotPlan:
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return its planned removal."""
+        """Drop the references of an image; return the image's planned removal."""
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:

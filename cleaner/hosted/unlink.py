@@ -1,8 +1,9 @@
-"""Unlinks an image from its repository; a crash leaves no tag without its manifest.
+"""Unlink an image from its repository; a crash leaves no tag without its manifest.
 
-The order is: tags, links of manifests, links of blobs, and finally, in `sweep`, the content. A push
-relies on links that it has checked, and it pins their content before it checks. So the pins are
-read again after the links are removed. If content is pinned by then, the links are restored.
+The order of removal is: tags, links of manifests, links of blobs, and finally, in `sweep`, the
+content. A push relies on links that it has checked, and pins the content of these links before the
+check. Therefore the pins are read again after the links are removed. If the content is pinned by
+then, the links are restored.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _LOCK_TIMEOUT_S = 2.0
 
 
 class Unlinker:
-    """Removes links, under the write lock of the repository."""
+    """An `Unlinker` removes links, under the write lock of the repository."""
 
     def __init__(self, store: DataDirectory, hosted: HostedRepositories) -> None:
         self._store = store
@@ -70,10 +71,9 @@ class Unlinker:
 
     @contextmanager
     def _lock(self, name: Repository) -> Iterator[bool]:
-        """Lock a repository; yield whether it was locked.
+        """Lock a repository; yield whether the repository was locked.
 
-        A disk without free inodes does not allow the lock; other content may be removed all the
-        same.
+        A disk without free inodes does not allow the lock; other content may still be removed.
         """
         with ExitStack() as opened:
             try:

@@ -1,7 +1,7 @@
 """Find abandoned uploads of the appliance (state directory) and docker distribution (data).
 
-A worker that writes to an upload of the appliance holds a lock on its file. So an upload that the
-cleaner can lock has no writer.
+A worker that writes to an upload of the appliance holds a lock on the upload's file. Therefore an
+upload that the cleaner can lock has no writer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat, time_of
 
 _STARTED = "startedat"
-"""The file of an upload in which docker distribution writes its start, as RFC 3339 has it."""
+"""In this file of an upload, docker distribution writes the upload's start in the format of RFC
+3339.
+"""
 
 _LONGEST_TIME = 64
 _NOTES = (layout.upload_digest(""), layout.upload_size(""))
@@ -30,9 +32,10 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 @dataclass(frozen=True, slots=True)
 class UploadPurging:
-    """Which uploads are purged: those without a new byte for `age` s, every `interval` s.
+    """An `UploadPurging` selects uploads without a new byte for `age` s, every `interval` s.
 
-    `is_dry`: they are only logged. The defaults are those of docker distribution.
+    `is_dry` states that these uploads are only logged. The defaults are those of docker
+    distribution.
     """
 
     enabled: bool = True
@@ -59,7 +62,7 @@ class AbandonedUpload:
 
 
 class AbandonedUploads:
-    """Finds and removes abandoned uploads."""
+    """An `AbandonedUploads` finds and removes abandoned uploads."""
 
     def __init__(self, store: DataDirectory) -> None:
         self._store = store
@@ -81,7 +84,7 @@ class AbandonedUploads:
     def settle(self, promised: Mapping[Digest, Reservation]) -> None:
         """Set the reservation of each upload without a writer to the size of its file.
 
-        A worker that died had reserved the announced size. Raises: IndexUnavailable.
+        A worker that died had reserved the announced size of its upload. Raises: IndexUnavailable.
         """
         for upload in self._appliance_uploads():
             reservation = promised.get(layout.upload_reservation(upload.name))
@@ -121,7 +124,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file describes an existing upload, with which it is removed."""
+        """Return whether a file describes an existing upload, with which the file is removed."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -137,8 +140,8 @@ class AbandonedUploads:
     def _last_change(self, values: list[Stat], key: str) -> float | None:
         """Return when an upload of docker distribution last changed (s, UTC epoch), or None.
 
-        In a storage without times that is when it started, as docker distribution's own purge has
-        it; an upload whose start is unreadable is never removed.
+        In a storage without times, the time is the upload's start, as in docker distribution's own
+        purge; an upload whose start is unreadable is never removed.
         """
         times = [at for at in map(time_of, values) if at is not None]
         if times or not values:
@@ -166,7 +169,8 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    with suppress(OSError):  # a note without its upload counts as an upload
+                    # A file that describes no existing upload counts as an upload.
+                    with suppress(OSError):
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.reservations.release(layout.upload_reservation(upload.name))
         return True

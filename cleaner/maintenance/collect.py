@@ -1,4 +1,4 @@
-"""Removes garbage as planned in `garbage`; it can be interrupted at any step and repeated."""
+"""Remove garbage as planned in `garbage`; the removal can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Collector:
         stock: HostedSnapshot,
         report: Callable[[Litter], None] = lambda _: None,
     ) -> int:
-        """Remove the garbage that is not pinned or used meanwhile; return the number of items.
+        """Remove garbage that is not pinned or used meanwhile; return the number of removed items.
 
         *report* is called for each removed item. Raises: StorageFull, StorageBroken,
         IndexUnavailable; the next collection removes the rest.

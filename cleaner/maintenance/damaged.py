@@ -1,8 +1,8 @@
 """Keep the quarantine: count its files, and remove files that need not be kept.
 
 A damaged file of a hosted repository is kept until its content is pushed again or the operator
-deletes it, because there is no other copy. All other files in quarantine are kept for 7 days, and
-are removed first when space is short.
+deletes the file, because there is no other copy. All other files in quarantine are kept for 7 days,
+and are removed first when space is short.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from entrepot.datastore.refs import Digest, Repository
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""A damaged file is kept for so many s if its content is stored again or has an upstream."""
+"""A damaged file is kept for this many s if its content is stored again or has an upstream."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedFile:
     """A `QuarantinedFile` is a file in quarantine.
 
-    `repositories` link its digest, and `pushed` are the hosted ones.
+    `repositories` has the repositories that link the file's digest, and `pushed` the hosted
+    repositories among them.
 
-    `is_repaired` is true if correct content is stored under its digest again.
+    `is_repaired` is true if correct content is stored under the file's digest again.
     """
 
     damaged: Damaged
@@ -62,7 +63,7 @@ class QuarantineMetrics:
 
 
 class QuarantineKeeper:
-    """A `QuarantineKeeper` keeps the quarantine of one store; `clock` gives s, UTC epoch."""
+    """A `QuarantineKeeper` keeps the quarantine of one store; `clock` returns s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store

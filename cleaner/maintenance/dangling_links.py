@@ -1,8 +1,8 @@
-"""Remove dangling links, whose data is gone, so that they do not accumulate.
+"""Remove dangling links, whose data is gone, so that dangling links do not accumulate.
 
-A dangling link has no effect: the registry treats it as a miss. Only links of proxied
-repositories are removed: a hosted link records a push, even if its data is lost. Of hosted
-repositories only the history of tags is removed, when the manifests that it names are unlinked.
+A dangling link has no effect, because the registry treats it as a miss. Only links of proxied
+repositories are removed: a hosted link records a push, even if its data is lost. In hosted
+repositories, only the history of tags is removed, when the manifests in the history are unlinked.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-# a link may be written before its data is committed
+# A link may be written before its data is committed.
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
 
 _MOST_SEEN = 100_000
-"""Keys that are remembered as dangling; with more, the others wait for a later sweep."""
+"""This many keys are remembered as dangling; further keys wait for a later sweep."""
 
 
 class FirstSeen:
-    """The time at which each key was first seen dangling, for a storage that keeps no times.
+    """A `FirstSeen` has the time at which each key was first seen dangling, for untimed storages.
 
-    Only keys that the last two sweeps saw are remembered. A restart forgets all, which only delays
-    a removal. `clock` gives s, UTC epoch.
+    Only keys that the last two sweeps saw are remembered. A restart forgets all keys, which only
+    delays a removal. `clock` returns s, UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:
@@ -52,7 +52,7 @@ class FirstSeen:
 
 
 class DanglingLinks:
-    """Removes dangling links; `clock` gives s, UTC epoch, `stopped` ends it between two links."""
+    """Removes dangling links; `clock` returns s, UTC epoch, `stopped` ends it between two links."""
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
@@ -84,7 +84,7 @@ class DanglingLinks:
                     yield stat.key
 
     def _roots(self) -> Iterator[tuple[str, str | None]]:
-        """Yield each folder of links, and the upstream of its repository."""
+        """Yield each folder of links, and the upstream of the folder's repository."""
         for name in self._repositories(is_proxied=True):
             upstream = self._store.repositories.origin(name)
             for folder in (layout.layers(name), layout.revisions(name), layout.tags(name)):
@@ -153,7 +153,8 @@ class DanglingLinks:
     def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
         """Return whether content is neither stored nor being downloaded from *upstream*.
 
-        The spool file is checked first: a commit turns it into a blob, never the reverse.
+        The spool file is checked first, because a commit turns a spool file into a blob, never the
+        reverse.
         """
         spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
         if (self._store.spool / spool_file).exists():

@@ -1,9 +1,9 @@
-"""Plans garbage collection: content that no client can pull, removed after a grace period.
+"""Plan garbage collection: content that no client can pull is removed after a grace period.
 
 Garbage is a blob that a hosted repository links but none of its manifests references, content that
-no repository links and no manifest references, and abandoned uploads. A running push is safe: its
-uploaded blobs are younger than the grace period, and the blobs that its manifest will reference are
-pinned. Proxied content is not garbage: it is evicted for age and size.
+no repository links and no manifest references, and abandoned uploads. A running push is safe,
+because its uploaded blobs are younger than the grace period, and the blobs that its manifest will
+reference are pinned. Proxied content is not garbage, but is evicted for age and size.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """A `Garbage` finds garbage that is older than *grace* (s); `clock` gives s, UTC epoch.
+    """A `Garbage` finds garbage that is older than *grace* (s); `clock` returns s, UTC epoch.
 
-    *purging* decides which uploads are garbage; None: no upload is.
+    *purging* selects the uploads that are garbage; None: no upload is garbage.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Garbage:
                 linked = self._store.repositories.linked_blob(holding.name, digest)
                 if linked is None or not self._is_old(max(linked, row.used if row else 0)):
                     continue
-                why = f"no manifest of {holding.name} references it"
+                why = f"no manifest of {holding.name} references this blob"
                 if linked != UNKNOWN:
                     why += f", linked {self._ago(linked)} ago"
                 account.loosen(digest)
@@ -108,7 +108,7 @@ class Garbage:
     def _unlinked_content(self, account: SnapshotPlan) -> Iterator[Eviction]:
         """Yield content without a link that no manifest references, manifests before their parts.
 
-        A part follows only after every manifest that references it.
+        A part follows only after every manifest that references the part.
         """
         index = self._store.index
         waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]

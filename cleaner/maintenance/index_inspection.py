@@ -1,4 +1,4 @@
-"""Check the index periodically, and repair the index."""
+"""Check the index periodically, and repair a damaged index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _THOROUGHLY_S = 24 * 3600.0
-_SHARE = 200  # the pause after an inspection is at least this many times its duration
+# The pause after an inspection lasts at least this many times as long as the inspection.
+_SHARE = 200
 
 
 class Inspection:
@@ -39,7 +40,7 @@ class Inspection:
         threading.Thread(target=self._run, args=(stop,), name="inspection", daemon=True).start()
 
     def look(self) -> float:
-        """Inspect once; return the pause until the next inspection (s)."""
+        """Inspect the index once; return the pause until the next inspection (s)."""
         began = self._timer()
         is_due = self._read_all is None or began - self._read_all >= _THOROUGHLY_S
         try:
@@ -50,7 +51,7 @@ class Inspection:
         if is_due:
             self._read_all = began
         if wrong:
-            log.warning("access index was wrong, and was repaired", extra={"wrong": wrong})
+            log.warning("the access index was wrong, and was repaired", extra={"wrong": wrong})
             self._wake()
         return max(_EVERY_S, _SHARE * (self._timer() - began))
 

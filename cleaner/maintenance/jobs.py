@@ -25,7 +25,7 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs one after the other in a daemon thread; `clock` is a monotonic clock (s)."""
+    """A `Jobs` runs jobs one after the other in a daemon thread; `clock` is monotonic (s)."""
 
     def __init__(self, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
         self._jobs = jobs
@@ -34,7 +34,7 @@ class Jobs:
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
-        """Start the jobs that are due, unless earlier jobs still run."""
+        """Start the jobs that are due, if no earlier jobs still run."""
         due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return
@@ -53,7 +53,7 @@ class Jobs:
 
 
 def do(jobs: Sequence[Job]) -> None:
-    """Run each job, even if others fail."""
+    """Run each job, even if other jobs fail."""
     for chore in jobs:
         attempt(chore.name, chore.job)
 

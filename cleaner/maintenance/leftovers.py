@@ -1,4 +1,4 @@
-"""Removes temporary files that a write to the data directory left when its process died."""
+"""Remove temporary files that a write to the data directory left when its process died."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNFINISHED_S = 24 * 3600
 
 
 class Leftovers:
-    """A `Leftovers` removes unfinished files; `clock` gives s, UTC epoch.
+    """A `Leftovers` removes unfinished files; `clock` returns s, UTC epoch.
 
     `stopped` ends the removal between two folders.
     """

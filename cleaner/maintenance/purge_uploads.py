@@ -1,4 +1,4 @@
-"""The job that removes abandoned uploads: `storage.maintenance.uploadpurging`."""
+"""Run the job that removes abandoned uploads (`storage.maintenance.uploadpurging`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PurgeUploads:
                 break
             fields = {"upload": each.upload.name, "bytes": each.upload.size, "reason": each.words}
             if self.purging.is_dry:
-                log.info("abandoned upload kept by dryrun", extra=fields)
+                log.info("an abandoned upload was kept because of dryrun", extra=fields)
             elif AbandonedUploads(self.store).remove(each.upload):
                 count += 1
                 size += each.upload.size

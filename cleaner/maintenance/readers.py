@@ -29,7 +29,7 @@ class Listeners:
 
 
 class Readers:
-    """A `Readers` has the readers of one store, which run beside the rounds.
+    """A `Readers` has the threads that read and verify one store, beside the rounds.
 
     The scrubber reads *daily* bytes.
     """

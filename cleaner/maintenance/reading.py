@@ -1,8 +1,8 @@
-"""Reads stored content and verifies its digest, at a limited rate and outside the page cache.
+"""Read stored content and verify its digest, at a limited rate and outside the page cache.
 
 A file with a wrong digest is moved to quarantine. The pages of a file are dropped from the page
-cache after the file is read, so that they displace no others, unless the file was used within the
-last hour.
+cache after the file is read, so that they displace no other pages, if the file was not used within
+the last hour.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from entrepot.datastore.storage import descriptor_of
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
 _LOWEST = 19
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # system call numbers
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # numbers of the system call by architecture
 _IDLE_CLASS = 3 << 13
 
 Pace = Callable[[int], None]
-"""A `Pace` gets the bytes just read; it waits to limit the rate, and may raise `Stopped`."""
+"""A `Pace` receives the number of bytes just read, waits to limit the rate, and may raise
+`Stopped`.
+"""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -48,7 +50,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A `ReadResult` is a verdict, and the bytes read for the verdict."""
+    """A `ReadResult` is a verdict, and the number of bytes read for the verdict."""
 
     verdict: Condition
     size: int = 0
@@ -56,14 +58,14 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class ContentReader:
-    """A `ContentReader` verifies the content of one store; `clock` gives s, UTC epoch."""
+    """A `ContentReader` verifies the content of one store; `clock` returns s, UTC epoch."""
 
     store: DataDirectory
     quarantine: Quarantine
     clock: Callable[[], float]
 
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
-        """Verify the content of a digest; move it to quarantine if it is wrong.
+        """Verify the content of a digest; move wrong content to quarantine.
 
         *found* names the check in the report of a damaged file. If *drops* is set, the pages of a
         file that was not used lately leave the page cache. Raises: Stopped, StorageFull,
@@ -83,7 +85,7 @@ class ContentReader:
             raise storage_error(error) from error
 
     def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
-        """Return the size of a correct file (bytes), or `-size - 1` of a damaged one."""
+        """Return the size of a correct file (bytes), or `-size - 1` of a damaged file."""
         hasher, size = digest.hasher(), 0
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)

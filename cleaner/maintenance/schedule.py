@@ -40,7 +40,7 @@ class Tools:
 
     `stopped` ends a job between two steps, `wake` starts a round.
 
-    `room` is the cap (bytes), None for none: the index never reserves more than that.
+    `room` is the cap (bytes), None for no cap: the index never reserves more than the cap.
     """
 
     store: DataDirectory
@@ -53,7 +53,7 @@ class Tools:
 
 
 class Maintenance:
-    """A `Maintenance` has the jobs, run every *every* s.
+    """A `Maintenance` has the jobs, which run every *every* s.
 
     Unreferenced content is garbage after *garbage* s.
     """

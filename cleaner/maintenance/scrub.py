@@ -1,8 +1,8 @@
 """Verify new content within a minute, and all content from time to time (the scrubber).
 
-The worker that stores content marks it as unverified (`datastore/unverified.py`). All content is
-read in the order of digests, at a limited number of bytes a day and once a day at most. The
-position is kept across restarts.
+The worker that stores content marks it as unverified (`datastore/unverified.py`). The scrubber
+reads all content in the order of digests, at a limited number of bytes a day and once a day at
+most. A restart keeps the position of the scrubber.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ _DAY_S = 24 * 3600.0
 _POLL_S = 2.0
 _RETRY_S = 60.0
 _REPORT_S = 1.0
-_SAVE_S = 5.0  # this much time passes between two writes of the position
+_SAVE_S = 5.0  # This much time passes between two writes of the position.
 _STALE_S = (
-    3600.0  # a mark of that age has no content: its process died before it stored the content
+    # A mark of that age has no content, because its process died before it stored the content.
+    3600.0
 )
-_FILE_COST = 4096  # each file counts by so many bytes in addition to its content
+_FILE_COST = 4096  # Each file counts by this many bytes in addition to its content.
 
 Report = Callable[[int, int], None]
-"""A `Report` takes the number of bytes and of files that were read."""
+"""A `Report` receives the number of bytes and of files that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class ScrubPosition:
 class Scrubber:
     """Verifies all content of a store again and again, *daily* bytes a day; 0 for never.
 
-    *report* is called with the bytes and files that were read.
+    *report* is called with the numbers of bytes and files that were read.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Scrubber:
             self._stop.wait(_RETRY_S)
 
     def _pass(self) -> None:
-        """Continue a pass, or begin a new one a day after the last one began."""
+        """Continue a pass, or begin a new pass a day after the last pass began."""
         position, now = self._position(), self._reading.clock()
         if not position.after:
             if 0 <= now - position.began < _DAY_S:
@@ -92,7 +93,7 @@ class Scrubber:
     def _read(self, digest: Digest) -> None:
         try:
             found = self._reading.check(digest, found="scrub", pace=self._pace)
-        except DatastoreError as error:  # an unreadable sector must not end the pass
+        except DatastoreError as error:  # An unreadable sector must not end the pass.
             log.warning("stored content cannot be read", extra={"digest": digest, "error": error})
             return
         self._report(found.size, 1)
@@ -113,14 +114,14 @@ class Scrubber:
         if now - self._saved < _SAVE_S and self._saved:
             return
         self._saved = now
-        with suppress(OSError):  # on a full disk the pass starts again after a restart
+        with suppress(OSError):  # If the disk is full, the pass starts again after a restart.
             write_atomically(self._path, json.dumps(asdict(position)).encode())
 
 
 class NewContentScrubber:
-    """A `NewContentScrubber` verifies marked new content; it calls *look* at each poll.
+    """A `NewContentScrubber` verifies marked new content, and calls *look* at each poll.
 
-    *report* is called with the bytes and files that were read.
+    *report* is called with the numbers of bytes and files that were read.
     """
 
     def __init__(
@@ -146,12 +147,14 @@ class NewContentScrubber:
             self._look()
 
     def prove(self) -> None:
-        """Verify all content that is marked now. Raises: Stopped."""
+        """Verify all content that is marked at the time of the call. Raises: Stopped."""
         for digest, since in self._unproven.all():
             try:
                 found = self._reading.check(digest, found="commit", pace=self._pace, drops=False)
             except DatastoreError as error:
-                log.warning("new content not verified", extra={"digest": digest, "error": error})
+                log.warning(
+                    "new content could not be verified", extra={"digest": digest, "error": error}
+                )
                 continue
             if found.verdict is not Condition.ABSENT or abs(time.time() - since) > _STALE_S:
                 self._unproven.remove(digest)

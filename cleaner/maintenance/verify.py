@@ -1,4 +1,4 @@
-"""`entrepot verify`: verifies all stored content and reports damaged files."""
+"""Verify all stored content and report damaged files (`entrepot verify`)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PROGRESS_S = 2.0
 
 @dataclass
 class Tally:
-    """A `Tally` has the files and bytes that were read.
+    """A `Tally` has the number of files and bytes that were read.
 
-    `damaged` are digests, and `unreadable` are digests with reasons.
+    `damaged` has digests, and `unreadable` has digests with reasons.
     """
 
     files: int = 0
@@ -60,7 +60,7 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        if found.verdict is Condition.ABSENT:  # the content was evicted meanwhile
+        if found.verdict is Condition.ABSENT:  # The content was evicted meanwhile.
             return
         tally.files += 1
         tally.bytes += found.size

@@ -1,11 +1,12 @@
-"""Storage on a local disk: a key is a path below the root, a value is a file.
+"""Storage on a local disk: a key is a path below the root, and a value is a file.
 
 A value is written under a temporary name, which `list` and `walk` never show, and then renamed.
-Readers and crashes see the old value or the new one. Folders exist only while they have values:
-`delete` removes empty ones, and a writer whose folder was removed creates it again.
+Readers, also after a crash, see the old value or the new value. Folders exist only while they have
+values: `delete` removes empty folders, and a writer whose folder was removed creates the folder
+again.
 """
 # ruff: noqa: PTH100, PTH102, PTH104, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123
-# PERF: plain os calls: with pathlib, the stat of a hit costs twice as much.
+# PERF: this module uses plain os calls: with pathlib, the stat of a hit costs twice as much.
 
 from __future__ import annotations
 
@@ -23,16 +24,17 @@ from entrepot.datastore.errors import NotFound, storage_error
 from entrepot.datastore.listings import FolderListings
 from entrepot.datastore.storage import TimedStat
 
-_UNFINISHED = "~unfinished"  # no tag, digest or repository name has a tilde
+_UNFINISHED = "~unfinished"  # No tag, digest or repository name has a tilde.
 _PIECE_BYTES = 64 * 1024
-_MAX_TRIES = 64  # another process may remove the folder between mkdir and open, this many times
+# Another process may remove the folder between mkdir and open at most this many times.
+_MAX_TRIES = 64
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Filesystem:
     """A `Filesystem` stores values as files below *root*, which the first value creates.
 
-    *clock* (s, UTC epoch) gives the times of written files; without it, the kernel does.
+    *clock* (s, UTC epoch) gives the times of written files; without *clock*, the kernel gives them.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] | None = None) -> None:
@@ -55,7 +57,8 @@ class Filesystem:
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading. Raises: NotFound."""
         try:
-            # PERF: no buffer for each of a thousand slow readers: sendfile sends their bodies
+            # PERF: without buffering, a thousand slow readers need no buffers, because sendfile
+            # sends their bodies.
             return open(self._path(key), "rb", buffering=0)
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
@@ -63,7 +66,7 @@ class Filesystem:
             raise storage_error(error) from error
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return a small value of at max_bytes *max_bytes* bytes. Raises: NotFound."""
+        """Return a small value of at most *max_bytes* bytes. Raises: NotFound."""
         try:
             content = _content(self._path(key), max_bytes)
         except (*_ABSENT, IsADirectoryError) as error:
@@ -93,10 +96,10 @@ class Filesystem:
             _sync_folder(target)
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Rename a value, durably, if *file* was opened from the value.
+        """Rename a value, durably, if *file* was opened from that value.
 
         Another process may replace the value between the check and the rename. The new value is
-        then moved back, unless a still newer one exists.
+        then moved back, if no still newer value exists.
         """
         path, aside = self._path(key), self._path(target)
         with _disk_errors():
@@ -185,7 +188,7 @@ class Filesystem:
             try:
                 os.rmdir(folder)
             except FileNotFoundError:
-                pass  # another process removed the folder; its parents may be empty
+                pass  # Another process removed the folder, but its parents may be empty.
             except OSError:
                 return
             folder = os.path.dirname(folder)
@@ -202,8 +205,8 @@ def _disk_errors() -> Iterator[None]:
 def _content(path: str, max_bytes: int | None) -> bytes | None:
     """Return the bytes of a file; None if the file has more than *max_bytes*.
 
-    PERF: half the cost of open(), which stats the file; a file of one piece needs no further system
-    call.
+    PERF: this costs half of open(), which also stats the file; a file of one piece needs no further
+    system call.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -222,7 +225,7 @@ def _content(path: str, max_bytes: int | None) -> bytes | None:
 
 
 def _entries(path: str) -> list[tuple[str, bool]]:
-    """Return names, and whether each is a folder, sorted; empty if the folder is absent."""
+    """Return the sorted names in a folder, each with True for a folder; empty if it is absent."""
     with _disk_errors(), suppress(*_ABSENT), os.scandir(path) as found:
         return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
     return []
@@ -265,7 +268,7 @@ def _replace(path: str, fill: Callable[[str], None]) -> None:
 
 
 def _move(source: str, target: str) -> None:
-    """Rename; from another file system, copy to a temporary name beside the target first."""
+    """Rename a file; from another file system, first copy it to a temporary name at the target."""
     try:
         _in_folder(target, lambda: os.rename(source, target))
     except OSError as error:
@@ -303,7 +306,7 @@ def _is_open_as(path: str, file: BinaryIO) -> bool:
 
 
 def _put_back(aside: str, path: str) -> None:
-    """Rename a file back, unless the name is in use again. Raises: OSError."""
+    """Rename a file back, if its name is not in use again. Raises: OSError."""
     with suppress(FileExistsError, *_ABSENT):
         os.link(aside, path)
     with suppress(*_ABSENT):

@@ -33,7 +33,7 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """Values in a dictionary, without files and without times."""
+    """A `MemoryStorage` has values in a dictionary, without files and without times."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
@@ -48,7 +48,7 @@ class MemoryStorage:
         return io.BytesIO(self.read(key))
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return a value of at max_bytes *max_bytes* bytes. Raises: NotFound."""
+        """Return a value of at most *max_bytes* bytes. Raises: NotFound."""
         try:
             value = self._values[key]
         except KeyError as error:
@@ -101,15 +101,15 @@ class MemoryStorage:
         yield from filter(None, map(self.stat, sorted(below, key=_components)))
 
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
-        """Return 0: no value is ever unfinished."""
+        """Return 0, because no value is ever unfinished."""
         return 0
 
 
 class MemoryIndex:
     """A `MemoryIndex` has rows in dictionaries, beside pins, notes and reservations of any driver.
 
-    A new index counts as `rebuilt`, because the storage is empty too. No transaction covers two of
-    the parts; the orders of `datastore.index` replace it.
+    A new index counts as `rebuilt`, because the storage is also empty. No transaction covers two
+    parts of the index; the orders that `datastore.index` defines replace transactions.
     """
 
     def __init__(
@@ -132,15 +132,15 @@ class MemoryIndex:
         self.link_times: LinkTimes = MemoryLinkTimes(clock)
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing, because this index has no open file."""
 
     def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - of the protocol
-        """Set last uses that lie in the future to now."""
+        """Set last uses in the future to the current time."""
         with self._lock:
             now = self._clock()
             future = [row for row in self._rows.values() if row.used > now]
             self._rows.update({row.digest: replace(row, used=now) for row in future})
-        return "last uses in the future" if future else ""
+        return "the last uses of some rows were in the future" if future else ""
 
     def count(self) -> int:
         """Return the number of rows."""

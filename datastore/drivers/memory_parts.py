@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest
 
 
 class MemoryNotes:
-    """Notes in a dictionary."""
+    """A `MemoryNotes` has notes in a dictionary."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
@@ -36,7 +36,7 @@ class MemoryReservations:
         self._reservations: dict[Digest, Reservation] = {}
 
     def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
+        """Reserve space within *max_bytes*; refuse everything before the index is rebuilt."""
         with self._lock:
             own = self._reservations.get(digest)
             more = size - own.size if own else size + OVERHEAD
@@ -65,7 +65,7 @@ class MemoryReservations:
 
 
 class MemoryPins:
-    """Pins in a dictionary; `clock` returns s, UTC epoch."""
+    """A `MemoryPins` has pins in a dictionary; `clock` returns s, UTC epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -73,19 +73,19 @@ class MemoryPins:
         self._pins: dict[Digest, set[float]] = {}
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then."""
+        """Exclude these digests from `mark_for_deletion` until the time *until*."""
         with self._lock:
             for digest in digests:
                 self._pins.setdefault(digest, set()).add(until)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins with this *until*."""
+        """Remove the pins that have this *until*."""
         with self._lock:
             for digest in digests:
                 self._pins.get(digest, set()).discard(until)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
+        """Return the *digests* that are pinned now."""
         with self._lock:
             ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
             return {each for each, until in ends.items() if until > self._clock()}
@@ -97,7 +97,7 @@ class MemoryPins:
 
 
 class MemoryLinkTimes:
-    """Link times in a dictionary; `clock` returns s, UTC epoch."""
+    """A `MemoryLinkTimes` has link times in a dictionary; `clock` returns s, UTC epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -112,7 +112,7 @@ class MemoryLinkTimes:
         self._times[key] = LinkTime(key, digest, self._clock())
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
-        """Return a page in the order of the keys."""
+        """Return a page of link times in the order of the keys."""
         later = sorted(key for key in tuple(self._times) if key > after)
         return [self._times[key] for key in later[:limit]]
 

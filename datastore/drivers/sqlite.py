@@ -1,7 +1,7 @@
-"""The index in SQLite, the built-in driver; it suffices for a million rows.
+"""The index in SQLite, the built-in driver, which suffices for a million rows.
 
-`SqliteIndex` has the rows. Its other parts (`sqlite_parts`) are separate classes
-that share its file, so that one transaction can cover rows and reservations, pins or notes.
+`SqliteIndex` has the rows. The other parts of the index (`sqlite_parts`) are separate classes that
+share the SQLite file, so that one transaction can cover rows and reservations, pins or notes.
 
 A digest is stored as bytes that sort as the digest's text does, so a page is one contiguous range
 of the `eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay
@@ -28,7 +28,7 @@ from entrepot.datastore.drivers.sqlite_parts import (
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# no row was last used earlier than one of its parents
+# No row was last used earlier than one of its parents.
 _INSERT = """
 INSERT INTO blob (digest, size, kind, used)
 VALUES (:digest, :size, :kind, max(:at, coalesce((
@@ -45,7 +45,8 @@ _RECORD = (
 _TOUCH = """
 INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
-# adds the children of touched rows, and theirs; UNION stops at a cycle
+# This statement adds the children of touched rows, and the children of those; UNION stops at a
+# cycle.
 _SPREAD = """
 INSERT INTO stamp
 WITH RECURSIVE spread (digest, at) AS (
@@ -85,7 +86,7 @@ _PARENTS = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
-_CLOCK_TOLERANCE_S = 60.0  # the clocks of two processes never differ by this much
+_CLOCK_TOLERANCE_S = 60.0  # The clocks of two processes never differ by this much.
 
 
 class SqliteIndex:
@@ -109,7 +110,7 @@ class SqliteIndex:
         self._file.close()
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare the counters with the rows and repair them; return the defect."""
+        """Compare the counters with the rows and repair the counters; return the defect."""
         wrong = self._file.inspect(thoroughly=thoroughly)
         now = self._clock()
         if self._file.select(
@@ -117,7 +118,7 @@ class SqliteIndex:
         ):
             with self._file.writing() as db:
                 db.execute("UPDATE blob SET used = ? WHERE used > ?", (now, now))
-            wrong = wrong or "last uses in the future"
+            wrong = wrong or "the last uses of some rows were in the future"
         return wrong
 
     def count(self) -> int:
@@ -190,7 +191,7 @@ class SqliteIndex:
         return self._page(_OLDEST, after, limit)
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of rows that no manifest references, without those marked for deletion."""
+        """Return a page of rows that no manifest references, without rows marked for deletion."""
         return self._page(_UNREFERENCED, after, limit)
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
@@ -215,7 +216,7 @@ class SqliteIndex:
                 db.execute("DELETE FROM edge WHERE parent = ?", key)
                 db.execute("DELETE FROM ahead WHERE digest = ?", key)
 
-    # ---- reading
+    # ---- reading rows
 
     def _page(self, sql: str, after: Cursor | None, limit: int) -> list[IndexEntry]:
         start = (float("-inf"), 0, b"")
@@ -235,7 +236,7 @@ def _spread(db: Connection) -> None:
 
 
 def _to_row(entry: IndexEntry) -> dict[str, bytes | int | float]:
-    """Return the columns of an entry."""
+    """Return the columns of the row of an entry."""
     key = to_key(entry.digest)
     return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
 

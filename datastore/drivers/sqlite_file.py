@@ -1,10 +1,11 @@
-"""Open the access index's SQLite file: one connection a process, and a new file if broken.
+"""Open the index's SQLite file: one connection a process, and a new file if it is broken.
 
 SQLite runs in WAL mode, in which readers and the writer do not wait for each other. A connection is
 never used after a fork. If another process has replaced the file, the connection is opened anew.
 
-A file is replaced by an empty one, to be rebuilt, in three cases: SQLite reports corruption, a part
-of the schema is missing, or the file cannot be opened or read although its disk accepts writes.
+An empty file, to be rebuilt, replaces the index file in three cases: SQLite reports corruption, a
+part of the schema is missing, or the file cannot be opened or read although its disk accepts
+writes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from entrepot.datastore.locks import lock
 from entrepot.runtime.sqlite_transaction import immediate
 
 _PAGE_BYTES = 4096
-_VERSION = 3  # of the schema; a file with another version is moved aside and rebuilt
+_VERSION = 3  # The version of the schema; a file with another version is moved aside and rebuilt.
 _SCHEMA = """
 CREATE TABLE blob (
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, kind INTEGER NOT NULL, used REAL NOT NULL,
@@ -69,7 +70,7 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
-# tables that a file of an older version lacks; they start empty
+# A file of an older version lacks these tables, which start empty.
 _ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS link (
     key TEXT PRIMARY KEY, digest BLOB NOT NULL, at REAL NOT NULL
@@ -79,15 +80,15 @@ _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _SHORT_WAIT_S = 0.02
-_BUSY_S = 5.0  # an index that was busy counts as busy for this long
+_BUSY_S = 5.0  # An index that was busy counts as busy for this long.
 
 
 class SqliteFile:
-    """A `SqliteFile` is one database, created if absent.
+    """A `SqliteFile` is one database, which is created if absent.
 
     A method waits at most `busy_timeout` s for a lock.
 
-    After one wait that ended without the lock, methods wait only briefly for the next seconds.
+    After one wait that ended without the lock, methods wait only briefly in the next seconds.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -125,8 +126,8 @@ class SqliteFile:
     def inspect(self, *, thoroughly: bool) -> str:
         """Compare the counters with the rows, *thoroughly* also all pages; return the defect.
 
-        A defect is repaired: counters are recomputed, a broken file is replaced by an empty one.
-        Raises: IndexUnavailable.
+        A defect is repaired: wrong counters are recomputed, and an empty file replaces a broken
+        file. Raises: IndexUnavailable.
         """
         with self.reading():
             inode = _inode(self._path)
@@ -151,7 +152,7 @@ class SqliteFile:
             process.close()
 
     def _process(self) -> _Process:
-        """Return this process's state; a fork must not use its parent's, whose lock may be held."""
+        """Return this process's state; a child must not use its parent's, possibly locked."""
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())
 
@@ -174,7 +175,7 @@ class SqliteFile:
     def _open(self, *, is_doubtful: bool) -> sqlite3.Connection:
         """Open the file, or create a file, also in place of a broken file.
 
-        *is_doubtful*, after an error of the disk: the whole file must be readable, and accept
+        If *is_doubtful*, after an error of the disk, the whole file must be readable and accept
         writes.
         """
         with self._exclusive():
@@ -187,7 +188,7 @@ class SqliteFile:
             return _connect(self._path, self._busy_timeout)
 
     def _retry_open(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open a file after a failure; replace it if only the file can be the cause."""
+        """Open a file after a failure; replace the file if only the file can be the cause."""
         if health.code(error) in health.BUSY or not health.takes_writes(self._path.parent):
             raise error
         try:
@@ -211,16 +212,16 @@ class SqliteFile:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep other processes from opening or replacing the file; no transaction covers that."""
+        """Keep other processes from opening or replacing the file; transactions do not."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         locked = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
         if locked is None:
-            raise IndexUnavailable("another process has not finished opening it")
+            raise IndexUnavailable("another process has not finished opening the index")
         with locked:
             yield
 
     def _after_error(self, process: _Process, error: Exception) -> None:
-        """Close a connection that an error has made doubtful; replace its file if it is broken."""
+        """Close a connection that an error has made doubtful; replace its file if broken."""
         if health.code(error) in health.BUSY:
             process.busy_until = time.monotonic() + _BUSY_S
             return
@@ -233,11 +234,12 @@ class SqliteFile:
     def replace(self, inode: tuple[int, int]) -> None:
         """Move a broken file aside, if the file still has that *inode*."""
         with suppress(OSError, DatastoreError), self._exclusive():
-            if inode == _inode(self._path):  # otherwise another process has replaced the file
+            # With another inode, another process has already replaced the file.
+            if inode == _inode(self._path):
                 health.set_aside(self._path)
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
-        """Truncate the log if a large transaction or a slow reader has made it long."""
+        """Truncate the write-ahead log if a large transaction or a slow reader has made it long."""
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self._path}-wal").st_size > 2 * WAL_BYTES:  # noqa: PTH116 - PERF: each write
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

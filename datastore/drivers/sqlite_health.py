@@ -13,7 +13,7 @@ from pathlib import Path
 _PROBE_BYTES = 64 * 1024
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# the right counters are counted from the rows: bytes, rows, reservations
+# This statement counts the right counters from the rows: bytes, rows, reservations.
 _SUMS = """
 SELECT (SELECT coalesce(sum(size), 0) FROM blob)
      + (SELECT coalesce(sum(size), 0) FROM reservation),
@@ -38,7 +38,7 @@ def code(error: Exception) -> int:
 
 
 def takes_writes(folder: Path) -> bool:
-    """Return whether the disk of *folder* accepts writes: then a failing index is broken itself."""
+    """Return whether the disk of *folder* accepts writes; then a failing index is broken."""
     path = folder / f"probe-{secrets.token_hex(8)}"
     try:
         with path.open("xb", buffering=0) as file:
@@ -53,7 +53,7 @@ def takes_writes(folder: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a broken file to `.broken`, for the operator; only the last one is kept.
+    """Rename a broken file to `.broken`, for the operator; only the last broken file is kept.
 
     A folder or a dangling link under either name is removed too. Raises: OSError.
     """
@@ -67,11 +67,11 @@ def set_aside(path: Path) -> None:
 def check_schema(connection: sqlite3.Connection, schema: str) -> None:
     """Raise UnusableIndex if a table, index or trigger of *schema* is missing or differs."""
     if not _objects(schema) <= set(connection.execute(_OBJECTS).fetchall()):
-        raise UnusableIndex("a part of the schema is missing")
+        raise UnusableIndex("a part of the index's schema is missing")
 
 
 def check_pages(path: Path) -> None:
-    """Read the whole file and compare its indexes with its tables. Raises: sqlite3.Error."""
+    """Read the whole SQLite file and compare its indexes with its tables. Raises: sqlite3.Error."""
     with closing(_read_only_connection(path)) as connection:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if found != ("ok",):
@@ -79,7 +79,7 @@ def check_pages(path: Path) -> None:
 
 
 def check_writes(connection: sqlite3.Connection) -> None:
-    """Start a write, unless another process writes. Raises: sqlite3.Error."""
+    """Start a write to the file, if no other process writes. Raises: sqlite3.Error."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE total SET rows = rows")

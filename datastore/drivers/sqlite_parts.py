@@ -1,4 +1,4 @@
-"""Keep the parts of the index beside its rows in its SQLite file, and store digests there."""
+"""Keep reservations, pins, notes and link times in the index's SQLite file."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def to_digest(key: bytes) -> Digest:
 
 
 class SqliteReservations:
-    """The reservations in *file*; triggers count them together with the rows."""
+    """A `SqliteReservations` has the reservations in *file*; triggers count them with the rows."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
 
     def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; nothing before the index is rebuilt."""
+        """Reserve space within *max_bytes*; refuse everything before the index is rebuilt."""
         key = to_key(digest)
         with self._file.writing() as db:
             if max_bytes is not None:
@@ -69,27 +69,27 @@ class SqliteReservations:
 
 
 class SqlitePins:
-    """The pins in *file*; `clock` returns s, UTC epoch."""
+    """A `SqlitePins` has the pins in *file*; `clock` returns s, UTC epoch."""
 
     def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
         self._file = file
         self._clock = clock
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these from `mark_for_deletion` until then; remove expired pins."""
+        """Exclude these digests from `mark_for_deletion` until *until*; remove expired pins."""
         rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins with this *until*."""
+        """Remove the pins that have this *until*."""
         rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of *digests* that are pinned now."""
+        """Return the *digests* that are pinned now."""
         now, found = self._clock(), set[Digest]()
         with self._file.reading() as db:
             for digest in digests:
@@ -104,7 +104,7 @@ class SqlitePins:
 
 
 class SqliteNotes:
-    """The notes in *file*."""
+    """A `SqliteNotes` has the notes in *file*."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -121,7 +121,7 @@ class SqliteNotes:
 
 
 class SqliteLinkTimes:
-    """The times of links in *file*; `clock` returns s, UTC epoch."""
+    """A `SqliteLinkTimes` has the link times in *file*; `clock` returns s, UTC epoch."""
 
     def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
         self._file = file
@@ -139,7 +139,7 @@ class SqliteLinkTimes:
             db.execute("INSERT OR REPLACE INTO link VALUES (?, ?, ?)", row)
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
-        """Return a page in the order of the keys."""
+        """Return a page of link times in the order of the keys."""
         rows = self._file.select(
             "SELECT key, digest, at FROM link WHERE key > ? ORDER BY key LIMIT ?", after, limit
         )

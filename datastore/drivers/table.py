@@ -1,8 +1,8 @@
-"""The table of drivers: the only module that names the implementations of storage and index.
+"""The table of drivers: no other module names the implementations of storage and index.
 
 Every program opens its storage with `open_storage` and its index with `open_index`. The contract
-suites in `tests/contract/` run for each row. A row is a function that imports its driver, so that
-a process imports only the driver that it uses.
+suites in `tests/contract/` run for each row of the table. A row is a function that imports its
+driver, so that a process imports only the driver that it uses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Parameters = Mapping[str, object]
 
 
 class DriverSettings(Protocol):
-    """A `DriverSettings` selects and configures a storage driver; `settings.storage` is one."""
+    """A `DriverSettings` selects and configures a storage driver, as `settings.storage` does."""
 
     @property
     def driver(self) -> str:
@@ -34,7 +34,7 @@ class DriverSettings(Protocol):
 
     @property
     def parameters(self) -> Parameters:
-        """The parameters of this driver."""
+        """The parameters of the selected driver."""
         ...
 
 
@@ -60,7 +60,7 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
-    # the folder is on a tmpfs, so all processes of the appliance share it
+    # The folder is on a tmpfs, so all processes of the appliance share the folder.
     return _filesystem(parameters, clock)
 
 
@@ -81,7 +81,7 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "inmemory": _in_memory,
     "s3": _s3,
 }
-"""How each storage driver is made; the names are those of docker distribution's `storage:`."""
+"""Each function makes a storage; the names are those of docker distribution's `storage:`."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 """Each function makes an index from the state directory."""
@@ -90,12 +90,12 @@ INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
     """Return the storage that *settings* select, without reading or writing.
 
-    *clock* gives the times of written values; None: the driver's own clock does. Raises: KeyError
-    if the driver is unknown, which the settings' checks rule out.
+    *clock* gives the times of written values; None: the driver's own clock gives them. Raises:
+    KeyError if the driver is unknown, which the checks of the settings rule out.
     """
     return STORAGES[settings.driver](settings.parameters, clock)
 
 
 def open_index(state: Path, clock: Now = time.time) -> Index:
-    """Return the index in the state directory *state*; the first use opens it."""
+    """Return the index in the state directory *state*; the first use opens its file."""
     return INDEXES["sqlite"](state, clock)

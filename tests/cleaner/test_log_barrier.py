@@ -79,7 +79,7 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
     """The log barrier stays closed while HAProxy is down or has not started."""
-    assert barrier.fetch() == "HAProxy does not answer"
+    assert barrier.fetch() == "HAProxy does not answer the cleaner"
 
 
 def test_the_barrier_stays_closed_without_the_logger(

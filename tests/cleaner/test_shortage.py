@@ -48,7 +48,10 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
     with caplog.at_level(logging.INFO):
         rounds.run(0)
 
-    assert _messages(caplog) == ["the store can't shrink", "the store can shrink again"]
+    assert _messages(caplog) == [
+        "the store can't shrink below its maximum size",
+        "the store can shrink below its maximum size again",
+    ]
     assert unevictable_bytes(store.index.notes) == 0
 
 

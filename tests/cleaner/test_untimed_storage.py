@@ -177,7 +177,7 @@ def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
 
     assert found() == []
     clock.now += 2 * _HOUR
-    assert found() == ["no manifest of team/app references it, grace is 1h"]
+    assert found() == ["no manifest of team/app references this blob, grace is 1h"]
 
 
 def test_a_push_that_links_again_keeps_its_image(store: DataDirectory, clock: Clock) -> None:

@@ -198,7 +198,7 @@ def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) 
     """Last uses in the future are set to now; otherwise these rows would be evicted last."""
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
-    assert index.inspect() == "last uses in the future"
+    assert index.inspect() == "the last uses of some rows were in the future"
     assert index.oldest(None, 9) == [
         IndexEntry(B, 20, ContentKind.BLOB, 6.0),
         IndexEntry(A, 10, ContentKind.BLOB, 100.0),

@@ -60,7 +60,7 @@ def test_locks_that_do_not_exclude_are_detected(
 
     (problem,) = probe(tmp_path)
 
-    assert "it gave one lock twice" in problem
+    assert "the file system gave one lock twice" in problem
 
 
 def test_locks_that_do_not_exclude_other_processes_are_detected(

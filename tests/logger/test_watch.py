@@ -60,4 +60,4 @@ def test_a_folder_that_cannot_be_watched_is_a_warning(
     watch.stop()
     wake.close()
 
-    assert [record.message for record in caplog.records] == ["log folder not watched"]
+    assert [record.message for record in caplog.records] == ["the log folder cannot be watched"]

@@ -191,8 +191,8 @@ def test_a_failing_receiver_is_logged_once(
             pass
 
     assert [each.getMessage() for each in caplog.records] == [
-        "events not delivered to a",
-        "events delivered to a again",
+        "events cannot be delivered to a",
+        "events are delivered to a again",
     ]
     assert "secret" not in caplog.text
 

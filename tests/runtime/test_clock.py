@@ -86,7 +86,7 @@ def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: floa
 
 
 def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    """Another line follows once the wall clock is back."""
+    """Another line follows once the the wall clock is back."""
     clock = machine.clock()
     machine.run(clock, 10)
     caplog.set_level(logging.INFO)

@@ -173,8 +173,8 @@ def test_a_missing_file_and_its_return_are_each_logged_once(
     assert parser.calls == 1
     logged = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert logged == [
-        ("WARNING", "watched file cannot be read, the last good one stays in force"),
-        ("INFO", "watched file is back"),
+        ("WARNING", "the watched file cannot be read, the last good content stays in force"),
+        ("INFO", "the watched file is back"),
     ]
 
 

@@ -80,7 +80,7 @@ def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
         assert appliance.metric("entrepot_clock_offset_seconds") == pytest.approx(jump, abs=2)
         _cleaner_looks(appliance)
         wall.move(0.0)
-        eventually(lambda: not _offset(appliance), what="the wall clock is back")
+        eventually(lambda: not _offset(appliance), what="the the wall clock is back")
     assert pull(appliance.http, "one.test/app", "v3")
     _cleaner_looks(appliance)
     assert all(_holds(appliance, each) for each in (pushed, *images))

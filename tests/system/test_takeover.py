@@ -101,7 +101,11 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))
 
-    eventually(lambda: "the store can't shrink" in appliance.output(), what="a warning", within=20)
+    eventually(
+        lambda: "the store can't shrink below its maximum size" in appliance.output(),
+        what="a warning",
+        within=20,
+    )
     assert not _is_cached(appliance)  # the pull succeeds, but the content is not stored
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
         assert "may not be evicted" in text

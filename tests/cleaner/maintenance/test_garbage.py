@@ -102,7 +102,7 @@ def test_an_unreferenced_blob_is_removed_after_the_grace(
     assert collect() == [
         (
             f"{HOSTED}@{blob}  link           0 B  "
-            f"no manifest of {HOSTED} references it, linked 1m41s ago, grace is 1m40s"
+            f"no manifest of {HOSTED} references this blob, linked 1m41s ago, grace is 1m40s"
         ),
         (
             f"{blob}  blob           4 B  "

@@ -54,7 +54,7 @@ def test_a_dry_run_only_logs_each_upload(
         _purge(store, clock, UploadPurging(age=_AGE, is_dry=True))
 
     (record,) = caplog.records
-    assert record.message == "abandoned upload kept by dryrun"
+    assert record.message == "an abandoned upload was kept because of dryrun"
     assert record.__dict__["upload"] == old.name
     assert old.exists()
 

@@ -325,7 +325,7 @@ def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
         (b'{"keys":[' + b"{}," * 1001 + b"{}]}", "more than 1000 keys"),
         (b'{"keys":[' + b"[[[[[" * 1000, "more than 1000 keys"),
         (b" " * (MAX_BYTES + 1), "larger than"),
-        (b'{"keys": []}', "no usable key in it"),
+        (b'{"keys": []}', "the file has no usable key"),
         (b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k"}]}', "is not RSA, EC or OKP"),
         (b'{"keys": [7]}', "not a key"),
         (b'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}', "no usable key"),

@@ -108,7 +108,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
-    "idle": Row("CPU of all processes, idle", Unit.IDLE, "three seconds"),
+    "idle": Row("CPU of all processes, idle", Unit.IDLE, "a minute, by the scheduler"),
 }
 
 Work = Callable[[Door], Outcome]

@@ -21,7 +21,7 @@ from bench.slow import slow_rows
 from bench.tree import spent, total
 
 _MB = 10**6
-_IDLE_S = 3.0
+_IDLE_S = 60.0
 
 
 def warm(site: Site, book: Book, rounds: int) -> None:
@@ -164,11 +164,11 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:
     """Measure the CPU time of each server while no requests arrive."""
-    before = {name: server.tree.cpu() for name, server in servers.items()}
+    before = {name: server.tree.run_time() for name, server in servers.items()}
     time.sleep(_IDLE_S)
     for name, server in servers.items():
         cpu = {
             role: 1000 * each / _IDLE_S
-            for role, each in spent(before[name], server.tree.cpu()).items()
+            for role, each in spent(before[name], server.tree.run_time()).items()
         }
         book.add("idle", name, Sample(requests=0, seconds=_IDLE_S, cpu=cpu))

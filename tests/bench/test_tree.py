@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -14,6 +15,7 @@ from bench.tree import (
     Tree,
     below,
     parse_memory,
+    parse_schedstat,
     parse_stat,
     role_of,
     spent,
@@ -64,10 +66,14 @@ def test_a_tree_without_its_root_is_empty() -> None:
             ],
             "logger",
         ),
+        (
+            ["python", "-m", "entrepot.appliance.supervise.supervisord", "-c", "supervisord.conf"],
+            "supervisord",
+        ),
         (["haproxy", "-db", "-f", "haproxy.cfg"], "haproxy"),
         ([""], "haproxy"),
     ],
-    ids=["module", "submodule", "wrapped", "program", "no words"],
+    ids=["module", "submodule", "wrapped", "supervisord", "program", "no words"],
 )
 def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
     """The role of a process is its module or program, because `python` would not distinguish."""
@@ -105,3 +111,29 @@ def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
     subprocess.run([sys.executable, "-c", "sum(range(6_000_000))"], check=True)
 
     assert sum(tree.cpu().values()) - before >= 3 * _TICK
+
+
+def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
+    """Idle processes run for less than a clock tick at each wake-up, which the scheduler counts."""
+    tree = Tree(os.getpid())
+    before = sum(tree.run_time().values())
+    done, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        sum(range(100_000))
+        done.set()
+        ended.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    done.wait()
+    after = sum(tree.run_time().values())
+    ended.set()
+    thread.join()
+
+    assert after > before
+
+
+def test_a_thread_that_has_ended_has_no_run_time() -> None:
+    """The first number of /proc/PID/schedstat is in ns; a thread that has ended has no file."""
+    assert [parse_schedstat(text) for text in ("1500000 7 9\n", "")] == [0.0015, 0.0]

@@ -75,7 +75,7 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 
 @pytest.mark.parametrize("trouble", ["read-only", "full"])
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
-    start: Start, fake: FakeUpstream, mount: Mount, trouble: str
+    mount: Mount, start: Start, fake: FakeUpstream, trouble: str
 ) -> None:
     """On a full disk the appliance serves hits and passes misses through.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 1.0  # interval in s while the appliance serves
 _LOOK_FIRST = 0.05  # interval in s before the appliance serves
+_ASK_EVERY = 10.0  # interval in s; a change of a program is in supervisord's log at once
 _OK = 200
 _STATE = "storage.statedir"
 
@@ -250,6 +252,7 @@ class _MainLoop:
         self._client_authorities = client_authorities(settings, supervisor.run)
         self._state = StateWriter(supervisor.run, self._gather)
         self._serving = False
+        self._asked, self._has_failed = -math.inf, False
         self._no_space = LogOnce(_log, "programs wait for disk space", "disk space available again")
         self._complaint = LogOnce(
             _log, "run directory not writable", "run directory writable again"
@@ -277,6 +280,22 @@ class _MainLoop:
             return programs.ProgramFailure(
                 "supervisord", f"the sockets in {self._run} were deleted"
             )
+        self._renewal.look()
+        if self._client_authorities is not None:
+            self._client_authorities.look()
+        self._state.look()
+        self._make_folders()
+        return self._ask() if self._must_ask() else None
+
+    def _must_ask(self) -> bool:
+        """Return whether to read the programs' states: after a change, and every 10 s."""
+        has_changed = self._supervisor.take_change()
+        is_late = time.monotonic() - self._asked >= _ASK_EVERY
+        return has_changed or is_late or not self._serving or self._has_failed
+
+    def _ask(self) -> programs.ProgramFailure | None:
+        """Read the programs' states; return a program that failed for good."""
+        self._asked, self._has_failed = time.monotonic(), True
         try:
             seen = programs.read_all(self._run)
         except programs.SupervisorUnreachable:
@@ -288,12 +307,8 @@ class _MainLoop:
         if not self._serving and status_of(self._run / FRONT_SOCKET, "/healthz", timeout=1) == _OK:
             self._serving = True
             _log.info("serving", extra=_startup_fields(self._settings))
-        self._renewal.look()
-        if self._client_authorities is not None:
-            self._client_authorities.look()
-        self._state.look()
-        self._make_folders()
         failure = self._watch.failure(seen, time.monotonic())
+        self._has_failed = failure is not None
         return None if failure is not None and self._lacks_space(seen) else failure
 
     def _gather(self) -> Status:

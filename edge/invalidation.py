@@ -18,7 +18,8 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-_INTERVAL_S = 0.25
+_INTERVAL_S = 0.5
+_UNWATCHED_S = 5.0  # without watched files, only a failed update of HAProxy is repeated
 
 
 class Watchable(Protocol):
@@ -102,7 +103,8 @@ class Invalidation:
     def _run(self) -> None:
         while True:
             try:
-                self.poll()
+                with self._lock:
+                    self._refresh()
             except Exception:  # The thread must survive any error.
                 log.exception("the check of the watched files failed")
-            time.sleep(_INTERVAL_S)
+            time.sleep(_INTERVAL_S if self._watched else _UNWATCHED_S)

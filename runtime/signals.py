@@ -36,23 +36,35 @@ class Signals:
         chosen = frozenset(numbers)
         signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
         self._fd = _signalfd(chosen)
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
+        for each in (self._fd, self._wake_fd):
+            self._poll.register(each, select.POLLIN)
+
+    def wake(self) -> None:
+        """End the wait, or the next wait; any thread may call it, also after `close`."""
+        if (fd := self._wake_fd) >= 0:
+            with suppress(BlockingIOError):  # so many calls end the wait anyway
+                os.eventfd_write(fd, 1)
 
     def wait(self, timeout: float) -> list[signal.Signals]:
         """Wait at most *timeout* s, and return the received signals; none after the timeout.
 
-        A signal that arrives several times before it is read is returned once (signal(7)).
+        A signal that arrives several times before it is read is returned once (signal(7)). A call
+        of `wake` ends the wait, too.
         """
         # Python continues the call after an interruption (PEP 475).
         self._poll.poll(max(timeout, 0.0) * 1000)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
         return list(self._pending())
 
     def close(self) -> None:
-        """Close the descriptor; the signals stay blocked. The call may be repeated."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+        """Close the descriptors; the signals stay blocked. The call may be repeated."""
+        for fd in (self._fd, self._wake_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._wake_fd = -1
 
     def _pending(self) -> Iterator[signal.Signals]:
         with suppress(BlockingIOError):

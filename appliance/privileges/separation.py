@@ -23,10 +23,10 @@ from entrepot import config
 from entrepot.appliance import rundir
 from entrepot.appliance.privileges import ownership, secret_copies, users
 from entrepot.appliance.privileges.users import User
-from entrepot.appliance.supervise.parent_death_signal import end_with_parent
 from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
+from entrepot.runtime.parent_death import end_with_parent
 
 _log = logging.getLogger(__name__)
 

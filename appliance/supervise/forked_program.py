@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from entrepot.appliance.supervise.parent_death_signal import end_with_parent
+from entrepot.runtime.parent_death import end_with_parent
 
 Main = Callable[[], int | None]
 """A `Main` runs a program, and returns its exit code; None means 0."""

@@ -6,24 +6,12 @@ killed, the kernel ends them.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1  # The constant is of prctl(2); the setting survives execve.
-
-
-def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Request that the kernel sends *number* to this process when its parent dies.
-
-    Raises: OSError.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+from entrepot.runtime.parent_death import end_with_parent
 
 
 def execute(argv: Sequence[str]) -> None:

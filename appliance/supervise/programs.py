@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -63,14 +61,6 @@ def read_all(run: Path) -> list[Program]:
     return [_program(each) for each in cast("list[dict[str, str | int]]", processes)]
 
 
-def shut_down(run: Path) -> None:
-    """Request that supervisord ends all programs, and then itself.
-
-    Raises: SupervisorUnreachable.
-    """
-    _call(run, "supervisor.shutdown")
-
-
 def start(run: Path, program: Program) -> None:
     """Request that supervisord starts a program that supervisord gave up.
 
@@ -82,13 +72,6 @@ def start(run: Path, program: Program) -> None:
 def is_gone(run: Path) -> bool:
     """Return whether supervisord's socket was deleted, so that no call can reach supervisord."""
     return not (run / SUPERVISOR_SOCKET).exists()
-
-
-def wake(run: Path) -> None:
-    """Make supervisord check at once which programs ended; otherwise it checks every second."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.setblocking(False)
-        connection.connect(str(run / SUPERVISOR_SOCKET))
 
 
 class _Transport(Transport):

@@ -47,6 +47,10 @@ class StopSignals:
                 _log.info("signal ignored", extra={"signal": each.name, **remedy})
         return [each for each in caught if self._is_stop(each)]
 
+    def wake(self) -> None:
+        """End the wait, or the next one; any thread may call it."""
+        self._signals.wake()
+
     def close(self) -> None:
         """Close the descriptor; the signals stay blocked."""
         self._signals.close()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,7 +27,6 @@ _log.addFilter(LogLimit())  # Clients can cause messages of HAProxy.
 _STOP_WITHIN = 3.0  # The other programs get this many seconds after HAProxy's grace period.
 _HURRY_WITHIN = 1.0  # time in s for all programs after a second signal
 _PAUSE = 0.02  # pause in s between two looks
-_WAKE_EVERY = 0.05  # pause in s between two wake-ups of supervisord
 _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -58,8 +58,9 @@ class SupervisorProcess:
         self._signals = signals
         self._stop_within = grace + _STOP_WITHIN
         self._stopping = self._cleared = False
+        self._changed = threading.Event()
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
-        readers |= {"haproxy": self._log_haproxy, _SUPERVISORD: lambda _: None}
+        readers |= {"haproxy": self._log_haproxy, _SUPERVISORD: self._note_change}
         self._output = Output(run, readers, sys.stdout.buffer, observer)
         self._access_log = open_access_log(log_pipe.create(run))
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
@@ -74,10 +75,19 @@ class SupervisorProcess:
         )
 
     def wait(self, timeout: float) -> signal.Signals | None:
-        """Wait at most *timeout* s for a signal, reap ended children, and return a stop signal."""
+        """Wait at most *timeout* s for a signal, reap ended children, and return a stop signal.
+
+        A change of a program's state ends the wait, too.
+        """
         caught = self._signals.wait(timeout)
         self._reap()
         return next(iter(caught), None)
+
+    def take_change(self) -> bool:
+        """Return whether a program's state may have changed since the last call."""
+        has_changed = self._changed.is_set()
+        self._changed.clear()
+        return has_changed
 
     @property
     def is_frozen(self) -> bool:
@@ -107,14 +117,10 @@ class SupervisorProcess:
         """
         self._stopping = True
         deadline = time.monotonic() + self._stop_within
-        try:
-            # supervisord handles a signal only once a second, so this call is faster.
-            programs.shut_down(self.run)
-        except programs.SupervisorUnreachable:
+        if not self.ended:
             self._process.send_signal(signal.SIGTERM)
         while not self.ended and time.monotonic() < deadline:
-            programs.wake(self.run)
-            if self.wait(min(_WAKE_EVERY, deadline - time.monotonic())) is not None:
+            if self.wait(deadline - time.monotonic()) is not None:
                 session.send(self._process.pid, signal.SIGTERM)
                 deadline = min(deadline, time.monotonic() + _HURRY_WITHIN)
         self.clear()
@@ -135,6 +141,11 @@ class SupervisorProcess:
         self._process.wait()
         self._access_log.close()
         self._output.close()
+
+    def _note_change(self, _: str) -> None:
+        """End a wait: each line of supervisord's log is about a program's state."""
+        self._changed.set()
+        self._signals.wake()
 
     def _log_haproxy(self, line: str) -> None:
         """Log a message of HAProxy in the appliance's format, at a stop with level DEBUG."""

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from supervisor import supervisord
+from supervisor.medusa import asyncore_25 as asyncore
 from supervisor.options import ServerOptions
-from supervisor.states import SupervisorStates
+from supervisor.states import ProcessStates, SupervisorStates
 
 from entrepot.appliance.supervise import forked_program
+from entrepot.appliance.supervise.event_poller import EventPoller
 from entrepot.appliance.supervise.forked_program import Main
-from entrepot.appliance.supervise.parent_death_signal import end_with_parent
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
+from entrepot.runtime.parent_death import end_with_parent
 
 PROGRAMS: Final = {
     "entrepot.registry": "entrepot.registry.__main__",
@@ -37,6 +39,8 @@ PROGRAMS: Final = {
 }
 """The module of each program's function `main`, by the name that follows `python -m`."""
 
+_SETTLED = frozenset({ProcessStates.RUNNING, ProcessStates.FATAL})
+_STOPPED = ProcessStates.STOPPED  # by an operator, or not started yet
 _STARTER = "entrepot.appliance.supervise.parent_death_signal"
 
 
@@ -46,6 +50,18 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
     def __init__(self, mains: Mapping[str, Main]) -> None:
         super().__init__()
         self._mains = mains
+        self.poller = EventPoller(self)
+
+    def setsignals(self) -> None:
+        """Handle signals as supervisord does, and end a wait when one arrives."""
+        super().setsignals()
+        self.poller.watch_signals()
+
+    def get_signal(self) -> int | None:
+        """Return the next signal to be handled; None if there is none."""
+        number: int | None = super().get_signal()
+        self.poller.has_signals = number is not None
+        return number
 
     def fork(self) -> int:
         """Fork as supervisord does, with all signals of the child blocked."""
@@ -84,6 +100,23 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
     return mains if len(list(Path("/proc/self/task").iterdir())) == 1 else {}
 
 
+def run(options: ForkingOptions) -> None:
+    """Run supervisord until it ends all programs or begins anew, as its function `go` does."""
+    supervisor = supervisord.Supervisor(options)
+    options.poller.is_settled = lambda: is_settled(supervisor)
+    with suppress(asyncore.ExitNow):
+        supervisor.main()
+
+
+def is_settled(supervisor: supervisord.Supervisor) -> bool:
+    """Return True if the state of each program changes only with an event."""
+    return all(
+        program.get_state() in _SETTLED or (program.get_state() == _STOPPED and program.laststart)
+        for group in supervisor.process_groups.values()
+        for program in group.processes.values()
+    )
+
+
 def main(argv: Sequence[str]) -> None:
     """Run supervisord with the flags *argv*, until it has ended all programs."""
     end_with_parent()
@@ -96,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
         options = ForkingOptions(mains)
         options.realize(list(argv), doc=supervisord.__doc__)
         options.first, options.test = is_first, False
-        supervisord.go(options)
+        run(options)
         options.close_httpservers()
         options.close_logger()
         is_first = False

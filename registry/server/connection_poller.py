@@ -162,6 +162,7 @@ class ConnectionPoller:
             self._bodies.add(body)
         if len(self._bodies) > self._limits.bodies:
             self._start()
+            self._wake()
         try:
             yield body
         finally:
@@ -171,6 +172,9 @@ class ConnectionPoller:
     def _add(self, each: _SlowReader | _LingeringClose) -> None:
         self._handed_over.append(each)
         self._start()
+        self._wake()
+
+    def _wake(self) -> None:
         with suppress(OSError):  # The pipe is full, so the polling thread wakes up anyway.
             os.write(self._waker, b"!")
 
@@ -194,7 +198,7 @@ class ConnectionPoller:
             poller.register(waker, selectors.EVENT_READ)
             looked = time.monotonic()
             while True:
-                for key, _ in poller.select(self._tick):
+                for key, _ in poller.select(self._tick if self._is_watching() else None):
                     if key.data is None:
                         with suppress(BlockingIOError):
                             os.read(waker, 4096)
@@ -206,6 +210,11 @@ class ConnectionPoller:
                     looked = time.monotonic()
                     self._end_overdue(poller, self._clock())
                     self._end_slow(poller, self._clock())
+
+    def _is_watching(self) -> bool:
+        """Return whether a connection may become overdue or too slow."""
+        has_many = len(self._bodies) > self._limits.bodies
+        return has_many or bool(self._readers) or bool(self._closings)
 
     def _begin(self, poller: selectors.BaseSelector, each: _SlowReader | _LingeringClose) -> None:
         if isinstance(each, _LingeringClose):

@@ -21,6 +21,7 @@ from gunicorn.glogging import Logger
 
 from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
+from entrepot.runtime.parent_death import end_with_parent
 
 THREADS = 768
 """One worker handles this many requests at a time, and as many requests for blobs in addition.
@@ -74,12 +75,16 @@ class SocketServing:
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Keep only the worker's own sockets open, and set the worker's limits."""
+        """Keep only the worker's own sockets open, and set the worker's limits.
+
+        The kernel ends the worker if the arbiter is killed: an idle worker looks for it rarely.
+        """
         worker.set_limits(self.limits, self.on_limit)
         worker.send_buffer = _SEND_BUFFER
         own = worker.sockets[worker.slot :: len(self.sockets)]
         worker.blobs_socket = str(self.blobs[worker.slot]) if self.blobs else ""
         worker.sockets = own
+        end_with_parent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +146,18 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     kill all workers with their requests.
     """
 
-    pause_s = 5.0
-    """A gap of this many seconds between two checks counts as a pause.
-
-    The arbiter checks its workers every second.
-    """
+    look_s = 10.0
+    """The arbiter checks its workers after so many seconds, and at once when one ends."""
+    pause_s = 20.0
+    """A gap of this many seconds between two checks counts as a pause."""
 
     def __init__(self, app: BaseApplication) -> None:
         super().__init__(app)
         self._checked_at = self._resumed_at = time.monotonic()
+
+    def wait_for_signals(self, timeout: float = look_s) -> list[int]:
+        """Wait for signals up to `look_s` seconds; gunicorn's own arbiter wakes up every second."""
+        return list(super().wait_for_signals(max(timeout, self.look_s)))
 
     def murder_workers(self) -> None:
         """Kill workers that hang; after a pause, give the workers the full timeout again."""

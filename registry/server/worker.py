@@ -58,6 +58,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     keepalive_wait_s = 0.2
     close_wait_s = 2.0
+    idle_s = 10.0
+    """An idle worker reports after so many seconds that it lives: a sixth of the time-out."""
     blobs_socket = ""
     """Path of the worker's socket for blob requests; empty without a separate socket."""
     send_buffer = 0
@@ -100,6 +102,14 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             return app(environ, start_response)
 
         return respond
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events; without any connection, up to `idle_s` seconds instead of one.
+
+        gunicorn looks every second for connections that are overdue.
+        """
+        is_idle = self.alive and not self.nr_conns
+        super().wait_for_and_dispatch_events(self.idle_s if is_idle else timeout)
 
     def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Accept a connection.

@@ -78,3 +78,19 @@ def test_a_forked_process_receives_its_own_signals() -> None:
 
 def _until_stopped(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
+_WOKEN = f"""{_WAIT}
+import threading
+threading.Timer(0.05, signals.wake).start()
+print(signals.wait(1000), flush=True)
+signals.wake()
+print(signals.wait(1000), flush=True)
+print(signals.wait(0), flush=True)
+"""
+
+
+def test_another_thread_can_end_a_wait() -> None:
+    """`wake` ends the current wait or the next one, and no signal is returned."""
+    with running(_WOKEN) as process:
+        assert [next_line(process) for _ in range(4)] == ["ready", "[]", "[]", "[]"]

@@ -14,7 +14,6 @@ from entrepot.appliance.supervise.programs import (
     SupervisorUnreachable,
     how_it_ended,
     read_all,
-    wake,
 )
 
 
@@ -102,24 +101,6 @@ def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
 
         with pytest.raises(SupervisorUnreachable):
             read_all(tmp_path)
-
-
-def test_wake_opens_a_connection_without_a_request(tmp_path: Path) -> None:
-    """`wake` opens a connection, which wakes supervisord.
-
-    Without supervisord it does nothing.
-    """
-    wake(tmp_path)
-    with socket.socket(socket.AF_UNIX) as awake:
-        awake.bind(str(tmp_path / "supervisor.sock"))
-        awake.listen()
-        awake.settimeout(5)
-
-        wake(tmp_path)
-
-        connection, _ = awake.accept()
-        with connection:
-            assert connection.recv(1) == b""
 
 
 def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:

@@ -1,4 +1,4 @@
-"""supervisord forks the programs whose modules are loaded, and executes all others."""
+"""Supervisord forks the programs whose modules are loaded, and executes all others."""
 
 from __future__ import annotations
 

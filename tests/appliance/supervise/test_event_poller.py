@@ -1,0 +1,69 @@
+"""Supervisord waits for events, and looks at time-outs only while a program starts or stops."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from supervisor.states import ProcessStates
+
+from entrepot.appliance.supervise.event_poller import EventPoller
+from entrepot.appliance.supervise.supervisord import is_settled
+from tests.processes import run
+
+SIGNALLED = """
+import os, signal, threading
+from entrepot.appliance.supervise.event_poller import EventPoller
+
+poller = EventPoller(None)
+poller.is_settled = lambda: True
+poller.watch_signals()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+print(poller.poll(1))
+poller.close()
+"""
+
+
+def state(number: int, *, started: float = 1.0) -> SimpleNamespace:
+    """Return supervisord with one program in a state."""
+    program = SimpleNamespace(get_state=lambda: number, laststart=started)
+    group = SimpleNamespace(processes={"logger": program})
+    return SimpleNamespace(process_groups={"behind": group})
+
+
+def test_a_signal_ends_a_wait() -> None:
+    """Supervisord handles an ended program at once, although Python continues a poll."""
+    assert run(SIGNALLED).split("\n")[:2] == ["handled", "([], [])"]
+
+
+def test_the_next_signal_is_handled_without_a_wait() -> None:
+    """Supervisord handles one signal after each wait, so a second one must not wait a minute."""
+    poller = EventPoller(None)
+    poller.is_settled = lambda: True
+    assert poller._seconds() == 60
+    poller.has_signals = True
+
+    assert poller._seconds() == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "is_quiet"),
+    [
+        (ProcessStates.RUNNING, True),
+        (ProcessStates.FATAL, True),
+        (ProcessStates.STOPPED, True),
+        (ProcessStates.STARTING, False),
+        (ProcessStates.BACKOFF, False),
+        (ProcessStates.EXITED, False),
+        (ProcessStates.STOPPING, False),
+    ],
+)
+def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet: bool) -> None:
+    """Supervisord changes its state after a time, without an event."""
+    assert is_settled(state(number)) is is_quiet
+
+
+def test_a_program_that_was_never_started_is_started_at_once() -> None:
+    """Supervisord starts it in its first round, which must not wait for an event."""
+    assert not is_settled(state(ProcessStates.STOPPED, started=0))

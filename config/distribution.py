@@ -93,7 +93,10 @@ ROWS: Final = (
     _ineffective("storage.cache.blobdescriptor", _LOOKED_UP),
     _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),
-    _ineffective("storage.tag.concurrencylimit", "tags are read sequentially"),
+    _ineffective(
+        "storage.tag.concurrencylimit",
+        "tags are read one by one, 10,000 from a disk in half a second",
+    ),
     _honoured("storage.maintenance.readonly.enabled", "the upstream's content is still stored"),
     _honoured("storage.maintenance.uploadpurging.enabled"),
     _honoured("storage.maintenance.uploadpurging.age", "counted from the last byte"),
@@ -190,7 +193,7 @@ ROWS: Final = (
     _honoured("proxy.exec.lifetime"),
     _ineffective(
         "proxy.cachewritetimeout",
-        "a download ends when its upstream ends the response",
+        "no write hangs: a download ends when its sources send nothing for a while",
         instead="set ENTREPOT_READ_TIMEOUT",
     ),
     _ineffective(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,9 +12,11 @@ from entrepot.registry.errors import Denied, Unavailable, Why
 from entrepot.registry.upstream.challenge import Challenge, may_ask, may_trust, parse_challenges
 from entrepot.registry.upstream.credentials import Credential, Credentials
 from entrepot.registry.upstream.protocol import EventLog, discard_event
-from entrepot.registry.upstream.tokens import TokenKey, Tokens, basic, fetch_token
+from entrepot.registry.upstream.tokens import TokenKey, TokenRefused, Tokens, basic, fetch_token
+from entrepot.registry.upstream.trials import CredentialTrials
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from entrepot.registry.upstream.wire import ConnectionBroken, Wire
+from entrepot.registry.upstream.urls import sealed
+from entrepot.registry.upstream.wire import ConnectionBroken, Request, Wire
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 _MOST_SCOPES = 1024
 """The token scopes of this many repositories of an upstream are remembered, if they are unusual."""
 _LONGEST_SCOPE = 2048
+_CHALLENGE, _BROKEN = 401, 500
+_TEMPORARY = (408, 425, 429)
+_REJECTED = "the upstream rejects the configured credentials"
 
 
 class Authorizer:
@@ -29,6 +35,10 @@ class Authorizer:
 
     The authorizer remembers the last challenge, so that later requests carry credentials from the
     start.
+
+    A password is first sent to *base*, the URL of `/v2/`, by one thread. A 401 there, or from the
+    token endpoint without a scope, means that the password is wrong: it is then not sent again for
+    `AGAIN_S`, unless it changes. So wrong credentials in the configuration do not lock an account.
     """
 
     def __init__(
@@ -37,6 +47,7 @@ class Authorizer:
         credentials: Credentials,
         wire: Wire,
         *,
+        base: str | None = None,
         headers: Mapping[str, str] | None = None,
         report: EventLog = discard_event,
         clock: Callable[[], float] = elapsed,
@@ -46,6 +57,9 @@ class Authorizer:
         self._wire = wire
         self._headers = headers or {}
         self._report = report
+        self._base = base
+        self._trials = CredentialTrials(clock)
+        self._proving = threading.Lock()
         self._tokens = Tokens(self._fetch, clock)
         self._last: Challenge | None = None
         self._scopes: BoundedDict[str, str] = BoundedDict(_MOST_SCOPES)
@@ -85,20 +99,65 @@ class Authorizer:
             )
         authorization = self._authorization(challenge, name, refused)
         if authorization is None or authorization == refused:
+            self.doubt(name)
             raise Denied(self._config.host, self._denial(name))
         self._last = replace(challenge, scope="")
         return authorization
 
     def _authorization(self, challenge: Challenge, name: str, refused: str | None) -> str | None:
         credential = self._credentials.find(name)
+        if credential is not None and self._trials.is_refused(credential):
+            raise self._rejected()
         if challenge.scheme == "basic":
-            return basic(credential) if credential and credential.username else None
+            if credential is None or not credential.username:
+                return None
+            self._prove(credential)
+            return basic(credential)
         if credential is not None and credential.registry_token is not None:
             return f"Bearer {credential.registry_token}"
         self._check(challenge.realm, credential)
         key = TokenKey(credential, challenge.realm, challenge.service, self._scope(challenge, name))
         stale = (refused or "").removeprefix("Bearer ") or None
         return f"Bearer {self._tokens.get(key, stale)}"
+
+    def doubt(self, name: str) -> None:
+        """Check the credential for the repository *name* again before it is sent again."""
+        credential = self._credentials.find(name)
+        if credential is not None:
+            self._trials.doubt(credential)
+
+    def _prove(self, credential: Credential) -> None:
+        """Check a password at `/v2/`, unless the upstream has accepted it. Raises: Denied.
+
+        A registry may reject a request for a single repository, or every HEAD, with the status of a
+        wrong password, but it accepts a right password at `/v2/` (OCI distribution-spec, end-1).
+        """
+        if self._base is None or self._trials.is_accepted(credential):
+            return
+        with self._proving:
+            if self._trials.is_refused(credential):
+                raise self._rejected()
+            if self._trials.is_accepted(credential):
+                return
+            sent = Request(
+                "GET", self._base, self._headers, credential=sealed(self._base, basic(credential))
+            )
+            try:
+                response = self._wire.send(sent)
+            except ConnectionBroken:
+                return
+            response.close()
+            if response.status in _TEMPORARY or response.status >= _BROKEN:
+                return
+            offered = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+            if response.status != _CHALLENGE or all(each.scheme != "basic" for each in offered):
+                self._trials.accept(credential)
+                return
+            self._trials.refuse(credential)
+        raise self._rejected()
+
+    def _rejected(self) -> Denied:
+        return Denied(self._config.host, _REJECTED)
 
     def _scope(self, challenge: Challenge, name: str) -> str:
         """Return the scope to request: that of the challenge (distribution token specification).
@@ -153,12 +212,33 @@ class Authorizer:
             if not may_trust(key.realm, self._config.url, self._config.realm):
                 error.foreign = True
             raise
+        except TokenRefused as error:
+            if error.response.status == _CHALLENGE:
+                self._examine(key)
+            raise
         seconds = time.monotonic() - began
         host = self._config.host
         self._report("upstream", upstream=host, operation="token", outcome="ok", seconds=seconds)
         return fetched
 
+    def _examine(self, key: TokenKey) -> None:
+        """Request a token without a scope, to distinguish a wrong password from a missing right."""
+        credential = key.credential
+        if credential is None or credential.identity_token is not None:
+            return
+        try:
+            if key.scope:
+                bare = replace(key, scope="")
+                fetch_token(self._wire, bare, self._headers, insecure=self._config.insecure)
+                return
+        except ConnectionBroken:
+            return
+        except TokenRefused as error:
+            if error.response.status != _CHALLENGE:
+                return
+        self._trials.refuse(credential)
+
     def _denial(self, name: str) -> str:
         if self._credentials.find(name) is None:
             return "the upstream asks for credentials, and none are configured for it"
-        return "the upstream rejects the configured credentials"
+        return _REJECTED

@@ -163,7 +163,7 @@ class Exchange:
         self._report = report
         self._clock = clock
         self._head_support = HeadSupport(clock)
-        self._liveness = Liveness(wire, f"{self._root}/v2/", headers, clock)
+        self._liveness = Liveness(wire, base_url(config), headers, clock)
         self._namespace = {"ns": namespace} if namespace else {}
         self._no_challenge_until = 0.0
         self.stall = config.read_timeout / _STALLS_WITHIN
@@ -235,6 +235,8 @@ class Exchange:
                 response.close()
                 if response.status == _LIMITED:
                     raise self._rejection(head, response, passed)
+                if response.status == _CHALLENGE and authorization is not None:
+                    self._authorizer.doubt(f"{self._prefix}{head.name}")
                 outcome = "absent" if response.status in head.absent else "denied"
                 inconclusive = _Inconclusive(response.status, authorization)
             self._write_event(head, outcome, start)
@@ -302,7 +304,10 @@ class Exchange:
         except (ConnectionBroken, TokenRefused) as error:
             raise self._no_response(error, passed) from error
         except Denied:
-            self._breaker.answered()
+            if self._authorizer.has_credential(f"{self._prefix}{request.name}"):
+                self._breaker.refused()
+            else:
+                self._breaker.answered()
             raise
         except Unavailable as error:  # The token endpoint is not trusted.
             self._record_failure(UpstreamFailure(error.why.value), passed)
@@ -473,6 +478,11 @@ def _outcome(error: UpstreamError) -> str:
     if isinstance(error, Unavailable):
         return "limited" if error.why is Why.LIMITED else "unavailable"
     return "absent" if isinstance(error, Absent) else "denied"
+
+
+def base_url(config: UpstreamConfig) -> str:
+    """Return the URL of the upstream's `/v2/` (OCI distribution-spec, end-1)."""
+    return f"{_split(config.url, path_first=config.path_first)[0]}/v2/"
 
 
 def _split(url: str, *, path_first: bool) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from entrepot.registry.upstream.authorizer import Authorizer
 from entrepot.registry.upstream.breaker import Breaker
 from entrepot.registry.upstream.client import HttpUpstream
 from entrepot.registry.upstream.credentials import Secret, SecretCredentials, credentials_for
-from entrepot.registry.upstream.exchange import Exchange
+from entrepot.registry.upstream.exchange import Exchange, base_url
 from entrepot.registry.upstream.guarded import Guarded
 from entrepot.registry.upstream.mirrors import Mirrored
 from entrepot.registry.upstream.pools import TlsContexts
@@ -178,7 +178,9 @@ def _client(
     exchange = Exchange(
         own,
         wire=wire,
-        authorizer=Authorizer(own, credentials, wire, headers=headers, report=shared.report),
+        authorizer=Authorizer(
+            own, credentials, wire, base=base_url(own), headers=headers, report=shared.report
+        ),
         breaker=Breaker(
             own.host,
             shared.breakers,

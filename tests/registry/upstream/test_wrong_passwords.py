@@ -1,0 +1,164 @@
+"""A wrong password in the configuration reaches an upstream rarely, so that it locks no account."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from entrepot.datastore.refs import Digest, Tag
+from entrepot.registry.errors import Denied
+from entrepot.registry.upstream import trials
+from entrepot.registry.upstream.upstreams import Shared
+from tests.gates import BasicGate, TokenService
+from tests.registry.upstream.clients import PlainSecret, client_of, secret_of
+from tests.upstream import FakeUpstream
+from tests.wire import Seen
+
+V1 = Tag("v1")
+LAYER = Digest.of(b"layer")
+
+
+def upstream_with(gate: BasicGate | TokenService) -> FakeUpstream:
+    """Return an upstream with two images."""
+    upstream = FakeUpstream(gate=gate)
+    for name in ("app", "other"):
+        upstream.add_image(name, "v1", [b"layer"])
+    return upstream
+
+
+def sent(upstream: FakeUpstream) -> list[str]:
+    """Return the paths of the requests that had a password."""
+    return [each.path for each in upstream.requests if "authorization" in each.headers]
+
+
+def denied(*acts: Callable[[], object]) -> None:
+    """Do each act, which must be denied."""
+    for act in acts:
+        with pytest.raises(Denied):
+            act()
+
+
+def test_many_requests_send_a_wrong_password_once() -> None:
+    """After one refusal at `/v2/` no request of any kind sends the password."""
+    with upstream_with(BasicGate({"me": "right"})) as upstream:
+        secret = secret_of(upstream.host, "me", "wrong")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        denied(
+            lambda: client.head("app", V1),
+            lambda: client.manifest("app", V1),
+            lambda: client.blob_size("other", LAYER),
+            lambda: client.head("other", V1),
+        )
+
+        assert sent(upstream) == ["/v2/"]
+
+
+def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
+    """Requests that begin together wait for the first one, and do not try the password too."""
+    with upstream_with(BasicGate({"me": "right"})) as upstream:
+        secret = secret_of(upstream.host, "me", "wrong")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        together = threading.Barrier(8)
+
+        def pull() -> None:
+            together.wait()
+            with suppress(Denied):
+                client.manifest("app", V1)
+
+        threads = [threading.Thread(target=pull) for _ in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+        assert sent(upstream) == ["/v2/"]
+
+
+def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upstream may have got the password meanwhile, so a refusal does not last for ever."""
+    monkeypatch.setattr(trials, "AGAIN_S", 0.0)
+    gate = BasicGate({"me": "other"})
+    with upstream_with(gate) as upstream:
+        secret = secret_of(upstream.host, "me", "right")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        denied(lambda: client.manifest("app", V1))
+        gate._users = {"me": "right"}
+
+        assert client.manifest("app", V1).body
+
+
+def test_a_changed_password_is_tried_at_once() -> None:
+    """The refusal belongs to the password, and not to the upstream."""
+    with upstream_with(BasicGate({"me": "right"})) as upstream:
+        secrets: list[PlainSecret] = [secret_of(upstream.host, "me", "wrong")]
+        client = client_of(upstream, Shared(secret=lambda: secrets[0]))
+        denied(lambda: client.head("app", V1))
+        secrets[0] = secret_of(upstream.host, "me", "right")
+
+        assert client.head("app", V1).digest
+
+
+def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> None:
+    """A request with HEAD is refused, and then `/v2/`; no GET follows, and no later request."""
+    gate = BasicGate({"me": "right"})
+    with upstream_with(gate) as upstream:
+        secret = secret_of(upstream.host, "me", "right")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        client.head("app", V1)
+        gate._users = {"me": "new"}
+        upstream.forget()
+        denied(lambda: client.head("app", V1), lambda: client.head("other", V1))
+
+        assert sent(upstream) == ["/v2/app/manifests/v1", "/v2/"]
+
+
+def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
+    """Some registries respond 401 for a missing right; the password is still sent for others."""
+
+    class Gate(BasicGate):
+        def challenge(self, seen: Seen) -> str | None:
+            refused = seen.path.startswith("/v2/other/")
+            return 'Basic realm="fake"' if refused else super().challenge(seen)
+
+    with upstream_with(Gate({"me": "right"})) as upstream:
+        secret = secret_of(upstream.host, "me", "right")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        for _ in range(2):
+            denied(lambda: client.head("other", V1))
+
+            assert client.head("app", V1).digest
+
+
+def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
+    """It is requested for the scope and without one, which distinguishes a missing right."""
+    with TokenService({"me": "right"}) as service, upstream_with(service) as upstream:
+        secret = secret_of(upstream.host, "me", "wrong")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        denied(
+            lambda: client.head("app", V1),
+            lambda: client.manifest("other", V1),
+            lambda: client.head("other", V1),
+        )
+
+        assert service.issued == ["repository:app:pull", ""]
+
+
+def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
+    """A 401 for a scope alone does not mean that the password is wrong."""
+
+    class Service(TokenService):
+        def _is_authenticated(self, seen: Seen, form: object) -> bool:  # noqa: ARG002 - of the class
+            return "other" not in seen.query.get("scope", "") and basic(seen)
+
+    def basic(seen: Seen) -> bool:
+        return "authorization" in seen.headers
+
+    with Service({"me": "right"}) as service, upstream_with(service) as upstream:
+        secret = secret_of(upstream.host, "me", "right")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        denied(lambda: client.head("other", V1))
+
+        assert client.head("app", V1).digest

@@ -56,7 +56,7 @@ $(UNITS): unit-%: $(VENV)/dev
 	@$(BIN)/pytest -q -m "not system and not soak" $(UNIT_$*)
 
 system: $(VENV)/dev
-	$(BIN)/pytest -q -n 2 -m "system and not soak" tests/system
+	$(BIN)/pytest -q -n 3 -m "system and not soak" tests/system
 
 # PART= names test files by the start of their names: PART=cap runs every test_cap*.py.
 soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME*.py only

@@ -19,6 +19,7 @@ from entrepot.appliance.supervise.http_environment import http_variables
 from entrepot.config.http_settings import HttpSettings
 from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.edge import cache_epoch
+from entrepot.runtime import run_names
 from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
@@ -76,7 +77,7 @@ class Haproxy:
         settings = http or HttpSettings()
         self.run = run
         self.port = free_port()
-        if not (run / "generation").exists():
+        if not (run / run_names.CACHE_EPOCH).exists():
             cache_epoch.begin(run)
         write_error_files(run, settings.headers)
         self._log = run / "access.log"
@@ -159,7 +160,7 @@ class Haproxy:
     def admin(self, command: str) -> str:
         """Send a command to HAProxy's admin socket, and return the response."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.run / "admin.sock"))
+            connection.connect(str(self.run / run_names.ADMIN_SOCKET))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
@@ -185,7 +186,7 @@ class Haproxy:
         except OSError:
             return False
         # HAProxy creates the admin socket after the listener
-        return (self.run / "admin.sock").exists()
+        return (self.run / run_names.ADMIN_SOCKET).exists()
 
 
 def stub_worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> StubWorker:

@@ -20,6 +20,7 @@ from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import set_time
+from entrepot.runtime import run_names
 from tests import images
 from tests.cleaner.stock import put_blob
 from tests.disk_storage import disk_storage
@@ -122,7 +123,7 @@ def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings
     with rundir.create(tmp_path / layout.OWN) as run:
-        config.dump(settings, run / "settings.json")
+        config.dump(settings, run / run_names.SETTINGS)
         yield run
 
 
@@ -135,7 +136,7 @@ def test_flags_override_the_settings_of_a_running_appliance(
     running: Path, capfd: pytest.CaptureFixture[str], flags: Sequence[str], count: int
 ) -> None:
     """Flags of `clean` override the settings of the running appliance."""
-    expected = json.loads((running / "settings.json").read_bytes())
+    expected = json.loads((running / run_names.SETTINGS).read_bytes())
     root = expected["storage"]["filesystem"]["rootdirectory"]
     before = sorted(running.iterdir())
 

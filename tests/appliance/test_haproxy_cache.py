@@ -6,7 +6,6 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,22 +20,6 @@ ALICE = "Authorization: Basic YWxpY2U6c2VzYW1l"
 CAROL = "Authorization: Basic Y2Fyb2w6c2VzYW1l"
 BOB = "Authorization: Basic Ym9iOmJ1aWxkZXI="
 SOME, OTHER = "1.2.3.1", "1.2.4.1"
-
-_numbers = count()
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Path]:
-    """Return a folder with a short path, for sockets."""
-    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def worker(run: Path) -> Iterator[StubWorker]:
-    """Run a stub worker; a test sets its response headers."""
-    with stub_worker(run, 1) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +44,6 @@ def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
         "Cache-Status": "entrepot; hit",
     }
     return before
-
-
-@pytest.fixture
-def path() -> str:
-    """Return a path that no request has used before."""
-    return f"/v2/one.test/app/manifests/{next(_numbers)}"
 
 
 def is_cached(response: Response) -> bool:

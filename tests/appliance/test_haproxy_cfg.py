@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore.accesslog import AccessLine, AccessLog
+from entrepot.runtime import run_names
 from entrepot.runtime.unix_http import status_of
 from tests.appliance.haproxy import UPLOADS, Haproxy, Response, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
@@ -34,13 +35,6 @@ WORKER_HEADERS = {
     "X-Entrepot-User": 'bob"\\ {}',
     "Server": "gunicorn",
 }
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Path]:
-    """Return a folder with a short path, for sockets."""
-    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -533,7 +527,7 @@ def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: H
 
 def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
     """Requests over the internal socket front.sock follow the rules of the TCP frontend."""
-    assert status_of(haproxy.run / "front.sock", "/v2/own%2fway", timeout=5) == 400
+    assert status_of(haproxy.run / run_names.FRONT_SOCKET, "/v2/own%2fway", timeout=5) == 400
     assert haproxy.line("/v2/own%2fway").source.startswith("unix")
 
 

@@ -16,6 +16,7 @@ from entrepot.appliance.supervise.listen_address import bindable
 from entrepot.config.address import SocketPath
 from entrepot.config.http_settings import HttpSettings
 from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.runtime import run_names
 from tests.appliance.haproxy import Haproxy, Response, stub_worker
 from tests.ports import free_port
 
@@ -251,7 +252,7 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
     """The appliance's own socket needs no prefix: the log barrier and cache fill use it."""
     haproxy = started.get(prefix="/reg/")
 
-    assert _over(haproxy.run / "front.sock", "/echo").status == 200
+    assert _over(haproxy.run / run_names.FRONT_SOCKET, "/echo").status == 200
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_a_unix_socket_takes_requests() -> None:
         # the cleaner takes such a line from the appliance's own socket for its log barrier
         for prefix in ("", "/reg"):
             assert _over(path, f"{prefix}/healthz?news=1").status == 200
-        assert _over(run / "front.sock", "/healthz?news=2").status == 200
+        assert _over(run / run_names.FRONT_SOCKET, "/healthz?news=2").status == 200
         seen = [haproxy.line("news=2").uri, *(each.uri for each in haproxy.lines("/healthz"))]
         assert {"/healthz?news=2", "/healthz"} == set(seen)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import fields
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,27 +18,12 @@ from entrepot.datastore.request_line import RequestLine
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.notifications.endpoint import Source
 from entrepot.notifications.pulls import PullEvents
-from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
+from tests.appliance.haproxy import Haproxy, Response, eventually
 from tests.appliance.stub_worker import StubWorker
 from tests.notifications.test_pulls import Contents
 
 DIGEST = "sha256:" + "a" * 64
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_numbers = count()
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Path]:
-    """Return a folder with a short path, for sockets."""
-    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def worker(run: Path) -> Iterator[StubWorker]:
-    """Run a stub worker; a test sets its response headers."""
-    with stub_worker(run, 1) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +46,6 @@ def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
         "Cache-Status": "entrepot; hit",
     }
     return before
-
-
-@pytest.fixture
-def path() -> str:
-    """Return a path that no request has used before."""
-    return f"/v2/one.test/app/manifests/{next(_numbers)}"
 
 
 def raw_line(haproxy: Haproxy, mark: str) -> bytes:

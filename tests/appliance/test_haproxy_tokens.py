@@ -7,7 +7,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,12 @@ USER, UNNAMED = "1.2.3.1", "1.2.3.2"
 BASIC = "Authorization: Basic YWxpY2U6c2VzYW1l"
 FORM = ("Content-Type: application/x-www-form-urlencoded", "Content-Length: 0")
 
-_numbers = count()
-
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[StubWorker]:
-    """Run a stub worker; a test sets its response headers."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ent-") as folder,
-        stub_worker(Path(folder), 1) as started,
-    ):
-        started.run = Path(folder)  # type: ignore[attr-defined]  # for the next fixture
-        yield started
-
-
-@pytest.fixture(scope="module")
-def before(worker: StubWorker) -> Iterator[Haproxy]:
+def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
     """Return HAProxy for an appliance with tokens."""
-    with Haproxy(worker.run, 1, credentials="tokens") as started:  # type: ignore[attr-defined]
+    assert worker.seen == []
+    with Haproxy(run, 1, credentials="tokens") as started:
         yield started
 
 
@@ -56,12 +43,6 @@ def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
         "Cache-Status": "entrepot; hit",
     }
     return before
-
-
-@pytest.fixture
-def path() -> str:
-    """Return a path that no request has used before."""
-    return f"/v2/one.test/app/manifests/{next(_numbers)}"
 
 
 def _segment(content: bytes) -> str:

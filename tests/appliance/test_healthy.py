@@ -15,6 +15,7 @@ from threading import Thread
 import pytest
 
 from entrepot.appliance.__main__ import main
+from entrepot.runtime import run_names
 from entrepot.runtime.run_names import HEALTH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 
     The health check works on every port, with TLS and without.
     """
-    with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
+    with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours
         server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
         thread = Thread(target=server.handle_request)
@@ -77,7 +78,7 @@ def test_a_failing_check_makes_the_appliance_unready_and_not_dead(
 ) -> None:
     """A restart repairs nothing that a check of `health:` found, but clients get 503."""
     (run / HEALTH).write_text('{"/down": "file exists"}')
-    with socketserver.UnixStreamServer(str(run / "front.sock"), _Handler) as server:
+    with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
         server.status = 200  # type: ignore[attr-defined]  # ours
         server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
         thread = Thread(target=server.handle_request)
@@ -93,7 +94,7 @@ def test_the_socket_of_a_killed_appliance_is_not_healthy(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The socket file of a killed appliance, on which no process listens, is not healthy."""
-    server = socketserver.UnixStreamServer(str(run / "front.sock"), _Handler)
+    server = socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler)
     server.server_close()
 
     assert main(["healthy"]) == 1
@@ -130,12 +131,12 @@ def _line(problem: str) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to lose")
 def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
     """Root keeps none of its groups for the health check, which may meet a link."""
-    (run / "front.sock").touch()
+    (run / run_names.FRONT_SOCKET).touch()
     for each in (run.parent, run):
         os.chown(each, 12345, 12345)
     code = (
         "import os, sys; from pathlib import Path; from entrepot.appliance import healthy;"
-        f"os.setgroups([0, 4]); healthy._step_down([Path({str(run / 'front.sock')!r})]);"
+        f"os.setgroups([0, 4]); healthy._step_down([Path({str(run / run_names.FRONT_SOCKET)!r})]);"
         "print(os.getuid(), os.getgid(), os.getgroups())"
     )
 

@@ -14,6 +14,7 @@ import pytest
 from entrepot.appliance import rundir
 from entrepot.config.errors import ConfigError
 from entrepot.datastore.errors import StorageFull
+from entrepot.runtime import run_names
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +89,7 @@ def test_temporary_file_cleaners_skip_the_run_directory(tmp_path: Path) -> None:
 def _left(folder: Path) -> Path:
     """Create the folder that a killed appliance leaves behind."""
     folder.mkdir()
-    (folder / "settings.json").touch()
+    (folder / run_names.SETTINGS).touch()
     return folder
 
 
@@ -125,7 +126,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
         pass
 
     assert sorted(temporary.rglob("*")) == before
-    assert (precious / "settings.json").exists()
+    assert (precious / run_names.SETTINGS).exists()
 
 
 def test_a_folder_removed_as_abandoned_is_created_again(
@@ -185,7 +186,7 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
     monkeypatch.setattr(rundir, "try_lock", refuse)
     with rundir.create(tmp_path) as run:
         settings = {"storage": {"statedir": str(tmp_path)}}
-        (run / "settings.json").write_text(json.dumps(settings))
+        (run / run_names.SETTINGS).write_text(json.dumps(settings))
 
         assert rundir.find(tmp_path) == run
         with pytest.raises(ConfigError, match="another appliance"), rundir.create(tmp_path):
@@ -204,7 +205,7 @@ def test_a_folder_of_another_account_is_no_run_directory(tmp_path: Path, tempora
     foreign = temporary / "entrepot-aaaaaaaa"
     foreign.mkdir()
     settings = {"storage": {"statedir": str(tmp_path)}}
-    (foreign / "settings.json").write_text(json.dumps(settings))
+    (foreign / run_names.SETTINGS).write_text(json.dumps(settings))
     os.chown(foreign, 65534, 65534)
     state = os.open(tmp_path, os.O_RDONLY)
     try:

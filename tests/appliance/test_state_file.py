@@ -11,6 +11,7 @@ import pytest
 
 from entrepot.appliance import state_file
 from entrepot.appliance.state_file import StateWriter, Status
+from entrepot.runtime import run_names
 from tests.appliance.haproxy import eventually
 from tests.appliance.test_status import SEEN
 
@@ -55,12 +56,14 @@ def _ended(clock: list[float]) -> Callable[[], bool]:
 def test_without_a_reader_the_state_is_not_gathered(tmp_path: Path) -> None:
     """An appliance whose state no program reads does no work for its state."""
     gather = Gatherer()
-    (tmp_path / "state.request").touch()  # a reader of an earlier start has touched the file
+    (
+        tmp_path / run_names.STATE_REQUEST
+    ).touch()  # a reader of an earlier start has touched the file
     writer = StateWriter(tmp_path, gather)
     for _ in range(3):
         writer.look()
 
-    assert (gather.calls, list(tmp_path.glob("state.json"))) == (0, [])
+    assert (gather.calls, list(tmp_path.glob(run_names.STATE))) == (0, [])
 
 
 def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
 ) -> None:
     """An old file of a frozen `serve`, or none, is not the current state."""
     assert state_file.read(tmp_path, patience=0.05) is None
-    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / run_names.STATE).write_text("{}")
     assert state_file.read(tmp_path, patience=0.05) is None
     assert state_file.read(tmp_path / "none", patience=0.05) is None
 
@@ -119,8 +122,8 @@ def test_a_state_of_another_version_is_not_used(tmp_path: Path) -> None:
     """A state of another version is not used: its reader gathers the state itself."""
     reader = threading.Thread(
         target=lambda: (
-            eventually((tmp_path / "state.request").exists)
-            and (tmp_path / "state.json").write_text('{"url": 1}')
+            eventually((tmp_path / run_names.STATE_REQUEST).exists)
+            and (tmp_path / run_names.STATE).write_text('{"url": 1}')
         )
     )
     reader.start()

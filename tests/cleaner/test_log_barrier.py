@@ -10,6 +10,7 @@ import pytest
 
 from entrepot.cleaner.log_barrier import LogBarrier
 from entrepot.cleaner.store import DataDirectory
+from entrepot.runtime import run_names
 from tests.cleaner.front import Front
 from tests.clock import Clock
 
@@ -17,7 +18,7 @@ from tests.clock import Clock
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Return the path of HAProxy's local socket."""
-    return tmp_path / "front.sock"
+    return tmp_path / run_names.FRONT_SOCKET
 
 
 @pytest.fixture

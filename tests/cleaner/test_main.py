@@ -23,6 +23,7 @@ from entrepot.datastore.accesslog import parse_event
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
 from entrepot.datastore.refs import Repository
+from entrepot.runtime import run_names
 from tests.cleaner.front import Front
 from tests.cleaner.stock import pull, push, push_image, put_blob
 from tests.disk_storage import disk_storage
@@ -70,7 +71,7 @@ def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": "0"})
 
-    with Front(settings.run / "front.sock", commit) as answering:
+    with Front(settings.run / run_names.FRONT_SOCKET, commit) as answering:
         yield answering
 
 
@@ -231,7 +232,9 @@ def test_gc_of_untagged_images_needs_the_log_barrier(
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 
-    with Front(settings.run / "front.sock", lambda _: None) as front:  # the logger does not run
+    with Front(
+        settings.run / run_names.FRONT_SOCKET, lambda _: None
+    ) as front:  # the logger does not run
         news_patience = "entrepot.cleaner.log_barrier._PATIENCE_S"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(news_patience, 0.1)
@@ -266,7 +269,7 @@ def test_the_process_cleans_until_sigterm(
     settings: Settings, store: DataDirectory, front: Front
 ) -> None:
     """Old content is evicted and hosted images stay; then it exits with 0 and leaves no socket."""
-    settings_path, wake = settings.run / "settings.json", settings.run / "cleaner.sock"
+    settings_path, wake = settings.run / run_names.SETTINGS, settings.run / run_names.WAKE_SOCKET
     config.dump(settings, settings_path)
     old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)
     environ = {**os.environ, "ENTREPOT_SETTINGS": str(settings_path)}

@@ -10,6 +10,7 @@ import pytest
 
 from entrepot.cleaner.wake_socket import WakeSocket
 from entrepot.datastore.budget import OVERHEAD
+from entrepot.runtime import run_names
 
 _AT_ONCE = 30.0
 """Seconds that a test would wait if nobody rang."""
@@ -18,7 +19,7 @@ _AT_ONCE = 30.0
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Return the path of the socket."""
-    return tmp_path / "cleaner.sock"
+    return tmp_path / run_names.WAKE_SOCKET
 
 
 @pytest.fixture

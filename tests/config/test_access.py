@@ -14,6 +14,7 @@ from entrepot.config.access import AccessRule
 from entrepot.config.errors import Unreadable
 from entrepot.datastore.globs import Globs
 from entrepot.registry.auth.rules import disk_pattern
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 HASH = "$2b$10$3Q54JOQD2g9aCfmTOWMBPO4P9JkcmzfgoHCTe.EE/Tt.Jz9yt3BYK"
@@ -178,9 +179,9 @@ def test_rules_and_users_reach_the_workers(
     desk.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
     settings = desk.settings()
     monkeypatch.chdir("/")
-    config.dump(settings, tmp_path / "settings.json")
+    config.dump(settings, tmp_path / run_names.SETTINGS)
 
-    resolved = config.resolved({"ENTREPOT_SETTINGS": str(tmp_path / "settings.json")})
+    resolved = config.resolved({"ENTREPOT_SETTINGS": str(tmp_path / run_names.SETTINGS)})
 
     assert (settings.access, settings.auth) == (resolved.access, resolved.auth)
     assert desk.file == resolved.followed.file

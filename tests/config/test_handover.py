@@ -10,6 +10,7 @@ import pytest
 
 from entrepot.config.errors import ConfigError
 from entrepot.config.handover import dump, resolved
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 
@@ -38,7 +39,7 @@ def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -
 @pytest.mark.timeout(20)
 def test_a_pipe_in_place_of_the_settings_is_an_error(tmp_path: Path) -> None:
     """A command does not wait for a pipe that another program made in place of the settings."""
-    path = tmp_path / "settings.json"
+    path = tmp_path / run_names.SETTINGS
     os.mkfifo(path)
 
     with pytest.raises(ConfigError, match="no readable settings"):
@@ -73,7 +74,7 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 
     The file is missing if an operator starts a program by hand.
     """
-    path = tmp_path / "settings.json"
+    path = tmp_path / run_names.SETTINGS
     if content is not None:
         path.write_text(content, encoding="utf-8")
 

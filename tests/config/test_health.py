@@ -7,6 +7,7 @@ import pytest
 from entrepot.config.handover import dump, resolved
 from entrepot.config.health import FileCheck, HttpCheck, TcpCheck
 from entrepot.config.show import shown_settings
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 _FILE = """
@@ -56,7 +57,7 @@ def test_the_settings_survive_the_handover_to_the_programs(desk: Desk) -> None:
     """The programs get the settings as JSON, and read the same checks from it."""
     desk.write(_FILE)
     settings = desk.settings()
-    written = desk.file.parent / "settings.json"
+    written = desk.file.parent / run_names.SETTINGS
     dump(settings, written)
 
     assert resolved({"ENTREPOT_SETTINGS": str(written)}).health == settings.health

@@ -10,6 +10,7 @@ from entrepot import config
 from entrepot.config.hosted import HostedRule, rules, show
 from entrepot.config.show import shown_settings
 from entrepot.datastore.globs import Globs
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 _DAY = 86400.0
@@ -99,8 +100,8 @@ def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
 def test_rules_are_passed_on_unchanged(desk: Desk, tmp_path: Path) -> None:
     """Retention rules reach the programs that `entrepot serve` starts unchanged."""
     settings = desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
-    config.dump(settings, tmp_path / "settings.json")
-    environ = {"ENTREPOT_SETTINGS": str(tmp_path / "settings.json")}
+    config.dump(settings, tmp_path / run_names.SETTINGS)
+    environ = {"ENTREPOT_SETTINGS": str(tmp_path / run_names.SETTINGS)}
 
     assert config.resolved(environ).hosted == settings.hosted
 

@@ -10,6 +10,7 @@ import pytest
 from entrepot.config import handover
 from entrepot.config.mail_hooks import MailHook
 from entrepot.config.show import shown_settings
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 _HOOK = """
@@ -211,7 +212,7 @@ def test_the_password_of_a_hook_is_in_no_message(desk: Desk) -> None:
 def test_other_programs_do_not_get_the_passwords_of_hooks(desk: Desk, tmp_path: Path) -> None:
     """Only `serve` sends mail; the fields of the log are passed on with their types."""
     desk.write(f"log:\n fields: {{n: 5, on1: true}}\n hooks:\n  -{_HOOK}")
-    path = tmp_path / "settings.json"
+    path = tmp_path / run_names.SETTINGS
 
     handover.dump(desk.settings(), path)
 

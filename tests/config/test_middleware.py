@@ -7,6 +7,7 @@ import pytest
 from entrepot import config
 from entrepot.config import handover
 from entrepot.config.sources.environment import SETTINGS
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 _LIST = "[{name: gate, options: {password: hunter2, list: [a, {b: c}]}}, {name: b, disabled: true}]"
@@ -26,7 +27,7 @@ def test_a_list_of_middleware_has_names_and_options(desk: Desk) -> None:
 def test_the_workers_get_the_same_middleware(desk: Desk) -> None:
     """A worker reads the same options from the file that `serve` writes for it."""
     desk.write(f"middleware: {{registry: {_LIST}}}")
-    path = desk.file.parent / "settings.json"
+    path = desk.file.parent / run_names.SETTINGS
     handover.dump(desk.settings(), path)
 
     assert handover.resolved({SETTINGS: str(path)}).middleware == desk.settings().middleware

@@ -6,6 +6,7 @@ import pytest
 
 from entrepot.config.handover import dump, resolved
 from entrepot.config.push_settings import IndexPlatform
+from entrepot.runtime import run_names
 from tests.config.desk import Desk
 
 _ALL = """
@@ -28,7 +29,7 @@ def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
     """The programs read the same values from the file that `serve` writes for them."""
     desk.write(_ALL)
     settings = desk.settings()
-    written = desk.file.parent / "settings.json"
+    written = desk.file.parent / run_names.SETTINGS
     dump(settings, written)
 
     manifests = settings.validation.manifests

@@ -9,6 +9,7 @@ import pytest
 from entrepot import config
 from entrepot.config import handover
 from entrepot.config.sources.environment import SETTINGS
+from entrepot.runtime import run_names
 from entrepot.runtime.reporting import CLIENTS
 from tests.config.desk import Desk
 
@@ -45,8 +46,8 @@ def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: 
     desk.write(_ALL)
     settings = desk.settings()
 
-    handover.dump(settings, tmp_path / "settings.json")
-    read = handover.resolved({SETTINGS: str(tmp_path / "settings.json")})
+    handover.dump(settings, tmp_path / run_names.SETTINGS)
+    read = handover.resolved({SETTINGS: str(tmp_path / run_names.SETTINGS)})
     assert read.reporting == settings.reporting
 
 

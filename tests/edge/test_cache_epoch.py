@@ -13,6 +13,7 @@ import pytest
 
 from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
+from entrepot.runtime import run_names
 
 
 class Admin:
@@ -52,7 +53,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def admin(run: Path) -> Iterator[Admin]:
     """Return a listening admin socket."""
-    listening = Admin(run / "admin.sock")
+    listening = Admin(run / run_names.ADMIN_SOCKET)
     yield listening
     listening.close()
 
@@ -90,7 +91,7 @@ def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
     here = CacheEpoch(run)
     here.increment()
     here.increment()
-    admin = Admin(run / "admin.sock")
+    admin = Admin(run / run_names.ADMIN_SOCKET)
 
     here.retry()
     here.retry()

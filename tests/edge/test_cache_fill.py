@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from entrepot.edge.cache_fill import CacheFill
+from entrepot.runtime import run_names
 from tests.clock import Clock
 
 PATH = "/v2/one.test/app/manifests/v1"
@@ -17,7 +18,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
     After a repeat, counting restarts.
     """
     clock = Clock(0.0)
-    cache_fill = CacheFill(tmp_path / "front.sock", clock=clock)
+    cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)
     anonymous, alice = (PATH, None), (PATH, "Basic YTpi")
 
     found = [cache_fill.is_repeated(each) for each in (anonymous, alice, anonymous, anonymous)]
@@ -28,7 +29,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
     """The oldest of many requests are forgotten first."""
-    cache_fill = CacheFill(tmp_path / "front.sock")
+    cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))
 
@@ -42,9 +43,9 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
     HAProxy then finds the cached response for both.
     """
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "front.sock"))
+        listener.bind(str(tmp_path / run_names.FRONT_SOCKET))
         listener.listen()
-        CacheFill(tmp_path / "front.sock").fill((f"{PATH}?ns=x", "Basic YTpi"))
+        CacheFill(tmp_path / run_names.FRONT_SOCKET).fill((f"{PATH}?ns=x", "Basic YTpi"))
         connection, _ = listener.accept()
         with connection:
             lines = connection.recv(4096).decode().split("\r\n")
@@ -55,10 +56,10 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
 
 def test_an_unreachable_haproxy_does_not_stop_later_fills(tmp_path: Path) -> None:
     """An unreachable HAProxy does not stop later cache fills, and delays no client."""
-    cache_fill = CacheFill(tmp_path / "front.sock")
+    cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     cache_fill.fill((PATH, None))
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "front.sock"))
+        listener.bind(str(tmp_path / run_names.FRONT_SOCKET))
         listener.listen()
         listener.settimeout(10)
         cache_fill.fill((PATH, None))

@@ -25,6 +25,7 @@ from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.logger import metrics
 from entrepot.logger.batch import ACCESS, LINES
+from entrepot.runtime import run_names
 from tests.logger.lines import BLOB, answer, written
 from tests.logger.test_tail import Writer
 
@@ -40,7 +41,7 @@ class Logger:
         self.state = folder / "data" / "entrepot"
         self.run.mkdir()
         (self.state / "log").mkdir(parents=True)
-        self.settings = self.run / "settings.json"
+        self.settings = self.run / run_names.SETTINGS
         config.dump(
             Settings.model_validate(
                 {"storage": {"filesystem": {"rootdirectory": str(folder / "data")}}}
@@ -78,7 +79,7 @@ class Logger:
     def metric(self, name: str, **labels: str) -> float:
         """Return the value in the metrics file, 0 if there is no file."""
         with suppress(FileNotFoundError):
-            text = (self.run / "metrics.prom").read_text()
+            text = (self.run / run_names.METRICS).read_text()
             return sum(
                 sample.value
                 for family in text_string_to_metric_families(text)
@@ -158,7 +159,7 @@ def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
     After SIGTERM the exit code is 0, and all lines are committed.
     """
     logger.start()
-    _eventually((logger.run / "metrics.prom").exists)
+    _eventually((logger.run / run_names.METRICS).exists)
     assert logger.process is not None
     logger.process.send_signal(signal.SIGHUP)
     _write(logger, 0, 50)
@@ -174,7 +175,7 @@ def test_inotify_reports_new_lines_before_the_next_poll(logger: Logger) -> None:
     """The folder of the log does not exist before the start."""
     (logger.state / "log").rmdir()
     logger.start()
-    _eventually((logger.run / "metrics.prom").exists)
+    _eventually((logger.run / run_names.METRICS).exists)
     _write(logger, 0, 3)
     _eventually(lambda: logger.lines() == 3)
 

@@ -9,6 +9,7 @@ from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.registry.events import BreakerEvents, Events
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
+from entrepot.runtime import run_names
 from entrepot.runtime.clock import Clock
 from tests.registry.worker_modules import worker_modules
 
@@ -19,7 +20,7 @@ def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
     cache_epoch.begin(folder)
     number = CacheEpoch(folder)
     report = BreakerEvents(Events(folder / "events.log", Clock()), number.increment)
-    return Breaker("one.test", folder / "breakers", report=report), number
+    return Breaker("one.test", folder / run_names.BREAKERS, report=report), number
 
 
 def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from entrepot.runtime.small_file import read_small_file
 
 def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
     """A file of the largest permitted size is read, and a larger one is an error."""
-    path = tmp_path / "state.json"
+    path = tmp_path / "small.json"
     path.write_bytes(b"12345")
 
     assert read_small_file(path, 5) == b"12345"
@@ -23,7 +23,7 @@ def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
 @pytest.mark.timeout(20)
 def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
     """A pipe without a writer would block a command forever."""
-    path = tmp_path / "settings.json"
+    path = tmp_path / "small.json"
     os.mkfifo(path)
 
     with pytest.raises(OSError, match="not a regular file"):
@@ -32,7 +32,7 @@ def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
 
 def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
     """A link to a device that never ends would fill the memory."""
-    path = tmp_path / "settings.json"
+    path = tmp_path / "small.json"
     path.symlink_to("/dev/zero")
 
     with pytest.raises(OSError, match="not a regular file"):

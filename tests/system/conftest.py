@@ -24,6 +24,23 @@ from tests.upstream import FakeUpstream
 _PODMAN = ("test_image", "test_play_kube")
 """Prefixes of the files whose tests use the engine `podman`; one session has it at a time."""
 _MUCH = 4000  # the number of characters of a log that a report shows
+_LONGEST = (
+    "test_image",
+    "test_attacks",
+    "test_clients_pulls",
+    "test_serve",
+    "test_expiry",
+    "test_clock",
+    "test_logger",
+    "test_clients_outage",
+    "test_outage",
+    "test_push",
+    "test_single_flight",
+    "test_notifications",
+    "test_supervision",
+    "test_notification_kills",
+)
+"""Names of the files that run for the longest time: they start first, so that none starts last."""
 Start = Callable[[Setup], Appliance]
 
 
@@ -41,7 +58,15 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Distribute the tests by file, so that an appliance of a file is started once."""
+    config.option.loadscopereorder = False  # pytest-xdist would start the file with most tests
     return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first where several processes run the files."""
+    if hasattr(config, "workerinput"):
+        ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

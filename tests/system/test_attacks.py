@@ -11,10 +11,12 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.system.appliance import Appliance, Setup
@@ -274,19 +276,27 @@ def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream)
 
 
 @pytest.mark.parametrize("header", ["WWW-Authenticate", "Link"])
-def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str) -> None:
+def test_cpu_by_regular_expression(opened: Appliance, upstream: FakeUpstream, header: str) -> None:
     """Headers of an upstream that are costly for regular expressions block no worker."""
-    fake.put_image("app", "v1", of_size(200 * KB, 1))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
-    client = honest(appliance)
+    client = honest(opened)
     worst = {"WWW-Authenticate": "Bearer " + " " * 60_000, "Link": "<" * 60_000}[header]
     path = {"WWW-Authenticate": manifest_path(NAME, "none"), "Link": f"/v2/{NAME}/tags/list"}
     status = 401 if header == "WWW-Authenticate" else 200
-    fake.misbehave("none|tags", times=100, status=status, headers={header: worst})
+    upstream.misbehave("none|tags", times=100, status=status, headers={header: worst})
 
-    with flood(appliance, requests_for("GET", lambda _: path[header]), 4):
+    with flood(opened, requests_for("GET", lambda _: path[header]), 4):
         client.request(TIMES)
+    upstream.behave()
     assert client.failures == []
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
+    """Run an appliance whose cap and logs are small."""
+    environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
+    setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
+    with Appliance(tmp_path_factory.mktemp("small"), setup) as appliance:
+        yield appliance
 
 
 @pytest.mark.parametrize(
@@ -298,44 +308,51 @@ def test_cpu_by_regular_expression(start: Start, fake: FakeUpstream, header: str
     ids=["unknown", "no HTTP"],
 )
 def test_log_short_lines_stop_no_eviction(
-    start: Start, fake: FakeUpstream, request_: bytes
+    small: Appliance, upstream: FakeUpstream, request_: bytes
 ) -> None:
     """A flood of short log lines stops no eviction, which a lost line would defer."""
-    environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
-    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+    left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
+    before = left_out()
 
-    with pipelined(appliance, request_, 4) as answers:
+    with pipelined(small, request_, 4) as answers:
         eventually(lambda: len(answers) > 100, what="many were answered", within=60)
-        _needs_eviction(appliance, fake)
+        _needs_eviction(small, upstream)
         eventually(
-            lambda: appliance.metric("entrepot_limited_total", limit="lines") > 100,
+            lambda: left_out() > before + 100,
             what="the lines that were left out are counted",
         )
 
 
-def test_log_long_uris_stop_no_eviction(start: Start, fake: FakeUpstream) -> None:
+def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
     """A flood of long URIs overruns no small log, so eviction goes on."""
-    environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
-    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
     uri = "/v2/" + "/" * 3_900
 
-    with flood(appliance, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
+    with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
         eventually(lambda: len(answers) > 200, what="many long URIs were asked for")
-        _needs_eviction(appliance, fake)
+        _needs_eviction(small, upstream)
 
 
 def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
     """Pull more images than fit into the store, and wait until the cleaner has evicted some."""
-    for number in range(12):
+    first = fake.count()  # the images of each call have other numbers
+    stored = list[Path]()
+    for number in range(first, first + 12):
         name = f"one.test/app{number}"
         fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
-        client = Honest(appliance.http, (manifest_path(name, "v1"), *_layers(appliance, name)))
+        layers = _layers(appliance, name)
+        client = Honest(appliance.http, (manifest_path(name, "v1"), *layers))
         client.request(1)
         assert client.failures == []
+        digests = [Digest.parse(each.rpartition("/")[2]) for each in layers]
+        stored += [appliance.data / layout.blob(digest) for digest in digests]
     eventually(
-        lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
+        lambda: not all(each.exists() for each in stored),
         what="room is made beside the flood",
         within=60,
+    )
+    eventually(
+        lambda: appliance.metric("entrepot_evictions_total", reason="size") > 0,
+        what="the evictions are counted",
     )
 
 

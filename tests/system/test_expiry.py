@@ -34,6 +34,13 @@ def _gone(appliance: Appliance, made: Image, kept: tuple[bytes, ...] = ()) -> bo
     )
 
 
+@pytest.fixture(scope="module")
+def expiring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    """Run an appliance in which all content expires after 3 s without a use."""
+    with Appliance(tmp_path_factory.mktemp("expiring"), Setup(environment=_TTL)) as appliance:
+        yield appliance
+
+
 @contextmanager
 def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
     """Ask for a manifest again and again, as a cluster does."""
@@ -52,9 +59,9 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
         thread.join()
 
 
-def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> None:
+def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance) -> None:
     """Two hosted images share a layer: the unused image expires, and the other stays whole."""
-    appliance = start(Setup(environment=_TTL))
+    appliance = expiring
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))
     idle = image([shared, filler(50 * KB, 2)], command=("idle",))
@@ -73,12 +80,12 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(start: Start) -> Non
     assert pull(appliance.http, _NAME, "idle")[0] == idle.digest
 
 
-def test_an_index_and_its_signature_go_as_one(start: Start) -> None:
+def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
     """A pull of one platform by digest keeps the index and its signature.
 
     Images that no client pulls again expire together.
     """
-    appliance = start(Setup(environment=_TTL))
+    appliance = expiring
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]
     index = push_index(appliance.http, _NAME, "all", children)
     signature = images.artifact(children[0], b"signature", "application/example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -20,65 +21,94 @@ from tests.system.pulls import manifest_path, pull, pull_manifest
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-NAME = "one.test/app"
 HITS = 20
+FRESHNESS = {"zero.test": "0s", "one.test": "1s", "two.test": "2s", "hour.test": "1h"}
+"""The freshness of the tags of each upstream; all upstreams have the same URL."""
 
 
-def test_a_fresh_tag_causes_no_upstream_request(start: Start, fake: FakeUpstream) -> None:
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """Run the upstream of all tests; each test has a repository of its own there."""
+    with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
+) -> Iterator[Appliance]:
+    """Run one appliance, in which the host of an upstream decides about its freshness."""
+    upstreams = {
+        host: {"url": upstream.url, "freshness": value} for host, value in FRESHNESS.items()
+    }
+    with Appliance(tmp_path_factory.mktemp("shared"), Setup(upstreams)) as started:
+        yield started
+
+
+@pytest.fixture
+def fake(upstream: FakeUpstream) -> FakeUpstream:
+    """Return the upstream, which has forgotten the requests of other tests."""
+    upstream.forget()
+    return upstream
+
+
+def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: FakeUpstream) -> None:
     """A fresh tag causes no upstream request, even if the tag has moved upstream."""
-    first = fake.put_image("app", "v1", of_size(KB, 80))
-    appliance = _start(start, fake, "1h")
-    pull(appliance.http, NAME, "v1")
-    fake.put_image("app", "v1", of_size(KB, 81))
+    name = "hour.test/fresh"
+    first = fake.put_image("fresh", "v1", of_size(KB, 80))
+    pull(appliance.http, name, "v1")
+    fake.put_image("fresh", "v1", of_size(KB, 81))
     before = fake.count()
 
-    digests = [pull(appliance.http, NAME, "v1")[0] for _ in range(10)]
+    digests = [pull(appliance.http, name, "v1")[0] for _ in range(10)]
 
     assert [first.digest] * 10 == digests
     assert fake.count() == before
 
 
 def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
-    start: Start, fake: FakeUpstream
+    appliance: Appliance, fake: FakeUpstream
 ) -> None:
     """HEAD does not count against a rate limit; the manifest is not fetched again."""
-    image = fake.put_image("app", "v1", of_size(KB, 82))
-    appliance = _start(start, fake, "2s")
-    pull(appliance.http, NAME, "v1")
+    name = "two.test/still"
+    image = fake.put_image("still", "v1", of_size(KB, 82))
+    pull(appliance.http, name, "v1")
     fake.forget()
 
-    eventually(lambda: _pulled(appliance) and fake.count(), what="the tag is revalidated")
+    eventually(lambda: _pulled(appliance, name) and fake.count(), what="the tag is revalidated")
 
     assert [(each.method, each.path) for each in fake.requests] == [
-        ("HEAD", "/v2/app/manifests/v1")
+        ("HEAD", "/v2/still/manifests/v1")
     ]
-    assert image.digest == pull(appliance.http, NAME, "v1")[0]
+    assert image.digest == pull(appliance.http, name, "v1")[0]
 
 
-def test_a_moved_tag_is_followed_after_its_freshness(start: Start, fake: FakeUpstream) -> None:
-    """The tag leads to the new image; the old one is still served by its digest."""
-    old = fake.put_image("app", "v1", of_size(KB, 83))
-    appliance = _start(start, fake, "1s")
-    pull(appliance.http, NAME, "v1")
-    new = fake.put_image("app", "v1", of_size(KB, 84))
+def test_a_moved_tag_is_followed_after_its_freshness(
+    appliance: Appliance, fake: FakeUpstream
+) -> None:
+    """A moved tag leads to the new image; the old image is still served by its digest."""
+    name = "one.test/moved"
+    old = fake.put_image("moved", "v1", of_size(KB, 83))
+    pull(appliance.http, name, "v1")
+    new = fake.put_image("moved", "v1", of_size(KB, 84))
 
-    eventually(lambda: _pulled(appliance) == str(new.digest), what="the tag has moved")
+    eventually(lambda: _pulled(appliance, name) == str(new.digest), what="the tag has moved")
 
-    assert new.digest == pull(appliance.http, NAME, "v1")[0]
-    assert old.digest == pull(appliance.http, NAME, old.digest)[0]
+    assert new.digest == pull(appliance.http, name, "v1")[0]
+    assert old.digest == pull(appliance.http, name, old.digest)[0]
 
 
-@pytest.mark.parametrize("freshness", ["0s", "1h"])
+@pytest.mark.parametrize("host", ["zero.test", "hour.test"])
 def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
-    start: Start, fake: FakeUpstream, freshness: str
+    appliance: Appliance, fake: FakeUpstream, host: str
 ) -> None:
     """A tag has one digest, whatever media types the first client accepts."""
-    image = fake.put_image("app", "v1", of_size(KB, 85))
-    appliance = _start(start, fake, freshness)
+    name = f"{host}/narrow"
+    image = fake.put_image("narrow", "v1", of_size(KB, 85))
 
-    narrow = appliance.http.get(manifest_path(NAME, "v1"), Accept=DOCKER_MANIFEST)
-    other = appliance.http.get(manifest_path(NAME, "v1"), Accept=OCI_INDEX)
-    usual = appliance.http.get(manifest_path(NAME, "v1"))
+    narrow = appliance.http.get(manifest_path(name, "v1"), Accept=DOCKER_MANIFEST)
+    other = appliance.http.get(manifest_path(name, "v1"), Accept=OCI_INDEX)
+    usual = appliance.http.get(manifest_path(name, "v1"))
 
     assert image.manifest == narrow.body == other.body == usual.body
     assert {each.headers["content-type"] for each in (narrow, other, usual)} == {image.media_type}
@@ -87,16 +117,17 @@ def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
 
 def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> None:
     """A hit changes no file of the data directory, except the access log and the index."""
+    name = "one.test/app"
     fake.put_image("app", "v1", of_size(64 * KB, 86))
-    appliance = _start(start, fake, "1h")
-    pull(appliance.http, NAME, "v1")
+    appliance = start(Setup({"one.test": {"url": fake.url, "freshness": "1h"}}))
+    pull(appliance.http, name, "v1")
     assert appliance.stop() == 0  # the stop also ends the work that a miss does after its response
     appliance.start()
     before = _quiet_files(appliance)
 
     with Writes(appliance.data) as writes:
         for _ in range(HITS):
-            pull(appliance.http, NAME, "v1")
+            pull(appliance.http, name, "v1")
 
     assert before == _quiet_files(appliance)
     assert not writes.elsewhere_than(_log_and_index(appliance))
@@ -104,13 +135,13 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
 
 
 def test_many_concurrent_requests_for_a_tag_cause_one_head(
-    start: Start, fake: FakeUpstream
+    appliance: Appliance, fake: FakeUpstream
 ) -> None:
     """Requests for one tag in all workers wait for one revalidation."""
-    fake.put_image("app", "v1", of_size(KB, 87))
-    appliance = _start(start, fake, "1h")
+    fake.put_image("crowd", "v1", of_size(KB, 87))
     threads = [
-        threading.Thread(target=pull_manifest, args=(appliance.http, NAME, "v1")) for _ in range(12)
+        threading.Thread(target=pull_manifest, args=(appliance.http, "hour.test/crowd", "v1"))
+        for _ in range(12)
     ]
 
     for thread in threads:
@@ -160,12 +191,8 @@ class Writes(FileSystemEventHandler):
         ]
 
 
-def _start(start: Start, fake: FakeUpstream, freshness: str) -> Appliance:
-    return start(Setup({"one.test": {"url": fake.url, "freshness": freshness}}))
-
-
-def _pulled(appliance: Appliance) -> str:
-    response = appliance.http.get(manifest_path(NAME, "v1"))
+def _pulled(appliance: Appliance, name: str) -> str:
+    response = appliance.http.get(manifest_path(name, "v1"))
     return response.headers["docker-content-digest"]
 
 

@@ -18,6 +18,7 @@ from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
 from tests.system.images import KB, of_size
 from tests.system.pulls import pull, pull_blob
+from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
@@ -62,15 +63,6 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     used = _last_uses(appliance, last)
     assert [used[digest] for digest in last] == sorted(used.values())
     assert min(used.values()) >= began
-
-
-def test_haproxy_writes_its_log_from_one_thread(start: Start) -> None:
-    """HAProxy runs one thread: a second thread would drop lines of the access log."""
-    appliance = start(Setup())
-    found = appliance.program("haproxy")
-
-    assert found
-    assert len(os.listdir(f"/proc/{found.pid}/task")) == 1  # noqa: PTH208 - names are enough
 
 
 def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: FakeUpstream) -> None:
@@ -130,25 +122,35 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
     assert _by_last_use(appliance, layers) == expected
 
 
+def test_haproxy_writes_its_log_from_one_thread(shared: Appliance) -> None:
+    """HAProxy runs one thread: a second thread would drop lines of the access log."""
+    found = shared.program("haproxy")
+
+    assert found
+    assert len(os.listdir(f"/proc/{found.pid}/task")) == 1  # noqa: PTH208 - names are enough
+
+
 def test_metrics_have_the_names_of_distribution_and_our_own(
-    start: Start, fake: FakeUpstream
+    shared: Appliance, public: Registry
 ) -> None:
-    """Dashboards of distribution's proxy still work; our metrics have upstream, kind and cache."""
-    image = fake.put_image("app", "v1", of_size(64 * KB, 503))
-    appliance = start(Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.http, NAME, "v1")
-    pull(appliance.http, NAME, "v1")
+    """Dashboards of distribution's proxy still work; our metrics have upstream, kind and cache.
+
+    No other test of this file pulls from the shared appliance.
+    """
+    image = public.push("logger/app", "v1", of_size(64 * KB, 503))
+    pull(shared.http, "one.test/logger/app", "v1")
+    pull(shared.http, "one.test/logger/app", "v1")
     size = sum(len(blob) for blob in image.blobs)
-    eventually(lambda: _counted(appliance, "blob") == 4, what="both pulls are counted")
+    eventually(lambda: _counted(shared, "blob") == 4, what="both pulls are counted")
 
     counts = {
-        name: appliance.metric(f"registry_proxy_{name}_total", type="blob")
+        name: shared.metric(f"registry_proxy_{name}_total", type="blob")
         for name in ("requests", "hits", "misses", "pulled_bytes")
     }
 
     assert counts == {"requests": 4, "hits": 2, "misses": 2, "pulled_bytes": size}
-    assert appliance.metric("registry_proxy_pushed_bytes_total", type="blob") >= 2 * size
-    assert any(name.startswith("entrepot_") for name in appliance.metrics())
+    assert shared.metric("registry_proxy_pushed_bytes_total", type="blob") >= 2 * size
+    assert any(name.startswith("entrepot_") for name in shared.metrics())
 
 
 def _stop_logger(appliance: Appliance) -> None:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from itertools import count
-from typing import Self
 
 import pytest
 
@@ -24,6 +22,7 @@ from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
 from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size, scaled
+from tests.system.load import Load
 from tests.system.pulls import manifest_path
 from tests.system.pushes import ALLOWED, push
 from tests.system.waiting import eventually
@@ -38,45 +37,32 @@ Answered = dict[str, tuple[str, float]]
 """The action of each accepted request, and the time of its response, by its user agent."""
 
 
-class Load:
-    """A `Load` is a set of clients that push, pull, mount and delete.
+class Requests(Load):
+    """A `Requests` is a set of clients that push, pull, mount and delete.
 
     Each request has a user agent of its own. `answered` has the action, and the time at which the
     response was complete, of each accepted request by its user agent.
     """
 
     def __init__(self, http: HttpClient, image: Image, numbers: Iterator[int]) -> None:
+        super().__init__(CLIENTS, self._send_next)
         self._http = http
         self._image = image
         self._layer = Digest.of(image.layers[0])
         self._numbers = numbers
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
         self.answered: Answered = {}
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=90)
-            assert not thread.is_alive(), "a request hangs"
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            number = next(self._numbers)
-            path = manifest_path(NAME, f"t{number}")
-            mount = f"/v2/other/app{number % 7}/blobs/uploads/?mount={self._layer}&from={NAME}"
-            for action, method, target, body in (
-                ("push", "PUT", path, self._image.manifest),
-                ("pull", "GET", path, b""),
-                ("mount", "POST", mount, b""),
-                ("delete", "DELETE", path, b""),
-            ):
-                self._send(f"{action}/{number}", method, target, body)
+    def _send_next(self, _client: int) -> None:
+        number = next(self._numbers)
+        path = manifest_path(NAME, f"t{number}")
+        mount = f"/v2/other/app{number % 7}/blobs/uploads/?mount={self._layer}&from={NAME}"
+        for action, method, target, body in (
+            ("push", "PUT", path, self._image.manifest),
+            ("pull", "GET", path, b""),
+            ("mount", "POST", mount, b""),
+            ("delete", "DELETE", path, b""),
+        ):
+            self._send(f"{action}/{number}", method, target, body)
 
     def _send(self, agent: str, method: str, target: str, body: bytes) -> None:
         headers = {"User-Agent": agent, "Accept": self._image.media_type}
@@ -85,7 +71,7 @@ class Load:
         try:
             status = self._http.request(method, target, headers=headers, body=body or None).status
         except (OSError, HTTPException):
-            self._stop.wait(0.02)  # the program was killed, or is not ready yet
+            self.pause()
             return
         if status in _ACCEPTED:
             self.answered[agent] = agent.partition("/")[0], time.monotonic()
@@ -97,9 +83,9 @@ def _loaded(
     image: Image,
     numbers: Iterator[int],
     answered: Answered,
-) -> Iterator[Load]:
+) -> Iterator[Requests]:
     """Send requests until the end of the block, and some more after it; then record all."""
-    with Load(appliance.http, image, numbers) as load:
+    with Requests(appliance.http, image, numbers) as load:
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load
         before = len(load.answered)

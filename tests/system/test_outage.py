@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -133,34 +134,38 @@ def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
     assert "unknown" not in message
 
 
-def test_a_refused_connection_is_502_and_opens_the_breaker(start: Start) -> None:
-    """A refused connection is 502; after several the breaker responds with Retry-After."""
-    appliance = start(
-        Setup({"gone.test": {"url": f"http://127.0.0.1:{free_port()}"}}, environment=QUICK)
-    )
+@pytest.fixture(scope="module")
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    """Run an appliance whose upstreams can't be reached, each for another reason."""
+    with BlackHole() as hole:
+        upstreams: dict[str, dict[str, Any]] = {
+            "refusing.test": {"url": f"http://127.0.0.1:{free_port()}"},
+            "unknown.test": {"url": "http://entrepot.invalid", "insecure": True},
+            "hole.test": {"url": hole.url},
+        }
+        setup = Setup(upstreams, environment=QUICK)
+        with Appliance(tmp_path_factory.mktemp("unreachable"), setup) as appliance:
+            yield appliance
 
-    first = appliance.http.get(manifest_path("gone.test/app", "v1"))
-    resting = eventually(lambda: _resting(appliance, "gone.test"), what="its breaker opens")
+
+def test_a_refused_connection_is_502_and_opens_the_breaker(unreachable: Appliance) -> None:
+    """A refused connection is 502; after several the breaker responds with Retry-After."""
+    first = unreachable.http.get(manifest_path("refusing.test/app", "v1"))
+    resting = eventually(lambda: _resting(unreachable, "refusing.test"), what="its breaker opens")
 
     assert first.status == 502
     assert int(resting) >= 0
 
 
-def test_an_unknown_host_is_502(start: Start) -> None:
+def test_an_unknown_host_is_502(unreachable: Appliance) -> None:
     """A host name that cannot be resolved is 502, like an upstream that refuses connections."""
-    unknown = {"url": "http://entrepot.invalid", "insecure": True}
-    appliance = start(Setup({"gone.test": unknown}, environment=QUICK))
-
-    assert appliance.http.get(manifest_path("gone.test/app", "v1")).status in AWAY
+    assert unreachable.http.get(manifest_path("unknown.test/app", "v1")).status in AWAY
 
 
-def test_a_black_hole_is_504_and_opens_the_breaker(start: Start) -> None:
+def test_a_black_hole_is_504_and_opens_the_breaker(unreachable: Appliance) -> None:
     """An upstream that drops all packets costs one connect time-out, not one for each request."""
-    with BlackHole() as hole:
-        appliance = start(Setup({"hole.test": {"url": hole.url}}, environment=QUICK))
-
-        first = appliance.http.get(manifest_path("hole.test/app", "v1"))
-        resting = eventually(lambda: _resting(appliance, "hole.test"), what="its breaker opens")
+    first = unreachable.http.get(manifest_path("hole.test/app", "v1"))
+    resting = eventually(lambda: _resting(unreachable, "hole.test"), what="its breaker opens")
 
     assert first.status == 504
     assert int(resting) >= 0

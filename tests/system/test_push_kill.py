@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
-from typing import Self
+from itertools import count
 
 import pytest
 
@@ -23,6 +23,7 @@ from tests.system.appliance import Appliance, Setup
 from tests.system.conftest import Start
 from tests.system.http_client import HttpClient
 from tests.system.images import KB, of_size, scaled
+from tests.system.load import Load
 from tests.system.pulls import pull, pull_manifest
 from tests.system.pushes import ALLOWED, push, push_blob, tags
 from tests.system.waiting import eventually
@@ -32,37 +33,24 @@ CLIENTS = 4
 MOVING = "latest"
 
 
-class Load:
-    """A load is a set of clients that push images, each with its own tag and a moving tag.
+class Pushes(Load):
+    """A `Pushes` is a set of clients that push images, each with its own tag and a moving tag.
 
     `acknowledged` lists the pushes with status 201: repository, tag, digest.
     """
 
     def __init__(self, http: HttpClient) -> None:
+        super().__init__(CLIENTS, self._push_next)
         self._http = http
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
+        self._numbers = [count(1) for _ in range(CLIENTS)]
         self.acknowledged: list[tuple[str, str, Digest]] = []
         self.failed = 0
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=90)
-            assert not thread.is_alive(), "a push hangs"
-
-    def _run(self, client: int) -> None:
-        name, number = f"load/app{client % 2}", 0
-        while not self._stop.is_set():
-            number += 1
-            image = of_size(40 * KB, 10_000 * client + number)
-            for tag in (f"c{client}-{number}", MOVING):
-                self._push(name, tag, image)
+    def _push_next(self, client: int) -> None:
+        number = next(self._numbers[client])
+        image = of_size(40 * KB, 10_000 * client + number)
+        for tag in (f"c{client}-{number}", MOVING):
+            self._push(f"load/app{client % 2}", tag, image)
 
     def _push(self, name: str, tag: str, image: Image) -> None:
         try:
@@ -74,13 +62,13 @@ class Load:
             self.acknowledged.append((name, tag, image.digest))
         else:
             self.failed += 1
-            self._stop.wait(0.02)
+            self.pause()
 
 
 @contextmanager
-def _loaded(appliance: Appliance) -> Iterator[Load]:
+def _loaded(appliance: Appliance) -> Iterator[Pushes]:
     """Push until the end of the block, and then wait until pushes work again."""
-    with Load(appliance.http) as load:
+    with Pushes(appliance.http) as load:
         yield load
     eventually(lambda: _works(appliance), what="a push works again", within=30)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,27 @@ TWO_WORKERS = {"ENTREPOT_WORKERS": "2"}
 NAME = "one.test/app"
 
 
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """Run the upstream of `appliance`; each test has a blob of its own there."""
+    with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
+) -> Iterator[Appliance]:
+    """Run one appliance for the tests that kill none of its processes."""
+    with Appliance(tmp_path_factory.mktemp("shared"), _two_workers(upstream)) as started:
+        yield started
+
+
 def test_twelve_clients_of_two_workers_cause_one_upstream_get(
-    start: Start, fake: FakeUpstream
+    appliance: Appliance, upstream: FakeUpstream
 ) -> None:
     """A client that arrives during a download reads the same spool file, in any worker."""
-    release, digest = _paused_at(fake, SIZE // 4)
-    appliance = start(_two_workers(fake))
+    release, digest = _paused_at(upstream, SIZE // 4, seed=31)
 
     readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
     eventually(lambda: all(reader.received for reader in readers), what="all twelve clients read")
@@ -40,7 +56,7 @@ def test_twelve_clients_of_two_workers_cause_one_upstream_get(
     end_all(readers)
 
     assert all(reader.has(digest) for reader in readers)
-    assert [each.method for each in fake.find(None, str(digest))] == ["GET"]
+    assert [each.method for each in upstream.find(None, str(digest))] == ["GET"]
     assert len(in_use) == 2
 
 
@@ -77,15 +93,14 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
 
 
 def test_clients_receive_bytes_before_the_upstream_has_sent_all(
-    start: Start, fake: FakeUpstream
+    appliance: Appliance, upstream: FakeUpstream
 ) -> None:
     """A download is streamed while it is written: clients do not wait for its end."""
-    release, digest = _paused_at(fake, SIZE // 20)
-    appliance = start(_two_workers(fake))
+    release, digest = _paused_at(upstream, SIZE // 20, seed=32)
 
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:
         first = response.read(1)
-        sent = fake.find("GET", str(digest))[0].sent
+        sent = upstream.find("GET", str(digest))[0].sent
         release.set()
         rest = response.read()
 
@@ -95,11 +110,10 @@ def test_clients_receive_bytes_before_the_upstream_has_sent_all(
 
 @pytest.mark.parametrize("leaves_at", [1, SIZE // 4], ids=["at once", "after a quarter"])
 def test_a_disconnecting_client_does_not_end_the_download(
-    start: Start, fake: FakeUpstream, leaves_at: int
+    appliance: Appliance, upstream: FakeUpstream, leaves_at: int
 ) -> None:
     """A client that disconnects does not end the download: the next client continues it."""
-    release, digest = _paused_at(fake, SIZE // 2)
-    appliance = start(_two_workers(fake))
+    release, digest = _paused_at(upstream, SIZE // 2, seed=leaves_at)
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:
         response.read(leaves_at)
 
@@ -107,7 +121,7 @@ def test_a_disconnecting_client_does_not_end_the_download(
     whole = pull_blob(appliance.http, NAME, digest)
 
     assert len(whole) == SIZE
-    assert fake.count("GET", str(digest)) == 1
+    assert upstream.count("GET", str(digest)) == 1
 
 
 def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUpstream) -> None:
@@ -133,11 +147,11 @@ def _two_workers(fake: FakeUpstream) -> Setup:
 
 
 def _paused_at(
-    fake: FakeUpstream, after: int, times: int | None = None
+    fake: FakeUpstream, after: int, times: int | None = None, *, seed: int = 30
 ) -> tuple[threading.Event, Digest]:
     """Add a blob to the upstream, which sends *after* bytes of the blob and then waits."""
     release = threading.Event()
-    digest = fake.add_blob("app", filler(SIZE, 30))
+    digest = fake.add_blob("app", filler(SIZE, seed))
     fake.misbehave(str(digest), method="GET", times=times, hold=release, hold_after=after)
     return release, digest
 

@@ -14,6 +14,7 @@ import pytest
 
 from entrepot import config
 from entrepot.config.schema import Settings
+from entrepot.runtime import run_names
 from tests.appliance.haproxy import ROOT
 
 LOOKS = """
@@ -70,7 +71,7 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 
     A compromised worker could link to a file that only root can read.
     """
-    (run / "settings.json").symlink_to(secret)
+    (run / run_names.SETTINGS).symlink_to(secret)
 
     seen = _look(run, "--image=app:v1")
 
@@ -80,8 +81,8 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 @as_root
 def test_files_named_on_the_command_line_are_read_as_root(run: Path, secret: Path) -> None:
     """`doctor` as root reads files of its command line before it changes its user."""
-    config.dump(Settings(), run / "settings.json")
-    (run / "settings.json").chmod(0o644)
+    config.dump(Settings(), run / run_names.SETTINGS)
+    (run / run_names.SETTINGS).chmod(0o644)
 
     seen = _look(run, f"--authfile={secret}", "--image=app:v1")
 

@@ -15,6 +15,7 @@ from entrepot.appliance.supervise.programs import (
     how_it_ended,
     read_all,
 )
+from entrepot.runtime import run_names
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
@@ -96,7 +97,7 @@ def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
 def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
     """A stopped supervisord accepts the connection, and does not respond."""
     with socket.socket(socket.AF_UNIX) as stopped:
-        stopped.bind(str(tmp_path / "supervisor.sock"))
+        stopped.bind(str(tmp_path / run_names.SUPERVISOR_SOCKET))
         stopped.listen()
 
         with pytest.raises(SupervisorUnreachable):

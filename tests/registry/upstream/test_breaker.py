@@ -28,6 +28,7 @@ from entrepot.registry.upstream.breaker import (
     read_all,
 )
 from entrepot.registry.upstream.protocol import Upstream
+from entrepot.runtime import run_names
 from tests.registry.upstream.clients import Events, client_of, listening
 from tests.upstream import FakeUpstream
 
@@ -87,7 +88,9 @@ def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) ->
 
     The first worker that changes the state creates the directory.
     """
-    one, other = (Breaker("host:5000", tmp_path / "breakers", clock=clock) for _ in range(2))
+    one, other = (
+        Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
+    )
     one.failed(DEAD, one.admit())
 
     assert _rejection(other).why is Why.RESTING
@@ -149,7 +152,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
     tmp_path: Path, clock: Clock
 ) -> None:
     """A breaker whose directory cannot be created keeps its state in its process."""
-    breaker = Breaker("host", tmp_path / "gone" / "breakers", clock=clock)
+    breaker = Breaker("host", tmp_path / "gone" / run_names.BREAKERS, clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
     assert _rejection(breaker).why is Why.RESTING
@@ -416,7 +419,7 @@ def test_each_change_of_an_upstream_is_logged_once(
     """Only one of several workers writes the line; a repeated event is not logged."""
     clock = Clock()
     caplog.set_level(logging.INFO)
-    workers = [Breaker("x.test", tmp_path / "breakers", clock=clock) for _ in range(2)]
+    workers = [Breaker("x.test", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)]
     cause = UpstreamFailure("refused", at_once=True, detail="refused: no connection")
     for each in workers:
         each.failed(cause, Pass())

@@ -23,6 +23,7 @@ from entrepot.registry.upstream.pools import TlsContexts
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import FixedUpstreams, Shared, UpstreamTable
 from entrepot.registry.upstream.wire import Wire
+from entrepot.runtime import run_names
 from entrepot.runtime.hostnames import fold, is_host, unfold
 from tests.certificates import Authority
 from tests.gates import BasicGate
@@ -222,7 +223,7 @@ def test_a_host_that_never_responded_has_no_breaker_file(
         InForce(
             (), lambda: secret, lambda host: UpstreamConfig(host, upstream.url, read_timeout=2.0)
         ),
-        Shared(secret=lambda: secret, breakers=tmp_path / "breakers"),
+        Shared(secret=lambda: secret, breakers=tmp_path / run_names.BREAKERS),
     )
     if answers:
         upstream.misbehave(status=404)
@@ -235,7 +236,9 @@ def test_a_host_that_never_responded_has_no_breaker_file(
             found.upstream.head("app", Tag("v1"))
         upstream.misbehave(status=503)
 
-    assert [each.host for each in read_all(tmp_path / "breakers")] == ["invented.lan"] * answers
+    assert [each.host for each in read_all(tmp_path / run_names.BREAKERS)] == [
+        "invented.lan"
+    ] * answers
 
 
 HOSTS = ["a.io", "a", "a-b.c-d.io", "xn--bcher-kva.example", "127.0.0.1", "[::1]", "a.io:1", "1.a"]

@@ -1,0 +1,35 @@
+"""Fixtures of the tests that run a real HAProxy in front of a stub worker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.appliance.haproxy import stub_worker
+from tests.appliance.stub_worker import StubWorker
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Path]:
+    """Return a folder with a short path, for the sockets of one file's HAProxy and worker."""
+    with tempfile.TemporaryDirectory(prefix="ent-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def worker(run: Path) -> Iterator[StubWorker]:
+    """Run a stub worker; a test sets its response headers."""
+    with stub_worker(run, 1) as started:
+        yield started
+
+
+@pytest.fixture
+def path() -> str:
+    """Return a manifest's path that no request has used before."""
+    return f"/v2/one.test/app/manifests/{next(_NUMBERS)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from entrepot.appliance.registry_command import translated
 
@@ -20,8 +20,7 @@ _BAD_INPUT_OF_REGISTRY = 1
 _Run = Callable[[Sequence[str], Mapping[str, str]], int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(NamedTuple):
     """A `_Command` has a usage, a description for the help text, and the function that runs it."""
 
     usage: str

@@ -2,23 +2,26 @@
 
 The container engine runs `entrepot healthy` every few seconds, so it reads no configuration: it
 searches the temporary folder for the run directory that `entrepot serve` creates there.
+
+PERF: paths are texts, and no module is imported that needs more than 2 ms: pathlib, tempfile and
+http.client would double the CPU time of the command.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from entrepot.runtime.run_names import FRONT_SOCKET, PREFIX
-from entrepot.runtime.unix_http import status_of
+from entrepot.runtime.unix_socket import status_of
 
 _TIMEOUT_S = 4.0
 _OK = 200
 _READY = "--ready"
+_FOLDERS = ("TMPDIR", "TEMP", "TMP")  # the variables that name a temporary folder
+_USUAL_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108 - only looked at
 
 
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -27,8 +30,7 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     With `--ready`, `healthy` also returns 1 while a check of `health:` fails. Without `--ready`,
     the result is for a liveness probe: a restart does not repair the cause of a failed check.
     """
-    del environ
-    sockets = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{FRONT_SOCKET}"))
+    sockets = _sockets(_temporary_folder(environ))
     _step_down(sockets)
     alive = [
         socket for socket in sockets if status_of(socket, "/healthz", timeout=_TIMEOUT_S) == _OK
@@ -37,17 +39,39 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return _unhealthy(
             "the appliance does not answer" if sockets else "no appliance runs in this container"
         )
-    failing = [_failing(socket.parent) for socket in alive] if _READY in argv else [{}]
+    failing = [_failing(_folder(socket)) for socket in alive] if _READY in argv else [{}]
     if all(failing):
         name, reason = next(iter(failing[0].items()))
         return _unhealthy(f"the health check {name} fails: {reason}")
     return 0
 
 
-def _failing(run: Path) -> dict[str, str]:
+def _temporary_folder(environ: Mapping[str, str]) -> str:
+    """Return the folder that `tempfile.gettempdir` returns, without a trial file in it."""
+    named = [environ[each] for each in _FOLDERS if environ.get(each)]
+    usable = (each for each in (*named, *_USUAL_FOLDERS) if os.access(each, os.W_OK | os.X_OK))
+    return next(usable, os.curdir)
+
+
+def _sockets(folder: str) -> list[str]:
+    """Return the paths of the front sockets of all run directories in *folder*."""
+    with suppress(OSError):
+        runs = sorted(each for each in os.listdir(folder) if each.startswith(PREFIX))  # noqa: PTH208
+        paths = [f"{folder}/{run}/{FRONT_SOCKET}" for run in runs]
+        return [path for path in paths if os.path.lexists(path)]
+    return []
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _failing(run: str) -> dict[str, str]:
+    from pathlib import Path  # noqa: PLC0415 - see the module
+
     from entrepot.runtime.health import failing_checks  # noqa: PLC0415 - loads json
 
-    return failing_checks(run)
+    return failing_checks(Path(run))
 
 
 def _unhealthy(problem: str) -> int:
@@ -55,10 +79,10 @@ def _unhealthy(problem: str) -> int:
     return 1
 
 
-def _step_down(sockets: Sequence[Path]) -> None:
+def _step_down(sockets: Sequence[str]) -> None:
     """Become the user that owns the sockets, so that root follows no path of that user."""
     if os.geteuid() == 0 and sockets:
-        owner = sockets[0].parent.lstat()
+        owner = os.lstat(_folder(sockets[0]))
         with suppress(PermissionError):  # Root has no capabilities here.
             # The other groups of root may open sockets to which a link of the user leads.
             os.setgroups([])

@@ -44,7 +44,7 @@ from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES, FRONT_SOCKET, SETTINGS
-from entrepot.runtime.unix_http import status_of
+from entrepot.runtime.unix_socket import status_of
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from entrepot.runtime.run_names import ADMIN_SOCKET, CACHE_EPOCH
-from entrepot.runtime.unix_http import send_command
+from entrepot.runtime.unix_socket import send_command
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Final
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.run_names import ADMIN_SOCKET, HEALTH, HEALTH_MAP
-from entrepot.runtime.unix_http import send_command
+from entrepot.runtime.unix_socket import send_command
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from entrepot.appliance.supervise import certificate
 from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, load
 from entrepot.config.schema import Settings
 from entrepot.runtime.run_names import ADMIN_SOCKET, CERTIFICATE
-from entrepot.runtime.unix_http import send_command
+from entrepot.runtime.unix_socket import send_command
 
 _log = logging.getLogger(__name__)
 

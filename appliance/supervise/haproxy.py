@@ -15,7 +15,7 @@ from entrepot.appliance.supervise import log_pipe
 from entrepot.appliance.supervise.parent_death_signal import execute
 from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
-from entrepot.runtime.unix_http import status_of
+from entrepot.runtime.unix_socket import status_of
 
 # After this time HAProxy starts even if no worker answers, and responds with 503.
 _TIMEOUT_S = 15.0

@@ -20,7 +20,7 @@ import pytest
 
 from entrepot.datastore.accesslog import AccessLine, AccessLog
 from entrepot.runtime import run_names
-from entrepot.runtime.unix_http import status_of
+from entrepot.runtime.unix_socket import status_of
 from tests.appliance.haproxy import UPLOADS, Haproxy, Response, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
 from tests.certificates import Authority

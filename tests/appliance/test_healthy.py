@@ -14,6 +14,7 @@ from threading import Thread
 
 import pytest
 
+from entrepot.appliance import healthy
 from entrepot.appliance.__main__ import main
 from entrepot.runtime import run_names
 from entrepot.runtime.run_names import HEALTH
@@ -37,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Create a run directory in a temporary folder of this test."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
         created = Path(folder) / "entrepot-abc"
         created.mkdir()
         yield created
@@ -101,17 +102,44 @@ def test_the_socket_of_a_killed_appliance_is_not_healthy(
     assert capsys.readouterr().err == _line("the appliance does not answer")
 
 
-def test_the_health_check_does_not_import_the_configuration() -> None:
-    """`entrepot healthy` imports no configuration, because it runs every few seconds."""
+def test_the_health_check_imports_next_to_nothing(run: Path) -> None:
+    """`entrepot healthy` runs every few seconds, so it imports no large module."""
+    large = {
+        *("entrepot.config", "pydantic", "yaml", "dataclasses", "inspect", "tempfile"),
+        *("http.client", "email.message", "ssl", "json", "subprocess", "logging"),
+    }
     program = (
-        "import sys; from entrepot.appliance.__main__ import main; main(['healthy']);"
-        "print([name for name in ('entrepot.config', 'pydantic', 'yaml') if name in sys.modules])"
+        "import sys\nbefore = set(sys.modules)\n"
+        "from entrepot.appliance.__main__ import main\nmain(['healthy'])\n"
+        f"print(({large!r} & set(sys.modules)) - before)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
+        server.status = 200  # type: ignore[attr-defined]  # ours
+        server.get_request = lambda: (server.socket.accept()[0], ("", 0))  # type: ignore[method-assign]  # a peer has no name
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        thread.join()
 
-    assert done.stdout == "[]\n"
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+def test_the_health_check_looks_where_serve_creates_its_run_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """The temporary folder is that of Python's module tempfile, which `serve` uses."""
+    for each in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    usual = healthy._temporary_folder(os.environ)
+    assert usual == tempfile.gettempdir()
+    monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    assert healthy._temporary_folder(os.environ) == tempfile.gettempdir() == str(tmp_path)
 
 
 def test_without_a_running_appliance_the_check_fails(
@@ -135,8 +163,8 @@ def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
     for each in (run.parent, run):
         os.chown(each, 12345, 12345)
     code = (
-        "import os, sys; from pathlib import Path; from entrepot.appliance import healthy;"
-        f"os.setgroups([0, 4]); healthy._step_down([Path({str(run / run_names.FRONT_SOCKET)!r})]);"
+        "import os, sys; from entrepot.appliance import healthy;"
+        f"os.setgroups([0, 4]); healthy._step_down([{str(run / run_names.FRONT_SOCKET)!r}]);"
         "print(os.getuid(), os.getgid(), os.getgroups())"
     )
 

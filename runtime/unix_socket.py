@@ -1,0 +1,57 @@
+"""Ask a process over its unix socket: the status of an HTTP request, or HAProxy's admin socket.
+
+PERF: `entrepot healthy` imports this module every few seconds. `http.client` would double its time.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from os import PathLike
+
+_TIMEOUT_S = 5.0  # time-out in s
+_CHUNK_BYTES = 65536  # bytes of one read
+_LONGEST_LINE = 1024  # bytes
+
+
+def status_of(path: str | PathLike[str], target: str, *, timeout: float) -> int | None:
+    """Return the status of a GET for *target*; None without a response within *timeout* s."""
+    deadline = time.monotonic() + timeout
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    line = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(path))
+            connection.sendall(request.encode())
+            while b"\n" not in line and len(line) < _LONGEST_LINE:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                if not (received := connection.recv(_LONGEST_LINE)):
+                    return None
+                line += received
+    except OSError:
+        return None
+    return _status(line)
+
+
+def _status(line: bytes) -> int | None:
+    """Parse a status line (RFC 9112, section 4); None if the line is none."""
+    version, _, rest = line.partition(b" ")
+    number = rest[:3]
+    return int(number) if version.startswith(b"HTTP/1.") and number.isdigit() else None
+
+
+def send_command(path: str | PathLike[str], line: str, *, timeout: float = _TIMEOUT_S) -> str:
+    """Send a command to HAProxy's admin socket and return its response.
+
+    *timeout* is in s, for each step. Raises: OSError.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+        connection.sendall(f"{line}\n".encode())
+        return (
+            b"".join(iter(lambda: connection.recv(_CHUNK_BYTES), b""))
+            .decode(errors="replace")
+            .strip()
+        )

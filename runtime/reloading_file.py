@@ -7,13 +7,15 @@ inotify misses (network file systems, a symlinked directory that Kubernetes swap
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import mmap
 import os
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -236,24 +238,38 @@ class _LastGood:
 
 
 class _LastWarning:
-    """A `_LastWarning` is in memory that forked processes share, so only one logs a warning.
+    """A `_LastWarning` is in memory that forked processes share, so that only one logs a warning.
 
-    Two processes that check at the same instant may both log the warning, which does no harm.
+    A record lock (fcntl(2)) belongs to one process, so the lock also excludes processes that were
+    forked with the descriptor.
     """
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, hashlib.sha256().digest_size)
+        length = hashlib.sha256().digest_size
+        self._file = os.memfd_create("last warning")
+        weakref.finalize(self, os.close, self._file)
+        os.ftruncate(self._file, length)
+        self._shared = mmap.mmap(self._file, length)
 
     def is_new(self, fingerprint: bytes) -> bool:
-        """Return True if no process has logged a warning for this content, and record a warning."""
-        if self._shared[:] == fingerprint:
-            return False
-        self._shared[:] = fingerprint
-        return True
+        """Return True if no process has logged a warning for this content, and record one."""
+        with self._locked():
+            is_new = self._shared[:] != fingerprint
+            self._shared[:] = fingerprint
+            return is_new
 
     def clear(self) -> None:
         """Permit the next warning, for any content."""
-        self._shared[:] = bytes(len(self._shared))
+        with self._locked():
+            self._shared[:] = bytes(len(self._shared))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.runtime.reloading_file import ReloadingFile
+from tests.processes import run
 
 _WRITTEN = 1_000_000.0
 
@@ -392,3 +393,37 @@ def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
 
     watched.refresh()
     assert watched.value == 2
+
+
+_RACE = """
+import os, time
+from entrepot.runtime.reloading_file import _LastWarning
+
+class Slow:
+    def __init__(self, memory):
+        self.memory = memory
+
+    def __getitem__(self, part):
+        found = self.memory[part]
+        time.sleep(0.1)  # the other processes read meanwhile
+        return found
+
+    def __setitem__(self, part, value):
+        self.memory[part] = value
+
+warning = _LastWarning()
+warning._shared = Slow(warning._shared)
+result, answer = os.pipe()
+for _ in range(4):
+    if os.fork() == 0:
+        os.write(answer, b"%d" % warning.is_new(b"1" * 32))
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+print(bytes(sorted(os.read(result, 4))).decode())
+"""
+
+
+def test_of_processes_that_find_a_bad_version_at_the_same_instant_one_logs_it() -> None:
+    """Workers check the same files at the same instants, because the same process forked them."""
+    assert run(_RACE) == "0001\n"

@@ -24,17 +24,17 @@ def main(task: dict[str, Any]) -> dict[str, float]:
     failures = 0
     with connect(task["port"]) as cache, connect(task["upstream"]) as upstream:
         for number, (here, there) in enumerate(zip(task["paths"], task["theirs"], strict=True)):
-            both = [(cache, here), (upstream, there)]
+            both = [(cache, here, 1), (upstream, there, -1)]
             try:
-                spans = {
-                    path: first_byte(connection, path, task["headers"], task["size"])
-                    for connection, path in (both if number % 2 else reversed(both))
-                }
+                difference = sum(
+                    sign * first_byte(connection, path, task["headers"], task["size"])
+                    for connection, path, sign in (both if number % 2 else reversed(both))
+                )
             except (OSError, Broken) as error:
                 print(error, file=sys.stderr)
                 failures = len(task["paths"]) - number
                 break
-            differences.append(spans[here] - spans[there])
+            differences.append(difference)
     return {
         "requests": len(differences),
         "seconds": statistics.median(differences) if differences else 0.0,

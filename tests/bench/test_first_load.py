@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from bench import first_load
 
 
@@ -17,6 +19,18 @@ def test_the_outcome_has_a_difference_for_each_blob() -> None:
 
     assert (outcome["requests"], outcome["failures"]) == (4, 0)
     assert abs(outcome["seconds"]) < 5
+
+
+def test_servers_with_the_same_paths_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache with the paths of its upstream has a difference, positive if it is slower."""
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    with _server(response) as slow, _server(response) as fast:
+        spans = {slow: 2.5, fast: 1.0}
+        monkeypatch.setattr(first_load, "first_byte", lambda to, *_: spans[to.getpeername()[1]])
+        task = _task(slow, fast, size=3)
+        outcome = first_load.main(task | {"theirs": task["paths"]})
+
+    assert outcome["seconds"] == 1.5
 
 
 def test_a_blob_of_another_size_is_a_failure() -> None:

@@ -42,6 +42,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 
 _MIN_SEND = 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
 _MORE_WITHIN_S = 0.01
+_LINKED_WITHIN_S = 1.0  # An index that is busy delays the end of a download by longer.
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
@@ -275,7 +276,13 @@ class Reader:
         while stop is None or start < stop:
             available = self._ready(stop, early=early)
             if start < available:
-                if has_waited or available == stop or self._is_worth_it(available - start):
+                is_first = start == first  # A client waits for it.
+                if (
+                    is_first
+                    or has_waited
+                    or available == stop
+                    or self._is_worth_it(available - start)
+                ):
                     yield from self._pieces(start, available)
                     start, self._pause, has_waited = available, _SHORTEST_WAIT_S, False
                     continue
@@ -331,6 +338,10 @@ class Reader:
         if self._stored is None:
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
+                # The writer links the blob now. If this reader linked it too, that would cost two
+                # more flushes of the disk.
+                if self._download is not None:
+                    self._download.wait_done(_LINKED_WITHIN_S)
                 self.close()
                 self._stored, self._stored_size = stored
                 self.on_stored()

@@ -150,10 +150,10 @@ class Download:
             if not self.is_done:
                 self._changed.wait(seconds)
 
-    def wait_done(self) -> None:
-        """Wait until the download has ended, with or without success."""
+    def wait_done(self, within: float | None = None) -> None:
+        """Wait until the download has ended, with or without success, but at most *within* s."""
         with self._changed:
-            self._changed.wait_for(lambda: self.is_done)
+            self._changed.wait_for(lambda: self.is_done, within)
 
     def take_rest(self) -> Iterator[bytes] | None:
         """Return the whole body of a download without disk space; None after the first call."""

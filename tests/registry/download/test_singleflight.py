@@ -19,9 +19,10 @@ import pytest
 from entrepot.datastore.errors import DigestMismatch
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
-from entrepot.registry.download import spoolfile
+from entrepot.registry.download import singleflight, spoolfile
+from entrepot.registry.download.singleflight import Reader
 from entrepot.registry.download.spoolfile import size_path
-from entrepot.registry.download.writer import Task
+from entrepot.registry.download.writer import Download, Task
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
 from entrepot.registry.server.fileslice import FileSlice
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
@@ -83,6 +84,53 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
     assert first == CONTENT[:1000]
     assert first + b"".join(body) == CONTENT
+
+
+def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client gets the first bytes at once; only later bytes wait for more."""
+    waits: list[float] = []
+    wait = Reader._wait
+
+    def noted(reader: Reader, seconds: float) -> None:
+        waits.append(seconds)
+        wait(reader, seconds)
+
+    monkeypatch.setattr(Reader, "_wait", noted)
+    remote = FakeRemote(CONTENT, until=1)
+    body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
+    next(body)
+    waits_before = list(waits)
+    remote.let(None)
+    rest = b"".join(body)
+
+    assert singleflight._MORE_WITHIN_S not in waits_before
+    assert len(rest) == len(CONTENT) - 1000
+
+
+def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader in the writer's process waits for the writer's link, and does not link it as well.
+
+    The writer links the blob after it is stored, so a reader could find it without a link.
+    """
+    order: list[str] = []
+    wait_done = Download.wait_done
+
+    def noted(download: Download, within: float | None = None) -> None:
+        wait_done(download)
+        order.append(f"waited {within}")
+
+    monkeypatch.setattr(Download, "wait_done", noted)
+    reader = bench.worker().join(
+        replace(task(FakeRemote(CONTENT)), landed=lambda: order.append("linked by the writer"))
+    )
+    reader.on_stored = lambda: order.append("looked for by the reader")
+
+    assert read_all(reader) == CONTENT
+    assert order == ["linked by the writer", "waited 1.0", "looked for by the reader"]
 
 
 def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench) -> None:

@@ -40,7 +40,7 @@ from entrepot.registry.errors import Absent, Denied
 from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
 
-_MIN_SEND = 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
+_MIN_SEND = 4 * 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
 _MORE_WITHIN_S = 0.01
 _LINKED_WITHIN_S = 1.0  # An index that is busy delays the end of a download by longer.
 _SHORTEST_WAIT_S = 0.002

@@ -96,7 +96,7 @@ class Destination:
 log = logging.getLogger(__name__)
 
 _LARGE = 16 * 1024 * 1024  # bytes; a smaller blob is not worth several requests
-_NOTIFY_STEP = 1024 * 1024  # bytes between two wake-ups of the readers
+_NOTIFY_STEP = 4 * 1024 * 1024  # bytes between two wake-ups of the readers
 _NOTIFY_S = 0.01
 _UNKNOWN_SIZE = "?"
 

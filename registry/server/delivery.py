@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
 """The WSGI environment has the request's connection (`LentConnection`) under this key."""
+_LARGE = 512 * 1024  # bytes; a shorter slice fits into the buffer of the connection
+_MOST_SENT = 16 * 1024 * 1024  # bytes for one system call, which may take as long as they take
 PATIENCE_S = 1.0
 """A thread waits this long for a client that reads nothing, in s, before it hands the response
 over.
@@ -88,12 +91,35 @@ class Delivery:
     def _send(self, patience: float) -> bool:
         try:
             while self._next():
+                if patience and self._is_large() and not self._send_large(patience):
+                    return False
                 while self._piece is not None:
                     if not self._step() and not _is_writable(self.connection, patience):
                         return False
         except (RegistryError, DatastoreError, OSError) as error:
             raise broken(error) from error
         self.close()
+        return True
+
+    def _is_large(self) -> bool:
+        piece = self._piece
+        return isinstance(piece, FileSlice) and piece.stop - piece.start >= _LARGE
+
+    def _send_large(self, patience: float) -> bool:
+        """Send the current slice; return False if the connection accepts nothing for *patience* s.
+
+        PERF: the kernel waits for the client, so this thread is not woken for each part that the
+        client has read. Raises: OSError.
+        """
+        descriptor, connection = self.connection.fileno(), self.connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(patience))
+        os.set_blocking(descriptor, True)
+        try:
+            while self._piece is not None:
+                if not self._step():
+                    return False
+        finally:
+            os.set_blocking(descriptor, False)
         return True
 
     def _next(self) -> bool:
@@ -121,7 +147,7 @@ class Delivery:
             if isinstance(piece, FileSlice):
                 left = piece.stop - piece.start
                 sent = left and os.sendfile(
-                    self.connection.fileno(), piece.descriptor, piece.start, left
+                    self.connection.fileno(), piece.descriptor, piece.start, min(left, _MOST_SENT)
                 )
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
@@ -136,6 +162,11 @@ class Delivery:
             return False
         self.sent += sent
         return True
+
+
+def _timeval(seconds: float) -> bytes:
+    """Return the value of SO_SNDTIMEO: whole seconds, and microseconds."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 class BodyProgress(Protocol):

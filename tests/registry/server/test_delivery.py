@@ -74,6 +74,59 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
     assert got == CONTENT
 
 
+def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel waits for a client that reads a large slice, so the thread is not woken for parts.
+
+    Several calls are possible only if the client reads nothing for longer than the patience.
+    """
+    calls = []
+    sendfile = os.sendfile
+
+    def counted(*args: int) -> int:
+        calls.append(args)
+        return sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", counted)
+    ours, theirs = socket.socketpair()
+    came = bytearray()
+
+    def read() -> None:
+        with theirs:
+            while piece := theirs.recv(65536):
+                came.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with ours:
+        is_over = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours).send(60)
+        is_blocking = os.get_blocking(ours.fileno())
+    reader.join()
+
+    assert is_over
+    assert came == CONTENT
+    assert len(calls) == 1
+    assert not is_blocking
+
+
+def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int) -> None:
+    """A client that reads nothing holds the thread for the patience, and gets the rest later."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
+        stopped = delivery.send(0.05)
+        is_blocking = os.get_blocking(ours.fileno())
+        got = bytearray()
+        while len(got) < len(CONTENT):
+            got += theirs.recv(65536)
+            delivery.send(0)
+
+    assert stopped is False
+    assert not is_blocking
+    assert got == CONTENT
+
+
 @pytest.mark.parametrize("is_short", [True, False], ids=["a short body", "a client that left"])
 def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
     descriptor: int, *, is_short: bool

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from entrepot.datastore.request_line import SEPARATOR
 
 
-def template(*, target: str, address: str, rest: str) -> str:
+def template(*, target: str, rest: str) -> str:
     """Return a template for the events of equal pulls.
 
     *target* has the fields from the action to the begin of the request, and *rest* the fields after
-    the client's *address*; all of these are JSON.
+    the client's address; both are JSON.
     """
     return (
         f'{{"id":"{SEPARATOR}","timestamp":"{SEPARATOR}Z",{target}"id":"{SEPARATOR}",'
-        f'"addr":"{address}{SEPARATOR}",{rest}'
+        f'"addr":"{SEPARATOR}",{rest}'
     )
 
 
@@ -36,13 +36,15 @@ class PullTexts:
         The event's ID is derived from the request's ID, so it is as unique, and always the same for
         a request.
         """
-        number, at, port = values.split(SEPARATOR)
+        number, at, address, port = values.split(SEPARATOR)
         if at[:-3] != self._second:
             self._second = at[:-3]
             second = datetime.fromtimestamp(int(self._second), UTC)
             self._at = second.strftime("%Y-%m-%dT%H:%M:%S.")
-        first, before_time, before_id, before_port, rest = self._parts
+        if ":" in address:  # IPv6
+            address = f"[{address}]"
+        first, before_time, before_id, before_address, rest = self._parts
         return (
             f"{first}{number[7::-1]}{number[8:]}{before_time}{self._at}{at[-3:]}{before_id}"
-            f"{number}{before_port}{port and ':'}{port}{rest}"
+            f"{number}{before_address}{address}{port and ':'}{port}{rest}"
         )

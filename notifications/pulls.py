@@ -125,7 +125,6 @@ class PullEvents:
         actor = {"name": access.user} if access.user else {}
         text = pull_texts.template(
             target=f'"action":"{PULL}","target":{_json(target.record(url))},"request":{{',
-            address=_json(host_in_address(access.source))[1:-1],
             rest=f'{_json(rest)[1:]},"actor":{_json(actor)},"source":{_json(self._source.record())}}}',
         )
         return _Template(target.media_type, text), is_final

@@ -61,7 +61,7 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
 
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
-    """Parse a line of the access log; the list has the request's ID, end and port."""
+    """Parse a line of the access log; the list has the request's ID, end, address and port."""
     head = request_line.split(line)
     assert head is not None, line
     values, rest = head
@@ -74,7 +74,7 @@ def test_the_line_has_the_fields_of_both_formats_in_their_order(
     """The extended log-format has the fields of AccessLine and of RequestLine."""
     length = len(haproxy.request(path, "User-Agent: podman/5").body)
     line = raw_line(haproxy, path)
-    access, request, (number, _, port) = parsed(line)
+    access, request, (number, _, _, port) = parsed(line)
 
     names = [each.name for each in fields(AccessLine)]
     assert list(json.loads(line)) == [
@@ -178,7 +178,7 @@ def test_a_write_reaches_the_worker_with_the_id_of_its_line(
     """A worker gets the ID, the port and the address of a write; a client cannot set them."""
     response = haproxy.request("/echo?write", "X-Entrepot-Request: forged", method="DELETE")
     sent = [value for name, value in json.loads(response.body) if name == "x-entrepot-request"]
-    _, _, (number, _, port) = parsed(raw_line(haproxy, "/echo?write"))
+    _, _, (number, _, _, port) = parsed(raw_line(haproxy, "/echo?write"))
 
     assert worker.seen
     assert sent == [f"{number} {port} 127.0.0.1"]

@@ -206,6 +206,25 @@ def test_hostile_values_stay_inside_their_field(text: str) -> None:
     assert made(line(agent=text))[0]["request"]["useragent"] == text
 
 
+def test_clients_that_pull_the_same_share_a_template() -> None:
+    """The address differs from client to client, and is no part of what is made once."""
+    lines = [line(source=f"10.0.{number // 256}.{number % 256}") for number in range(5000)]
+    events = PullEvents(Source("vm", "i"), Contents())
+    found = [json.loads(each.text)["request"]["addr"] for each in events.of(lines)]
+
+    assert found[:2] == ["10.0.0.0:4711", "10.0.0.1:4711"]
+    assert len(set(found)) == 5000
+    assert len(events._kept) == 1
+
+
+def test_an_address_is_found_whatever_other_values_are() -> None:
+    """A client cannot set the address by a header that has the same text as the field."""
+    (found,) = made(line(agent=',"source":"10.9.9.9', host=',"source":"10.8.8.8"'))
+
+    assert found["request"]["addr"] == "10.0.0.9:4711"
+    assert found["request"]["useragent"] == ',"source":"10.9.9.9'
+
+
 def test_the_remembered_events_are_bounded() -> None:
     """Lines that all differ do not fill the memory."""
     events = PullEvents(Source("vm", "i"), Contents())

@@ -65,13 +65,13 @@ def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> 
 def like(template: str, number: int) -> Notification:
     """Return the event of a pull by the request *number*, with a template that others may share."""
     return Notification(
-        PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\t{number}"
+        PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\th\t{number}"
     )
 
 
 def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQueue) -> None:
     """A row has each template once, and its events are the same as without the queue, in order."""
-    one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"h\t"}}' for each in "ab")
+    one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"\t"}}' for each in "ab")
     events = [
         *(like(each, number) for number, each in enumerate([one, other, one, one, other])),
         event('{"pull":"whole"}', PULL),
@@ -91,7 +91,7 @@ def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQue
 
 def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, path: Path) -> None:
     """A thousand pulls of one image by one client take less space than a thousand templates."""
-    template = '{"id":"\t","timestamp":"\t","id":"\t","addr":"h\t","text":"' + "x" * 5000 + '"}'
+    template = '{"id":"\t","timestamp":"\t","id":"\t","addr":"\t","text":"' + "x" * 5000 + '"}'
     queue.append({"a": [like(template, number) for number in range(1000)]})
     queue.close()
 

@@ -1,7 +1,7 @@
 """Run the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
 
-Without arguments all stages run, `growth` last. It measures indexes of up to ten million blobs.
-`hits` compares the cost of a warm hit with another checkout.
+Without arguments all stages run, `growth` last. `growth` measures indexes of up to ten million
+blobs. `hits` compares the cost of a warm hit with another checkout.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
 _HITS_WORDS = 2
 _MANY_FILES = 65536
-_LONGEST_S = 15 * 60  # no work begins later; what began by then ends within a minute or two
+# no measurement begins after this time (s); a measurement in progress ends within a minute or two
+_LONGEST_S = 15 * 60
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,
     "worker": stages.worker,
@@ -84,7 +85,7 @@ def _run(act: Callable[[], int]) -> int:
 
 
 def _measure(words: list[str]) -> int:
-    """Run the named stages, and then `growth` if it is named; return the larger exit code."""
+    """Run the named stages, then `growth` if it is named; return the larger of both exit codes."""
     book = Book(most_s=_LONGEST_S)
     names = [each for each in words if each in _STAGES]
     return max(_compare(names, book) if names else 0, _grow(book) if "growth" in words else 0)

@@ -1,6 +1,6 @@
 """Write many rows into an index file at once, a hundred times faster than through the product.
 
-The file is the one that the product would have written: its indexes and triggers are absent only
+The index file equals one that the product writes: its SQL indexes and triggers are absent only
 while the rows are written, and the counters are computed at the end.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from entrepot.datastore.drivers.sqlite_health import count_anew
 
 Row = tuple[bytes, int, int, float]
-"""A `Row` has digest, size, kind and last use."""
+"""A `Row` is a row of the index: digest, size, kind and last use."""
 
 _PARTS = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'blob' AND sql IS NOT NULL"
 _BUILT = "type IN ('index', 'trigger')"

@@ -40,7 +40,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A `Bar` is one row: the costs of both servers."""
+    """A `Bar` is one row of the chart: the costs of Entrepot and of docker-registry."""
 
     key: str
     ours: float
@@ -53,7 +53,7 @@ class Bar:
 
     @property
     def words(self) -> str:
-        """Return the row as a sentence of the description."""
+        """Return one row of the chart as a sentence of the description."""
         row = ROWS[self.key]
         costs = f"{REGISTRY} {number(self.theirs)}, {OURS} {number(self.ours)} {unit(row.unit)}"
         return f"{row.title}: {costs}, {number(self.times)} times."
@@ -61,19 +61,19 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a ratio to a horizontal position, between the powers of ten `low` and `high`."""
+    """Maps a cost ratio to a horizontal position, between the powers of ten `low` and `high`."""
 
     low: int
     high: int
 
     def x(self, ratio: float) -> float:
-        """Return the position of a ratio (pixels)."""
+        """Return the horizontal position of a cost ratio (pixels)."""
         share = (math.log10(ratio) - self.low) / (self.high - self.low)
         return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
 
 
 def chart(results: Results, subtitle: str) -> str:
-    """Return the SVG; rows that one of the two servers did not finish are left out."""
+    """Return the chart in SVG, without the rows that one of the two servers did not finish."""
     bars = list(_bars(results))
     scale = _scale([bar.times for bar in bars])
     height = _TOP + _STEP * len(bars) + 44

@@ -25,7 +25,7 @@ MIDDLE = 300_000
 MEDIUM = 4 * MB
 LARGE = 100 * MB
 _TINY = (120, 340, 560, 1_100)
-# three at a time at 20 MB/s a connection take four seconds
+# three layers at a time, each at 20 MB/s, take four seconds
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 
@@ -53,7 +53,7 @@ def warm_image() -> Image:
 
 
 def line_image() -> Image:
-    """Return the image that is pulled over the simulated line."""
+    """Return the image that clients pull over the simulated line."""
     return image("library/large", LINE_LAYERS)
 
 

@@ -16,9 +16,12 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A `Door` is a server on loopback; `login` is user:password, or empty for anonymous access.
+    """A `Door` is a server on loopback as clients reach it.
 
-    `prefix` precedes the names of repositories. If `tls` is set, the certificate is not verified.
+    `login` is user:password, or empty for anonymous access.
+
+    `prefix` precedes the names of repositories in the server's paths. If `tls` is set, the client
+    does not verify the server's certificate.
     """
 
     port: int
@@ -58,7 +61,7 @@ class Door:
         )
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
-        """Return the body of a 200 response. Raises: LoadFailed."""
+        """Send a request, and return the body of its 200 response. Raises: LoadFailed."""
         status, body = self.ask("GET", path, headers=headers)
         if status != http.HTTPStatus.OK:
             raise LoadFailed(f"GET {self.url(path)} was answered {status}: {body[:200]!r}")
@@ -67,7 +70,10 @@ class Door:
     def ask(
         self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
-        """Return the status and the body of a response. Raises: LoadFailed."""
+        """Send a request, and return the status and the body of its response.
+
+        Raises: LoadFailed.
+        """
         connection = self.connect()
         try:
             connection.request(method, path, body or None, self.headers() | dict(headers or {}))

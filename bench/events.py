@@ -1,8 +1,9 @@
 """Measure warm requests while an endpoint of notifications gets an event for each of them.
 
-The cost has all that the server does for the events: its log, its queue, and their delivery. The
-receiver answers at once, and its own CPU time does not count. Another Entrepot without an endpoint
-is measured in the same rounds, so that the cost of an event is known too.
+The measured cost has all that the server does for the events: its log, its queue, and their
+delivery. The receiver of events answers at once, and its own CPU time does not count. Another
+Entrepot without an endpoint is measured in the same rounds, so that the cost of an event is known
+too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def events(site: Site, book: Book, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
-    """Return the sample of *act*, with the difference of its cost (us) to that of *quiet*."""
+    """Return the sample of *act*, with the difference between its cost and that of *quiet* (us)."""
     sample = act()
     return replace(
         sample, more={AN_EVENT: stages.microseconds(sample) - stages.microseconds(quiet())}
@@ -62,7 +63,7 @@ def receiver() -> Iterator[str]:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Answer each connection until the listener is closed."""
+    """Answer each connection of the event receiver until its listener is closed."""
     with suppress(OSError):
         while True:
             connection, _ = listener.accept()
@@ -71,7 +72,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Read one request to its end, and answer it."""
+    """Read one request of the notifications to its end, and answer it."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(_PIECE)

@@ -29,9 +29,10 @@ class Unit(StrEnum):
 class Sample:
     """A `Sample` is one round.
 
-    `cpu` (s) is by the role of the processes, `seconds` is the time of the work, and `p99` is in s.
+    `cpu` (s) is by the role of the processes, `seconds` is the time of the work, and `p99` is the
+    99th percentile of response times (s).
 
-    `more` has the figures of single rows, by name.
+    `more` has the figures that only single rows have, by name.
     """
 
     requests: int
@@ -68,7 +69,7 @@ class Figure:
 
 
 def figure(unit: Unit, samples: Sequence[Sample]) -> Figure:
-    """Return the figure of all rounds."""
+    """Return the figure that combines the samples of all rounds."""
     costs = [cost(unit, each) for each in samples]
     return Figure(
         cost=median(costs),
@@ -112,7 +113,7 @@ def rate(unit: Unit, sample: Sample) -> float:
 
 
 def _per(unit: Unit, sample: Sample) -> float:
-    """Return the amount by which CPU seconds are divided."""
+    """Return the number of units by which the CPU seconds of a round are divided."""
     if unit is Unit.REQUEST:
         return max(sample.requests, 1) / 1e6
     return max(sample.bytes, 1) / 1e9 if unit is Unit.GIGABYTE else 1.0

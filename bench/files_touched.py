@@ -2,7 +2,8 @@
 
 The registry's application is assembled in this process over an empty data directory, with a small
 upstream on loopback. Each thread that a request starts is traced as well. Falcon's test client
-calls the application as gunicorn does; the server below it (`registry/server`) is not part of it.
+calls the application as gunicorn does; the server below the application (`registry/server`) is not
+counted.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 _FOLDERS = ("cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _HOST = "upstream.test"
 BOUNDS = {"warm blob GET": 12, "warm manifest by tag": 14, "cold blob GET": 28, "push": 22}
-"""Each kind of request may touch at most so many files."""
+"""Each kind of request may touch at most this number of files."""
 
 
 @dataclass(slots=True)
 class Touched:
-    """A `Touched` has what ran: files by their path, and functions as (file, first line)."""
+    """A `Touched` has the code that ran: files by path, and functions as (file, first line)."""
 
     files: set[str] = field(default_factory=set)
     functions: set[tuple[str, int]] = field(default_factory=set)
@@ -52,7 +53,7 @@ class Touched:
 
 
 def _below_root(name: str) -> str:
-    """Return the path of a file of this tree; empty for any other file."""
+    """Return the path of a file of this source tree; empty for any other file."""
     path = Path(name).resolve()
     if not path.is_relative_to(ROOT):
         return ""
@@ -158,7 +159,7 @@ def _expect(status: int, wanted: int) -> None:
 
 
 def table(found: dict[str, Touched], *, names: bool = False) -> str:
-    """Return the table; with *names*, the files below each line."""
+    """Return the printed table; with *names*, the touched files follow each line of the table."""
     lines = [f"{'request':24} files functions  most files"]
     for kind, touched in found.items():
         numbers = f"{len(touched.files):5} {len(touched.functions):9}"

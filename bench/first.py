@@ -1,4 +1,4 @@
-"""Measure how much later than the upstream's the first byte of a small cold blob comes."""
+"""Measure how much later a cache sends the first byte of a small cold blob than its upstream."""
 
 from __future__ import annotations
 

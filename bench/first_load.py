@@ -1,6 +1,6 @@
 """Load generator: measures the time to the first byte of cold blobs, beside the upstream.
 
-Each blob is requested from a cache and from the upstream, over a kept connection to each. Every
+Each blob is requested from a cache and from its upstream, over a kept connection to each. Every
 second blob is requested from the upstream first. The module is a program: `python -m
 bench.first_load TASK` takes a task in JSON and prints the outcome in JSON.
 """

@@ -1,8 +1,8 @@
 """Measure the cost of an index of ten thousand to ten million blobs.
 
-All blobs have rows in the index. Only the evicted ones have files; for the rebuild all have, up to
-100,000. Costs are CPU time of the working process; the start and the rebuild, for which clients
-wait, are elapsed time.
+All blobs have rows in the index. Only the evicted rows have files; for the rebuild all rows have
+files, up to 100,000. Costs are CPU time of the working process; the start and the rebuild, for
+which clients wait, are elapsed time.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ NOTES = (
 
 
 def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
-    """Measure every size, the smallest first; return the figures by row, then by size.
+    """Measure an index of every size, the smallest first; return the figures by row, then by size.
 
-    No size is begun after the time of the run.
+    No index size is begun after the time of the run.
     """
     results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:
@@ -86,7 +86,7 @@ def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return the measurements of a stock, in an order in which each leaves data for the next."""
+    """Return the measurements of one index, in an order in which each leaves data for the next."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -133,7 +133,7 @@ def _evict(stock: Stock) -> Figure:
 
 
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
-    """Return a cleaner's rounds with limits that evict exactly `EVICTED` rows."""
+    """Return a cleaner's rounds whose limits evict exactly `EVICTED` rows."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
     held = store.index.reservations.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
@@ -156,7 +156,7 @@ class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every access."""
+        """Return an empty string, which means that the index has every access of the log."""
         return ""
 
 
@@ -236,7 +236,7 @@ def _rebuild(stock: Stock) -> Figure | None:
 
 
 def _timed(act: Callable[[], object]) -> tuple[float, float]:
-    """Return the CPU seconds of this process and the elapsed seconds."""
+    """Return the CPU time of this process and the elapsed time (both in s)."""
     cpu, began = time.process_time(), time.monotonic()
     act()
     return time.process_time() - cpu, time.monotonic() - began

@@ -96,7 +96,7 @@ def _send_until_end(
 
 
 def _is_open(asker: _Requester, tally: _Tally) -> bool:
-    """Read the received bytes; return False if the connection is closed or broken."""
+    """Read the received bytes of a connection; return False if it is closed or broken."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

@@ -1,7 +1,8 @@
 """Measure the cost of a warm hit in a worker, in this tree and another one alternately.
 
-`python -m bench hits OTHER`: OTHER is the root of another checkout with its environment in `.venv`.
-Each request goes straight to a worker's socket over a kept connection, as HAProxy sends it.
+`python -m bench hits OTHER`: OTHER is the root of another checkout, whose environment is in
+`.venv`. Each request goes straight to a worker's socket over a kept connection, as HAProxy sends
+it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-_REQUESTS = 6000  # a round has so many hits of each kind, which take about a CPU second
+_REQUESTS = 6000  # a round has this number of hits of each kind, which take about a CPU second
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
 
 Answer = tuple[str, str]
-"""An `Answer` has method and path of a request."""
+"""An `Answer` is a kind of hit: the method and the path of its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A `Comparison` is about one kind of hit.
+    """A `Comparison` compares the costs of one kind of hit in two checkouts.
 
-    A comparison has the CPU microseconds a request of every round, in both trees.
+    A comparison has the CPU time of a request (us) in every round, for both trees.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Return the median of the rounds' differences, in us; positive: this tree costs more."""
+        """Return the median of the rounds' differences (us); if positive, this tree costs more."""
         return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
 
     def line(self) -> str:
@@ -92,7 +93,7 @@ def _works(image: Image) -> Mapping[str, Answer]:
 
 
 def _pulled(image: Image) -> list[str]:
-    """Return the paths of a whole image: a hit of a manifest looks at each part of it."""
+    """Return the paths of a whole image: a hit of a manifest looks at each part of the image."""
     blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
     return [*blobs, *(path for _, path in _works(image).values())]
 
@@ -144,7 +145,10 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
 
 
 def _run_directory(processes: list[Process]) -> Path:
-    """Return the run directory, which is in HAProxy's environment. Raises: ServerFailed."""
+    """Return the run directory of the appliance, which is in HAProxy's environment.
+
+    Raises: ServerFailed.
+    """
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while time.monotonic() < deadline:
         for each in processes:
@@ -158,7 +162,7 @@ def _run_directory(processes: list[Process]) -> Path:
 
 
 def _is_registry(command: list[str]) -> bool:
-    """Return whether *command* runs the registry, under its name of any version."""
+    """Return whether *command* runs the registry: its module has another name in older versions."""
     return any(word.split(".")[-1] == "registry" for word in command)
 
 

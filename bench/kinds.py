@@ -29,13 +29,13 @@ REALM, SERVICE, ISSUER = "http://127.0.0.1/token", "bench", "bench-issuer"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A `Plan` is one start of a server.
+    """A `Plan` describes one start of a server.
 
-    `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
+    In a plan `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
 
-    `login` is the login of the clients; `static` has the files that nginx serves. `tokens` is a
-    bundle of certificates that sign tokens. `endpoint` is the URL of a receiver of events. Without
-    `has_edge_cache`, the appliance's HAProxy caches nothing.
+    In a plan `login` is the login of the clients; `static` has the files that nginx serves. In a
+    plan `tokens` is a bundle of certificates that sign tokens. In a plan `endpoint` is the URL of a
+    receiver of events. Without `has_edge_cache`, the appliance's HAProxy caches nothing.
     """
 
     folder: Path
@@ -50,13 +50,15 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether clients need neither a password nor TLS."""
+        """Return whether clients of this plan need neither a password nor TLS."""
         return self.htpasswd is None and self.pem is None and not self.endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A `Kind` is a kind of server: `told` (its configuration) and `durability` in words.
+    """A `Kind` is a kind of server.
+
+    `told` is its configuration, and `durability` describes its writes in words.
 
     `launch` writes the configuration.
     """
@@ -71,7 +73,7 @@ class Kind:
 
 
 def known(peers: str = "", registry3: str = "") -> list[Kind]:
-    """Return all kinds, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable.
+    """Return all kinds of servers, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable.
 
     *registry3* is the path of docker distribution 3, or empty.
     """
@@ -214,7 +216,7 @@ def _ours() -> Kind:
 
 
 def entrepot_launch(plan: Plan) -> Launch:
-    """Return the launch of the appliance."""
+    """Return the command line and environment that start the appliance."""
     port = free_port()
     document: dict[str, Any] = {"upstreams": {NAME: {"url": plan.upstream}}}
     if auth := _auth(plan):
@@ -238,6 +240,6 @@ def entrepot_launch(plan: Plan) -> Launch:
 
 
 def _write(path: Path, document: object) -> Path:
-    """Write JSON, which is YAML as well."""
+    """Write a configuration as JSON, which is YAML as well."""
     path.write_text(json.dumps(document, indent=2))
     return path

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PIECE = 64 * 1024
-_UNDER_WAY = 16  # chunk size; the line buffers no more
+_UNDER_WAY = 16  # the line reads chunks of this size, and buffers no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Line:
     delay: float
 
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
-        """Return when *size* bytes that arrive now have left, and until when they occupy the line.
+        """Return when *size* bytes have left the line, and until when they occupy the line.
 
         All times are in s. The bytes of a connection follow each other, and none leaves
         early.
@@ -54,14 +54,15 @@ async def serve(to: int, line: Line) -> None:
 async def _pass_on(
     to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    await asyncio.sleep(2 * line.delay)  # the delay is the round trip of the TCP handshake
+    # the delay before the connection is the round trip of the TCP handshake
+    await asyncio.sleep(2 * line.delay)
     there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
     try:
         async with asyncio.TaskGroup() as both:
             both.create_task(_direction(line, reader, back))
             both.create_task(_direction(line, there, writer))
     except* OSError:
-        pass  # one side is closed, so the other is closed too
+        pass  # one side has closed its connection, so the line closes the other one too
     finally:
         back.close()
 
@@ -69,7 +70,7 @@ async def _pass_on(
 async def _direction(
     line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Forward one direction of a connection until its end."""
+    """Forward one direction of a connection through the line until its end."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
     async with asyncio.TaskGroup() as both:
         both.create_task(_enter(line, reader, under_way))

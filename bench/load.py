@@ -29,9 +29,10 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 class Outcome:
     """An `Outcome` is the result of a load generator.
 
-    `seconds` is the time of the run; `p99` is that of the responses (s, or 0).
+    `seconds` is the time of the load generator's run; `p99` is the 99th percentile of the responses
+    (s, or 0).
 
-    `failures` counts wrong and missing responses.
+    `failures` counts the wrong and the missing responses to a load generator.
     """
 
     requests: int
@@ -73,7 +74,7 @@ def get_paths(door: Door, paths: Path, *, connections: int, seconds: int) -> Out
 
 
 def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
-    """Repeat a HEAD with `head_load`, because wrk waits for a body. Raises: LoadFailed."""
+    """Repeat a HEAD with `bench.head_load`, because wrk waits for a body. Raises: LoadFailed."""
     task = {
         "port": door.port,
         "path": path,

@@ -36,14 +36,17 @@ MANIFESTS: Final = 10_000
 PARTS: Final = 5  # blobs of a manifest
 _BLOB: Final = 1_000  # bytes
 _REPOSITORY: Final = "library/many"
-_SAMPLED: Final = 100_000  # requests, in the order of wrk
+_SAMPLED: Final = 100_000  # the requests that wrk repeats, in its order
 _WARM_S: Final = 12
 _SECONDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A `Store` has the names of stored objects, each list in the order of their ranks."""
+    """A `Store` has the names of stored objects.
+
+    Each list is in the order of the objects' ranks.
+    """
 
     manifests: Sequence[str]
     blobs: Sequence[str]
@@ -59,7 +62,7 @@ class Store:
                 yield door.blob(_REPOSITORY, next(blobs))
 
     def plain(self, door: Door) -> Iterator[str]:
-        """Yield the paths of one manifest and of as many blobs, in the same proportion."""
+        """Yield the paths of one manifest and of its blobs, in the proportion of `many`."""
         yield door.manifest(_REPOSITORY, self.manifests[0])
         for each in self.blobs[:PARTS]:
             yield door.blob(_REPOSITORY, each)

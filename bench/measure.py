@@ -19,10 +19,10 @@ from bench.upstream import Log, summed
 
 @dataclass(slots=True)
 class Book:
-    """A `Book` has all samples by row and server.
+    """A `Book` has all samples of the benchmark by row and server.
 
-    `failed` has the reason of each row that a server failed. The run takes no sample after `most_s`
-    seconds.
+    `failed` has the reason for each row of a server that failed. The run takes no sample after
+    `most_s` seconds.
     """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Book:
 
     @property
     def is_late(self) -> bool:
-        """Return whether the time of the run is over: no further sample is taken."""
+        """Return whether the time of the run is over, so that no further sample is taken."""
         return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
@@ -63,7 +63,10 @@ class Book:
 
 
 def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
-    """Do the work once; count the fetches whose target contains *about*. Raises: BenchError."""
+    """Do one measurement; count the upstream's fetches whose target contains *about*.
+
+    Raises: BenchError.
+    """
     tree = server.tree
     tree.settle()
     log.fresh()
@@ -84,7 +87,7 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
 def in_rounds(
     servers: Mapping[str, Server], works: Mapping[str, Work], book: Book, log: Log, *, rounds: int
 ) -> None:
-    """Do each work on all servers in turn, in several rounds, some rows in more."""
+    """Measure each work on all servers in turn, in several rounds, and some rows in more rounds."""
     for number in range(max(rounds, *(ROUNDS.get(row, 0) for row in works))):
         for row, work in works.items():
             many = ROUNDS.get(row, rounds)
@@ -96,7 +99,10 @@ def in_rounds(
 
 
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
-    """Add the sample of an act, or its error; skip a server that has failed the row already."""
+    """Add the sample of a measurement, or its error.
+
+    Skip a server that has failed the row already.
+    """
     if book.has_failed(row, server):
         return
     if book.is_late:
@@ -110,6 +116,6 @@ def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> Non
 
 
 def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the names rotated by the number of the round."""
+    """Return the names of the servers rotated by the number of the round."""
     start = number % len(names)
     return [*names[start:], *names[:start]]

@@ -17,7 +17,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task and return the outcome."""
+    """Run the task of the load generator and return the outcome."""
     asked = round(task["rate"] * task["seconds"])
     began, spans = time.perf_counter(), list[float]()
     try:

@@ -21,7 +21,7 @@ _MARK = "ENTREPOT_BENCH_READS_ALL"
 def become(out: Path, needed: Sequence[Path]) -> None:
     """Restart the program as `nobody` if it runs as root; otherwise return.
 
-    *out* becomes the property of `nobody`; the paths *needed* must be readable.
+    *out* becomes the property of `nobody`; `nobody` must be able to read the paths *needed*.
     """
     out.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -38,12 +38,12 @@ def become(out: Path, needed: Sequence[Path]) -> None:
 def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
     """Return a command line prefix that runs a program as a plain user.
 
-    If *reads_all* is set, the user may also read every file. That capability is needed if Python is
-    installed in a folder that only root may read.
+    If *reads_all* is set, the plain user may also read every file. The capability to read every
+    file is needed if Python is in a folder that only root may read.
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # the capability is set so that access(2) too honours it
+        # the capability is inheritable and ambient, so that access(2) honours it too
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words
@@ -56,7 +56,7 @@ def may_reach(path: Path) -> bool:
 
 
 def described() -> str:
-    """Return a description of the user."""
+    """Return a description of the user that runs the benchmark."""
     name = pwd.getpwuid(os.geteuid()).pw_name
     beyond = ", with the right to read all files (Python is in a folder of root)"
     return f"the plain user {name}{beyond if os.environ.get(_MARK) else ''}"

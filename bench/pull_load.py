@@ -1,8 +1,8 @@
 """Pull one image as dockerd does, as a load generator.
 
 The load generator requests the manifest by HEAD and GET, then three blobs at a time. Each of the
-three threads keeps its connection and verifies the digests. The module is a program: `python -m
-bench.pull_load TASK` takes a task in JSON and prints the outcome in JSON.
+load generator's three threads keeps its connection and verifies the digests. The module is a
+program: `python -m bench.pull_load TASK` takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Client:
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task and return the outcome."""
+    """Run the task of the load generator and return the outcome."""
     client = _Client(task["port"], task["prefix"] + task["repository"])
     began = time.monotonic()
     size, digests = client.manifest(task["accept"])

@@ -74,7 +74,7 @@ def medians(book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def peers(chosen: Sequence[Kind]) -> list[str]:
-    """Return the names of the servers that BENCH_PEERS gives."""
+    """Return the names of the servers that the variable BENCH_PEERS lists."""
     return [each.name for each in chosen if each.name not in {REGISTRY, NGINX, OURS}]
 
 
@@ -86,7 +86,7 @@ def _print_head(facts: Mapping[str, str], chosen: Sequence[Kind]) -> None:
 
 
 def _beaten(results: Results, names: list[str]) -> str:
-    """Return a line for each row in which a peer costs less."""
+    """Return a line for each row in which a peer costs less than Entrepot."""
     lines = [
         f"{ROWS[key].title}: {peer} costs less, entrepot {number(times)} times as much"
         for key in results

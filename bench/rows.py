@@ -115,7 +115,7 @@ Work = Callable[[Door], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
-    """Return the work of the rows without password and TLS."""
+    """Return the work of the rows that need neither a password nor TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
 
     def blob(door: Door, size: int) -> str:
@@ -135,36 +135,36 @@ def warm(image: Image) -> dict[str, Work]:
 
 
 def from_worker(image: Image) -> dict[str, Work]:
-    """Return the work of the row without HAProxy's cache."""
+    """Return the work of the row that is measured without HAProxy's cache."""
     path = _manifest(image, "latest")
     return {"worker-tag": lambda door: get_many(door, path(door))}
 
 
 def login(image: Image) -> dict[str, Work]:
-    """Return the work of the row with a password."""
+    """Return the work of the row whose clients send a password."""
     path = _manifest(image, image.digest)
     return {"manifest-login": lambda door: get(door, path(door))}
 
 
 def tag_login(image: Image) -> dict[str, Work]:
-    """Return the work of the row with a password that the rows with tokens are compared with."""
+    """Return the work of the row with a password, to which the rows with tokens are compared."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda door: get(door, path(door))}
 
 
 def events(image: Image) -> dict[str, Work]:
-    """Return the work of the row with an endpoint of notifications."""
+    """Return the work of the row in which an endpoint gets notifications."""
     path = _manifest(image, image.digest)
     return {"manifest-events": lambda door: get(door, path(door))}
 
 
 def tls(image: Image) -> dict[str, Work]:
-    """Return the work of the row with TLS."""
+    """Return the work of the row whose clients use TLS."""
     return {"blob-tls": lambda door: large(door, image, BLOB_CLIENTS, TLS_TIMES)}
 
 
 def large(door: Door, image: Image, clients: int, times: int) -> Outcome:
-    """Get the blob of 100 MB."""
+    """Measure downloads of the blob of 100 MB."""
     path = door.blob(image.repository, image.blob(LARGE))
     return load.blobs(door, path, clients=clients, times=times, size=LARGE)
 
@@ -174,7 +174,10 @@ def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
 
 
 def get(door: Door, path: str) -> Outcome:
-    """Send GET with wrk. Requests in progress at the end count, because they cost CPU time too."""
+    """Send GET with wrk.
+
+    Requests that are in progress at the end count, because they cost CPU time too.
+    """
     return _get(door, path, CONNECTIONS)
 
 

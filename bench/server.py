@@ -27,7 +27,7 @@ TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The command line and folder of a server, and the path that it answers once it is up."""
+    """A server's command line and folder, and the path that it answers once it is up."""
 
     words: tuple[str, ...]
     folder: Path

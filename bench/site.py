@@ -30,7 +30,7 @@ _YEAR = dt.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A `Site` has the images: `app` of the warm rows, `large` of the line.
+    """A `Site` has the images of a run: `app` for the warm rows, `large` for the simulated line.
 
     `log` is the upstream's.
     """
@@ -49,7 +49,10 @@ class Site:
         return self.upstream.door.url("")
 
     def plain(self, source: str = "") -> Plan:
-        """Return a plan without password and TLS, in a new folder; *source* is another upstream."""
+        """Return a plan without password and TLS, in a new folder.
+
+        *source* replaces the upstream.
+        """
         folder = self.folder / f"start{next(self._numbers)}"
         folder.mkdir()
         return Plan(folder, source or self.url, static=self.folder / "static")

@@ -25,7 +25,7 @@ _MB = 10**6
 _BEGIN_WITHIN_S = 60.0
 _LONGEST_S = 60
 _ASK_S = 2
-_WORKERS = "registry"  # the appliance's workers have this role
+_WORKERS = "registry"  # the appliance's workers have this role in `bench.tree`
 
 
 def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: int) -> None:
@@ -36,7 +36,7 @@ def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: i
 
 
 def _sample(server: Server, image: Image, rounds: int) -> Sample:
-    """Measure without readers, then with readers. Raises: LoadFailed."""
+    """Measure one server without slow readers, then with slow readers. Raises: LoadFailed."""
     path = server.door.manifest(image.repository, image.digest)
     server.tree.settle()
     idle = _requested(server.door, path, rounds)
@@ -62,12 +62,15 @@ def _sample(server: Server, image: Image, rounds: int) -> Sample:
 
 
 def _workers(memory: Mapping[str, list[Memory]]) -> list[Memory]:
-    """Return the memory of the workers; of another server, that of all processes."""
+    """Return the memory of the appliance's workers.
+
+    For another server, that of all its processes.
+    """
     return memory.get(_WORKERS) or [each for many in memory.values() for each in many]
 
 
 def _requested(door: Door, path: str, rounds: int) -> Outcome:
-    """Request a manifest at a steady rate, in several runs; p99 is the median of the runs."""
+    """Request a manifest at a steady rate in several runs; p99 is the median of all runs."""
     each = [load.paced(door, path, rate=rows.PACE, seconds=_ASK_S) for _ in range(rounds)]
     middle = sorted(each, key=lambda one: one.p99)[len(each) // 2]
     return replace(
@@ -80,7 +83,7 @@ def _requested(door: Door, path: str, rounds: int) -> Outcome:
 
 @contextmanager
 def _readers(door: Door, image: Image) -> Iterator[int]:
-    """Start the readers and yield how many get a response. Raises: LoadFailed."""
+    """Start the slow readers, and yield how many of them get a response. Raises: LoadFailed."""
     task = {
         "port": door.port,
         "path": door.blob(image.repository, image.blob(LARGE)),

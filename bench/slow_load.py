@@ -1,8 +1,8 @@
 """Load generator: reads a blob slowly with many clients until its standard input ends.
 
-The module is a program: `python -m bench.slow_load TASK` takes a task in JSON. The program prints a
-line in JSON when every client reads or has failed. It prints another line at the end, after
-`longest` s at the latest.
+The module is a program: `python -m bench.slow_load TASK` takes a task in JSON. The load generator
+prints a line in JSON when every client reads or has failed. The load generator prints another line
+at the end, after `longest` s at the latest.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-_STEPS = 20  # the readers read in turn, in parts of a second
+_STEPS = 20  # the slow readers read in turn, in parts of a second
 _BUFFER = 64 * 1024
 
 
 def main(task: dict[str, Any]) -> None:
-    """Run the task and print the outcome."""
+    """Run the task of the slow readers, and print the outcome."""
     readers = [_begin(task) for _ in range(task["clients"])]
     reading = _reading(readers)
     print(json.dumps({"reading": len(reading)}), flush=True)
@@ -46,7 +46,7 @@ def _begin(task: dict[str, Any]) -> socket.socket:
 
 
 def _reading(readers: list[socket.socket]) -> list[socket.socket]:
-    """Return the clients with a 200 response, as soon as all have one or after a while."""
+    """Return the clients with a 200 response, when all clients have one or after a time-out."""
     waiting, found = {each.fileno(): each for each in readers}, []
     poll = select.poll()
     for number in waiting:
@@ -84,7 +84,7 @@ def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tu
 
 
 def _read_available(reader: socket.socket, most: int) -> int:
-    """Return the number of bytes that could be read at once; -1 after the end."""
+    """Return the number of bytes that one read returned; -1 after the connection's end."""
     try:
         return len(reader.recv(most)) or -1
     except BlockingIOError:

@@ -71,13 +71,13 @@ def warmed(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start the kinds with *names*, or all, and fill each with the image."""
+    """Start the kinds of servers with *names*, or all, and fill each with the image."""
     with running(site, plan, book, needed_by, names) as servers:
         yield _warmed(servers, site.app, book, needed_by)
 
 
 def microseconds(sample: Sample) -> float:
-    """Return the CPU time for a request (us)."""
+    """Return the CPU time of a server for a request (us)."""
     return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
 
 
@@ -95,9 +95,9 @@ def running(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start every kind that supports the plan, or those of them with *names*.
+    """Start every kind of server that supports the plan, or those of them with *names*.
 
-    A kind that does not start has failed the rows *needed_by*.
+    A kind of server that does not start has failed the rows *needed_by*.
     """
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
@@ -115,7 +115,7 @@ def running(
 
 
 def caches(site: Site) -> list[Kind]:
-    """Return the kinds that pull from an upstream."""
+    """Return the kinds of servers that pull from an upstream."""
     return [kind for kind in site.kinds if kind.is_cache]
 
 
@@ -136,7 +136,7 @@ def _warmed(
 
 
 def fill(door: Door, image: Image) -> None:
-    """Get all of an image twice, and compare the bytes. Raises: LoadFailed."""
+    """Get all of an image from a server twice, and compare the bytes. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = door.manifest(image.repository, reference)

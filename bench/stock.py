@@ -20,14 +20,14 @@ from entrepot.datastore.index import REBUILT, ContentKind, Index
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
-SIZE = 1_000_000  # size in a row (bytes); a written file has FILE bytes
+SIZE = 1_000_000  # the size that a row states (bytes); a written file has FILE bytes
 FILE = 4096
 PARTS = 9
-IMAGES = 100  # the stock has so many manifests; each references PARTS rows
+IMAGES = 100  # the data directory has this number of manifests; each references PARTS rows
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-_MIXED = 2**24  # a stock has at most so many rows
-_FORTH = 10_368_889  # odd, so that multiplying by it mixes the numbers and loses none
+_MIXED = 2**24  # a data directory has at most this number of rows
+_FORTH = 10_368_889  # the multiplier is odd, so that it mixes the numbers and loses none
 _BACK = pow(_FORTH, -1, _MIXED)
 
 
@@ -88,7 +88,7 @@ class Stock:
             os.utime(path, (old, old))
 
     def write_log(self, lines: int) -> int:
-        """Write an access log of the given number of lines; return its bytes."""
+        """Write an access log with the given number of lines; return its size (bytes)."""
         path = self.state / layout.ACCESS_LOG
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -112,7 +112,7 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 def digest(number: int) -> Digest:
     """Return the digest of a row: a fixed mixture of *number*, so that rows can be made in order.
 
-    The first three bytes differ for each number below 2**24.
+    The first three bytes of the digest differ for each number below 2**24.
     """
     mixed = number * _FORTH % _MIXED
     return Digest("sha256", f"{mixed:06x}{hashlib.sha256(b'row %d' % number).hexdigest()[6:]}")
@@ -135,7 +135,7 @@ def manifest(number: int) -> Digest:
 
 
 def chosen(stock: Stock, many: int) -> list[list[Digest]]:
-    """Return batches of 1,000 digests spread over all rows."""
+    """Return batches of 1,000 digests that are spread over all rows."""
     chance = random.Random(many)
     return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
 

@@ -16,14 +16,15 @@ PLAIN_HIT = "times a plain hit of a worker"
 AN_EVENT = "us an event"
 """The difference that an event makes to the cost of a request."""
 Results = Mapping[str, Mapping[str, Figure]]
-"""A `Results` has figures by row, then by server."""
+"""A `Results` has the figures of a run by row, then by server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A `Target` requires that Entrepot's `figure` is at most `most`.
 
-    With `against` it is at most `most` times the figure of that server, or of that row of Entrepot.
+    With `against`, a target is at most `most` times the figure of that server, or of that row of
+    Entrepot.
     """
 
     row: str
@@ -36,7 +37,7 @@ class Target:
 class Verdict:
     """A `Verdict` is the result of a target; `ours` is a ratio or a value, None if not measured.
 
-    If there are `failures`, the work was not done, and its cost does not count.
+    If a verdict has `failures`, the work was not done, and its cost does not count.
     """
 
     target: Target
@@ -45,7 +46,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Return whether the target is met; a target that was not measured is not met."""
+        """Return whether the target is met, which is false for a target that was not measured."""
         return self.ours is not None and not self.failures and self.ours <= self.target.most
 
 

@@ -1,8 +1,9 @@
 """Measure requests with tokens: one that was seen before, and a new one for each request.
 
-A new token reaches a worker and is verified once. Its cost is compared with that of a token which
-has expired a moment ago: a worker still accepts it for 60 s, and neither HAProxy nor the worker
-remembers it. So each request costs an answer of a worker and a verification, and nothing else.
+A new token reaches a worker and is verified once. The cost of a new token is compared with that of
+a token which expired a moment ago: a worker still accepts it for 60 s, and neither HAProxy nor the
+worker remembers it. So each request with an expired token costs an answer of a worker and a
+verification, and nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from entrepot.runtime.token_keys import key_ids
 
 ALGORITHMS: Final = ("RS256", "ES256")
 
-_MANY = 8000  # new tokens in a round; a worker answers fewer requests in its time
+# each round has this number of new tokens; a worker answers fewer requests in its time
+_MANY = 8000
 _SECONDS = 2
 _LIFETIME_S = 3600
 
@@ -79,7 +81,7 @@ class Signer:
             "jti": f"{next(self._numbers):020}",
             "access": [{"type": "repository", "name": self.repository, "actions": ["pull"]}],
         }
-        # the libtrust ID, because docker-registry 2.x knows no other
+        # the header names the key by its libtrust ID, because docker-registry 2.x knows no other
         header = {"kid": key_ids(self.key.public_key())[-1]}
         return jwt.encode(claims, self.key, algorithm=self.algorithm, headers=header)
 
@@ -149,7 +151,7 @@ def _with_token(server: Server, token: str) -> Door:
 
 
 def _seen(image: Image, door: Door) -> rows.Work:
-    """Return the work of the row with a known token; *door* has it."""
+    """Return the work of the row with a known token, which *door* has."""
     return lambda _: rows.get(door, door.manifest(image.repository, "latest"))
 
 

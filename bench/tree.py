@@ -42,7 +42,7 @@ class Tree:
         self._root = root
 
     def processes(self) -> list[Process]:
-        """Return the processes that run now."""
+        """Return the processes of the tree that run now."""
         return below(self._root, _all())
 
     def cpu(self) -> dict[str, float]:
@@ -73,7 +73,7 @@ class Tree:
         return found
 
     def settle(self, within: float = 15.0) -> None:
-        """Wait until the processes are nearly idle, for up to *within* s.
+        """Wait until the server's processes are nearly idle, for up to *within* s.
 
         Work after a response, such as reading the log, belongs to the cost of the response.
         """
@@ -88,12 +88,12 @@ class Tree:
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return the CPU seconds between two measurements, by role."""
+    """Return the CPU time between two measurements (s), by role."""
     return {name: after.get(name, 0) - before.get(name, 0) for name in {*before, *after}}
 
 
 def total(memory: Mapping[str, Iterable[Memory]]) -> Memory:
-    """Return the sum over a whole tree."""
+    """Return the sum of a figure over a whole tree of processes."""
     each = [one for many in memory.values() for one in many]
     return Memory(sum(one.rss for one in each), sum(one.pss for one in each))
 
@@ -114,7 +114,7 @@ def below(root: int, processes: Iterable[Process]) -> list[Process]:
 
 
 def parse_stat(text: str) -> Process:
-    """Parse /proc/PID/stat; the name may contain blanks and parentheses."""
+    """Parse /proc/PID/stat, in which the program's name may contain blanks and parentheses."""
     head, _, rest = text.rpartition(")")
     pid, _, name = head.partition(" (")
     fields = rest.split()
@@ -132,7 +132,7 @@ def parse_memory(text: str) -> Memory:
 
 
 def parse_schedstat(text: str) -> float:
-    """Parse /proc/PID/schedstat; return the s that the thread ran, 0 if it has ended."""
+    """Parse /proc/PID/schedstat; return the time that the thread ran (s), 0 if it has ended."""
     return int(text.split(maxsplit=1)[0]) / 1e9 if text else 0.0
 
 

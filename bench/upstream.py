@@ -38,14 +38,17 @@ class Fetches:
 
 
 class Log:
-    """A `Log` is a growing access log; each read continues where the last read ended."""
+    """A `Log` is the upstream's growing access log.
+
+    Each read continues where the last read ended.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def fresh(self) -> list[Fetch]:
-        """Return the responses since the last call."""
+        """Return the upstream's responses since the last call."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -65,7 +68,7 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Return the sum of the fetches whose target contains *about*.
+    """Return the sum of the upstream's fetches whose target contains *about*.
 
     `GET /v2/` does not count.
     """

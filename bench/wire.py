@@ -12,7 +12,7 @@ _TIMEOUT_S = 60.0
 
 
 class Broken(Exception):  # noqa: N818 - a fact, as everywhere in this project
-    """The response is not the expected one."""
+    """The server's response is not the expected one."""
 
 
 def connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
@@ -29,9 +29,9 @@ def ask(connection: socket.socket, path: str, headers: Mapping[str, str]) -> Non
 
 
 def read_head(connection: socket.socket) -> tuple[int, bytes]:
-    """Return the length of the body, and the part of it that was read with the head.
+    """Return the length of a response's body, and the part of it that was read with the head.
 
-    Raises: Broken if it is not a 200 with a length; OSError.
+    Raises: Broken if the response is not a 200 with a length; OSError.
     """
     text = b""
     while b"\r\n\r\n" not in text:

@@ -24,9 +24,9 @@ from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # a worker accepts this many requests at a time
-UPLOADS = 4  # this many of the requests may have large bodies
-SPARE = 2  # this many of the requests are reserved for addresses that have few requests
+SLOTS = 100  # a worker accepts this number of requests at a time
+UPLOADS = 4  # this number of a worker's requests may have large bodies
+SPARE = 2  # this number of a worker's requests is reserved for addresses that have few requests
 T = TypeVar("T")
 
 
@@ -148,13 +148,13 @@ class Haproxy:
         return self.send_raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def lines(self, mark: str) -> list[AccessLine]:
-        """Return the lines of the access log whose URI contains *mark*."""
+        """Return the lines of HAProxy's access log whose URI contains *mark*."""
         raw = self._log.read_bytes().splitlines(keepends=True)
         parsed = [parse(line) for line in raw if line.endswith(b"\n")]
         return [line for line in parsed if mark in line.uri]
 
     def line(self, mark: str) -> AccessLine:
-        """Wait for the first line whose URI contains *mark*."""
+        """Wait for the first line of HAProxy's access log whose URI contains *mark*."""
         return eventually(lambda: self.lines(mark))[0]
 
     def admin(self, command: str) -> str:

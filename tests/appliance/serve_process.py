@@ -19,10 +19,10 @@ from tests.appliance.haproxy import ROOT, eventually
 from tests.ports import free_port
 
 WAIT = "import signal\nsignal.sigwait({signal.SIGTERM})\n"
-"""This program waits until it is stopped."""
+"""A stub program that waits until it is stopped."""
 
 FAIL = "import sys\nprint('almost')\nsys.exit('out of luck')\n"
-"""This program fails at its start."""
+"""A stub program that fails at its start."""
 
 SERVE = f"""
 import signal, sys, threading
@@ -33,7 +33,7 @@ with StubWorker(config.resolved().run / "worker1.sock"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.sigwait([signal.SIGTERM])
 """
-"""This program is a registry with one stub worker."""
+"""A stub program that is a registry with one stub worker."""
 
 IMPORT_PACKAGE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
 """The import package of the stubs: all other modules are imported from the real package."""
@@ -106,7 +106,7 @@ class ServeProcess:
         return self.log.read_text(errors="replace")
 
     def wait_until_serving(self) -> None:
-        """Wait until `serve` logs that it serves."""
+        """Wait until `entrepot serve` logs that it serves."""
         eventually(lambda: " serving " in self.output() or self.process.poll() is not None)
         assert " serving " in self.output(), self.output()
 

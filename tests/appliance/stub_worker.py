@@ -1,9 +1,9 @@
 """Run a stub of a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
 
-The path of a request selects the response: `/hang-up` closes the connection, `/html/500` fails with
-HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file` responds when that file
-exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. Any other path, such as
-`/echo`, returns the request's headers as JSON.
+The path of a request to the stub selects the response: `/hang-up` closes the connection,
+`/html/500` fails with HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file`
+responds when that file exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. The
+stub responds to any other path, such as `/echo`, with the request's headers as JSON.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def wait_for(gate: Path) -> bytes:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Sends the response that the path selects."""
+    """Send the response that the request's path selects."""
 
     server: _Server
     protocol_version = "HTTP/1.1"

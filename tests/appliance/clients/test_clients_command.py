@@ -58,7 +58,7 @@ def test_without_a_client_option_all_clients_are_printed(
 def test_missing_parts_of_the_host_come_from_the_settings(
     capsys: pytest.CaptureFixture[str], host: str, url: str
 ) -> None:
-    """A URL states the scheme and port of a proxy or a port mapping."""
+    """`entrepot clients URL` takes scheme and port of a proxy or a port mapping from its URL."""
     own = "--http.addr=:5123"
 
     text = output_of(capsys, "--host", host, "--client", "containerd", QUAY, own)
@@ -88,7 +88,7 @@ def test_a_login_is_read_from_the_file_of_podman_login(
 ) -> None:
     """A password in the file of `podman login` need not be on a command line.
 
-    Output files that contain the password are private.
+    The output files of `entrepot clients` that contain the password are private.
     """
     auth = {"auths": {"cache.test:5000": {"username": "u", "password": "p"}}}
     (tmp_path / "auth.json").write_text(json.dumps(auth))

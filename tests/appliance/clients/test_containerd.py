@@ -1,4 +1,4 @@
-"""The hosts.toml for containerd has the form of containerd's docs/hosts.md."""
+"""The generated hosts.toml has the form that containerd's docs/hosts.md describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(endpoint: Endpoint, name: str) -> dict[str, Any]:
 def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None:
     """hosts.toml names the appliance as a mirror that may resolve tags.
 
-    Its `server` is the upstream, to which containerd falls back.
+    In hosts.toml `server` is the upstream, to which containerd falls back.
     """
     assert read(PLAIN, "quay.io") == {
         "server": "https://quay.io",
@@ -35,7 +35,7 @@ def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None
 
 
 def test_docker_hub_has_another_host_than_its_name() -> None:
-    """Docker Hub's requests go to another host than docker.io, which is a web site."""
+    """Containerd sends requests for docker.io to another host, because docker.io is a web site."""
     assert read(PLAIN, "docker.io")["server"] == "https://registry-1.docker.io"
 
 
@@ -50,7 +50,7 @@ def test_every_other_registry_is_pulled_through_the_appliance_first() -> None:
 def test_images_under_the_appliances_name_can_be_pulled_and_pushed() -> None:
     """The appliance's own name has a hosts.toml, so that clients can pull and push by it.
 
-    `_default` would send `?ns=` with that name, and has no CA.
+    containerd would send `?ns=` with the appliance's name to `_default`, which has no CA.
     """
     own = read(TLS, "cache.test:8443")
 
@@ -60,7 +60,7 @@ def test_images_under_the_appliances_name_can_be_pulled_and_pushed() -> None:
 
 
 def test_the_ca_is_at_the_path_that_each_file_names() -> None:
-    """The path is relative to the file that names it, wherever the folder is copied to."""
+    """The CA's path in hosts.toml is relative to that file, wherever the folder is copied to."""
     assert read(TLS, "reg.test:8443")["host"]["https://cache.test:8443"]["ca"]
     assert texts(containerd.configure(TLS))[f"{ROOT}/entrepot-ca.crt"] == CA
 
@@ -68,7 +68,7 @@ def test_the_ca_is_at_the_path_that_each_file_names() -> None:
 def test_a_login_is_a_header_in_files_that_only_root_can_read() -> None:
     """A login for containerd is a header, because containerd has no other setting for it.
 
-    Only root may read the file.
+    Only root may read the hosts.toml that contains a login.
     """
     endpoint = replace(PLAIN, login=LOGIN)
     host = read(endpoint, "quay.io")["host"]["http://cache.test:5000"]

@@ -22,7 +22,7 @@ def registries(endpoint: Endpoint) -> dict[str, Any]:
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
     """A podman mirror's name has the upstream's host first.
 
-    podman sends the host nowhere else.
+    podman sends the upstream's host nowhere but in the mirror's name.
     """
     assert registries(TLS) == {
         "docker.io": {
@@ -39,7 +39,8 @@ def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
 def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> None:
     """A drop-in allows plain HTTP for the mirror and for the appliance's own name.
 
-    So `podman pull cache.test:5000/quay.io/...` needs no flag either.
+    Plain HTTP is allowed for the appliance's name too, so `podman pull cache.test:5000/quay.io/...`
+    needs no flag.
     """
     read = registries(PLAIN)
 
@@ -49,7 +50,7 @@ def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> N
 
 
 def test_an_upstream_on_loopback_is_plain_http_as_for_docker() -> None:
-    """Podman itself does not treat loopback as insecure."""
+    """Podman itself does not treat loopback as insecure, so the drop-in does."""
     assert registries(replace(PLAIN, upstreams=("localhost:5001",)))["localhost:5001"]["insecure"]
 
 
@@ -61,7 +62,7 @@ def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
     """The steps mention upstreams that cannot be mirrored, because a glob cannot be a mirror.
 
-    Each user must log in there.
+    Each user must log in to an upstream that cannot be mirrored.
     """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 

@@ -22,7 +22,7 @@ def daemon(endpoint: Endpoint) -> Any:
 def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
     """Docker Hub is mirrored for dockerd if it is the default upstream.
 
-    The older store sends no registry's host.
+    dockerd's older store does not send the registry's host to a mirror.
     """
     assert daemon(replace(TLS, default="docker.io")) == {
         "registry-mirrors": ["https://cache.test:8443"]
@@ -32,7 +32,7 @@ def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
 def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None:
     """If Docker Hub is not the default upstream, daemon.json has no mirror.
 
-    Such a mirror would respond to every request with 404.
+    A mirror of another upstream than Docker Hub would respond to every request with 404.
     """
     other = replace(TLS, default="quay.io")
 
@@ -48,7 +48,7 @@ def test_plain_http_is_an_insecure_registry() -> None:
 def test_both_stores_find_the_ca_in_one_file() -> None:
     """One CA file serves both stores of dockerd.
 
-    The older store finds the file by its folder's name, the newer one by hosts.toml.
+    dockerd's older store finds the CA file by its folder's name, the newer store by hosts.toml.
     """
     files = texts(dockerd.configure(TLS))
     hosts = tomllib.loads(files[f"{ROOT}/reg.test:8443/hosts.toml"])

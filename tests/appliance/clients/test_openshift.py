@@ -65,7 +65,7 @@ def test_older_releases_have_a_policy() -> None:
 def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
     """Each name of a mirror set matches the API's pattern.
 
-    An upstream's port is part of the path.
+    In a mirror set an upstream's port is part of the path.
     """
     sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
 
@@ -93,7 +93,7 @@ def test_without_tls_the_steps_add_an_insecure_registry() -> None:
 def test_the_steps_name_the_clusters_pull_secret_for_the_login() -> None:
     """The steps add the login to the cluster's pull secret.
 
-    The steps mention a glob, which cannot be a mirror's source.
+    The steps for OpenShift mention a glob, which cannot be a mirror's source.
     """
     steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 

@@ -44,7 +44,7 @@ def registry() -> Iterator[FakeUpstream]:
 
 
 def at(host: str) -> Target:
-    """Return a target that names the server *host*."""
+    """Return a target of `doctor` that names the server *host*."""
     return replace(UNREACHABLE, port=int(host.rpartition(":")[2]))
 
 
@@ -64,7 +64,10 @@ def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
 
 
 def test_every_request_has_the_prefix_of_the_api(registry: FakeUpstream) -> None:
-    """With `http.prefix` the appliance responds 404 to every path that does not begin with it."""
+    """`doctor` sends every request below `http.prefix`.
+
+    The appliance responds 404 to all other paths.
+    """
     target = replace(at(registry.host), prefix="/reg")
     registry.misbehave("/reg/v2/", status=503)
     examine(target, time.time())
@@ -73,7 +76,10 @@ def test_every_request_has_the_prefix_of_the_api(registry: FakeUpstream) -> None
 
 
 def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> None:
-    """Clients do not connect to the socket, so a check of it would prove little."""
+    """For a socket `doctor` needs the address of the proxy in front.
+
+    No client connects to the socket itself.
+    """
     desk = Desk(tmp_path)
     settings = desk.settings("--http.net=unix", "--http.addr=/run/registry.sock")
 
@@ -84,7 +90,7 @@ def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> Non
 
 
 def test_a_refused_connection_ends_the_checks() -> None:
-    """The finding has the system's error message."""
+    """The finding of `doctor` about a refused connection has the system's error message."""
     report = examine(UNREACHABLE, time.time())
 
     assert last(report)[:2] == ("registry", Health.FAILS)
@@ -120,7 +126,7 @@ def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
 def test_no_password_is_needed_where_anonymous_pulls_are_allowed(registry: FakeUpstream) -> None:
     """`doctor` needs no password if anonymous pulls are allowed.
 
-    `/v2/` responds with 401 nevertheless, so that clients log in.
+    `/v2/` responds with 401 although anonymous pulls are allowed, so that clients log in.
     """
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
     registry.misbehave("/v2/_catalog", status=200, headers=HEADERS)
@@ -179,7 +185,7 @@ def test_a_certificate_that_clients_reject_ends_the_checks(
 ) -> None:
     """A certificate that clients reject ends the checks, for an unknown CA or another name.
 
-    No password is sent to that server.
+    `doctor` sends no password to a server whose certificate clients reject.
     """
     signer = Authority(tmp_path)
     with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:

@@ -32,16 +32,16 @@ DIGEST = f"sha256:{'0' * 64}"
     ],
 )
 def test_a_name_is_parsed_as_podman_and_docker_do(text: str, name: ImageName) -> None:
-    """A name without a host means Docker Hub, as for podman.
+    """`doctor` parses a name without a host as one of Docker Hub, as podman does.
 
-    A digest takes precedence over a tag.
+    If an image's name has a tag and a digest, `doctor` uses the digest.
     """
     assert images.parse(text) == name
 
 
 @pytest.mark.parametrize("text", ["", "UPPER", "quay.io/a b", "quay.io/a:-", "quay.io/", "a@sha"])
 def test_an_invalid_name_is_refused(text: str) -> None:
-    """The error has an example of a valid name."""
+    """The error about an invalid image name has an example of a valid name."""
     with pytest.raises(Unreadable) as caught:
         images.parse(text)
 

@@ -27,21 +27,21 @@ MISS = {"OCI-Namespace": "one.test", "Cache-Status": "entrepot; fwd=uri-miss; st
 
 @pytest.fixture
 def registry() -> Iterator[FakeUpstream]:
-    """Return a registry that responds as an appliance does; a test can make it misbehave."""
+    """Return a stub registry that responds as an appliance does; a test can make it misbehave."""
     with FakeUpstream() as server:
         server.misbehave("", headers=GOOD)
         yield server
 
 
 def add_image(registry: FakeUpstream) -> Image:
-    """Add one image under the names of both routes."""
+    """Add one image to the registry under the names of both routes."""
     made = registry.add_image("one.test/app", "v1", [b"layer" * 100])
     registry.put_image("app", "v1", made)
     return made
 
 
 def pulled(registry: FakeUpstream, route: Route = PREFIX, breakers: Path | None = None) -> Finding:
-    """Pull the image by one route, and return the finding."""
+    """Pull the image by one route, and return the finding of `doctor`."""
     host, _, port = registry.host.partition(":")
     return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME, breakers)
 
@@ -70,7 +70,7 @@ def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route)
 def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> None:
     """`doctor` counts the parts that came from the upstream.
 
-    A second pull shows whether they were stored.
+    A second pull by `doctor` shows whether the parts from the upstream were stored.
     """
     add_image(registry)
     registry.misbehave("/blobs/", method="GET", times=2, headers=MISS)
@@ -99,7 +99,7 @@ def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
 def test_the_remedy_of_a_refused_login_depends_on_the_challenge(
     registry: FakeUpstream, challenge: str, remedy: str
 ) -> None:
-    """Doctor names its own options, or the token server, which decides what a user may do."""
+    """For a refused login `doctor` names its own options, or the token server that decides."""
     registry.misbehave("/manifests/", status=401, headers={"WWW-Authenticate": challenge})
 
     assert remedy in pulled(registry).remedy
@@ -171,7 +171,10 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The remedy is bounded and printable, as a compromised worker could write the file."""
+    """The cause in a remedy is bounded and printable.
+
+    A compromised worker could write the breaker's file, from which `doctor` reads the cause.
+    """
     registry.misbehave("/manifests/", status=status)
     long = "refused: no connection\x1b[2J" + "x" * 5000
     failure = UpstreamFailure("refused", at_once=is_open, detail=long)
@@ -192,7 +195,7 @@ def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
 def test_other_failures_do_not_name_the_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, host: str
 ) -> None:
-    """The breaker of another upstream, or one that is irrelevant for the status, is ignored."""
+    """`doctor` ignores the breaker of another upstream, or one irrelevant for the status."""
     registry.misbehave("/manifests/", status=status)
     Breaker(host, tmp_path).failed(UpstreamFailure("refused", at_once=True), Pass())
 

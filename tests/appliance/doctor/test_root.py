@@ -69,7 +69,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its
 def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> None:
     """`doctor` as root follows no link in the run directory.
 
-    A compromised worker could link to a file that only root can read.
+    A compromised worker could link the run directory to a file that only root can read.
     """
     (run / run_names.SETTINGS).symlink_to(secret)
 

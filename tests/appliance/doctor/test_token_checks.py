@@ -1,4 +1,4 @@
-"""`entrepot doctor` requests tokens as clients do, and reports why one does not verify."""
+"""`entrepot doctor` requests tokens as clients do, and reports why a token does not verify."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_every_pull_uses_a_token_of_the_realm(
 
 
 def test_without_a_login_a_realm_that_requires_one_is_no_failure(registry: FakeUpstream) -> None:
-    """The realm works, so only the missing password is reported as the failure."""
+    """If the realm works but requires a login, the missing password is the only failure."""
     report = examine(at(registry.host), time.time())
 
     assert report.findings[1].verdict is Health.NOT_TRIED
@@ -108,7 +108,7 @@ def test_without_a_login_a_realm_that_requires_one_is_no_failure(registry: FakeU
 
 
 def test_a_login_that_the_realm_refuses_ends_the_checks(registry: FakeUpstream) -> None:
-    """The finding names the realm and its status, but not the password."""
+    """The finding about a refused login names the realm and its status, but not the password."""
     report = examine(replace(at(registry.host), login=Login("robot", "guess")), time.time())
 
     assert last(report)[:2] == ("token", Health.FAILS)
@@ -117,7 +117,7 @@ def test_a_login_that_the_realm_refuses_ends_the_checks(registry: FakeUpstream) 
 
 
 def test_a_realm_that_does_not_answer_ends_the_checks() -> None:
-    """A token server that is down is found before the pulls that would fail for that reason."""
+    """`doctor` finds a token server that is down before a pull would fail for that reason."""
     with TokenServer("robot:sesame") as server, challenging(server) as registry:
         response = first(registry)
 
@@ -128,7 +128,7 @@ def test_a_realm_that_does_not_answer_ends_the_checks() -> None:
 def test_a_token_of_the_realm_is_verified_as_the_appliance_does(
     issuing: TokenServer, tmp_path: Path
 ) -> None:
-    """A token that verifies with the configured keys is reported with the rest of its time."""
+    """`doctor` reports the remaining lifetime of a token that the configured keys verify."""
     found = checked(issuing, settings(tmp_path, issuing))
 
     assert found.verdict is Health.WORKS
@@ -146,7 +146,7 @@ def test_a_token_of_the_realm_is_verified_as_the_appliance_does(
 def test_a_token_that_the_appliance_would_refuse_is_a_failure(
     issuing: TokenServer, tmp_path: Path, changed: dict[str, Any], reason: str, remedy: str
 ) -> None:
-    """The failure has the reason of the refusal, and names the setting that decides it."""
+    """The failure of a token has the appliance's reason to refuse it, and names the setting."""
     with pytest.raises(CannotContinue, match=reason) as caught:
         checked(issuing, settings(tmp_path, issuing, **changed))
 
@@ -156,7 +156,7 @@ def test_a_token_that_the_appliance_would_refuse_is_a_failure(
 def test_a_token_of_an_unknown_key_names_the_files_of_keys(
     issuing: TokenServer, tmp_path: Path
 ) -> None:
-    """The keys of another token server do not verify its tokens."""
+    """For a token of another server's key `doctor` names the files of keys."""
     other = tmp_path / "other.pem"
     other.write_bytes(signer("RS256").bundle())
 
@@ -167,7 +167,7 @@ def test_a_token_of_an_unknown_key_names_the_files_of_keys(
 
 
 def test_the_keys_are_counted_by_their_type(issuing: TokenServer, tmp_path: Path) -> None:
-    """The finding shows that both files load, and what is in them."""
+    """The finding about the keys shows that both files load, with the number of keys by type."""
     jwks = tmp_path / "keys.json"
     jwks.write_bytes(signer("RS256").jwks(kid="one"))
     found = token_checks.keys(settings(tmp_path, issuing, jwks=jwks))
@@ -177,7 +177,7 @@ def test_the_keys_are_counted_by_their_type(issuing: TokenServer, tmp_path: Path
 
 
 def test_an_algorithm_without_a_key_is_named(tmp_path: Path, issuing: TokenServer) -> None:
-    """An accepted algorithm that no key fits never verifies a token."""
+    """`doctor` names an accepted algorithm without a key: its tokens would never verify."""
     jwks = tmp_path / "keys.json"
     jwks.write_bytes(signer("RS256").jwks(kid="one"))
     found = token_checks.keys(
@@ -197,7 +197,7 @@ def test_an_algorithm_without_a_key_is_named(tmp_path: Path, issuing: TokenServe
 def test_a_file_of_keys_that_does_not_load_is_a_failure(
     tmp_path: Path, issuing: TokenServer
 ) -> None:
-    """A missing or an unusable file ends the checks, and the failure names it or its defect."""
+    """A missing or unusable file of keys ends the checks, and the failure names the cause."""
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
 
@@ -209,6 +209,6 @@ def test_a_file_of_keys_that_does_not_load_is_a_failure(
 
 @pytest.mark.parametrize("realm", ["ftp://h/t", "http://", "nothing"])
 def test_a_realm_that_is_no_url_is_a_failure(realm: str) -> None:
-    """A realm that no client could use is named."""
+    """`doctor` reports a realm that is not a URL as a failure, because no client could use it."""
     with pytest.raises(CannotContinue, match="is no URL"):
         BearerTokens(None, None).token(f'Bearer realm="{realm}",service="s"')

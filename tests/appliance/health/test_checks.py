@@ -1,4 +1,4 @@
-"""What each health check looks at."""
+"""Each kind of health check has its own test of a file, a URI, an address or the storage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers HEAD by the path: /204, /moved to /200, /loop to itself; notes every request."""
+    """Answers HEAD by the path (/204, /moved to /200, /loop to itself); records each request."""
 
     seen: list[tuple[str, str, list[str] | None]]
 
@@ -54,7 +54,7 @@ def server() -> Iterator[str]:
 
 
 class _BrokenStorage(MemoryStorage):
-    """A storage of which every look fails."""
+    """A storage whose every operation fails."""
 
     def stat(self, key: str) -> Stat | None:
         raise StorageBroken(f"{key}: {errno.errorcode[errno.EIO]}")
@@ -70,14 +70,14 @@ def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fault(tmp_path: Path) -> None:
-    """A path below a file is no absent file: docker distribution fails this check too."""
+    """A check of a path below a file fails, as in docker distribution: that file is not absent."""
     (tmp_path / "file").touch()
 
     assert file_fault(tmp_path / "file" / "down") == "not a directory"
 
 
 def test_a_storage_with_an_error_is_a_fault_and_an_empty_one_is_none() -> None:
-    """The storage must answer; it need not contain anything."""
+    """A health check of the storage requires an answer; the storage may be empty."""
     assert not storage_fault(MemoryStorage())
     assert "EIO" in storage_fault(_BrokenStorage())
 
@@ -105,14 +105,14 @@ def test_a_uri_must_answer_a_head_request_with_the_status(
 
 
 def test_a_uri_gets_every_configured_header(server: str) -> None:
-    """Each value of a header is sent, in its order."""
+    """A health check of a URI sends each value of a configured header, in the configured order."""
     http_fault(HttpCheck(f"{server}/200", headers={"X-Key": ["a", "b"]}))
 
     assert _Handler.seen == [("HEAD", "/200", ["a", "b"])]
 
 
 def test_the_reason_has_no_password_of_the_uri() -> None:
-    """A URI may have a password, and the reason is shown without a login."""
+    """The reason of a failed check has no password of its URI: anyone may read the reason."""
     found = http_fault(HttpCheck(f"http://ann:secret@127.0.0.1:{free_port()}/", timeout=1))
 
     assert "connection refused" in found.lower()
@@ -120,7 +120,7 @@ def test_the_reason_has_no_password_of_the_uri() -> None:
 
 
 def test_an_address_must_accept_a_connection() -> None:
-    """The check only connects; it sends nothing."""
+    """A health check of an address only connects, and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert not tcp_fault(TcpCheck(f"127.0.0.1:{server.getsockname()[1]}"))
 
@@ -128,7 +128,7 @@ def test_an_address_must_accept_a_connection() -> None:
 
 
 def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:
-    """A server that accepts and is silent ends the check with the time-out."""
+    """A health check ends with its time-out if the server accepts the connection and is silent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}/"
 
@@ -136,7 +136,7 @@ def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:
 
 
 def test_each_check_has_the_name_that_docker_distribution_gives_it(tmp_path: Path) -> None:
-    """The names are those at /debug/health of docker distribution."""
+    """The names of health checks are those at /debug/health of docker distribution."""
     settings = Settings.model_validate(
         {
             "storage": {"filesystem": {"rootdirectory": str(tmp_path)}},
@@ -158,6 +158,6 @@ def test_each_check_has_the_name_that_docker_distribution_gives_it(tmp_path: Pat
 
 
 def test_without_a_section_there_is_no_check() -> None:
-    """Nothing is checked unless the operator configures it."""
+    """Without a section `health` nothing is checked."""
     assert not list(configured(Settings()))
     assert not Settings().health.has_checks

@@ -44,7 +44,7 @@ def _statuses(haproxy: Haproxy, *paths: str) -> list[int]:
 
 
 def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haproxy) -> None:
-    """Past the threshold every request is 503 with docker distribution's error."""
+    """While the gate is closed, every request is 503 with docker distribution's error."""
     paths = ("/v2/", "/", "/v2/a/manifests/b", "/v2/a/tags/list")
     here = Gate(run)
 
@@ -63,7 +63,7 @@ def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haprox
 def _assert_as_there(closed: Response) -> None:
     """Compare a response with that of docker distribution's health/health.go.
 
-    Retry-After is ours: every 503 of the appliance has it.
+    The 503 has Retry-After as an addition of ours, like every 503 of the appliance.
     """
     (error,) = json.loads(closed.body)["errors"]
     assert error == {
@@ -76,7 +76,7 @@ def _assert_as_there(closed: Response) -> None:
 
 
 def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
-    """A closed appliance must not serve what HAProxy holds in memory."""
+    """A closed gate also answers requests with 503 whose response HAProxy has in memory."""
     assert CacheEpoch(run).now() == _CACHED["X-Entrepot-Generation"]
     haproxy.request("/v2/a/manifests/cached")
     hit = haproxy.request("/v2/a/manifests/cached")
@@ -88,14 +88,17 @@ def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
 
 
 def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: Haproxy) -> None:
-    """A restart repairs nothing, and the metrics show the failing check."""
+    """The programs' probes and /metrics work while the gate is closed.
+
+    A restart of the programs would repair nothing, and the metrics show the failing check.
+    """
     Gate(run).publish({"a": "down"})
 
     assert _statuses(haproxy, "/healthz", "/metrics") == [200, 200]
 
 
 def test_a_haproxy_that_starts_while_a_check_fails_is_closed(run: Path) -> None:
-    """The state is in a file that HAProxy loads; it is sent when HAProxy runs."""
+    """HAProxy loads the gate's state from a file at its start, and gets changes while it runs."""
     here = Gate(run)
     assert not here.publish({"a": "down"})
 

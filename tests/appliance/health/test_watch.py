@@ -1,4 +1,4 @@
-"""The threads that run the health checks, and what they publish."""
+"""Threads run the health checks and publish which of them fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SOON = 10.0
 
 
 class _Published:
-    """Receives what is published; the first *rejected* calls fail."""
+    """Receives the published states of the checks; the first *rejected* calls fail."""
 
     def __init__(self, rejected: int = 0) -> None:
         self._rejected = rejected
@@ -58,14 +58,14 @@ def test_a_failure_and_its_end_are_published() -> None:
 
 
 def test_a_publication_that_failed_is_repeated() -> None:
-    """HAProxy may be starting when a check fails, and must learn of it afterwards."""
+    """A state of the checks that could not be published to HAProxy is published again."""
     published = _Published(rejected=2)
     with _watching(published, Check("a", _Result("down"), 0.01, 0, 0)):
         assert [published.next() for _ in range(3)] == [{"a": "down"}] * 3
 
 
 def test_a_check_that_hangs_fails_and_delays_no_other() -> None:
-    """A system call on a network disk may never return; the other checks still run."""
+    """A check that hangs on a network disk fails, and the other checks still run."""
     published, gate = _Published(), threading.Event()
 
     def hang() -> str:
@@ -80,7 +80,10 @@ def test_a_check_that_hangs_fails_and_delays_no_other() -> None:
 
 
 def test_a_check_with_a_fault_of_its_own_fails() -> None:
-    """An unexpected exception must not end the thread: the check would pass for ever."""
+    """An unexpected exception of a check is a failure.
+
+    The check would pass for ever if the exception ended the thread of the check.
+    """
     published = _Published()
 
     def broken() -> str:

@@ -77,7 +77,7 @@ def test_a_link_is_given_but_not_its_target(data: Path, tmp_path: Path) -> None:
 
 @as_root
 def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
-    """A million blobs are not walked at every start; deep entries are not checked."""
+    """Later starts check only the entries near the top, because a full walk takes too long."""
     take_over(data, USER)
     os.chown(data / BLOB, 0, 0)
 
@@ -108,7 +108,7 @@ def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str)
 def test_an_interrupted_walk_is_repeated(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted change of owners is repeated at the next start.
 
-    The top folder changes its owner last, so its owner shows that the walk is incomplete.
+    The top folder changes its owner last, so its owner shows whether the walk is complete.
     """
     given: list[object] = []
     chown = os.chown
@@ -133,7 +133,10 @@ def test_an_interrupted_walk_is_repeated(data: Path, monkeypatch: pytest.MonkeyP
 def test_files_whose_owner_cannot_change_are_counted_and_skipped(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a read-only or foreign file system the service user may still be able to work."""
+    """Files whose owner cannot change are counted and skipped.
+
+    On a read-only or foreign file system the service user may still be able to work.
+    """
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
@@ -182,7 +185,7 @@ def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
 ) -> None:
     """A folder with the mode that 0.1.0 set is closed to other accounts.
 
-    Any other mode is the operator's choice.
+    Any mode of the data directory but that of 0.1.0 is the operator's choice.
     """
     settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
     ownership.make_folders(settings)

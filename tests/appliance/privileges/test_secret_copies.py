@@ -52,7 +52,7 @@ def test_a_copy_is_readable_by_the_users_group_and_writable_by_root_only(
 ) -> None:
     """The service user's group can read a secret's copy, and only root can write it.
 
-    Other users cannot even list its folder.
+    Other users cannot even list the folder with the copy of a secret.
     """
     place = copied.paths[secret]
     top = next(each for each in place.parents if each.name.startswith("entrepot-files-"))
@@ -195,7 +195,7 @@ def test_a_copy_is_never_readable_by_other_users(
 ) -> None:
     """A secret's copy is never readable by other users, even while it is written.
 
-    A folder that was opened before gives no access either.
+    A user who opened the copy's folder before gets no access to the secret either.
     """
     modes: list[int] = []
     fchmod = os.fchmod

@@ -1,4 +1,4 @@
-"""Test root's process and the service user's process: signals, exit codes, and their ends."""
+"""Root's process and the service user's process share signals, exit codes, and their ends."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _next_line(process: subprocess.Popen[str], word: str) -> str:
 def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
     """The serving process has the user's id and its own session.
 
-    A terminal's Ctrl-C reaches it only once, through root's process.
+    A terminal's Ctrl-C reaches the serving process only once, through root's process.
     """
     with running(PROGRAM, "waits") as process:
         _, pid, uid, leads = _next_line(process, "serves").split()
@@ -104,7 +104,7 @@ def test_a_closed_terminal_stops_the_child() -> None:
 
 
 def test_a_request_to_reload_is_not_forwarded() -> None:
-    """SIGHUP without a closed terminal is a request to reload, and changed files are followed."""
+    """SIGHUP without a closed terminal is a request to reload, which root does not forward."""
     with running(PROGRAM, "waits") as process:
         _next_line(process, "serves")
         process.send_signal(signal.SIGHUP)
@@ -142,7 +142,7 @@ def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -
 
 
 def test_the_child_ends_when_root_is_killed() -> None:
-    """The child ends when root's process is killed, because no other process could stop it."""
+    """The serving process ends when root's process is killed: no other process could stop it."""
     with running(PROGRAM, "waits") as process:
         child = Path("/proc") / _next_line(process, "serves").split()[1]
         assert child.exists()

@@ -91,7 +91,8 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 ) -> None:
     """A link in the data directory gives the service user no file outside of it.
 
-    The test plants symbolic and hard links, also in place of the appliance's own files.
+    The test of the change of owners plants symbolic and hard links, also in place of the
+    appliance's own files.
     """
     plant(data, outside)
 
@@ -103,7 +104,7 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
     """A pipe and a deep tree do not block the walk that changes owners.
 
-    The walk opens no file for reading, and limits the number of open folders.
+    The walk that changes owners opens no file for reading, and limits the number of open folders.
     """
     os.mkfifo(data / "pipe")
     deep = os.open(data, os.O_RDONLY)
@@ -154,7 +155,7 @@ def test_a_state_directory_behind_a_link_of_the_user_is_not_taken_over(
 ) -> None:
     """A state directory behind a link of the service user is refused.
 
-    The user owns its parent folder and could link to any folder.
+    The service user owns the parent folder of the state directory, and could link to any folder.
     """
     (data / "state").symlink_to(outside)
 
@@ -211,7 +212,10 @@ def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]) -> None:
-    """Root would read for the user a file that the user may not read."""
+    """Root copies no secret from a path that the user can replace.
+
+    The user could name any file, and root would copy it for the user.
+    """
     with secret_copies.create(planted.values(), USER) as copied:
         assert {name for name, path in planted.items() if path in copied.paths} == set()
 
@@ -238,7 +242,7 @@ def test_the_last_copy_stays_when_a_file_becomes_replaceable(tmp_path: Path) -> 
 def test_copies_are_written_into_the_opened_folder_even_if_its_path_changed(
     tmp_path: Path, outside: Path, name: str
 ) -> None:
-    """In a temporary folder without the sticky bit, the user may rename root's folder."""
+    """Root writes copies into the folder that root opened, even if the user renames the folder."""
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("old")
@@ -269,7 +273,7 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         pass
 
 
-# Folders that a command of root writes to
+# each folder is one that a command of root writes to
 
 
 OUTPUTS: dict[str, Plant] = {
@@ -335,7 +339,10 @@ def test_a_command_of_root_writes_to_its_own_folder(
 def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
     tmp_path: Path, owner: int, reader: int
 ) -> None:
-    """A link or a pipe in place of the password file would let root read any file, or wait."""
+    """`check` reads as root only files that the user cannot replace.
+
+    A link could lead to any file, and root would wait for a pipe.
+    """
     folder = tmp_path / "passwords"
     folder.mkdir()
     (folder / "htpasswd").write_text("ann:$2b$05$" + "a" * 53 + "\n")

@@ -28,14 +28,17 @@ print(status["CapEff"].strip(), status["CapPrm"].strip(), status["NoNewPrivs"].s
 
 
 def test_outside_the_image_the_user_does_not_change() -> None:
-    """A user of that name is not ours there, and `make run` must not give ./data away."""
+    """Outside the image the user does not change.
+
+    A user of that name is not ours there, and `make run` must not give ./data away.
+    """
     assert users.choose({}) == Choice(None)
 
 
 def test_a_user_other_than_root_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user other than root stays, because `--user`, `runAsUser` or OpenShift chose it.
 
-    The user need not have a name.
+    A user other than root need not have a name.
     """
     monkeypatch.setattr(os, "geteuid", lambda: 1234567)
 
@@ -43,7 +46,7 @@ def test_a_user_other_than_root_does_not_change(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_the_service_user_root_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason is returned for a warning."""
+    """If the service user is missing, root serves, and the reason is returned for a warning."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
     monkeypatch.setattr(users, "NAME", "nobody-of-this-name")
@@ -64,7 +67,7 @@ def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPa
     """Root changes to the image's service user if the operator names no other user."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
-    monkeypatch.setattr(users, "NAME", "daemon")  # every Unix has the user daemon
+    monkeypatch.setattr(users, "NAME", "daemon")  # every Unix has the user named daemon
 
     user = users.choose(IMAGE).user
 
@@ -119,7 +122,10 @@ def test_an_unknown_user_is_none() -> None:
 def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
-    """An interpreter below /root would fail later, with a traceback."""
+    """A command as root reports that the user cannot read the interpreter.
+
+    Otherwise a command with an interpreter below /root would fail later, with a traceback.
+    """
     hidden = str(tmp_path / "hidden")
     target = {"interpreter": (sys, "executable"), "library": (os, "__file__")}
     monkeypatch.setattr(*target.get(missing, (users, "__file__")), hidden)
@@ -136,7 +142,7 @@ def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
 def test_a_command_continues_if_the_service_user_can_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two processes of different users are the normal case in the image."""
+    """A command as root continues if the user can read the interpreter, as it can in the image."""
     became: list[users.User] = []
     user = users.User("entrepot", 65532, 65532, "/")
     monkeypatch.setattr(users, "choose", lambda _: users.Choice(user))

@@ -36,12 +36,12 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _line(**fields: str) -> bytes:
-    """Return a line as HAProxy writes it; the values are escaped already."""
+    """Return a line of the access log as HAProxy writes it; the values are escaped already."""
     return ((_FILE + _TAIL) % (_USUAL | fields) + "\n").encode()
 
 
 def test_a_line_has_the_combined_log_format() -> None:
-    """The line is what docker distribution prints, at the start of the request in local time."""
+    """A printed access line is that of docker distribution, with the request's local start time."""
     expected = (
         b'10.1.2.3 - - [21/Sep/2026:16:13:20 +0200] "GET /v2/a/b/manifests/c?n=1 HTTP/1.1" 200 1234'
         b' "" "docker/24.0.7 (linux)"\n'
@@ -51,7 +51,7 @@ def test_a_line_has_the_combined_log_format() -> None:
 
 
 def test_each_line_has_its_own_time() -> None:
-    """Lines that differ in their times only are not rendered again, except for the time."""
+    """An access line that differs from the last one in its time only is not rendered again."""
     later = _line().replace(b"1790000000123", b"1790000001123")
 
     first, second = combined_lines(_line() + later).splitlines()
@@ -73,7 +73,7 @@ def test_each_line_has_its_own_time() -> None:
     ],
 )
 def test_a_value_is_escaped_as_in_docker_distribution(given: str, expected: str) -> None:
-    """A client cannot end a value or a line; the escapes are those of Go's appendQuoted."""
+    """A client cannot end a value or a line, because values are escaped as by Go's appendQuoted."""
     rendered = combined_lines(_line(agent=given, referer=given, uri=given)).decode()
 
     assert f'"GET {expected} HTTP/1.1" 200 1234 "{expected}" "{expected}"\n' in rendered
@@ -81,7 +81,7 @@ def test_a_value_is_escaped_as_in_docker_distribution(given: str, expected: str)
 
 
 def test_a_user_is_one_word() -> None:
-    """A space in the name of a user does not move the other fields."""
+    """A space in a user's name does not move the other fields of an access line."""
     assert combined_lines(_line(user="ann b")).startswith(rb"10.1.2.3 - ann\x20b [")
 
 
@@ -96,7 +96,7 @@ def test_data_that_is_not_http_has_a_line_without_a_request() -> None:
 def test_the_health_check_of_the_appliance_is_not_printed(
     render: access_formats.Render,
 ) -> None:
-    """The cleaner's health check comes over a unix socket; that of a client is a response."""
+    """The cleaner's health check over a unix socket is not printed, but a client's is."""
     own = _line(source="unix", uri="\\/healthz?news=1")
     of_a_client = _line(source="unix", uri="\\/v2\\/")
 
@@ -105,7 +105,7 @@ def test_the_health_check_of_the_appliance_is_not_printed(
 
 
 def test_a_json_line_has_all_fields_and_those_of_the_operator() -> None:
-    """The standard fields are those of `log.formatter: json`."""
+    """A JSON access line has the fields of `log.formatter: json` and those of the operator."""
     render = json_lines({"service": "a", "level": "mine", "user": "mine"})
 
     line = json.loads(render(_line(user="ann")))
@@ -125,7 +125,7 @@ def test_a_json_line_has_all_fields_and_those_of_the_operator() -> None:
 
 
 def test_the_file_has_lines_without_tails() -> None:
-    """The format of the log file does not depend on `log.accesslog`."""
+    """The lines of the log file do not depend on `log.accesslog`, which formats stdout."""
     plain = (_FILE % _USUAL + "\n").encode()
 
     assert without_tails(_line() + plain + _line(agent=r"},\"protocol\":")) == plain * 3

@@ -22,7 +22,7 @@ _SIZE = 65536
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """Return both ends of a pipe."""
+    """Return both ends of a pipe that is the printer's stdout."""
     reader, writer = os.pipe()
     assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == _SIZE
     yield reader, writer
@@ -35,7 +35,7 @@ def _unchanged(lines: bytes) -> bytes:
 
 
 def test_all_lines_are_printed_in_order(tmp_path: Path) -> None:
-    """A file has room for all lines."""
+    """All access lines are printed in order if stdout is a file, which has room for all of them."""
     path = tmp_path / "out"
     lines = [b"%d\n" % number for number in range(50_000)]
     with path.open("wb") as file:
@@ -48,7 +48,7 @@ def test_all_lines_are_printed_in_order(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_gets_all_lines(pipe: tuple[int, int]) -> None:
-    """The printer waits for a reader that needs time."""
+    """The access printer waits for a reader of stdout that needs time."""
     reader, writer = pipe
     printer = AccessPrinter(writer, _unchanged)
     for _ in range(20):
@@ -64,7 +64,7 @@ def test_a_slow_reader_gets_all_lines(pipe: tuple[int, int]) -> None:
 def test_a_reader_that_stands_still_blocks_nothing(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines without room are left out and counted, and the pipe has room for other lines."""
+    """Access lines without room on stdout are left out and counted; the log pipe stays free."""
     monkeypatch.setattr(access_printer, "QUEUE_BYTES", 100_000)
     monkeypatch.setattr(access_printer, "_CLOSE_S", 0.1)
     reader, writer = pipe
@@ -88,7 +88,7 @@ def test_a_reader_that_stands_still_blocks_nothing(
 def test_lines_are_printed_again_after_a_pause(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader that continues gets the later lines."""
+    """The access printer prints the later lines when the reader of stdout continues."""
     monkeypatch.setattr(access_printer, "QUEUE_BYTES", 20_000)
     reader, writer = pipe
     counts = list[int]()
@@ -111,7 +111,7 @@ def test_lines_are_printed_again_after_a_pause(
 
 
 def test_a_malformed_line_does_not_end_the_printing(tmp_path: Path) -> None:
-    """Lines that cannot be rendered are counted, and later ones are printed."""
+    """Access lines that cannot be rendered are counted, and the later lines are printed."""
     counts = list[int]()
     with (tmp_path / "out").open("wb") as file:
         printer = AccessPrinter(file.fileno(), combined_lines, counts.append)

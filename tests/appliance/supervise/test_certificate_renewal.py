@@ -122,7 +122,7 @@ def test_the_renewal_is_retried_while_haproxy_does_not_listen(
 def test_a_certificate_that_haproxy_rejects_is_logged_once(
     run: Path, settings: Settings, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next start reads the new file; until then HAProxy shows the old certificate."""
+    """HAProxy presents the old certificate after it rejects a new one, until the next start."""
     asked: list[str] = []
 
     def refuse(line: str) -> str:
@@ -150,7 +150,7 @@ def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
 
 
 def _look_until(watch: CertificateRenewal, seen: Callable[[], object]) -> None:
-    """Call `look`, as `serve` does, until *seen* is true."""
+    """Call `look` of the renewal, as `serve` does, until *seen* is true."""
 
     def look() -> object:
         watch.look()

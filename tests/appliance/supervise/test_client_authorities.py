@@ -29,7 +29,7 @@ _MODES = (
 
 
 class _Site:
-    """A `_Site` has a server certificate, a CA of clients, and certificates of two CAs."""
+    """A `_Site` has a server certificate, a CA for clients, and certificates of two client CAs."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("server", "clients", "others"):
@@ -68,7 +68,7 @@ def site(made: _Site) -> _Site:
 
 
 def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureFixture) -> None:
-    """Look for a change until *message* is logged; a file is read once in a while only."""
+    """Look for a change of the CA file until *message* is logged; the file is read rarely."""
 
     def is_logged() -> bool:
         watch.look()
@@ -104,7 +104,7 @@ def _context(site: _Site, shown: Path | None) -> ssl.SSLContext:
 def _status(
     haproxy: Haproxy, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> str:
-    """Return the first line of a response, or the reason why there is none."""
+    """Return the first line of HAProxy's response, or the reason why there is none."""
     try:
         with (
             socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as plain,
@@ -138,7 +138,10 @@ def test_each_mode_admits_the_clients_that_it_admits_in_docker_distribution(
 def test_changed_authorities_take_effect_without_a_restart(
     site: _Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A half-written file changes nothing, and a resumed session does not avoid the change."""
+    """Changed CAs of clients take effect without a restart.
+
+    A half-written file changes nothing, and a resumed session does not avoid the change.
+    """
     caplog.set_level("INFO")
     settings = site.settings()
     with ExitStack() as stack:
@@ -171,7 +174,7 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
 ) -> None:
     """Too many authorities need a restart, which the log states.
 
-    HAProxy's admin socket accepts 32 KiB in one command.
+    HAProxy's admin socket accepts at most 32 KiB in one command, too few for many CAs.
     """
     settings = site.settings()
     with ExitStack() as stack:
@@ -224,7 +227,7 @@ def test_versions_and_cipher_suites_are_those_that_the_operator_names(
 ) -> None:
     """TLS versions and cipher suites are those of the settings.
 
-    A client of one version gets the suite, or no connection.
+    A client of one TLS version gets the configured suite, or no connection.
     """
     context = _context(site, site.known)
     context.minimum_version = context.maximum_version = version

@@ -44,7 +44,10 @@ class _Holder:
 def _signed(
     name: str, issuer: _Holder | None = None, *, ca: bool = True, begin: int = -1
 ) -> _Holder:
-    """Return a certificate that *issuer*, or the holder itself, signed *begin* days from now."""
+    """Return a certificate that *issuer*, or its holder, signed.
+
+    It is valid from *begin* days on.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     start = dt.datetime.now(dt.UTC) + begin * _DAY
     certificate = (
@@ -131,7 +134,7 @@ def test_only_chains_to_the_intermediate_authority_are_admitted(
     *,
     is_admitted: bool,
 ) -> None:
-    """The root need not be in the file, as in Go, and no other chain profits from that."""
+    """The CA file need not have the root, as in Go; chains to other CAs stay refused."""
     haproxy, context = site
     shown = tmp_path / "client.pem"
     shown.write_bytes(holder.pem + b"".join(each.pem for each in above) + holder.private)

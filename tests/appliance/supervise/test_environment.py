@@ -34,8 +34,8 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    A missing variable would be empty in HAProxy, and stop supervisord. haproxy.cfg sets or unsets
-    some itself.
+    A missing variable would be empty in HAProxy, and stop supervisord. Some variables haproxy.cfg
+    sets or unsets itself.
     """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)
@@ -51,7 +51,10 @@ def test_every_variable_in_the_files_has_a_value(name: str) -> None:
 
 
 def test_no_variable_is_empty() -> None:
-    """HAProxy 3.2 warns of an empty argument, and 3.3.0 ends, even if the argument is optional."""
+    """No variable of haproxy.cfg is empty.
+
+    HAProxy 3.2 warns of an empty argument, and 3.3.0 ends, even if the argument is optional.
+    """
     assert all(variables(Settings(), START).values())
 
 
@@ -78,7 +81,7 @@ def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
 
 
 def test_haproxy_looks_up_the_health_only_if_there_is_a_check() -> None:
-    """Without a check of `health:` no request costs a look-up."""
+    """HAProxy looks up the health for each request only if `health:` has a check."""
     checked = Settings.model_validate({"health": {"storagedriver": {"enabled": "true"}}})
 
     assert variables(Settings(), START)["ENTREPOT_HEALTH"] == "off"
@@ -86,7 +89,7 @@ def test_haproxy_looks_up_the_health_only_if_there_is_a_check() -> None:
 
 
 def test_a_worker_has_spare_threads() -> None:
-    """HAProxy queues requests before a worker is full, so that its health check gets through."""
+    """HAProxy queues requests before a worker is full, so that health checks get a thread."""
     assert WORKER_THREADS == gunicorn_app.THREADS
     assert int(variables(Settings(), START)["ENTREPOT_WORKER_MAXCONN"]) < gunicorn_app.THREADS
 
@@ -111,7 +114,7 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
     """All files of the access log together stay within the log's share of the cap.
 
-    The log's size includes the bytes written between two checks of the size.
+    The share of the access log includes the bytes written between two checks of its size.
     """
     budget = Budget(maxsize, 20)
     share = log_share(budget)
@@ -123,7 +126,8 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
 def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
     """Programs inherit no variable that configures the appliance.
 
-    Programs read settings.json; `ps` would show a password in their environment.
+    Programs read settings.json instead of variables, because `ps` would show a password in their
+    environment.
     """
     given = {
         "PATH": "/bin",
@@ -152,7 +156,7 @@ def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
 def test_the_password_of_a_proxy_is_not_inherited(name: str, given: str, kept: str) -> None:
     """HAProxy, logger and cleaner inherit no proxy password.
 
-    HAProxy, logger and cleaner contact no upstream, and /proc shows a process's environment.
+    Those programs contact no upstream, and /proc shows the environment of a process.
     """
     assert inherited({name: given}) == {name: kept}
 
@@ -165,7 +169,7 @@ def test_users_of_docker_cache_server_are_not_inherited() -> None:
 def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> None:
     """The registry gets the outbound proxies with passwords from a file.
 
-    Only its user can read the file, which is in the run directory.
+    Only the registry's user can read the file of proxies, which is in the run directory.
     """
     outbound.hand_over(
         {"HTTPS_PROXY": "http://me:s3cret@proxy", "no_proxy": "a.test, b.test"}, tmp_path

@@ -14,7 +14,7 @@ import pytest
 from entrepot.appliance.supervise.error_files import write_error_files
 from tests.appliance.haproxy import Haproxy, Response
 
-_TAKES_FILES = (3, 3)  # HAProxy's parser sends the responses of error files since this version
+_TAKES_FILES = (3, 3)  # HAProxy's parser sends the configured error files since this version
 
 
 @pytest.fixture(scope="module")

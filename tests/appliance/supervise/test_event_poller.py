@@ -26,7 +26,7 @@ poller.close()
 
 
 def state(number: int, *, started: float = 1.0) -> SimpleNamespace:
-    """Return supervisord with one program in a state."""
+    """Return supervisord with one program in the given state."""
     program = SimpleNamespace(get_state=lambda: number, laststart=started)
     group = SimpleNamespace(processes={"logger": program})
     return SimpleNamespace(process_groups={"behind": group})
@@ -60,10 +60,10 @@ def test_the_next_signal_is_handled_without_a_wait() -> None:
     ],
 )
 def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet: bool) -> None:
-    """Supervisord changes its state after a time, without an event."""
+    """Supervisord waits with a time-out while a program starts or stops, as no event follows."""
     assert is_settled(state(number)) is is_quiet
 
 
 def test_a_program_that_was_never_started_is_started_at_once() -> None:
-    """Supervisord starts it in its first round, which must not wait for an event."""
+    """Supervisord starts a program in its first round, which must not wait for an event."""
     assert not is_settled(state(ProcessStates.STOPPED, started=0))

@@ -71,7 +71,10 @@ EXITS: Mapping[str, tuple[str, int, str]] = {
 
 
 def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
-    """Run a program forked from a parent with handlers; return the parent, with its exit code."""
+    """Run a program forked from a parent with signal handlers.
+
+    Return the parent and its exit code.
+    """
     source = PARENT.format(main=indent(main, "    "), before=indent(before, "    "))
     return subprocess.run(
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False
@@ -79,7 +82,10 @@ def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
 
 
 def test_a_forked_program_has_nothing_of_its_parent() -> None:
-    """Signals, environment, arguments and command line are those of an executed program."""
+    """A forked program has nothing of its parent.
+
+    Signals, environment, arguments and command line are those of an executed program.
+    """
     ended = run(SHOW)
     seen = json.loads(next(line for line in ended.stdout.splitlines() if line.startswith("{")))
 
@@ -102,7 +108,7 @@ def test_a_forked_program_has_nothing_of_its_parent() -> None:
 
 @pytest.mark.parametrize("case", EXITS)
 def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
-    """The exit code, the message and the last actions are those of an executed program."""
+    """A forked program exits like an executed one, with the same code, message and last actions."""
     main, code, printed = EXITS[case]
     ended = run(main)
 
@@ -112,7 +118,10 @@ def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
 
 
 def test_a_signal_between_fork_and_program_is_not_lost() -> None:
-    """The program gets it; the handler of the parent would have ignored it."""
+    """A forked program gets a signal that is sent before the program starts.
+
+    The handler of its parent would have ignored that signal.
+    """
     ended = run("print('it ran')", before="os.kill(os.getpid(), signal.SIGTERM)")
 
     assert ended.returncode == -signal.SIGTERM & 0xFF
@@ -121,7 +130,7 @@ def test_a_signal_between_fork_and_program_is_not_lost() -> None:
 
 
 def test_a_parent_keeps_its_signals_after_a_fork() -> None:
-    """Only the child's signals stay blocked."""
+    """After a fork only the child's signals stay blocked, and the parent keeps its own."""
     source = """
 import signal
 from entrepot.appliance.supervise import forked_program

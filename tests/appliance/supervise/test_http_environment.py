@@ -46,7 +46,7 @@ def test_go_names_of_cipher_suites_become_those_of_openssl(
 ) -> None:
     """Go's names of cipher suites become OpenSSL's.
 
-    Without a suite of TLS 1.2, TLS 1.2 itself is switched off, as in Go.
+    Without a suite of TLS 1.2, HAProxy has TLS 1.2 switched off, as Go does.
     """
     found = _variables(tls=given)
 
@@ -85,14 +85,17 @@ def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, ch
 def test_urls_begin_with_the_host_the_request_or_nothing(
     given: dict[str, Any], expected: str | None
 ) -> None:
-    """The prefix is not added to `http.host`, as in docker distribution: a proxy may map it."""
+    """URLs of the appliance have `http.host` without the prefix.
+
+    Docker distribution does the same, because a proxy may map the prefix.
+    """
     assert _variables(**given).get("URLS") == expected
 
 
 def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
     """A configured header has its values on one line in HAProxy's notation.
 
-    A percent sign would begin an expression of HAProxy.
+    A percent sign in a configured header would begin an expression of HAProxy.
     """
     found = _variables(headers={"X-A": ["50%", "b"]}, http2={"disabled": "true"})
 
@@ -100,9 +103,9 @@ def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
 
 
 def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
-    """The origin and its methods are those of the configured headers.
+    """The CORS origin and its methods are those of the configured headers.
 
-    Without configured methods, a page may only read.
+    Without configured methods in the CORS headers, a page may only read.
     """
     origin = "access-control-allow-origin"
     methods = "Access-Control-Allow-Methods"
@@ -134,10 +137,10 @@ _OTHER_VALUES = {
     "http.http2.disabled": ("true", "ALPN"),
     "http.h2c.enabled": ("true", "always accepted"),
 }
-"""A value of each honoured key that is not its default, and what shows its effect.
+"""This table has a value of each honoured key that is not its default, and its effect.
 
-Words in capitals are variables. Other words name the module that reads the setting, or the reason
-why the key needs no setting.
+Words in capitals are variables. Other words in the table name the module that reads the setting, or
+the reason why the key needs no setting.
 """
 _TOGETHER: dict[str, dict[str, Any]] = {
     "http.tls.clientauth": {"tls": {"clientcas": ["/ca.pem"]}},

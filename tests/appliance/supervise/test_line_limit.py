@@ -27,7 +27,7 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the test has set."""
+        """Return the time that the test has set (s)."""
         return self.now
 
 
@@ -98,7 +98,7 @@ def test_lines_of_uses_always_pass(line: AccessLine) -> None:
 def test_each_address_has_its_own_limit() -> None:
     """Each client address has its own limit of log lines.
 
-    A client that floods the log does not hide the refusals of another client.
+    A client that floods the log does not use up the limit of another client's refusals.
     """
     bound, _, _ = limit()
     other = answer(status=404, digest="", kind="blob", source="192.0.2.8")
@@ -139,7 +139,7 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usual_lines_of_uses_are_passed_without_parsing_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A line beyond the bytes that are never parsed costs one match of an expression."""
+    """A line of a use beyond the bytes that are never parsed costs one match of an expression."""
     bound, _, _ = limit(by_address=1)
     monkeypatch.setattr(LineLimit, "_passes", _fail)
 
@@ -153,7 +153,7 @@ def _fail(*_: object) -> Callable[[], None]:
 def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_path: Path) -> None:
     """The log mover drops lines of a flood, and reports their number without a further line.
 
-    The lines of uses are in the file, in their order.
+    The lines of uses are in the log file after a flood, in their order.
     """
     reported = list[int]()
     bound = LineLimit(10, MUCH, reported.append)

@@ -16,7 +16,7 @@ from tests.ports import free_port
 
 
 def test_a_host_name_is_resolved_to_an_ip_address() -> None:
-    """HAProxy might choose another address of the name than the one that was checked."""
+    """HAProxy gets the IP address that was checked, because it might resolve the name otherwise."""
     port = free_port()
 
     assert bindable(Address("localhost", port)) == f"127.0.0.1:{port}"
@@ -42,7 +42,10 @@ def test_a_port_that_is_in_use_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_an_address_of_another_machine_is_refused(host: str) -> None:
-    """192.0.2.0/24 is reserved for documentation (RFC 5737)."""
+    """An address of another machine is refused.
+
+    RFC 5737 reserves 192.0.2.0/24 for documentation.
+    """
     with pytest.raises(ConfigError, match="address of this machine"):
         bindable(Address(host, 5000))
 
@@ -69,7 +72,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_a_socket_that_an_earlier_process_left_is_removed(folder: Path) -> None:
-    """As docker distribution does; a start after a kill would fail otherwise."""
+    """A start removes the socket that a killed process left, as docker distribution does."""
     path = folder / "a.sock"
     with socket.socket(socket.AF_UNIX) as earlier:
         earlier.bind(str(path))

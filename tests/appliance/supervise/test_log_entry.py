@@ -14,7 +14,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return a stream for the lines; restore the configuration of logging afterwards."""
+    """Return a stream for log lines; restore the configuration of logging afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -29,7 +29,7 @@ def _parsed(formatter: str, stream: io.StringIO) -> LogEntry | None:
 
 @pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
 def test_a_line_of_each_format_is_parsed(stream: io.StringIO, formatter: str) -> None:
-    """Level, message and fields are those of the call; values may have spaces and quotes."""
+    """A log line of each format keeps level, message and fields, with spaces and quotes."""
     logs.configure("info", formatter, "registry", fields={"service": "a b"}, stream=stream)
 
     logging.getLogger("x").warning("not stored", extra={"why": 'a "b" c=d', "path": "/data"})
@@ -45,7 +45,7 @@ def test_a_line_of_each_format_is_parsed(stream: io.StringIO, formatter: str) ->
 def test_an_error_with_a_traceback_has_the_level_panic_too(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """An unexpected error is what a panic is in docker distribution."""
+    """A log entry with a traceback has the level panic too, like a panic of docker distribution."""
     logs.configure("info", formatter, "registry", stream=stream)
 
     try:
@@ -62,7 +62,7 @@ def test_an_error_with_a_traceback_has_the_level_panic_too(
 @pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
 @pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[1]", '{"level": 1}'])
 def test_other_output_is_no_entry(formatter: str, line: str) -> None:
-    """A program may print lines that are not log lines."""
+    """Output of a program that is not a log line is parsed as no entry."""
     assert PARSERS[formatter](line) is None
 
 

@@ -45,7 +45,7 @@ def _body(mail: EmailMessage) -> str:
 
 
 def test_a_mail_has_the_message_and_the_fields_of_a_line(server: SmtpServer) -> None:
-    """The subject has the level, the mail server and the message, as in docker distribution."""
+    """A log mail's subject has level, mail server and message, as in docker distribution."""
     mail = LogMail([_hook(server)])
     mail.offer(_entry())
     mail.close()
@@ -65,7 +65,7 @@ def test_a_mail_has_the_message_and_the_fields_of_a_line(server: SmtpServer) -> 
 
 
 def test_a_long_subject_is_one_line(server: SmtpServer) -> None:
-    """Some readers show a space for the line break of a folded subject."""
+    """A log mail's subject is never folded, because some readers show the line break as a space."""
     mail = LogMail([_hook(server)])
     mail.offer(_entry("a program could not stay up, so all programs were ended, and more words"))
     mail.close()
@@ -74,7 +74,7 @@ def test_a_long_subject_is_one_line(server: SmtpServer) -> None:
 
 
 def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> None:
-    """Each hook has its own levels; the subject has the most severe one that both have."""
+    """Each hook mails its own levels; the subject has the most severe level of the mailed lines."""
     mail = LogMail([_hook(server, "warn"), _hook(server, "error", "panic")])
     mail.offer(_entry("one", "info"))
     mail.offer(_entry("two", "warn"))
@@ -86,7 +86,7 @@ def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> No
 
 
 def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
-    """Line breaks of a message or a value become spaces, and long ones are cut."""
+    """Line breaks of a logged message or value become spaces in a mail, and long ones are cut."""
     mail = LogMail([_hook(server)])
     entry = replace(
         _entry("bad\r\nBcc: all@example.com " + "é" * 500),
@@ -103,7 +103,10 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 
 
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
-    """The next mail has the number of lines that were left out; a last line is always mailed."""
+    """A log mail after the limit of a minute counts the lines left out.
+
+    A last line is always sent.
+    """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])
     for number in range(log_mail.MOST_MAILS + 5):
@@ -129,7 +132,7 @@ def _is_mailed(server: SmtpServer, mail: LogMail) -> bool:
 def test_a_server_that_hangs_delays_nothing(
     server: SmtpServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lines wait in a bounded queue, and the failure is logged once."""
+    """If the mail server hangs, lines wait in a bounded queue; the failure is logged once."""
     monkeypatch.setattr(log_mail, "_STEP_S", 0.1)
     monkeypatch.setattr(log_mail, "MOST_WAITING", 3)
     server.is_silent = True
@@ -150,7 +153,7 @@ def test_a_server_that_hangs_delays_nothing(
 def test_nonsense_of_a_server_does_not_end_the_thread(
     server: SmtpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The line after a mail that failed is mailed."""
+    """A log line after a mail that failed is mailed, whatever the mail server answered."""
     server.refusal = "nonsense"
     mail = LogMail([_hook(server)])
     mail.offer(_entry())
@@ -166,7 +169,7 @@ def test_nonsense_of_a_server_does_not_end_the_thread(
 def test_a_server_that_never_finishes_is_given_up(
     server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mail has a deadline, not only each answer of the server."""
+    """A log mail has a deadline for all answers of the mail server together."""
     monkeypatch.setattr(log_mail, "_DELIVERY_S", 0.2)
     server.is_silent = True
 
@@ -177,7 +180,7 @@ def test_a_server_that_never_finishes_is_given_up(
 def test_a_refusal_is_logged_without_the_password(
     server: SmtpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mail server may repeat the password in its answer."""
+    """The log of a refused mail hides the password, which a server may repeat in its answer."""
     hook = replace(_hook(server), username="ann", password="hunter2")
     mail = LogMail([hook])
     mail.offer(_entry())
@@ -199,7 +202,10 @@ def authority(tmp_path: Path) -> Authority:
 def test_starttls_is_used_and_its_certificate_verified(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The password is sent over TLS only; `insecure` accepts any certificate."""
+    """The password for the mail server is sent over TLS only.
+
+    `insecure` accepts any certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("localhost"))
     with SmtpServer(context) as server:
@@ -220,7 +226,10 @@ def test_starttls_is_used_and_its_certificate_verified(
 def test_no_password_is_sent_to_another_machine_without_tls(
     server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Docker distribution has this rule too; `insecure` lifts it."""
+    """Without TLS no password is sent to a mail server on another machine.
+
+    Docker distribution has this rule too; `insecure` lifts it.
+    """
     monkeypatch.setattr(log_mail, "_LOCAL", frozenset({"localhost"}))
     hook = replace(_hook(server), username="ann", password="right")
     mail = log_mail.message(hook, "error", _entry(), 0)
@@ -233,7 +242,7 @@ def test_no_password_is_sent_to_another_machine_without_tls(
 
 
 def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -> None:
-    """The parser of the configured format reads the lines of the other programs."""
+    """Records of `serve` are mailed, and the lines of other programs in the configured format."""
     log = LogSettings.model_construct(hooks=(_hook(server, "error"),), formatter="text")
     with mailing(log) as read:
         assert read is not None
@@ -249,7 +258,7 @@ def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -
 
 
 def test_without_a_hook_there_is_no_thread_and_no_reader() -> None:
-    """Without a hook nothing is parsed."""
+    """Without a hook for mails no log line is parsed, and no thread runs."""
     with mailing(LogSettings()) as read:
         assert read is None
         assert "log mail" not in [each.name for each in threading.enumerate()]

@@ -21,7 +21,7 @@ from tests.appliance.haproxy import eventually
 
 LINE = b'{"start":%08d,"uri":"' + b"a" * 360 + b'"}\n'
 LARGE = 1024 * 1024 * 1024
-# Does not block, as HAProxy; os.write raises if the pipe is full.
+# A pipe end that does not block, like HAProxy's: os.write raises if the pipe is full.
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -34,13 +34,16 @@ for number in range(int(sys.argv[2])):
 
 
 class Disk(RotatedLog):
-    """A log whose disk accepts at most `takes` bytes per write; if that is 0, it raises OSError."""
+    """An access log on a disk that accepts at most `takes` bytes per write.
+
+    If `takes` is 0, a write raises OSError.
+    """
 
     takes = LARGE
     refused = 0
 
     def append(self, lines: memoryview) -> int:
-        """Write a part of the lines. Raises: OSError if the pipe cannot be opened."""
+        """Write a part of the access lines. Raises: OSError if the log pipe cannot be opened."""
         if not self.takes:
             self.refused += 1
             raise OSError(28, "No space left on device")
@@ -49,7 +52,7 @@ class Disk(RotatedLog):
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
-    """Return a log whose disk is never full."""
+    """Return an access log whose disk is never full."""
     return Disk(tmp_path / "access.log", file_bytes=LARGE, backups=1)
 
 

@@ -132,12 +132,12 @@ class Authorizer:
         A registry may reject a request for a single repository, or every HEAD, with the status of a
         wrong password, but it accepts a right password at `/v2/` (OCI distribution-spec, end-1).
         """
-        if self._base is None or self._trials.is_accepted(credential):
+        if self._base is None or self._trials.may_be_sent(credential):
             return
         with self._proving:
             if self._trials.is_refused(credential):
                 raise self._rejected()
-            if self._trials.is_accepted(credential):
+            if self._trials.may_be_sent(credential):
                 return
             sent = Request(
                 "GET", self._base, self._headers, credential=sealed(self._base, basic(credential))
@@ -145,9 +145,11 @@ class Authorizer:
             try:
                 response = self._wire.send(sent)
             except ConnectionBroken:
+                self._trials.skip(credential)
                 return
             response.close()
             if response.status in _TEMPORARY or response.status >= _BROKEN:
+                self._trials.skip(credential)
                 return
             offered = parse_challenges(response.headers.get("WWW-Authenticate", ""))
             if response.status != _CHALLENGE or all(each.scheme != "basic" for each in offered):

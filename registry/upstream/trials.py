@@ -14,6 +14,8 @@ from entrepot.runtime.clock import elapsed
 
 AGAIN_S: Final = 600.0
 """A refused credential is not sent again for this many s, unless it changes."""
+UNPROVEN_S: Final = 60.0
+"""If a check gave no result, a credential is used unchecked for this many s."""
 _MOST: Final = 256
 
 
@@ -27,10 +29,13 @@ class CredentialTrials:
         self._clock = clock
         self._accepted: BoundedDict[Credential, bool] = BoundedDict(_MOST)
         self._refused: BoundedDict[Credential, float] = BoundedDict(_MOST)
+        self._unproven: BoundedDict[Credential, float] = BoundedDict(_MOST)
 
-    def is_accepted(self, credential: Credential) -> bool:
-        """Return whether the last result of *credential* was an acceptance."""
-        return self._accepted.get(credential, False)
+    def may_be_sent(self, credential: Credential) -> bool:
+        """Return whether *credential* was accepted last, or cannot be checked now."""
+        if self._accepted.get(credential, False):
+            return True
+        return self._clock() < self._unproven.get(credential, 0.0)
 
     def is_refused(self, credential: Credential) -> bool:
         """Return whether *credential* must not be sent now."""
@@ -45,6 +50,13 @@ class CredentialTrials:
         """Record that the upstream refused *credential* where it accepts every valid one."""
         self._accepted.pop(credential, None)
         self._refused.keep(credential, self._clock() + AGAIN_S)
+
+    def skip(self, credential: Credential) -> None:
+        """Record that a check of *credential* gave no result, for example for want of a response.
+
+        Otherwise each request would wait for such a check.
+        """
+        self._unproven.keep(credential, self._clock() + UNPROVEN_S)
 
     def doubt(self, credential: Credential) -> None:
         """Record that one request with *credential* was refused, perhaps for another reason."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,19 @@ def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
             denied(lambda: client.head("other", V1))
 
             assert client.head("app", V1).digest
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut": 0}])
+def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[str, Any]) -> None:
+    """If `/v2/` does not work, the password is sent without a check, as to any other path."""
+    with upstream_with(BasicGate({"me": "right"})) as upstream:
+        upstream.misbehave("/v2/$", **fault)
+        secret = secret_of(upstream.host, "me", "right")
+        client = client_of(upstream, Shared(secret=lambda: secret))
+        for _ in range(3):
+            assert client.head("app", V1).digest
+
+        assert len([each for each in sent(upstream) if each == "/v2/"]) == 1
 
 
 def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:

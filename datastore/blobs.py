@@ -94,6 +94,21 @@ class BlobStore:
         file.close()
         raise NotFound(layout.blob(digest))
 
+    def open_verified(self, digest: Digest, size: int) -> BinaryIO | None:
+        """Open a blob if it still has the *size* in bytes that was verified; else return None.
+
+        Nothing is hashed. Raises: NotFound.
+        """
+        file = self._storage.open(layout.blob(digest))
+        try:
+            if _size(file) == size:
+                return file
+        except OSError as error:
+            file.close()
+            raise storage_error(error) from error
+        file.close()
+        return None
+
     def read(self, digest: Digest, max_bytes: int = LARGEST_READ) -> bytes:
         """Return a small blob, such as a manifest, of at most *max_bytes* bytes.
 

@@ -33,9 +33,9 @@ from entrepot.registry.events import BreakerEvents, Events, damaged
 from entrepot.registry.push.upload_sessions import UploadLimits
 from entrepot.registry.push_settings import push_rules
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
-from entrepot.registry.server.connection_poller import ConnectionLimits
 from entrepot.registry.server.gunicorn_app import GunicornApplication, SocketServing
 from entrepot.registry.server.limit_reports import LimitReports
+from entrepot.registry.server.polled import ConnectionLimits
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
 from entrepot.runtime import docker_hub, logs
@@ -113,6 +113,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
     middleware = settings.middleware
     if not middleware.is_set:
         return assemble(made)
+    made = dataclasses.replace(made, may_repeat=False)  # Middleware is called for each request.
     # The worker loads these modules only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
     from entrepot.registry.api import repository_hooks  # noqa: PLC0415

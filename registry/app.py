@@ -73,7 +73,8 @@ class Parts:
     stored file. `add_debug_pages` adds the routes of `http.debug.addr`; None: no debug listener is
     configured. `token_endpoint` returns the resource that issues tokens; with None, the resource
     for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
-    middleware of repositories, if there is any.
+    middleware of repositories, if there is any. `may_repeat` states that the server may repeat a
+    response without a call of the application.
     """
 
     storage: Storage
@@ -103,6 +104,7 @@ class Parts:
     token_endpoint: Callable[[Authorization], object] | None = None
     make_authorization: Callable[..., Authorization] = Authorization
     add_hooks: Callable[[App], None] | None = None
+    may_repeat: bool = True
 
 
 def assemble(parts: Parts) -> App:
@@ -128,7 +130,7 @@ def assemble(parts: Parts) -> App:
         parts.upstreams,
         store.repositories,
         parts.may_host,
-        edge=EdgeHeaders(parts.epoch, parts.cache_fill),
+        edge=EdgeHeaders(parts.epoch, parts.cache_fill, parts.may_repeat),
         read_only=parts.read_only,
     )
     app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])

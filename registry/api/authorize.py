@@ -61,10 +61,12 @@ class EdgeHeaders:
 
     *epoch* returns the cache epoch; None: no HAProxy is in front, and HAProxy's headers are
     ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache.
+    *may_repeat* states that the server may repeat a response without a call of the application.
     """
 
     epoch: Callable[[], str] | None = None
     cache_fill: CacheFill | None = None
+    may_repeat: bool = True
 
     def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Send the cache epoch with the response; return whether HAProxy verified the credential.
@@ -76,6 +78,20 @@ class EdgeHeaders:
         now = self.epoch()
         resp.set_header(EPOCH, now)
         return req.get_header(VERIFIED) == now
+
+    def permission(self, req: falcon.Request, resp: falcon.Response) -> Callable[[], bool] | None:
+        """Return a function that returns whether the client's rights are still the same.
+
+        The rights of equal requests are the same within an epoch. Return None if that is not known:
+        HAProxy has not verified the credential in this epoch, so it may expire within the epoch.
+        """
+        read_epoch = self.epoch
+        if read_epoch is None or not self.may_repeat:
+            return None
+        now = resp.get_header(EPOCH)
+        if req.get_header("Authorization") and req.get_header(VERIFIED) != now:
+            return None
+        return lambda: read_epoch() == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
         """Return the client's address and mark of failed logins, as HAProxy sent both."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 
 import falcon
@@ -29,7 +30,7 @@ from entrepot.registry.pullthrough.responses import (
 )
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.routing.resolve import ResolvedRepository
-from entrepot.registry.server.delivery import CONNECTION, LentConnection
+from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
 from entrepot.registry.server.fileslice import in_bytes
 
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
@@ -98,8 +99,31 @@ class BlobResource:
         parts = _parts(req, parsed, answer.size)
         if parts is None:
             _send_whole(req, resp, answer)
+            self._permit_repeating(req, resp, resolved, answer)
         else:
             _send_ranges(req, resp, answer, parts)
+
+    def _permit_repeating(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resolved: ResolvedRepository,
+        answer: BlobAnswer,
+    ) -> None:
+        """Let the worker repeat the response while the cache epoch and the link are the same.
+
+        Within an epoch neither rights nor upstreams change. The link and the file are looked up
+        again each time. A hosted blob has other conditions, so its response is not repeated.
+        """
+        connection = _connection(req)
+        is_hit = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
+        if connection is None or not is_hit or resolved.upstream is None or not answer.size:
+            return
+        is_permitted = self._authorization.edge.permission(req, resp)
+        if is_permitted is None:
+            return
+        again = partial(self._blobs.open_again, resolved.repository, answer.digest, answer.size)
+        connection.repeatable = Repeatable(answer.size, lambda: again() if is_permitted() else None)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Remove the link that permits reading the blob in this repository."""

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from entrepot.datastore import layout
 from entrepot.datastore.content import ContentStore
-from entrepot.datastore.errors import StorageBroken, StorageFull
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
+from entrepot.datastore.refs import Digest, Repository
 from entrepot.registry.download.resume import passed_through
 from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.sources import Limits
@@ -117,6 +118,18 @@ class Blobs:
             resolved.upstream.upstream.blob_size(resolved.remote, digest)
         self.store.link_blob(resolved.repository, digest, resolved.host)
         return self._opened(digest, ResponseSource.CONFIRMED)
+
+    def open_again(self, name: Repository, digest: Digest, size: int) -> BinaryIO | None:
+        """Open a blob that *name* links and whose length of *size* bytes was verified before.
+
+        Return None if the link or the file is absent or has changed.
+        """
+        try:
+            if self.store.repositories.links_blob(name, digest):
+                return self.store.blobs.open_verified(digest, size)
+        except DatastoreError:
+            log.debug("stored blob not opened again", extra={"digest": digest})
+        return None
 
     def _opened(self, digest: Digest, source: ResponseSource) -> StoredBlob | None:
         opened = self.store.open_blob(digest)

@@ -13,10 +13,10 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from entrepot.datastore.errors import DatastoreError
 from entrepot.registry.errors import RegistryError
@@ -52,7 +52,8 @@ class Delivery:
         self._pieces = pieces
         self._length = length
         self._piece: FileSlice | memoryview | None = None
-        connection.setblocking(False)
+        if connection.gettimeout() != 0.0:
+            connection.setblocking(False)
 
     def send(self, patience: float) -> bool:
         """Send the pieces; return False if the connection accepts nothing for *patience* s.
@@ -169,6 +170,18 @@ def _timeval(seconds: float) -> bytes:
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A `Repeatable` permits the server to send a response again, to an equal request.
+
+    `open` returns a file with the body of `size` bytes if the application would send the same
+    response now, else None. It waits for nothing but the disk.
+    """
+
+    size: int
+    open: Callable[[], BinaryIO | None]
+
+
 class BodyProgress(Protocol):
     """A `BodyProgress` is a request body being read: `received` bytes, and whether it was cut."""
 
@@ -197,6 +210,7 @@ class LentConnection:
     `drain_s` seconds. `patience` is the time in seconds that a thread waits for a slow client.
     `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
     does not have. `is_handed_over` states that the poller owns the connection.
+    The application sets `repeatable` before it starts a response that the server may send again.
     """
 
     socket: socket.socket
@@ -205,6 +219,7 @@ class LentConnection:
     drain_s: float = 0.0
     patience: float = PATIENCE_S
     has_chunks: bool = True
+    repeatable: Repeatable | None = None
 
     def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
         """Send a body of unknown length with chunked coding (RFC 9112, 7.1), as `deliver` does.

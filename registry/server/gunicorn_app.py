@@ -19,7 +19,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from entrepot.registry.server.connection_poller import ConnectionLimits
+from entrepot.registry.server.polled import ConnectionLimits
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
 from entrepot.runtime.parent_death import end_with_parent
 

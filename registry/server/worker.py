@@ -9,7 +9,8 @@ No thread waits for a slow client: registry/server/connection_poller.py sends th
 to a slow client and closes connections. gunicorn would wait up to two seconds in its polling thread
 for the peer to close the connection. HAProxy does not close the connection to a worker until a slow
 client has read the response. Requests for blobs have separate threads, so they never delay
-manifests.
+manifests. Between two of these requests the poller has the connection, and repeats a response to an
+equal request (registry/server/repeats.py).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from entrepot.registry.server.connection_poller import ConnectionLimits, ConnectionPoller
-from entrepot.registry.server.delivery import CONNECTION, LentConnection
+from entrepot.registry.server.connection_poller import ConnectionPoller
+from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
+from entrepot.registry.server.polled import ConnectionLimits, KeptConnection
 
 MAX_WAITING_THREADS = 16
 """This many threads of a worker may wait at a connection, in addition to threads that handle
@@ -39,7 +41,8 @@ requests.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """These errors of accept(2) end when other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
-
+_KEPT_BY_POLLER = "kept by the poller"
+"""The result of `handle` if the poller owns the connection."""
 
 _SWITCH_S = 0.001
 """A thread that computes may keep the interpreter lock for this long; Python's default is 5 ms.
@@ -99,9 +102,27 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             connection = LentConnection(environ["gunicorn.socket"], self.connection_poller)
             connection.has_chunks = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
             environ[CONNECTION] = self._local.connection = connection
-            return app(environ, start_response)
+
+            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:  # noqa: ANN401 - WSGI's own
+                if connection.repeatable is not None:
+                    self._remember(environ, headers, connection.repeatable)
+                return start_response(status, headers, *error)
+
+            return app(environ, start)
 
         return respond
+
+    def _remember(
+        self,
+        environ: WSGIEnvironment,
+        headers: list[tuple[str, str]],
+        repeatable: Repeatable,
+    ) -> None:
+        """Let the poller repeat a response, if it has read the request that this thread handles."""
+        conn = self._local.conn
+        request = getattr(conn, "request", None)
+        if request and not _has_read_ahead(conn):
+            self.connection_poller.repeats.keep(request, environ, headers, repeatable)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events; without any connection, up to `idle_s` seconds instead of one.
@@ -133,7 +154,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         # This is the first request of the connection.
         if self.send_buffer and not conn.initialized:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
-        if not self.blobs_socket or conn.server != self.blobs_socket:
+        if not self._is_for_blobs(conn):
             super().enqueue_req(conn)
             return
         if self._blob_threads is None:
@@ -146,9 +167,13 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def handle(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
         """Handle a request of a connection, and the requests that follow soon.
 
-        Return True if the poller must wait for the next request.
+        Return True if gunicorn must wait for the next request, `_KEPT_BY_POLLER` if the poller
+        waits.
         """
         is_kept = self._handle_one(conn)
+        if is_kept is True and self._is_for_blobs(conn) and not _has_read_ahead(conn):
+            self._let_poller_keep(conn)
+            return _KEPT_BY_POLLER
         while is_kept is True and self._next_request_follows(conn):
             is_kept = self._handle_one(conn)
         if is_kept is False:
@@ -157,10 +182,39 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
         """Handle one request; return False also if the rest of the response was handed over."""
-        self._local.connection = None
+        self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
+        conn.request = None
         connection: LentConnection | None = self._local.connection
         return False if connection and connection.is_handed_over else is_kept
+
+    def _is_for_blobs(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        return bool(self.blobs_socket) and conn.server == self.blobs_socket
+
+    def _let_poller_keep(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
+        """Hand a connection without a request over to the poller."""
+
+        def handle(request: bytes) -> None:
+            conn.request = request
+            conn.parser.unreader.unread(request)
+            with suppress(RuntimeError):  # the worker is stopping
+                self.enqueue_req(conn)
+
+        self.connection_poller.keep(KeptConnection(conn.sock, handle, self._count_closed))
+
+    def _count_closed(self) -> None:
+        """Let gunicorn's main thread count a connection that the poller has closed."""
+
+        def closed() -> None:
+            self.nr_conns -= 1
+
+        self.method_queue.defer(closed)
+
+    def finish_request(self, conn: Any, fs: futures.Future[Any]) -> None:  # noqa: ANN401 - gunicorn's own
+        """Complete a request in gunicorn's main thread, unless the poller keeps the connection."""
+        if not fs.cancelled() and fs.exception() is None and fs.result() == _KEPT_BY_POLLER:
+            return
+        super().finish_request(conn, fs)
 
     def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Hand the connection over to the poller, which closes it after the peer has closed it.
@@ -194,11 +248,16 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Return whether bytes arrive in time; the polling thread handles pipelined bytes."""
-        if conn.parser.unreader.buf.getvalue():
+        if _has_read_ahead(conn):
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
         return bool(poll.poll(self.keepalive_wait_s * 1000))
+
+
+def _has_read_ahead(conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    """Return whether bytes of the next request were already read."""
+    return bool(conn.parser.unreader.buf.getvalue())
 
 
 def _close_nothing(*, graceful: bool = False) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -19,6 +20,7 @@ from entrepot.datastore.drivers.memory_parts import (
     MemoryPins,
     MemoryReservations,
 )
+from entrepot.registry.server.delivery import CONNECTION, LentConnection
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
@@ -82,6 +84,29 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
     path = f"blobs/{layer_of(p)}"
 
     assert calls(lambda: ask(p, path)) == (Counter(stat=1, open=1, fstat=1), [])
+
+
+def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -> None:
+    """The server repeats a response without Falcon, and looks at the same files for it."""
+    with FakeUpstream() as upstream:
+        upstream.add_image(NAME, "v1", LAYERS)
+        p = pulling(upstream, tmp_path, epoch=lambda: "0000000001")
+        p.pull()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            lent = LentConnection(ours)
+            path = f"/v2/{p.prefix}/{NAME}/blobs/{layer_of(p)}"
+            p.client.simulate_get(path, extras={CONNECTION: lent})
+        permitted = lent.repeatable
+        assert permitted is not None
+        opened: list[BinaryIO | None] = []
+
+        assert calls(lambda: opened.append(permitted.open())) == (
+            Counter(stat=1, open=1, fstat=1),
+            [],
+        )
+        assert opened[0] is not None
+        opened[0].close()
 
 
 @pytest.mark.parametrize("ask", [Pulling.get, Pulling.head], ids=["GET", "HEAD"])

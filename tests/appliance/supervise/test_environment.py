@@ -25,7 +25,7 @@ from entrepot.config.schema import Settings
 from entrepot.datastore.budget import Budget
 from entrepot.registry.__main__ import _connection_limits
 from entrepot.registry.server import gunicorn_app
-from entrepot.registry.server.connection_poller import ConnectionLimits
+from entrepot.registry.server.polled import ConnectionLimits
 
 START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from entrepot.registry.server.connection_poller import ConnectionLimits, ConnectionPoller
-from entrepot.registry.server.delivery import LentConnection
+from entrepot.registry.server.connection_poller import ConnectionPoller
+from entrepot.registry.server.delivery import LentConnection, Repeatable
 from entrepot.registry.server.fileslice import FileSlice, Piece
+from entrepot.registry.server.polled import ConnectionLimits, KeptConnection
 
 CONTENT = os.urandom(1_000_000)
 
@@ -239,3 +242,94 @@ def _eventually(look: Callable[[], object]) -> None:
             return
         waiting.wait(0.05)
     raise AssertionError("not within 20 s")
+
+
+REPEATED = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\n\r\n"
+
+
+class Kept:
+    """An idle connection of a poller: what its thread was given, and whether it was closed."""
+
+    def __init__(self, poller: ConnectionPoller) -> None:
+        self.requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.closed = threading.Event()
+        self.client, self.server = socket.socketpair()
+        self.client.settimeout(20)
+        self._poller = poller
+        self.keep()
+
+    def keep(self) -> None:
+        """Hand the connection over to the poller."""
+        self._poller.keep(KeptConnection(self.server, self.requests.put, self.closed.set))
+
+    def ask(self, size: int) -> bytes:
+        """Send the remembered request; return its body of *size* bytes."""
+        self.client.sendall(REPEATED)
+        answer = self.client.makefile("rb")
+        while answer.readline() != b"\r\n":
+            pass
+        return answer.read(size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        assert self.closed.wait(20)  # the polling thread closes the other end
+
+
+def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> ConnectionPoller:
+    """Return the poller, which repeats the first *size* bytes of a file."""
+    parsed = {"RAW_URI": "/v2/a/blobs/sha256:1"}
+    opened = Repeatable(size, lambda: os.fdopen(os.dup(descriptor), "rb", buffering=0))
+    poller.repeats.keep(REPEATED, parsed, [("Content-Length", str(size))], opened)
+    return poller
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000], ids=["small", "large"])
+def test_an_idle_connection_gets_remembered_responses(
+    threads: Threads, descriptor: int, size: int
+) -> None:
+    """One connection gets several of them, one after another, also those that it reads slowly."""
+    poller = remembering(threads.poller(), descriptor, size)
+    with Kept(poller) as kept:
+        bodies = [kept.ask(size) for _ in range(3)]
+
+        assert bodies == [CONTENT[:size]] * 3
+        assert kept.requests.empty()
+
+
+def test_a_thread_gets_any_other_request_with_its_connection(
+    threads: Threads, descriptor: int
+) -> None:
+    """The polling thread has read the bytes, and does not read the connection any more."""
+    poller = remembering(threads.poller(), descriptor, 1)
+    with Kept(poller) as kept:
+        kept.client.sendall(b"GET /other")
+
+        assert kept.requests.get(timeout=20) == b"GET /other"
+        kept.client.sendall(REPEATED)
+        kept.server.setblocking(True)
+        assert kept.server.recv(4096) == REPEATED
+        kept.keep()
+        assert kept.ask(1) == CONTENT[:1]
+        assert not kept.closed.is_set()
+
+
+def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
+    """The worker counts its connections, so it is told."""
+    with Kept(threads.poller()) as kept:
+        kept.client.close()
+
+        assert kept.closed.wait(20)
+        assert kept.server.fileno() == -1
+
+
+def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> None:
+    """HAProxy closes it earlier; this limit is for other clients."""
+    poller = threads.poller()
+    with Kept(poller) as kept:
+        threads.now = 76.0
+        with Kept(poller):  # wakes the polling thread
+            assert kept.closed.wait(20)
+        assert kept.client.recv(1) == b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,9 +20,10 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
 from entrepot.registry.api.response_body import checked_stream
-from entrepot.registry.server.delivery import CONNECTION
+from entrepot.registry.server.delivery import CONNECTION, Repeatable
 from entrepot.registry.server.fileslice import FileSlice, Piece
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
+from tests.registry.benches import eventually
 
 _ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 _ASK_LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -310,3 +312,125 @@ class _Listener:
 
     def getsockname(self) -> str:
         return ""
+
+
+BLOBS = "blobs1.sock"
+
+
+class _BlobApplication:
+    """An application that permits its response to be repeated, and counts its requests."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"content")
+        self._path = path
+        self.requests: list[str] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Return the content of the file."""
+        self.requests.append(environ["RAW_URI"])
+        environ[CONNECTION].repeatable = Repeatable(7, lambda: self._path.open("rb", buffering=0))
+        start_response("200 OK", [("Content-Length", "7")])
+        return [b"content"]
+
+
+@contextmanager
+def _main_thread(worker: Any) -> Iterator[None]:
+    """Run what other threads queue for gunicorn's main thread."""
+    worker.method_queue.init()
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            select.select([worker.method_queue.fileno()], [], [])
+            worker.method_queue.run_callbacks(None)
+
+    thread = _started(run)
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.method_queue.defer(lambda: None)
+        thread.join(20)
+
+
+@contextmanager
+def _blob_connection(worker: Any, app: _BlobApplication) -> Iterator[socket.socket]:
+    """Yield the client's end of a connection for blobs, after a first request."""
+    worker.wsgi = worker.lend_connections(app)
+    worker.blobs_socket = BLOBS
+    with _connection(worker) as (client, conn), _main_thread(worker):
+        conn.server = BLOBS
+        worker.enqueue_req(conn)
+        yield client
+        worker._blob_threads.shutdown()
+
+
+def _answer(client: socket.socket, request: bytes) -> bytes:
+    """Send a request and return the body of its response."""
+    client.sendall(request)
+    answer = b""
+    while not answer.endswith(b"content"):
+        received = client.recv(4096)
+        assert received
+        answer += received
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Path) -> None:
+    """The poller repeats the response of the first request that it has read itself."""
+    app = _BlobApplication(tmp_path / "blob")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        bodies = [_answer(client, _ASK) for _ in range(5)]
+
+        assert bodies == [b"content"] * 5
+        assert app.requests == ["/"] * 2
+
+
+def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> None:
+    """Two requests that differ in a header are two requests, each of them answered by a thread."""
+    app = _BlobApplication(tmp_path / "blob")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        for number in range(3):
+            _answer(client, _ASK.replace(b"Host: x", b"Host: x%d" % number))
+
+        assert app.requests == ["/"] * 3
+
+
+@pytest.mark.timeout(15)
+def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
+    """Bytes that hold two requests are no remembered request: gunicorn finds where each ends."""
+    app = _BlobApplication(tmp_path / "blob")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        for _ in range(3):
+            _answer(client, _ASK)
+        client.sendall(_ASK + _ASK)
+        answers = b""
+        while answers.count(b"content") < 2:
+            answers += client.recv(4096)
+
+        assert app.requests == ["/"] * 4
+        assert [_answer(client, _ASK) for _ in range(3)] == [b"content"] * 3
+
+
+def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> None:
+    """The body of an equal request would be read as the next request."""
+    app = _BlobApplication(tmp_path / "blob")
+    request = _ASK.replace(b"Host: x", b"Host: x\r\nContent-Length: 5")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        for _ in range(3):
+            client.sendall(request)
+            _answer(client, b"12345")
+
+        assert app.requests == ["/"] * 3
+
+
+@pytest.mark.timeout(15)
+def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: Path) -> None:
+    """Gunicorn counts the open connections of a worker in its main thread only."""
+    app = _BlobApplication(tmp_path / "blob")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        worker.nr_conns = 1
+        _answer(client, _ASK)
+        client.close()
+
+        eventually(lambda: worker.nr_conns == 0)

@@ -1,0 +1,145 @@
+"""The kinds of connections that the polling thread of a worker has, and the limits for them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from entrepot.registry.server.delivery import Delivery
+
+_PIECE = 256 * 1024
+_LONGEST_READ = 8192  # bytes, as gunicorn reads a request
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """A `ConnectionLimits` limits a worker, which closes its slowest connections above a limit.
+
+    `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
+    being received. The worker closes only connections with an average rate below `rate` (bytes/s).
+    `drained` is the number of bytes that the worker reads from a client after an early response.
+    """
+
+    readers: int = 1536
+    bodies: int = 144
+    rate: float = 10 * 1024
+    drained: int = 256 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class ReceivedBody:
+    """A `ReceivedBody` is a request body that a thread is reading.
+
+    `received` bytes have arrived since `began` (s, monotonic clock).
+    """
+
+    connection: socket.socket
+    began: float
+    received: int = 0
+    is_cut: bool = False
+
+    def rate(self, now: float) -> float:
+        """Return the average rate of the received body in bytes/s; *now* is in s."""
+        return self.received / max(now - self.began, 1.0)
+
+
+@dataclass(slots=True, eq=False)
+class KeptConnection:
+    """A `KeptConnection` is idle: the polling thread waits for its next request until `until` (s).
+
+    `handle` gets the bytes of a request that the polling thread does not answer, and owns the
+    connection from then on. `closed` is called after the polling thread has closed it.
+    """
+
+    connection: socket.socket
+    handle: Callable[[bytes], None]
+    closed: Callable[[], None]
+    until: float = 0.0
+
+    def read(self) -> bytes | None:
+        """Return bytes of the next request, b"" if the client left; None: there are none yet."""
+        try:
+            return self.connection.recv(_LONGEST_READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+        self.closed()
+
+
+@dataclass(slots=True, eq=False)
+class SlowReader:
+    """A `SlowReader` reads a response that is polled since `began`; `seen`: its last write.
+
+    `before` is the number of bytes that were sent before. Times are in s. After the response `kept`
+    waits for the next request; None: the connection is closed.
+    """
+
+    delivery: Delivery
+    began: float
+    seen: float
+    kept: KeptConnection | None = None
+    before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.delivery.sent
+
+    @property
+    def connection(self) -> socket.socket:
+        """The connection over which the response is sent."""
+        return self.delivery.connection
+
+    def rate(self, now: float) -> float:
+        """Return the average rate since `began` in bytes/s; *now* is in s."""
+        return (self.delivery.sent - self.before) / max(now - self.began, 1.0)
+
+    def close(self) -> None:
+        """Close the connection and the source of the body."""
+        self.connection.close()
+        self.delivery.close()
+        if self.kept is not None:
+            self.kept.closed()
+
+
+@dataclass(slots=True, eq=False)
+class LingeringClose:
+    """A `LingeringClose` is a connection that is closed at `until` (s) at the latest.
+
+    The poller reads and discards at most `left` bytes that the client still sends. `is_shut` is
+    true after the write side of the connection was shut down.
+    """
+
+    connection: socket.socket
+    until: float
+    left: int = _PIECE
+    is_shut: bool = False
+
+    def shut(self) -> None:
+        """Shut down the write side."""
+        self.is_shut = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+
+    def drain(self) -> bool:
+        """Read and discard pending bytes; return False if the client left or sent too much."""
+        try:
+            received = len(self.connection.recv(min(_PIECE, self.left + 1)))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.left -= received
+        return received > 0 and self.left >= 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+Polled = SlowReader | LingeringClose | KeptConnection

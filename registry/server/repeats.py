@@ -1,0 +1,104 @@
+"""Repeat a response to a request that is byte for byte equal to an earlier one.
+
+Most requests for a blob are equal to earlier ones: HAProxy writes their headers, and the clients of
+a cluster send the same ones. The application may permit a response to be repeated
+(`LentConnection.repeatable`). The worker then remembers it by the bytes of its request, and answers
+the next equal request without gunicorn, Falcon and a thread.
+
+Nothing is parsed here. Only a request that gunicorn has parsed and found complete is remembered, so
+no request is accepted that gunicorn rejects, and none ends at another byte.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from email.utils import formatdate
+from typing import BinaryIO
+from wsgiref.types import WSGIEnvironment
+
+from entrepot.registry.server.delivery import Delivery, Repeatable
+from entrepot.registry.server.fileslice import Piece, pieces
+from entrepot.runtime.bounded_dict import BoundedDict
+
+log = logging.getLogger(__name__)
+
+_MOST = 1024
+_LONGEST_REQUEST = 2048
+"""So many responses are remembered, for requests of at most so many bytes: 4 MB at most."""
+_END = b"\r\n\r\n"
+_HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
+"""A request with one of these headers has a body, or its client waits for an interim response."""
+
+
+class Repeats:
+    """A `Repeats` has the responses that one worker may repeat, by the bytes of their requests.
+
+    Any thread may call `keep`, but only one at a time calls `answer`.
+    """
+
+    def __init__(self) -> None:
+        self._known: BoundedDict[bytes, tuple[bytes, Repeatable]] = BoundedDict(_MOST)
+        self._second, self._date = 0, b""
+
+    def keep(
+        self,
+        request: bytes,
+        environ: WSGIEnvironment,
+        headers: Sequence[tuple[str, str]],
+        repeatable: Repeatable,
+    ) -> None:
+        """Remember a response with status 200 and *headers* if *request* is a whole GET.
+
+        gunicorn has made *environ* of the bytes *request*, and has read none after them.
+        """
+        line = f"GET {environ['RAW_URI']} HTTP/1.1\r\n".encode("latin-1")
+        is_whole = request.startswith(line) and request.find(_END) == len(request) - len(_END)
+        if is_whole and len(request) <= _LONGEST_REQUEST and not _HAS_MORE & environ.keys():
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+            head = f"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n{lines}".encode("latin-1")
+            self._known.keep(request, (head, repeatable))
+
+    def answer(self, request: bytes, connection: socket.socket) -> Delivery | bool:
+        """Repeat the response to a request; return False if none is remembered or permitted.
+
+        *connection* must not block. Return True if all is sent, else the `Delivery` of the rest.
+        Raises: OSError if a part of the response cannot be sent.
+        """
+        known = self._known.get(request)
+        if known is None:
+            return False
+        head, repeatable = known
+        file = self._opened(repeatable)
+        if file is None:
+            self._known.pop(request, None)
+            return False
+        body = Delivery(_content(file, repeatable.size), repeatable.size, connection)
+        try:
+            connection.sendall(head + self._date_line())
+        except OSError:
+            file.close()
+            raise
+        return body.send(0.0) or body
+
+    def _opened(self, repeatable: Repeatable) -> BinaryIO | None:
+        try:
+            return repeatable.open()
+        except Exception:  # the polling thread must survive any error; the application answers
+            log.exception("response not repeated")
+            return None
+
+    def _date_line(self) -> bytes:
+        """Return the Date header (RFC 9110, 6.6.1), and the end of the header section."""
+        second = int(time.time())
+        if self._second != second:
+            self._second = second
+            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode()
+        return self._date
+
+
+def _content(file: BinaryIO, size: int) -> Iterator[Piece]:
+    with file:
+        yield from pieces(file, 0, size)

@@ -1,0 +1,240 @@
+"""Test which requests get an earlier response again, and what is sent then."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from entrepot.registry.server.delivery import Delivery, Repeatable
+from entrepot.registry.server.repeats import Repeats
+
+ASK = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\nhost: x\r\naccept: */*\r\n\r\n"
+PARSED = {"RAW_URI": "/v2/a/blobs/sha256:1", "HTTP_HOST": "x", "HTTP_ACCEPT": "*/*"}
+CONTENT = os.urandom(1000)
+HEADERS = [("Content-Length", "1000"), ("ETag", '"x"')]
+
+
+class Body:
+    """A `Body` opens a file, or nothing once the application no longer permits the response."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        self._path = path
+        self.size = len(content)
+        self.is_permitted = True
+        self.opened: list[BinaryIO] = []
+
+    def open(self) -> BinaryIO | None:
+        """Open the file if the response is permitted."""
+        if not self.is_permitted:
+            return None
+        self.opened.append(self._path.open("rb", buffering=0))
+        return self.opened[-1]
+
+    @property
+    def repeatable(self) -> Repeatable:
+        """The permission of the application."""
+        return Repeatable(self.size, self.open)
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Body:
+    """Return a small body."""
+    return Body(tmp_path / "body", CONTENT)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return the client's end and the worker's end of a connection."""
+    client, server = socket.socketpair()
+    server.setblocking(False)
+    client.settimeout(20)
+    with client, server:
+        yield client, server
+
+
+def kept(body: Body) -> Repeats:
+    """Return the memory of a worker that has answered ASK."""
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, body.repeatable)
+    return repeats
+
+
+def test_an_equal_request_gets_the_same_headers_and_the_body(
+    ends: tuple[socket.socket, socket.socket], body: Body
+) -> None:
+    """The response has the headers of the first one, the current date, and the whole file."""
+    client, server = ends
+    repeats = kept(body)
+
+    assert repeats.answer(ASK, server) is True
+    head, _, content = client.recv(4096).partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[:-1] == [
+        b"HTTP/1.1 200 OK",
+        b"Connection: keep-alive",
+        b"Content-Length: 1000",
+        b'ETag: "x"',
+    ]
+    assert lines[-1].startswith(b"Date: ")
+    assert lines[-1].endswith(b" GMT")
+    assert content == CONTENT
+    assert body.opened[0].closed
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ASK.replace(b"*/*", b"a/b"),
+        ASK.replace(b"host", b"Host"),
+        ASK.replace(b"sha256:1", b"sha256:2"),
+        ASK + ASK,
+        ASK[:-2],
+        b"\r\n" + ASK,
+    ],
+    ids=["other value", "other case", "other path", "two requests", "a part", "a blank line"],
+)
+def test_a_request_with_other_bytes_is_not_answered(
+    ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes
+) -> None:
+    """Gunicorn parses every request that is not equal byte for byte, and nothing is sent before."""
+    client, server = ends
+
+    assert kept(body).answer(request_, server) is False
+    server.close()
+    assert client.recv(4096) == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "parsed"),
+    [
+        (ASK.replace(b"GET", b"HEAD"), {}),
+        (ASK.replace(b"HTTP/1.1", b"HTTP/1.0"), {}),
+        (ASK.replace(b"GET /", b"GET http://x/"), {}),
+        (b"\r\n" + ASK, {}),
+        (b"\r\n\r\n", {}),
+        (ASK + b"GET /", {}),
+        (ASK + ASK, {}),
+        (ASK[:-2], {}),
+        (ASK.replace(b"*/*", b"*" * 2048), {}),
+        (ASK, {"CONTENT_LENGTH": "0"}),
+        (ASK, {"CONTENT_LENGTH": "5"}),
+        (ASK, {"HTTP_TRANSFER_ENCODING": "chunked"}),
+        (ASK, {"HTTP_EXPECT": "100-continue"}),
+    ],
+    ids=[
+        "HEAD",
+        "HTTP/1.0",
+        "absolute URI",
+        "a blank line before it",
+        "no request line",
+        "bytes of the next request",
+        "two requests",
+        "a part",
+        "longer than 2 KiB",
+        "an empty body",
+        "a body",
+        "a chunked body",
+        "Expect",
+    ],
+)
+def test_a_request_that_is_not_one_whole_get_is_not_remembered(
+    ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
+) -> None:
+    """Bytes that are less or more than a request without a body would move its end."""
+    repeats = Repeats()
+    repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)
+
+    assert repeats.answer(request_, ends[1]) is False
+
+
+def test_a_response_that_is_no_longer_permitted_is_not_repeated(
+    ends: tuple[socket.socket, socket.socket], body: Body
+) -> None:
+    """The application decides at each request, and is not asked again after it has refused."""
+    repeats = kept(body)
+    body.is_permitted = False
+
+    assert repeats.answer(ASK, ends[1]) is False
+    body.is_permitted = True
+    assert repeats.answer(ASK, ends[1]) is False
+
+
+def _failing() -> BinaryIO:
+    raise ValueError
+
+
+@pytest.mark.parametrize("open_", [_failing, lambda: None], ids=["an error", "a refusal"])
+def test_an_error_of_the_application_does_not_end_the_polling_thread(
+    ends: tuple[socket.socket, socket.socket], open_: Callable[[], BinaryIO | None]
+) -> None:
+    """The request then goes to a thread, where the application answers it with an error."""
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, open_))
+
+    assert repeats.answer(ASK, ends[1]) is False
+
+
+def test_a_large_body_is_continued_when_the_client_reads(
+    ends: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    """What the connection does not accept at once is left in a delivery; nothing blocks."""
+    client, server = ends
+    content = os.urandom(4_000_000)
+    body = Body(tmp_path / "large", content)
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, body.repeatable)
+
+    rest = repeats.answer(ASK, server)
+    assert isinstance(rest, Delivery)
+    got = b""
+    while not got.endswith(content[-1000:]):
+        got += client.recv(1 << 20)
+        rest.push()
+    assert got.partition(b"\r\n\r\n")[2] == content
+    assert rest.send(0.0)
+    assert body.opened[0].closed
+
+
+def test_a_body_that_became_shorter_breaks_the_connection(
+    ends: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    """The response has promised its length, so the connection must end."""
+    body = Body(tmp_path / "short", CONTENT[:10])
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, body.open))
+
+    with pytest.raises(ConnectionError):
+        repeats.answer(ASK, ends[1])
+    assert body.opened[0].closed
+
+
+def test_a_lost_connection_closes_the_file(
+    ends: tuple[socket.socket, socket.socket], body: Body
+) -> None:
+    """No descriptor is left when the client has gone."""
+    client, server = ends
+    client.close()
+
+    with pytest.raises(OSError, match="roken pipe"):
+        kept(body).answer(ASK, server)
+    assert body.opened[0].closed
+
+
+def test_the_responses_kept_first_are_dropped(
+    ends: tuple[socket.socket, socket.socket], body: Body
+) -> None:
+    """A worker remembers 1,024 responses."""
+    repeats = kept(body)
+    for number in range(1024):
+        other = f"/v2/b/blobs/{number}"
+        request = f"GET {other} HTTP/1.1\r\n\r\n".encode()
+        repeats.keep(request, {"RAW_URI": other}, HEADERS, body.repeatable)
+
+    assert repeats.answer(ASK, ends[1]) is False
+    assert repeats.answer(b"GET /v2/b/blobs/0 HTTP/1.1\r\n\r\n", ends[1]) is True

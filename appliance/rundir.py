@@ -23,7 +23,7 @@ from pathlib import Path
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.locks import LockedFile, is_locked, try_lock
-from entrepot.runtime.run_names import LOG_PIPE, PREFIX, SETTINGS, SUPERVISOR_SOCKET
+from entrepot.runtime.run_names import LOG_PIPES, PREFIX, SETTINGS, SUPERVISOR_SOCKET
 from entrepot.runtime.small_file import read_small_file
 
 COPIES = f"{PREFIX}files-"
@@ -31,7 +31,7 @@ COPIES = f"{PREFIX}files-"
 
 # The pattern matches names that tempfile.mkdtemp generates.
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
-_ALWAYS = (SETTINGS, LOG_PIPE, SUPERVISOR_SOCKET)  # Every run directory has one of these files.
+_ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)  # Every run directory has one of these files.
 _LONGEST_PATH = 4096  # bytes of a path, at most
 _LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
 # bytes of "/supervisor.sock" with the process id that supervisord appends for a moment

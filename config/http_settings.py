@@ -9,7 +9,7 @@ from pydantic import Field
 
 from entrepot.config import value_types
 from entrepot.config.section import Section, setting
-from entrepot.config.value_types import MOST_WORKERS
+from entrepot.config.value_types import MOST_THREADS, MOST_WORKERS
 
 _FEWEST_WORKERS: Final = 2
 
@@ -17,6 +17,14 @@ _FEWEST_WORKERS: Final = 2
 def workers_here() -> int:
     """Return the default number of workers: one for each usable CPU core, from 2 to 16."""
     return min(MOST_WORKERS, max(_FEWEST_WORKERS, len(os.sched_getaffinity(0))))
+
+
+def threads_here() -> int:
+    """Return the default number of threads of HAProxy: one for each two usable CPU cores.
+
+    The workers need the other cores.
+    """
+    return min(MOST_THREADS, max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 class TlsSettings(Section):
@@ -103,8 +111,19 @@ class HttpSettings(Section):
         env="ENTREPOT_WORKERS",
         shown="one for each core, at least 2",
     )
+    threads: value_types.Threads = setting(
+        threads_here,
+        "threads of HAProxy, 1 to 4; with http.net: unix always 1",
+        env="ENTREPOT_THREADS",
+        shown="one for each two cores",
+    )
     edgecache: value_types.Switch = setting(
         "on",
         "whether HAProxy answers small, complete responses from its own memory",
         env="ENTREPOT_EDGE_CACHE",
+    )
+    edgecachesize: value_types.EdgeCacheSize = setting(
+        "8M",
+        "the memory for these responses, 1M to 1G, whole MiB; HAProxy uses all of it at once",
+        env="ENTREPOT_EDGE_CACHE_SIZE",
     )

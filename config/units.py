@@ -23,6 +23,7 @@ _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
 # The index stores a size in 63 bits; a thousandth of 63 bits exceeds any disk.
 _LARGEST: Final = 2**53
+_MIB: Final = 2**20
 _LONGEST: Final = 100 * 365 * 86400.0
 
 _PREFIXES = (("P", 2**50), ("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10))
@@ -56,6 +57,14 @@ def size_between(low: int, high: int) -> Callable[[object], int]:
         return found
 
     return read
+
+
+def edge_cache_size(given: object) -> int:
+    """Read the size of HAProxy's cache in bytes, whole MiB from 1M to 1G. Raises: Unreadable."""
+    found = size(given)
+    if not _MIB <= found <= 1024 * _MIB or found % _MIB:
+        raise Unreadable("not a whole number of MiB from 1M to 1G", "try 8M")
+    return found
 
 
 def show_size(value: int) -> str:

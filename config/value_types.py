@@ -38,6 +38,8 @@ from entrepot.config.readers import optional
 
 # haproxy.cfg lists this number of worker sockets.
 MOST_WORKERS: Final = 16
+# haproxy.cfg has this number of frontends.
+MOST_THREADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ Span = Annotated[float, BeforeValidator(units.span), SECONDS]
 LongerSpan = Annotated[float, BeforeValidator(units.longer_span), SECONDS]
 Percentage = Annotated[int, BeforeValidator(units.percentage), PER_CENT]
 Workers = Annotated[int, BeforeValidator(readers.count(1, MOST_WORKERS, such_as=2))]
+Threads = Annotated[int, BeforeValidator(readers.count(1, MOST_THREADS, such_as=2))]
+EdgeCacheSize = Annotated[int, BeforeValidator(units.edge_cache_size), BYTES]
 Layers = Annotated[int, BeforeValidator(readers.count(0, 64, such_as=3))]
 Lanes = Annotated[int, BeforeValidator(readers.count(1, 16, such_as=4))]
 Bodies = Annotated[int, BeforeValidator(readers.count(1, 512, such_as=176))]

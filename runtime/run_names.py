@@ -67,8 +67,8 @@ BREAKERS: Final = "breakers"
 METRICS: Final = "metrics.prom"
 """This file has the metrics that the logger writes and the workers serve."""
 
-LOG_PIPE: Final = "access.pipe"
-"""HAProxy sends its log lines through this pipe."""
+LOG_PIPES: Final = ("access.pipe", "access2.pipe", "access3.pipe", "access4.pipe")
+"""The pipes through which the threads of HAProxy send their log lines."""
 
 ADMIN_SOCKET: Final = "admin.sock"
 """HAProxy receives commands on this socket."""

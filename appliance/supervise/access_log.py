@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
 
 
-def access_log(settings: Settings) -> Callable[[int], LogMover]:
-    """Return a function that moves lines from HAProxy's pipe, given the reading end of the pipe.
+def access_log(settings: Settings) -> Callable[[Sequence[int]], LogMover]:
+    """Return a function that moves lines from HAProxy's pipes, given their reading ends.
 
     Lines that a limit leaves out are counted as events.
     """
@@ -33,12 +33,12 @@ def access_log(settings: Settings) -> Callable[[int], LogMover]:
     log = RotatedLog(state / layout.ACCESS_LOG, file_bytes=share.file_bytes, backups=share.backups)
     limit = LineLimit(settings.limits.lines, share.bytes_a_second, partial(count, "lines"))
 
-    def move(pipe: int) -> LogMover:
+    def move(pipes: Sequence[int]) -> LogMover:
         printer = None
         if not settings.log.accesslog.disabled:
             render = _render(settings.log)
             printer = AccessPrinter(sys.stdout.fileno(), render, partial(count, "stdout"))
-        return LogMover(pipe, log, limit, printer)
+        return LogMover(pipes, log, limit, printer)
 
     return move
 

@@ -123,7 +123,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         f"ENTREPOT_WORKER{number}": "enabled" if number <= settings.http.workers else "disabled"
         for number in range(1, MOST_WORKERS + 1)
     }
-    return (workers | http_variables(settings.http)) | {
+    return (workers | http_variables(settings.http) | _threads(settings)) | {
         "ENTREPOT_RUN": str(start.run),
         "ENTREPOT_SETTINGS": str(start.settings_file),
         "ENTREPOT_PYTHON": sys.executable,
@@ -148,12 +148,20 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         # HAProxy reads 0 as no limit.
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
+        "ENTREPOT_EDGE_CACHE_MIB": str(settings.http.edgecachesize // 2**20),
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
         # The variable keeps Python from importing a folder "registry" or "config" of the working
         # directory.
         "PYTHONSAFEPATH": "1",
     }
+
+
+def _threads(settings: Settings) -> dict[str, str]:
+    """Return the variables for the threads of HAProxy; a unix socket can have only one listener."""
+    threads = 1 if settings.http.net == "unix" else settings.http.threads
+    further = {f"ENTREPOT_THREAD{number}": "on" for number in range(2, threads + 1)}
+    return {"ENTREPOT_THREADS": str(threads)} | further
 
 
 def _request_slots(settings: Settings, files: int) -> dict[str, int]:

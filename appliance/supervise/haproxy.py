@@ -1,6 +1,7 @@
 """Start HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
 
-The program redirects stdout into the pipe of the access log, waits until a worker answers, and then
+The program opens the pipes of the access log as haproxy.cfg has them: stdout for the first thread,
+and the descriptors 7 to 9 for the second to the fourth. Then it waits until a worker answers, and
 executes HAProxy in place of itself. HAProxy considers every server alive until the first check:
 without the wait, HAProxy would answer 503 meanwhile.
 """
@@ -20,14 +21,16 @@ from entrepot.runtime.unix_socket import status_of
 # After this time HAProxy starts even if no worker answers, and responds with 503.
 _TIMEOUT_S = 15.0
 _PAUSE = 0.02
-_STDOUT = 1
+_DESCRIPTORS = (1, 7, 8, 9)  # of the pipe of each thread
 _OK = 200
 
 
 def main() -> None:
     """Wait for a worker, then execute HAProxy. Raises: OSError."""
     run, configuration = map(Path, sys.argv[1:])
-    log_pipe.redirect(run, _STDOUT)
+    threads = int(os.environ["ENTREPOT_THREADS"])
+    for thread, descriptor in enumerate(_DESCRIPTORS[:threads], start=1):
+        log_pipe.redirect(run, descriptor, thread)
     poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
     # HAProxy runs without a master process (-W), which loses a signal that arrives while it starts;
     # the admin socket can replace a certificate without a master.

@@ -1,8 +1,8 @@
-"""Move the access log from HAProxy's pipe into its files, in a thread of `serve`.
+"""Move the access log from HAProxy's pipes into its files, in a thread of `serve`.
 
-A process that reads from a pipe blocks the writer meanwhile, and HAProxy has one thread for
-everything. Therefore the pipe is read in small pieces, and not with splice(), which would lock the
-pipe until the disk has accepted all bytes.
+A process that reads from a pipe blocks the writer meanwhile, and the writer is a thread of HAProxy
+with many connections. Therefore a pipe is read in small pieces, and not with splice(), which would
+lock the pipe until the disk has accepted all bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from entrepot.appliance.supervise import log_pipe
@@ -36,30 +37,48 @@ _MARK = b"\t"  # HAProxy marks lines that may show no use of content; a field ha
 _LAST_TRIES = 5  # number of writes to a failing disk after `close`
 
 
+class _Source:
+    """A `_Source` is a pipe, and a piece of its bytes that are not written yet."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self.piece = bytearray(PIECE)
+        self.filled = 0  # number of bytes at the start of the piece
+
+    def read(self) -> int:
+        """Fill the rest of the piece, and return the number of bytes read."""
+        with suppress(BlockingIOError), memoryview(self.piece) as piece:
+            return os.readv(self.pipe, [piece[self.filled :]])
+        return 0
+
+    def remove(self, length: int) -> None:
+        """Remove the first *length* bytes, and move the others to the start of the piece."""
+        rest = bytes(self.piece[length : self.filled])
+        self.piece[: len(rest)] = rest
+        self.filled = len(rest)
+
+
 class LogMover:
-    """A `LogMover` is a thread that moves the lines of *pipe* into *log*.
+    """A `LogMover` is a thread that moves the lines of all *pipes* into *log*.
 
     *limit* drops lines that show no use. *printer* also receives the lines that are not dropped.
 
-    While the disk rejects a piece, the thread reads nothing more from the pipe. When the pipe is
+    While the disk rejects a piece, the thread reads nothing more from the pipes. When a pipe is
     full, HAProxy drops lines, and counts them for the logger (logger/dropped_lines.py).
     """
 
     def __init__(
         self,
-        pipe: int,
+        pipes: Sequence[int],
         log: RotatedLog,
         limit: LineLimit | None = None,
         printer: AccessPrinter | None = None,
     ) -> None:
-        self._pipe = pipe
+        self._sources = [_Source(pipe) for pipe in pipes]
         self._limit = limit
         self._printer = printer
         self._log = log
-        self._pause_ms = _PAUSE_MS if _is_large(pipe) else 0
-        self._piece = bytearray(PIECE)
-        # number of bytes at the start of the piece that are the first part of an incomplete line
-        self._filled = 0
+        self._pause_ms = _PAUSE_MS if all(map(_is_large, pipes)) else 0
         self._last_tries, self._lost = _LAST_TRIES, 0
         self._complaint = LogOnce(_log, "access log not writable", "access log writable again")
         self._end, self._end_writer = os.pipe()
@@ -67,13 +86,13 @@ class LogMover:
         self._thread.start()
 
     def close(self) -> None:
-        """Move the rest of the pipe's lines, and end the thread.
+        """Move the rest of the lines, and end the thread.
 
-        HAProxy must have closed the pipe before.
+        HAProxy must have closed the pipes before.
         """
         os.write(self._end_writer, b".")
         self._thread.join()
-        for each in (self._pipe, self._end, self._end_writer):
+        for each in (*(source.pipe for source in self._sources), self._end, self._end_writer):
             os.close(each)
         self._log.close()
         if self._printer is not None:
@@ -88,14 +107,16 @@ class LogMover:
         """
         with suppress(OSError):  # The first line opens the file again, and an error is logged then.
             self._log.open()
+        pipes = [source.pipe for source in self._sources]
         while not self._is_ended(0):
             timeout = None if self._limit is None or self._limit.report() else _REPORT_S
-            select.select([self._pipe, self._end], [], [], timeout)
-            while moved := self._move():
-                if moved < _MUCH:
+            select.select([*pipes, self._end], [], [], timeout)
+            while most := max([self._move(source) for source in self._sources]):
+                if most < _MUCH:
                     self._is_ended(self._pause_ms)
-        self._move()
-        self._write(self._filled)
+        for source in self._sources:
+            self._move(source)
+            self._write(source, source.filled)
         if self._limit is not None:
             self._limit.end()
         if self._lost:
@@ -105,44 +126,35 @@ class LogMover:
         """Wait at most *wait_ms* for the call of `close`; return whether it was called."""
         return bool(select.select([self._end], [], [], wait_ms / 1000)[0])
 
-    def _move(self) -> int:
-        """Move the content of the pipe, and return the number of bytes."""
+    def _move(self, source: _Source) -> int:
+        """Move the content of a pipe, and return the number of bytes."""
         moved, is_more = 0, True
         while is_more:
-            room = PIECE - self._filled
-            came = self._read()
-            moved, self._filled, is_more = moved + came, self._filled + came, came == room
-            complete = self._piece.rfind(b"\n", 0, self._filled) + 1
-            if complete or self._filled == PIECE:
-                self._write(complete or PIECE)
+            room = PIECE - source.filled
+            came = source.read()
+            moved, source.filled, is_more = moved + came, source.filled + came, came == room
+            complete = source.piece.rfind(b"\n", 0, source.filled) + 1
+            if complete or source.filled == PIECE:
+                self._write(source, complete or PIECE)
         return moved
 
-    def _read(self) -> int:
-        """Fill the rest of the piece, and return the number of bytes read."""
-        with suppress(BlockingIOError), memoryview(self._piece) as piece:
-            return os.readv(self._pipe, [piece[self._filled :]])
-        return 0
-
-    def _write(self, length: int) -> None:
-        """Write the first *length* bytes of the piece, and move the rest to its start."""
-        with memoryview(self._piece) as piece:
-            lines = self._filter(piece[:length])
+    def _write(self, source: _Source, length: int) -> None:
+        """Write the first *length* bytes of the piece, and remove them from the piece."""
+        is_marked = source.piece.find(_MARK, 0, length) >= 0
+        with memoryview(source.piece) as piece:
+            lines = self._filter(piece[:length]) if is_marked else piece[:length]
             if self._printer is not None:
                 lines = self._printed(bytes(lines), self._printer)
             while lines and (written := self._append(lines)) is not None:
                 lines = lines[written:]
             self._lost += len(lines)
-            rest = bytes(piece[length : self._filled])
-            piece[: len(rest)] = rest
-            self._filled = len(rest)
+            source.remove(length)
 
     def _filter(self, lines: memoryview) -> memoryview:
         """Remove the marks, and the lines that the limit drops.
 
-        PERF: lines without a mark, which are most of those of HAProxy's cache, are not examined.
+        PERF: lines without a mark are not examined; most lines of HAProxy's cache have none.
         """
-        if self._piece.find(_MARK, 0, len(lines)) < 0:
-            return lines
         unmarked = memoryview(bytes(lines).replace(_MARK, b""))
         is_complete = self._limit is not None and unmarked and unmarked[-1] == _NEWLINE
         return self._limit.filter(unmarked) if self._limit and is_complete else unmarked

@@ -1,6 +1,8 @@
 """Send one log line per response from HAProxy through a pipe to `serve`, which stores the lines.
 
-HAProxy does not block, but drops a line when the pipe is full. Therefore the pipe is large.
+Each thread of HAProxy has a pipe of its own: when two threads write to one at the same moment,
+HAProxy drops one of the lines. HAProxy does not block, but drops a line when the pipe is full.
+Therefore the pipe is large.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from entrepot.runtime.run_names import LOG_PIPE
+from entrepot.runtime.run_names import LOG_PIPES
 
 BYTES = 1024 * 1024
 """The capacity of the pipe, if the system allows it: the maximum for a plain user."""
 
 
-def create(run: Path) -> int:
-    """Create the pipe, and return its reading end, in non-blocking mode."""
-    path = run / LOG_PIPE
+def create(run: Path, thread: int = 1) -> int:
+    """Create the pipe of a thread, and return its reading end, in non-blocking mode."""
+    path = run / LOG_PIPES[thread - 1]
     os.mkfifo(path, 0o600)
     # With O_RDWR the reader is also a writer, and never sees an end of file.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -27,8 +29,11 @@ def create(run: Path) -> int:
     return reader
 
 
-def redirect(run: Path, descriptor: int) -> None:
-    """Make *descriptor* the pipe's writing end. Raises: OSError if the pipe has no reader."""
-    writer = os.open(run / LOG_PIPE, os.O_WRONLY | os.O_NONBLOCK)
+def redirect(run: Path, descriptor: int, thread: int = 1) -> None:
+    """Make *descriptor* the writing end of the pipe of a thread.
+
+    Raises: OSError if the pipe has no reader.
+    """
+    writer = os.open(run / LOG_PIPES[thread - 1], os.O_WRONLY | os.O_NONBLOCK)
     os.dup2(writer, descriptor)
     os.close(writer)

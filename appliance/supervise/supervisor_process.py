@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class SupervisorProcess:
 
     Therefore a terminal's Ctrl-C reaches only `serve`.
 
-    *open_access_log* receives the reading end of the pipe for HAProxy's log lines. *observer*
+    *open_access_log* receives the reading ends of the pipes for HAProxy's log lines. *observer*
     receives each line that another program prints. At a stop, HAProxy gets *grace* s for requests
     in flight.
     """
@@ -48,7 +48,7 @@ class SupervisorProcess:
         self,
         run: Path,
         environment: Mapping[str, str],
-        open_access_log: Callable[[int], LogMover],
+        open_access_log: Callable[[Sequence[int]], LogMover],
         signals: StopSignals,
         *,
         grace: float,
@@ -62,7 +62,7 @@ class SupervisorProcess:
         readers: dict[str, Reader | None] = dict.fromkeys(programs.PROGRAMS)
         readers |= {"haproxy": self._log_haproxy, _SUPERVISORD: self._note_change}
         self._output = Output(run, readers, sys.stdout.buffer, observer)
-        self._access_log = open_access_log(log_pipe.create(run))
+        self._access_log = open_access_log(_log_pipes(run, environment))
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and files
             [
                 *(sys.executable, "-m", "entrepot.appliance.supervise.supervisord"),
@@ -163,3 +163,9 @@ class SupervisorProcess:
                     self._process.poll()
                 else:
                     os.waitpid(dead.si_pid, 0)
+
+
+def _log_pipes(run: Path, environment: Mapping[str, str]) -> Sequence[int]:
+    """Create a pipe for each thread of HAProxy, and return their reading ends."""
+    threads = int(environment["ENTREPOT_THREADS"])
+    return [log_pipe.create(run, thread) for thread in range(1, threads + 1)]

@@ -24,9 +24,10 @@ from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # a worker accepts this number of requests at a time
-UPLOADS = 4  # this number of a worker's requests may have large bodies
-SPARE = 2  # this number of a worker's requests is reserved for addresses that have few requests
+SLOTS = 100  # a worker accepts this many requests at a time
+UPLOADS = 4  # this many of the requests may have large bodies
+SPARE = 2  # this many of the requests are reserved for addresses that have few requests
+_ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads write to stdout
 T = TypeVar("T")
 
 
@@ -107,7 +108,7 @@ class Haproxy:
         environment |= http_variables(settings) | dict(variables or {})
         with self._log.open("wb") as log, (run / "haproxy.err").open("wb") as errors:
             self._process = subprocess.Popen(
-                [*limited, "haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],
+                [*_ONE_LOG, *limited, "haproxy", "-db", "-f", str(ROOT / "haproxy.cfg")],
                 env=environment,
                 stdout=log,
                 stderr=errors,

@@ -61,6 +61,16 @@ def test_an_invalid_size_is_an_error(text: str) -> None:
     assert (caught.value.message, caught.value.remedy) == ("not a size", "try 10G")
 
 
+@pytest.mark.parametrize("given", ["0", "1", "1.5M", "2G", "8MB"])
+def test_the_size_of_haproxys_cache_is_a_whole_number_of_mib(given: str) -> None:
+    """HAProxy counts the size of its cache in MiB."""
+    assert units.edge_cache_size("1G") == 1024**3
+    with pytest.raises(Unreadable) as caught:
+        units.edge_cache_size(given)
+
+    assert caught.value.remedy == "try 8M"
+
+
 def test_a_size_larger_than_any_disk_is_an_error() -> None:
     """A size larger than any disk is an error: the index stores sizes in 63 bits."""
     with pytest.raises(Unreadable, match="larger than any disk"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.upstream import FakeUpstream
 NAME = "one.test/app"
 HOUR = 3600
 ROTATIONS = 3
+_CLIENTS, _REQUESTS = 16, 500
 # 1 % of the cap is reserved for logs, so a few bytes cause a rotation
 SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 
@@ -63,6 +66,37 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     used = _last_uses(appliance, last)
     assert [used[digest] for digest in last] == sorted(used.values())
     assert min(used.values()) >= began
+
+
+def test_no_line_of_two_threads_of_haproxy_is_lost(start: Start, fake: FakeUpstream) -> None:
+    """Two threads that respond at the same time write as many lines as there are responses."""
+    image = fake.put_image("app", "v1", of_size(64 * KB, 503))
+    environment = {"ENTREPOT_THREADS": "2", "CLEANER_MAXSIZE": "1G"}
+    appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
+    pull(appliance.http, NAME, "v1")
+    eventually(lambda: _counted(appliance, "blob") == len(image.blobs), what="the pull is counted")
+    path = f"/v2/{NAME}/blobs/{Digest.of(image.blobs[0])}"
+
+    with ThreadPoolExecutor(_CLIENTS) as clients:
+        sent = list(clients.map(lambda _: _requested(appliance, path), range(_CLIENTS)))
+
+    assert sent == [_REQUESTS] * _CLIENTS
+    expected = len(image.blobs) + sum(sent)
+    eventually(lambda: _counted(appliance, "blob") >= expected, what="all lines arrive", within=60)
+    assert _counted(appliance, "blob") == expected
+    assert appliance.metric("entrepot_log_dropped_total") == 0
+    found = appliance.program("haproxy")
+    assert found
+    assert len(os.listdir(f"/proc/{found.pid}/task")) == 2  # noqa: PTH208 - names are enough
+
+
+def _requested(appliance: Appliance, path: str) -> int:
+    """Send requests, several at once on one connection, and return the number of responses."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", appliance.http.port), timeout=60) as connection:
+        connection.sendall(request * (_REQUESTS - 1))
+        connection.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        return b"".join(iter(lambda: connection.recv(65536), b"")).count(b"HTTP/1.1 200 OK")
 
 
 def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: FakeUpstream) -> None:
@@ -120,14 +154,6 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 
     eventually(lambda: len(_by_last_use(appliance, layers)) == len(layers), what="it is rebuilt")
     assert _by_last_use(appliance, layers) == expected
-
-
-def test_haproxy_writes_its_log_from_one_thread(shared: Appliance) -> None:
-    """HAProxy runs one thread: a second thread would drop lines of the access log."""
-    found = shared.program("haproxy")
-
-    assert found
-    assert len(os.listdir(f"/proc/{found.pid}/task")) == 1  # noqa: PTH208 - names are enough
 
 
 def test_metrics_have_the_names_of_distribution_and_our_own(

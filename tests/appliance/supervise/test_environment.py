@@ -66,6 +66,19 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
     assert states == ["enabled"] * 3 + ["disabled"] * 13
 
 
+def test_haproxy_has_a_frontend_for_each_thread() -> None:
+    """The variable of a frontend is set for each thread; a unix socket has one listener only."""
+    by_tcp = variables(Settings(http=HttpSettings(threads=3)), START)
+    unix = HttpSettings.model_validate({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
+    by_unix = variables(Settings(http=unix), START)
+    names = [f"ENTREPOT_THREAD{number}" for number in range(2, 5)]
+
+    assert by_tcp["ENTREPOT_THREADS"] == "3"
+    assert [name in by_tcp for name in names] == [True, True, False]
+    assert by_unix["ENTREPOT_THREADS"] == "1"
+    assert not [name for name in names if name in by_unix]
+
+
 @pytest.mark.parametrize(
     ("span", "milliseconds", "seconds"),
     [(0, "1", "1"), (0.25, "250", "2"), (4, "4000", "5"), (90, "90000", "91")],

@@ -165,7 +165,7 @@ def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_pat
     for use in uses:
         os.write(writer, use + b"\n" + marked(REFUSED) * 5)
 
-    mover = LogMover(pipe, RotatedLog(tmp_path / "log", file_bytes=MUCH, backups=1), bound)
+    mover = LogMover([pipe], RotatedLog(tmp_path / "log", file_bytes=MUCH, backups=1), bound)
     eventually(lambda: sum(reported) > 0)
     mover.close()
     os.close(writer)
@@ -183,7 +183,7 @@ def test_the_log_mover_removes_the_marks_and_keeps_lines_without_a_mark(tmp_path
     log_pipe.redirect(tmp_path, writer)
     unmarked, use, log = written(REFUSED) + b"\n", answer(), tmp_path / "log"
 
-    mover = LogMover(pipe, RotatedLog(log, file_bytes=MUCH, backups=1), bound)
+    mover = LogMover([pipe], RotatedLog(log, file_bytes=MUCH, backups=1), bound)
     os.write(writer, unmarked * 3)
     eventually(lambda: log.exists() and log.read_bytes() == unmarked * 3)
     os.write(writer, marked(use) + marked(REFUSED))

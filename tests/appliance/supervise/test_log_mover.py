@@ -93,7 +93,7 @@ def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: P
 
     The cleaner waits for its own line.
     """
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     expected = put(writer, range(1))
 
     eventually(lambda: text(tmp_path) == expected)
@@ -104,7 +104,7 @@ def test_all_lines_are_in_the_log_after_close(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
     """After `close` all lines are in the log, more of them than the pipe holds."""
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     expected = put(writer, range(10_000))
     mover.close()
 
@@ -117,7 +117,7 @@ def test_a_small_pipe_is_read_without_a_pause(
     """A user with many pipes gets one of 8 KiB, which overflowed between two reads."""
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     expected = put(writer, range(1))
     eventually(lambda: text(tmp_path) == expected)
     expected += put(writer, range(1, 2))
@@ -129,7 +129,7 @@ def test_a_small_pipe_is_read_without_a_pause(
 def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path) -> None:
     """A log file ends with a complete line, whatever the pieces are in which lines arrive."""
     log = RotatedLog(tmp_path / "access.log", file_bytes=50_000, backups=100)
-    mover = LogMover(pipe, log)
+    mover = LogMover([pipe], log)
     expected = put(writer, range(5_000))
     mover.close()
 
@@ -147,7 +147,7 @@ def test_an_incomplete_line_is_not_written_until_it_is_complete(
 
     `close` writes the line as it is.
     """
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     os.write(writer, b"one\ntw")
     eventually(lambda: text(tmp_path) == b"one\n")
     os.write(writer, b"o\nthr")
@@ -161,7 +161,7 @@ def test_a_line_longer_than_a_piece_is_written_in_pieces(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
     """The memory is bounded."""
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     for _ in range(20):
         os.write(writer, b"a" * 10_000)
     mover.close()
@@ -174,7 +174,7 @@ def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
 ) -> None:
     """Bytes read from the pipe are kept and written again; the rest stays in the pipe."""
     disk.takes = 0
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     expected = put(writer, range(2_000))
     eventually(lambda: disk.refused >= 2)
     disk.takes = 1000
@@ -193,7 +193,7 @@ def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_
     """
     os.set_blocking(writer, False)
     disk.takes = 0
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     written = 0
     while select.select([], [writer], [], 0)[1]:
         written += os.write(writer, LINE % 0)
@@ -212,7 +212,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
     It logs the number of lost bytes.
     """
     disk.takes = 0
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     expected = put(writer, range(1_000))
     mover.close()
 
@@ -225,7 +225,7 @@ def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_p
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:
     """The lines of a killed HAProxy are kept, and its successor writes to the same pipe."""
-    mover = LogMover(pipe, disk)
+    mover = LogMover([pipe], disk)
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "100"], check=True)
     mover.close()
@@ -255,7 +255,7 @@ def test_lines_are_printed_and_the_file_has_them_without_tails(
     lines = [line % number for number in range(2000)]
     with (tmp_path / "stdout").open("wb") as stdout:
         printer = AccessPrinter(stdout.fileno(), bytes)
-        mover = LogMover(pipe, disk, printer=printer)
+        mover = LogMover([pipe], disk, printer=printer)
         for each in lines:
             os.write(writer, each[:-1] + b'},"protocol":"1.1"}\n')
         mover.close()
@@ -264,3 +264,21 @@ def test_lines_are_printed_and_the_file_has_them_without_tails(
         each[:-1] + b'},"protocol":"1.1"}\n' for each in lines
     )
     assert text(tmp_path) == b"".join(each + b"\n" for each in lines)
+
+
+def test_the_lines_of_all_pipes_are_in_one_log(tmp_path: Path, pipe: int, disk: Disk) -> None:
+    """Each thread of HAProxy has a pipe, and a line that one of them has begun mixes with none."""
+    second = log_pipe.create(tmp_path, thread=2)
+    writers = [os.open(os.devnull, os.O_WRONLY) for _ in range(2)]
+    for thread, writer in enumerate(writers, start=1):
+        log_pipe.redirect(tmp_path, writer, thread)
+    mover = LogMover([pipe, second], disk)
+    os.write(writers[0], b"one, beg")
+    os.write(writers[1], b"two\n")
+    eventually(lambda: text(tmp_path) == b"two\n")
+    os.write(writers[0], b"un\n")
+    for writer in writers:
+        os.close(writer)
+    mover.close()
+
+    assert text(tmp_path) == b"two\none, begun\n"

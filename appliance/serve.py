@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot import config
-from entrepot.appliance import ballast, disk, rundir, takeover
+from entrepot.appliance import ballast, disk, memory, rundir, takeover
 from entrepot.appliance.health import gate
 from entrepot.appliance.privileges import ownership, separation, trusted_path, users
 from entrepot.appliance.privileges.users import User
@@ -43,6 +43,7 @@ from entrepot.datastore.probe import probe
 from entrepot.edge import cache_epoch
 from entrepot.runtime import logs
 from entrepot.runtime.log_once import LogOnce
+from entrepot.runtime.memory_limit import memory_limit
 from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES, FRONT_SOCKET, SETTINGS
 from entrepot.runtime.unix_socket import status_of
 
@@ -100,6 +101,7 @@ def _may_read(loaded: config.Loaded, user: User) -> bool:
 def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve as the current user. Raises: ConfigError."""
     rundir.refuse_second(settings.storage.statedir)
+    _refuse(memory.problems(settings.http.workers, memory_limit()))
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from entrepot.config.errors import ConfigError, Problem
@@ -35,9 +36,17 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
     named = (os.environ if environ is None else environ).get(SETTINGS, "")
     path = Path(named).absolute()
     try:
-        written = json.loads(read_small_file(path))
-        settings = Settings.model_validate(written)
+        settings = _parsed(read_small_file(path))
     except (OSError, ValueError) as error:
         problem = Problem(f"{SETTINGS}={named}", "no readable settings", "start `entrepot serve`")
         raise ConfigError([problem]) from error
     return settings.model_copy(update={"run": path.parent})
+
+
+@lru_cache(maxsize=1)
+def _parsed(content: bytes) -> Settings:
+    """Parse the content of the file. Raises: ValueError.
+
+    PERF: programs that are forked share the settings that were parsed before: 2 MB each.
+    """
+    return Settings.model_validate(json.loads(content))

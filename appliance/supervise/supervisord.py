@@ -25,6 +25,7 @@ from supervisor.medusa import asyncore_25 as asyncore
 from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates, SupervisorStates
 
+from entrepot import config
 from entrepot.appliance.supervise import forked_program
 from entrepot.appliance.supervise.event_poller import EventPoller
 from entrepot.appliance.supervise.forked_program import Main
@@ -94,9 +95,10 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # these load the drivers, and open nothing
+        # The first two load the drivers, and open nothing. The third parses the settings for all.
         open_index(Path("/"))
         open_storage(on_disk(Path("/")))
+        config.resolved()
     return mains if len(list(Path("/proc/self/task").iterdir())) == 1 else {}
 
 

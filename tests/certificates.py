@@ -29,8 +29,8 @@ _SIGNING = x509.KeyUsage(
 class Authority:
     """An `Authority` signs certificates; clients that trust it need `path`, its certificate (PEM).
 
-    *with_key_usage* False: its own certificate lacks keyUsage, as those of many private authorities
-    do.
+    With *with_key_usage* False, the authority's certificate lacks keyUsage, as those of many
+    private authorities do.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Clock:
-    """Returns the time (s, UTC epoch) that was last set; ages count from `certain`."""
+    """Returns the time that was last set (s, UTC epoch); ages count from `certain`."""
 
     def __init__(self, now: float) -> None:
         self.now = now

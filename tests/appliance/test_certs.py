@@ -67,7 +67,7 @@ def test_the_appliance_accepts_the_file_unchanged() -> None:
 
 
 def test_keys_are_private_and_the_ca_key_is_not_in_the_mounted_folder() -> None:
-    """The appliance gets only `certs/`: with the CA's key it could sign for any name."""
+    """The appliance's folder `certs/` has no key of the CA, which could sign for any name."""
     run(*HOSTS)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in Path("tls").rglob("*.*")}
 
@@ -123,7 +123,10 @@ def test_the_output_explains_how_each_client_trusts_the_ca(
 
 
 def test_an_expired_ca_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A new CA must be installed on every client, so the operator decides about it."""
+    """An expired CA signs nothing.
+
+    A new CA must be installed on every client, so the operator decides about it.
+    """
     old = authority.create(dt.datetime.now(dt.UTC) - dt.timedelta(days=4000))
     Path("tls").mkdir()
     Path("tls/ca.pem").write_bytes(old.pem)

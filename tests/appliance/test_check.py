@@ -98,7 +98,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_key_that_is_set_is_shown_with_its_remedy(desk: Desk) -> None:
-    """The row of a key without effect names where it is set, and what to do instead."""
+    """The row of a key without effect in `check` names its place, and what to do instead."""
     desk.write("proxy: {cachewritetimeout: 1m}")
     lines = report(desk.examine()).splitlines()
     (line,) = [each for each in lines if " proxy.cachewritetimeout " in each]
@@ -126,7 +126,7 @@ def test_no_secret_is_shown(desk: Desk) -> None:
 def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None:
     """`check` shows every key of docker distribution with its verdict.
 
-    A key that is set is shown with its source.
+    `check` shows a key that is set with its source.
     """
     desk.write("redis: {addr: a}")
     lines = report(desk.examine()).splitlines()
@@ -138,7 +138,7 @@ def test_every_key_of_distribution_is_shown_with_its_verdict(desk: Desk) -> None
 
 
 def test_headers_and_lists_are_shown_on_one_short_line(desk: Desk) -> None:
-    """Many headers do not make the whole table wider than a screen."""
+    """`check` shows many headers on one short line, so that the table fits on a screen."""
     names = [f"X-Header-{number}" for number in range(9)]
     desk.write(
         f"http: {{headers: {{{', '.join(f'{each}: [a]' for each in names)}}},"
@@ -197,7 +197,7 @@ def test_a_pushed_repository_that_an_upstream_would_hide_is_a_problem(
 ) -> None:
     """An upstream that would hide a pushed repository is a problem, and `serve` would not start.
 
-    The pull secret of this test names no registry.
+    The pull secret of this test names no registry, so that the public upstreams are in force.
     """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     desk.places.secret.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")

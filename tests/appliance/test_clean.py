@@ -71,7 +71,7 @@ def test_gc_lists_garbage_and_removes_only_what_its_options_allow(
 def test_quiet_prints_nothing(
     tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`garbage-collect -q` removes the same without a list."""
+    """`garbage-collect -q` removes the same garbage as without -q, and prints no list."""
     words = ["garbage-collect", "-mq", f"--storage.filesystem.rootdirectory={tmp_path}"]
     assert main(words) == 0
 
@@ -82,7 +82,7 @@ def test_quiet_prints_nothing(
 def test_content_without_a_recorded_use_counts_as_old(
     tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An operator who runs `gc -m` expects it to remove content that the index has just found."""
+    """`gc -m` removes content that the index has just found, because it counts as old."""
     assert main(["gc", "-m", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
     assert str(untagged) in capfd.readouterr().out

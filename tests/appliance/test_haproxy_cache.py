@@ -64,7 +64,7 @@ def test_a_cacheable_response_is_fetched_once(
 ) -> None:
     """HAProxy fetches a cacheable response once.
 
-    The second response has the same headers and body, and another Cache-Status.
+    The second response, from the cache, has the same headers and body, and another Cache-Status.
     """
     first, second = haproxy.request(path), haproxy.request(path)
 
@@ -95,9 +95,9 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
 def test_only_a_line_that_may_show_no_use_is_marked(
     haproxy: Haproxy, worker: StubWorker, path: str, use: str
 ) -> None:
-    """`serve` examines only lines with a tab, so each line without one shows a use.
+    """HAProxy marks a log line that may show no use with a tab; `serve` examines only those.
 
-    Such lines are those of responses from the cache; a HEAD of a blob is no use.
+    Responses from HAProxy's cache have marked lines; a HEAD of a blob is no use.
     """
     method, _, worker.headers["X-Entrepot-Kind"] = use.partition(" ")
     haproxy.request(path)
@@ -121,7 +121,7 @@ def raw_lines(haproxy: Haproxy, path: str) -> list[bytes]:
 def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:
     """HAProxy serves HEAD from a cached GET, with its length and no body.
 
-    A response to HEAD is not cached.
+    HAProxy does not cache a response to HEAD.
     """
     assert not is_cached(haproxy.request(path, method="HEAD"))
     got = haproxy.request(path)
@@ -193,7 +193,7 @@ def test_a_new_cache_epoch_invalidates_everything(
 def test_the_age_of_a_cached_response_continues_from_the_workers_age(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A tag that was revalidated 40 s before does not become fresh because HAProxy cached it."""
+    """A cached response continues the worker's Age, so a tag does not become fresh in HAProxy."""
     worker.headers |= {"Age": "40", "X-Entrepot-Keep": "20"}
 
     assert haproxy.request(path).headers["age"] == "40"
@@ -215,7 +215,7 @@ def test_a_cached_blob_keeps_its_cache_control_header(
 
 
 def _received_headers(haproxy: Haproxy, path: str, *headers: str) -> dict[str, str]:
-    """Return the headers that the worker received, by a request that bypasses the cache."""
+    """Return the headers that a worker received for a request that bypasses HAProxy's cache."""
     response = haproxy.request(path, *headers, "Range: bytes=0-")
     return dict(json.loads(response.body))
 
@@ -248,7 +248,7 @@ def test_another_password_is_another_credential(
 def test_a_verification_under_an_old_epoch_is_not_remembered(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A worker that has not read the new password file yet must not let the old password in."""
+    """A verification under an old epoch is not remembered: its password file may be old."""
     worker.headers["X-Entrepot-Generation"] = "0000000000"
     login(haproxy, worker, BOB)
 
@@ -265,7 +265,7 @@ def test_cached_responses_are_shared_by_users_with_equal_rights_only(
 ) -> None:
     """Only users with equal rights share cached responses.
 
-    Other users and anonymous clients get none of the responses cached for this user.
+    Users with other rights and anonymous clients get no response that was cached for this user.
     """
     CacheEpoch(haproxy.run).increment()
     worker.headers["X-Entrepot-Generation"] = CacheEpoch(haproxy.run).now()
@@ -281,7 +281,7 @@ def test_cached_responses_are_shared_by_users_with_equal_rights_only(
 def test_an_unverified_credential_gets_nothing_from_the_cache(haproxy: Haproxy, path: str) -> None:
     """A client with an unverified credential gets no cached response, even of public content.
 
-    The worker decides, and may respond with 401.
+    The worker decides about a client with an unverified credential, and may respond with 401.
     """
     haproxy.request(path)
 
@@ -350,7 +350,7 @@ def test_only_addresses_with_many_failed_logins_are_marked(
 ) -> None:
     """HAProxy counts failed logins by address and user, and marks only addresses with many.
 
-    A worker verifies marked logins last; a right password still works.
+    A worker verifies marked logins last, and a right password among them still works.
     """
     login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # this is the login mary:right
     guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # this is the login mary:wrong
@@ -376,7 +376,10 @@ def test_only_addresses_with_many_failed_logins_are_marked(
 def test_wrong_passwords_on_public_content_count_as_failed_logins(
     haproxy: Haproxy, worker: StubWorker
 ) -> None:
-    """Otherwise a client could test passwords with anonymous pulls, without a limit."""
+    """Wrong passwords on public content count as failed logins.
+
+    Otherwise a client could test passwords with anonymous pulls, without a limit.
+    """
     wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # this is the login kate:wrong
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
@@ -415,7 +418,7 @@ def test_haproxy_starts_with_the_current_cache_epoch() -> None:
 
 
 def test_without_the_content_cache_a_worker_answers_every_request() -> None:
-    """HAProxy stores no response, but it still remembers the credential that a worker verified."""
+    """Without the content cache HAProxy still remembers the credentials that workers verified."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as worker,

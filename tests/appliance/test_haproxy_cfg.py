@@ -79,7 +79,7 @@ def haproxies(haproxy: Haproxy) -> Iterator[Callable[[str], Haproxy]]:
 
 
 def code_of(response: Response) -> str:
-    """Return the OCI error code of a response; every error must have a code."""
+    """Return the OCI error code of a response; every error response must have a code."""
     return str(json.loads(response.body)["errors"][0]["code"])
 
 
@@ -117,7 +117,7 @@ def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: 
 def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy) -> None:
     """Log lines of equal requests differ only in their start.
 
-    The logger counts them as one, and caches the parsed line.
+    The logger counts equal requests as one group, and caches the parsed line.
     """
     for _ in range(3):
         haproxy.request("/v2/equal%2fequests")
@@ -137,7 +137,7 @@ def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy
     ids=["quotes", "encoded", "long and all escaped", "an escape of JSON"],
 )
 def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> None:
-    """Client bytes are escaped: whatever the URI is, its line can be parsed and contains it."""
+    """A hostile URI is in its log line, which can be parsed, because client bytes are escaped."""
     assert haproxy.request(target).status == 200
 
     assert haproxy.line(target).uri == target
@@ -147,7 +147,8 @@ def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> Non
 def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
     """A long URI is cut in the log, so that long URIs do not push other lines out.
 
-    The logger needs no URI of a request that used no content: such a URI is cut to 256 characters.
+    The logger needs no URI of a request that used no content: HAProxy cuts such a URI to 256
+    characters.
     """
     target = f"{path}{next(_marks)}" + "/" * 3900
     haproxy.request(target)
@@ -186,7 +187,7 @@ def test_internal_headers_of_a_worker_do_not_reach_the_client(haproxy: Haproxy) 
 
 
 def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
-    """A client must not impersonate HAProxy, nor choose the scheme or host of its request."""
+    """Forged headers do not reach a worker: a client cannot pose as HAProxy or choose the host."""
     response = haproxy.request(
         "/echo",
         "X-Entrepot-User: root",
@@ -224,7 +225,7 @@ def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
 ) -> None:
     """A worker gets the scheme of a proxy that ended TLS, only for URLs in its response.
 
-    No other header sets the scheme.
+    No header but that of the trusted proxy sets the scheme.
     """
     assert echoed(haproxy.request("/echo", header), "X-Client-Scheme") == expected
 
@@ -285,7 +286,7 @@ def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
 def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
     """HAProxy refuses an invalid Host, which it could not set as the URI's authority.
 
-    HAProxy used to respond with 500.
+    HAProxy used to respond with 500 to an invalid Host.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -311,9 +312,10 @@ def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> No
 
 @pytest.mark.parametrize("target", ["http:///echo", "https:///echo", "http:///"])
 def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
-    """HAProxy refuses an absolute URI with an empty Host: RFC 9110, 4.2.1.
+    """HAProxy refuses an absolute URI with an empty Host, as RFC 9110, 4.2.1 requires.
 
-    In HTTP/2, `:authority` is empty then. HAProxy used to respond with 500.
+    In HTTP/2, `:authority` is empty for a URI without a host. HAProxy used to respond with 500 to a
+    URI without a host.
     """
     response = haproxy.send_raw(
         f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()
@@ -378,7 +380,7 @@ def test_each_kind_of_request_has_its_own_slots(haproxy: Haproxy) -> None:
         gate.touch()
 
 
-# The encoding of a status in HPACK's static table (RFC 7541, appendix A): 200, and 400.
+# HPACK's static table encodes these statuses (RFC 7541, appendix A): 200, and 400
 _HTTP2_OK = b"\x88"
 _HTTP2_BAD = b"\x8c"
 _HTTP2_RESET = b"reset"
@@ -392,10 +394,10 @@ _RESET_FRAME = 3
 def test_a_body_shorter_than_its_content_length_is_refused(
     tmp_path: Path, announced: str, responses: set[bytes]
 ) -> None:
-    """HTTP/2 with trailers can end so, and a worker would wait five minutes for the rest.
+    """A body shorter than its Content-Length is refused; a worker would wait five minutes.
 
-    HAProxy 2.6 leaves the refusal to haproxy.cfg; 3.0 and later reset the stream by themselves
-    (RFC 9113, 8.1.1).
+    HAProxy 2.6 leaves the refusal of a short body to haproxy.cfg; 3.0 and later reset the stream by
+    themselves (RFC 9113, 8.1.1).
     """
     authority = Authority(tmp_path)
     with (
@@ -442,7 +444,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _response_in_http2(wire: socket.socket) -> bytes:
-    """Return the first byte of the response's headers, or _HTTP2_RESET."""
+    """Return the first byte of the HTTP/2 response's headers, or _HTTP2_RESET."""
     with wire.makefile("rb") as frames:
         while len(head := frames.read(9)) == 9:
             payload = frames.read(int.from_bytes(head[:3], "big"))
@@ -485,7 +487,7 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
 ) -> None:
     """A write with a browser's headers is refused if no password is needed.
 
-    A web page could send such a request, also with a host name that resolves to the appliance.
+    A web page could send a write, also with a host name that resolves to the appliance.
     """
     lines = [f"{method} /echo HTTP/1.1", f"Host: {host}", "Connection: close", *header]
     from_browser = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
@@ -502,7 +504,7 @@ def test_a_read_without_any_response_byte_is_retried_once(
 ) -> None:
     """HAProxy sends a GET or HEAD without any response byte to the other worker once.
 
-    A write may have taken effect, and is not retried.
+    A write without a response may have taken effect, so HAProxy does not retry it.
     """
     target = f"/hang-up/{method}"
     response = haproxy.request(target, "Content-Length: 0", method=method)
@@ -569,7 +571,7 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
     """HAProxy limits the streams of an HTTP/2 connection, because each holds buffers.
 
-    A stream holds buffers while HAProxy waits for its body, before any login is verified.
+    A stream holds buffers while HAProxy waits for the stream's body, before any login is verified.
     """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
@@ -584,7 +586,7 @@ def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
 def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> None:
     """haproxy.cfg lists sixteen workers.
 
-    HAProxy neither checks nor counts those that do not run.
+    HAProxy neither checks nor counts workers beyond the configured number.
     """
     rows = [row for row in haproxy.admin("show stat").splitlines() if ",worker" in row]
 

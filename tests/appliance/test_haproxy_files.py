@@ -28,7 +28,7 @@ def info(haproxy: Haproxy, name: str) -> int:
 
 @pytest.mark.parametrize("files", [1024, 4096, 20000])
 def test_haproxy_starts_with_few_open_files(run: Path, files: int) -> None:
-    """HAProxy's own limit ignored `maxpipes`: the start failed with "Cannot raise FD limit"."""
+    """HAProxy starts with few open files; it failed with "Cannot raise FD limit" before."""
     with stub_worker(run, 1), Haproxy(run, workers=16, files=files) as haproxy:
         assert info(haproxy, "Maxsock") <= files
         assert haproxy.request("/echo").status == 200
@@ -37,7 +37,7 @@ def test_haproxy_starts_with_few_open_files(run: Path, files: int) -> None:
 
 
 def test_each_body_in_transfer_has_a_pipe(run: Path) -> None:
-    """A body that waited for one of 64 pipes kept HAProxy busy, and delayed every client."""
+    """Each body in transfer has a pipe; without a pipe a body would delay every client."""
     with stub_worker(run, 1), Haproxy(run, workers=1) as haproxy, ExitStack() as stack:
         for _ in range(SLOTS):
             reader = stack.enter_context(socket.create_connection(("127.0.0.1", haproxy.port)))

@@ -113,7 +113,7 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
 
 
 def test_large_responses_have_room_for_the_largest_headers(started: _Started) -> None:
-    """A large body fills HAProxy's buffer at once; a header that did not fit was a 500."""
+    """A response that fills HAProxy's buffer has room for the largest headers, instead of a 500."""
     headers = {f"X-{number}": ["a" * 240] for number in range(16)}
     haproxy = started.get(headers=headers)
 
@@ -165,7 +165,10 @@ def test_a_preflight_is_answered_without_a_login(started: _Started, write_access
 def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
     browsed: Haproxy, origin: str, method: str, status: int
 ) -> None:
-    """Any page could otherwise do what the user's machine may do."""
+    """Without passwords a web page may write only from the configured origin.
+
+    Any page could otherwise do what the user's machine may do.
+    """
     sent = browsed.request("/echo", f"Origin: {origin}", "Content-Length: 0", method=method)
 
     assert sent.status == status
@@ -187,7 +190,7 @@ def test_any_origin_may_use_the_configured_methods_if_the_operator_allows_all(
 
 
 def test_no_origin_is_permitted_by_default(started: _Started) -> None:
-    """The preflight of a page then fails in the browser: no response allows its origin."""
+    """By default no origin is permitted, so a page's preflight request fails in the browser."""
     haproxy = started.get(write_access="open")
 
     assert _preflight(haproxy).status == 403
@@ -244,7 +247,7 @@ def test_a_prefix_is_removed_from_requests_and_added_to_urls(started: _Started) 
 def test_only_paths_below_the_prefix_reach_the_api(
     started: _Started, target: str, status: int
 ) -> None:
-    """Only paths below `http.prefix` reach the API, except `/` and the appliance's own two."""
+    """Only paths below `http.prefix` reach the API, except `/`, /healthz and /metrics."""
     assert started.get(prefix="/reg/").request(target).status == status
 
 
@@ -273,7 +276,7 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """Location begins as the request or its proxy states; Forwarded takes precedence."""
+    """Location begins as the request or its proxy states; the header Forwarded takes precedence."""
     haproxy = started.get(relativeurls=False)
 
     assert _location(haproxy, "/echo", *headers) == f"{base}{_LOCATION}"
@@ -281,7 +284,7 @@ def test_location_begins_as_the_request_or_its_proxy_says(
 
 
 def test_location_begins_with_the_configured_host(started: _Started) -> None:
-    """No header of a client changes the base of Location."""
+    """Location begins with the configured host, which no header of a client changes."""
     haproxy = started.get(host="https://registry.test/x", prefix="/reg/")
 
     found = _location(haproxy, "/reg/echo", "X-Forwarded-Host: a.test", "Forwarded: host=b.test")
@@ -301,7 +304,7 @@ def test_location_begins_with_the_configured_host(started: _Started) -> None:
 def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
     started: _Started, http: dict[str, Any], base: str | None
 ) -> None:
-    """A worker makes the realm of a token from the configured base."""
+    """A worker learns the base of URLs from HAProxy only, and makes the realm of tokens from it."""
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"
     seen = dict(json.loads(haproxy.request(target, "X-Client-Base: http://evil").body))
@@ -313,7 +316,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 
 
 def test_a_unix_socket_takes_requests() -> None:
-    """The mode of the socket comes from the umask, as that of docker distribution's socket."""
+    """The mode of HAProxy's unix socket comes from the umask, as in docker distribution."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run, path = Path(folder), Path(folder) / "public.sock"
         stale = socket.socket(socket.AF_UNIX)
@@ -322,16 +325,17 @@ def test_a_unix_socket_takes_requests() -> None:
         stack.enter_context(stub_worker(run, 1))
         address = bindable(SocketPath(str(path)))
         http = HttpSettings.model_validate({"net": "unix", "addr": str(path), "prefix": "/reg"})
-        # the harness waits for its own port, so both are listened on
+        # the test's HAProxy listens on the socket and on a port, because the harness waits for the
+        # port
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
         assert _over(path, "/reg/echo?unix").status == 200
         assert haproxy.line("unix").source.startswith("unix")
         assert path.stat().st_mode & 0o022 == 0
-        # wrong passwords are counted without an address too, by user
+        # wrong passwords of a client without an address are counted by user
         assert _over(path, "/reg/status/401", "Authorization: Basic eDp5").status == 401
         assert "used:1" in haproxy.admin("show table guesses")
-        # the cleaner takes such a line from the appliance's own socket for its log barrier
+        # the cleaner's log barrier takes such a line only from the appliance's own socket
         for prefix in ("", "/reg"):
             assert _over(path, f"{prefix}/healthz?news=1").status == 200
         assert _over(run / run_names.FRONT_SOCKET, "/healthz?news=2").status == 200
@@ -343,7 +347,7 @@ def test_a_unix_socket_takes_requests() -> None:
 
 
 def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -> None:
-    """HAProxy recognises the preface (RFC 9113, 3.3), so `http.h2c.enabled` needs no setting."""
+    """HAProxy recognises HTTP/2 without TLS by its preface (RFC 9113, 3.3), without a setting."""
     haproxy = started.get()
     settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as wire:
@@ -358,7 +362,7 @@ def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -
 
 
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
-    """The mark of the debug listener reaches the worker from this listener only."""
+    """A worker gets the mark of the debug listener for requests through that listener only."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)

@@ -24,7 +24,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _fields(fields: Mapping[str, str]) -> bytes:
-    """Return fields as literals: RFC 7541, 6.2.2."""
+    """Return HTTP/2 header fields as literals: RFC 7541, 6.2.2."""
     texts = (text.encode() for field in fields.items() for text in field)
     pieces = [bytes([len(text)]) + text for text in texts]
     return b"".join(b"\0" + b"".join(pieces[at : at + 2]) for at in range(0, len(pieces), 2))
@@ -38,7 +38,7 @@ def _http2(method: str) -> bytes:
 
 
 def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
-    """A method that is no token was logged with bare dashes, which are not JSON."""
+    """An HTTP/2 request with an invalid method has a log line in JSON, without bare dashes."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1),
@@ -55,7 +55,10 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
 
 @pytest.mark.parametrize("notify", ["off", "on"])
 def test_a_line_has_a_tail_while_the_access_log_is_printed(notify: str) -> None:
-    """The tail has version, Referer and User-Agent, escaped and cut, also with notifications."""
+    """A line has a tail while the access log is printed.
+
+    The tail has version, Referer and User-Agent, escaped and cut, also with notifications.
+    """
     variables = {"ENTREPOT_LOG_REQUEST": "on", "ENTREPOT_NOTIFY": notify}
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,

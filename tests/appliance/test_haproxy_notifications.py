@@ -28,7 +28,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 @pytest.fixture(scope="module")
 def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Return HAProxy as it is started while an endpoint is configured."""
+    """Return HAProxy with the variables that it gets while an endpoint of events is configured."""
     assert worker.seen == []
     with Haproxy(run, 1, variables={"ENTREPOT_NOTIFY": "on"}) as started:
         yield started
@@ -143,7 +143,7 @@ def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str
 
 
 def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, path: str) -> None:
-    """The limit of log lines knows this format too: a line of a use always passes."""
+    """The limit of log lines knows the extended format too: a line of a use always passes."""
     haproxy.request(path)
     use = raw_line(haproxy, path) + b"\n"
     other = use.replace(b'"status":200', b'"status":404')
@@ -155,7 +155,7 @@ def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, pat
 
 @pytest.mark.parametrize("agent", ['"quote"\\back', "{'}", "/" * 192], ids=["quotes", "'", "/"])
 def test_a_hostile_user_agent_is_logged_unchanged(haproxy: Haproxy, path: str, agent: str) -> None:
-    """Client bytes are escaped: whatever the user agent is, the line contains it."""
+    """A hostile user agent is in its log line, because client bytes are escaped."""
     haproxy.request(path, f"User-Agent: {agent}")
     _, request, _ = parsed(raw_line(haproxy, path))
 
@@ -163,7 +163,7 @@ def test_a_hostile_user_agent_is_logged_unchanged(haproxy: Haproxy, path: str, a
 
 
 def test_the_longest_line_is_complete(haproxy: Haproxy) -> None:
-    """A line whose fields are all as long as possible, and all escaped, is not cut."""
+    """The longest possible line, with all fields escaped, is not cut."""
     target = f"/v2/longest/{'/' * 1000}"
     haproxy.request(target, f"User-Agent: {'/' * 4000}", f"Accept: {'/' * 1000}")
     access, request, _ = parsed(raw_line(haproxy, target))
@@ -185,7 +185,7 @@ def test_a_write_reaches_the_worker_with_the_id_of_its_line(
 
 
 def test_a_read_has_no_such_header(haproxy: Haproxy) -> None:
-    """The header of a write is not sent for a GET, and a client's is removed."""
+    """A read has none of the headers of a write, and a client's such header is removed."""
     response = haproxy.request("/echo?read", "X-Entrepot-Request: forged")
 
     assert [value for name, value in json.loads(response.body) if "entrepot-request" in name] == []

@@ -1,4 +1,4 @@
-"""Test HAProxy with tokens and a stub worker: which tokens it remembers, and until when."""
+"""HAProxy with tokens and a stub worker: it remembers some tokens, and until their expiry only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _in(seconds: float) -> int:
 
 
 def _verified(haproxy: Haproxy, worker: StubWorker, header: str, rights: str = USER) -> None:
-    """Have the worker report a verified credential."""
+    """Have the worker report a verified credential to HAProxy."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", header)
     del worker.headers["X-Entrepot-Rights"]
@@ -129,7 +129,7 @@ def test_a_token_without_a_time_to_come_is_never_remembered(
 def test_tokens_with_equal_rights_share_the_cache(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """Each request is logged with the user of its token; a token without `sub` has no user."""
+    """Tokens with equal rights share the cache, but each log line has its own token's user."""
     ann = _token({"exp": _in(300), "sub": "ann"})
     bob = _token({"exp": _in(300), "sub": 'b"ob', "aud": "x"})
     unnamed = _token({"exp": _in(300)})
@@ -152,7 +152,10 @@ def test_tokens_with_equal_rights_share_the_cache(
 def test_a_user_whose_name_haproxy_could_read_differently_gets_every_response_from_a_worker(
     haproxy: Haproxy, worker: StubWorker, path: str, user: str
 ) -> None:
-    """HAProxy would log another user's name, or none, for a response from its cache."""
+    """A user whose name HAProxy could read differently gets every response from a worker.
+
+    HAProxy would log another user's name, or none, for a response from its cache.
+    """
     header = _token(f'{{"exp":{_in(300)},"sub":"{user}"}}'.encode())
     _verified(haproxy, worker, header)
 
@@ -173,7 +176,7 @@ def test_a_password_is_remembered_beside_tokens(
 def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) -> None:
     """A refused token does not count as a wrong password.
 
-    Any client can state any `sub`, and no token can be guessed.
+    Any client can state any `sub` in a token, and no token can be guessed.
     """
     for _ in range(3):
         haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))
@@ -188,7 +191,7 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 ) -> None:
     """Wrong passwords in a form are counted by address.
 
-    Many of them are marked, so that the worker checks the next ones slowly.
+    Requests after many wrong passwords are marked, so that the worker checks the next ones slowly.
     """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
@@ -224,7 +227,7 @@ def test_a_form_that_a_worker_reads_is_counted(
 def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: str) -> None:
     """A worker gets the scheme that a proxy states.
 
-    Without such a proxy the realm of autoredirect is https.
+    Without a proxy that states the scheme, the realm of autoredirect is https.
     """
     echo = _echo(haproxy.request(f"/v2/echo/{proto}", f"X-Forwarded-Proto: {proto}"))
     assert echo["x-client-scheme"] == proto
@@ -233,7 +236,7 @@ def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: s
 
 
 def test_any_credential_of_silly_is_the_same_user(path: str) -> None:
-    """The name in the log is that of docker distribution's user."""
+    """With auth `silly` each credential is the user whose name docker distribution logs."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as worker,

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Responds to /healthz with the server's `status`."""
+    """A stub server, which responds to /healthz with the server's `status`."""
 
     def do_GET(self) -> None:
         known = self.path == "/healthz"
@@ -50,7 +50,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 ) -> None:
     """The appliance is healthy if a worker responds with 200 through HAProxy.
 
-    The health check works on every port, with TLS and without.
+    `entrepot healthy` works on every port, with TLS and without.
     """
     with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours
@@ -77,7 +77,10 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 def test_a_failing_check_makes_the_appliance_unready_and_not_dead(
     run: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, problem: str
 ) -> None:
-    """A restart repairs nothing that a check of `health:` found, but clients get 503."""
+    """A failing check of `health:` makes the appliance unready, not dead.
+
+    A restart of the container would repair nothing.
+    """
     (run / HEALTH).write_text('{"/down": "file exists"}')
     with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
         server.status = 200  # type: ignore[attr-defined]  # ours

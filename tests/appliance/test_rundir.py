@@ -22,7 +22,7 @@ def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """Create a temporary folder of this test for run directories."""
-    tmp_path_factory.getbasetemp()  # this creates pytest's own folder before tempdir changes
+    tmp_path_factory.getbasetemp()  # pytest creates its own folder before the test changes tempdir
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
@@ -31,7 +31,7 @@ def temporary(
 def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> None:
     """The run directory is private, and is removed when the appliance ends.
 
-    The state directory contains its path meanwhile.
+    The state directory contains the run directory's path while the appliance runs.
     """
     with rundir.create(tmp_path) as run:
         (run / "socket").touch()
@@ -57,7 +57,8 @@ def test_the_run_directory_of_a_killed_appliance_is_removed(
 ) -> None:
     """A start removes the run directory of a killed appliance.
 
-    The state directory still contains its path, but no process has locked it.
+    The state directory still contains the path of the killed appliance's run directory, but no
+    process has locked it.
     """
     left = temporary / "entrepot-old"
     left.mkdir()
@@ -177,7 +178,7 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 ) -> None:
     """A second appliance is refused on a state directory that cannot be written.
 
-    Its folder is locked, and the run directory is searched for.
+    The folder of such a state directory is locked, and the run directory is searched for.
     """
 
     def refuse(path: Path) -> None:
@@ -200,7 +201,7 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 def test_a_folder_of_another_account_is_no_run_directory(tmp_path: Path, temporary: Path) -> None:
     """A folder of another account is no run directory, even with matching settings.
 
-    Any account can create a folder in the temporary folder.
+    Any account can create a folder in the temporary folder, where run directories are.
     """
     foreign = temporary / "entrepot-aaaaaaaa"
     foreign.mkdir()

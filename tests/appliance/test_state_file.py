@@ -17,7 +17,7 @@ from tests.appliance.test_status import SEEN
 
 
 class Gatherer:
-    """Returns a state whose up time is the number of calls; raises *error* if it is set."""
+    """Returns an overall state whose up time is the number of calls, or raises *error*."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -33,12 +33,12 @@ class Gatherer:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the writer write every 10 ms instead of every second."""
+    """Let the writer of the state write every 10 ms instead of every second."""
     monkeypatch.setattr(state_file, "_EVERY_S", 0.01)
 
 
 def _read(run: Path, writer: StateWriter, patience: float = 5.0) -> Status | None:
-    """Return what a reader gets while `serve` looks for requests."""
+    """Return the overall state that a reader gets while `serve` looks for requests."""
     found: list[Status | None] = []
     reader = threading.Thread(target=lambda: found.append(state_file.read(run, patience)))
     reader.start()
@@ -67,7 +67,7 @@ def test_without_a_reader_the_state_is_not_gathered(tmp_path: Path) -> None:
 
 
 def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path) -> None:
-    """Every field survives the file, and the second reader does not get the first one's state."""
+    """A reader gets every field of the state, gathered after its own request."""
     clock, gather = [100.0], Gatherer()
     writer = StateWriter(tmp_path, gather, lambda: clock[0])
 
@@ -80,7 +80,7 @@ def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path
 
 
 def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path) -> None:
-    """Then the state's thread ends, and the next reader starts another thread."""
+    """The state is written for a minute after the last request; then its thread ends."""
     clock, gather = [100.0], Gatherer()
     writer = StateWriter(tmp_path, gather, lambda: clock[0])
     _read(tmp_path, writer)
@@ -97,7 +97,7 @@ def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path
 
 
 def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: Path) -> None:
-    """The failure does not end `serve`, and the next attempt is written."""
+    """A state that cannot be gathered does not end `serve`, and the next attempt is written."""
     clock, gather = [100.0], Gatherer()
     gather.error = OSError("the disk is gone")
     writer = StateWriter(tmp_path, gather, lambda: clock[0])
@@ -111,7 +111,7 @@ def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: P
 def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
     tmp_path: Path,
 ) -> None:
-    """An old file of a frozen `serve`, or none, is not the current state."""
+    """A reader does not wait for, or use, the old state.json of a frozen `serve`."""
     assert state_file.read(tmp_path, patience=0.05) is None
     (tmp_path / run_names.STATE).write_text("{}")
     assert state_file.read(tmp_path, patience=0.05) is None

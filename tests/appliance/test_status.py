@@ -88,7 +88,7 @@ def test_damaged_files_are_listed() -> None:
 
 
 def test_failing_checks_are_listed_with_their_reasons() -> None:
-    """`status` shows why all requests get 503."""
+    """`status` lists failing checks with their reasons, since all requests get 503 then."""
     found = replace(SEEN, checks={"/down": "file exists", "a:1": "connection failed"})
 
     lines = [line for line in screen(found) if "503" in line]
@@ -155,7 +155,7 @@ def test_pipes_in_place_of_the_appliances_files_do_not_stop_the_command(tmp_path
 def test_hits_count_from_the_start() -> None:
     """Hits count from the start.
 
-    The logger's counters survive a restart, unless the index is new.
+    Hits count from the start of the appliance, although the logger's counters survive a restart.
     """
     assert HitCounts(10, 4).since(HitCounts(7, 4)) == HitCounts(3, 0)
     assert HitCounts(1, 1).since(HitCounts(7, 4)) == HitCounts(1, 1)
@@ -174,7 +174,7 @@ def test_without_an_appliance_the_exit_code_is_1(
 def test_a_jump_of_the_wall_clock_is_shown() -> None:
     """`status` shows a jump of the wall clock with its effect on eviction.
 
-    `status` has no line about a correct clock.
+    `status` has no line about a wall clock that is correct.
     """
     text = "\n".join(screen(replace(SEEN, clock=ClockStatus(-3600.0, 1))))
 

@@ -16,7 +16,7 @@ from tests.disk_storage import disk_storage
 
 
 def settings(root: Path, **environ: str) -> Settings:
-    """Load settings for the data directory *root*."""
+    """Load the settings of an appliance with the data directory *root*."""
     return config.load([], {"REGISTRYDIR": str(root), **environ}).settings
 
 
@@ -32,7 +32,7 @@ def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
 ) -> None:
     """An upstream that would hide a pushed repository stops the start.
 
-    The upstream may come from a pull secret or be the default.
+    The upstream that hides a pushed repository may come from a pull secret or be the default.
     """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"

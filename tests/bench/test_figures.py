@@ -25,7 +25,7 @@ def _sample(requests: int = 1000, **cpu: float) -> Sample:
     ids=str,
 )
 def test_a_cost_has_the_unit_of_its_row(unit: Unit, expected: float) -> None:
-    """The CPU time of all processes is divided by requests, bytes or nothing."""
+    """A row's cost is the CPU time of all processes divided by requests, bytes or nothing."""
     assert cost(unit, _sample(haproxy=0.1, registry=0.3)) == pytest.approx(expected)
 
 

@@ -13,7 +13,7 @@ from bench import first_load
 
 
 def test_the_outcome_has_a_difference_for_each_blob() -> None:
-    """Two servers that answer in the same way differ little, and no request fails."""
+    """Two servers that answer in the same way have a small difference, and no request fails."""
     with _server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc") as port:
         outcome = first_load.main(_task(port, port, size=3))
 
@@ -34,7 +34,7 @@ def test_servers_with_the_same_paths_are_told_apart(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_blob_of_another_size_is_a_failure() -> None:
-    """A blob of another size is a failure, and so are the blobs after it."""
+    """A blob of another size than expected is a failure, and so are the blobs after it."""
     with _server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc") as port:
         outcome = first_load.main(_task(port, port, size=4))
 
@@ -50,7 +50,7 @@ def _task(port: int, upstream: int, *, size: int) -> dict[str, object]:
 
 @contextmanager
 def _server(response: bytes) -> Iterator[int]:
-    """Answer each request of every connection with the same response."""
+    """Answer each request on every connection with the same response."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, response), daemon=True).start()
         yield listener.getsockname()[1]

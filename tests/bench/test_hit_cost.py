@@ -8,7 +8,7 @@ from bench.hit_cost import Comparison, table
 def test_the_difference_is_the_median_of_the_rounds_differences() -> None:
     """The difference of two trees is the median of the rounds' differences.
 
-    A slow round of both trees must not count as a difference.
+    A round in which both trees are slow must not count as a difference.
     """
     comparison = Comparison("blob, GET", (100.0, 300.0, 104.0), (99.0, 297.0, 110.0))
 
@@ -16,7 +16,7 @@ def test_the_difference_is_the_median_of_the_rounds_differences() -> None:
 
 
 def test_the_table_has_a_line_for_each_kind_of_hit() -> None:
-    """The table has a line for each kind of hit, with both medians and the signed difference."""
+    """The printed table has a line for each kind of hit: both medians and the difference."""
     printed = table([Comparison("blob, GET", (100.0,), (90.0,))])
 
     assert printed.splitlines()[1].split() == ["blob,", "GET", "100.0", "90.0", "+10.0"]

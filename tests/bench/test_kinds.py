@@ -30,7 +30,7 @@ def test_three_servers_are_compared_by_default() -> None:
 
 
 def test_peers_are_listed_between_them() -> None:
-    """A peer is measured like docker-registry."""
+    """A peer is listed between the servers, and measured like docker-registry."""
     names = [
         kind.name for kind in known(f"distribution3={sys.executable},drayage={sys.executable}")
     ]
@@ -75,7 +75,7 @@ def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None:
-    """Otherwise plain HTTP would be measured."""
+    """Clients use TLS for a cache with TLS; otherwise plain HTTP would be measured."""
     launch = _kind(name).launch(Plan(tmp_path, pem=tmp_path / "bench.pem"))
 
     assert launch.door.url("/v2/").startswith("https://")
@@ -128,7 +128,7 @@ def test_an_image_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_tokens_are_required_from_the_same_token_server(tmp_path: Path, name: str) -> None:
-    """Both servers get the same section of docker distribution's configuration."""
+    """Entrepot and docker-registry get the same section about tokens in their configuration."""
     written = _configuration(_kind(name), Plan(tmp_path, tokens=tmp_path / "tokens.pem"))
 
     token = written["auth"]["token"]

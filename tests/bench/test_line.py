@@ -11,7 +11,7 @@ from bench.line import Line
 
 
 def test_a_chunk_arrives_after_its_transfer_time_and_the_delay() -> None:
-    """1,000 bytes at 1,000 bytes/s take 1 s, and the delay is 0.5 s."""
+    """A chunk of 1,000 bytes arrives after 1 s at 1,000 bytes/s, and a delay of 0.5 s."""
     assert Line(1000, 0.5).leaves(10.0, 1000, 0.0) == (11.5, 11.0)
 
 
@@ -25,14 +25,14 @@ def test_chunks_of_a_connection_follow_each_other() -> None:
 
 
 def test_an_idle_line_saves_up_no_bytes() -> None:
-    """The rate is a maximum, not an average."""
+    """An idle line saves up no bytes: its rate is a maximum, not an average."""
     assert Line(1000, 0.0).leaves(100.0, 1000, 1.0) == (101.0, 101.0)
 
 
 def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
     """Bytes and the end of a stream are forwarded in both directions.
 
-    One direction is closed before the other.
+    One direction of the stream is closed before the other one.
     """
     question, answer = b"q" * 200_000, b"a" * 300_000
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -47,9 +47,10 @@ def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
 
 
 def test_a_line_without_a_server_closes_its_connections() -> None:
-    """The client gets an error at once instead of a timeout."""
+    """A client of a line without a server gets an error at once instead of a timeout."""
     got = b""
-    with simulated(1) as port, suppress(ConnectionError):  # the connection is closed or reset
+    # the line closed or reset the client's connection
+    with simulated(1) as port, suppress(ConnectionError):
         got = _ask(port, b"x")
 
     assert got == b""

@@ -57,7 +57,7 @@ def test_a_head_request_ends_with_an_empty_line() -> None:
 
 
 def test_a_length_is_read_in_any_case() -> None:
-    """Content-Length is read in any case: HTTP/1.1 servers spell it differently."""
+    """The load generator reads Content-Length in any case, because HTTP/1.1 servers differ."""
     assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
 
 

@@ -18,7 +18,7 @@ from entrepot.datastore.repositories import Repositories
 def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -> None:
     """The repository links each manifest and its blobs, and names its upstream.
 
-    A request for an object that is not linked would reach the upstream.
+    A request for an object without a link would reach the upstream.
     """
     written = write(tmp_path, 3)
     storage = open_storage(on_disk(tmp_path))
@@ -47,7 +47,7 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """The plain requests have the same proportion of manifests and blobs as the many ones."""
+    """The plain requests have as many manifests for each blob as the many requests."""
     paths = list(write(tmp_path, 2).plain(Door(1)))
 
     assert [path.split("/")[-2] for path in paths] == ["manifests", *["blobs"] * PARTS]

@@ -19,7 +19,7 @@ def _sample() -> Sample:
 
 
 def test_no_sample_is_taken_when_the_time_is_over() -> None:
-    """A row that was not measured in time says so; a row with samples keeps them."""
+    """A row that was not measured in time has that as its reason; a row with samples keeps them."""
     book = Book()
     attempt("idle", "entrepot", book, _sample)
     book.most_s = -1.0

@@ -21,7 +21,7 @@ def test_a_plain_user_has_no_rights_of_root() -> None:
 
 
 def test_the_right_to_read_all_files_gives_no_other_right() -> None:
-    """The capability to read all files remains, and no other can come back."""
+    """A plain user that may read all files gets no other right of root back."""
     words = command(7, 8, reads_all=True)
 
     assert "--bounding-set=-all,+dac_read_search" in words

@@ -43,7 +43,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 
 def test_the_table_gives_the_reason_of_a_failure() -> None:
-    """A row without a figure has a reason."""
+    """A row without a figure has the reason of its failure in the table."""
     text = table(_RESULTS, {"manifest-tag": {"drayage": "it ended"}})
 
     assert "drayage" in text
@@ -82,7 +82,7 @@ def test_markdown_does_not_hide_a_failure() -> None:
 
 
 def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
-    """A row of both servers has a bar, and the description has its numbers; others have neither."""
+    """A row of both servers has a bar in the chart and a sentence; other rows have none."""
     drawn = ET.fromstring(chart(_RESULTS, "a < b"))
     words = drawn.findtext(f"{_SVG}desc")
 
@@ -93,12 +93,12 @@ def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
 
 
 def test_a_chart_has_eight_bars_at_most() -> None:
-    """Eight bars can be compared at a glance."""
+    """The chart has eight bars at most, because more cannot be compared at a glance."""
     assert len(set(SHOWN)) <= 8
 
 
 def test_the_chart_of_growth_has_a_line_and_a_sentence_for_every_row() -> None:
-    """Each row has a line with a point for each size, and a sentence with the numbers."""
+    """The chart of growth has a line, with a point for each size, and a sentence for every row."""
     sizes = {"10,000": plain_figure(0.01), "10,000,000": plain_figure(0.02)}
     drawn = ET.fromstring(growth_chart({"plan": sizes, "start": sizes}, TITLES))
 
@@ -114,7 +114,7 @@ def test_the_chart_of_no_results_is_valid() -> None:
 
 
 def test_a_factor_of_ten_is_always_the_same_distance() -> None:
-    """The scale of the chart is logarithmic from its low to its high end."""
+    """The scale of the chart is logarithmic from its low end to its high end."""
     scale = Scale(-2, 1)
     steps = [scale.x(10.0 ** (power + 1)) - scale.x(10.0**power) for power in (-2, -1, 0)]
 

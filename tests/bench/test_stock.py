@@ -21,7 +21,7 @@ def stock(tmp_path: Path) -> Stock:
 
 
 def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
-    """The measured index must have the stated size."""
+    """The generated index has a row for each blob and manifest, so it has the stated size."""
     assert stock.index().count() == 2000 + IMAGES
 
 
@@ -45,7 +45,7 @@ def test_manifests_reference_rows(stock: Stock) -> None:
 def test_every_line_of_the_log_is_an_access_to_a_row(stock: Stock) -> None:
     """Every line of the stock's log is an access to a row.
 
-    Lines that the logger ignores would cost less.
+    Log lines that the logger ignores would cost less to read.
     """
     lines = [parse(line) for line in access_lines(stock, 300)]
     index, used = stock.index(), dict[str, float]()

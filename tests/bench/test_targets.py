@@ -32,7 +32,7 @@ def test_a_target_without_another_server_is_a_value() -> None:
 
 
 def test_a_target_against_another_row_is_a_ratio_of_our_own_costs() -> None:
-    """A token is compared with a password, whatever other servers need."""
+    """A target against another row of Entrepot is a ratio, whatever other servers need."""
     results = {
         "token-rs256": {OURS: plain_figure(30), REGISTRY: plain_figure(4000)},
         "tag-login": {OURS: plain_figure(20), REGISTRY: plain_figure(60_000)},
@@ -45,7 +45,7 @@ def test_a_target_against_another_row_is_a_ratio_of_our_own_costs() -> None:
 
 @pytest.mark.parametrize("lacking", [OURS, REGISTRY])
 def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
-    """A missing result is not a success."""
+    """A target that was not measured is not met: a missing result is not a success."""
     results = {_ROW: {name: plain_figure(1) for name in (OURS, REGISTRY) if name != lacking}}
     verdict = judge(Target(_ROW, 2, REGISTRY), results)
 

@@ -81,7 +81,7 @@ def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: 
 
 
 def test_memory_is_counted_in_bytes() -> None:
-    """The kernel writes kB for units of 1,024 bytes."""
+    """The memory of a process is counted in bytes; the kernel's kB means 1,024 bytes."""
     text = "55d0-7fff ---p 0 00:00 0 [rollup]\nRss:    120 kB\nPss:     40 kB\nPss_Anon: 1 kB\n"
 
     assert parse_memory(text) == Memory(rss=120 * 1024, pss=40 * 1024)
@@ -100,7 +100,7 @@ def test_memory_is_summed_over_roles() -> None:
 
 
 def test_the_cpu_time_of_a_new_process_counts_from_zero() -> None:
-    """The CPU time of a process that started in between counts from zero."""
+    """The CPU time of a process that started between two measurements counts from zero."""
     assert spent({"a": 1.0}, {"a": 1.5, "b": 0.25}) == {"a": 0.5, "b": 0.25}
 
 
@@ -114,7 +114,7 @@ def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
 
 
 def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
-    """Idle processes run for less than a clock tick at each wake-up, which the scheduler counts."""
+    """The run time counts all threads to less than a tick, as idle processes run briefly."""
     tree = Tree(os.getpid())
     before = sum(tree.run_time().values())
     done, ended = threading.Event(), threading.Event()
@@ -135,5 +135,5 @@ def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
 
 
 def test_a_thread_that_has_ended_has_no_run_time() -> None:
-    """The first number of /proc/PID/schedstat is in ns; a thread that has ended has no file."""
+    """A thread that has ended has no run time; /proc/PID/schedstat begins with a time in ns."""
     assert [parse_schedstat(text) for text in ("1500000 7 9\n", "")] == [0.0015, 0.0]

@@ -26,19 +26,19 @@ def test_bytes_are_those_of_gets() -> None:
 
 
 def test_a_request_for_the_api_version_is_no_fetch() -> None:
-    """`GET /v2/` only finds the token server."""
+    """`GET /v2/` is no fetch of content, because it only finds the token server."""
     assert summed(parse([_ASKS])) == Fetches()
 
 
 def test_fetches_of_other_content_are_left_out() -> None:
-    """A prefetched blob is not the measured blob."""
+    """Fetches of other content, such as a prefetched blob, are left out of the sum."""
     assert summed(parse([_GET]), about="sha256:cd") == Fetches()
 
 
 def test_reading_the_log_continues_where_it_ended(tmp_path: Path) -> None:
     """The next read of a log continues where the last read ended.
 
-    No line is counted twice, and an incomplete line is left for the next read.
+    The upstream's log counts no line twice, and an incomplete line is left for the next read.
     """
     path = tmp_path / "log"
     path.write_text(f"{_GET}\n{_HEAD[:40]}")

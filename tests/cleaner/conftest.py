@@ -17,7 +17,7 @@ from tests.disk_storage import disk_storage
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that shows the start of the test, so files made by the test are new."""
+    """Return a clock that shows the time of the test's start, so files of the test are new."""
     return Clock(time.time())
 
 

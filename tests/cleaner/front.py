@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Front(UnixStreamServer):
-    """Answers with *status* on a unix socket and passes each probe's id to *commit*."""
+    """Answers the log barrier with *status* on a unix socket; passes probes' ids to *commit*."""
 
     def __init__(self, path: Path, commit: Callable[[str], None], status: int = 200) -> None:
         super().__init__(str(path), _Handler)

@@ -57,13 +57,13 @@ def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
 
 @dataclass(frozen=True)
 class Pulled:
-    """The digests of an image (manifest, config, layers) and the repository that links it."""
+    """The digests of a stored image (manifest, config, layers) and the repository that links it."""
 
     name: Repository
     digests: list[Digest]
 
     def is_here(self, store: DataDirectory) -> list[bool]:
-        """Return for each digest of the image whether its data is stored."""
+        """Return, for each digest of the image, whether the store has its data."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
@@ -87,7 +87,7 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store and link an image as a push at that time (s, UTC epoch); *tag* may be empty."""
+    """Store and link an image as a push at *time* (s, UTC epoch); *tag* may be empty."""
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)

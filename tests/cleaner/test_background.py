@@ -29,7 +29,7 @@ Begin = Callable[..., Pushing]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Start applications on one folder, each with a cleaner; they end with the test."""
+    """Start applications on one folder, each with a cleaner; the test's end closes them."""
     begun: list[Application] = []
 
     def start(keeper: Cleaner, **settings: object) -> Pushing:
@@ -54,7 +54,7 @@ def _tag(pushing: Pushing, tag: str) -> int:
 
 
 def _is_gone(pushing: Pushing, tag: str) -> bool:
-    """Read the disk, because a request would count as an access."""
+    """Read the content from the disk, because a request would count as an access."""
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
@@ -134,8 +134,8 @@ def test_one_process_cleans_and_another_takes_over(
 ) -> None:
     """If one process ends, the cleaner of another takes over.
 
-    Two applications on one folder stand for two processes. If one application is closed, the other
-    application's cleaner gets the lock.
+    Two applications on one folder stand for two processes in this test. If one application is
+    closed, the cleaner of the other application gets the lock.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
@@ -169,7 +169,7 @@ def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     """An unknown name of the package `cleaner` is an AttributeError.
 
-    The package loads its names lazily.
+    The package `cleaner` loads its names lazily.
     """
     with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
         getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well

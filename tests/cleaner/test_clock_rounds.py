@@ -29,7 +29,7 @@ _DAY = 86400.0
 
 
 class Wall:
-    """A `Wall` clock is moved by a test, by `off` s."""
+    """A `Wall` clock is wrong by `off` s, which a test sets."""
 
     def __init__(self, now: float) -> None:
         self.start = now
@@ -37,7 +37,7 @@ class Wall:
         self.off = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the clock shows (s, UTC epoch)."""
+        """Return the time that the wall clock shows (s, UTC epoch)."""
         return self.start + self.up + self.off
 
 
@@ -81,7 +81,7 @@ def test_nothing_expires_during_a_clock_jump(
 ) -> None:
     """During a clock jump neither proxied nor hosted content expires.
 
-    After the jump, old content does.
+    After the clock jump, old content expires.
     """
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
@@ -124,7 +124,8 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
 ) -> None:
     """During a clock jump maintenance removes nothing.
 
-    Spool files, uploads, dangling links, unlinked content and unfinished files stay.
+    During the jump spool files, uploads, dangling links, unlinked content and unfinished files
+    stay.
     """
     digest = Digest.of(b"coming")
     spooled = store.spool / layout.spool(digest)

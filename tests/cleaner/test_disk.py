@@ -1,4 +1,4 @@
-"""Compute the bytes that the file system lacks."""
+"""The cleaner computes the bytes that the file system lacks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 ) -> None:
     """A small part of the inodes is kept free.
 
-    The lack is expressed in bytes: content with as many files has that size on average.
+    The lack of inodes is expressed in bytes: content with as many files has that size on average.
     """
     average = 500 * _MIB // max(files - free, 1) + 1
 

@@ -45,7 +45,7 @@ class FakeBarrier:
         self.meanwhile: Callable[[], object] = lambda: None
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every access."""
+        """Return an empty string, which means that the index has every access."""
         self.meanwhile()
         return ""
 
@@ -66,7 +66,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the tools of a round."""
+    """Return the tools of a cleaner's round."""
     sweep = Sweep(store, events.append, clock)
     return RoundTools(store, Spool(store, clock), sweep, fake_barrier, clock, stopped=lambda: False)
 
@@ -160,7 +160,7 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 ) -> None:
     """A push of an image to another repository renews the image in both.
 
-    Each repository has its own image, and the access time belongs to the shared content.
+    Each repository has its own image, but the access time belongs to the shared content.
     """
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
@@ -175,7 +175,7 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A data directory of registry:2 does not expire on its first day in the appliance."""
+    """Ages count from the index's creation: registry:2's data does not expire on its first day."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.notes.put({BORN: str(clock.now - 5)})
 
@@ -195,7 +195,7 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 ) -> None:
     """A layer that two images share stays for the image that needs it.
 
-    If both are in one repository, the layer's link stays too.
+    If both images are in one repository, the link of the shared layer stays too.
     """
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared, b"one"), "v1", clock.now - 100)
@@ -225,7 +225,7 @@ def test_a_layer_needed_by_another_repository_loses_only_its_link(
 def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The push protected it from eviction; afterwards it is evicted by age like proxied content."""
+    """An expired hosted image that is also proxied becomes cached content, evicted by age."""
     pulled = pull(store, 1, used=clock.now - 100)
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
@@ -269,7 +269,10 @@ def test_a_referrer_expires_with_its_subject(
 def test_the_newest_tags_are_those_pushed_last(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A pull does not make a tag newer; a new tag makes an old image new."""
+    """The newest tags are those pushed last.
+
+    A pull does not make a tag newer; a new tag makes an old image new.
+    """
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
     store.repositories.set_tag(HOSTED, Tag("stable"), pushed[0].digests[0])
@@ -313,7 +316,7 @@ def test_the_child_of_an_index_is_not_untagged(
     assert not store.repositories.exists(HOSTED)
 
 
-# ---- eviction of hosted images for size
+# ---- hosted images are evicted for size
 
 
 def _room_for(count: int) -> StoreLimits:
@@ -343,7 +346,7 @@ def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
 ) -> None:
     """Hosted images are evicted for size only if their rule permits.
 
-    The newest tags, which the rule keeps, are never evicted.
+    The newest tags, which the retention rule keeps, are never evicted for size.
     """
     pushed = [push_image(store, _made(n), f"v{n}", float(n)) for n in range(4)]
 
@@ -370,13 +373,13 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
     assert store.repositories.tags(HOSTED) == ["v3"]
 
 
-# ---- expiry with concurrent pulls and pushes
+# ---- images expire while clients pull and push
 
 
 def test_a_pull_between_plan_and_removal_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """The second image is pulled while the first is removed."""
+    """A pull between plan and removal renews an image: it runs while another is removed."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
 
     def report(event: Event) -> None:
@@ -395,7 +398,10 @@ def test_a_pull_between_plan_and_removal_renews(
 def test_a_layer_pinned_by_a_push_keeps_its_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The push may have checked the link already; the next round tries again."""
+    """A layer that a push has pinned keeps its image until the next round.
+
+    The push may have checked the link already.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
 
@@ -432,7 +438,10 @@ def test_links_are_restored_if_a_push_pins_during_their_removal(
 def test_a_layer_linked_again_waits_for_its_manifest(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A client that pushes another image has mounted the layer or uploaded it again."""
+    """A layer that a push links again waits for its manifest.
+
+    The client has mounted the layer or uploaded it again.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
 
@@ -462,7 +471,10 @@ def test_a_layer_linked_again_is_removed_with_a_later_used_image(
 def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The push pinned, touched and linked it, and released its pin, all during the removal."""
+    """A layer that is pushed to another repository during the removal of links stays.
+
+    The push pins, touches and links the layer, and releases its pin, all during the removal.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
     unlink = type(store.repositories).unlink_blob
@@ -485,7 +497,10 @@ def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
 def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """The links are removed by then; garbage collection removes the rest of the image later."""
+    """A layer that is pushed to another repository before the removal of content stays.
+
+    The links are removed by then; garbage collection removes the rest of the image later.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
 
@@ -512,9 +527,9 @@ def _writing(store: DataDirectory) -> Iterator[None]:
 def test_a_repository_with_a_running_write_is_skipped(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer may be about to tag an expired image.
+    """A repository with a running write is skipped: the writer may be about to tag an image.
 
-    The cleaner goes on with other repositories.
+    The cleaner skips that repository, and goes on with the other ones.
     """
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
@@ -551,7 +566,8 @@ def test_an_image_without_index_rows_is_unlinked(
 ) -> None:
     """An expired image without index rows is unlinked.
 
-    The content of such an image is evicted once the daily rebuild has restored the rows.
+    The content of an unlinked image without rows is evicted once the daily rebuild has restored its
+    rows.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:

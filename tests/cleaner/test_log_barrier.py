@@ -17,7 +17,7 @@ from tests.clock import Clock
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of HAProxy's local socket."""
+    """Return the path of HAProxy's local socket, to which the barrier sends its probe."""
     return tmp_path / run_names.FRONT_SOCKET
 
 
@@ -53,7 +53,7 @@ def _pause() -> Callable[[float], bool]:
 def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
     """The log barrier opens when the logger has committed the line of its probe.
 
-    All earlier lines are committed by then.
+    The logger has committed all earlier lines when the barrier opens.
     """
     assert barrier.fetch() == ""
 
@@ -92,7 +92,7 @@ def test_the_barrier_stays_closed_without_the_logger(
 
     def pause(seconds: float) -> bool:
         polls.append(seconds)
-        return len(polls) == 5  # the pause ends early, as at SIGTERM
+        return len(polls) == 5  # the pause of the barrier ends early, as at SIGTERM
 
     with Front(path, commit=lambda _: None):
         barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock)
@@ -147,7 +147,7 @@ def test_dropped_lines_close_the_barrier_once(
 ) -> None:
     """Log lines that were dropped close the barrier once, because they never arrive.
 
-    From then on ages count from that moment.
+    From the loss of log lines on, ages count from that moment.
     """
     assert barrier.fetch() == ""
     assert barrier.blind == 0

@@ -1,4 +1,4 @@
-"""The cleaner's main loop: when rounds run."""
+"""The cleaner's main loop decides when its rounds run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Work:
         return self.rings.pop(0)
 
     def go(self, every: float) -> None:
-        """Run the loop until no outcome is left."""
+        """Run the cleaner's main loop until no outcome is left."""
         jobs = Jobs([], Clock(0))
         RoundLoop(self.run, jobs, self.wait, lambda: not self.outcomes, every).run()
 
@@ -51,7 +51,7 @@ def _refused() -> bool:
 
 
 def test_each_round_frees_the_bytes_requested_before_it() -> None:
-    """Each round frees the bytes that were requested before it."""
+    """Each round of the cleaner frees the bytes that were requested before its start."""
     work = Work([_done] * 3, rings=[500, 0, 0])
 
     work.go(every=1800)
@@ -71,7 +71,7 @@ def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
 
 
 def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
-    """The delay after a failure is at most the usual interval."""
+    """The delay after a failed round is at most the usual interval."""
     work = Work([_postponed])
 
     work.go(every=2)
@@ -84,5 +84,5 @@ def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
     [(1800, 0, 1800), (1800, 30 * 86400, 1800), (1800, 3, 1.5), (1800, 1, 1), (0.5, 3, 0.5)],
 )
 def test_a_short_ttl_shortens_the_interval(every: float, ttl: float, sleep: float) -> None:
-    """Rounds run twice per TTL, but once a second at most."""
+    """With a short TTL, rounds of the cleaner run twice per TTL, but once a second at most."""
     assert period(every, ttl) == sleep

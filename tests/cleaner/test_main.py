@@ -45,7 +45,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[DataDirectory]:
-    """Open the data directory as a worker does."""
+    """Open the data directory of the settings as a worker does."""
     state = settings.storage.statedir
     index = open_index(state)
     (state / layout.EVENTS).parent.mkdir(parents=True)
@@ -66,7 +66,7 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Answer the barrier's probe and commit its log line, as HAProxy and the logger do."""
+    """Answer the log barrier's probe and commit its log line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": "0"})
@@ -96,7 +96,7 @@ def test_the_dry_run_prints_removals_and_reasons(
 def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: DataDirectory) -> None:
     """`--once` runs maintenance and eviction after the log barrier.
 
-    Hosted images stay, and the logger receives the events.
+    With `--once` hosted images stay, and the logger receives the events of the evictions.
     """
     old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
     pushed = push(store, 3, used=time.time() - 90)
@@ -113,7 +113,7 @@ def test_one_round_of_a_stopped_appliance_needs_no_barrier(
 ) -> None:
     """`--once --stopped` needs no log barrier, because no client uses content then.
 
-    The round removes exactly what `--dry-run` lists.
+    A round with `--once --stopped` removes exactly what `--dry-run` lists.
     """
     old = pull(store, 1, used=time.time() - 90)
 
@@ -122,7 +122,7 @@ def test_one_round_of_a_stopped_appliance_needs_no_barrier(
 
 
 def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataDirectory) -> None:
-    """Hosted images and parts of newer manifests are not among them, however old they are."""
+    """The list of next evictions has neither hosted images nor parts of newer manifests."""
     now = time.time()
     push(store, 5, used=now - 500)
     newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)
@@ -149,7 +149,7 @@ def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
 def test_a_full_disk_does_not_prevent_eviction(
     settings: Settings, store: DataDirectory, front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Eviction frees the space; the loss of events is logged once."""
+    """A full disk prevents no eviction, which frees the space; lost events are logged once."""
     old = pull(store, 1, used=time.time() - 90)
     (settings.storage.statedir / layout.EVENTS).mkdir()
 
@@ -161,7 +161,7 @@ def test_a_full_disk_does_not_prevent_eviction(
 
 
 def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: DataDirectory) -> None:
-    """The index was deleted while the appliance was stopped; the files give its rows and order."""
+    """A lost index is rebuilt from the files before eviction, with its rows and its order."""
     pulled = pull(store, 1, used=time.time() - 90)
     store.index.close()
     for path in settings.storage.statedir.glob("index.sqlite*"):
@@ -176,7 +176,7 @@ def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: Data
 
 @pytest.fixture
 def expiring(settings: Settings) -> Settings:
-    """Return the settings with CLEANER_HOSTED=true and a rule of two seconds."""
+    """Return settings with CLEANER_HOSTED=true and a retention rule of two seconds."""
     cleaner = settings.cleaner.model_copy(update={"hosted": True})
     rule = HostedRule("team/**", ttl=2)
     return settings.model_copy(update={"cleaner": cleaner, "hosted": (rule,)})
@@ -186,10 +186,11 @@ def expiring(settings: Settings) -> Settings:
 def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
     """A hosted image expires by its rule; without a rule the global TTL decides.
 
-    Images that are used or new stay.
+    Hosted images that are used or new stay.
     """
     main(["--once"], expiring)
-    store.index.notes.put({BORN: "0"})  # created long ago: all accesses are recorded
+    # the index was created long ago, so all accesses are recorded
+    store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
     others = [
@@ -268,7 +269,10 @@ def test_missing_settings_end_the_process_with_a_remedy(
 def test_the_process_cleans_until_sigterm(
     settings: Settings, store: DataDirectory, front: Front
 ) -> None:
-    """Old content is evicted and hosted images stay; then it exits with 0 and leaves no socket."""
+    """The process evicts old content and keeps hosted images until SIGTERM.
+
+    After SIGTERM the process exits with 0 and leaves no socket.
+    """
     settings_path, wake = settings.run / run_names.SETTINGS, settings.run / run_names.WAKE_SOCKET
     config.dump(settings, settings_path)
     old, pushed = pull(store, 1, used=time.time() - 90), push(store, 2, used=time.time() - 90)

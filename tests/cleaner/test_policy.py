@@ -25,7 +25,7 @@ def _digest(number: int) -> Digest:
 
 
 def _cost(entries: Iterable[IndexEntry]) -> int:
-    """Return the bytes that entries use: their content and its overhead."""
+    """Return the bytes that entries of the index use: their content and its overhead."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
 
@@ -50,7 +50,7 @@ class Store:
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
-        """Plan an eviction that spares the spared digests."""
+        """Plan an eviction from the store that spares the spared digests."""
         spares = self.spared.__contains__
         return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
 
@@ -116,7 +116,10 @@ def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, ne
 def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """After an eviction, the bytes that downloads are waiting for also fit below the target."""
+    """Eviction for size reaches the target or evicts all but spared entries.
+
+    The bytes that downloads wait for fit below the target too.
+    """
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if any(eviction.reason is Reason.SIZE for eviction in evictions):
@@ -145,7 +148,7 @@ def test_eviction_for_size_stops_at_the_target(
 def test_the_least_recently_used_entries_are_evicted_first(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """The evictions are the beginning of the order, without spared entries."""
+    """The evicted entries are the beginning of the order of last use, without spared entries."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     kept = closure(drawn.spared, drawn.named)
@@ -195,7 +198,7 @@ def _keeps(_: Digest) -> bool:
 
 
 def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
-    """Evicting a hundred of a million entries must not read a million rows."""
+    """The plan reads one entry after the last eviction, and not a million rows for a hundred."""
     read = 0
 
     def rows() -> Iterator[IndexEntry]:
@@ -225,7 +228,7 @@ def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() ->
 
 
 def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
-    """Eviction for size counts expired entries as gone."""
+    """Eviction for size counts entries that expire by age as gone."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 
@@ -237,7 +240,7 @@ def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
 def test_a_waiting_download_begins_eviction_below_the_start() -> None:
     """A download that waits for space begins an eviction below the start.
 
-    The eviction ends when the download fits below the target.
+    Such an eviction ends when the waiting download fits below the target.
     """
     rows = [_row(number) for number in range(4)]
     bounds = StoreLimits(target=4000, start=4400, room=4800)
@@ -249,7 +252,7 @@ def test_a_waiting_download_begins_eviction_below_the_start() -> None:
 
 
 def test_ages_count_from_the_last_loss_of_log_lines() -> None:
-    """The lost lines may include the last access."""
+    """Ages count from the last loss of log lines, which may include the last access."""
     rows, bounds = [_row(1, used=0)], StoreLimits(ttl=5)
 
     early = plan(rows, bounds, Demand(10, 100, blind=6), spares=_keeps, named=_nothing)
@@ -270,7 +273,7 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
     """The dry run prints used bytes and target of an eviction for size.
 
-    The used bytes count the evictions that precede it in the plan.
+    The printed bytes count the evictions that precede the entry in the plan.
     """
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
@@ -285,7 +288,7 @@ def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
 def test_unused_prefetched_layers_are_evicted_first() -> None:
     """Unused prefetched layers are evicted after expired entries and before all others.
 
-    No more of them are evicted than needed.
+    No more prefetched layers are evicted than needed.
     """
     old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
     bounds, moment = StoreLimits(ttl=5, target=1500, start=2500), Demand(10, held=4000)
@@ -308,7 +311,7 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
     """Prefetched layers stay if space suffices or they are spared.
 
-    They are not listed while space suffices; the next entry replaces a spared one.
+    Prefetched layers are not read while space suffices; the next layer replaces a spared one.
     """
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)

@@ -28,7 +28,7 @@ _IMAGE = cost()
 
 @dataclass
 class FakeBarrier:
-    """A `FakeBarrier` has a given result; `calls` counts its calls."""
+    """A `FakeBarrier` is a log barrier with a given result; `calls` counts its calls."""
 
     why: str = ""
     blind: float = 0.0
@@ -36,7 +36,7 @@ class FakeBarrier:
     meanwhile: Callable[[], None] = field(default=lambda: None)
 
     def fetch(self) -> str:
-        """Return why accesses may be missing."""
+        """Return why the index may lack accesses, as the log barrier does."""
         self.calls += 1
         self.meanwhile()
         return self.why
@@ -58,7 +58,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the tools of a round."""
+    """Return the tools of a cleaner's round."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -76,12 +76,12 @@ def _room_for(images: int) -> StoreLimits:
 
 
 def _kept(store: DataDirectory, images: list[Pulled]) -> list[bool]:
-    """Return for each image whether all its parts are stored; fail for a partial image."""
+    """Return, for each image, whether all its parts are stored; fail for a partial image."""
     return [all(each.is_here(store)) for each in images]
 
 
 def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirectory) -> None:
-    """An image that was used again outlives newer images; images are evicted as a whole."""
+    """The most recently used images stay: an old image that is used again outlives newer ones."""
     images = [pull(store, seed, used=seed) for seed in range(6)]
     store.index.touch({images[0].digests[0]: 10})
 
@@ -93,7 +93,7 @@ def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirect
 def test_a_round_with_enough_space_skips_the_barrier(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """A round without work costs no request."""
+    """A round with enough space skips the log barrier, so it costs HAProxy no request."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     assert Rounds(tools, _room_for(3)).run(0)
@@ -127,7 +127,7 @@ def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
 
 
 def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
-    """Return a function for `lacking`, of a disk on which only *images* fit."""
+    """Return a function for `lacking` that simulates a disk on which only *images* fit."""
     size = images * (_IMAGE - 3 * OVERHEAD)
 
     def lacking(needs: int) -> int:
@@ -142,7 +142,7 @@ def test_a_disk_filled_by_other_programs_causes_eviction(
 ) -> None:
     """A disk that other programs fill causes eviction of the least recently used content.
 
-    That holds below the cap and without a cap.
+    Other programs' files cause eviction below the cap too, and without a cap.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(tools, lacking=_disk_of(3, store))
@@ -198,7 +198,7 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 ) -> None:
     """Nothing is evicted for size or age while the log barrier is closed.
 
-    The beginning and the end are logged once each.
+    The log has one line when the barrier closes, and one when it opens again.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, replace(_room_for(1), ttl=1))
@@ -221,7 +221,7 @@ def test_nothing_is_evicted_while_the_index_is_rebuilt(
 ) -> None:
     """Nothing is evicted while the index is rebuilt.
 
-    Content without a row yet may be older than content with a row.
+    While the index is rebuilt, content without a row may be older than content with a row.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
@@ -248,7 +248,7 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 ) -> None:
     """A pinned manifest keeps its parts, and the next entry is evicted.
 
-    The index refuses to mark the manifest, so its parts are spared.
+    The index refuses to mark a pinned manifest, so its parts are spared.
     """
     images = [pull(store, seed, used=seed) for seed in range(5)]
     store.index.pins.pin([images[0].digests[0]], clock.now + 60)
@@ -307,7 +307,7 @@ def test_an_image_linked_after_the_snapshot_stays(
 ) -> None:
     """An image that a push links after the cleaner's snapshot stays.
 
-    At the snapshot the push had stored its manifest, but not linked it.
+    At the snapshot the push had stored the manifest, but had not linked it.
 
     The push then unpinned it.
     """
@@ -373,7 +373,7 @@ def test_leftovers_of_dead_downloads_stay_if_space_suffices(
 def test_a_round_ends_between_two_deletes(
     tools: RoundTools, store: DataDirectory, events: list[Event]
 ) -> None:
-    """SIGTERM does not wait for a million evictions."""
+    """A round ends between two deletes: SIGTERM does not wait for a million evictions."""
     for seed in range(5):
         pull(store, seed, used=seed)
 

@@ -26,7 +26,7 @@ _UPLOAD = layout.upload(HOSTED, "0" * 8)
 
 @pytest.fixture(params=["download", "upload"])
 def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Digest, Path]:
-    """Return a growing file of 100 bytes and the digest of its reservation."""
+    """Return a growing spool file of 100 bytes and the digest of its reservation."""
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:
@@ -61,7 +61,7 @@ def _reserved(store: DataDirectory) -> dict[Digest, int]:
 def test_the_announced_size_of_a_running_transfer_is_reserved(
     store: DataDirectory, growing: tuple[Digest, Path], text: str | None, size: int
 ) -> None:
-    """The announced size of a running transfer is reserved, or its length and one step."""
+    """A running transfer reserves its announced size, or else its length and one step."""
     digest, path = growing
     if text is not None:
         _announce(path, text)
@@ -75,7 +75,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
 def test_a_file_without_a_writer_reserves_its_length(
     store: DataDirectory, growing: tuple[Digest, Path]
 ) -> None:
-    """A spool file without a writer reserves its length; a new writer reserves the rest."""
+    """A spool file without a writer reserves its length; a new writer reserves the missing rest."""
     digest, path = growing
     _announce(path, "5000")
 

@@ -1,4 +1,4 @@
-"""A store that can't shrink is reported once."""
+"""A store that can't shrink to its maximum is reported once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
 ) -> None:
     """Hosted images beyond the maximum are reported once with size, reason and remedy.
 
-    The end of the shortage is reported too.
+    The end of a shortage is reported too.
     """
     images = [push(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, _room_for(2))
@@ -109,7 +109,7 @@ def test_a_small_excess_is_reported_once_space_is_short(
     tools: RoundTools,  # noqa: F811
     store: DataDirectory,
 ) -> None:
-    """A small excess is reported once a waiting download does not fit even after evictions."""
+    """A store slightly above its maximum is reported once a waiting download does not fit."""
     for seed in range(2):
         push(store, seed, used=seed)
     store.index.notes.put({})

@@ -1,4 +1,4 @@
-"""Leftover spool files: kept a day for the next download, and counted at their size."""
+"""Spool files of dead downloads stay a day for the next download, and count at their size."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Pa
 def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The reservation of a dead download shrinks to its file, which the next one continues."""
+    """The reservation of a dead download shrinks to its spool file, for the next download."""
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
 
@@ -84,8 +84,8 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
 ) -> None:
     """A spool file that no download resumes is removed after a day.
 
-    The size file and the reservation of a spool file are removed with it; an hour earlier all of
-    them stay.
+    The size file and the reservation of a spool file are removed with the spool file; an hour
+    earlier all of them stay.
     """
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -114,7 +114,7 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 ) -> None:
     """A reservation without a file is released after a minute.
 
-    A manifest is written without a spool file.
+    The test's reservation without a file is that of a manifest, which has no spool file.
     """
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
@@ -131,9 +131,9 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 def test_a_blob_without_a_row_is_recorded_from_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A blob without a row is recorded from its reservation: its writer died before that.
+    """A blob whose writer died before it recorded a row gets the row from its reservation.
 
-    No file on the disk stays uncounted.
+    No stored blob on the disk stays uncounted.
     """
     store.blobs.write(_DIGEST, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -188,7 +188,7 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
 ) -> None:
     """A download that is committed during the check keeps its reservation.
 
-    Its file is the blob by then, and its writer is about to record it.
+    The download's spool file is the blob by then, and its writer is about to record the row.
     """
     path = _leave(store, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -203,7 +203,7 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
 
 
 def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spool) -> None:
-    """The oldest leftovers are removed first, and no more than needed."""
+    """The oldest spool files of dead downloads are removed first, and no more than needed."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
     paths = [_leave(store, b"x" * 1000, digest) for digest in digests]
     for path, at in zip(paths, (30, 10, 20), strict=True):
@@ -222,7 +222,7 @@ def test_orphaned_size_and_lock_files_are_removed_after_a_day(
 ) -> None:
     """Size and lock files without a download are removed after a day.
 
-    A locked lock file stays, and the size file of an existing download.
+    A lock file that a process has locked stays, and so does the size file of a running download.
     """
     _leave(store, b"x")
     orphan = store.spool / layout.spool_size(Digest.of(b"gone"))
@@ -260,7 +260,10 @@ class _Releasing(SqliteReservations):
 def test_space_is_released_before_another_writer_can_start(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Else the release took back the reservation of a new writer of the same blob."""
+    """A release of space happens before another writer can start.
+
+    Otherwise the release would take back the reservation of a new writer of the same blob.
+    """
     store.spool.mkdir()
     index = SqliteIndex(store.state / layout.INDEX, clock=clock)
     index.reservations = released = _Releasing(SqliteFile(store.state / layout.INDEX, 2.0))

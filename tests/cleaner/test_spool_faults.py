@@ -17,7 +17,7 @@ from tests.clock import Clock
 
 
 def _left(store: DataDirectory, clock: Clock) -> list[Path]:
-    """Leave files of two dead downloads and of a dead upload, the oldest first."""
+    """Leave spool files of two dead downloads, and an upload of a dead worker, the oldest first."""
     paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
     paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
     for number, path in enumerate(paths):
@@ -32,7 +32,10 @@ def _left(store: DataDirectory, clock: Clock) -> list[Path]:
 def test_a_faulty_file_is_skipped_and_others_are_removed(
     store: DataDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    """A bad sector stays until the disk is replaced; a round that ended there would never evict."""
+    """A file with a disk error is skipped, and others are removed.
+
+    A bad sector stays until the disk is replaced, so a round that ended there would never evict.
+    """
     paths = _left(store, clock)
     unlink = Path.unlink
 

@@ -26,7 +26,7 @@ from tests.images import image
 
 @pytest.fixture
 def events() -> list[Event]:
-    """Return a list that collects the reported events."""
+    """Return a list that collects the reported events of a sweep."""
     return []
 
 
@@ -49,7 +49,7 @@ def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
 def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
     """An eviction removes data, media type and row.
 
-    The used bytes shrink by the size and the overhead.
+    After an eviction the used bytes are less by the content's size and overhead.
     """
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
@@ -66,7 +66,7 @@ def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep
 def test_an_eviction_is_reported_to_the_logger(
     store: DataDirectory, sweep: Sweep, clock: Clock, events: list[Event]
 ) -> None:
-    """The event has digest, kind, size, idle time and reason."""
+    """An eviction is reported to the logger with digest, kind, size, idle time and reason."""
     digest = put_blob(store, b"content", used=clock.now - 90)
 
     sweep.evict(_eviction(store, digest))
@@ -101,7 +101,7 @@ def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) 
 
 
 def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep) -> None:
-    """A reader that has an evicted blob open can read to its end."""
+    """A reader that opened a blob before its eviction can read it to its end."""
     digest = put_blob(store, b"content", used=0)
 
     with store.blobs.open(digest) as reader:
@@ -114,7 +114,7 @@ def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep
 def test_entries_marked_by_a_dead_cleaner_are_removed(
     store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
-    """Entries that a dead cleaner marked are removed, whether or not it deleted the data."""
+    """Entries that a dead cleaner marked for eviction are removed, with or without their data."""
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))
     if data == "data deleted":
@@ -130,7 +130,7 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
     """A row that is recorded while its data is deleted is removed.
 
-    The download was committed just before the deletion.
+    The download of that row was committed just before the deletion.
     """
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
@@ -170,7 +170,7 @@ def test_a_disk_without_free_inodes_keeps_no_content(
 ) -> None:
     """A disk without free inodes does not stop evictions.
 
-    The lock file exists from the first eviction on.
+    The lock file of the sweep exists from the first eviction on, so it needs no free inode.
     """
     first, second = put_blob(store, b"first", used=0), put_blob(store, b"second", used=0)
     assert sweep.evict(_eviction(store, first))

@@ -30,13 +30,13 @@ class OpenBarrier:
     blind: float = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every access."""
+        """Return an empty string, which means that the index has every access."""
         return ""
 
 
 @pytest.fixture
 def tools(store: DataDirectory, clock: Clock) -> RoundTools:
-    """Return the tools of a round."""
+    """Return the tools of a cleaner's round."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -53,7 +53,7 @@ def _prefetch(store: DataDirectory, at: float) -> None:
 
 
 def _room() -> StoreLimits:
-    """Return limits into which exactly one image fits."""
+    """Return limits of the cleaner into which exactly one image fits."""
     return StoreLimits(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
 
 
@@ -63,9 +63,9 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 ) -> None:
     """A prefetched layer that no client requested is evicted first after 10 minutes.
 
-    The prefetched layer is the newest entry.
+    The prefetched layer of this test is the newest entry.
 
-    Before that time a client may still request the layer, which would be fetched twice.
+    Within 10 minutes a client may still request the prefetched layer, which would be fetched twice.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)

@@ -33,7 +33,7 @@ _THEIRS = f"{layout.uploads(HOSTED)}/0b4d"
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
-    """Return an empty store whose storage keeps no times."""
+    """Return an empty store whose storage keeps no file times."""
     index = open_index(tmp_path / "state", clock)
     index.notes.put({REBUILT: "0"})
     yield DataDirectory(MemoryStorage(), index, tmp_path / "state" / "spool")
@@ -61,7 +61,10 @@ def _lose(store: DataDirectory, digests: list[Digest]) -> None:
 def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The age of a link is unknown, so the sweeper observes it; the link's time goes with it."""
+    """A link without a file time is removed an hour after a sweep first saw it dangling.
+
+    The sweeper removes its record of the link's time as well.
+    """
     _lose(store, pull(store, 1, used=0).digests)
     clock.now += 100 * _HOUR
     links.sweep()
@@ -78,7 +81,10 @@ def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
 def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A pull stores the origin before its first link."""
+    """An origin without a file time is removed a day after its repository was first seen empty.
+
+    A pull stores the origin before its first link.
+    """
     store.repositories.set_origin(PROXIED, "quay.io")
     links.sweep()
     clock.now += 23 * _HOUR
@@ -94,7 +100,7 @@ def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
 def test_a_link_that_was_whole_in_between_is_first_seen_again(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """An hour after it dangles again, not an hour after it first dangled, it is removed."""
+    """A link that was whole in between is removed an hour after it dangles again."""
     blob = pull(store, 1, used=0).digests[-1]
     _lose(store, [blob])
     links.sweep()
@@ -112,7 +118,7 @@ def test_a_link_that_was_whole_in_between_is_first_seen_again(
 def test_only_a_bounded_number_of_keys_is_remembered(
     store: DataDirectory, links: DanglingLinks, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The links beyond the bound are seen first by a later sweep, and removed after it."""
+    """Only a bounded number of dangling links is remembered; later sweeps find the others."""
     monkeypatch.setattr(dangling_links, "_MOST_SEEN", 2)
     digests = [put_blob(store, bytes([n]), 0.0) for n in range(5)]
     store.repositories.set_origin(PROXIED, "quay.io")
@@ -134,7 +140,10 @@ def test_only_a_bounded_number_of_keys_is_remembered(
 def test_tags_of_unknown_time_are_never_removed_for_their_number(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """After the loss of the index any of them may be the newest; a newer tag changes nothing."""
+    """Tags of unknown time are never removed for their number.
+
+    After the loss of the index any of them may be the newest; a newer tag changes nothing.
+    """
     for seed in range(3):
         push(store, seed, used=clock.now)
     store.index.link_times.forget([each.key for each in store.index.link_times.page("", 100)])
@@ -148,7 +157,7 @@ def test_tags_of_unknown_time_are_never_removed_for_their_number(
 
 
 def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) -> None:
-    """The index has the time of each push."""
+    """Tags are ordered by the times of their pushes, which the index has."""
     for seed in (2, 0, 1):
         push(store, seed, used=clock.now)
         clock.now += 1
@@ -165,7 +174,7 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """The reason for the operator then states no age of the link."""
+    """A link of unknown time is garbage by its content's last use; the reason gives no age."""
     digest = put_blob(store, b"loose", clock.now)
     store.repositories.link_blob(HOSTED, digest)
     store.index.link_times.forget([layout.layer_link(HOSTED, digest)])
@@ -208,7 +217,7 @@ def test_a_push_that_links_again_keeps_its_image(store: DataDirectory, clock: Cl
 def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
     store: DataDirectory, clock: Clock, started: bytes | None, *, is_removed: bool
 ) -> None:
-    """An upload whose start cannot be read stays: it may be young."""
+    """An upload of docker distribution is as old as its start; if that is unreadable, it stays."""
     store.storage.write(f"{_THEIRS}/data", b"the first chunk")
     if started is not None:
         store.storage.write(f"{_THEIRS}/startedat", started)
@@ -240,7 +249,10 @@ def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
 def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """The reservation of its bytes has the time at which it came into the quarantine."""
+    """A damaged file is kept for seven days from its reservation.
+
+    The reservation of its bytes has the time at which the file came into the quarantine.
+    """
     digest = put_blob(store, b"damaged", clock.now)
     quarantine = Quarantine(store.storage, store.index, clock)
     with store.storage.open(layout.blob(digest)) as file:
@@ -259,7 +271,10 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
 
 
 def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) -> None:
-    """A link may be younger than the list, so only the operator's word makes content proxied."""
+    """A list of docker distribution proves nothing if links have no times.
+
+    A link may be younger than the list, so only the operator's word makes content proxied.
+    """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)
     entries = ",".join(f'"{name}@{digest}":{{}}' for digest in pushed.digests)
@@ -273,7 +288,7 @@ def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) 
 
 
 def test_a_rule_by_number_removes_older_tags(store: DataDirectory, clock: Clock) -> None:
-    """Only the tags whose times the index knows are counted as older ones."""
+    """A rule by number removes only tags whose times the index knows."""
     for seed in range(3):
         push(store, seed, used=clock.now)
         clock.now += 1

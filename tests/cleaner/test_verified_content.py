@@ -78,7 +78,7 @@ class VerifiedStore:
         )
 
     def scrubber(self, *, until: int | None = None) -> Scrubber:
-        """Return the scrubber of all content; it stops after *until* files."""
+        """Return the scrubber of all stored content, which stops after *until* files."""
 
         def tell(size: int, _: int) -> None:
             self.read.append(size)
@@ -88,7 +88,7 @@ class VerifiedStore:
         return Scrubber(self.reading, self.store.state, 2**50, self.stop, tell)
 
     def path(self, digest: Digest) -> Path:
-        """Return the file of a blob."""
+        """Return the stored file of a blob."""
         with self.store.storage.open(layout.blob(digest)) as file:
             return Path(f"/proc/self/fd/{file.fileno()}").readlink()
 
@@ -117,7 +117,7 @@ def verified(store: DataDirectory, clock: Clock) -> VerifiedStore:
 def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> None:
     """New content is verified after its commit.
 
-    A file that was damaged between its write and this check is not served any more.
+    A file that was damaged between its write and its verification is not served any more.
     """
     right, wrong = DIGESTS[:2]
     for digest in (right, wrong):
@@ -137,7 +137,7 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
     """A mark of unverified content waits for its content, which is stored later.
 
-    A kill may leave the mark without content.
+    A kill may leave a mark of unverified content without its content.
     """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)
@@ -176,7 +176,7 @@ def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore
 
 
 def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
-    """A pass of the scrubber resumes after a restart, and reads no file twice."""
+    """A pass of the scrubber continues after a restart, and reads no file twice."""
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
     scrub.write_text(json.dumps({"after": str(DIGESTS[2]), "began": verified.clock()}))
@@ -203,7 +203,7 @@ def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
 
 
 def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> None:
-    """Verification corrects the size of a row, which may come from a damaged file."""
+    """Verification corrects the size in the index's row, which may come from a damaged file."""
     verified.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, verified.clock())
 
     found = verified.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
@@ -261,7 +261,7 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
     """Files in quarantine count as used bytes.
 
-    A round does not release their reservation as that of a dead download.
+    A round does not release the reservation of a damaged file as that of a dead download.
     """
     before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])
@@ -348,7 +348,7 @@ def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
     assert (found["new"], found["repaired"]) == (True, False)
     assert (found["pushed"], found["repositories"]) == (["team/app"], ["team/app"])
     assert "lost: pushed to team/app" in _verify(verified)[1]
-    assert not _verify(verified)[0]  # until the content is pushed again
+    assert not _verify(verified)[0]  # the damaged file is missing until the content is pushed again
     content = next(each for each in CONTENTS if Digest.of(each) == DIGESTS[0])
     verified.store.blobs.write(DIGESTS[0], content)
     assert _verify(verified)[0]

@@ -13,12 +13,12 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.runtime import run_names
 
 _AT_ONCE = 30.0
-"""Seconds that a test would wait if nobody rang."""
+"""This is how many s a test would wait if no message came."""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the socket."""
+    """Return the path of the wake socket."""
     return tmp_path / run_names.WAKE_SOCKET
 
 
@@ -45,7 +45,7 @@ def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, pat
 def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
     """Messages that wait in the wake socket are summed.
 
-    One round frees space for all of them, and no message is left.
+    One round of the cleaner frees space for all waiting messages, and no message is left.
     """
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 
@@ -77,7 +77,7 @@ def test_an_unreadable_message_counts_as_zero_bytes(
 
 
 def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
-    """A wait without a message returns 0 bytes after its time."""
+    """A wait at the wake socket without a message returns 0 bytes after its time."""
     assert wake.wait(0.001) == 0
 
 

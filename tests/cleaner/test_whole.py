@@ -57,7 +57,7 @@ class _Died(Exception):  # noqa: N818 - a death, not an error of ours
 
 
 class MortalStorage(MemoryStorage):
-    """A `MortalStorage` dies after a given number of deletes; it keeps no times."""
+    """A `MortalStorage` dies after a given number of deletes, and keeps no file times."""
 
     left: int | None = None
 
@@ -151,7 +151,7 @@ class World:
         if tag:
             links.set_tag(name, tag, digest)
 
-    # ---- cleaning: these methods run the cleaner
+    # ---- cleaning: these methods run the cleaner in the world
 
     def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
         """Run one round with an open log barrier, then collect garbage."""
@@ -170,10 +170,10 @@ class World:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every access."""
+        """Return an empty string, which means that the index has every access."""
         return ""
 
-    # ---- checks: these methods read the data directory
+    # ---- checks: these methods read the world's data directory
 
     def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
         """Yield every tag of hosted repositories with its digest."""
@@ -252,9 +252,9 @@ def test_the_remaining_content_is_complete(
     bounds: StoreLimits,
     death: int | None,
 ) -> None:
-    """After any history, no tag or hosted link dangles.
+    """After any history of pushes, pulls and deaths no tag or hosted link dangles.
 
-    No kept manifest names removed content.
+    No kept manifest names content that the cleaner removed.
     """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])
@@ -284,7 +284,7 @@ def test_exactly_the_expired_images_are_removed(
 ) -> None:
     """Exactly the images whose last use is too old are removed, except the newest tags.
 
-    The kill of the cleaner in the middle does not change the result.
+    A kill of the cleaner in the middle does not change which images are removed.
     """
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)

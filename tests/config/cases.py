@@ -1,6 +1,7 @@
 """Read the corpus: configurations in the forms in which operators run docker distribution.
 
-A file begins with lines `#: WORD REST` that state what the appliance does with it:
+A file of the corpus begins with lines `#: WORD REST`, which state what the appliance does with the
+configuration:
 
 - `refuses KEY...`: each of these keys or variables is a problem, and nothing else is;
 - `warns KEY...`: each of these is a warning, and nothing else is;
@@ -10,9 +11,9 @@ A file begins with lines `#: WORD REST` that state what the appliance does with 
 - `probe METHOD PATH STATUS [HEADER: VALUE]`: a request has this response, whose header begins so;
 - `quick`: the usual run of the tests starts it too.
 
-The rest is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes manifests
-(`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and `/var/lib/registry`
-are replaced by those of a folder.
+The rest of the file is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes
+manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and
+`/var/lib/registry` in the file are replaced by those of a folder of the test.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _IMAGE = re.compile(r"(?:^|/)(?:registry|registry-photon|entrepot):")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One file of the corpus. `content` is its configuration file; `words` are its arguments."""
+    """One file of the corpus.
+
+    `content` is the configuration file of the case; `words` are the arguments.
+    """
 
     expected: Mapping[str, list[str]]
     content: str | None
@@ -48,22 +52,22 @@ class Case:
     words: tuple[str, ...]
 
     def keys(self, word: str) -> set[str]:
-        """Return the keys of all lines that begin with *word*."""
+        """Return the keys of all first lines that begin with *word*."""
         return {key for line in self.expected.get(word, []) for key in line.split()}
 
     def expects(self, word: str, verdict: KeySupport) -> set[str]:
-        """Return the keys of *word* and those whose row in the table has *verdict*."""
+        """Return the keys of *word*, and those whose row in the table of keys has *verdict*."""
         return self.keys(word) | {
             each for each in self.keys("follows") if _verdict(each) is verdict
         }
 
     def lines(self, word: str) -> list[str]:
-        """Return what follows *word* in each of its lines."""
+        """Return the text after *word* in each first line that begins with it."""
         return self.expected.get(word, [])
 
 
 def read(name: str, folder: Path) -> Case:
-    """Read the file *name*, with its paths below *folder*."""
+    """Read the corpus file *name*, with its paths below *folder*."""
     text = (FOLDER / name).read_text(encoding="utf-8")
     expected: dict[str, list[str]] = {}
     for line in text.splitlines():

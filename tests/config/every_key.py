@@ -1,7 +1,7 @@
 """List every key of docker distribution 2.8.3 and 3.1.1, with a value other than its default.
 
 The keys are those of `configuration/configuration.go` of both versions, those that 3.1's
-documentation names beside them, and each driver of storage. A key in a list or map stands in the
+documentation names beside them, and each driver of storage. A key in a list or map is part of the
 value of that list or map, and is also listed by itself.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# The value is YAML. `{folder}` is a folder of the test, `{file}` a file in it.
+# The value is YAML. `{folder}` stands for a folder of the test, `{file}` for a file in it
 VALUES: Final[dict[str, str]] = {
     "version": "'0.1'",
     "loglevel": "debug",
-    "log.accesslog.disabled": "false",  # the default outside the image is true
+    "log.accesslog.disabled": "false",  # the default of this key outside the image is true
     "log.level": "debug",
     "log.formatter": "json",
     "log.fields": "{service: registry}",
@@ -159,7 +159,7 @@ VALUES: Final[dict[str, str]] = {
     "policy.repository.classes": "[image]",
 }
 
-# Keys that have an effect only beside others, which the test adds.
+# These keys have an effect only beside other keys, which the test adds.
 BESIDE: Final[dict[str, dict[str, str]]] = {
     "auth.silly": {"auth.silly.realm": "a", "auth.silly.service": "b"},
     "auth.token": {

@@ -97,7 +97,7 @@ def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
 def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> None:
     """An invalid access rule is a problem with its number and key.
 
-    An ignored rule would protect nothing.
+    An access rule that is ignored would protect nothing.
     """
     desk.write(_USERS + f"access: {rules}")
 
@@ -111,7 +111,7 @@ def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> 
 def test_an_empty_list_of_rules_is_valid(desk: Desk) -> None:
     """An empty list of access rules is valid, and denies everything.
 
-    An empty variable is an error, since it may be a mistake.
+    An empty variable of access rules is an error, since it may be a mistake.
     """
     desk.write(_USERS.replace("pull", "none") + "access: []")
 
@@ -159,7 +159,7 @@ def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
     ],
 )
 def test_an_invalid_user_is_a_problem(desk: Desk, users: str, expected: str) -> None:
-    """The message shows no part of a password."""
+    """The message about an invalid user shows no part of the password."""
     desk.write(f"auth: {{htpasswd: {{users: {users}}}}}")
 
     (problem,) = desk.problems()
@@ -174,7 +174,7 @@ def test_rules_and_users_reach_the_workers(
 ) -> None:
     """Access rules and users reach the workers unchanged in the settings file.
 
-    The settings file names the file from which they are reread.
+    The settings file names the configuration file from which workers reread rules and users.
     """
     desk.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
     settings = desk.settings()
@@ -205,7 +205,7 @@ _PARTS = st.sampled_from(["a", "*", "**", "a*", "B", "a.b_c-d", "***", "", "?", 
 
 @given(st.lists(_PARTS, max_size=4).map("/".join))
 def test_every_accepted_pattern_is_valid_in_a_worker(pattern: str) -> None:
-    """A pattern that passes validation here must not raise an error in a worker."""
+    """Every pattern of an access rule that the configuration accepts is valid in a worker."""
     try:
         rules = access.rules([{"user": "ann", "repository": [pattern], "allow": "pull"}])
     except Unreadable:

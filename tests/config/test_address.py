@@ -32,7 +32,7 @@ def test_an_address_is_read_and_written_alike(text: str, expected: Address) -> N
     ["5000", "", ":", ":0", ":65536", "::1:5000", "a b:1", "http://x:1", "host:http", "a/b:1"],
 )
 def test_an_invalid_address_is_an_error(text: str) -> None:
-    """The remedy shows two valid addresses."""
+    """The message about an invalid address shows two valid addresses as the remedy."""
     with pytest.raises(Unreadable, match=r"not host:port; try :5000 or 127\.0\.0\.1:5000"):
         address.address(text)
 
@@ -84,7 +84,7 @@ def test_a_host_has_one_name(text: str, expected: str) -> None:
     "text", ["", "a b", "quay.io/org", "https://quay.io", "-a.io", "a..b", "a_b", "a:0", "a:99999"]
 )
 def test_an_invalid_host_is_an_error(text: str) -> None:
-    """The host becomes the first component of repository names."""
+    """An invalid host is an error, because it would be part of repository names."""
     with pytest.raises(Unreadable, match="not a registry's host"):
         address.registry_host(text)
 
@@ -134,7 +134,7 @@ def test_a_url_must_not_contain_a_password() -> None:
 def test_the_default_url_of_a_host(host: str, expected: str) -> None:
     """The default URL of a host is HTTPS except for loopback, as in Docker.
 
-    Docker Hub's API has a host of its own.
+    The default URL of Docker Hub is its API, which has a host of its own.
     """
     assert expected == default_url(host)
 

@@ -45,12 +45,12 @@ from tests.config.desk import Desk
 def test_an_invalid_value_is_a_problem_with_source_and_remedy(
     desk: Desk, name: str, value: str, expected: str
 ) -> None:
-    """An example is `CLEANER_MAXSIZE=10X: not a size; try 10G`."""
+    """An invalid value is a problem such as `CLEANER_MAXSIZE=10X: not a size; try 10G`."""
     assert [f"{name}={value}: {expected}"] == desk.problems(**{name: value})
 
 
 def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
-    """The source is a variable, a flag, or a file with the line."""
+    """A problem names the source of a value as written: a variable, a flag, or a file's line."""
     desk.write("cleaner:\n  maxsize: 10X\n")
 
     tail = "10X: not a size; try 10G"
@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once(desk: Desk) -> None:
 
 
 def test_an_invalid_value_does_not_affect_other_settings(desk: Desk) -> None:
-    """`entrepot check` shows the settings beside the problems."""
+    """An invalid value does not affect other settings, which `entrepot check` shows beside it."""
     loaded = desk.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
 
     assert (loaded.settings.cleaner.maxsize, loaded.settings.cleaner.ttl) == (10 * 2**30, 3600.0)
@@ -113,7 +113,7 @@ def test_an_empty_variable_is_like_an_absent_one(desk: Desk, name: str) -> None:
 def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
     """An empty variable switches an optional setting off.
 
-    An empty variable overrides a file at a usual place and the value of the configuration file.
+    An empty variable overrides a file at a usual place, and the value of the configuration file.
     """
     desk.places.secret.write_text("{}", encoding="utf-8")
     desk.write("proxy: {default: quay.io, maxstale: 1d}")
@@ -142,7 +142,7 @@ def test_two_names_of_one_setting_that_disagree_are_a_warning(desk: Desk) -> Non
 
 
 def test_values_in_the_environment_are_not_parsed_as_yaml(desk: Desk) -> None:
-    """`[::1]:5000` and `%x: [` are invalid YAML and valid values."""
+    """A variable is not parsed as YAML: `[::1]:5000` and `%x: [` are valid values."""
     settings = desk.settings(
         REGISTRY_HTTP_ADDR="[::1]:5000",
         REGISTRY_PROXY_REMOTEURL="https://a.io",

@@ -92,7 +92,7 @@ def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
 
 
 def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
-    """`doctor` must not end with a traceback."""
+    """The names of a certificate without names are an error, so `doctor` prints no traceback."""
     with pytest.raises(ValueError, match="subjectAltName"):
         authority.hosts_of(_certificate(names=()))
 

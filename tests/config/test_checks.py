@@ -18,7 +18,7 @@ from tests.config.desk import Desk
 
 @pytest.fixture
 def data(tmp_path: Path) -> str:
-    """Return the flag of a valid data directory."""
+    """Return the flag that names a valid data directory."""
     return f"--storage.filesystem.rootdirectory={tmp_path}"
 
 
@@ -41,7 +41,7 @@ def test_a_missing_data_directory_is_valid_and_not_created(desk: Desk, tmp_path:
 def test_a_data_directory_that_is_a_file_is_a_problem(
     desk: Desk, tmp_path: Path, below: str
 ) -> None:
-    """A path below a file is a problem too."""
+    """A data directory that is a file, or lies below a file, is a problem."""
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
 
@@ -52,7 +52,7 @@ def test_a_data_directory_that_is_a_file_is_a_problem(
 
 
 def test_an_unwritable_data_directory_is_a_problem(desk: Desk) -> None:
-    """Even root can create no file in /proc."""
+    """An unwritable data directory is a problem, here /proc, where even root creates no file."""
     (line,) = _lines(desk.settings(REGISTRYDIR="/proc/entrepot"))
 
     assert line.startswith(
@@ -137,7 +137,10 @@ def test_a_key_file_without_a_key_is_a_problem(desk: Desk, data: str, authority:
 def test_an_encrypted_key_is_a_problem_without_a_prompt(
     desk: Desk, data: str, authority: Authority
 ) -> None:
-    """OpenSSL would prompt for the passphrase on the terminal, and the start would hang."""
+    """An encrypted key is a problem without a prompt.
+
+    OpenSSL would prompt for the passphrase on the terminal, and the start would hang.
+    """
     certificate, key = _halves(authority.certificate("a.example"))
     body = "MIIFHzBJBgkqhkiG9w0BBQ0wPDAbBgkqhkiG9w0BBQwwDgQI"
     key.write_text(
@@ -165,7 +168,7 @@ def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Pat
 def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
     """A missing password file is a problem, and the registry does not open to all.
 
-    The appliance does not create a password file, as docker distribution would.
+    The appliance does not create a missing password file, as docker distribution would.
     """
     path = tmp_path / "htpasswd"
 
@@ -179,7 +182,7 @@ def test_a_password_file_that_is_a_folder_is_a_problem(
 ) -> None:
     """A password file that is a folder is a problem.
 
-    The configuration of Debian's package docker-registry names a folder.
+    The configuration of Debian's package docker-registry names a folder as password file.
     """
     (line,) = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
 
@@ -187,7 +190,7 @@ def test_a_password_file_that_is_a_folder_is_a_problem(
 
 
 def test_a_hash_that_is_not_bcrypt_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
-    """The message has file and line."""
+    """A hash that is not bcrypt is a problem with the password file and its line."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
 
@@ -287,7 +290,7 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
 def test_a_check_without_a_certificate_does_not_load_the_library_for_certificates() -> None:
     """A check without a certificate does not load the library for certificates.
 
-    That library takes 8 MB of each process that checks its settings.
+    The library for certificates takes 8 MB of each process that checks its settings.
     """
     program = (
         "import sys; from entrepot.config.checks import remarks;"

@@ -19,7 +19,7 @@ _OPEN = "every client that can reach the appliance"
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the files that the configurations name."""
+    """Return a folder with the files that the corpus' configurations name."""
     return cases.prepared(tmp_path_factory.mktemp("corpus"))
 
 
@@ -33,7 +33,7 @@ def _loaded(case: Case, folder: Path, tmp_path: Path) -> Loaded:
 
 
 def _keys(problems: Iterable[Problem]) -> set[str]:
-    """Return the keys or variables that the lines name."""
+    """Return the keys or variables that lines of messages name."""
     sources = (each.source.partition("=")[0] for each in problems if _OPEN not in str(each))
     return {each.rpartition(": ")[2] for each in sources}
 
@@ -42,7 +42,7 @@ def _keys(problems: Iterable[Problem]) -> set[str]:
 def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
     name: str, files: Path, tmp_path: Path
 ) -> None:
-    """Every problem and every warning of the file is expected, and has a remedy on one line."""
+    """Every problem and warning of a corpus file is expected, and has a remedy on one line."""
     case = cases.read(name, files)
     loaded = _loaded(case, files, tmp_path)
     problems = loaded.problems or config.check(loaded.settings)

@@ -44,7 +44,10 @@ def test_the_example_changes_nothing(desk: Desk) -> None:
 def test_the_commented_lines_of_the_example_are_valid(
     desk: Desk, tmp_path: Path, scheme: str
 ) -> None:
-    """An operator who removes a # gets a valid setting; one scheme and one driver are kept."""
+    """The commented lines of config/example.yml are valid settings without their #.
+
+    One auth scheme and one driver are kept.
+    """
     path = _uncommented(tmp_path)
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     for other in SCHEMES - {scheme}:
@@ -70,7 +73,7 @@ def test_the_example_has_every_key(tmp_path: Path) -> None:
 
 
 def test_every_variable_is_named_in_the_example() -> None:
-    """config/example.yml names every variable that is not derived from its key."""
+    """config/example.yml names every variable of a setting that is not derived from its key."""
     text = EXAMPLE.read_text(encoding="utf-8")
     own = [each.variables[0] for each in keys.settings().values() if len(each.variables) > 1]
 
@@ -78,7 +81,7 @@ def test_every_variable_is_named_in_the_example() -> None:
 
 
 def test_the_page_lists_every_setting() -> None:
-    """The table has key, variable, default, unit and meaning, in the order of the schema."""
+    """docs/configuration.md lists key, variable, default, unit and meaning of every setting."""
     expected = [
         [
             f"`{each.key}`",
@@ -94,21 +97,21 @@ def test_the_page_lists_every_setting() -> None:
 
 
 def test_the_page_lists_every_key_of_distribution() -> None:
-    """The page lists every key of docker distribution with verdict and reason."""
+    """docs/configuration.md lists every key of docker distribution with verdict and reason."""
     expected = [[f"`{row.key}`", row.verdict.value, row.why] for row in ROWS]
 
     assert expected == _rows("Keys of docker distribution")
 
 
 def test_the_page_lists_the_public_upstreams() -> None:
-    """The page lists the public upstreams in their order."""
+    """docs/configuration.md lists the public upstreams in their order."""
     assert ", ".join(f"`{host}`" for host in PUBLIC) in PAGE
 
 
 def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
-    """The errors on the page are real: this configuration causes each of these lines.
+    """The errors in docs/configuration.md are real: this configuration causes each of these lines.
 
-    test_checks covers the errors about files.
+    The tests in test_checks.py cover the errors about files.
     """
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
     desk.write("\n\nstorage: {s3: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")

@@ -56,10 +56,10 @@ def _is_named(row: DistributionKey, loaded: Loaded) -> str:
 
 @pytest.mark.parametrize("key", VALUES)
 def test_no_key_of_distribution_is_ignored_silently(desk: Desk, key: str) -> None:
-    """A value other than the default changes a setting, or a message names key and remedy.
+    """Each key of docker distribution changes a setting, or a message names the key and a remedy.
 
-    A key that is honoured causes no message. It changes the settings, or its row in `SHOWN_BY`
-    explains why it need not.
+    A key of docker distribution that is honoured causes no message. An honoured key changes the
+    settings, or its row in `SHOWN_BY` explains why it need not.
     """
     row = _row(key)
     assert row is not None, f"{key} has no row in config/distribution.py"
@@ -78,7 +78,7 @@ def test_no_key_of_distribution_is_ignored_silently(desk: Desk, key: str) -> Non
     assert changes or key in _WITHOUT_A_SETTING
 
 
-# Honoured keys that request what the appliance always does; a test shows that it does.
+# These honoured keys request what the appliance always does, which a test shows.
 _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
 
 
@@ -86,9 +86,9 @@ _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
     "row", [row for row in ROWS if row.verdict is KeySupport.HONOURED], ids=lambda row: str(row.key)
 )
 def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionKey) -> None:
-    """`SHOWN_BY` names the test, which exists.
+    """`SHOWN_BY` names an existing test for each effect that the table of keys claims.
 
-    That a value is read, as the tests of `config` show, does not show that it has an effect.
+    The tests of `config` show that a value is read; they do not show that it has an effect.
     """
     named = next((test for key, test in SHOWN_BY.items() if _covers(key, row.key)), None)
     assert named, f"name the test that shows the effect of {row.key} in tests/config/shown_by.py"
@@ -98,12 +98,12 @@ def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionK
     assert function in _functions(_TESTS / file), f"{named} does not exist"
 
 
-# Keys whose whole effect is that the configuration is accepted, with or without a message.
+# The whole effect of these keys is that the configuration is accepted, with or without a message.
 _SHOWN_BY_THEIR_MESSAGES = frozenset({"version", "auth.none.**"})
 
 
 def test_each_setting_that_distribution_has_is_in_the_list() -> None:
-    """A row that no key of the list matches would be tested by nothing."""
+    """Each row of the table matches a key of distribution in the list, so that a test covers it."""
     listed = [tuple(key.split(".")) for key in VALUES]
     missing = [
         row.key
@@ -116,7 +116,7 @@ def test_each_setting_that_distribution_has_is_in_the_list() -> None:
     assert missing == _NOT_KEYS_OF_EITHER_VERSION
 
 
-# Keys of versions before 2.8, names of the same thing, and forms for variables.
+# These are keys of versions before 2.8, other names of one key, and forms for variables.
 _NOT_KEYS_OF_EITHER_VERSION: list[str] = ["storage.rados.**", "storage.s3aws.**", "auth.none.**"]
 
 

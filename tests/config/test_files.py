@@ -1,4 +1,4 @@
-"""Test the list of files that settings name, and the replacement of their paths."""
+"""The settings list the files that they name, so that their paths can be replaced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _ALL = (
 
 
 def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
-    """A new setting with a file must be added to the list, or only root can read that file."""
+    """Every file of the settings is listed once.
+
+    A new setting with a file must be added to the list, or only root can read that file.
+    """
     settings = desk.settings(*_ALL)
 
     given = {path for path in _paths(settings.model_dump()) if path.is_relative_to("/given")}
@@ -33,7 +36,7 @@ def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
 def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:
     """A configuration file that is reread is one of the settings' files.
 
-    The serving process rereads rules and users from it.
+    The serving process rereads rules and users from the configuration file.
     """
     desk.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
     settings = desk.settings()
@@ -61,14 +64,14 @@ def test_only_the_paths_of_files_are_replaced(desk: Desk) -> None:
 
 
 def test_settings_without_files_stay_equal(desk: Desk) -> None:
-    """A missing password file must not become a path."""
+    """Settings without files stay equal, so that a missing password file does not become a path."""
     settings = desk.settings()
 
     assert moved(settings, {}) == settings
 
 
 def _paths(document: Any) -> Iterator[Path]:
-    """Yield every path in a dump, however deep."""
+    """Yield every path in a dump of settings, at any depth."""
     if isinstance(document, Path):
         yield document
     elif isinstance(document, dict):

@@ -58,7 +58,7 @@ def test_an_invalid_edit_raises_an_error_with_its_line(
 
 
 def test_only_values_that_come_from_the_file_are_reread(desk: Desk) -> None:
-    """Flags and variables keep precedence. Without passwords no file is reread."""
+    """Flags and variables keep precedence. Without passwords no configuration file is reread."""
     desk.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"
 

@@ -42,13 +42,13 @@ def _secret(auths: dict[str, object]) -> ParsedPullSecret:
 def test_a_glob_is_read_as_the_kubelet_reads_it(glob: str, host: str, *, expected: bool) -> None:
     """A glob of the pull secret is read as the kubelet reads it.
 
-    A host is compared with the pattern label by label, and the ports must be equal.
+    A host is compared with the glob label by label, and the ports must be equal.
     """
     assert expected is _secret({glob: {"auth": _auth("a:b")}}).names(host)
 
 
 def test_a_glob_may_have_a_path() -> None:
-    """The path selects the credential; the host is an upstream in any case."""
+    """A glob of a pull secret may have a path, which selects the credential, not the upstream."""
     secret = _secret({"*.azurecr.io/team": {"auth": _auth("a:b")}})
 
     assert SecretCredential("a", "b") == secret.lookup("corp.azurecr.io", "team/app")

@@ -17,7 +17,7 @@ from tests.config.desk import Desk
 def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -> None:
     """The settings are equal after they were written for other programs and read again.
 
-    Addresses, paths, spans, upstreams and passwords are among them.
+    Addresses, paths, spans, upstreams and passwords are among the compared settings.
     """
     desk.write(
         """
@@ -49,7 +49,7 @@ def test_a_pipe_in_place_of_the_settings_is_an_error(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_the_file(desk: Desk, tmp_path: Path) -> None:
     """Only its owner may read the settings file, which contains passwords.
 
-    No temporary file of the settings remains.
+    No temporary file of the settings remains after they are written.
     """
     path = tmp_path / "run/settings.json"
     path.parent.mkdir()
@@ -72,7 +72,7 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 ) -> None:
     """A missing or invalid settings file is an error of one line.
 
-    The file is missing if an operator starts a program by hand.
+    The settings file is missing if an operator starts a program by hand.
     """
     path = tmp_path / run_names.SETTINGS
     if content is not None:
@@ -83,6 +83,6 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 
 
 def test_without_the_variable_there_are_no_settings() -> None:
-    """The working directory must not be read as the settings file."""
+    """Without the variable that names settings, the working directory is not read as settings."""
     with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no readable settings"):
         resolved({})

@@ -41,7 +41,7 @@ _HTTP = (
 
 
 def test_every_key_is_read(desk: Desk) -> None:
-    """The defaults are an interval of 10 s, the status 200, and no threshold."""
+    """Every key of a health check is read; defaults are 10 s, status 200 and no threshold."""
     desk.write(_FILE)
     health = desk.settings().health
 
@@ -54,7 +54,7 @@ def test_every_key_is_read(desk: Desk) -> None:
 
 
 def test_the_settings_survive_the_handover_to_the_programs(desk: Desk) -> None:
-    """The programs get the settings as JSON, and read the same checks from it."""
+    """The programs read the same health checks from the settings that they get as JSON."""
     desk.write(_FILE)
     settings = desk.settings()
     written = desk.file.parent / run_names.SETTINGS
@@ -64,14 +64,14 @@ def test_the_settings_survive_the_handover_to_the_programs(desk: Desk) -> None:
 
 
 def test_a_variable_is_yaml(desk: Desk) -> None:
-    """A list of checks in a variable is YAML."""
+    """A list of health checks in a variable is YAML."""
     found = desk.settings(REGISTRY_HEALTH_FILE="[{file: /run/down}]").health.file
 
     assert found == (FileCheck("/run/down"),)
 
 
 def test_an_empty_interval_is_the_default(desk: Desk) -> None:
-    """Docker distribution reads 0 and an absent interval as 10 s."""
+    """An interval of 0 or none of a health check is 10 s, as in docker distribution."""
     desk.write("health: {storagedriver: {interval: 0s}, tcp: [{addr: 'a:1', interval: ''}]}")
     health = desk.settings().health
 
@@ -101,7 +101,7 @@ def test_an_empty_interval_is_the_default(desk: Desk) -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_its_reason(desk: Desk, text: str, reason: str) -> None:
-    """Each wrong value is one line that names the check and the fault."""
+    """A wrong value of a health check is one line, which names the check and the fault."""
     desk.write(f"health: {{{text}}}")
     (problem,) = desk.problems()
 
@@ -110,7 +110,7 @@ def test_a_wrong_value_is_refused_with_its_reason(desk: Desk, text: str, reason:
 
 
 def test_a_key_without_an_effect_is_a_warning(desk: Desk) -> None:
-    """Docker distribution ignores unknown keys, also the threshold of a file."""
+    """An unknown key of a health check, or the threshold of a file, is a warning."""
     desk.write("health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}")
 
     assert desk.warnings() == [
@@ -120,7 +120,7 @@ def test_a_key_without_an_effect_is_a_warning(desk: Desk) -> None:
 
 
 def test_no_output_shows_a_password_or_a_query(desk: Desk) -> None:
-    """The headers and the URI of a check may contain passwords."""
+    """No output shows a password in a header or URI of a health check."""
     desk.write(_FILE)
 
     shown = dict(shown_settings(desk.settings()))["health", "http"]

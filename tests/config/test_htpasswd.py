@@ -13,19 +13,22 @@ _HASH = "abcdefghijklmnopqrstuv0123456789ABCDEFGHIJKLMNOPQRSTU"
 @pytest.mark.parametrize("prefix", ["$2y$", "$2b$", "$2a$"])
 @pytest.mark.parametrize("cost", ["04", "10", "31"])
 def test_each_bcrypt_prefix_is_valid(prefix: str, cost: str) -> None:
-    """Apache writes 2y, OpenBSD 2b, older programs 2a."""
+    """Each prefix of a bcrypt hash is valid: Apache writes 2y, OpenBSD 2b, older programs 2a."""
     assert htpasswd_problems(f"me:{prefix}{cost}${_HASH}\n".encode(), "file") == []
 
 
 def test_a_hash_of_the_bcrypt_library_is_valid() -> None:
-    """The regular expression must match the output of the library."""
+    """A hash of the bcrypt library matches the regular expression for password files."""
     hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4))
 
     assert htpasswd_problems(b"me:" + hashed + b"\r\n", "file") == []
 
 
 def test_empty_lines_and_comments_are_ignored() -> None:
-    """A file without users is valid, although all logins fail."""
+    """Empty lines and comments of a password file are ignored.
+
+    A file without users is valid, although all logins fail.
+    """
     assert htpasswd_problems(b"\n# nobody\n  \n", "file") == []
 
 
@@ -45,7 +48,7 @@ def test_empty_lines_and_comments_are_ignored() -> None:
     ],
 )
 def test_another_hash_is_a_problem_with_its_line(password: str) -> None:
-    """The message names the user and does not show the hash."""
+    """A hash that is not bcrypt is a problem with the user and the line, but without the hash."""
     content = f"good:$2y$10${_HASH}\n\nbob:{password}\n".encode()
 
     (problem,) = htpasswd_problems(content, "/h")
@@ -56,7 +59,7 @@ def test_another_hash_is_a_problem_with_its_line(password: str) -> None:
 
 @pytest.mark.parametrize("line", ["nobody", ":hash", "x" * 500])
 def test_a_line_without_a_user_is_a_problem(line: str) -> None:
-    """The message has the line number only, because the line may be a password."""
+    """A line without a user is a problem with its number only: the line may be a password."""
     (problem,) = htpasswd_problems(f"{line}\n".encode(), "/h")
 
     assert str(problem) == "/h:1: not user:hash; write the file with htpasswd -B"

@@ -26,7 +26,7 @@ def test_headers_are_a_map_of_names_to_lists(desk: Desk) -> None:
 def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
     """A variable sets one header or all; docker-registry-ui names one in each variable.
 
-    The case of a header's name may differ.
+    The case of a header's name in a variable may differ.
     """
     desk.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
     one = {f"REGISTRY_HTTP_HEADERS_{_ORIGIN}": "[http://ui.test]"}
@@ -65,7 +65,7 @@ def test_a_header_that_would_break_responses_is_refused(
 ) -> None:
     """A header that would break responses is refused in one line.
 
-    A header with a line break cannot extend the line.
+    A header with a line break cannot add lines to the message.
     """
     desk.write(f"http: {{headers: {text}}}")
 
@@ -113,7 +113,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(desk: Desk) -
 def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
     """A unix socket needs `net: unix` and an absolute path.
 
-    Either without the other would listen somewhere else than the operator wants.
+    `net: unix` without a path, or a path without it, would listen at an unintended place.
     """
     desk.write("http: {net: unix, addr: /run/registry.sock}")
     assert desk.settings().http.addr == SocketPath("/run/registry.sock")
@@ -157,7 +157,7 @@ def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> No
     ],
 )
 def test_a_host_is_a_url_with_or_without_a_path(desk: Desk, given: str, read: str) -> None:
-    """A name with an underscore is valid: compose gives such names to services."""
+    """`http.host` is a URL with or without a path; a name may have an underscore, as in compose."""
     desk.write(f"http: {{host: '{given}'}}")
 
     assert desk.settings().http.host == read
@@ -180,7 +180,10 @@ def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
 
 
 def test_a_host_without_the_prefix_is_a_warning(desk: Desk) -> None:
-    """It is right for a proxy that adds the prefix, and wrong for one that passes it on."""
+    """`http.host` without the prefix is a warning.
+
+    It is right for a proxy that adds the prefix, and wrong for a proxy that passes the prefix on.
+    """
     desk.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = desk.warnings()
     assert (
@@ -195,7 +198,7 @@ def test_a_host_without_the_prefix_is_a_warning(desk: Desk) -> None:
 
 
 def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
-    """The purpose of `http.secret` is fulfilled otherwise: uploads have no state in their URLs."""
+    """`http.secret` is accepted without a message, as the URLs of uploads contain no state."""
     desk.write("http: {secret: asecretforlocaldevelopment}")
 
     assert (desk.problems(), desk.warnings()) == ([], [])
@@ -267,7 +270,7 @@ def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> N
 
 
 def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
-    """The cipher suites are those of docker distribution, but for 3DES."""
+    """The names of all cipher suites of docker distribution are read, except those of 3DES."""
     named = [*ciphers.OLDER, *sorted(ciphers.TLS13)]
     desk.write(f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}")
 
@@ -287,7 +290,8 @@ def test_letsencrypt_is_refused_with_the_way_that_works(desk: Desk) -> None:
 def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
     """A debug address that other machines can reach is a warning.
 
-    Docker distribution's examples have `:5001`, which is every address of the machine.
+    Docker distribution's examples have the debug address `:5001`, which is every address of the
+    machine.
     """
     desk.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")
     assert desk.warnings() == []

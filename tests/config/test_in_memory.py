@@ -17,7 +17,7 @@ _STATE = (
 
 @pytest.mark.parametrize("text", ["storage: inmemory", "storage: {inmemory: }"])
 def test_the_driver_needs_no_key(desk: Desk, text: str) -> None:
-    """Docker distribution's driver has none; the folder has a default, and so has the limit."""
+    """`storage.inmemory` needs no key: the folder and the limit have defaults."""
     desk.write(text)
 
     storage = desk.settings().storage
@@ -30,7 +30,7 @@ def test_the_driver_needs_no_key(desk: Desk, text: str) -> None:
 
 
 def test_the_environment_selects_the_driver(desk: Desk) -> None:
-    """REGISTRY_STORAGE replaces the driver of the file with all its keys."""
+    """REGISTRY_STORAGE=inmemory replaces the driver of the file with all its keys."""
     desk.write("storage: {filesystem: {rootdirectory: /data}}")
 
     assert desk.settings(REGISTRY_STORAGE="inmemory").storage.driver == "inmemory"
@@ -41,7 +41,7 @@ def test_the_environment_selects_the_driver(desk: Desk) -> None:
 
 
 def test_two_drivers_are_a_problem(desk: Desk) -> None:
-    """The appliance must not guess where content belongs."""
+    """Two storage drivers are a problem: the appliance must not guess where content belongs."""
     desk.write("storage: {filesystem: {rootdirectory: /data}, inmemory: }")
 
     (problem,) = desk.problems()
@@ -62,12 +62,15 @@ def test_two_drivers_are_a_problem(desk: Desk) -> None:
 def test_settings_that_contradict_it_are_problems(
     desk: Desk, environ: dict[str, str], expected: str
 ) -> None:
-    """Memory without a limit ends with the machine's; an index on a disk would describe nothing."""
+    """Settings that contradict `storage.inmemory` are problems.
+
+    Memory without a limit ends with the machine's, and an index on a disk would describe nothing.
+    """
     assert desk.problems(REGISTRY_STORAGE="inmemory", **environ) == [expected]
 
 
 def test_a_folder_on_a_disk_is_refused(desk: Desk) -> None:
-    """Content would neither be in memory nor survive: /proc is no tmpfs either."""
+    """A folder of `inmemory` on a disk is refused, and so is one in /proc, which is no tmpfs."""
     settings = desk.settings(REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/proc/entrepot")
 
     (problem,) = config.check(settings)

@@ -13,7 +13,7 @@ from tests.config.desk import Desk
 def test_flags_override_variables_which_override_the_file(desk: Desk) -> None:
     """Flags override variables, which override the file.
 
-    Each of four settings here is set in one more source.
+    In this test each of four settings is set in one more source.
     """
     desk.write("cleaner: {ttl: 1d, threshold: 1, runevery: 1m}")
 
@@ -42,7 +42,7 @@ def test_every_value_has_its_source(desk: Desk) -> None:
 def test_a_section_in_the_environment_is_merged_into_the_file(desk: Desk) -> None:
     """A section in a variable is merged into the section in the file.
 
-    REGISTRY_A contains YAML; settings that it does not contain stay.
+    REGISTRY_A contains YAML; settings of the file that the YAML lacks stay.
     """
     desk.write("upstreams: {quay.io: {freshness: 1m, ongone: serve}}")
     quay = desk.settings(REGISTRY_UPSTREAMS="{quay.io: {freshness: 2m}, ghcr.io: }").upstreams
@@ -76,7 +76,7 @@ def test_the_default_address_depends_on_image_and_certificate(
 ) -> None:
     """Without a certificate, and outside the image, the default address is loopback.
 
-    A certificate in the settings implies port 8443.
+    A certificate in the settings implies the default port 8443.
     """
     argv = ["--http.tls.certificate=/c.pem"] if certificate else []
 
@@ -131,7 +131,7 @@ def test_a_certificate_at_the_usual_place_is_used(desk: Desk) -> None:
 def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> None:
     """A folder of certificates without certs.pem is a problem: its operator expects TLS.
 
-    Hidden files of the mount are ignored.
+    Hidden files in the folder of certificates are ignored.
     """
     desk.places.certs.mkdir()
     (desk.places.certs / "..data").write_text("", encoding="utf-8")
@@ -146,7 +146,7 @@ def test_a_folder_of_certificates_without_certs_pem_is_a_problem(desk: Desk) -> 
 def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(desk: Desk) -> None:
     """In the image an empty folder of certificates is a problem, because it is a mount.
 
-    Without the mount, or with an empty setting, plain HTTP is intended.
+    Without a mount of certificates, or with an empty setting, plain HTTP is intended.
     """
     assert desk.problems(ENTREPOT_IMAGE="1") == []
 
@@ -176,7 +176,10 @@ def test_a_folder_with_only_upstream_authorities_is_valid(desk: Desk) -> None:
 def test_there_is_one_worker_per_core_from_2_to_16(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A busy worker must not block all clients, and haproxy.cfg lists sixteen workers."""
+    """The default is one worker per core, from 2 to 16.
+
+    A busy worker must not block all clients, and haproxy.cfg lists sixteen workers.
+    """
 
     def workers(cores: int) -> int:
         monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))

@@ -25,7 +25,7 @@ _HOOK = """
 
 @pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
 def test_a_level_may_have_capitals(desk: Desk, given: str) -> None:
-    """Docker distribution reads a level in small letters."""
+    """A log level may have capitals, because docker distribution reads it in small letters."""
     assert desk.settings(f"--log.level={given}").log.level == "debug"
     assert desk.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
 
@@ -45,7 +45,7 @@ def test_other_levels_of_logrus_are_refused(desk: Desk, given: str, near: str) -
 
 
 def test_the_access_log_is_printed_in_the_image_only(desk: Desk) -> None:
-    """The default depends on the environment; the file decides in both."""
+    """The access log is printed by default in the image only; the file decides anywhere."""
     assert desk.settings().log.accesslog.disabled
     assert not desk.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
 
@@ -85,7 +85,7 @@ def test_fields_have_the_types_of_yaml(desk: Desk) -> None:
 
 
 def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
-    """A single field is added to those of the file; a whole map replaces them."""
+    """A variable adds one field of the log to those of the file; a whole map replaces them."""
     desk.write("log: {fields: {service: registry, n: 5}}")
 
     single = desk.settings(REGISTRY_LOG_FIELDS_N="6", REGISTRY_LOG_FIELDS_ENVIRONMENT="a b")
@@ -107,7 +107,7 @@ def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
     ],
 )
 def test_unusable_fields_are_one_line_each(desk: Desk, text: str, message: str) -> None:
-    """Each problem names the key, the reason and a remedy."""
+    """Each unusable field of the log is one line with its key, the reason and a remedy."""
     desk.write(f"log: {{fields: {text}}}")
 
     (problem,) = desk.problems()
@@ -117,7 +117,7 @@ def test_unusable_fields_are_one_line_each(desk: Desk, text: str, message: str) 
 
 
 def test_fields_and_hooks_are_shown_on_one_line_each(desk: Desk) -> None:
-    """`entrepot check` shows neither passwords nor several lines."""
+    """`entrepot check` shows fields and hooks of the log on one line each, without passwords."""
     desk.write(f"log:\n fields: {{a: b c, n: 5, d: true}}\n hooks:\n  -{_HOOK}")
 
     shown = dict(shown_settings(desk.settings()))
@@ -158,7 +158,11 @@ def test_a_disabled_hook_is_left_out(desk: Desk) -> None:
 
 
 def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
-    """A password need not be in the file. docker distribution names `options` MAILOPTIONS there."""
+    """Variables set single keys of a mail hook.
+
+    A password need not be in the file. docker distribution names `options` MAILOPTIONS in
+    variables.
+    """
     desk.write(f"log:\n hooks:\n  -{_HOOK}")
 
     settings = desk.settings(
@@ -188,7 +192,7 @@ def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
     ],
 )
 def test_an_unusable_hook_is_one_line(desk: Desk, old: str, new: str, message: str) -> None:
-    """Docker distribution ignores such a hook, or fails when the first line is to be mailed."""
+    """An unusable mail hook is one line at the start, before the first line is to be mailed."""
     assert old in _HOOK
     desk.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
 
@@ -197,7 +201,7 @@ def test_an_unusable_hook_is_one_line(desk: Desk, old: str, new: str, message: s
 
 
 def test_the_password_of_a_hook_is_in_no_message(desk: Desk) -> None:
-    """A value with a password is not shown."""
+    """No message shows a value of a mail hook that contains a password."""
     given = "[{type: slack, options: {smtp: {password: hunter2}}}]"
     messages = [
         *desk.problems(REGISTRY_LOG_HOOKS=given),
@@ -210,7 +214,7 @@ def test_the_password_of_a_hook_is_in_no_message(desk: Desk) -> None:
 
 
 def test_other_programs_do_not_get_the_passwords_of_hooks(desk: Desk, tmp_path: Path) -> None:
-    """Only `serve` sends mail; the fields of the log are passed on with their types."""
+    """Only `serve` gets the passwords of mail hooks; other programs get the log's fields."""
     desk.write(f"log:\n fields: {{n: 5, on1: true}}\n hooks:\n  -{_HOOK}")
     path = tmp_path / run_names.SETTINGS
 

@@ -55,7 +55,7 @@ def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: st
 
 @pytest.mark.parametrize(("ttl", "seconds"), [("168h", 604_800.0), ("0", 0.0), ("0s", 0.0)])
 def test_proxy_ttl_is_another_name_of_cleaner_ttl(desk: Desk, ttl: str, seconds: float) -> None:
-    """An operator of docker distribution sets how long unused content is kept with it."""
+    """`proxy.ttl` of docker distribution is another name of `cleaner.ttl`."""
     desk.write(f"proxy: {{ttl: {ttl}}}")
 
     assert desk.settings().cleaner.ttl == seconds
@@ -65,7 +65,7 @@ def test_proxy_ttl_is_another_name_of_cleaner_ttl(desk: Desk, ttl: str, seconds:
 
 
 def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(desk: Desk) -> None:
-    """An empty value is no value; the problem names the key that the operator wrote."""
+    """An empty `proxy.ttl` is no value; an invalid one is a problem under the key in the file."""
     desk.write("proxy: {ttl: }")
     assert desk.settings().cleaner.ttl == 30 * 86400.0
 
@@ -161,7 +161,7 @@ def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
     ["auth: {htpasswd: {path: /h, realm: r}}", "auth: htpasswd", "auth: {htpasswd: }"],
 )
 def test_auth_in_the_file_and_its_path_in_the_environment(desk: Desk, text: str) -> None:
-    """REGISTRY_AUTH_HTPASSWD_PATH completes the section of the file."""
+    """REGISTRY_AUTH_HTPASSWD_PATH completes the auth section of the file."""
     desk.write(text)
     htpasswd = desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd
 
@@ -182,7 +182,7 @@ def test_registry_auth_names_the_scheme(desk: Desk) -> None:
 
 
 def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
-    """An operator who names a password file does not expect an open registry."""
+    """A password file alone switches passwords on: its operator expects no open registry."""
     assert desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
 
 
@@ -250,7 +250,7 @@ def test_a_driver_in_the_environment_replaces_that_of_the_file(desk: Desk) -> No
 def test_every_honoured_key_is_a_setting() -> None:
     """Every key of distribution that is honoured is a setting.
 
-    The exceptions are keys that need no value here, and single entries of a map or list.
+    The exceptions are honoured keys that need no value here, and single entries of a map or list.
     """
     names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
@@ -300,7 +300,7 @@ def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> Non
 
 
 def test_several_keys_of_one_section_are_one_line(desk: Desk) -> None:
-    """Variables set the keys of a driver one by one; one line states what is wrong."""
+    """Variables of several keys of one unsupported driver cause one line."""
     driver = {
         "REGISTRY_STORAGE_SWIFT_USERNAME": "a",
         "REGISTRY_STORAGE_SWIFT_PASSWORD": "b",

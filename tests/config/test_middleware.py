@@ -25,7 +25,7 @@ def test_a_list_of_middleware_has_names_and_options(desk: Desk) -> None:
 
 
 def test_the_workers_get_the_same_middleware(desk: Desk) -> None:
-    """A worker reads the same options from the file that `serve` writes for it."""
+    """The workers read the same middleware options from the settings file that `serve` writes."""
     desk.write(f"middleware: {{registry: {_LIST}}}")
     path = desk.file.parent / run_names.SETTINGS
     handover.dump(desk.settings(), path)
@@ -34,7 +34,7 @@ def test_the_workers_get_the_same_middleware(desk: Desk) -> None:
 
 
 def test_a_variable_sets_one_key_of_an_entry(desk: Desk) -> None:
-    """Variables are those of docker distribution: the index, then the key."""
+    """A variable sets one key of a middleware entry by its index, as in docker distribution."""
     settings = desk.settings(
         REGISTRY_MIDDLEWARE_REPOSITORY_0_NAME="gate",
         REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_LIMIT="5",
@@ -46,7 +46,7 @@ def test_a_variable_sets_one_key_of_an_entry(desk: Desk) -> None:
 def test_an_unknown_name_is_a_problem_that_lists_the_installed_names(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line names the missing middleware, the installed ones, and the entry point."""
+    """An unknown middleware is one line with its name, the installed names, and the entry point."""
     monkeypatch.setattr("entrepot.runtime.entry_points.names", lambda _: ("gate", "stamp"))
     desk.write("middleware: {registry: [{name: stmap}]}")
 
@@ -72,7 +72,7 @@ def test_an_unknown_name_is_a_problem_that_lists_the_installed_names(
     ],
 )
 def test_a_wrong_entry_is_a_problem(desk: Desk, text: str) -> None:
-    """A misspelt protection must not be ignored."""
+    """A wrong middleware entry is a problem, because a misspelt protection must not be ignored."""
     desk.write(f"middleware: {{{text}}}")
 
     (problem,) = desk.problems()

@@ -48,7 +48,7 @@ def test_each_setting_of_docker_cache_server_has_a_row() -> None:
 def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> None:
     """Each setting of registry-cache has a row.
 
-    A start with all of them causes neither problems nor warnings.
+    A start with all settings of registry-cache causes neither problems nor warnings.
     """
     rows = _rows("From registry-cache")
 
@@ -68,14 +68,14 @@ def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> Non
 
 
 def test_each_key_of_distribution_has_a_row() -> None:
-    """The row has the verdict of the table."""
+    """Each key of docker distribution has a row in docs/migration.md with the table's verdict."""
     rows = _rows("From registry:2")
 
     assert [row.key for row in ROWS if rows[row.key][0] != row.verdict.value] == []
 
 
 def test_each_key_that_the_page_recommends_exists() -> None:
-    """Every key in the second column can be set."""
+    """Each key in the second column of docs/migration.md's tables exists and can be set."""
     sections = [_rows("From docker-cache-server"), _rows("From registry-cache")]
     named = [cell for rows in sections for row in rows.values() for cell in row[:2]]
     keys = {key for cell in named for key in re.findall(r"`([a-z]+(?:\.[a-z]+)+)", cell)}

@@ -11,14 +11,14 @@ from tests.config.desk import Desk
 from tests.config.every_key import VALUES
 from tests.sizes import scaled
 
-# Misspelt keys of these sections are errors: without the meant one, nothing is protected.
+# A misspelt key of these sections is an error: without the meant key nothing is protected.
 _PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
 _EDITS = scaled(1, 40)
 _OPEN = "every client that can reach the appliance"
 
 
 def _misspelt(name: str) -> list[str]:
-    """Return misspellings: two letters swapped, one missing, one doubled, and others."""
+    """Return misspellings of a key: two letters swapped, one missing, one doubled, and others."""
     found = []
     for at in [len(name) // 2, *range(len(name) - 1)]:
         found.append(name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :])
@@ -43,7 +43,7 @@ def _document(parts: list[str], text: str) -> str:
 
 @pytest.mark.parametrize("key", VALUES)
 def test_no_misspelt_key_is_ignored_silently(desk: Desk, key: str) -> None:
-    """A misspelt part of any key is a warning, and an error where the key protects."""
+    """A misspelt part of a key is a warning, and an error in a section that protects."""
     for parts in _all_misspelt(key):
         desk.write(_document(parts, VALUES[key]))
         loaded = desk.examine()
@@ -70,7 +70,7 @@ def test_no_misspelt_key_is_ignored_silently(desk: Desk, key: str) -> None:
     ids=range(10),
 )
 def test_a_misspelt_key_in_a_list_is_named(desk: Desk, text: str, expected: str) -> None:
-    """The entries of a list are checked as the rest of the file is."""
+    """A misspelt key in an entry of a list is named, as elsewhere in the file."""
     desk.write(text)
 
     assert any(expected in each for each in (*desk.problems(), *desk.warnings()))

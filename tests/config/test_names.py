@@ -38,7 +38,7 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
 ) -> None:
     """An unknown key is a problem with a suggestion.
 
-    Any number of keys below it causes no further problem.
+    Any number of keys below an unknown key causes no further problem.
     """
     desk.write(text)
 
@@ -66,7 +66,7 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
 def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str) -> None:
     """An unknown key that protects nothing is a warning.
 
-    Docker distribution ignores such a key.
+    Docker distribution ignores an unknown key.
     """
     desk.write(text)
 
@@ -116,7 +116,7 @@ def test_an_unknown_flag_is_a_problem_with_a_suggestion(
 ) -> None:
     """An unknown flag is a problem with a suggestion and without its value.
 
-    The value may be a password.
+    The value of an unknown flag may be a password.
     """
     assert [expected] == desk.problems(flag)
 
@@ -141,14 +141,17 @@ def test_an_unknown_variable_is_a_warning_with_a_suggestion(
 ) -> None:
     """An unknown variable is a warning with a suggestion.
 
-    Other programs share the environment, so the variable must not prevent the start.
+    Other programs share the environment, so an unknown variable must not prevent the start.
     """
     assert desk.problems(**{name: "hunter2"}) == []
     assert [f"{name}: no such setting; did you mean {near}?"] == desk.warnings(**{name: "hunter2"})
 
 
 def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
-    """Otherwise the appliance would be open to all, against the operator's intention."""
+    """A misspelt variable of a protecting setting is a problem.
+
+    Otherwise the appliance would be open to all, against the operator's intention.
+    """
     assert desk.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
         "REGISTRY_AUTH_HTPASWD_PATH: no such setting; did you mean REGISTRY_AUTH_HTPASSWD_PATH?"
     ]
@@ -175,7 +178,7 @@ def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
 def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
     """Variables of other programs are ignored.
 
-    These are service links of Kubernetes, podman's auth file, and internal variables.
+    Service links of Kubernetes, podman's auth file, and internal variables are such variables.
     """
     assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])
 
@@ -213,7 +216,7 @@ def test_each_misspelling_of_a_protecting_variable_is_a_problem(
 ) -> None:
     """Each misspelling of a protecting variable is a problem, not only a warning.
 
-    The fault may be in the prefix, in a word, or one letter.
+    The misspelling may be in the prefix, in a word, or one letter.
     """
     assert desk.problems(**{name: "x"}) == [f"{name}: no such setting; did you mean {meant}?"]
 

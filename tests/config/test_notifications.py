@@ -59,7 +59,7 @@ def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
 
 @pytest.mark.parametrize("unset", ["", "timeout: 0\n", "timeout: -1\n", "threshold: -3\n"])
 def test_the_defaults_are_those_of_docker_distribution(desk: Desk, unset: str) -> None:
-    """A value that is not set, or that is not positive, is one second or ten failures."""
+    """Time-out and threshold of an endpoint are 1 s and 10 failures unless they are positive."""
     desk.write(f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}")
     (found,) = desk.settings().notifications.endpoints
 
@@ -67,14 +67,14 @@ def test_the_defaults_are_those_of_docker_distribution(desk: Desk, unset: str) -
 
 
 def test_a_plain_number_is_in_nanoseconds(desk: Desk) -> None:
-    """A span without a unit is in nanoseconds, as in docker distribution."""
+    """A span of an endpoint without a unit is in nanoseconds, as in docker distribution."""
     text = "[{name: a, url: 'http://h', timeout: 2000000000}]"
 
     assert desk.settings(**{_VARIABLE: text}).notifications.endpoints[0].timeout == 2.0
 
 
 def test_one_key_can_be_set_by_a_variable(desk: Desk) -> None:
-    """A variable with an index sets one key of an endpoint of the file, or adds an endpoint."""
+    """A variable with an index sets one key of an endpoint in the file, or adds an endpoint."""
     desk.write(
         "notifications: {endpoints: [{name: a, url: 'http://h', ignore: {mediatypes: [x]}}]}"
     )
@@ -142,7 +142,7 @@ def test_a_disabled_endpoint_needs_no_url(desk: Desk) -> None:
 def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
     desk: Desk, text: str, reason: str
 ) -> None:
-    """Bad input gets one line that names the endpoint, the key and a remedy, and no secret."""
+    """A bad endpoint is one line with endpoint, key and remedy, without its secrets."""
     (problem,) = desk.problems(**{_VARIABLE: text})
 
     assert reason in problem
@@ -153,7 +153,7 @@ def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
 
 @pytest.mark.parametrize("value", [r"a\nb", r"a\r\nX: y", r"a\0", r"a\u2028"])
 def test_a_header_with_a_line_break_is_refused(desk: Desk, value: str) -> None:
-    """A header's value cannot add another header to the requests."""
+    """A header of an endpoint with a line break is refused, as it could add another header."""
     text = f'[{{name: a, url: "http://h", headers: {{Authorization: ["{value}"]}}}}]'
     (problem,) = desk.problems(**{_VARIABLE: text})
 
@@ -183,7 +183,7 @@ def test_unknown_keys_and_actions_are_warnings(desk: Desk) -> None:
 
 
 def test_the_settings_survive_the_hand_over(desk: Desk) -> None:
-    """The programs read the same endpoints that `serve` wrote for them."""
+    """The programs read the same endpoints from the settings that `serve` writes for them."""
     text = "[{name: a, url: 'http://h', timeout: 1500us, headers: {X: [a, b], Y: z}}]"
     text = text.replace("1500us", "1500000")
     found = desk.settings(**{_VARIABLE: text})
@@ -194,7 +194,7 @@ def test_the_settings_survive_the_hand_over(desk: Desk) -> None:
 
 
 def test_check_lists_each_endpoint_without_passwords(desk: Desk) -> None:
-    """`check` shows name, URL, time-out, backoff and filters, and no password, header or query."""
+    """`check` lists each endpoint with URL, time-out, backoff and filters, without its secrets."""
     text = (
         "[{name: ci, url: 'https://bob:hunter2@h:8/e?token=hunter2', headers: {A: [hunter2]},"
         " ignore: {actions: [pull]}}, {name: off, url: 'http://i', disabled: true}]"

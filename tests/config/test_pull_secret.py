@@ -37,7 +37,8 @@ def test_an_auth_is_user_and_password_in_base64() -> None:
 def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
     """A pull secret may be in base64.
 
-    Kubernetes manifests contain base64, and podman 4.3 mounts it without decoding it.
+    Kubernetes manifests contain a pull secret in base64, and podman 4.3 mounts it without decoding
+    it.
     """
     document = json.dumps({"auths": {"quay.io": {"auth": _auth("robot:secret")}}}).encode()
     text = base64.b64encode(document)
@@ -49,7 +50,7 @@ def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b"bm8ganNvbiBoZXJl", b"bnVsbA==", b"null", b"e30", b"%%%="])
 def test_base64_of_an_invalid_secret_is_an_error(text: bytes) -> None:
-    """The message is about the content of the file."""
+    """A pull secret that is invalid after the base64 is an error about its content."""
     with pytest.raises(ConfigError) as caught:
         parse(text)
 
@@ -57,7 +58,7 @@ def test_base64_of_an_invalid_secret_is_an_error(text: bytes) -> None:
 
 
 def test_a_password_may_contain_colons() -> None:
-    """Only the first colon is a separator."""
+    """The password of a pull secret may contain colons: only the first colon separates it."""
     secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})
 
     assert SecretCredential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
@@ -66,7 +67,7 @@ def test_a_password_may_contain_colons() -> None:
 def test_username_and_password_are_valid_without_auth() -> None:
     """`username` and `password` are valid without `auth`.
 
-    `kubectl create secret docker-registry` writes all three.
+    `kubectl create secret docker-registry` writes `auth`, `username` and `password`.
     """
     secret = _secret({"quay.io": {"username": "robot", "password": "secret"}})
 
@@ -97,7 +98,7 @@ def test_an_entry_without_credentials_is_an_anonymous_upstream(entry: dict[str, 
 
 
 def test_the_longest_path_takes_precedence() -> None:
-    """Paths are compared name by name: `our` is no prefix of `ours`."""
+    """The longest path in a pull secret decides, by whole names: `our` is no prefix of `ours`."""
     secret = _secret(
         {
             "quay.io": {"auth": _auth("a:1")},
@@ -274,7 +275,7 @@ def test_a_binary_secret_is_a_problem_of_one_line() -> None:
     ids=range(10),
 )
 def test_the_problem_of_an_invalid_entry_has_its_key(entry: object, expected: str) -> None:
-    """The message has the key and no part of the credential."""
+    """The problem of an invalid entry has the entry's key, and no part of its credential."""
     (line,) = _problems({"quay.io/org": entry})
 
     assert line.startswith(f'pull secret: entry "quay.io/org": {expected}; ')
@@ -286,7 +287,7 @@ def test_the_problem_of_an_invalid_entry_has_its_key(entry: object, expected: st
 def test_a_password_in_a_key_is_masked(key: str) -> None:
     """A password in a key of the pull secret is masked.
 
-    Some operators write a URL with a login as the key.
+    Some operators write a URL with a login as the key of a pull secret.
     """
     (line,) = _problems({key: {}})
 
@@ -316,7 +317,7 @@ def test_representations_hide_credentials() -> None:
 
 
 def test_secrets_that_differ_in_layout_only_are_equal() -> None:
-    """A change of white space must not count as a change."""
+    """Pull secrets that differ in white space only are equal, so no change is seen."""
     auths = {"quay.io": {"auth": _auth("a:b")}}
     compact = parse(json.dumps({"auths": auths}).encode())
 
@@ -327,7 +328,7 @@ def test_secrets_that_differ_in_layout_only_are_equal() -> None:
 def test_a_line_end_is_no_part_of_a_password(end: str) -> None:
     """A line end in `auth` is no part of the password: `echo user:password | base64` adds it.
 
-    RFC 7617, 2 forbids control characters.
+    A line end in a pull secret is no part of a password: RFC 7617, 2 forbids control characters.
     """
     auth = base64.b64encode(f"joe:pass word{end}".encode()).decode()
     secret = parse(json.dumps({"auths": {"reg.example": {"auth": auth}}}).encode())

@@ -26,7 +26,7 @@ _ALL = """
 
 
 def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
-    """The programs read the same values from the file that `serve` writes for them."""
+    """The programs read the same push settings from the file that `serve` writes for them."""
     desk.write(_ALL)
     settings = desk.settings()
     written = desk.file.parent / run_names.SETTINGS
@@ -53,14 +53,14 @@ def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
     ],
 )
 def test_the_older_switch_has_precedence_if_it_is_on(desk: Desk, text: str, *, is_on: bool) -> None:
-    """Docker distribution computes it like this of `enabled` and `disabled`."""
+    """The older switch `enabled` is in force as docker distribution computes it with `disabled`."""
     desk.write(f"validation: {{{text}}}")
 
     assert desk.settings().validation.is_on is is_on
 
 
 def test_without_the_section_nothing_is_given(desk: Desk) -> None:
-    """Windows images can be pushed unless the operator configures validation."""
+    """Without `validation:` nothing is checked, so Windows images can be pushed."""
     assert not desk.settings().validation.is_given
 
 
@@ -91,7 +91,7 @@ def test_a_variable_may_have_one_pattern_or_a_list(desk: Desk) -> None:
     ],
 )
 def test_a_wrong_value_is_refused(desk: Desk, text: str, reason: str) -> None:
-    """A rule that cannot be read must not be left out."""
+    """A wrong value in `validation:` is refused, because a rule must not be left out."""
     desk.write(text)
     (problem,) = desk.problems()
 

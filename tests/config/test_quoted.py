@@ -66,7 +66,7 @@ def test_quotes_and_surrounding_space_are_removed(written: str, meant: str) -> N
     ],
 )
 def test_a_value_without_quotes_is_unchanged(written: str) -> None:
-    """A password must not become a number or a comment."""
+    """A variable without quotes is unchanged: a password must not become a number or a comment."""
     assert unquoted(written) == written
 
 
@@ -118,7 +118,7 @@ def test_the_file_may_be_named_in_quotes(desk: Desk, tmp_path: Path) -> None:
 def test_an_empty_value_in_quotes_is_empty(desk: Desk) -> None:
     """An empty value in quotes is empty: it switches the certificate off.
 
-    An empty password file is an error.
+    An empty password file, in quotes too, is an error.
     """
     desk.places.certs.mkdir()
     (desk.places.certs / "certs.pem").write_text("", encoding="utf-8")

@@ -43,19 +43,19 @@ def test_another_word_is_an_error(text: object) -> None:
     ids=repr,
 )
 def test_words_are_a_list_or_a_text(given: object, expected: tuple[str, ...]) -> None:
-    """The environment has no lists, so spaces or commas separate words, or the text is YAML."""
+    """Words are a list or a text: variables have no lists, so spaces or commas separate words."""
     assert expected == readers.words(given)
 
 
 @pytest.mark.parametrize("given", [{"a": "b"}, 5, "[a, b", [["a"]], [None]], ids=repr)
 def test_other_types_are_no_words(given: object) -> None:
-    """A map, a number and a list in a list are errors."""
+    """A map, a number, or a list in a list is an error where words are expected."""
     with pytest.raises(Unreadable):
         readers.words(given)
 
 
 def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Programs of the appliance may have another working directory than `entrepot serve`."""
+    """A path must be absolute, because programs may have other working directories than `serve`."""
     monkeypatch.chdir(tmp_path)
 
     assert tmp_path / "data" == readers.path("./data")
@@ -70,7 +70,7 @@ def test_a_text_is_one_line(text: object) -> None:
 
 @pytest.mark.parametrize("text", ["0", "17", "-1", "2.5", "two", "", "99999999999"])
 def test_a_count_stays_within_its_bounds(text: str) -> None:
-    """The message about a count out of bounds has both bounds."""
+    """A count out of its bounds is an error that shows both bounds."""
     with pytest.raises(Unreadable, match="not a whole number from 1 to 16; try 2"):
         readers.count(1, 16, such_as=2)(text)
 
@@ -93,12 +93,12 @@ def test_an_optional_value_may_be_none() -> None:
     [("5", 5), ("100000", 100_000), ("", 1000), (None, 1000), ("0", 1000), ("-1", 1000)],
 )
 def test_a_page_size_that_is_not_positive_is_the_default(given: object, expected: int) -> None:
-    """Docker distribution reads an empty or a negative `catalog.maxentries` as 1000."""
+    """A page size that is not positive is 1000, as `catalog.maxentries` in docker distribution."""
     assert readers.page_size(given) == expected
 
 
 @pytest.mark.parametrize("given", ["100001", "x", "-x", "1.5"])
 def test_a_page_size_is_bounded(given: str) -> None:
-    """A page of any length would need any memory."""
+    """The page size of the catalog is bounded, because a page needs memory."""
     with pytest.raises(Unreadable, match="not a whole number from 0 to 100000"):
         readers.page_size(given)

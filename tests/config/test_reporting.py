@@ -29,7 +29,7 @@ def test_no_tracker_is_configured_by_default(desk: Desk) -> None:
 
 
 def test_each_tracker_is_configured_by_its_key(desk: Desk) -> None:
-    """Each section with its key is active, and `check` shows no key and no DSN."""
+    """Each tracker of `reporting` is active with its key; `check` shows neither key nor DSN."""
     desk.write(_ALL)
     settings = desk.settings()
 
@@ -42,7 +42,7 @@ def test_each_tracker_is_configured_by_its_key(desk: Desk) -> None:
 
 
 def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: Path) -> None:
-    """A worker reads the same trackers from the file that `serve` writes for it."""
+    """The workers read the same trackers from the settings file that `serve` writes."""
     desk.write(_ALL)
     settings = desk.settings()
 
@@ -54,7 +54,7 @@ def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: 
 def test_a_missing_library_is_a_problem_with_its_extra(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start is refused with the command that installs the library."""
+    """A missing library of a tracker is a problem with the command that installs it."""
     monkeypatch.setattr("entrepot.runtime.reporting.is_installed", lambda name: name != "sentry")
     desk.write(_ALL)
 
@@ -71,7 +71,7 @@ def test_a_missing_library_is_a_problem_with_its_extra(
 def test_a_library_is_found_without_being_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library on the path counts as installed, and one that is not there does not."""
+    """The library of a tracker is found on the path without an import."""
     from entrepot.runtime.reporting import is_installed  # noqa: PLC0415
 
     monkeypatch.setattr("sys.path", [str(tmp_path)])
@@ -93,7 +93,7 @@ def test_a_library_is_found_without_being_imported(
     ],
 )
 def test_a_wrong_value_is_a_problem(desk: Desk, text: str, expected: str) -> None:
-    """The line names the key; a value that may be a secret is not shown."""
+    """A wrong value of a tracker is a line with its key; a value that may be a secret is hidden."""
     desk.write(f"reporting: {{{text}}}")
 
     (problem,) = desk.problems()
@@ -101,7 +101,7 @@ def test_a_wrong_value_is_a_problem(desk: Desk, text: str, expected: str) -> Non
 
 
 def test_a_tracker_without_its_key_is_a_warning(desk: Desk) -> None:
-    """A section without its key has no effect, and a warning reports it."""
+    """A section of a tracker without its key has no effect, and is a warning."""
     desk.write("reporting: {bugsnag: {releasestage: production}}")
 
     assert desk.problems() == []

@@ -53,14 +53,14 @@ from tests.config.desk import Desk
     ids=range(9),
 )
 def test_a_contradiction_is_one_line(desk: Desk, flags: str, expected: str) -> None:
-    """The line has the source and a remedy."""
+    """A contradiction between settings is one line with their source and a remedy."""
     assert [expected] == desk.problems(*flags.split())
 
 
 def test_the_same_default_set_twice_is_no_contradiction(desk: Desk) -> None:
     """Two settings with the same default upstream are no contradiction.
 
-    Here they have two names of Docker Hub.
+    In this test the two settings have two names of Docker Hub.
     """
     flags = ["--proxy.default=docker.io", "--proxy.remoteurl=https://registry-1.docker.io"]
 

@@ -68,7 +68,7 @@ def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log_pipe.redirect(tmp_path, descriptor)
-    os.set_blocking(descriptor, True)  # the descriptor blocks, unlike that of HAProxy
+    os.set_blocking(descriptor, True)  # the descriptor of this end blocks, unlike that of HAProxy
     yield descriptor
     os.close(descriptor)
 
@@ -91,7 +91,7 @@ def text(folder: Path) -> bytes:
 def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
     """The log mover moves a line at once, without a following line.
 
-    The cleaner waits for its own line.
+    The cleaner's log barrier waits for a line of its own, which no other line follows.
     """
     mover = LogMover([pipe], disk)
     expected = put(writer, range(1))
@@ -114,7 +114,7 @@ def test_all_lines_are_in_the_log_after_close(
 def test_a_small_pipe_is_read_without_a_pause(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user with many pipes gets one of 8 KiB, which overflowed between two reads."""
+    """The pipe of a user with many pipes has 8 KiB, which overflowed between two reads."""
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
     mover = LogMover([pipe], disk)
@@ -143,9 +143,9 @@ def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path
 def test_an_incomplete_line_is_not_written_until_it_is_complete(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """An incomplete line is written when it is complete, because a rotation could split it.
+    """The log mover writes an incomplete line when it is complete, as a rotation could split it.
 
-    `close` writes the line as it is.
+    `close` of the log mover writes an incomplete line as it is.
     """
     mover = LogMover([pipe], disk)
     os.write(writer, b"one\ntw")
@@ -172,7 +172,7 @@ def test_a_line_longer_than_a_piece_is_written_in_pieces(
 def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Bytes read from the pipe are kept and written again; the rest stays in the pipe."""
+    """On a full disk the log mover keeps the bytes that it has read; the rest stays in the pipe."""
     disk.takes = 0
     mover = LogMover([pipe], disk)
     expected = put(writer, range(2_000))
@@ -189,7 +189,7 @@ def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
 def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
     """HAProxy notices a full pipe, and counts the lines that it drops.
 
-    The mover writes no line in part.
+    The log mover writes no part of a line.
     """
     os.set_blocking(writer, False)
     disk.takes = 0
@@ -207,9 +207,9 @@ def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_
 def test_a_disk_that_stays_full_does_not_delay_the_end(
     pipe: int, writer: int, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that stays full does not delay the end: `close` retries for a moment.
+    """A disk that stays full does not delay the end: the mover's `close` retries for a moment.
 
-    It logs the number of lost bytes.
+    `close` of the log mover logs the number of lost bytes.
     """
     disk.takes = 0
     mover = LogMover([pipe], disk)

@@ -16,20 +16,20 @@ def path(tmp_path: Path) -> Path:
 
 
 def append(log: RotatedLog, *lines: bytes) -> None:
-    """Append the lines one after another to the log."""
+    """Append the lines one after another to the access log."""
     for line in lines:
         assert log.append(memoryview(line)) == len(line)
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Return the content of every file of the log."""
+    """Return the content of every file of the access log."""
     return {each.name: each.read_bytes() for each in path.parent.iterdir()}
 
 
 def test_a_full_file_gets_a_number_and_the_oldest_is_deleted(path: Path) -> None:
     """A full log file gets a number, and the oldest file is deleted.
 
-    The number of files is bounded; the current file has no number.
+    The number of log files is bounded; the current file has no number in its name.
     """
     log = RotatedLog(path, file_bytes=4, backups=2)
     append(log, b"one\n", b"two\n", b"three\n", b"4\n", b"5\n")
@@ -52,7 +52,7 @@ def test_a_later_start_continues_the_existing_file(path: Path) -> None:
 
 
 def test_no_line_is_appended_to_an_incomplete_line(path: Path) -> None:
-    """A killed process left a part of a line; joined to the next line, both would be lost."""
+    """A new line is not joined to the part that a killed process left: both would be lost."""
     path.write_bytes(b'one\n{"start":')
     log = RotatedLog(path, file_bytes=100, backups=1)
     append(log, b"two\n")
@@ -61,7 +61,7 @@ def test_no_line_is_appended_to_an_incomplete_line(path: Path) -> None:
 
 
 def test_a_line_written_in_two_parts_stays_in_one_file(path: Path) -> None:
-    """A disk that fills up accepts a part; the rest is written when there is space again."""
+    """A line of which a full disk accepted a part is completed in the same log file."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one and", b" a half\n", b"two\n")
 
@@ -81,7 +81,7 @@ def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None
 def test_a_failed_rotation_is_repeated(path: Path) -> None:
     """After a failed rotation nothing is written until a rotation succeeds.
 
-    Otherwise the files would exceed their share of the cap.
+    Without this rule the log files would exceed their share of the cap.
     """
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")

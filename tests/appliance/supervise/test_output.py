@@ -17,7 +17,7 @@ def write(run: Path, name: str, text: bytes) -> None:
 def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) -> None:
     """Complete lines of programs are copied, and the last ones are remembered.
 
-    Two programs never share a line; an incomplete line waits for its end.
+    Two programs never share an output line; an incomplete line waits for its end.
     """
     target = io.BytesIO()
     output = Output(tmp_path, {"logger": None, "cleaner": None}, target)
@@ -31,7 +31,7 @@ def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) 
 
 
 def test_a_reader_receives_the_lines_of_its_program(tmp_path: Path) -> None:
-    """HAProxy's messages are logged in our format instead, and not copied."""
+    """HAProxy's messages go to a reader, which logs them in our format, and are not copied."""
     target, received = io.BytesIO(), list[str]()
     output = Output(tmp_path, {"haproxy": received.append}, target)
     write(tmp_path, "haproxy", b"[WARNING] one\n[ALERT] \xff two\n")
@@ -64,7 +64,7 @@ def test_a_closed_stdout_is_not_a_failure(tmp_path: Path) -> None:
 
 
 def test_an_observer_receives_the_copied_lines(tmp_path: Path) -> None:
-    """Lines that have a reader of their own are not for the observer."""
+    """An observer receives the copied lines, without the lines that have a reader of their own."""
     target, received = io.BytesIO(), list[str]()
     readers: dict[str, Reader | None] = {"logger": None, "haproxy": lambda _: None}
     output = Output(tmp_path, readers, target, received.append)

@@ -20,7 +20,7 @@ child.wait()
 
 
 def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """The kernel ends a program whose parent was killed, because the parent cannot stop it."""
+    """The kernel ends a program whose parent was killed: the parent cannot stop it any more."""
     note = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
     eventually(lambda: note.exists() and note.read_text())

@@ -19,7 +19,7 @@ from entrepot.runtime import run_names
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
-    """Return supervisord's state of a logger."""
+    """Return supervisord's state of the program `logger`."""
     return Program("logger", state, pid, started=0.0, why=why)
 
 
@@ -37,7 +37,7 @@ def test_another_process_id_is_a_restart() -> None:
 
 
 def test_five_ends_within_a_minute_are_a_failure() -> None:
-    """A program that ends every ten seconds is never down for long, but useless."""
+    """Five ends of a program within a minute are a failure: the program is useless."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=10.0 * number)
@@ -95,7 +95,7 @@ def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
 
 
 def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
-    """A stopped supervisord accepts the connection, and does not respond."""
+    """A request to a stopped supervisord raises after a time-out: the connection is accepted."""
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / run_names.SUPERVISOR_SOCKET))
         stopped.listen()
@@ -107,7 +107,7 @@ def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
 def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
     """Supervisord may be unreachable for 30 s, because it may be starting or busy.
 
-    Without supervisord no program would be restarted.
+    Without supervisord no program would be restarted, so `serve` ends after that time.
     """
     watch = ProgramWatch(now=0.0)
     assert [watch.silence(now=float(now)) for now in range(3, 30, 3)] == [None] * 9
@@ -120,7 +120,10 @@ def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
 
 
 def test_one_failed_request_after_a_pause_is_no_failure() -> None:
-    """On a suspended machine, after SIGSTOP or in a frozen container, `serve` did not run."""
+    """One failed request to supervisord after a pause of `serve` is no failure.
+
+    `serve` did not run on a suspended machine, after SIGSTOP or in a frozen container.
+    """
     watch = ProgramWatch(now=0.0)
     watch.restarted([running(7)], now=1.0)
 

@@ -24,12 +24,15 @@ def load(statements: str) -> None:
 
 
 def test_all_programs_can_be_loaded_before_they_are_forked() -> None:
-    """Loading them starts no thread, because a process with threads must not fork."""
+    """Loading the programs' modules starts no thread: a process with threads must not fork."""
     load("assert set(load()) == set(PROGRAMS)")
 
 
 def test_a_program_that_cannot_be_loaded_is_left_out() -> None:
-    """It is executed then, and shows its error; `sys.exit` in a module ends nothing."""
+    """A program whose module cannot be loaded is executed and shows its error.
+
+    `sys.exit` in a module ends nothing.
+    """
     load("""
 import pathlib, tempfile
 folder = tempfile.mkdtemp()
@@ -41,7 +44,7 @@ assert set(load(programs)) == {"good"}
 
 
 def test_nothing_is_forked_if_loading_starts_a_thread() -> None:
-    """A lock that the thread holds would stay locked in a forked program."""
+    """No program is forked if loading starts a thread, whose lock would stay locked in the fork."""
     load("""
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 assert load({"good": "json.tool"}) == {}
@@ -58,5 +61,5 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
 def test_supervisord_conf_has_the_command_of_each_program(name: str) -> None:
-    """A command that is not recognised would be executed, which costs memory and time."""
+    """supervisord.conf has the known command of each program; an unknown one is not forked."""
     assert name in [program_of(each)[2] for each in commands()]

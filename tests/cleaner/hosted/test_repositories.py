@@ -22,7 +22,7 @@ def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> Sna
 
 
 def _referenced(store: DataDirectory, *among: Digest) -> set[Digest]:
-    """Return those digests that hosted content references."""
+    """Return those of the digests that hosted content references."""
     account = _open(store)
     return {digest for digest in among if account.spares(digest)}
 
@@ -46,7 +46,7 @@ def test_a_proxied_image_is_not_kept(store: DataDirectory) -> None:
 
 
 def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirectory) -> None:
-    """Content of a hosted and a proxied repository is kept: one hosted link suffices."""
+    """Content that a hosted and a proxied repository link is kept: one hosted link suffices."""
     pulled = pull(store, 1, used=0)
     store.repositories.link_blob(HOSTED, pulled.digests[-1])
 
@@ -64,7 +64,7 @@ def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -
 def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
     """An index keeps its children and their parts.
 
-    The children may be unlinked, and one child may be missing.
+    The children of the index may be unlinked, and one child may be missing.
     """
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)
@@ -78,7 +78,10 @@ def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> No
 def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
     store: DataDirectory,
 ) -> None:
-    """An old data directory can have manifests of types that the appliance does not parse."""
+    """A manifest of an unknown type keeps all linked blobs.
+
+    An old data directory can have types that the appliance does not parse.
+    """
     body = b'{"schemaVersion": 1}'
     old, layer = Digest.of(body), Digest.of(b"layer")
     store.blobs.write(old, body)
@@ -90,7 +93,7 @@ def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
 
 
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
-    """A manifest that was missing at the last read may be stored by now."""
+    """A manifest that was missing at the last walk is read, because it may be stored by now."""
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)
     (before,) = hosted.holding(HOSTED).images
@@ -123,7 +126,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """An index may list blobs, as build caches do; such a blob is no unreadable manifest."""
+    """An index may list a blob, as build caches do; that blob is no unreadable manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])
@@ -160,7 +163,7 @@ def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, ta
 def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) -> None:
     """A tag of the referrers schema makes a manifest a referrer.
 
-    Cosign's signatures have such tags, as has the fallback of the referrers API.
+    Cosign's signatures have tags of the referrers schema, as has the fallback of the referrers API.
     """
     pushed = push(store, 1, used=0)
     signature = images.image([b"signature"])
@@ -210,7 +213,7 @@ def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) 
 
 
 def test_a_read_error_is_raised(store: DataDirectory) -> None:
-    """A disk error must not make a hosted image look unreferenced."""
+    """A disk error ends the walk, so that no hosted image looks unreferenced."""
     account = _open(store, _Failing(store))
 
     with pytest.raises(StorageBroken):

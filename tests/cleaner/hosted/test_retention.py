@@ -34,27 +34,27 @@ def _reason(place: int | None, by: RetentionRule, idle: float) -> Reason | None:
 
 
 def test_without_a_rule_no_image_expires() -> None:
-    """Hosted images are kept for ever by default."""
+    """Hosted images are kept for ever if no rule applies to their repository."""
     assert [_reason(place, RetentionRule(), 1e9) for place in (0, 7, None)] == [None] * 3
     assert RetentionRule().is_idle
 
 
 def test_a_ttl_counts_from_the_last_use() -> None:
-    """An image that was not used for exactly the TTL has not expired yet."""
+    """An image expires only after more than the TTL without a use."""
     by = RetentionRule(ttl=10)
 
     assert [_reason(0, by, idle) for idle in (9, 10, 11)] == [None, None, Reason.TTL]
 
 
 def test_without_a_ttl_all_but_the_newest_tags_expire_at_once() -> None:
-    """Age does not matter without a TTL."""
+    """Without a TTL, all images but the newest tags expire at once, whatever their age is."""
     by = RetentionRule(keep=2)
 
     assert [_reason(place, by, 0) for place in range(4)] == [None, None, Reason.KEEP, Reason.KEEP]
 
 
 def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
-    """A rarely used repository keeps some images to pull."""
+    """With a TTL, the newest tags of a rarely used repository stay for later pulls."""
     by = RetentionRule(keep=1, ttl=10)
 
     assert [_reason(place, by, 11) for place in (0, 1)] == [None, Reason.TTL]
@@ -115,7 +115,7 @@ _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
     ids=["the name itself", "two fit", "deeper", "another", "none fits"],
 )
 def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
-    """The order of the patterns does not matter."""
+    """The longest matching pattern of a retention rule decides, whatever the order of patterns."""
     for patterns in _orders(_RULES.items()):
         rules = RetentionRules(
             [(pattern, RetentionRule(ttl=at)) for pattern, at in patterns], RetentionRule(ttl=9)
@@ -125,7 +125,7 @@ def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
 
 
 def test_the_shortest_time_of_all_rules_is_found() -> None:
-    """A TTL or a grace counts; 0 means never and does not count."""
+    """The shortest time of all rules, a TTL or a grace, is found; 0 means never."""
     assert (
         RetentionRules(
             [("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()
@@ -158,14 +158,14 @@ def test_expiry_gives_its_reason_in_words() -> None:
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
     """A tag of the referrers schema names its subject.
 
-    Clients make such tags if the registry has no referrers API.
+    Clients make tags of the referrers schema if the registry has no referrers API.
     """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 
 
 @pytest.mark.parametrize("tag", ["latest", "sha256-12", "v1-amd64", "sha256", "-"])
 def test_other_tags_name_no_subject(tag: str) -> None:
-    """A dash alone does not make a digest."""
+    """A tag with a dash that contains no digest names no subject."""
     assert subject_of(Tag(tag)) is None
 
 

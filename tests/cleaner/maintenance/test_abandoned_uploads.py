@@ -33,7 +33,7 @@ def _begin_distribution_upload(store: DataDirectory) -> None:
 
 
 def _begin(store: DataDirectory, modified: float) -> Path:
-    """Begin an upload with a digest note and a reservation, last written at the given time."""
+    """Begin an upload with a digest note and a reservation, last written at *written*."""
     path = store.state / layout.UPLOADS / _OURS
     path.parent.mkdir(parents=True)
     for each in (path, path.with_name(layout.upload_digest(path.name))):
@@ -91,7 +91,7 @@ def test_an_upload_continued_after_the_listing_stays(
 ) -> None:
     """An upload that continued after it was listed stays: its modification time changed.
 
-    An upload that has ended is no error.
+    An upload that has ended before its removal is no error.
     """
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)
@@ -107,7 +107,7 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 ) -> None:
     """An upload of docker distribution is removed some time after its last chunk.
 
-    All files of an abandoned upload are removed; hosted content stays.
+    All files of docker distribution's abandoned upload are removed; hosted content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)

@@ -16,7 +16,7 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the sweeper of dangling links of *store*."""
+    """Return the sweeper of dangling links for *store*."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
@@ -87,7 +87,10 @@ def test_a_link_to_a_running_download_stays(
 def test_a_hosted_link_stays_without_its_data(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The content can be pushed again, and the record of the push must not be lost."""
+    """A hosted link stays without its data.
+
+    The content can be pushed again, and the record of the push must not be lost.
+    """
     pushed = push(store, 1, used=0)
     _lose(store, pushed)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -154,7 +157,8 @@ def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
 ) -> None:
     """An origin is restored if a pull adds a link while the origin is removed.
 
-    Without an origin proxied content would count as hosted and never be evicted.
+    A proxied repository without an origin would count as hosted, and its content would never be
+    evicted.
     """
     pull(store, 1, used=0)
 

@@ -41,7 +41,7 @@ Collect = Callable[..., list[str]]
 
 @pytest.fixture
 def collect(store: DataDirectory, clock: Clock) -> Collect:
-    """Return a function that collects garbage by a rule and returns its lines."""
+    """Return a function that collects garbage by a retention rule and returns the printed lines."""
     events: list[Event] = []
     hosted = HostedRepositories(store)
 
@@ -140,7 +140,7 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
 def test_referenced_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Tagged or not, in an index or not: without a rule it stays for ever."""
+    """Referenced content is no garbage: without a rule it stays for ever, tagged or not."""
     made = [_made(1), _made(2)]
     children = [push_image(store, each, "", clock.now - _OLD) for each in made]
     push_index(store, made, "all", clock.now - _OLD)
@@ -170,7 +170,7 @@ def test_only_the_unreferencing_repository_loses_its_link(
 ) -> None:
     """Only a repository that no longer references a blob loses its link.
 
-    The content stays for the repository that references it.
+    Unlinked content stays for another repository that references it.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     other = Repository("team/other")
@@ -246,7 +246,7 @@ def test_an_access_renews_unlinked_content(
 def test_untagged_manifests_are_garbage_on_request(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Untagged manifests are garbage if the operator requests so, after the grace.
+    """Untagged manifests are garbage after the grace if the operator requests their removal.
 
     Docker distribution's option is `garbage-collect --delete-untagged`.
     """
@@ -266,7 +266,7 @@ def test_untagged_manifests_are_garbage_on_request(
 def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
     """An idle upload is removed; the line about it gives the bytes that it had received.
 
-    With `enabled: false` and with `dryrun: true` no collection removes an upload.
+    With `enabled: false` and with `dryrun: true` garbage collection removes no upload.
     """
     purging = UploadPurging(age=7200)
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)

@@ -26,7 +26,7 @@ class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every access."""
+        """Return an empty string, which means that the index has every access."""
         return ""
 
 
@@ -77,7 +77,7 @@ def test_the_index_is_inspected_periodically(
 
 
 class _CountingIndex(MemoryIndex):
-    """A `_CountingIndex` records its inspections; each takes 2 s of `now`."""
+    """A `_CountingIndex` records its inspections; each one moves the test's clock by 2 s."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _CountingIndex(MemoryIndex):
 
 
 def test_all_pages_are_read_at_the_start_and_daily() -> None:
-    """A long inspection is followed by a long pause."""
+    """All pages of the index are read at the start and daily; a long inspection waits longer."""
     index = _CountingIndex()
     inspection = Inspection(index, timer=lambda: index.now)
     index.is_out = True
@@ -111,7 +111,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """A round without enough space is noted, so that waiting pushes fail at once."""
+    """A round that cannot free enough space is noted, so that waiting pushes fail at once."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

@@ -35,7 +35,7 @@ def _purge(store: DataDirectory, clock: Clock, given: UploadPurging) -> None:
 
 
 def test_an_upload_is_purged_at_the_configured_age(store: DataDirectory, clock: Clock) -> None:
-    """The age counts from the last byte that arrived."""
+    """An abandoned upload is purged at the configured age since its last byte arrived."""
     old = _begin(store, clock.now - _AGE - 60)
     young = _begin(store, clock.now - _AGE + 60, 1)
 
@@ -47,7 +47,7 @@ def test_an_upload_is_purged_at_the_configured_age(store: DataDirectory, clock: 
 def test_a_dry_run_only_logs_each_upload(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `dryrun: true` the log names what would be deleted, and nothing is."""
+    """With `dryrun: true` the log names each upload that would be deleted, and nothing is."""
     old = _begin(store, clock.now - _AGE - 60)
 
     with caplog.at_level("INFO"):
@@ -62,7 +62,7 @@ def test_a_dry_run_only_logs_each_upload(
 def test_a_purge_that_is_stopped_ends_between_two_uploads(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A stop of the appliance waits for one removal at most."""
+    """A purge that is stopped ends between two uploads: a stop waits for one removal at most."""
     old = _begin(store, clock.now - _AGE - 60)
 
     PurgeUploads(store, UploadPurging(age=_AGE), clock, lambda: True).run()
@@ -71,7 +71,7 @@ def test_a_purge_that_is_stopped_ends_between_two_uploads(
 
 
 def test_the_purge_is_a_job_with_its_own_interval(store: DataDirectory, clock: Clock) -> None:
-    """The job runs every `interval`; with `enabled: false` there is none."""
+    """The purge of uploads runs every `interval`; with `enabled: false` there is no such job."""
     spool, sweep = Spool(store, clock), Sweep(store, lambda _: None, clock)
     tools = Tools(store, spool, sweep, clock, lambda: False, lambda: None)
 
@@ -84,7 +84,7 @@ def test_the_purge_is_a_job_with_its_own_interval(store: DataDirectory, clock: C
 
 
 def test_the_settings_have_the_defaults_of_docker_distribution() -> None:
-    """168 hours, once a day; every key reaches the cleaner."""
+    """Uploads are purged after 168 hours, once a day, by default; every key reaches the cleaner."""
     configured = Settings.model_validate(
         {
             "storage": {

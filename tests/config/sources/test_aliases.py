@@ -38,7 +38,7 @@ _DAY = 86400.0
 def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 
-    Pushed content expires by its last use only.
+    Pushed content of docker-cache-server expires by its last use only.
     """
     desk.write(README)
     settings = desk.settings()
@@ -78,7 +78,7 @@ def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> Non
 
 
 def test_the_warning_about_its_users_shows_no_hash(desk: Desk) -> None:
-    """The warning is in the log of each start, where a hash could be attacked."""
+    """A warning about docker-cache-server's users shows no hash: each start logs the warning."""
     hashed = f"{{username: ann, password: {HASH}}}"
     desk.write(f"auth: {{users: [{{username: admin, password: sesame}}, {hashed}]}}")
     (warning,) = desk.warnings()
@@ -89,7 +89,10 @@ def test_the_warning_about_its_users_shows_no_hash(desk: Desk) -> None:
 
 
 def test_variables_of_its_http_section_are_read(desk: Desk) -> None:
-    """Newer releases have docker distribution's `http:`, with variables of their own prefix."""
+    """Variables of docker-cache-server's `http:` section are read.
+
+    Newer releases have the section of docker distribution, with variables of their own prefix.
+    """
     found = desk.settings(DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001")
 
     assert str(found.http.addr) == "127.0.0.1:6000"
@@ -100,7 +103,8 @@ def test_variables_of_its_http_section_are_read(desk: Desk) -> None:
 def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
     """Variables and flags of docker-cache-server are read.
 
-    Flags override variables, which override the file, also between old and new names.
+    Flags of docker-cache-server override variables, which override the file, also between old and
+    new names.
     """
     desk.write(README + "http: {addr: ':7000'}")
     assert str(desk.settings().http.addr) == ":7000"
@@ -117,7 +121,8 @@ def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
 def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
     """A port without an address keeps the default address.
 
-    Outside the image that is loopback, so that no other machine gets access unintentionally.
+    Outside the image the default address is loopback, so that no other machine gets access
+    unintentionally.
     """
     assert str(desk.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
     assert str(desk.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
@@ -212,7 +217,7 @@ def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
 def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
     """Changed users of docker-cache-server take effect without a restart.
 
-    These users are reread like those of `auth.htpasswd.users`.
+    Users of docker-cache-server are reread like those of `auth.htpasswd.users`.
     """
     desk.write(README)
     settings = desk.settings()

@@ -52,7 +52,7 @@ _MANY_ALIASES = "".join(
     ),
 )
 def test_an_excessive_file_is_one_problem(desk: Desk, content: str, expected: str) -> None:
-    """The line names the bound that the file exceeds."""
+    """An excessive YAML file is one problem, which names the bound that the file exceeds."""
     desk.file.write_text(content, encoding="utf-8")
 
     (problem,) = desk.problems()
@@ -61,7 +61,7 @@ def test_an_excessive_file_is_one_problem(desk: Desk, content: str, expected: st
 
 @pytest.mark.parametrize("lines", [_MANY_ALIASES, _MANY_MERGES], ids=["aliases", "merge keys"])
 def test_aliases_take_little_memory(desk: Desk, lines: str) -> None:
-    """The bound is checked before anything is expanded: 16 MiB are enough."""
+    """YAML aliases take little memory (16 MiB), as a bound is checked before any expansion."""
     desk.write(f"x-0: &m0 {{a: 1}}\n{lines}")
     tracemalloc.start()
 
@@ -75,7 +75,7 @@ def test_aliases_take_little_memory(desk: Desk, lines: str) -> None:
 
 
 def test_a_large_but_plausible_file_is_read(desk: Desk) -> None:
-    """A thousand upstreams and a thousand users are no error."""
+    """A large but plausible file, with a thousand upstreams and a thousand users, is read."""
     hosts = "".join(f"  h{each}.io: {{}}\n" for each in range(1000))
     hashed = "$2y$05$" + "a" * 53
     users = "".join(f"      user{each}: {hashed}\n" for each in range(1000))

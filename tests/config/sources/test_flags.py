@@ -24,7 +24,7 @@ def test_a_flag_may_be_repeated(desk: Desk) -> None:
 
 
 def test_a_flag_of_an_upstream_has_the_host_in_its_middle(desk: Desk) -> None:
-    """A host contains dots and may have a port."""
+    """A flag of an upstream has the host in its middle, with dots and possibly a port."""
     found = desk.settings(
         "--upstreams.registry.example:5000.freshness=5m", "--upstreams.quay.io={ongone: serve}"
     ).upstreams

@@ -37,7 +37,7 @@ STOCK = """
 def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
     """The stock file of registry:2 causes no problem.
 
-    The stock file causes one warning for each key without effect.
+    The stock file of registry:2 causes one warning for each key without effect.
     """
     desk.write(STOCK)
 
@@ -54,7 +54,8 @@ def test_the_stock_file_of_registry_2_is_valid(desk: Desk) -> None:
 def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
     """The file is named by position, by flag or by variable.
 
-    These are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH.
+    The position, flags and variable are `serve FILE`, `--config FILE`, `--config=FILE` and
+    REGISTRY_CONFIGURATION_PATH.
     """
     desk.write("log: {level: debug}")
     path = str(desk.file)
@@ -70,7 +71,7 @@ def test_the_file_is_named_by_position_flag_or_variable(desk: Desk) -> None:
 
 
 def test_a_file_on_the_command_line_overrides_the_variable(desk: Desk) -> None:
-    """Flags take precedence over the environment."""
+    """A configuration file on the command line takes precedence over the one in the variable."""
     desk.write("log: {level: debug}")
 
     assert desk.settings(REGISTRY_CONFIGURATION_PATH="/none").log.level == "debug"
@@ -86,7 +87,7 @@ def test_two_files_are_a_problem(desk: Desk) -> None:
 def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
     """A file in the usual place is read in the image only.
 
-    Elsewhere Debian's docker-registry may have installed it.
+    Outside the image Debian's docker-registry may have installed a file in the usual place.
     """
     desk.places.file.write_text("log: {level: debug}", encoding="utf-8")
 
@@ -101,7 +102,7 @@ def test_the_usual_place_is_read_in_the_image_only(desk: Desk) -> None:
 def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
     """The image reads the configuration file of registry:3.
 
-    Passwords and proxy of the file are in force, so the appliance is not open to all.
+    Passwords and proxy of registry:3's file are in force, so the appliance is not open to all.
     """
     desk.places.newer_file.write_text(
         "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
@@ -121,7 +122,7 @@ def test_the_image_reads_the_file_of_registry_3(desk: Desk) -> None:
 def test_of_two_usual_files_the_newer_one_is_read(desk: Desk) -> None:
     """Of two files in usual places the newer place is read.
 
-    A warning names the other file, which may have the password settings.
+    A warning names the configuration file that is not read, which may have the password settings.
     """
     desk.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
     desk.places.file.write_text("log: {level: error}", encoding="utf-8")
@@ -164,7 +165,7 @@ def test_an_invalid_yaml_file_is_a_problem_of_one_line(
 def test_an_unreadable_file_is_a_problem_of_one_line(desk: Desk, tmp_path: Path, name: str) -> None:
     """A missing file, or a folder in its place, is a problem of one line.
 
-    Docker creates a folder if the source of a mount is missing.
+    Docker creates a folder at the file's path if the source of a mount is missing.
     """
     path = tmp_path / name
     (problem,) = examine([], {"REGISTRY_CONFIGURATION_PATH": str(path)}, desk.places).problems
@@ -229,7 +230,7 @@ def test_an_alias_that_contains_itself_is_a_problem(desk: Desk) -> None:
 def test_a_duplicate_key_is_a_problem_with_both_lines(desk: Desk) -> None:
     """A duplicate key is a problem with both line numbers.
 
-    YAML libraries use the last one silently.
+    YAML libraries silently use the last of two equal keys.
     """
     desk.write("cleaner:\n  ttl: 1d\n  ttl: 2d")
 
@@ -239,7 +240,7 @@ def test_a_duplicate_key_is_a_problem_with_both_lines(desk: Desk) -> None:
 
 
 def test_a_value_in_place_of_a_map_is_a_problem(desk: Desk) -> None:
-    """A map in place of a value is a problem too."""
+    """A value in place of a map, or a map in place of a value, is a problem."""
     desk.write("http: 5000\ncleaner:\n  ttl: {days: 3}\nlog: [a]")
 
     assert desk.problems() == [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -16,10 +17,10 @@ from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.datastore.errors import InvalidLine
 
 # No value contains the text before the address, because each quote in a value is escaped.
-_HEAD = re.compile(
-    rb'\{"start":([1-9][0-9]{12}),"duration":(-?[0-9]{1,15}),"id":"([0-9a-f-]{36})"'
-    rb',"port":"([0-9]{0,5})[^"]*",(.*,"source":")([^"]*)(.*)',
-    re.DOTALL,
+_HEADS = re.compile(
+    rb'^\{"start":([1-9][0-9]{12}),"duration":(-?[0-9]{1,15}),"id":"([0-9a-f-]{36})"'
+    rb',"port":"([0-9]{0,5})[^"\n]*",([^\n]*,"source":")([^"\n]*)([^\n]*)$',
+    re.MULTILINE,
 )
 _STAND_IN = b'{"start":1,"duration":0,'
 
@@ -62,20 +63,18 @@ type is a plain tuple, because each line makes one.
 """
 
 
-def split(line: bytes) -> Head | None:
-    """Split a log line; return None if it was written while no endpoint was configured.
+def split(lines: Iterable[bytes]) -> Iterator[Head]:
+    """Yield the two parts of each line that was written while an endpoint was configured.
 
-    PERF: the address is cut out of the rest, so that a thousand clients that pull the same image
-    have the same rest.
+    PERF: one search in all lines takes half the time of a match for each. The address is cut out of
+    the rest, so that a thousand clients that pull the same image have the same rest.
     """
-    head = _HEAD.match(line)
-    if head is None:
-        return None
-    start, duration, number, port, before, source, after = head.groups()
-    if duration != b"0":
-        start = b"%d" % (int(start) + max(int(duration), 0))
-    values = _SEPARATOR.join((number, start, source, port))
-    return values.decode("utf-8", "replace"), before + after
+    for start, duration, number, port, before, source, after in _HEADS.findall(b"\n".join(lines)):
+        end = start
+        if duration != b"0":
+            end = b"%d" % (int(start) + max(int(duration), 0))
+        values = _SEPARATOR.join((number, end, source, port))
+        yield values.decode("utf-8", "replace"), before + after
 
 
 def parse_rest(rest: bytes) -> tuple[AccessLine, RequestLine]:

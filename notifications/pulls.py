@@ -79,11 +79,7 @@ class PullEvents:
         """
         events = []
         kept = self._kept
-        for line in lines:
-            head = request_line.split(line)
-            if head is None:
-                continue
-            values, rest = head
+        for values, rest in request_line.split(lines):
             template = kept.get(rest) or self._template(rest)
             if template is not None:
                 events.append(Notification(PULL, *template, values))

@@ -62,9 +62,7 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
     """Parse a line of the access log; the list has the request's ID, end, address and port."""
-    head = request_line.split(line)
-    assert head is not None, line
-    values, rest = head
+    ((values, rest),) = request_line.split([line])
     return *request_line.parse_rest(rest), values.split(request_line.SEPARATOR)
 
 

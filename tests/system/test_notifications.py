@@ -256,7 +256,9 @@ def test_waiting_events_survive_a_restart_and_lose_a_removed_endpoint(
         eventually(lambda: len(receiver.accepted) == len(image.blobs), what="the events arrive")
         second.stop()
         third = start(Setup(data=data))
-        eventually(lambda: "event queue removed" in third.output(), what="the queue is removed")
+        eventually(
+            lambda: "the event queue was removed" in third.output(), what="the queue is removed"
+        )
 
     assert not list((data / "entrepot").glob("notifications*"))
     assert not third.program("notifications")

@@ -89,10 +89,10 @@ def _certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _version(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    import importlib.metadata  # noqa: PLC0415
+    from entrepot.runtime.version import version  # noqa: PLC0415
 
     del argv, environ
-    print(f"entrepot {importlib.metadata.version('entrepot')}")  # noqa: T201 - the command's output
+    print(f"entrepot {version()}")  # noqa: T201 - the command's output
     return 0
 
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +25,7 @@ from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.health import failing_checks
 from entrepot.runtime.run_names import ADMIN_SOCKET, METRICS, SETTINGS
+from entrepot.runtime.version import version
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             index,
             cap=budget.cap or 0,
             disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
-            build={"version": version("entrepot"), "python": sys.version.split()[0]},
+            build={"version": version(), "python": sys.version.split()[0]},
             clock=clock,
             failing=(lambda: len(failing_checks(run))) if settings.health.has_checks else None,
         ),

@@ -31,6 +31,7 @@ from entrepot.appliance.supervise.event_poller import EventPoller
 from entrepot.appliance.supervise.forked_program import Main
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
 from entrepot.runtime.parent_death import end_with_parent
+from entrepot.runtime.version import version
 
 PROGRAMS: Final = {
     "entrepot.registry": "entrepot.registry.__main__",
@@ -95,9 +96,10 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # The first two load the drivers, and open nothing. The third parses the settings for all.
+        # The first two load the drivers, and open nothing. The others return kept values later.
         open_index(Path("/"))
         open_storage(on_disk(Path("/")))
+        version()
         config.resolved()
     return mains if len(list(Path("/proc/self/task").iterdir())) == 1 else {}
 

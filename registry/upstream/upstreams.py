@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold, is_host, unfold
 from entrepot.runtime.proxies import Proxies
+from entrepot.runtime.version import version
 
 _MOST_FROM_GLOBS = 64
 """The table keeps this many clients for upstreams whose hosts match a glob.
@@ -214,8 +214,4 @@ def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
 
 def _headers() -> dict[str, str]:
     """Return the headers of every request; `identity` asks for bodies without compression."""
-    try:
-        version = metadata.version("entrepot")
-    except metadata.PackageNotFoundError:
-        version = "0"
-    return {"User-Agent": f"entrepot/{version}", "Accept-Encoding": "identity"}
+    return {"User-Agent": f"entrepot/{version()}", "Accept-Encoding": "identity"}

@@ -108,6 +108,8 @@ ROWS: Mapping[str, Row] = {
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
+    "start": Row("a start, until all processes are idle", Unit.WHOLE),
+    "healthy": Row("the image's health check, `entrepot healthy`", Unit.WHOLE, "median of nine"),
     "idle": Row("CPU of all processes, idle", Unit.IDLE, "a minute, by the scheduler"),
 }
 

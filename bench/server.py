@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import signal
 import ssl
 import subprocess
@@ -60,6 +61,20 @@ class Server:
     def tree(self) -> Tree:
         """The processes of the server."""
         return Tree(self._running().pid)
+
+    def cpu_of(self, words: list[str]) -> float:
+        """Run a command with the server's environment; return its CPU time (s).
+
+        Raises: ServerFailed.
+        """
+        own = {"PATH": os.environ["PATH"], "HOME": str(self._launch.folder)}
+        before = _of_children()
+        done = subprocess.run(
+            words, env=own | dict(self._launch.environment), capture_output=True, check=False
+        )
+        if done.returncode:
+            raise ServerFailed(f"{' '.join(words)}: {done.stderr.decode(errors='replace')[-200:]}")
+        return _of_children() - before
 
     def start(self) -> float:
         """Start the server; return the time until its first response (s). Raises: ServerFailed."""
@@ -133,3 +148,9 @@ class Server:
         if self._process is None:
             raise ServerFailed(f"{self._launch.words[0]} is not running")
         return self._process
+
+
+def _of_children() -> float:
+    """Return the CPU time of all reaped children of this process (s)."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

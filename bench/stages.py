@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from bench.content import Image
 from bench.door import Door
 from bench.errors import BenchError, LoadFailed
 from bench.figures import PSS, Sample
-from bench.kinds import Kind, Plan
+from bench.kinds import OURS, Kind, Plan
 from bench.load import manifest_headers
 from bench.measure import Book, in_rounds
 from bench.server import Server
@@ -22,13 +23,18 @@ from bench.tree import spent, total
 
 _MB = 10**6
 _IDLE_S = 60.0
+_CHECKS = 9
 
 
 def warm(site: Site, book: Book, rounds: int) -> None:
     """Measure repeated requests, with the idle memory before and after them."""
     works = rows.warm(site.app)
-    with running(site, site.plain, book, ("memory", *works)) as servers:
+    needed_by = ("start", "memory", "healthy", *works)
+    with running(site, site.plain, book, needed_by) as servers:
+        _start(servers, book)
         _memory("memory", servers, book)
+        if OURS in servers:
+            _healthy(servers[OURS], book)
         _idle(servers, book)
         warmed = _warmed(servers, site.app, book, tuple(works))
         in_rounds(warmed, works, book, site.log, rounds=rounds)
@@ -160,6 +166,21 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
         parts = {f"MB {role}": total({role: each}).pss / _MB for role, each in memory.items()}
         more = {PSS: whole.pss / _MB, "MB RSS": whole.rss / _MB, **parts}
         book.add(row, name, Sample(requests=0, seconds=0, more=more))
+
+
+def _start(servers: Mapping[str, Server], book: Book) -> None:
+    """Measure the CPU time of each server's start."""
+    for name, server in servers.items():
+        server.tree.settle()
+        book.add("start", name, Sample(requests=0, seconds=0, cpu=server.tree.cpu()))
+
+
+def _healthy(server: Server, book: Book) -> None:
+    """Measure the health check of the appliance's image."""
+    words = [sys.executable, "-m", "entrepot.appliance", "healthy"]
+    for _ in range(_CHECKS):
+        cpu = {"healthy": server.cpu_of(words)}
+        book.add("healthy", OURS, Sample(requests=0, seconds=0, cpu=cpu))
 
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:

@@ -83,6 +83,7 @@ TARGETS = (
     Target("slow-readers", 64, figure="MB a worker"),
     Target("memory", 120),
     Target("memory-after", 160),
+    Target("healthy", 0.07),
     Target("idle", 3),
 )
 GROWTH_TARGETS = (

@@ -48,6 +48,16 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
         assert server.door.ask("GET", "/")[0] == 200
 
 
+def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -> None:
+    """The command has the server's environment; a command that fails is an error."""
+    server = Server(_launch(tmp_path))
+    code = "import os; sum(range(3_000_000)); os.environ['HOME'] == %r or exit('lost')"
+
+    assert server.cpu_of([sys.executable, "-c", code % str(tmp_path)]) > 0
+    with pytest.raises(ServerFailed, match="lost"):
+        server.cpu_of([sys.executable, "-c", code % "/elsewhere"])
+
+
 def test_the_error_of_a_server_that_ends_has_its_last_output(tmp_path: Path) -> None:
     """The error of a server that ends has the server's last output, which is the reason."""
     server = Server(_launch(tmp_path, "-c", "raise SystemExit('no such thing')"))

@@ -38,7 +38,7 @@ OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
 _HITS_WORDS = 2
 _MANY_FILES = 65536
-# no measurement begins after this time (s); a measurement in progress ends within a minute or two
+# no measurement begins after this time (s); a measurement in progress ends within five minutes
 _LONGEST_S = 15 * 60
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,

@@ -92,7 +92,8 @@ def _peer(name: str, _: str, path: str) -> Kind:
     if name not in _PEERS:
         raise Unusable(f"BENCH_PEERS: unknown peer {name}; use {' or '.join(_PEERS)}")
     if not os.access(path, os.X_OK):
-        raise Unusable(f"BENCH_PEERS: {name}: {path or 'an empty path'} is not an executable file")
+        message = f"{name}: {path or 'an empty path'} is not an executable file"
+        raise Unusable(f"BENCH_PEERS or BENCH_REGISTRY3: {message}")
     return _PEERS[name](path)
 
 

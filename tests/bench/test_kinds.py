@@ -38,6 +38,15 @@ def test_peers_are_listed_between_them() -> None:
     assert names == [REGISTRY, "distribution3", "drayage", NGINX, OURS]
 
 
+def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
+    """The path of docker distribution 3 alone suffices, also beside other peers."""
+    alone = [kind.name for kind in known(registry3=sys.executable)]
+    both = [kind.name for kind in known(f"drayage={sys.executable}", sys.executable)]
+
+    assert alone == [REGISTRY, "distribution3", NGINX, OURS]
+    assert both == [REGISTRY, "distribution3", "drayage", NGINX, OURS]
+
+
 @pytest.mark.parametrize(
     ("peers", "message"),
     [

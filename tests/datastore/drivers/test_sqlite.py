@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -341,6 +342,32 @@ def test_the_log_stays_short_over_many_small_transactions(
             longest = max(longest, _log_bytes(path))
 
     assert longest <= 2 * WAL_BYTES
+
+
+def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
+    """A write truncates the long write-ahead log without waiting for a reader.
+
+    The write after the reader's end truncates the log, and the time-out for locks is set again.
+    """
+    statements: list[str] = []
+    index = opened(busy_timeout=3.0)
+    index.record(A, 10, ContentKind.BLOB, 5.0)
+    with index._file.reading() as connection:
+        connection.set_trace_callback(statements.append)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM blob").fetchall()
+        index.restore([IndexEntry(each, 1, ContentKind.BLOB, 1.0) for each in _many(30_000)])
+        index.touch({A: 6.0})
+        longest = _log_bytes(path)
+    index.touch({A: 7.0})
+    truncations = [at for at, sql in enumerate(statements) if "wal_checkpoint" in sql]
+
+    assert longest > 2 * WAL_BYTES
+    assert _log_bytes(path) <= 2 * WAL_BYTES
+    assert truncations
+    assert all(statements[at - 1] == "PRAGMA busy_timeout = 0" for at in truncations)
+    assert index._file.select("PRAGMA busy_timeout") == [(3000,)]
 
 
 @pytest.mark.parametrize(

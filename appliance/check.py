@@ -18,7 +18,7 @@ from entrepot.config.units import show_span
 
 _BAD_INPUT = 2
 _JSON = "--json"
-# These keys of an upstream do not inherit from `proxy:`, although `proxy:` has keys with the same
+# An upstream does not inherit these keys from `proxy:`, although `proxy:` has keys with the same
 # names.
 _NOT_INHERITED = frozenset({"default", "username", "password"})
 

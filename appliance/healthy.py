@@ -84,7 +84,7 @@ def _step_down(sockets: Sequence[str]) -> None:
     if os.geteuid() == 0 and sockets:
         owner = os.lstat(_folder(sockets[0]))
         with suppress(PermissionError):  # Root has no capabilities here.
-            # The other groups of root may open sockets to which a link of the user leads.
+            # Root's groups may open sockets to which a link of the user leads.
             os.setgroups([])
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

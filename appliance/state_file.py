@@ -131,8 +131,8 @@ class Status:
 class StateWriter:
     """A `StateWriter` writes the state into *run* once a second while readers request it.
 
-    *gather* returns the state; it may take long or fail, and runs in a thread of its own. *clock*
-    returns s and never goes back.
+    *gather* returns the state; *gather* may take long or fail, and runs in a thread of its own.
+    *clock* returns s and never goes back.
     """
 
     def __init__(

@@ -191,8 +191,8 @@ class _Work:
 class _Barrier:
     """The log barrier of an embedded registry, which has no access log.
 
-    This process writes its accesses to the index at once. Each other process writes its own
-    accesses after `ACCESS_DELAY_S` at the latest.
+    This process writes its accesses to the index at once. Each other process of the embedded
+    registry writes its own accesses after `ACCESS_DELAY_S` at the latest.
     """
 
     blind = 0.0

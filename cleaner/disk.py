@@ -39,8 +39,8 @@ class Disk:
     def _lacking_files(self, found: os.statvfs_result) -> int:
         """Return the inodes to free; 0 for a file system without a limit.
 
-        A file system without a limit of inodes reports an `f_files` of 0. Other file systems report
-        0 free inodes at all times, so a file is created to find out.
+        A file system without a limit of inodes reports an `f_files` of 0. Some file systems with
+        such a limit report 0 free inodes at all times, so a file is created to find out.
         """
         spare = min(found.f_files // _SPARE_PART, _SPARE_FILES)
         if found.f_favail == 0 and spare and self._has_room_for_a_file():

@@ -1,8 +1,8 @@
 """Restore the reservations of running downloads and uploads in a new index.
 
 A new index, made because the old index was lost or damaged, has no reservations. The writers still
-write up to the sizes that they had reserved. Therefore these reservations are read from the files
-and made again before the new index grants any other reservation.
+write up to the sizes that they had reserved. Therefore the reservations of running transfers are
+read from the files and made again before the new index grants any other reservation.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ VERSIONS: Final = {
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""These are the cipher suites of TLS 1.3; Go and OpenSSL have the same names for these suites."""
+"""TLS 1.3 has these cipher suites; Go and OpenSSL have the same names for them."""
 
 OLDER: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",

@@ -227,5 +227,5 @@ DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
 IMPLEMENTED: Final = frozenset({"filesystem", "inmemory"})
-"""The operator may select these storage drivers; other drivers are refused."""
+"""The operator may select the storage drivers of this list; other drivers are refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

@@ -1,7 +1,7 @@
 """Read the parts of the configuration file that take effect without a restart.
 
-These parts are the access rules and the users: revoking access is urgent, and a restart would end
-every pull.
+The access rules and the users take effect without a restart: revoking access is urgent, and a
+restart would end every pull.
 """
 
 from __future__ import annotations

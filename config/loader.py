@@ -53,8 +53,8 @@ class Loaded:
     """A `Loaded` has the settings, the source of each setting, and the warnings and problems.
 
     `given` has the value and source by key; a setting that is not in `given` has its default. If
-    there are `problems`, each invalid value is replaced by its default: such settings may be shown,
-    but must not be used to serve.
+    there are `problems`, each invalid value is replaced by its default: settings with such replaced
+    values may be shown, but must not be used to serve.
     """
 
     settings: Settings

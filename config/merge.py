@@ -106,7 +106,7 @@ def _is_known(key: Key) -> bool:
 def _report(unknown: Sequence[RawValue], merged: Merged) -> None:
     """Add a problem or a warning for each of the *unknown* keys.
 
-    If there are too many unknown keys, they cause one problem.
+    Too many unknown keys cause one problem for all of them.
     """
     if len(unknown) > _MOST_UNKNOWN:
         message = f"{len(unknown):,} unknown keys, of which this is the first"

@@ -38,7 +38,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 # RFC 9110, 5.5, allows no control characters but tab in a header's value.
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,18}")
-# These headers frame the request: a second one would change where its body ends.
+# A header of this list frames a request: a second one would change where its body ends.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 
 

@@ -22,7 +22,7 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
     ("log", "fields"): log_fields.merged,
 }
 _MAPS: Final = frozenset(_MERGE)
-# These lists have texts as entries; each has the reader of the whole list.
+# Each setting in this table is a list of texts, and has the reader of the whole list.
 _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("auth", "token", "signingalgorithms"): readers.words,
     ("http", "tls", "clientcas"): readers.words,
@@ -31,7 +31,7 @@ _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("validation", "manifests", "urls", "allow"): push_settings.url_patterns,
     ("validation", "manifests", "urls", "deny"): push_settings.url_patterns,
 }
-# These lists have maps as entries, which have lists and maps below them.
+# Each setting in this set is a list of maps, which have lists and maps below them.
 _NESTED: Final = frozenset(
     {
         ("log", "hooks"),
@@ -44,7 +44,7 @@ _NESTED: Final = frozenset(
         ("validation", "manifests", "indexes", "platformlist"),
     }
 )
-# The values of these parts are texts and not YAML, because a password may be `%x: [`.
+# The values in this set are texts and not YAML, because a password may be `%x: [`.
 _TEXTS: Final = frozenset(
     {"addr", "file", "from", "name", "password", "type", "uri", "url", "username"}
 )

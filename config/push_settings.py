@@ -134,9 +134,9 @@ class ManifestSettings(Section):
 class ValidationSettings(Section):
     """The settings of `validation:`.
 
-    Without any of these settings, the images of an index must be stored, and layers may name any
-    URL. If one of these settings is set, all have the defaults of docker distribution: layers may
-    name no URL.
+    If no setting of `validation:` is set, the images of an index must be stored, and layers may
+    name any URL. If one setting of `validation:` is set, all have the defaults of docker
+    distribution: layers may name no URL.
     """
 
     enabled: _Switch = setting(

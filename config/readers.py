@@ -132,7 +132,7 @@ def storage_class(given: object) -> str:
 
 
 _LEVEL: Final = choice("info", "error", "warn", "debug")
-# Docker distribution refuses these levels of logrus too.
+# Docker distribution refuses the log levels trace, warning, fatal and panic too.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
 
 

@@ -105,7 +105,7 @@ def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a problem if passwords are configured but no users are.
 
-    Such a configuration never opens the appliance to all clients.
+    A configuration with passwords but no users never opens the appliance to all clients.
     """
     htpasswd = settings.auth.htpasswd
     section = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]

@@ -10,10 +10,12 @@ from entrepot.config.readers import words
 
 _SIZES: Final = (256, 384, 512)
 ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
-"""The appliance accepts these algorithms, whose keys only the token server has."""
+"""The appliance accepts these algorithms of signatures, whose private keys only the token server
+has.
+"""
 SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
-"""Docker distribution knows these algorithms, which the appliance never accepts, because a verifier
-could issue tokens.
+"""Docker distribution knows the algorithms HS256, HS384 and HS512, which the appliance never
+accepts, because a verifier could issue tokens.
 """
 
 

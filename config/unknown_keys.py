@@ -2,8 +2,9 @@
 
 docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
 key is an error if it resembles a key that protects data, selects where data is stored, or exists
-only in this appliance. Such a key is probably a typing error. Without the intended setting the
-appliance would be open to all, or would write to another folder, without any notice.
+only in this appliance. An unknown key that resembles a known key is probably a typing error.
+Without the intended setting the appliance would be open to all, or would write to another folder,
+without any notice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from entrepot.config.distribution import ROWS, KeySupport
 from entrepot.config.keys import Key
 from entrepot.config.sources import cache_server
 
-# Every unknown key below these sections is an error, even if it resembles no known key.
+# Every unknown key below a section of this list is an error, even if the key resembles no known
+# key.
 _STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("auth",),
     ("access",),

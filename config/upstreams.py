@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _SECTION: Final = 2  # the key of an upstream's section has this many parts
 
-# These public registries are upstreams as long as the operator configures no upstream.
+# The public registries of this list are upstreams as long as the operator configures no upstream.
 PUBLIC: Final = (
     "docker.io",
     "quay.io",

@@ -168,8 +168,9 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    The frames of such errors refer to all lines that were read, and to the errors. This cycle of
-    references would keep megabytes in memory until a late garbage collection.
+    The frames of the errors of malformed lines refer to all lines that were read, and to the
+    errors. The cycle of references between errors and their frames would keep megabytes in memory
+    until a late garbage collection.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -3,10 +3,10 @@
 An `Integrity` detects files that changed since then: by their length at every open, otherwise by
 their bytes. A damaged file is moved to the quarantine and counts as absent.
 
-The right length of a digest never changes. Each process therefore remembers the length once it is
-known (from a verification, from the index, or from the manifests that list the digest), and a hit
-compares two numbers. If no length is known, or the file has another length, the file is hashed, and
-only the hash decides.
+The right length of a digest never changes. Each process remembers the length of a blob once the
+length is known (from a verification, from the index, or from the manifests that list the digest),
+so a hit compares two numbers. If no length is known, or the file has another length, the file is
+hashed, and only the hash decides.
 """
 
 from __future__ import annotations

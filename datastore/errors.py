@@ -83,7 +83,7 @@ class StorageBroken(DatastoreError):  # noqa: N818
 
 
 class ContentDamaged(StorageBroken):
-    """A file lacks the bytes written to it, because another program changed the file."""
+    """A file lacks the bytes that were written, because another program changed the file."""
 
 
 class OutOfSpace(DatastoreError):  # noqa: N818

@@ -24,7 +24,7 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""This note exists if all stored files have their rows. A lost index has no such note."""
+"""The note `rebuilt` exists if all stored files have their rows. A lost index has no such note."""
 
 
 class ContentKind(IntEnum):
@@ -217,7 +217,7 @@ class AccessIndex(Protocol):
         before its children.
 
         *prefetched_at* is the time when a prefetch of the content began. A new prefetched row
-        counts as unused until a request uses the content after that time.
+        counts as unused until a request uses the content after *prefetched_at*.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Links: digests under keys of the storage, each with the time of its last confirmation.
 
-The freshness of a tag and the age of a link need that time. There are two implementations:
+The freshness of a tag and the age of a link depend on the time of the last confirmation. There are
+two implementations:
 
 | class | storage | the time is |
 |---|---|---|

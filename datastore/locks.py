@@ -44,7 +44,7 @@ class LockedFile:
                 os.close(fd)
 
     def unlink(self) -> None:
-        """Remove the file while it is locked; a newer file under its path stays.
+        """Remove the lock file while it is locked; a newer file under its path stays.
 
         Raises: StorageFull, StorageBroken.
         """

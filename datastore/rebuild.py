@@ -30,7 +30,7 @@ from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Stat, Storage, time_of
 
 BORN = "born"
-"""This note has the time when the index was created: the index knows no earlier use."""
+"""The note `born` has the time when the index was created: the index knows no earlier use."""
 
 _BATCH = 500  # A transaction has this many rows, so that other writers wait only for milliseconds.
 _YOUNG_S = 3600.0  # A worker writes a row much sooner after its blob.

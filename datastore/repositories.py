@@ -22,7 +22,9 @@ Parse = Callable[[bytes, str | None], Manifest]
 """A `Parse` parses a manifest, as `datastore.manifest.parse` does."""
 
 UNKNOWN_ORIGIN = ""
-"""This is the origin of a repository that another program fetched from an unknown upstream."""
+"""The origin of a repository is this text if another program fetched the repository from an unknown
+upstream.
+"""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 

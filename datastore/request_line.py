@@ -57,9 +57,9 @@ Head = tuple[str, bytes]
 """A `Head` has the values in which lines of equal requests differ, and the rest of the line for
 `parse_rest`.
 
-These values are the request's ID, the time at which its response ended (ms, UTC epoch), the
-client's address as the line has it, and the client's port, with SEPARATOR between them. PERF: this
-type is a plain tuple, because each line makes one.
+The values of a `Head` are the request's ID, the time at which its response ended (ms, UTC epoch),
+the client's address as the line has it, and the client's port, with SEPARATOR between them. PERF:
+this type is a plain tuple, because each line makes one.
 """
 
 

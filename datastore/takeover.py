@@ -1,15 +1,15 @@
 """Find proxied content in a data directory that another program's pull-through cache wrote.
 
-Such a cache of another program stores repositories without their upstream. Therefore proxied
-content looks like pushed content, which is never evicted. docker distribution's proxy lists all
-content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root
+A pull-through cache of another program stores repositories without their upstream. Therefore
+proxied content looks like pushed content, which is never evicted. docker distribution's proxy lists
+all content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root
 (registry/proxy/scheduler).
 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
-list. The origin of such a repository is then stored as unknown. All other repositories stay hosted:
-the proxy drops expired entries, so a missing entry proves nothing, and pushed images must not be
-evicted by a guess. In a storage without times no fact proves that the list is younger, so all
-repositories stay hosted if the operator does not decide otherwise.
+list. The origin of a repository that counts as proxied is stored as unknown. All other repositories
+stay hosted: the proxy drops expired entries, so a missing entry proves nothing, and pushed images
+must not be evicted by a guess. In a storage without times no fact proves that the list is younger,
+so all repositories stay hosted if the operator does not decide otherwise.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Check watched files even while no request arrives, and raise the cache epoch after a change.
 
-HAProxy responds from its cache without a worker. Without these checks a changed password file would
-take effect only with the next request that reaches a worker.
+HAProxy responds from its cache without a worker. Without checks of the watched files, a changed
+password file would take effect only with the next request that reaches a worker.
 
-Every worker checks the files for itself and raises the epoch after its own view of them has
-changed. Responses that the worker allowed under the old view therefore carry an older epoch. The
-other workers notice the new epoch and refresh their views before their next response. Therefore no
-response with a new epoch reflects an old view of the files.
+Every worker checks the watched files for itself and raises the cache epoch after its own view of
+the files has changed. Responses that the worker allowed under the old view therefore carry an older
+epoch. The other workers notice the new cache epoch and refresh their views of the files before
+their next response. Therefore no response with a new epoch reflects an old view of the files.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ STEP_S = 3600.0
 class FileTimes:
     """A `FileTimes` has the times of files of used blobs, and access times not yet written.
 
-    Both tables keep at most *limit* digests. The time of a digest that is dropped from a table is
-    read from the file again, or is written at once, which only costs time.
+    Each of the two tables keeps at most *limit* digests. The time of a digest that is dropped from
+    a table is read from the file again, or is written at once, which only costs time.
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:

@@ -40,7 +40,8 @@ _MOST_UPSTREAMS = 64
 class UpstreamLabels:
     """An `UpstreamLabels` has the upstreams with their own label values.
 
-    These upstreams are the *known* upstreams, and more up to *limit* in all.
+    The *known* upstreams have their own label values, and other upstreams as long as there are at
+    most *limit* in all.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:

@@ -1,7 +1,7 @@
 """Read a log that another process writes and rotates: every line once and in order.
 
-A rotation may split a line, because the rotating process counts bytes and not lines. The end of
-such a line is then at the start of the next file.
+A rotation may split a line, because the rotating process counts bytes and not lines. The end of a
+line that a rotation split is then at the start of the next file.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ class FolderWatch(FileSystemEventHandler):
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
-        # The library watchdog logs an event during its stop as an error. The loop polls the logs at
-        # that time.
+        # The library watchdog logs an event during its stop as an error. The loop of the logger
+        # polls the logs while the watch stops.
         logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 

@@ -30,7 +30,7 @@ _LONGEST_HEAD: Final = 64 * 1024
 _MOST_REDIRECTS: Final = 10
 _LEAST_S: Final = 0.001  # A socket time-out of 0 would mean non-blocking.
 _PIECE: Final = 4096
-# After these statuses the next request is a GET without a body.
+# After a redirect with 301, 302 or 303 the next request is a GET without a body.
 _SEE_OTHER: Final = (301, 302, 303)
 _SAME_AGAIN: Final = (307, 308)
 _ACCEPTED: Final = range(200, 400)

@@ -1,7 +1,7 @@
 """Fill the values in which the events of equal pulls differ into the template of their JSON.
 
-The function `request_line.split` reads these values from a log line. A template is the JSON of an
-event with a separator in place of each value.
+The function `request_line.split` reads the values of a pull from a log line. A template is the JSON
+of an event with a separator in place of each value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class PullTexts:
 
     def __init__(self, template: str) -> None:
         self._parts = template.split(SEPARATOR)
-        self._second, self._at = "", ""  # PERF: these attributes are the last second, and its text.
+        # PERF: the two attributes are the last second, and its text.
+        self._second, self._at = "", ""
 
     def fill(self, values: str) -> str:
         """Return the JSON of the event with *values*.

@@ -374,7 +374,7 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
     """Record that the first *sent* events of a row are done; remove the row after its last one.
 
-    Return how many of these events were not done before. The row may be absent, because it was
+    Return how many of the *sent* events were not done before. The row may be absent, because it was
     dropped while its events were sent.
     """
     row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()

@@ -1,8 +1,8 @@
 """Define the text of a row of the queue, which has one event or several events of pulls.
 
 A line of a row is the JSON of an event, or the values of a pull (`request_line.split`). A line
-before such values names their template: `=` and the template, or `=` and the number of an earlier
-template. JSON contains no line break and no tab, and does not begin with `=`.
+before the values of pulls names their template: `=` and the template, or `=` and the number of an
+earlier template. JSON contains no line break and no tab, and does not begin with `=`.
 """
 
 from __future__ import annotations

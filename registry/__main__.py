@@ -114,7 +114,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
     if not middleware.is_set:
         return assemble(made)
     made = dataclasses.replace(made, may_repeat=False)  # Middleware is called for each request.
-    # The worker loads these modules only if the operator configures middleware.
+    # The worker loads the modules of middleware only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
     from entrepot.registry.api import repository_hooks  # noqa: PLC0415
 

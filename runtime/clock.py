@@ -9,7 +9,7 @@ appliance share in a small file. The wall clock corrects the time as follows:
 - The time follows a difference of a few seconds at once.
 - A larger difference is a jump of the wall clock. After a jump, the time runs on unchanged, and
   ages count as zero, until the wall clock is back or an hour has passed; then the wall clock is
-  trusted. Ages that began before such a jump count from the end of that hour.
+  trusted. Ages that began before a jump of the wall clock count from the end of that hour.
 - The time never goes back. If the time is ahead of a trusted wall clock, it runs at half speed
   until the wall clock has caught up. Therefore a later use always has a later time.
 

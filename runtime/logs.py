@@ -23,7 +23,7 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""The names of these levels are those of docker distribution."""
+"""Docker distribution uses these names of log levels."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -37,7 +37,8 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # PERF: the query is optional, so a match never fails after `://`, and the time is linear
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# At level debug, these libraries log whole URLs, or a line for each write to a watched file.
+# At level debug, urllib3 logs whole URLs, and watchdog logs a line for each write to a watched
+# file.
 _VERBOSE = ("urllib3", "watchdog")
 
 Value = str | int | float | bool | None
@@ -174,7 +175,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Value]:
 
 
 def without_credentials(text: str) -> str:
-    """Return *text* without the users, passwords and queries of the URLs in it."""
+    """Return *text* with the users, passwords and queries of URLs left out."""
     return _clean(text)
 
 
@@ -195,7 +196,7 @@ def _own_fields(record: logging.LogRecord, source: LineSource) -> dict[str, Valu
     fields = fields_of(record)
     if not source.has_caller:
         return fields
-    # The fields have the names that logrus gives to them.
+    # The fields of the calling code have the names that logrus gives to them.
     place = f"{record.pathname}:{record.lineno}"
     return {**fields, "func": f"{record.name}.{record.funcName}", "file": place}
 

@@ -196,7 +196,7 @@ _JWK_TYPES: Final[Mapping[str, Any]] = {
     "EC": jwt.algorithms.ECAlgorithm,
     "OKP": jwt.algorithms.OKPAlgorithm,
 }
-# These are the public members of all types: of a private key in the file, only the public part is
+# A key of any type has these public members: of a private key in the file, only the public part is
 # read.
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 

@@ -77,8 +77,8 @@ class ApplianceClient:
 
     Raises: CannotContinue if the appliance does not respond.
 
-    With *tokens* it requests the token that a challenge names, and sends the request again, as
-    clients do.
+    With *tokens* the client requests the token that a challenge names, and sends the request again,
+    as clients do.
     """
 
     def __init__(self, server: ServerAddress, tokens: BearerTokens | None = None) -> None:

@@ -20,7 +20,7 @@ from entrepot.datastore.refs import Digest
 from entrepot.registry.upstream import breaker
 
 _ACCEPT = {"Accept": ", ".join(manifest.ACCEPT)}
-# Images have these names of architectures.
+# The table maps the kernel's names of architectures to the names that images use.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _UPSTREAM_FAILED = (502, 503, 504)
@@ -50,7 +50,9 @@ def pull(
     except CannotContinue as error:
         if route.is_optional and pulled.is_unknown:
             why = "names without an upstream are not found"
-            remedy = "if a client needs such names: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
+            remedy = (
+                "if a client needs names without an upstream: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
+            )
             return Finding(route.name, Health.NOT_TRIED, f"{route.users}: {why}", remedy)
         remedy = error.remedy
         if remedy == _UPSTREAM and breakers is not None:
@@ -108,7 +110,7 @@ class _Pull:
         return _digest(response)
 
     def _manifest(self, digest: Digest) -> Manifest:
-        """Fetch a manifest; if it is an index, fetch the manifest for this machine in the index."""
+        """Fetch a manifest; from an index, fetch the manifest for this machine."""
         response = self._client.request("GET", self._route.manifest(str(digest)), _ACCEPT)
         if response.status != _OK:
             raise _failure(f"manifest {digest}", response)

@@ -1,4 +1,4 @@
-"""Checks `auth.token`: the files of keys, the realm of the challenge, and a token from there."""
+"""Checks `auth.token`: the files of keys, the realm of the challenge, and a token of the realm."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def token(
     """Request a token as a client does, and verify it with *settings* as the appliance does.
 
     *response* is that to an anonymous request; None is returned if it has no Bearer challenge.
-    *settings* are None if they are not those of the appliance. Raises: CannotContinue.
+    *settings* are None if the appliance has other settings. Raises: CannotContinue.
     """
     challenge = bearer(response.headers.get(_CHALLENGE, ""))
     if challenge is None:

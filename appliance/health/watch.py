@@ -22,7 +22,7 @@ class HealthWatch:
     """A `HealthWatch` runs *checks* until `stop`; *publish* gets the failing checks at each change.
 
     The first check is one interval after the start, as in docker distribution. *publish* returns
-    whether it succeeded; after a failure it is called again.
+    whether it succeeded; a failed publication is tried again.
     """
 
     def __init__(

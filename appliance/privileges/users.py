@@ -22,8 +22,8 @@ from entrepot.config.errors import ConfigError, Problem
 
 NAME = "entrepot"
 
-# These capabilities(7) let root change owners, read all files, signal processes and become other
-# users.
+# Root needs these capabilities(7) to change owners, read all files, signal processes and become
+# other users.
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
 _PR_SET_NO_NEW_PRIVS = 38  # The flag of prctl(2) survives execve, and cannot be reset.

@@ -22,9 +22,10 @@ MANY_FILES = 65536
 
 _OTHER_FILES = 128  # HAProxy needs these descriptors for listeners, checks, log and poller.
 _REQUEST_FILES = 6  # One request may need this many descriptors.
-# These slots are for the health check, and for requests over the worker's socket itself.
+# A worker keeps these slots for the health check, and for requests over its own socket.
 _SPARE_THREADS = 16
-# These slots are for addresses with few requests, when addresses with many requests use all others.
+# A worker keeps these slots for addresses with few requests, when addresses with many requests use
+# all others.
 _SPARE_SLOTS = 64
 # All addresses may use this fraction of the connections; the rest is for addresses that have few.
 _CROWDED = 7, 8
@@ -37,7 +38,7 @@ _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
 _OVERSHOOT = log_mover.PIECE  # A log file's size is checked only between two writes.
-# The settings file replaces these variables, of which some are secret.
+# The settings file replaces variables with these prefixes, of which some are secret.
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
 _OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
@@ -92,9 +93,9 @@ def file_share(files: int, slots: int) -> FileShare:
     """Divide HAProxy's open files; *slots* is the number of requests that all workers accept.
 
     A client connection needs two files, because HAProxy connects to a worker for it; a pipe needs
-    two. Without a pipe for a body that should have one, HAProxy loops at full CPU. Therefore there
-    is one pipe for each body in transfer, and one more pipe, because HAProxy 2.6 never uses the
-    last pipe.
+    two. Without a pipe for a body that should have one, HAProxy loops at full CPU. Therefore
+    HAProxy gets one pipe for each body in transfer, and one more pipe, because HAProxy 2.6 never
+    uses the last pipe.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)

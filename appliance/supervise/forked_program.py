@@ -68,8 +68,8 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
     """
     code = _FAILED
     try:
-        # The parent's objects are never destroyed here: one of them might close a descriptor that
-        # is the program's by now.
+        # The parent's objects are never destroyed in the forked program: one of them might close a
+        # descriptor that the program has opened.
         gc.freeze()
         end_with_parent()
         set_command_line(argv)

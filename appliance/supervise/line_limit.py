@@ -1,9 +1,9 @@
 """Drop access-log lines that show no use of content, when there are too many of them.
 
 A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
-Clients without a password can cause other lines as fast as HAProxy responds. In a small log, such
-lines would push out the lines of uses before the logger reads these, and a lost line delays
-eviction.
+Clients without a password can cause other lines as fast as HAProxy responds. In a small log, lines
+that show no use would push out the lines of uses before the logger reads these, and a lost line
+delays eviction.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _FREQUENT_USES = re.compile(
         for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
     )
 )
-# The line is of a request over HAProxy's own socket: the cleaner waits for that line (log barrier).
+# A line with this word is of a request over HAProxy's own socket, and the cleaner waits for such a
+# line (log barrier).
 _OWN = b"unix"
 _SHORTEST = 192  # A log line has at least this many bytes: HAProxy's format with empty fields.
 _PERIOD_S = 1.0
@@ -55,7 +56,7 @@ class LineLimit:
 
     A `LineLimit` drops all lines above a limit.
 
-    Both limits count only lines that show no use; lines of uses and of internal requests always
+    The two limits count only lines that show no use; lines of uses and of internal requests always
     pass. *left_out* is called with the number of dropped lines, at most once a second. *clock*
     returns s and never goes back. Not thread-safe.
     """

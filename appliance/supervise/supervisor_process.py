@@ -24,7 +24,8 @@ from entrepot.runtime.log_limit import LogLimit
 _log = logging.getLogger(__name__)
 _log.addFilter(LogLimit())  # Clients can cause messages of HAProxy.
 
-_STOP_WITHIN = 3.0  # The other programs get this many seconds after HAProxy's grace period.
+# The programs other than HAProxy get this many seconds to stop after HAProxy's grace period.
+_STOP_WITHIN = 3.0
 _HURRY_WITHIN = 1.0  # time in s for all programs after a second signal
 _PAUSE = 0.02  # pause in s between two looks
 _LAST_LINES = 3

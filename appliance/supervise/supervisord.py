@@ -1,9 +1,9 @@
 """Run supervisord, which starts our own programs by fork: `python -m MODULE -c supervisord.conf`.
 
-MODULE is this module. Our programs have most of their modules in common. They are loaded once,
-before the first program starts; the programs share that memory, and start without an import.
-supervisord and its configuration are unchanged: only the last step of a start, execve(2), is
-replaced, and only for the commands that are known here.
+MODULE is this module. Our programs have most of their modules in common. The common modules of our
+programs are loaded once, before the first program starts; the programs share that memory, and start
+without an import. supervisord and its configuration are unchanged: only the last step of a start,
+execve(2), is replaced, and only for the commands of our programs.
 
 A program whose modules cannot be loaded is executed: then it prints its error itself. The modules
 of the other programs are loaded, so they start.

@@ -1,8 +1,9 @@
 """Find images of hosted repositories: hosted content is removed one image at a time.
 
 An image has a root manifest, which no other image contains, and everything that depends on the
-root. These dependents are the children of an index, their blobs, and the manifests that refer to
-any of these by `subject`, such as signatures. Two images of one repository may share parts.
+root. The dependents of a root manifest are the children of an index, their blobs, and the manifests
+that refer to any of these by `subject`, such as signatures. Two images of one repository may share
+parts.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class HostedRepository:
 class ManifestFamily:
     """A `ManifestFamily` has the relations between the manifests that a repository links.
 
-    *read* has these manifests and the manifests that their indexes list; None stands for an
+    *read* has the linked manifests and the manifests that their indexes list; None stands for an
     unreadable manifest.
     """
 

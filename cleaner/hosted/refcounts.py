@@ -1,7 +1,8 @@
 """Count the references to hosted content, and update the counts as a plan removes images.
 
-A part of a removed image is removed only if nothing else references the part. Such a reference is
-another image of a hosted repository, a link of a proxied repository, or a manifest in the index.
+A part of a removed image is removed only if nothing else references the part. A part of a removed
+image may be referenced by another image of a hosted repository, a link of a proxied repository, or
+a manifest in the index.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class HostedContent:
 
     The reading of this content started at `began` (s, UTC epoch).
 
-    `awaited` has content that was pinned at that time: pushes had stored this content but not
-    linked it yet.
+    `awaited` has content that was pinned at `began`: pushes had stored this content but not linked
+    it yet.
     """
 
     holdings: Sequence[HostedRepository]
@@ -109,8 +110,8 @@ class ReferenceCounts:
         """Yield the blobs that are unlinked with an image.
 
         A blob that was linked after the image's last use stays linked, because a push may be about
-        to reference the blob from another manifest. Garbage collection removes such a blob if no
-        push references it.
+        to reference the blob from another manifest. Garbage collection removes a linked blob that
+        no manifest comes to reference.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:

@@ -34,8 +34,8 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 class UploadPurging:
     """An `UploadPurging` selects uploads without a new byte for `age` s, every `interval` s.
 
-    `is_dry` states that these uploads are only logged. The defaults are those of docker
-    distribution.
+    `is_dry` states that abandoned uploads are only logged. The defaults for the purging of uploads
+    are those of docker distribution.
     """
 
     enabled: bool = True

@@ -35,7 +35,7 @@ _STALE_S = (
     # A mark of that age has no content, because its process died before it stored the content.
     3600.0
 )
-_FILE_COST = 4096  # Each file counts by this many bytes in addition to its content.
+_FILE_COST = 4096  # Each file counts as its content and this many bytes.
 
 Report = Callable[[int, int], None]
 """A `Report` receives the number of bytes and of files that were read."""

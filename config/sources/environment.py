@@ -29,7 +29,7 @@ _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
 # The variable of a key a.b.c has one of these prefixes. docker-cache-server has `http:` as docker
 # distribution has it.
 _OF_KEYS: Final = ("REGISTRY_", "DCS_HTTP_")
-# These variables of other releases are accepted and have no effect.
+# The appliance accepts these variables of other releases, which have no effect.
 WITHOUT_EFFECT: Final = {
     "CLEANER_BTWDELETES_TIME": "the appliance needs no pause between deletes",
 }
@@ -37,14 +37,16 @@ _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_",
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
 _LIKE_OURS: Final = 0.85  # The ratio is difflib's: 1 means equal texts.
 _LIKE_ANY: Final = 0.9
-# The appliance sets these variables for its own programs and files, and its tests set the others.
+# The appliance sets variables with these names for its own programs and files; only its tests set
+# `ENTREPOT_TEST_...`.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
     r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
 )
 # podman, skopeo and buildah read the path of their credentials from this variable.
 _OF_CLIENTS = "REGISTRY_AUTH_FILE"
-# Kubernetes sets these variables in every pod if a service is named `registry` or `entrepot`.
+# Kubernetes sets variables with these names in every pod if a service is named `registry` or
+# `entrepot`.
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
@@ -156,9 +158,9 @@ def _key(name: str) -> Key:
 def _is_misspelt_protection(name: str) -> bool:
     """Return whether an unknown variable resembles a variable that restricts access.
 
-    Such a variable is an error, because a misspelt protecting setting would leave the appliance
-    open. If the name has a known prefix, one similar word is enough; any other name must be similar
-    as a whole.
+    An unknown variable that resembles one which restricts access is an error, because a misspelt
+    protecting setting would leave the appliance open. If the name has a known prefix, one similar
+    word is enough; any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False

@@ -43,7 +43,7 @@ def _read_flag(flag: str, left: Iterator[str], line: CommandLine) -> None:
     if name != "--config" and (not name.startswith("--") or not _is_known(key)):
         line.reading.problems.append(_unknown(name, key))
         if not equals:
-            # This word is probably the value of the unknown flag, not a configuration file.
+            # The word after an unknown flag is probably its value, not a configuration file.
             next(left, "")
         return
     found = keys.find(key)

@@ -19,9 +19,11 @@ from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
-# The value of these sections may also be a single name, which selects the driver or scheme.
+# The value of the sections `auth` and `storage` may also be a single name, which selects the driver
+# or scheme.
 _CHOICES = {("auth",), ("storage",)}
-# The types of these values matter, so the reader of the setting gets YAML, as from a variable.
+# The types of the values of `log.fields` matter, so the reader of the setting gets YAML, as from a
+# variable.
 _TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 

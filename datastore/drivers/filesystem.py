@@ -244,7 +244,7 @@ def _in_folder(path: str, act: Callable[[], None]) -> None:
 def _make_folder(folder: str) -> None:
     """Create a folder and its parents, durably.
 
-    Other processes may create or remove these folders at the same time.
+    Other processes may create or remove the folders at the same time.
     """
     parent = os.path.dirname(folder)
     if not os.path.isdir(parent):

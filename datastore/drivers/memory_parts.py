@@ -73,7 +73,7 @@ class MemoryPins:
         self._pins: dict[Digest, set[float]] = {}
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these digests from `mark_for_deletion` until the time *until*."""
+        """Exclude *digests* from `mark_for_deletion` until the time *until*."""
         with self._lock:
             for digest in digests:
                 self._pins.setdefault(digest, set()).add(until)

@@ -1,10 +1,11 @@
 """Storage in a bucket of S3 or of a service with the same API: a value is an object.
 
 The layout is docker distribution's, below the same prefix. A bucket keeps no times that can be set,
-so this is no `TimedStorage`. Index, spool and journal are local files in the state directory.
+so `S3Storage` is no `TimedStorage`. Index, spool and journal are local files in the state
+directory.
 
 Only the owner of the bucket writes (`s3_owner.py`). Changes go through the journal
-(`s3_journal.py`), from which the owner also answers what it knows without a request.
+(`s3_journal.py`), from which the owner also reads known values without a request.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from entrepot.datastore.storage import Stat
 
 
 class Ownership(Protocol):
-    """Whether this appliance owns its bucket."""
+    """An `Ownership` knows whether this appliance owns its bucket."""
 
     def holds(self) -> bool:
         """Return whether this appliance may write now."""
@@ -41,7 +42,7 @@ class S3Storage:
         self._owner = owner
 
     def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value, without a request if it is known."""
+        """Return key and size of a value, without a request if the journal has the value."""
         if self._owner.holds():
             known = self._journal.known(key)
             if known is not None:
@@ -109,7 +110,7 @@ class S3Storage:
             raise storage_error(error) from error
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Copy a value to another key and remove it, if it still is the value of *file*."""
+        """Copy a value to another key and remove the value, if *file* still has the same value."""
         self._check_owner()
         current = self._client.get(key)
         if current is None:
@@ -125,7 +126,8 @@ class S3Storage:
     def delete(self, key: str) -> bool:
         """Remove a value with one request, which is never repeated.
 
-        If it gets no answer, the value can be neither written nor removed for 16 minutes.
+        If the request to remove a value gets no answer, the value can be neither written nor
+        removed for 16 minutes.
         """
         self._check_owner()
         if self.stat(key) is None:
@@ -166,7 +168,7 @@ def _content(file: io.RawIOBase | BinaryIO) -> bytes:
 
 
 def _is_same(file: BinaryIO, other: S3File) -> bool:
-    """Return whether two open values are one: by their entity tags, else by their bytes."""
+    """Return whether two open values are equal: by their entity tags, else by their bytes."""
     if isinstance(file, S3File):
         return (file.entity_tag, file.size) == (other.entity_tag, other.size)
     at = file.tell()

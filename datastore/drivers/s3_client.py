@@ -1,7 +1,7 @@
 """Send requests to one bucket of S3 with obstore, and translate its errors.
 
-obstore starts threads with its first call, and a child that is forked afterwards hangs. So nothing
-is opened before the first request of a process, and a process that forks must not make one before.
+obstore starts threads with its first call, and a child that is forked afterwards hangs. So obstore
+is opened with the first request of a process, and a process sends no request before it forks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LIST_PAGE: Final = 1000
 PART_BYTES: Final = 10 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
-"""Parts in memory, in bytes for a process; further commits wait."""
+"""A process keeps parts of at most this many bytes in memory; further commits wait."""
 
 _NEVER: Final = float("-inf")
 
@@ -45,11 +45,11 @@ T = TypeVar("T")
 
 
 class Conflict(StorageBroken):
-    """A conditional put found another value than the one that it expected."""
+    """A conditional put found another value than the expected value."""
 
 
 class OutcomeUnknown(StorageBroken):
-    """A request got no answer, so it may have been applied, or may be applied later."""
+    """A request got no answer, so S3 may have applied the request, or may apply it later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Bucket:
     """A `Bucket` is where objects are stored, with the options of obstore's `S3Store`.
 
     `attributes` are those of every object that is written, such as its storage class.
-    `credentials` returns a login that changes; None: the login is in `config`.
+    `credentials` returns a login that changes; if it is None, the login is in `config`.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Bucket:
 class StorageCircuit:
     """A `StorageCircuit` stops requests to a storage that does not answer.
 
-    Two failures within two seconds, without a success in between, open it. While it is open, one
-    request a second is a probe, and all others fail at once. A request that succeeds closes it.
-    `timer` is monotonic (s).
+    Two failures within two seconds, without a success in between, open the circuit. While it is
+    open, one request a second is a probe, and all others fail at once. A request that succeeds
+    closes the circuit. `timer` is monotonic (s).
     """
 
     _TOGETHER_S = 2.0
@@ -193,7 +193,8 @@ class S3Client:
     def delete(self, key: str) -> None:
         """Remove an object with one request.
 
-        Raises: OutcomeUnknown if it was not answered; StorageBroken if it was refused.
+        Raises: OutcomeUnknown if the removal was not answered; StorageBroken if the removal was
+        refused.
         """
         self._circuit.admit()
         try:

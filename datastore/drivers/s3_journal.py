@@ -10,9 +10,9 @@ journal is one SQLite file in the state directory:
 | `change` | a write or removal that has begun, and whose outcome is not known yet |
 
 A change is recorded before its request is sent, and removed when the request was answered. While a
-key has a change, no value is remembered for it. A removal without an answer may still be applied
-later: S3 accepts a signed request for 15 minutes. Until then the key is neither written nor removed
-again.
+change of a key is recorded, the journal remembers no value for the key. A removal without an answer
+may still be applied later: S3 accepts a signed request for 15 minutes. After a lost answer
+the key is neither written nor removed for 16 minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Own a bucket: only one appliance at a time writes to it.
 
-The owner has created the object `entrepot/owner` with a conditional put, and renews it with further
-ones. No two clocks are compared: an owner counts its own monotonic time since its last renewal, and
-another appliance counts its own monotonic time since it first saw the object unchanged.
+The owner has created the object `entrepot/owner` with a conditional put, and renews the object with
+further conditional puts. No two clocks are compared: an owner counts its own monotonic time since
+its last renewal, and another appliance counts its own monotonic time since it first saw the object
+unchanged.
 
 | time | meaning |
 |---|---|
@@ -10,8 +11,8 @@ another appliance counts its own monotonic time since it first saw the object un
 | 45 s | without a renewal the owner writes and removes nothing more |
 | 90 s | another appliance that saw no change for so long becomes the owner |
 
-One process of an appliance has the `Claim`. The others read its file in the state directory
-(`Lease`).
+One process of an appliance has the `Claim`. The other processes read the file of the claim in the
+state directory (`Lease`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class _Record:
 
 
 class Lease:
-    """Whether this appliance owns the bucket, as its file states; each process has its own."""
+    """A `Lease` tells one process whether this appliance owns the bucket, as the file states."""
 
     def __init__(self, path: Path, uptime: Callable[[], float] = _uptime) -> None:
         self._path = path
@@ -66,7 +67,7 @@ class Lease:
         self._until = float("-inf")
 
     def holds(self) -> bool:
-        """Return whether this appliance may write now. The file is read once a second."""
+        """Return whether this appliance may write now; read the claim's file once a second."""
         now = self._uptime()
         if now - self._looked >= _LOOK_S:
             record = _read(self._path)
@@ -78,7 +79,7 @@ class Lease:
 class Claim:
     """The claim of one appliance on its bucket; `uptime` is monotonic and counts suspends (s).
 
-    One process has the claim. A process that takes over from it, as after a kill, continues it.
+    One process has the claim. A process that replaces a killed process continues its claim.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Remove the object if it is this appliance's, so that another one need not wait.
+        """Remove this appliance's `entrepot/owner`, so that another appliance need not wait.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -136,7 +137,7 @@ class Claim:
             return self._taken()  # the answer of an earlier renewal may have been lost
 
     def _taken(self) -> str | None:
-        """Make the claim if there is none, if it is this appliance's, or if it is abandoned."""
+        """Make the claim if the bucket has no owner, a lost owner, or this appliance as owner."""
         found = self._found()
         with suppress(Conflict):
             if found is None:
@@ -159,7 +160,7 @@ class Claim:
         return now - self._seen[1] >= _ABANDONED_S
 
     def _found(self) -> tuple[str, str] | None:
-        """Return the id of the object and its entity tag; None if there is no object."""
+        """Return the owner's id and the entity tag of `entrepot/owner`; None if it is absent."""
         found = self._client.get(KEY)
         if found is None:
             return None

@@ -38,7 +38,7 @@ def code(error: Exception) -> int:
 
 
 def takes_writes(folder: Path) -> bool:
-    """Return whether the disk of *folder* accepts writes; then a failing index is broken."""
+    """Return whether the disk of *folder* accepts writes; if so, a failing index is broken."""
     path = folder / f"probe-{secrets.token_hex(8)}"
     try:
         with path.open("xb", buffering=0) as file:

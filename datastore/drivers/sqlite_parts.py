@@ -76,7 +76,7 @@ class SqlitePins:
         self._clock = clock
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude these digests from `mark_for_deletion` until *until*; remove expired pins."""
+        """Exclude *digests* from `mark_for_deletion` until *until*; remove expired pins."""
         rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))

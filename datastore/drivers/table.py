@@ -81,10 +81,10 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "inmemory": _in_memory,
     "s3": _s3,
 }
-"""Each function makes a storage; the names are those of docker distribution's `storage:`."""
+"""Each function opens a storage; the names are those of docker distribution's `storage:`."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
-"""Each function makes an index from the state directory."""
+"""Each function opens an index in the state directory."""
 
 
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:

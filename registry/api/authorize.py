@@ -1,11 +1,11 @@
 """Identify the client of a request, resolve the repository, and check the client's rights.
 
-This module also defines the headers that a worker and HAProxy exchange. HAProxy removes these
-headers from the requests of clients and from the responses to clients. HAProxy serves a cached
-response only to clients with the rights class for which a worker permitted caching, and remembers
-verified credentials (docs/internals/edge-cache.md). A worker reads the cache epoch before any other
-state and sends the epoch with every response. So HAProxy never uses a response that reflects the
-state before a change.
+This module also defines the headers that a worker and HAProxy exchange. HAProxy removes the headers
+that a worker and HAProxy exchange from clients' requests and from responses to clients. HAProxy
+serves a cached response only to clients with the rights class for which a worker permitted caching,
+and remembers verified credentials (docs/internals/edge-cache.md). A worker reads the cache epoch
+before any other state and sends the epoch with every response. So HAProxy never uses a response
+that reflects the state before a change.
 """
 
 from __future__ import annotations

@@ -139,21 +139,22 @@ _FULL_DISK = MappingProxyType(
     }
 )
 
-# These statuses may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
+# An error response with 429 or 503 may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# Retry-After has these defaults in s if the upstream sent no such header.
+# If the upstream sent no Retry-After, the header has one of the following defaults, in s.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# These are the OCI codes for statuses that Falcon itself raises. The OCI code for any other status
-# of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
+# The table has the OCI codes for the statuses 404 and 416, which Falcon itself raises. The OCI code
+# for any other status of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
 
-# An error response removes these headers, which describe the body of the failed response.
+# An error response lacks the headers that describe the body of the failed response, such as Age and
+# Content-Length.
 _BODY_HEADERS = (
     "Accept-Ranges",
     "Age",

@@ -37,8 +37,8 @@ _NAMED = re.compile(
     re.DOTALL,
 )
 _NAME = "name"
-# This segment replaces the repository's name in the lookup; the only other segment at this place is
-# `_catalog`.
+# The segment `-` replaces the repository's name in the lookup; the only other segment at this place
+# is `_catalog`.
 _ANY = "/v2/-"
 
 

@@ -31,8 +31,8 @@ requests of clients.
 
 _READING: Final = ("GET", "HEAD")
 _CATALOG: Final = Scope("registry", "catalog", ("*",))
-# A host has only these characters (RFC 9110, 4.2.3); any other could end the quoted string of the
-# challenge.
+# A host has only these characters (RFC 9110, 4.2.3); a character such as `"` could end the quoted
+# string of the challenge.
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 

@@ -155,7 +155,10 @@ def _authorized(
 
 
 def _algorithm(req: falcon.Request) -> str:
-    """Return the hash algorithm of an upload. Raises: InvalidDigest if it is not supported."""
+    """Return the hash algorithm of an upload.
+
+    Raises: InvalidDigest if the hash algorithm is not supported.
+    """
     mount = req.get_param("mount")
     default = Digest.parse(mount).algorithm if mount else ALGORITHMS[0]
     algorithm = req.get_param("digest-algorithm") or default

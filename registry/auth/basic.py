@@ -26,9 +26,10 @@ _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 
 # The base64 form of user and password (RFC 7617, 2). A client that sends two Authorization headers
-# is rejected: both arrive joined by a comma. This parser is as strict as HAProxy, which counts
-# wrong passwords by user: HAProxy could not count a credential that only the worker accepts. docker
-# sends the same base64 text back as a bearer token (registry/api/docker_login.py).
+# is rejected: both arrive joined by a comma. The parser of Basic credentials is as strict as
+# HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that only the
+# worker accepts. docker sends the same base64 text back as a bearer token
+# (registry/api/docker_login.py).
 _BASE64 = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
     rf"(?:basic|bearer) +"

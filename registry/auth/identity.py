@@ -113,8 +113,8 @@ class Identity:
         """Reject anonymous clients, as `GET /v2/` does, except if no passwords are configured.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
-        anonymous clients may pull. Without a challenge these clients never log in, and a push
-        fails. Raises: Unauthenticated.
+        anonymous clients may pull. Without a challenge podman, buildah, skopeo and docker never log
+        in, and a push fails. Raises: Unauthenticated.
         """
         if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)

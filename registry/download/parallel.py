@@ -31,8 +31,8 @@ _WAIT_S = 0.2
 class ConnectionBudget:
     """A `ConnectionBudget` limits the connections that one blob may use.
 
-    `connections` is the largest number of connections for one blob. Each connection but the first
-    needs a permit for every part of the blob.
+    `connections` is the largest number of connections for one blob. Every further connection for
+    the blob needs a permit for each part of the blob.
     """
 
     connections: int
@@ -42,7 +42,7 @@ class ConnectionBudget:
 class ParallelLimits:
     """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in all.
 
-    Each blob has one connection that needs no permit. The permits of an upstream limit all other
+    For each blob, one connection needs no permit. The permits of an upstream limit all other
     connections, each of which keeps at most one part in memory.
     """
 

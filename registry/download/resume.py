@@ -45,9 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    This function fetches a part of a blob beside another connection. The other connection fetches
-    the bytes that are missing, so a refusal of this connection is not counted against the source.
-    Raises: UpstreamError.
+    This function fetches a part of a blob beside another connection. A download on another
+    connection fetches the missing bytes, so a refusal of an extra connection is not counted against
+    the source. Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:

@@ -330,7 +330,9 @@ class Reader:
         return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
 
     def _is_stored(self) -> bool:
-        """Return True if the blob is in the store. After that, the reader reads the stored file.
+        """Return True if the blob is in the store.
+
+        When the blob is in the store, the reader reads the stored file.
 
         The existence of a spool file proves nothing, because another process creates the spool file
         for an instant to take its lock.
@@ -338,8 +340,8 @@ class Reader:
         if self._stored is None:
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
-                # The writer links the blob now. If this reader linked it too, that would cost two
-                # more flushes of the disk.
+                # The writer links the blob; if this reader linked the blob too, that would cost
+                # two more flushes of the disk.
                 if self._download is not None:
                     self._download.wait_done(_LINKED_WITHIN_S)
                 self.close()

@@ -268,8 +268,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # This download continues without being stored, but the cleaner can make space for the
-            # next download.
+            # A blob without disk space is downloaded without being stored, but the cleaner can make
+            # space for the next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error

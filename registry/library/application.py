@@ -1,7 +1,7 @@
 """Embed the registry in another Python program, from plain values (docs/library.md).
 
 An embedded registry reads no configuration file, and has no HAProxy in front. If the caller
-requests it, threads of this process do the work of the appliance's other programs.
+requests background work, threads of this process do the work of the appliance's other programs.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ class KeyedLock:
     def take(self, *question: object) -> Iterator[None]:
         """Wait for the lock of the key *question*, at most *patience* s.
 
-        After that time, or on a disk error, the caller continues without the lock.
+        If the lock is not free after *patience* s, or on a disk error, the caller continues without
+        the lock.
         """
         name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
         with ExitStack() as lock:

@@ -1,6 +1,7 @@
 """Keep recent answers of upstreams: 404 responses, and repositories that may read a blob.
 
-Each kind of answer saves a request to the upstream when several clients request the same content.
+Each kind of remembered response saves a request to the upstream when several clients request the
+same content.
 """
 
 from __future__ import annotations

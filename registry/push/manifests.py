@@ -1,7 +1,7 @@
 """Push a manifest: check its parts, then store the manifest, its links and its tags.
 
-Each step of a push is durable before the next step. Therefore a tag never points to missing
-content, whenever the worker dies.
+Each step of a manifest's push is durable before the next step. Therefore a tag never points to
+missing content, whenever the worker dies.
 """
 
 from __future__ import annotations

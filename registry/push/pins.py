@@ -27,9 +27,9 @@ _POLL_S = 0.01
 def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
     """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
-    The cleaner may have marked some of *digests* for removal before. Each marked entry is either
-    removed before this context begins, or stays. After the context, content that was used or linked
-    within it is safe without a pin. *state* is the state directory.
+    The cleaner may have marked some of *digests* for removal before. Each digest that the cleaner
+    has marked is either removed before this context begins, or stays. After the context, content
+    that was used or linked within it is safe without a pin. *state* is the state directory.
 
     Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove a marked entry.
     """

@@ -123,9 +123,10 @@ class BlobUploads:
     ) -> Mounted | None:
         """Link a blob from any repository that the client may read (*reads_all*: from all).
 
-        Return None if no such repository links the blob. For a client that may not read all
-        repositories, the search does the same work for content that only others may read as for
-        content that is not stored, because the time must not reveal which of the two cases it is.
+        Return None if no repository that the client may read links the blob. For a client that may
+        not read all repositories, the search does the same work for content that only others may
+        read as for content that is not stored, because the time must not reveal which of the two
+        cases it is.
         """
         if reads_all and not self.store.has_blob(digest):
             return None

@@ -111,8 +111,8 @@ class ConnectionPoller:
     def watch_body(self, connection: socket.socket) -> Iterator[ReceivedBody]:
         """Register a request body that the calling thread is reading.
 
-        If there are more bodies than the limit allows, the poller cuts the slowest bodies: `is_cut`
-        becomes true and the blocked read returns.
+        If more request bodies arrive than the limit allows, the poller cuts the slowest bodies:
+        `is_cut` becomes true and the blocked read returns.
         """
         body = ReceivedBody(connection, self._clock())
         with self._lock:
@@ -276,7 +276,7 @@ class ConnectionPoller:
         self._forget(each)
         each.close()
 
-    # ---- these methods close connections that are overdue or too slow
+    # ---- methods that close connections which are overdue or too slow
 
     def _end_overdue(self, poller: selectors.BaseSelector, now: float) -> None:
         for closing in [each for each in self._closings if each.until <= now]:

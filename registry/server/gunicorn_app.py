@@ -36,8 +36,8 @@ _SEND_BUFFER = 512 * 1024
 
 PERF: a larger send buffer makes worker and HAProxy wake each other less often, so that a large blob
 costs both a third less CPU. For a file, the send buffer refers to pages of the page cache and
-copies nothing. But pages in the send buffer stay in memory until a slow client has received them,
-so the buffer is not larger.
+copies nothing. Pages in the send buffer stay in memory until a slow client has received them, so
+the buffer is not larger.
 """
 _GRACE_S = 2  # HAProxy has already waited for the open responses when the worker is stopped.
 
@@ -77,7 +77,8 @@ class SocketServing:
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Keep only the worker's own sockets open, and set the worker's limits.
 
-        The kernel ends the worker if the arbiter is killed: an idle worker looks for it rarely.
+        The kernel ends the worker if the arbiter is killed: an idle worker rarely checks whether
+        its arbiter lives.
         """
         worker.set_limits(self.limits, self.on_limit)
         worker.send_buffer = _SEND_BUFFER

@@ -39,7 +39,7 @@ requests.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""These errors of accept(2) end when other connections are closed."""
+"""These errors of accept(2), such as too many open files, end when other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 _KEPT_BY_POLLER = "kept by the poller"
 """The result of `handle` if the poller owns the connection."""
@@ -47,8 +47,8 @@ _KEPT_BY_POLLER = "kept by the poller"
 _SWITCH_S = 0.001
 """A thread that computes may keep the interpreter lock for this long; Python's default is 5 ms.
 
-A request acquires the interpreter lock about ten times. Each acquisition waits this long while
-another thread parses a large document.
+A request acquires the interpreter lock about ten times. Each acquisition of the interpreter lock
+waits this long while another thread parses a large document.
 """
 
 
@@ -151,7 +151,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Submit a connection to the thread pool, or to the second pool if it is for blobs."""
-        # This is the first request of the connection.
+        # The buffer is set with the first request of a connection.
         if self.send_buffer and not conn.initialized:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         if not self._is_for_blobs(conn):

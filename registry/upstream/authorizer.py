@@ -36,9 +36,10 @@ class Authorizer:
     The authorizer remembers the last challenge, so that later requests carry credentials from the
     start.
 
-    A password is first sent to *base*, the URL of `/v2/`, by one thread. A 401 there, or from the
-    token endpoint without a scope, means that the password is wrong: it is then not sent again for
-    `AGAIN_S`, unless it changes. So wrong credentials in the configuration do not lock an account.
+    A password is first sent to *base*, the URL of `/v2/`, by one thread. A 401 from `/v2/`, or from
+    the token endpoint without a scope, means that the password is wrong: the password is not sent
+    again for `AGAIN_S`, unless the configured password changes. So wrong credentials in the
+    configuration do not lock an account.
     """
 
     def __init__(

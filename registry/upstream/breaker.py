@@ -1,8 +1,8 @@
 """Run the circuit breaker of an upstream, whose state all workers share.
 
 The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
-`refused` and `limited` compute the next state. A `Breaker` applies these functions to the shared
-state.
+`refused` and `limited` compute the next state. A `Breaker` applies the functions of this module to
+the shared state.
 
 Each host's state is one small file in the run directory, which exists only while the appliance
 runs. Therefore the state file is written without fsync. If the run directory is not writable, each
@@ -36,7 +36,7 @@ IN_A_ROW = 3
 FIRST_REST = 1.0
 """The first rest of an open breaker lasts this many s.
 
-Each further rest is twice as long, up to `LONGEST_REST`.
+Each further rest of an open breaker is twice as long, up to `LONGEST_REST`.
 """
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
@@ -332,7 +332,10 @@ class Breaker:
         if rejection.because == "limited":
             message, why = "the upstream limits the rate", Why.LIMITED
         else:
-            message, why = "the upstream failed recently; requests to it are paused", Why.RESTING
+            message, why = (
+                "the upstream failed recently; requests to the upstream are paused",
+                Why.RESTING,
+            )
         return Unavailable(self.host, message, why, retry_after=rejection.retry_after)
 
 

@@ -54,7 +54,7 @@ _TAG_PAGE = 1000
 # list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# These constants limit a list over all of its pages: bytes, entries, pages and s.
+# The constants limit a list of tags over all pages: bytes, entries, pages and s.
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000

@@ -14,7 +14,8 @@ _MOST = 3
 # zlib's own ratio is 1032 at most; a larger ratio is a decompression bomb in several layers.
 _LARGEST_RATIO = 1100
 _FREE = 1024 * 1024  # This many decoded bytes are allowed before the ratio is checked.
-# This ratio is the limit if the decoded length is unknown: layers of images stay below it.
+# If the decoded length of a layer is unknown, its bytes may grow by this ratio: layers of images
+# stay below the ratio.
 _USUAL_RATIO = 20
 # This many decoded bytes are allowed before the usual ratio is checked.
 _UNUSUAL = 64 * 1024 * 1024

@@ -28,8 +28,8 @@ Unlike `urls.Origin`, a `RawOrigin` exists for any URL.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
 )
-# These IPv6 networks embed an IPv4 address: each entry has the network, and the number of bits
-# after the address.
+# Each entry has an IPv6 network that embeds an IPv4 address, and the number of bits after the IPv4
+# address.
 _EMBEDDING = tuple(
     (ipaddress.IPv6Network(network), behind)
     for network, behind in (
@@ -50,11 +50,11 @@ class Reach(Enum):
     """A `Reach` is the network from which an address can be reached."""
 
     PUBLIC = "public"
-    # These addresses are RFC 1918, unique local, carrier-grade NAT, and any other address that is
+    # Private addresses are RFC 1918, unique local, carrier-grade NAT, and any other address that is
     # not global.
     PRIVATE = "private"
     LOOPBACK = "loopback"
-    # These addresses are link-local, multicast, unspecified and reserved, and clouds' metadata
+    # Special addresses are link-local, multicast, unspecified and reserved, and clouds' metadata
     # services.
     SPECIAL = "special"
 

@@ -1,8 +1,8 @@
 """Bound the share of a worker's time that large documents of upstreams can take.
 
 The interpreter runs one thread at a time, and a document of megabytes keeps it busy for up to 0.1
-s. If several threads parsed such documents at once, or one after another without a pause, every
-other request of the worker would wait for these documents.
+s. If several threads parsed large documents at once, or one after another without a pause, every
+other request of the worker would wait for the parsing.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     """
     context = ssl.create_default_context()
     # Python 3.13 rejects authorities without keyUsage, which other clients accept, and trusts an
-    # intermediate authority alone. These lines set both flags explicitly, so that all versions of
-    # Python agree.
+    # intermediate authority alone. Both flags are set explicitly, so that all versions of Python
+    # agree.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if config.ca is not None:

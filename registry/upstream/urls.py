@@ -22,7 +22,7 @@ from urllib.parse import urljoin
 
 _ABSOLUTE = re.compile(r"https?://[^/?#\\\s]+(?=[/?#]|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-# These characters could end the request line or start another header.
+# Control characters could end the request line or start another header.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
@@ -30,8 +30,8 @@ _HIGHEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # PERF: the cost is linear: the expression is matched at one position, and each part ends at a
 # character that the part cannot contain. The expression is strict on purpose, because URL parsers
-# disagree about backslashes, blanks, userinfo and non-ASCII hosts. In such a URL the compared host
-# would not be the dialled host.
+# disagree about backslashes, blanks, userinfo and non-ASCII hosts. In an ambiguous URL the compared
+# host would not be the dialled host.
 _AUTHORITY = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
     re.IGNORECASE | re.ASCII,

@@ -33,6 +33,12 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
 from entrepot.registry.server.fileslice import in_bytes
 
+LARGEST_REPEATED = 8 * 1024 * 1024
+"""The server repeats responses with blobs up to this size in bytes.
+
+PERF: the thread that sends a larger blob is woken rarely, because the kernel waits for the client.
+"""
+
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
 _IMMUTABLE = "max-age=31536000"
 _CACHE_STATUS = {
@@ -117,7 +123,9 @@ class BlobResource:
         """
         connection = _connection(req)
         is_hit = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
-        if connection is None or not is_hit or resolved.upstream is None or not answer.size:
+        if connection is None or not is_hit or resolved.upstream is None:
+            return
+        if not answer.size or answer.size > LARGEST_REPEATED:
             return
         is_permitted = self._authorization.edge.permission(req, resp)
         if is_permitted is None:

@@ -13,6 +13,7 @@ from falcon.testing import Result
 
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest, Repository
+from entrepot.registry.api import blobs
 from entrepot.registry.auth.basic import BasicAuthenticator
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
 from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
@@ -110,6 +111,15 @@ def test_other_responses_are_not_repeated(
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
     """Its Cache-Status states that the blob was not stored."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
+
+
+def test_the_response_with_a_large_blob_is_not_repeated(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread sends it, for which the kernel waits until the client has read."""
+    monkeypatch.setattr(blobs, "LARGEST_REPEATED", len(CONTENT) - 1)
+
+    assert worker.permission() is None
 
 
 def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gunicorn.workers.gthread import TConn
 from entrepot.registry.api.response_body import checked_stream
 from entrepot.registry.server.delivery import CONNECTION, Repeatable
 from entrepot.registry.server.fileslice import FileSlice, Piece
-from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker
+from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker, _Connection
 from tests.registry.benches import eventually
 
 _ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -133,7 +133,7 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
             kept.append(worker.handle(conn))
 
         assert kept == [True] * (MAX_WAITING_THREADS + 1)
-        assert worker._waiting_slots.acquire(blocking=False)
+        assert len(worker._waiting_slots) == MAX_WAITING_THREADS
 
 
 @pytest.mark.timeout(15)
@@ -143,8 +143,7 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
     Other requests need the thread.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
-        for _ in range(MAX_WAITING_THREADS):
-            worker._waiting_slots.acquire()
+        worker._waiting_slots.clear()
         client.sendall(_ASK)
 
         assert worker.handle(conn) is True
@@ -312,6 +311,72 @@ class _Listener:
 
     def getsockname(self) -> str:
         return ""
+
+
+class _CountingSocket(socket.socket):
+    """A socket that counts the changes of its blocking mode."""
+
+    changes = 0
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of a socket
+        """Count a change."""
+        self.changes += 1
+        super().setblocking(flag)
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Count a change."""
+        self.changes += 1
+        super().settimeout(value)
+
+
+def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
+    """Each change of a time-out is a system call after which a thread waits for the interpreter."""
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
+        conn.sock = _CountingSocket(fileno=conn.sock.detach())
+        for changes in (2, 3, 4):  # the first request also creates the parser
+            client.sendall(_ASK)
+            assert worker.handle(conn) is True
+            assert conn.sock.changes == changes
+        conn.sock.close()
+
+
+def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> None:
+    """The rest of a body is read before the next request, as gunicorn does it."""
+    body = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    asked: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        asked.append(environ["RAW_URI"])
+        return _app(environ, start_response)
+
+    with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
+        worker.wsgi = app
+        for head in (
+            b"POST /sized HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body),
+            b"POST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+            _ASK,
+        ):
+            client.sendall(head)
+            assert worker.handle(conn) is True
+
+    assert asked == ["/sized", "/chunked", "/"]
+
+
+def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
+    """The mode that the socket reports is the mode of the descriptor."""
+    client, accepted = socket.socketpair(socket.AF_UNIX)
+    descriptor = accepted.fileno()
+    with client, _Connection(accepted) as connection:
+        modes = [(connection.fileno(), connection.gettimeout(), os.get_blocking(descriptor))]
+        for flag in (True, True, False, False, True):
+            connection.setblocking(flag)
+            modes.append(
+                (connection.fileno(), connection.gettimeout(), os.get_blocking(descriptor))
+            )
+
+    blocks, does_not = (descriptor, None, True), (descriptor, 0.0, False)
+    assert modes == [does_not, blocks, blocks, does_not, does_not, blocks]
 
 
 BLOBS = "blobs1.sock"

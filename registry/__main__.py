@@ -175,6 +175,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         push_rules=push_rules(settings),
         read_only=settings.storage.maintenance.readonly.enabled,
         epoch=invalidation.epoch,
+        has_edge_cache=settings.has_edge_cache,
         cache_fill=CacheFill(settings.run / FRONT_SOCKET) if settings.has_edge_cache else None,
         may_host=_may_host(settings),
         clock=clock,

@@ -74,7 +74,8 @@ class Parts:
     configured. `token_endpoint` returns the resource that issues tokens; with None, the resource
     for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
     middleware of repositories, if there is any. `may_repeat` states that the server may repeat a
-    response without a call of the application.
+    response without a call of the application. `has_edge_cache` states that HAProxy has a content
+    cache.
     """
 
     storage: Storage
@@ -105,6 +106,7 @@ class Parts:
     make_authorization: Callable[..., Authorization] = Authorization
     add_hooks: Callable[[App], None] | None = None
     may_repeat: bool = True
+    has_edge_cache: bool = True
 
 
 def assemble(parts: Parts) -> App:
@@ -130,7 +132,12 @@ def assemble(parts: Parts) -> App:
         parts.upstreams,
         store.repositories,
         parts.may_host,
-        edge=EdgeHeaders(parts.epoch, parts.cache_fill, parts.may_repeat),
+        edge=EdgeHeaders(
+            parts.epoch,
+            parts.cache_fill,
+            may_repeat=parts.may_repeat,
+            has_cache=parts.has_edge_cache,
+        ),
         read_only=parts.read_only,
     )
     app = falcon.App(router=router.Router(), middleware=[ResponseHeaders()])

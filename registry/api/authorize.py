@@ -62,11 +62,13 @@ class EdgeHeaders:
     *epoch* returns the cache epoch; None: no HAProxy is in front, and HAProxy's headers are
     ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache.
     *may_repeat* states that the server may repeat a response without a call of the application.
+    Without *has_cache*, HAProxy has no content cache, and no permission for it is computed.
     """
 
     epoch: Callable[[], str] | None = None
     cache_fill: CacheFill | None = None
     may_repeat: bool = True
+    has_cache: bool = True
 
     def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
         """Send the cache epoch with the response; return whether HAProxy verified the credential.
@@ -117,7 +119,7 @@ class EdgeHeaders:
         HAProxy cannot cache the response to a HEAD request. After repeated HEAD requests for the
         same path, `CacheFill` sends HAProxy a GET, whose response HAProxy can cache.
         """
-        if self.epoch is None:
+        if self.epoch is None or not self.has_cache:
             return
         if req.method == "HEAD":
             self._fill_on_repeated_head(req, cacheable_s)

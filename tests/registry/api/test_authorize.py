@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.repositories import Repositories
 from entrepot.edge.cache_fill import CacheFill, HeadRequest
 from entrepot.registry.api import errors
-from entrepot.registry.api.authorize import Authorization, EdgeHeaders
+from entrepot.registry.api.authorize import CACHEABILITY, Authorization, EdgeHeaders
 from entrepot.registry.api.docker_login import DockerLoginResource
 from entrepot.registry.api.status import VersionResource
 from entrepot.registry.auth.basic import BasicAuthenticator
@@ -264,3 +264,20 @@ def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() ->
     _head(edge, Authorization="Basic YTpi", X_Entrepot_Verified=NOW)
     _head(edge)
     assert [credential for _, credential in fills.fills] == ["Basic YTpi", None]
+
+
+@pytest.mark.parametrize("has_cache", [True, False], ids=["with a cache", "without a cache"])
+def test_a_permission_to_cache_is_computed_only_for_a_cache(*, has_cache: bool) -> None:
+    """With `http.edgecache: off` no worker checks the parts of a manifest for nothing."""
+    computed: list[float] = []
+    response = Response()
+
+    def cacheable_s() -> float:
+        computed.append(60.0)
+        return 60.0
+
+    request = Request(testing.create_environ("/v2/a/manifests/v1"))
+    EdgeHeaders(lambda: NOW, has_cache=has_cache).permit_caching(request, response, cacheable_s)
+
+    assert bool(computed) is has_cache
+    assert response.get_header(CACHEABILITY) == ("60" if has_cache else None)

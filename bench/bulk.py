@@ -11,17 +11,15 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from entrepot.datastore.drivers.sqlite_health import count_anew
-
-Row = tuple[bytes, int, int, float]
-"""A `Row` is a row of the index: digest, size, kind and last use."""
+from entrepot.datastore.index import IndexEntry
 
 _PARTS = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'blob' AND sql IS NOT NULL"
+_COUNT = "UPDATE total SET (bytes, rows) = (SELECT sum(size), count(*) FROM blob)"
 _BUILT = "type IN ('index', 'trigger')"
 
 
-def write_blobs(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows to an index without blobs; *rows* are in the order of their digests."""
+def write_blobs(path: Path, entries: Iterable[IndexEntry]) -> None:
+    """Add rows to an index without blobs; *entries* are in the order of their digests."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for setting in ("journal_mode = DELETE", "synchronous = OFF", "cache_size = -100000"):
             connection.execute(f"PRAGMA {setting}").fetchall()
@@ -30,10 +28,16 @@ def write_blobs(path: Path, rows: Iterable[Row]) -> None:
         for kind, name, _ in parts:
             connection.execute(f"DROP {kind} {name}")
         connection.executemany(
-            "INSERT INTO blob (digest, size, kind, used) VALUES (?, ?, ?, ?)", rows
+            "INSERT INTO blob (digest, size, kind, used) VALUES (?, ?, ?, ?)",
+            ((_key(each), each.size, int(each.kind), each.used) for each in entries),
         )
         for _, _, sql in parts:
             connection.execute(sql)
-        count_anew(connection)
+        connection.execute(_COUNT)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
+
+
+def _key(entry: IndexEntry) -> bytes:
+    """Return the stored form of a SHA-256 digest."""
+    return b"2" + bytes.fromhex(entry.digest.hex)

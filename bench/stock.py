@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from bench.bulk import Row, write_blobs
+from bench.bulk import write_blobs
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import AccessLine
-from entrepot.datastore.drivers.sqlite_parts import to_key
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
-from entrepot.datastore.index import REBUILT, ContentKind, Index
+from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
@@ -70,12 +69,12 @@ class Stock:
         index.notes.put({REBUILT: str(self.now)})
         index.close()
 
-    def _rows_in_order(self) -> Iterator[Row]:
+    def _rows_in_order(self) -> Iterator[IndexEntry]:
         """Yield the rows of the blobs in the order of their digests."""
         step = _OLDEST_S / self.rows
         for number in _in_order(self.rows):
             used = self.now - _OLDEST_S + step * number
-            yield to_key(digest(number)), SIZE, int(ContentKind.BLOB), used
+            yield IndexEntry(digest(number), SIZE, ContentKind.BLOB, used)
 
     def write_files(self, stop: int) -> None:
         """Write files for the rows before *stop*, without fsync."""

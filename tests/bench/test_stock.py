@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from bench.stock import IMAGES, Stock, access_lines, digest, manifest
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import parse
+from entrepot.datastore.index import ContentKind, IndexEntry
+from entrepot.datastore.refs import Digest
 from entrepot.logger.accesses import note_uses, stamps
 
 
@@ -23,6 +26,17 @@ def stock(tmp_path: Path) -> Stock:
 def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
     """The generated index has a row for each blob and manifest, so it has the stated size."""
     assert stock.index().count() == 2000 + IMAGES
+
+
+def test_the_index_is_as_the_product_would_have_written_it(tmp_path: Path) -> None:
+    """The index has its counters, its indexes and its triggers, which later rows need."""
+    stock = Stock(tmp_path / "data", 1000, time.time() - 60)
+    stock.write_rows()
+    index = stock.index()
+    index.restore([IndexEntry(Digest.of(b"later"), 7, ContentKind.BLOB, stock.now)])
+
+    assert index.inspect(thoroughly=True) == ""
+    assert index.count() == 1001 + IMAGES
 
 
 def test_the_first_rows_are_evicted_first(stock: Stock) -> None:

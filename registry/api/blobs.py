@@ -119,19 +119,18 @@ class BlobResource:
         """Let the worker repeat the response while the cache epoch and the link are the same.
 
         Within an epoch neither rights nor upstreams change. The link and the file are looked up
-        again each time. A hosted blob has other conditions, so its response is not repeated.
+        again each time.
         """
         connection = _connection(req)
         is_hit = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
-        if connection is None or not is_hit or resolved.upstream is None:
-            return
-        if not answer.size or answer.size > LARGEST_REPEATED:
+        size = answer.size
+        if connection is None or not is_hit or not size or size > LARGEST_REPEATED:
             return
         is_permitted = self._authorization.edge.permission(req, resp)
         if is_permitted is None:
             return
-        again = partial(self._blobs.open_again, resolved.repository, answer.digest, answer.size)
-        connection.repeatable = Repeatable(answer.size, lambda: again() if is_permitted() else None)
+        again = partial(self._blobs.open_again, resolved, answer.digest, size)
+        connection.repeatable = Repeatable(size, lambda: again() if is_permitted() else None)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, name: str, digest: str) -> None:
         """Remove the link that permits reading the blob in this repository."""

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from entrepot.datastore import layout
 from entrepot.datastore.content import ContentStore
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
-from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.refs import Digest
 from entrepot.registry.download.resume import passed_through
 from entrepot.registry.download.singleflight import Reader, SingleFlight
 from entrepot.registry.download.sources import Limits
@@ -119,13 +119,19 @@ class Blobs:
         self.store.link_blob(resolved.repository, digest, resolved.host)
         return self._opened(digest, ResponseSource.CONFIRMED)
 
-    def open_again(self, name: Repository, digest: Digest, size: int) -> BinaryIO | None:
-        """Open a blob that *name* links and whose length of *size* bytes was verified before.
+    def open_again(
+        self, resolved: ResolvedRepository, digest: Digest, size: int
+    ) -> BinaryIO | None:
+        """Open a blob of *size* bytes that was sent before.
 
-        Return None if the link or the file is absent or has changed.
+        Return None if the link or the file is absent or has changed, or if the name of a hosted
+        repository may lead to an upstream now.
         """
+        repositories, name = self.store.repositories, resolved.repository
         try:
-            if self.store.repositories.links_blob(name, digest):
+            if resolved.upstream is None and repositories.origin(name) is not None:
+                return None
+            if repositories.links_blob(name, digest):
                 return self.store.blobs.open_verified(digest, size)
         except DatastoreError:
             log.debug("stored blob not opened again", extra={"digest": digest})

@@ -177,9 +177,8 @@ def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker],
     assert closed(permitted.open()) is None
 
 
-def test_a_hosted_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """A client may delete it, and its repository has other conditions."""
-    worker = Worker(u, tmp_path, OpenAuthenticator())
+def _pushed(worker: Worker) -> Repeatable:
+    """Push the blob to a repository, and return what the application permits with its response."""
     client = worker.pulling.client
     pushed = client.simulate_post(f"/v2/team/app/blobs/uploads/?digest={DIGEST}", body=CONTENT)
     assert pushed.status_code == 201
@@ -187,5 +186,26 @@ def test_a_hosted_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
     with ours, theirs:
         lent = LentConnection(ours)
         client.simulate_get(f"/v2/team/app/{BLOB}", extras={CONNECTION: lent})
+    assert lent.repeatable is not None
+    return lent.repeatable
 
-    assert lent.repeatable is None
+
+def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path: Path) -> None:
+    """A client's DELETE removes the link and leaves the content."""
+    worker = Worker(u, tmp_path, OpenAuthenticator())
+    permitted = _pushed(worker)
+
+    assert closed(permitted.open()) == CONTENT
+    assert worker.pulling.repositories.unlink_blob(Repository("team/app"), DIGEST)
+    assert closed(permitted.open()) is None
+
+
+def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
+    u: FakeUpstream, tmp_path: Path
+) -> None:
+    """A repository with an origin belongs to an upstream, which may not be configured any more."""
+    worker = Worker(u, tmp_path, OpenAuthenticator())
+    permitted = _pushed(worker)
+    worker.pulling.repositories.set_origin(Repository("team/app"), "gone.test")
+
+    assert closed(permitted.open()) is None

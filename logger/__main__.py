@@ -40,6 +40,10 @@ class EventThreads(Protocol):
         """Start all threads for events."""
         ...
 
+    def wake(self) -> None:
+        """Queue the events of new lines soon."""
+        ...
+
     def stop(self) -> None:
         """End all threads for events."""
         ...
@@ -90,6 +94,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
             kept = now
         seconds = loop.turn(now)
         if loop.is_lively(now):
+            if notifications is not None:
+                notifications.wake()
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
         # A new watch needs one more turn of the loop, because the watch missed earlier lines.

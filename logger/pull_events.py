@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
+_IDLE_S = 2.0  # The logger's loop wakes an idle collector when it has read a line.
 # After this many lines, the next lines wait, because each transaction has its cost.
 _MANY_LINES = 64
 _BUSY_S = 1.0
@@ -99,6 +100,7 @@ class PullCollector:
         self._unqueued: Batch | None = None
         self._read_at = self._position_at = float("-inf")
         self._is_stopped = threading.Event()
+        self._news = threading.Event()
         self._queue_out = LogOnce(
             log, "event queue unavailable", "the event queue is available again"
         )
@@ -116,6 +118,7 @@ class PullCollector:
     def stop(self) -> None:
         """Queue the events of the last lines, and end the thread."""
         self._is_stopped.set()
+        self._news.set()
         self._thread.join(_STOP_S)
 
     def turn(self, now: float) -> float:
@@ -140,8 +143,13 @@ class PullCollector:
         self._disk_out.worked()
         if batch.more:
             return 0.0
-        is_busy = now - self._read_at < _BUSY_S and len(batch.lines) < _MANY_LINES
-        return _BUSY_POLL_S if is_busy else _POLL_S
+        if now - self._read_at >= _BUSY_S:
+            return _IDLE_S
+        return _BUSY_POLL_S if len(batch.lines) < _MANY_LINES else _POLL_S
+
+    def wake(self) -> None:
+        """End the wait of an idle thread, because the access log has new lines."""
+        self._news.set()
 
     def _open(self) -> Tail:
         lost = self._queue.keep_only([each.name for each in self._endpoints])
@@ -164,7 +172,10 @@ class PullCollector:
 
     def _run(self) -> None:
         while not self._is_stopped.is_set():
-            self._is_stopped.wait(self.turn(time.monotonic()))
+            seconds = self.turn(time.monotonic())
+            waiting = self._news if seconds == _IDLE_S else self._is_stopped
+            waiting.wait(seconds)
+            self._news.clear()
         while self.turn(time.monotonic()) == 0:
             pass
 
@@ -196,6 +207,10 @@ class Notifications:
         self._collector.start()
         for each in self._deliveries:
             each.start()
+
+    def wake(self) -> None:
+        """Queue the events of new lines soon; the logger's loop has read some."""
+        self._collector.wake()
 
     def stop(self) -> None:
         """Queue the events of the last lines, and end all threads; queued events stay queued."""

@@ -104,6 +104,7 @@ class EventDelivery:
         self._backoff = Backoff(endpoint.threshold, endpoint.backoff)
         self._size = EnvelopeSize(endpoint.timeout)
         self._unrecorded: tuple[Group, int] | None = None
+        self._empty_at: tuple[int, int] | None = None
         self._is_stopped = threading.Event()
         self._news = threading.Event()
         self._complaint = LogOnce(
@@ -136,6 +137,11 @@ class EventDelivery:
         if wait_s > 0:
             self._is_stopped.wait(wait_s)
             return 0.0
+        # PERF: a look at the file costs a tenth of a query. The stamp precedes the query, so
+        # that the next turn finds an append in between.
+        stamp = self._queue.stamp()
+        if stamp is not None and stamp == self._empty_at and self._unrecorded is None:
+            return _POLL_S
         try:
             self._record()
             group = self._queue.first(self._name, self._size.events, self._size.bytes)
@@ -146,6 +152,7 @@ class EventDelivery:
             self._queue_out.failed(error)
             return _QUEUE_RETRY_S
         self._queue_out.worked()
+        self._empty_at = stamp if is_empty else None
         return _POLL_S if is_empty else 0.0
 
     def _send(self, group: Group) -> None:

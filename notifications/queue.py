@@ -55,6 +55,7 @@ CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 # `head` is the row of which a part is delivered, and `sent` the number of its delivered events: to
 # update the row itself would write the row anew.
 _BUSY_S = 5.0
+_SETTLED_NS = 100_000_000
 _OVERHEAD = 192  # bytes of a row and of its entries in the indexes
 _WAL_PAGES = 256
 _FREE_PAGES = 256  # If an empty file has more free pages, the file is truncated.
@@ -127,6 +128,18 @@ class EventQueue:
                     self._append(db, name, each)
             if position is not None:
                 db.execute("INSERT OR REPLACE INTO position VALUES ('access', ?)", (position,))
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Return a value that differs after each later append; None if that is not certain now.
+
+        A file system may give two writes within some ms the same time.
+        """
+        try:
+            found = self._path.with_name(f"{self._path.name}-wal").stat()
+        except OSError:
+            return None
+        is_settled = time.time_ns() - found.st_mtime_ns > _SETTLED_NS
+        return (found.st_mtime_ns, found.st_size) if is_settled else None
 
     def position(self) -> str | None:
         """Return the position that the last `append` with a position has set."""

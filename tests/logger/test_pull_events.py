@@ -205,6 +205,21 @@ def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
     assert bench.queue.position() is not None
 
 
+def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second without lines the thread waits until the loop of the logger wakes it."""
+    monkeypatch.setattr("entrepot.logger.pull_events._BUSY_S", 0.0)
+    monkeypatch.setattr("entrepot.logger.pull_events._IDLE_S", 3600.0)
+    bench.collector.start()
+    bench.write(1)
+
+    def is_queued() -> bool:
+        bench.collector.wake()
+        return bench.queued() == [1]
+
+    _eventually(is_queued)
+    bench.collector.stop()
+
+
 def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
     """The thread queues the lines that were written before it was stopped."""
     bench.collector.start()

@@ -14,7 +14,7 @@ from entrepot.notifications.delivery import Backoff, EnvelopeSize, EventDelivery
 from entrepot.notifications.endpoint import EventEndpoint
 from entrepot.notifications.errors import NotDelivered, QueueUnavailable
 from entrepot.notifications.events import PUSH, Notification
-from entrepot.notifications.queue import EventQueue
+from entrepot.notifications.queue import EventQueue, Group
 
 
 @pytest.fixture
@@ -195,6 +195,46 @@ def test_a_failing_receiver_is_logged_once(
         "events are delivered to a again",
     ]
     assert "secret" not in caplog.text
+
+
+def test_an_empty_queue_is_not_read_until_it_changes(
+    queue: EventQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn without new events only looks at the file; another process's event is found."""
+    monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", -(10**18))
+    post, reads, first = Post(), list[str](), queue.first
+
+    def counted(endpoint: str, most: int, most_bytes: int) -> Group:
+        reads.append(endpoint)
+        return first(endpoint, most, most_bytes)
+
+    monkeypatch.setattr(queue, "first", counted)
+    delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
+    fill(queue, 1)
+    while delivery.turn() == 0:
+        pass
+    before = len(reads)
+    for _ in range(3):
+        delivery.turn()
+    unread = len(reads) - before
+    other = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
+    numbers = fill(other, 2)
+    while delivery.turn() == 0:
+        pass
+    other.close()
+
+    assert unread == 0
+    assert post.received == ["0", *numbers]
+
+
+def test_a_file_that_was_just_written_has_no_stamp(
+    queue: EventQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two writes within some ms may have the same time, so such a time proves nothing."""
+    monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
+    fill(queue, 1)
+
+    assert queue.stamp() is None
 
 
 def test_the_thread_delivers_new_events_and_ends(queue: EventQueue) -> None:

@@ -14,6 +14,7 @@ from entrepot.appliance.upstreams import hidden
 from entrepot.config import Loaded, ParsedPullSecret, Problem, UpstreamValues
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.notifications import bare_url
+from entrepot.config.schema import Settings
 from entrepot.config.units import show_span
 
 _BAD_INPUT = 2
@@ -37,10 +38,26 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         # As root, this process could be led to any file by a link in the data directory.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
-        found = hidden(loaded.settings)
+        found = _of_bucket(loaded.settings) or hidden(loaded.settings)
     write = as_json if _JSON in argv else report
     sys.stdout.write(write(loaded, found, noticed))
     return _BAD_INPUT if loaded.problems or found else 0
+
+
+def _of_bucket(settings: Settings) -> list[Problem]:
+    """Return the problems of the bucket of `storage.s3`, also if it does not answer."""
+    if not settings.storage.s3:
+        return []
+    from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
+    from entrepot.datastore.errors import StorageBroken  # noqa: PLC0415 - likewise
+
+    try:
+        return list(bucket.problems(settings))
+    except config.ConfigError as error:
+        return list(error.problems)
+    except StorageBroken as error:
+        source = f"storage.s3={settings.storage.place}"
+        return [Problem(source, f"no answer: {error}", "correct storage.s3.regionendpoint")]
 
 
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def look(settings: Settings, now: float) -> Status:
         url=listen_address.url_of(
             settings.http.addr, tls=settings.http.tls.certificate is not None
         ),
-        data=str(settings.storage.rootdirectory),
+        data=settings.storage.place,
         up=now - record.started,
         processes=tuple(_processes(settings.run, record, now)),
         index=_problem(index.notes),

@@ -115,16 +115,20 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
             return _MainLoop(settings, record, supervisor).run()
         finally:
             supervisor.clear()
-            _forget(settings)
+            _leave(settings)
             listen_address.remove_socket(settings.http.addr)
 
 
-def _forget(settings: Settings) -> None:
-    """Remove all content if `storage.inmemory` is set."""
+def _leave(settings: Settings) -> None:
+    """Remove all content if `storage.inmemory` is set, and release a bucket."""
     if settings.storage.inmemory:
         from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
 
         in_memory.end(settings)
+    if settings.storage.s3:
+        from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
+
+        bucket.end(settings)
 
 
 def _watch_health(settings: Settings, run: Path) -> None:
@@ -183,8 +187,22 @@ def _try_folders(settings: Settings) -> None:
         _log.info("ballast removed", extra={"path": storage.statedir})
     if storage.statedir not in unwritable:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
+    if storage.s3:
+        from entrepot.appliance.own_process import in_own_process  # noqa: PLC0415 - rarely used
+
+        _refuse(in_own_process(lambda: _open_bucket(settings)))
+        return
     takeover.take_over(settings)
     _refuse(hidden(settings))
+
+
+def _open_bucket(settings: Settings) -> list[Problem]:
+    """Own the bucket, and return the problems of its content. Raises: ConfigError."""
+    from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
+
+    bucket.begin(settings)
+    takeover.take_over(settings)
+    return hidden(settings)
 
 
 def _unwritable(folders: Iterable[Path]) -> list[Path]:
@@ -370,6 +388,6 @@ def _startup_fields(settings: Settings) -> dict[str, str]:
         "url": listen_address.url_of(
             settings.http.addr, tls=settings.http.tls.certificate is not None
         ),
-        "data": str(settings.storage.rootdirectory),
+        "data": settings.storage.place,
         "upstreams": " ".join(upstream_names(settings)),
     }

@@ -33,7 +33,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
-        sys.stderr.write(f"no appliance runs on {settings.storage.rootdirectory}\n")
+        sys.stderr.write(f"no appliance runs on {settings.storage.place}\n")
         return _NOT_RUNNING
     found = state_file.read(run) or _gathered(run)
     text = json.dumps(asdict(found), indent=1) if _JSON in argv else "\n".join(screen(found))

@@ -65,5 +65,5 @@ def remarks(settings: Settings) -> Iterator[Problem]:
         return
     index = open_index(settings.storage.statedir)
     if why := shortage_of(settings, index.notes):
-        yield Problem(str(settings.storage.rootdirectory), why, REMEDY)
+        yield Problem(settings.storage.place, why, REMEDY)
     index.close()

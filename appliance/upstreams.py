@@ -8,6 +8,7 @@ from entrepot.config.pull_secret import ParsedPullSecret
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import UpstreamSet
 from entrepot.datastore.drivers.table import open_storage
+from entrepot.datastore.errors import StorageBroken
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
 
 
@@ -23,7 +24,19 @@ def upstream_names(settings: Settings) -> list[str]:
 
 
 def hidden(settings: Settings) -> list[Problem]:
-    """Return a problem for each pushed repository that an upstream of that name would hide."""
+    """Return a problem for each pushed repository that an upstream of that name would hide.
+
+    A bucket that does not answer hides nothing: the start has reported it.
+    """
+    try:
+        return _hidden(settings)
+    except StorageBroken:
+        if settings.storage.s3:
+            return []
+        raise
+
+
+def _hidden(settings: Settings) -> list[Problem]:
     storage, known = open_storage(settings.storage), upstreams_now(settings)
     return [
         Problem(

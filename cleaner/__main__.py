@@ -36,7 +36,7 @@ from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
-from entrepot.datastore.drivers.table import open_index, open_storage
+from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.takeover import taken_at
@@ -126,12 +126,22 @@ class CleanerProcess:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
-            self._readers.start()
+            self._own_bucket()
+            if not self._settings.storage.s3:  # there, each read costs a request and a transfer
+                self._readers.start()
             # An earlier cleaner may have been killed before its purge of HAProxy's cache.
             self._purge.removed()
             Inspection(self._store.index, self._ring).start(self._stop)
             RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
         return 0
+
+    def _own_bucket(self) -> None:
+        """Start the thread that renews the claim on a bucket."""
+        if self._settings.storage.s3:
+            from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
+
+            bucket = open_owned(self._settings.storage, self._clock)
+            BucketOwner(bucket.claim(), self._stop).start()
 
     def verify(self, *, as_json: bool) -> int:
         """Verify all stored content. Return 0, or 1 when a file is damaged, lost or unreadable."""
@@ -248,7 +258,7 @@ class CleanerProcess:
             stopped=self._stop.is_set,
             is_ready=lambda: not needs_rebuild(index.notes),
             taken_at=lambda: taken_at(self._store.storage),
-            lacking=Disk(self._settings.storage.rootdirectory).lacking,
+            lacking=_lacking(self._settings),
         )
 
 
@@ -282,6 +292,15 @@ class EventsFile:
             self._is_failing = True
         else:
             self._is_failing = False
+
+
+def _lacking(settings: Settings) -> Callable[[int], int]:
+    """Return what the disk of the content lacks; the removal of objects frees none of a disk."""
+    return _nothing if settings.storage.s3 else Disk(settings.storage.rootdirectory).lacking
+
+
+def _nothing(_: int) -> int:
+    return 0
 
 
 def bounds(settings: Settings) -> StoreLimits:

@@ -13,6 +13,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from entrepot.config import middleware_settings, pull_secret, reporting_settings, token_auth
@@ -81,6 +82,12 @@ def _folders(settings: Settings) -> Iterator[Problem]:
     storage = settings.storage
     if storage.inmemory:
         yield from _in_memory(settings)
+        return
+    if storage.s3:
+        if find_spec("obstore") is None:
+            remedy = "install it: pip install 'entrepot[storage]'"
+            yield Problem("storage.s3", "the package obstore is not installed", remedy)
+        yield from _writable(storage.statedir, "storage.statedir", "ENTREPOT_STATEDIR")
         return
     yield from _writable(storage.rootdirectory, "storage.filesystem.rootdirectory", "REGISTRYDIR")
     if not storage.statedir.is_relative_to(storage.rootdirectory):

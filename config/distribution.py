@@ -62,7 +62,8 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
     return DistributionKey(key, KeySupport.REFUSED, why, harmless=harmless)
 
 
-_NO_DRIVER = "only storage.filesystem and storage.inmemory are implemented"
+_NO_DRIVER = "only storage.filesystem, storage.inmemory and storage.s3 are implemented"
+_ONE_COPY = "an object is copied by one request, and only when it turns out to be damaged"
 _NO_REDIS = "the appliance looks blobs up on the disk, without redis"
 _LOOKED_UP = "the appliance looks blobs up on the disk"
 _PACKAGE = "the names are those of middleware in an installed Python package, not of Go"
@@ -86,6 +87,32 @@ ROWS: Final = (
         instead="set ENTREPOT_WORKERS",
     ),
     _honoured("storage.inmemory.rootdirectory", "docker distribution has no key here"),
+    _honoured("storage.s3.accesskey", "without it, the AWS environment, as there"),
+    _honoured("storage.s3.secretkey"),
+    _honoured("storage.s3.sessiontoken"),
+    _honoured("storage.s3.region"),
+    _honoured("storage.s3.regionendpoint"),
+    _honoured("storage.s3.forcepathstyle", "default true with regionendpoint, as in 2.x"),
+    _honoured("storage.s3.bucket"),
+    _honoured("storage.s3.rootdirectory"),
+    _honoured("storage.s3.encrypt"),
+    _honoured("storage.s3.keyid"),
+    _honoured("storage.s3.secure"),
+    _honoured("storage.s3.skipverify"),
+    _refused("storage.s3.v4auth", "version 2 signatures are not supported", "true"),
+    _honoured("storage.s3.chunksize", "5M to 512M"),
+    _ineffective("storage.s3.multipartcopychunksize", _ONE_COPY),
+    _ineffective("storage.s3.multipartcopymaxconcurrency", _ONE_COPY),
+    _ineffective("storage.s3.multipartcopythresholdsize", _ONE_COPY),
+    _honoured("storage.s3.storageclass"),
+    _honoured("storage.s3.useragent"),
+    _refused(
+        "storage.s3.objectacl", "S3 refuses such a header unless the bucket has ACLs", "private"
+    ),
+    _honoured("storage.s3.usedualstack"),
+    _honoured("storage.s3.accelerate"),
+    _honoured("storage.s3.usefipsendpoint"),
+    _ineffective("storage.s3.loglevel", "requests are not logged", "off", "false"),
     _honoured("storage.delete.enabled"),
     _ineffective(
         "storage.redirect.disable", "no response is a redirect", "true", instead="take it out"
@@ -102,9 +129,15 @@ ROWS: Final = (
     _honoured("storage.maintenance.uploadpurging.age", "counted from the last byte"),
     _honoured("storage.maintenance.uploadpurging.interval"),
     _honoured("storage.maintenance.uploadpurging.dryrun"),
+    DistributionKey(
+        "storage.s3aws.**",
+        KeySupport.REFUSED,
+        "another name of storage.s3",
+        instead="write storage.s3",
+    ),
     *(
         _refused(f"storage.{driver}.**", _NO_DRIVER)
-        for driver in ("azure", "gcs", "oss", "rados", "s3", "s3aws", "swift")
+        for driver in ("azure", "gcs", "oss", "rados", "swift")
     ),
     _honoured("auth.htpasswd.realm"),
     _honoured(
@@ -226,6 +259,6 @@ ROWS: Final = (
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
-IMPLEMENTED: Final = frozenset({"filesystem", "inmemory"})
+IMPLEMENTED: Final = frozenset({"filesystem", "inmemory", "s3"})
 """The operator may select the storage drivers of this list; other drivers are refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

@@ -39,6 +39,10 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(each) for each in self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        """Return how pickle makes an equal error, for another process."""
+        return type(self), (self.problems,)
+
 
 class Unreadable(ValueError):  # noqa: N818 - the name states the fact, as all here do
     """A value is invalid. `message` gives the reason, `remedy` a valid alternative."""

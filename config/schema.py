@@ -23,6 +23,7 @@ from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
 from entrepot.config.reporting_settings import ReportingSettings
+from entrepot.config.s3_settings import S3Settings
 from entrepot.config.section import Section, setting
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 
@@ -90,6 +91,7 @@ class StorageSettings(Section):
 
     filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
     inmemory: InMemorySettings | None = None
+    s3: S3Settings | None = None
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
@@ -101,18 +103,27 @@ class StorageSettings(Section):
 
     @property
     def rootdirectory(self) -> Path:
-        """The path of the data directory."""
-        return (self.inmemory or self.filesystem).rootdirectory
+        """The path of the data directory; with a bucket, that of the state directory."""
+        return self.statedir if self.s3 else (self.inmemory or self.filesystem).rootdirectory
 
     @property
     def driver(self) -> str:
         """Return the name of the storage driver, as in docker distribution."""
-        return "inmemory" if self.inmemory else "filesystem"
+        return "s3" if self.s3 else "inmemory" if self.inmemory else "filesystem"
 
     @property
     def parameters(self) -> Mapping[str, object]:
         """Return the keys of the driver's section, with their values."""
+        if self.s3:
+            return {**dict(self.s3), "statedir": self.statedir}
         return dict(self.inmemory or self.filesystem)
+
+    @property
+    def place(self) -> str:
+        """Return where content is stored, as messages name it."""
+        if self.s3:
+            return f"s3://{self.s3.bucket}/{(self.s3.rootdirectory or '').strip('/')}"
+        return str(self.rootdirectory)
 
 
 class HtpasswdSettings(Section):

@@ -28,6 +28,7 @@ _STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("upstreams",),
     ("pullsecret",),
     ("cleaner",),
+    ("storage", "s3"),
     ("server",),
     ("cache",),
 )
@@ -45,6 +46,8 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("http", "tls", "key"),
         ("storage", "filesystem", "rootdirectory"),
         ("storage", "inmemory", "rootdirectory"),
+        ("storage", "s3", "bucket"),
+        ("storage", "s3", "rootdirectory"),
         ("storage", "delete", "enabled"),
         ("storage", "maintenance", "readonly", "enabled"),
         ("storage", "maintenance", "uploadpurging", "enabled"),

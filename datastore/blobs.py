@@ -33,7 +33,7 @@ from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.manifest import LARGEST, parse
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat, Storage, descriptor_of
+from entrepot.datastore.storage import Stat, Storage, descriptor_of, is_remote
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
@@ -170,7 +170,10 @@ class BlobStore:
             )
         if self._integrity:
             if verified is not None and found > REREAD:
-                self._mark(path, digest)
+                if is_remote(self._storage):
+                    _reread(path, digest)
+                else:
+                    self._mark(path, digest)
             self._integrity.remember_size(digest, found)
         self._storage.commit_file(path, layout.blob(digest))
 
@@ -180,10 +183,10 @@ class BlobStore:
         try:
             self._integrity.unverified.add(digest)
         except (StorageFull, StorageBroken) as error:
-            if digest_of_file(path, digest.algorithm) != digest:
-                raise ContentDamaged(
-                    f"the file of {digest} does not contain the bytes that were written"
-                ) from error
+            try:
+                _reread(path, digest)
+            except ContentDamaged as damaged:
+                raise damaged from error
 
     def delete(self, digest: Digest) -> bool:
         """Remove a blob; return False if the blob was absent.
@@ -191,6 +194,12 @@ class BlobStore:
         Open readers of the blob keep the file.
         """
         return self._storage.delete(layout.blob(digest))
+
+
+def _reread(path: Path, digest: Digest) -> None:
+    """Hash a file that was written with the bytes of *digest*. Raises: ContentDamaged."""
+    if digest_of_file(path, digest.algorithm) != digest:
+        raise ContentDamaged(f"the file of {digest} does not contain the bytes that were written")
 
 
 def digest_of_file(path: Path, algorithm: str) -> Digest:

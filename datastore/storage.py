@@ -129,6 +129,11 @@ def time_of(stat: Stat) -> float | None:
     return stat.modified if isinstance(stat, TimedStat) else None
 
 
+def is_remote(storage: Storage) -> bool:
+    """Return whether each reading of a value is a transfer, so that content is verified before."""
+    return getattr(storage, "is_remote", False)
+
+
 def set_time(storage: Storage, key: str, at: float) -> None:
     """Set when a value last changed (s, UTC epoch), if the driver can set this time.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -318,8 +319,12 @@ def _secret(
     if path is None:
         return lambda: None
 
+    made_in = os.getpid()
+
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
+        if settings.storage.s3 and os.getpid() == made_in:
+            return secret  # a request before the fork would break the workers; `serve` has checked
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)
         for name in shadowed(storage, known.names):

@@ -36,6 +36,8 @@ class S3Storage:
     Without ownership, values are read from the bucket each time, and nothing is written.
     """
 
+    is_remote = True
+
     def __init__(self, client: S3Client, journal: S3Journal, owner: Ownership) -> None:
         self._client = client
         self._journal = journal

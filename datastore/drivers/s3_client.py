@@ -7,6 +7,7 @@ is opened with the first request of a process, and a process sends no request be
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 """A process keeps parts of at most this many bytes in memory; further commits wait."""
 
+_STATUS: Final = re.compile(r"status code: (\d{3})")
 _NEVER: Final = float("-inf")
 
 T = TypeVar("T")
@@ -46,6 +48,10 @@ T = TypeVar("T")
 
 class Conflict(StorageBroken):
     """A conditional put found another value than the expected value."""
+
+
+class Rejected(StorageBroken):
+    """The service answered that it does not accept the request; a second one would be the same."""
 
 
 class OutcomeUnknown(StorageBroken):
@@ -201,16 +207,19 @@ class S3Client:
             obstore.delete(self._requests, key)
         except FileNotFoundError:
             pass
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StorageBroken(_line(error)) from error
         except (BaseError, OSError, ValueError) as error:
+            if _is_rejected(error):
+                raise Rejected(_line(error)) from error
             self._circuit.failed()
             raise OutcomeUnknown(_line(error)) from error
         self._circuit.worked()
 
     def names(self, key: str) -> list[str]:
         """Return the names directly below *key*, in byte order."""
-        found = self._twice(lambda: obstore.list_with_delimiter(self._requests, key or None))
+        try:
+            found = self._twice(lambda: obstore.list_with_delimiter(self._requests, key or None))
+        except FileNotFoundError as error:
+            raise Rejected(_line(error)) from error
         below = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
         return sorted({each.rpartition("/")[2] for each in below})
 
@@ -223,8 +232,9 @@ class S3Client:
                 self._circuit.worked()
                 for each in page:
                     yield Stat(each["path"], each["size"])
-        except FileNotFoundError:
-            return
+            self._circuit.worked()  # there may be no page at all
+        except FileNotFoundError as error:
+            raise Rejected(_line(error)) from error
         except (BaseError, OSError) as error:
             raise self._broken(error) from error
 
@@ -296,7 +306,7 @@ class S3Client:
         """Send a request that may be repeated, at most twice."""
         try:
             return self._once(act)
-        except (Conflict, _Refused):
+        except (Conflict, Rejected):
             raise
         except StorageBroken:
             time.sleep(_PAUSE_S)
@@ -319,15 +329,22 @@ class S3Client:
         if isinstance(error, AlreadyExistsError | PreconditionError):
             self._circuit.worked()
             return Conflict(_line(error))
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        if _is_rejected(error):
             self._circuit.worked()
-            return _Refused(_line(error))
+            return Rejected(_line(error))
         self._circuit.failed()
         return StorageBroken(_line(error))
 
 
-class _Refused(StorageBroken):
-    """The service answered that this request is not permitted; a second one would be neither."""
+def _is_rejected(error: Exception) -> bool:
+    """Return whether the service refused the request: by policy, or with 301 or a 4xx of its own.
+
+    408 and 429 are no refusals, and 409 is a conflict of two requests.
+    """
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return True
+    status = _STATUS.search(str(error))
+    return status is not None and status[1] in {"301", "307", "400", "403", "404", "405", "501"}
 
 
 def _line(error: Exception) -> str:

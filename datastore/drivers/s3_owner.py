@@ -37,7 +37,6 @@ from entrepot.runtime.small_file import read_small_file
 log = logging.getLogger(__name__)
 
 KEY: Final = f"{layout.OWN}/owner"
-RENEW_S: Final = 15.0
 _HELD_S: Final = 45.0
 _ABANDONED_S: Final = 90.0
 _LOOK_S: Final = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.s3 import S3Storage
 from entrepot.datastore.drivers.s3_bucket import bucket_of
+from entrepot.datastore.drivers.s3_check import refused_requests
 from entrepot.datastore.drivers.s3_client import S3Client
 from entrepot.datastore.drivers.s3_journal import S3Journal
 from entrepot.datastore.drivers.s3_owner import Claim, Lease
 from entrepot.datastore.drivers.table import Parameters
+from entrepot.datastore.owned import RefusedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,14 @@ class BucketParts:
     def claim(self) -> Claim:
         """Return the claim of this appliance, for the one process that renews it."""
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
+
+    def forget(self) -> None:
+        """Forget what is remembered of the bucket. Raises: StorageFull, StorageBroken."""
+        self.journal.clear()
+
+    def refused(self) -> Iterator[RefusedRequest]:
+        """Yield the first request that the service refuses. Raises: StorageBroken."""
+        return refused_requests(self.client)
 
     def storage(self) -> S3Storage:
         """Return the storage, for any number of processes."""

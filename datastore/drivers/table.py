@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from entrepot.datastore import layout
 from entrepot.datastore.index import Index
+from entrepot.datastore.owned import OwnedStorage
 from entrepot.datastore.storage import Storage
 
 Now = Callable[[], float]
@@ -94,6 +95,16 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
     KeyError if the driver is unknown, which the checks of the settings rule out.
     """
     return STORAGES[settings.driver](settings.parameters, clock)
+
+
+def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
+    """Return the storage that *settings* select with its owner, without a request.
+
+    Only the driver `s3` has one. Raises: StorageBroken if a file of the settings cannot be read.
+    """
+    from entrepot.datastore.drivers.s3_setup import parts_of  # noqa: PLC0415 - see the module
+
+    return parts_of(settings.parameters, clock)
 
 
 def open_index(state: Path, clock: Now = time.time) -> Index:

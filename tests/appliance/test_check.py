@@ -65,7 +65,7 @@ def test_a_report_without_upstreams_shows_none(desk: Desk) -> None:
 
 def test_json_has_the_same_as_the_report(desk: Desk) -> None:
     """`check --json` has every setting, upstream, key, warning and problem, with its parts."""
-    desk.write("storage: {s3: {bucket: b}}\nredis: {addr: 'a:1', password: hunter2}\n")
+    desk.write("storage: {gcs: {bucket: b}}\nredis: {addr: 'a:1', password: hunter2}\n")
     loaded = desk.examine("--cleaner.ttl=72h")
     document = json.loads(as_json(loaded))
 
@@ -81,9 +81,9 @@ def test_json_has_the_same_as_the_report(desk: Desk) -> None:
         "without effect",
         [f"{desk.file}:2"],
     )
-    assert named["storage.s3.**"]["verdict"] == "refused"
-    assert named["storage.s3.**"]["remedy"]
-    assert {"source": f"{desk.file}:1: storage.s3"}.items() <= document["problems"][0].items()
+    assert named["storage.gcs.**"]["verdict"] == "refused"
+    assert named["storage.gcs.**"]["remedy"]
+    assert {"source": f"{desk.file}:1: storage.gcs"}.items() <= document["problems"][0].items()
     assert next(each["source"] for each in document["warnings"]) == f"{desk.file}:2: redis"
     assert "hunter" not in as_json(loaded)
 

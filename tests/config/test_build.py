@@ -80,14 +80,14 @@ def test_an_invalid_value_does_not_affect_other_settings(desk: Desk) -> None:
 
 def test_a_secret_is_never_shown(desk: Desk) -> None:
     """No message shows a secret in an invalid value, a refused key or a URL."""
-    desk.write("storage: {s3: {secretkey: hunter2}}")
+    desk.write("storage: {s3: {bucket: b, secretkey: hunter2}}")
     problems = desk.problems(
         "--upstreams.a.io.password=hunter\n2",
         REGISTRY_PROXY_PASSWORD="hunter\n2",
         REGISTRY_PROXY_REMOTEURL="https://me:hunter2@a.io",
     )
 
-    assert len(problems) == 4
+    assert len(problems) == 5
     assert "hunter" not in "".join(problems)
     assert "REGISTRY_PROXY_REMOTEURL=https://***@a.io: a URL that contains a password" in "".join(
         problems

@@ -12,6 +12,9 @@ from tests.config.desk import Desk
 _ALL = (
     "--pullsecret.path=/given/secret",
     "--auth.htpasswd.path=/given/htpasswd",
+    "--storage.s3.bucket=images",
+    "--storage.s3.region=eu-central-1",
+    "--storage.s3.ca=/given/s3-ca",
     "--http.tls.certificate=/given/certificate",
     "--http.tls.key=/given/key",
     "--upstreams.a.io.passwordfile=/given/password",
@@ -30,7 +33,7 @@ def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
 
     given = {path for path in _paths(settings.model_dump()) if path.is_relative_to("/given")}
     assert sorted(given) == sorted(named_files(settings))
-    assert len(given) == 6
+    assert len(given) == 7
 
 
 def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:

@@ -16,14 +16,14 @@ from tests.config.desk import Desk
 @pytest.mark.parametrize(
     "text",
     [
-        "storage: {s3: {bucket: b}}",
-        "storage: {s3: }",
-        "storage: s3",
         "storage: {azure: {accountname: a}}",
         "storage: {gcs: {bucket: b}}",
         "storage: {swift: {}}",
         "storage: {rados: {poolname: p}}",
         "storage: {oss: {}}",
+        "storage: {s3aws: {bucket: b}}",
+        "storage: {s3: {region: r, bucket: b, v4auth: false}}",
+        "storage: {s3: {region: r, bucket: b, objectacl: public-read}}",
         "middleware: {storage: [{name: cloudfront}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
     ],
@@ -40,8 +40,8 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("REGISTRY_STORAGE", "s3"),
-        ("REGISTRY_STORAGE_S3_BUCKET", "images"),
+        ("REGISTRY_STORAGE", "azure"),
+        ("REGISTRY_STORAGE_AZURE_CONTAINER", "images"),
         ("REGISTRY_MIDDLEWARE_STORAGE", '[{"name": "cloudfront"}]'),
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
     ],
@@ -309,5 +309,5 @@ def test_several_keys_of_one_section_are_one_line(desk: Desk) -> None:
     (problem,) = desk.problems(**driver)
     (warning,) = desk.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
 
-    assert ": refused with 2 more keys of storage.swift: only storage.filesystem and" in problem
+    assert ": refused with 2 more keys of storage.swift: only storage.filesystem" in problem
     assert warning.startswith("REGISTRY_REDIS_ADDR: without effect with 1 more key of redis: ")

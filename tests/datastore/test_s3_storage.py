@@ -254,6 +254,20 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: S3St
     assert storage.read("known") == b"content"
 
 
+@pytest.mark.parametrize("method", ["walk", "list"])
+def test_an_empty_answer_closes_the_circuit_too(
+    s3: S3Front, storage: S3Storage, method: str
+) -> None:
+    """The rebuild of an empty bucket would otherwise take every probe for ever."""
+    circuit = storage._client._circuit
+    circuit._next_probe = circuit._failed = 0.0
+
+    assert list(getattr(storage, method)("absent")) == []
+
+    assert not circuit.is_open
+    assert s3.counts() == {"GET": 1}
+
+
 def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
     s3: S3Front, storage: S3Storage
 ) -> None:

@@ -19,14 +19,14 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 SMALL: Final = {
-    "CLEANER_MAXSIZE": "24M",
+    "CLEANER_MAXSIZE": "40M",
     "CLEANER_RUNEVERY_TIME": "1s",
     "ENTREPOT_WORKERS": "2",
 }
 """The evictions of `check_eviction` begin soon with these variables."""
 
 _CHUNKS: Final = 3
-_IMAGES: Final = 12
+_IMAGES: Final = 15
 _OLDER: Final = 5 * MB
 """The proxied content of the checks before `check_eviction` has fewer bytes."""
 

@@ -1,0 +1,72 @@
+"""Check the bucket of `storage.s3` at the start, own it while the appliance runs, and release it.
+
+The cleaner renews the claim in between (`cleaner/bucket_owner.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.table import open_owned
+from entrepot.datastore.errors import DatastoreError, StorageBroken
+from entrepot.datastore.owned import OwnedStorage
+from entrepot.runtime.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+
+def begin(settings: Settings) -> None:
+    """Check the bucket, and own it unless another appliance does.
+
+    A bucket that does not answer is a warning: pulls are passed through until it does. Raises:
+    ConfigError if the service answers that it refuses a request.
+    """
+    bucket, place = _open(settings), settings.storage.place
+    try:
+        bucket.forget()
+        if found := list(problems(settings)):
+            raise ConfigError(found)
+        if bucket.claim().renew():
+            _log.info("this appliance owns the bucket", extra={"bucket": place})
+    except DatastoreError as error:
+        _log.warning(
+            "the bucket does not answer: nothing is stored until it does",
+            extra={"bucket": place, "error": error},
+        )
+
+
+def end(settings: Settings) -> None:
+    """Release the bucket, so that another appliance can own it at once."""
+    try:
+        _open(settings).claim().release()
+    except (DatastoreError, ConfigError) as error:
+        _log.warning(
+            "bucket not released: another appliance waits for 90 s",
+            extra={"bucket": settings.storage.place, "error": error},
+        )
+
+
+def problems(settings: Settings) -> Iterator[Problem]:
+    """Yield a problem for the first request that the service refuses.
+
+    Raises: ConfigError if a file cannot be read; StorageBroken if the service does not answer.
+    """
+    for each in _open(settings).refused():
+        yield Problem(_source(settings), each.why, each.remedy)
+
+
+def _open(settings: Settings) -> OwnedStorage:
+    clock = Clock(settings.storage.statedir / layout.CLOCK)
+    try:
+        return open_owned(settings.storage, clock)
+    except StorageBroken as error:
+        problem = Problem(_source(settings), str(error), "name a file that can be read")
+        raise ConfigError([problem]) from error
+
+
+def _source(settings: Settings) -> str:
+    return f"storage.s3={settings.storage.place}"

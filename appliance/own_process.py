@@ -1,0 +1,58 @@
+"""Call a function in a process of its own, which ends with it.
+
+The library of `storage.s3` starts threads that never end. In this process they would take the
+signals that stop the appliance, and a child that is forked later could not use the library.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from entrepot.config.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def in_own_process(act: Callable[[], T]) -> T:
+    """Return what *act* returns in a forked child. Raises: ConfigError, as *act* does.
+
+    Raises: ChildProcessError if the child ends in any other way.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(act, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        answer = file.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 0 or not answer:
+        raise ChildProcessError(f"the process ended with {code}")
+    found = pickle.loads(answer)  # noqa: S301 - written by this program
+    if isinstance(found, ConfigError):
+        raise found
+    result: T = found
+    return result
+
+
+def _answer(act: Callable[[], object], writer: int) -> None:
+    """Write the result of *act* and end this process without the parent's clean-up."""
+    code = 1
+    try:
+        try:
+            found = act()
+        except ConfigError as error:
+            found = error
+        with os.fdopen(writer, "wb") as file:
+            pickle.dump(found, file)
+        code = 0
+    except Exception:  # noqa: BLE001 - the parent reports that the process failed
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,51 @@
+"""Define what a storage offers that several appliances can reach, of which one at a time writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+RENEW_S: Final = 15.0
+"""The owner renews its claim so often, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRequest:
+    """A `RefusedRequest` is a request that the service does not accept, with its remedy."""
+
+    why: str
+    remedy: str
+
+
+class StorageClaim(Protocol):
+    """The claim of one appliance on a storage, in the one process that renews it.
+
+    `is_held` is None before the first answer. Raises, each method: StorageFull, StorageBroken.
+    """
+
+    is_held: bool | None
+
+    def renew(self) -> bool:
+        """Renew the claim, or try to make it; return whether this appliance owns the storage."""
+        ...
+
+    def release(self) -> None:
+        """End the claim, so that another appliance can own the storage at once."""
+        ...
+
+
+class OwnedStorage(Protocol):
+    """A storage with an owner. Raises, each method: StorageFull, StorageBroken."""
+
+    def claim(self) -> StorageClaim:
+        """Return the claim of this appliance."""
+        ...
+
+    def forget(self) -> None:
+        """Forget what is remembered of the storage: another program may have written to it."""
+        ...
+
+    def refused(self) -> Iterator[RefusedRequest]:
+        """Try each kind of request that the appliance needs, and yield those that are refused."""
+        ...

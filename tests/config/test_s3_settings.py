@@ -1,0 +1,79 @@
+"""Test the settings of `storage.s3`: defaults, missing keys and contradictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.desk import Desk
+
+_GIVEN = "region: eu-central-1, bucket: images"
+
+
+def test_the_state_directory_is_the_only_folder(desk: Desk) -> None:
+    """Index, logs and unfinished downloads stay on a local disk."""
+    desk.write(f"storage: {{s3: {{{_GIVEN}, rootdirectory: /a/}}}}")
+    storage = desk.settings(ENTREPOT_STATEDIR="/state").storage
+
+    assert (storage.driver, storage.place) == ("s3", "s3://images/a")
+    assert storage.rootdirectory == storage.statedir == Path("/state")
+    assert storage.parameters["statedir"] == Path("/state")
+    assert storage.parameters["chunksize"] == 10 * 2**20
+    assert desk.settings().storage.statedir == Path("data/entrepot").absolute()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [("", False), (", regionendpoint: 'http://m:9000'", True)],
+)
+def test_the_style_of_urls_follows_the_endpoint(desk: Desk, keys: str, *, expected: bool) -> None:
+    """Services other than AWS rarely have a host for each bucket."""
+    desk.write(f"storage: {{s3: {{{_GIVEN}{keys}}}}}")
+    s3 = desk.settings().storage.s3
+
+    assert s3 is not None
+    assert s3.forcepathstyle is expected
+
+
+_AT = "config.yml:1: storage.s3"
+_TWO_HOSTS = (
+    f"{_AT}.accelerate: AWS has no such host together with storage.s3.usefipsendpoint;"
+    " take one of them out"
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("bucket: b", f"{_AT}: storage.s3.region is missing; set storage.s3.region"),
+        ("region: r", f"{_AT}: storage.s3.bucket is missing; set storage.s3.bucket"),
+        (
+            f"{_GIVEN}, accesskey: a",
+            f"{_AT}: storage.s3.secretkey is missing; set both keys, or neither",
+        ),
+        (
+            f"{_GIVEN}, sessiontoken: t",
+            f"{_AT}: storage.s3.sessiontoken is of no key; set the keys too",
+        ),
+        (f"{_GIVEN}, keyid: k", f"{_AT}.keyid: without effect; set storage.s3.encrypt: true"),
+        (f"{_GIVEN}, accelerate: true, usefipsendpoint: true", _TWO_HOSTS),
+        (f"{_GIVEN}, chunksize: 1M", f"{_AT}.chunksize=1M: not from 5M to 512M; try 10M"),
+        (f"{_GIVEN}, buket: c", f"{_AT}.buket: no such key; did you mean storage.s3.bucket?"),
+    ],
+)
+def test_each_mistake_is_one_line_with_a_remedy(desk: Desk, keys: str, expected: str) -> None:
+    """No value of a key or token is shown."""
+    desk.write(f"storage: {{s3: {{{keys}}}}}")
+
+    assert desk.problems() == [expected]
+
+
+@pytest.mark.parametrize("name", ["accelerate", "usedualstack", "usefipsendpoint"])
+def test_hosts_of_aws_contradict_another_endpoint(desk: Desk, name: str) -> None:
+    """The operator would believe that the key has an effect."""
+    desk.write(f"storage: {{s3: {{{_GIVEN}, regionendpoint: 'http://m', {name}: true}}}}")
+
+    (problem,) = desk.problems()
+
+    assert problem.startswith(f"{_AT}.{name}: it selects a host of AWS")

@@ -1,0 +1,178 @@
+"""Test the effect of each key of `storage.s3` on the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore.drivers.s3_bucket import bucket_of, shared_credentials
+from entrepot.datastore.drivers.s3_client import S3Client
+from entrepot.datastore.errors import StorageBroken
+from tests.s3_front import S3Front
+from tests.s3_signatures import Account
+from tests.s3_storage import parameters
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[S3Front]:
+    """Run one server for this module."""
+    with S3Front() as front:
+        yield front
+
+
+@pytest.fixture
+def s3(running: S3Front) -> Iterator[S3Front]:
+    """Return the server without requests."""
+    running.forget()
+    yield running
+    running.forget()
+
+
+def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
+    """Write an object with some keys, and return the headers of the request."""
+    S3Client(bucket_of(dict(parameters(s3, Path(), **others)))).put("key", b"content")
+    (seen,) = s3.requests
+    return seen.headers
+
+
+@pytest.mark.parametrize(
+    ("keys", "header", "value"),
+    [
+        ({"encrypt": True}, "x-amz-server-side-encryption", "AES256"),
+        ({"encrypt": True, "keyid": "key"}, "x-amz-server-side-encryption", "aws:kms"),
+        (
+            {"encrypt": True, "keyid": "key"},
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            "key",
+        ),
+        ({"storageclass": "standard_ia"}, "x-amz-storage-class", "STANDARD_IA"),
+        ({"storageclass": "NONE"}, "x-amz-storage-class", None),
+        ({"storageclass": "STANDARD"}, "x-amz-storage-class", None),
+        ({"useragent": "a program/1"}, "user-agent", "a program/1"),
+    ],
+)
+def test_each_key_has_its_effect(
+    s3: S3Front, keys: dict[str, object], header: str, value: str | None
+) -> None:
+    """The header is sent, and is signed if it is one of S3's."""
+    assert _put(s3, **keys).get(header) == value
+
+
+@pytest.mark.parametrize("root", ["", "/", "/a/b/", "a/b"])
+def test_the_prefix_is_that_of_docker_distribution(s3: S3Front, root: str) -> None:
+    """It cuts a slash at the start of each key."""
+    _put(s3, rootdirectory=root)
+
+    assert s3.requests[0].key == "/".join(filter(None, [root.strip("/"), "key"]))
+
+
+def test_without_a_scheme_secure_decides(s3: S3Front) -> None:
+    """A service without TLS is reached without it only if the operator says so."""
+    host = s3.url.removeprefix("http://")
+    _put(s3, regionendpoint=host, secure=False)
+    with pytest.raises(StorageBroken):
+        S3Client(bucket_of(dict(parameters(s3, Path(), regionendpoint=host)))).head("key")
+    assert len(s3.requests) == 1
+
+
+_AWS = {"regionendpoint": None, "forcepathstyle": False, "bucket": "images"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "url"),
+    [
+        ({}, "https://images.s3.eu-test-1.amazonaws.com"),
+        ({"secure": False}, "http://images.s3.eu-test-1.amazonaws.com"),
+        ({"forcepathstyle": True}, "https://s3.eu-test-1.amazonaws.com"),
+        ({"bucket": "my.images"}, "https://s3.eu-test-1.amazonaws.com"),
+        ({"region": "cn-north-1"}, "https://images.s3.cn-north-1.amazonaws.com.cn"),
+        ({"usedualstack": True}, "https://images.s3.dualstack.eu-test-1.amazonaws.com"),
+        ({"accelerate": True}, "https://images.s3-accelerate.amazonaws.com"),
+        (
+            {"accelerate": True, "usedualstack": True},
+            "https://images.s3-accelerate.dualstack.amazonaws.com",
+        ),
+        ({"usefipsendpoint": True}, "https://images.s3-fips.eu-test-1.amazonaws.com"),
+        ({"regionendpoint": "https://minio:9000/"}, "https://images.minio:9000"),
+        (
+            {"regionendpoint": "https://minio:9000/", "forcepathstyle": True},
+            "https://minio:9000",
+        ),
+    ],
+)
+def test_the_url_is_that_of_the_service(
+    running: S3Front, keys: dict[str, object], url: str
+) -> None:
+    """AWS's hosts, or the configured one, with the bucket in the host or in the path."""
+    bucket = bucket_of(dict(parameters(running, Path(), **{**_AWS, **keys})))
+
+    assert bucket.config["endpoint"] == url
+    has_bucket = url.partition("://")[2].startswith("images.")
+    assert bucket.config["virtual_hosted_style_request"] is has_bucket
+
+
+def test_tls_is_verified_with_the_authorities_of_the_operator(
+    running: S3Front, tmp_path: Path
+) -> None:
+    """`skipverify` accepts any certificate."""
+    authority = tmp_path / "ca.pem"
+    authority.write_text("the PEM")
+
+    def client(**others: object) -> Mapping[str, Any]:
+        return bucket_of(dict(parameters(running, Path(), **others))).client
+
+    assert client(ca=authority)["root_certificate"] == "the PEM"
+    assert client(skipverify=True)["allow_invalid_certificates"] is True
+    assert {"root_certificate", "allow_invalid_certificates"}.isdisjoint(client())
+    with pytest.raises(StorageBroken, match="cannot be read"):
+        client(ca=tmp_path / "absent")
+
+
+# ---- the shared credentials file
+
+_NO_KEY = {"accesskey": None, "secretkey": None}
+
+
+def test_a_profile_of_the_shared_credentials_file_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a key in the configuration, the file and the profile of AWS's variables are used."""
+    account = Account(token="of a session")
+    file = tmp_path / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id = wrong\naws_secret_access_key = wrong\n"
+        f"[ours]\naws_access_key_id = {account.key}\naws_secret_access_key = {account.secret}\n"
+        f"aws_session_token = {account.token}\n"
+    )
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "ours")
+    with S3Front(account) as s3:
+        _put(s3, **_NO_KEY)
+
+        assert s3.refused == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_used"),
+    [
+        ({"HOME": "{folder}"}, True),
+        ({"HOME": "/nonexistent"}, False),
+        ({"HOME": "{folder}", "AWS_ACCESS_KEY_ID": "AKIA"}, False),
+        ({"HOME": "{folder}", "AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}, False),
+        ({"HOME": "{folder}", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://a"}, False),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"}, True),
+    ],
+)
+def test_the_file_is_used_unless_a_variable_precedes_it(
+    tmp_path: Path, environ: dict[str, str], *, is_used: bool
+) -> None:
+    """A file that a variable names is used even if it is absent, so that the error is reported."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("[default]\n")
+    given = {name: value.replace("{folder}", str(tmp_path)) for name, value in environ.items()}
+
+    assert (shared_credentials(given) is not None) is is_used

@@ -1,0 +1,308 @@
+"""The appliance keeps content in a bucket: `storage.s3`, on a server that is as strict as S3."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.s3_owner import KEY
+from entrepot.datastore.refs import Digest
+from tests.images import filler
+from tests.s3_front import S3Front, SlowDown
+from tests.system.appliance import Appliance, Setup
+from tests.system.driver_checks import CHECKS, SMALL, Check
+from tests.system.images import KB, MB, of_size
+from tests.system.pulls import manifest_path, pull, pull_blob
+from tests.system.pushes import ALLOWED, push, tags, uploads_path
+from tests.system.registries import Registry
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Front]:
+    """Run the S3 server of the module."""
+    with S3Front() as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """Run the upstream of the module."""
+    with FakeUpstream() as fake:
+        yield fake
+
+
+def _keys(s3: S3Front, **others: object) -> dict[str, Any]:
+    return {
+        "accesskey": s3.account.key,
+        "secretkey": s3.account.secret,
+        "region": s3.account.region,
+        "regionendpoint": s3.url,
+        "bucket": s3.bucket,
+        "rootdirectory": "/registry",
+        "chunksize": "5M",
+        **others,
+    }
+
+
+def _setup(
+    s3: S3Front,
+    upstream: FakeUpstream,
+    data: Path,
+    **others: object,
+) -> Setup:
+    """Return the configuration of an appliance whose state is below *data*."""
+    return Setup(
+        {"one.test": {"url": upstream.url}},
+        {"storage": {**ALLOWED["storage"], "s3": _keys(s3, **others)}},
+        {**SMALL, "REGISTRYDIR": "", "ENTREPOT_STATEDIR": str(data / "entrepot")},
+        data=data,
+    )
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, s3: S3Front, upstream: FakeUpstream
+) -> Iterator[Appliance]:
+    """Run one appliance with two workers."""
+    folder = tmp_path_factory.mktemp("s3")
+    with Appliance(folder, _setup(s3, upstream, folder / "data")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda each: str(each.__name__))
+def test_clients_are_served_from_a_bucket(
+    appliance: Appliance, upstream: FakeUpstream, check: Check
+) -> None:
+    """Pulls, ranges, pushes, deletions, referrers and evictions, with two workers."""
+    check(appliance, upstream)
+
+
+def test_a_warm_pull_costs_one_request_for_each_long_blob(
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream
+) -> None:
+    """Links, manifests and short blobs are known to both workers without a request."""
+    made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
+    for _ in range(2):  # two requests for a link at once leave it unknown until it is read
+        pull(appliance.http, "one.test/cost", "v1")
+    s3.forget()
+
+    for _ in range(4):
+        pull(appliance.http, "one.test/cost", "v1")
+
+    names = ("one.test/cost", made.digest.hex, *(Digest.of(each).hex for each in made.blobs))
+    ours = [each for each in s3.requests if any(name in each.key for name in names)]
+    layer = Digest.of(made.layers[0]).hex
+    assert [each for each in ours if each.method != "GET" or layer not in each.key] == []
+    assert len(ours) <= 4
+
+
+def test_a_restart_keeps_the_content_and_the_claim(
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream
+) -> None:
+    """After a clean end the bucket has no owner; after a kill the same appliance continues."""
+    made = of_size(6 * MB, 610)
+    assert push(appliance.http, "team/restart", "v1", made)
+    upstream.put_image("restart", "v1", of_size(100 * KB, 611))
+    pull(appliance.http, "one.test/restart", "v1")
+    assert appliance.stop() == 0
+    assert s3.get(f"registry/{KEY}") is None
+
+    appliance.start()
+    assert pull(appliance.http, "team/restart", "v1")[0] == made.digest
+    appliance.kill()
+    appliance.start()
+    upstream.forget()
+
+    assert pull(appliance.http, "team/restart", "v1")[0] == made.digest
+    pull(appliance.http, "one.test/restart", "v1")
+    assert [each for each in upstream.requests if "/blobs/" in each.path] == []
+    assert push(appliance.http, "team/restart", "v2", of_size(50 * KB, 612))
+
+
+def test_a_lost_index_is_rebuilt_from_the_bucket(
+    appliance: Appliance, upstream: FakeUpstream
+) -> None:
+    """The state directory is removed: content, tags and referrers stay, and uses are counted."""
+    made = of_size(200 * KB, 620)
+    assert push(appliance.http, "team/rebuilt", "v1", made)
+    assert appliance.stop() == 0
+    shutil.rmtree(appliance.state)
+
+    appliance.start()
+
+    assert pull(appliance.http, "team/rebuilt", "v1")[0] == made.digest
+    assert tags(appliance.http, "team/rebuilt") == ["v1"]
+    upstream.put_image("after", "v1", of_size(100 * KB, 621))
+
+    def is_stored() -> bool:
+        pull(appliance.http, "one.test/after", "v1")
+        upstream.forget()
+        pull(appliance.http, "one.test/after", "v1")
+        return not any("/blobs/" in each.path for each in upstream.requests)
+
+    eventually(is_stored, what="downloads are stored after the rebuild", within=30)
+
+
+def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
+    appliance: Appliance, s3: S3Front, tmp_path: Path
+) -> None:
+    """Each serves what the other has pushed, also after the other has deleted a tag.
+
+    Docker-registry signs with AWS's library, so the server refuses nothing that S3 accepts.
+    """
+    ours, theirs, shared = (of_size(300 * KB, seed) for seed in (630, 631, 632))
+    assert push(appliance.http, "turn/ours", "v1", ours)
+    assert push(appliance.http, "turn/shared", "v1", shared)
+    assert appliance.stop() == 0
+    s3.forget()
+    storage = {"s3": _keys(s3, secure=False, chunksize=5 * MB), "redirect": {"disable": True}}
+    settings = {"storage": {**storage, "delete": {"enabled": True}}}
+    with Registry(tmp_path / "registry", settings=settings) as registry:
+        assert pull(registry.http, "turn/ours", "v1")[0] == ours.digest
+        registry.push("turn/theirs", "v1", theirs)
+        registry.push("turn/shared", "v2", theirs)
+        gone = registry.http.request("DELETE", manifest_path("turn/shared", shared.digest))
+        assert gone.status == 202
+    assert s3.refused == []
+
+    appliance.start()
+
+    assert pull(appliance.http, "turn/theirs", "v1")[0] == theirs.digest
+    assert pull(appliance.http, "turn/shared", "v2")[0] == theirs.digest
+    assert appliance.http.get(manifest_path("turn/shared", "v1")).status == 404
+    assert pull(appliance.http, "turn/ours", "v1")[0] == ours.digest
+
+
+def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream
+) -> None:
+    """No pull fails that an upstream can serve, and storing resumes by itself."""
+    upstream.put_image("down", "v1", of_size(300 * KB, 640))
+    new = upstream.put_image("down", "v2", of_size(300 * KB, 641))
+    pull(appliance.http, "one.test/down", "v1")
+    s3.is_down = True
+    try:
+        for tag in ("v1", "v2"):
+            pull(appliance.http, "one.test/down", tag)
+        assert _push(appliance, "team/down", b"refused") == 503
+    finally:
+        s3.is_down = False
+
+    def is_pushed() -> bool:
+        return _push(appliance, "team/down", b"accepted") == 201
+
+    eventually(is_pushed, what="pushes are accepted again", within=30)
+
+    def is_stored() -> bool:
+        pull(appliance.http, "one.test/down", "v2")
+        upstream.forget()
+        assert pull_blob(appliance.http, "one.test/down", Digest.of(new.layers[0]))
+        return not any("/blobs/" in each.path for each in upstream.requests)
+
+    eventually(is_stored, what="downloads are stored again", within=30)
+
+
+def test_an_acknowledged_push_survives_a_throttled_bucket(
+    appliance: Appliance, s3: S3Front
+) -> None:
+    """A push is 201 or 503; what was 201 is stored."""
+    end = s3.fault("PUT", "/blobs/", SlowDown(), times=5)
+    pushed = [filler(20 * KB, 650 + n) for n in range(8)]
+    statuses = {each: _push(appliance, "team/slow", each) for each in pushed}
+    end()
+
+    def is_accepted() -> bool:
+        return _push(appliance, "team/slow", b"last") == 201
+
+    eventually(is_accepted, what="pushes are accepted again", within=30)
+    assert 503 in statuses.values()
+    assert set(statuses.values()) <= {201, 503}
+    for content, status in statuses.items():
+        if status == 201:
+            assert pull_blob(appliance.http, "team/slow", Digest.of(content)) == content
+
+
+def _push(appliance: Appliance, name: str, content: bytes) -> int:
+    """Push a blob, and return the status of the request that was refused, or of the last one."""
+    begun = appliance.http.request("POST", uploads_path(name))
+    if begun.status != 202:
+        return begun.status
+    where = f"{begun.headers['location']}?digest={Digest.of(content)}"
+    return appliance.http.request("PUT", where, body=content).status
+
+
+def test_a_second_appliance_only_reads(
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """It serves stored content, passes misses through, and answers pushes with 503."""
+    made = of_size(200 * KB, 660)
+    assert push(appliance.http, "team/two", "v1", made)
+    upstream.put_image("two", "v1", of_size(100 * KB, 661))
+    with Appliance(tmp_path / "second", _setup(s3, upstream, tmp_path / "data")) as second:
+        assert "another appliance owns the bucket" in second.output()
+        assert pull(second.http, "team/two", "v1")[0] == made.digest
+        pull(second.http, "one.test/two", "v1")
+        assert _push(second, "team/two", b"other") == 503
+    assert _push(appliance, "team/two", b"ours") == 201
+    prefix = f"registry/{layout.REPOSITORIES}/one.test/two"
+    assert s3.keys(prefix) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"accesskey": "AKIAWRONG"}, "correct storage.s3.accesskey"),
+        ({"secretkey": "wrong"}, "correct storage.s3.secretkey"),
+        ({"region": "us-east-1"}, "set storage.s3.region to the bucket's region"),
+        ({"bucket": "absent"}, "create the bucket, or correct storage.s3.bucket"),
+        ({"ca": "/nonexistent/ca.pem"}, "name a file that can be read"),
+    ],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
+)
+def test_a_bucket_that_refuses_requests_is_one_line(
+    s3: S3Front, upstream: FakeUpstream, tmp_path: Path, wrong: dict[str, object], expected: str
+) -> None:
+    """Both `serve` and `check` end with code 2."""
+    setup = _setup(s3, upstream, tmp_path / "data", **wrong)
+    appliance = Appliance(tmp_path / "appliance0", setup)
+
+    assert appliance.launch().wait(timeout=60) == 2
+    lines = [line for line in appliance.output().splitlines() if "storage.s3" in line]
+    assert len(lines) == 1, appliance.output()
+    assert expected in lines[0]
+    checked = appliance.entrepot("check")
+    assert checked.returncode == 2
+    assert expected in checked.stdout
+
+
+def test_the_start_does_not_need_the_bucket(
+    s3: S3Front, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """Pulls pass through until it answers; then downloads are stored, without a restart."""
+    upstream.put_image("late", "v1", of_size(100 * KB, 670))
+    setup = _setup(s3, upstream, tmp_path / "data", rootdirectory="/late")
+    s3.is_down = True
+    try:
+        late = Appliance(tmp_path / "appliance0", setup)
+        late.start()
+        pull(late.http, "one.test/late", "v1")
+    finally:
+        s3.is_down = False
+
+    def is_stored() -> bool:
+        pull(late.http, "one.test/late", "v1")
+        upstream.forget()
+        pull(late.http, "one.test/late", "v1")
+        return not any("/blobs/" in each.path for each in upstream.requests)
+
+    try:
+        eventually(is_stored, what="downloads are stored", within=60)
+    finally:
+        late.stop()

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: few and always the same, or many and ever new."""
+"""Property tests try few and always the same examples, or in `make soak` many new ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from tests.sizes import FULL
 
-# A deadline for an example would measure how busy the machine is.
+# a deadline for an example would measure how busy the machine is
 settings.register_profile("small", max_examples=25, derandomize=True, deadline=None)
 settings.register_profile("full", max_examples=200, deadline=None)
 settings.load_profile("full" if FULL else "small")
@@ -20,6 +20,6 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was collected out of every later search for garbage."""
+    """Exclude the collected tests from every later garbage collection."""
     gc.enable()
     gc.freeze()

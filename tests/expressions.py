@@ -1,8 +1,8 @@
 """Texts that are as slow as possible for a regular expression, and the measure of their cost.
 
-The texts are built from the expression itself. Each has a start that leads into the expression, one
-short piece repeated, and an end that does not match. The pieces are the expression's own
-characters, pairs of them, and examples of its parts.
+The slow texts are built from the expression itself. Each slow text has a start that leads into the
+expression, one short piece repeated, and an end that does not match. The repeated pieces are the
+expression's own characters, pairs of them, and examples of its parts.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 SIZES = (20, 256, 2048, 16 * 1024, 64 * 1024)
-"""Texts of these lengths are measured.
+"""The cost of an expression is measured for texts of these lengths.
 
-An exponential expression is found at the first, a quadratic one later.
+An exponential expression is found at the first length, a quadratic one at a later length.
 """
 MOST_WORK = 5000
 """This is the largest allowed work for each character, in units of `unit`.
 
-The most expensive linear expression here takes 2200, and a quadratic one 30,000 at 16 Ki
-characters.
+The most expensive linear expression of the project takes 2200 units, and a quadratic one 30,000 at
+16 Ki characters.
 """
 
 _NUMBER_KEPT = (100, 20, 4, 2, 0)
@@ -36,14 +36,14 @@ _Run = Callable[[Any], object]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parts of a text: the start that leads into the expression, the piece, and the end."""
+    """The parts of a slow text: the start, which leads into the expression, the piece, the end."""
 
     front: str
     piece: str
     end: str
 
     def text(self, size: int) -> str:
-        """Return a text of about *size* characters."""
+        """Return a slow text of about *size* characters."""
         return self.front + (self.piece * (size // len(self.piece) + 1))[:size] + self.end
 
 
@@ -91,7 +91,7 @@ def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
 def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
     """Return a size and a text that cost more than a linear expression would, or None.
 
-    The most expensive texts of each size are tried with the next one. A text is measured again
+    The most expensive texts of each size are tried with the next size. A text is measured again
     before it counts, so that a busy machine gives no false result.
     """
     remaining = recipes(pattern)
@@ -103,7 +103,7 @@ def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | Non
             if encode:
                 text = recipe.text(size).encode("latin-1", "replace")
             cost = work(run, text)
-            most = MOST_WORK + 1_000_000 / size  # the call itself has a cost
+            most = MOST_WORK + 1_000_000 / size  # the call of the expression itself has a cost
             if cost > most and min(work(run, text) for _ in range(3)) > most:
                 return size, text
             costs.append((cost, at))
@@ -145,7 +145,7 @@ def _of_class(name: str) -> str:
 
 
 def _below(argument: Any) -> Iterator[Any]:
-    """Yield the sub-expressions in an argument, at any depth."""
+    """Yield the sub-expressions in an argument of the parsed expression, at any depth."""
     if isinstance(argument, _parser.SubPattern):
         yield argument
     elif isinstance(argument, tuple | list):
@@ -180,7 +180,7 @@ def _member(items: Any) -> str:
 
 
 def _parts(parsed: Any) -> Iterator[str]:
-    """Yield an example of each repeated part and of each branch, and each fixed word."""
+    """Yield an example of each repeated part and branch of an expression, and each fixed word."""
     yield "".join(chr(argument) for kind, argument in parsed if str(kind) == "LITERAL")
     for kind, argument in parsed:
         if str(kind).endswith("REPEAT"):
@@ -192,7 +192,7 @@ def _parts(parsed: Any) -> Iterator[str]:
 
 
 def _fronts(parsed: Any) -> Iterator[str]:
-    """Yield the text that leads to each repetition."""
+    """Yield the text that leads to each repetition in an expression."""
     front = ""
     for node in parsed:
         kind, argument = node

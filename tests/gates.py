@@ -44,11 +44,11 @@ class BasicGate:
 class TokenService:
     """A `TokenService` accepts requests with a token of its endpoint `realm`.
 
-    The endpoint listens on its own port.
+    The endpoint of a token service listens on its own port.
 
-    Without *users* the endpoint issues a token for every request. With *users* a request needs a
-    password, or one of `identity_tokens` (token -> user). `lifetime` is in s. `requests` has every
-    request to the endpoint, and `issued` every requested scope.
+    Without *users* the endpoint issues a token for every request. With *users* a request for a
+    token needs a password, or one of `identity_tokens` (token -> user). `lifetime` is in s.
+    `requests` has every request to the token endpoint, and `issued` every requested scope.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TokenService:
 
     @property
     def url(self) -> str:
-        """Return the URL of the endpoint itself; the announced `realm` may differ."""
+        """Return the URL of the token endpoint itself; the announced `realm` may differ."""
         return f"{self._server.url}/token"
 
     def revoke(self) -> None:

@@ -44,7 +44,7 @@ class Image:
 
     @property
     def blobs(self) -> tuple[bytes, ...]:
-        """Return the config and the layers."""
+        """Return the image's config and its layers, in this order."""
         return (self.config, *self.layers)
 
 

@@ -80,7 +80,7 @@ def _comments(text: str, tree: ast.Module) -> Iterator[str]:
     marked = {number for number, line in enumerate(lines, 1) if "#" in line}
     strings = _strings(tree, marked) if marked else {}
     for number in sorted(marked):
-        line = lines[number - 1].encode()  # the offsets of the tree count bytes
+        line = lines[number - 1].encode()  # the offsets of the syntax tree count bytes
         for start, end in strings.get(number, ()):
             line = line[:start] + b"_" * (min(end, len(line)) - start) + line[end:]
         _, mark, comment = line.partition(b"#")

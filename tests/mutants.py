@@ -26,9 +26,9 @@ _LOGGERS = ("log", "_log", "logger", "logging")
 class Mutant:
     """A `Mutant` is the source of a module with one fault.
 
-    `first` and `last` are the lines of the changed code, inclusive. `used` are the lines that a
-    test must execute to find the fault: the changed ones or, if they run at import and define a
-    constant, those that use the constant; empty if any line may find the fault.
+    `first` and `last` are the lines of the changed code of a mutant, inclusive. `used` are the
+    lines that a test must execute to find the fault: the changed ones or, if they run at import and
+    define a constant, those that use the constant; empty if any line may find the fault.
     """
 
     operator: str
@@ -97,7 +97,7 @@ def _changes(tree: ast.Module) -> Iterator[_Change]:
 
 
 def _skipped(tree: ast.Module) -> set[ast.AST]:
-    """Return the code that is not changed: annotations, decorators, docstrings and log calls."""
+    """Return the code that no mutant changes: annotations, decorators, docstrings and log calls."""
     roots: list[ast.AST | None] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

@@ -3,11 +3,11 @@
 python -m tests.mutation [--seed N] [--most N] [--tests PATH]... MODULE...
 
 A MODULE is a file or a folder, such as registry/download. A mutant has one small fault
-(tests/mutants.py); --seed chooses the faults, --most is their number for each file. Each mutant
-runs, in a copy of the project, only the unit tests that execute the changed lines. --tests are the
-tests to choose from; by default those in the folder of tests with the name of the module's folder.
-The exit code is 0 even if mutants survive: someone must decide whether a survivor is a fault of the
-tests or does not change the behaviour.
+(tests/mutants.py); --seed chooses the faults, --most is the number of mutants for each file. Each
+mutant runs, in a copy of the project, only the unit tests that execute the changed lines. --tests
+are the tests to choose from; by default those in the folder of tests with the name of the module's
+folder. The exit code is 0 even if mutants survive: someone must decide whether a survivor is a
+fault of the tests or does not change the behaviour.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MUTANT_S = 180
 _ALL_TESTS_S = 1200
 
 Lines = dict[str, dict[str, set[int]]]
-"""For each module and test, the lines of the module that the test executes."""
+"""This has, for each module and test, the lines of the module that the test executes."""
 
 
 class Copy:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-# Below what the kernel takes by itself for a connection (ip_local_port_range begins at 32768).
+# these ports are below those that the kernel gives to connections (from 32768)
 _FIRST: Final = 20_000
 _MANY: Final = 10_000
 
@@ -17,7 +17,7 @@ _MANY: Final = 10_000
 def free_port() -> int:
     """Return a port of loopback on which no program listens.
 
-    All sessions of a user count in one file, so the same port comes back after 9,999 others. A
+    All test sessions of a user count in one file, so the same port comes back after 9,999 others. A
     port that the kernel picks could be in use again before the caller listens on it.
     """
     while True:

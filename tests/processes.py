@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parent.parent
 def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Start *program* with *arguments* in sys.argv and the project's packages; kill it at the end.
 
-    The program prints a line at each step, so that the test can wait for it with `next_line`.
+    The program prints a line at each step, for which the test waits with `next_line`.
     """
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program, *map(str, arguments)],

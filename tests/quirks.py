@@ -1,4 +1,4 @@
-"""Deviations of real registries for a fake upstream; each has a switch, which is off at first."""
+"""Deviations of real registries for a fake upstream; each has a switch, off by default."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KIND = re.compile(r"/v2/.+/(manifests|blobs|tags|referrers)/([^/]+)$")
 
 @dataclass(slots=True)
 class Quirks:
-    """A `Quirks` has the deviations of a registry from the specification, for every request.
+    """A `Quirks` has the deviations of one registry from the specification, for every request.
 
     strict_accept   respond 406 if Accept excludes the type of the object
     tag_digest      Docker-Content-Digest of a manifest that is requested by tag
@@ -60,12 +60,12 @@ class Quirks:
     _got: set[str] = field(default_factory=set)
 
     def without_ignored(self, seen: Seen) -> Seen:
-        """Return a request without the query parameters that this registry ignores."""
+        """Return a request without the query parameters that the registry ignores."""
         known = {name: text for name, text in seen.query.items() if name not in self.ignores}
         return replace(seen, query=known)
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Return the response that replaces the content, or None."""
+        """Return the response that replaces the registry's content, or None."""
         kind, _ = _requested(seen)
         accept = seen.headers.get("accept", "*/*")
         offered = _OFFERED.get(kind)
@@ -83,7 +83,7 @@ class Quirks:
         return None
 
     def changed(self, seen: Seen, reply: Reply) -> Reply:
-        """Return a response with the deviations of this registry."""
+        """Return a response with the deviations of the registry."""
         kind, reference = _requested(seen)
         if self.tag_digest and kind == "manifests" and ":" not in reference:
             reply = _with(reply, "Docker-Content-Digest", self.tag_digest)

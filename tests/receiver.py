@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 Reply = tuple[int, dict[str, str]]
-"""A `Reply` has the status and the headers of a response."""
+"""A `Reply` has the status and the headers of the receiver's response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Received:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Return the events of the envelope; a request without a body has none."""
+        """Return the events of a request's envelope; a request without a body has none."""
         return list(json.loads(self.body)["events"]) if self.body else []
 
     def values(self, name: str) -> list[str]:
@@ -57,7 +57,7 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.server_address[1]}/event"
 
     def take(self, request: Received) -> Reply:
-        """Record a request; its events are accepted if the response is 2xx."""
+        """Record a request to the receiver; its events are accepted if the response is 2xx."""
         reply = self.reply(request)
         self.requests.append(request)
         if reply[0] < 300:
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        """Record the request, and send the chosen response."""
+        """Record the request to the receiver, and send the chosen response."""
         length = int(self.headers.get("Content-Length") or 0)
         headers = [(name.lower(), value) for name, value in self.headers.items()]
         request = Received(self.command, self.path, headers, self.rfile.read(length))

@@ -131,7 +131,10 @@ def test_a_hosted_image_without_a_rule_never_expires(
 def test_a_pull_renews_a_hosted_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The logger touches the manifest; an index and its children count as one image."""
+    """A pull of a hosted image renews it.
+
+    The logger touches the manifest; an index and its children count as one image.
+    """
     made = [_made(1), _made(2)]
     parts = [push_image(store, each, "", clock.now - 100) for each in made]
     index = push_index(store, made, "all", clock.now - 100)
@@ -211,7 +214,7 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 def test_a_layer_needed_by_another_repository_loses_only_its_link(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The link is removed with the image, the content with the last image that needs it."""
+    """An expired layer that another repository needs loses its link, but not its content."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)
@@ -417,7 +420,7 @@ def test_a_layer_pinned_by_a_push_keeps_its_image(
 def test_links_are_restored_if_a_push_pins_during_their_removal(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The push has checked the links before, and waits for the write lock."""
+    """Links are restored if a push pins their content during the removal of the links."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     unlink = type(store.repositories).unlink_manifest
 

@@ -229,7 +229,7 @@ def test_gc_removes_garbage_and_its_dry_run_lists_it(
 def test_gc_of_untagged_images_needs_the_log_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--gc` of untagged images needs the log barrier: a client may just have pulled one."""
+    """`--gc` of untagged images needs the log barrier, as a client may have pulled one."""
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 

@@ -214,7 +214,7 @@ def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
 
 
 def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() -> None:
-    """The order of the rows is the order of eviction."""
+    """At equal times, indexes are evicted before manifests, and manifests before their parts."""
     rows = [_row(3, kind=ContentKind.INDEX), _row(2, kind=ContentKind.MANIFEST), _row(1)]
     bounds, moment = StoreLimits(target=0, start=0), Demand(10, held=3000)
 

@@ -288,7 +288,10 @@ def test_hosted_images_stay_although_they_are_older(
 def test_an_image_pushed_during_the_barrier_stays(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """The round had read the hosted repositories before, and took its manifest for unlinked."""
+    """An image that is pushed during the log barrier stays.
+
+    The round had read the hosted repositories before, and took the manifest for unlinked.
+    """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     cached = pull(store, 8, clock.now - 70)
     late: list[Pulled] = []

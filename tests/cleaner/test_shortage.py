@@ -56,7 +56,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
 
 
 def test_content_of_another_program_is_evicted(tools: RoundTools, store: DataDirectory) -> None:  # noqa: F811
-    """The least recently used is evicted first; hosted content stays."""
+    """Content of another registry is evicted by last use; hosted content stays."""
     other_program = Repository("library/app")
     images = [push(store, seed, used=seed, name=other_program) for seed in range(3)]
     pushed = push(store, 5, used=0)

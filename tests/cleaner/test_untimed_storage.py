@@ -190,7 +190,7 @@ def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
 
 
 def test_a_push_that_links_again_keeps_its_image(store: DataDirectory, clock: Clock) -> None:
-    """The cleaner compares the times of links under the lock, as it does those of files."""
+    """A push that links an image again keeps it: link times are compared under the lock."""
     pushed = push(store, 1, used=clock.now)
     before = store.repositories.linked_manifest(HOSTED, pushed.digests[0])
     clock.now += 1
@@ -232,7 +232,7 @@ def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
 def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Its process died between the commit and the row."""
+    """Content of a download that died before its row counts as used at its reservation."""
     digest = Digest.of(b"content")
     store.index.reservations.reserve(digest, 7, None, clock.now)
     store.storage.write(layout.blob(digest), b"content")

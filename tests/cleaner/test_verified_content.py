@@ -243,7 +243,7 @@ def test_reads_are_reported_in_sums() -> None:
 
 
 def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -> None:
-    """Files without a valid digest are skipped."""
+    """Stored digests are listed in order after a position; files of other names are skipped."""
     verified.store.storage.write(f"{layout.BLOBS}/sha256/zz/nonsense/data", b"")
 
     assert list(digests(verified.store.storage)) == DIGESTS

@@ -71,7 +71,7 @@ class MortalStorage(MemoryStorage):
 
 
 class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
-    """A `MortalTimedStorage` also keeps the times of its values, as a disk does."""
+    """A `MortalTimedStorage` is mortal too, and keeps the times of its values, as a disk does."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
 
 
 def test_all_problems_are_reported_at_once(desk: Desk) -> None:
-    """An operator need not start the appliance six times to find six mistakes."""
+    """All problems of a configuration are reported at once, so one start shows each mistake."""
     desk.write("cleaner: {maxsize: 10X, ttl: x, foo: 1}\nstorage: {s3: {bucket: b}}")
 
     with pytest.raises(ConfigError) as caught:

@@ -31,7 +31,10 @@ def test_absent_rules_and_users_are_none(desk: Desk) -> None:
 
 
 def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:
-    """Rights can be revoked in spite of them; other settings are read at the next start."""
+    """Problems of other settings do not prevent that rights are reread.
+
+    Rights can be revoked in spite of such problems; other settings are read at the next start.
+    """
     text = b"cleaner: {maxsize: 10X}\naccess: [{user: ann, repository: a, allow: pull}]"
 
     assert read_rights(text, desk.file).access == (AccessRule(("ann",), ("a",), ("pull",)),)

@@ -142,7 +142,7 @@ def test_a_prefix_needs_no_slash_at_its_end(desk: Desk, given: str, read: str) -
 
 @pytest.mark.parametrize("given", ["a/", "/a b/", "/../", "/a//b", "/%2f/", "/[a/"])
 def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> None:
-    """A prefix that is no plain path is refused; distribution would respond with 404 to all."""
+    """A prefix that is no plain path is refused, because every request would get 404."""
     desk.write(f"http: {{prefix: '{given}'}}")
 
     assert "not an absolute path of plain characters; try /registry/" in desk.problems()[0]
@@ -262,7 +262,7 @@ def test_a_version_or_suite_that_cannot_be_had_is_refused(
 
 
 def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> None:
-    """Settings of TLS have no effect on plain HTTP."""
+    """TLS versions and suites without a certificate are warnings, as they have no effect."""
     desk.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
     assert len(desk.warnings()) == 2

@@ -56,7 +56,7 @@ def test_the_access_log_is_printed_in_the_image_only(desk: Desk) -> None:
 
 
 def test_fields_have_the_types_of_yaml(desk: Desk) -> None:
-    """A quoted number is a text, as in docker distribution; a field without a value is left out."""
+    """Fields of the log have the types of YAML; a field without a value is left out."""
     desk.write(
         """
         log:
@@ -133,7 +133,7 @@ def test_a_field_that_is_not_finite_is_a_text(desk: Desk) -> None:
 
 
 def test_a_mail_hook_has_the_keys_of_docker_distribution(desk: Desk) -> None:
-    """`warning` is another name of the level `warn`."""
+    """A mail hook has the keys of docker distribution; `warning` means the level `warn`."""
     desk.write(f"log:\n hooks:\n  -{_HOOK}")
 
     assert desk.settings().log.hooks == (
@@ -151,7 +151,7 @@ def test_a_mail_hook_has_the_keys_of_docker_distribution(desk: Desk) -> None:
 
 
 def test_a_disabled_hook_is_left_out(desk: Desk) -> None:
-    """The sample file of docker distribution has a disabled hook; it is not checked further."""
+    """A disabled mail hook, as in docker distribution's sample file, is left out unchecked."""
     desk.write("log: {hooks: [{type: mail, disabled: true, levels: [loud]}]}")
 
     assert desk.settings().log.hooks == ()

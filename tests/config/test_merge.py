@@ -208,7 +208,7 @@ def test_passwords_without_users_are_a_problem(
 
 
 def test_an_empty_path_is_a_problem(desk: Desk) -> None:
-    """A variable that was not filled in must not open the registry to all."""
+    """An empty path of a password file is a problem: no empty variable opens the registry."""
     (problem,) = desk.problems(REGISTRY_AUTH_HTPASSWD_PATH="")
 
     assert problem.startswith("REGISTRY_AUTH_HTPASSWD_PATH=: empty; ")

@@ -14,7 +14,10 @@ _LIST = "[{name: gate, options: {password: hunter2, list: [a, {b: c}]}}, {name: 
 
 
 def test_a_list_of_middleware_has_names_and_options(desk: Desk) -> None:
-    """Options stay texts, lists and maps; a disabled entry is left out; no option is shown."""
+    """A list of middleware keeps names and options, without disabled entries.
+
+    `check` shows no option.
+    """
     desk.write(f"middleware: {{repository: {_LIST}}}")
     settings = desk.settings()
 

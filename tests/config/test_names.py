@@ -185,7 +185,7 @@ def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["REGISTRY_HTTP_PORT", "REGISTRY_PORT", "ENTREPOT_PORT"])
 def test_a_port_that_no_service_link_has_is_a_warning(desk: Desk, name: str) -> None:
-    """An operator who writes a port expects an effect; Kubernetes writes `tcp://` before it."""
+    """A variable with a plain port is a warning: a service link begins with `tcp://`."""
     assert desk.warnings(**{name: "8080"}) == [
         f"{name}: no such setting; write REGISTRY_HTTP_ADDR=:8080"
     ]

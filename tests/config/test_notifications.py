@@ -15,7 +15,7 @@ _VARIABLE = "REGISTRY_NOTIFICATIONS_ENDPOINTS"
 
 
 def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
-    """The endpoint of docker distribution's documentation has its values."""
+    """An endpoint has the keys and values of docker distribution's documentation."""
     desk.write(
         """
         notifications:
@@ -95,7 +95,7 @@ def test_one_key_can_be_set_by_a_variable(desk: Desk) -> None:
 
 
 def test_an_index_beyond_the_list_is_a_problem(desk: Desk) -> None:
-    """An index that leaves a gap in the list is refused with the next free one."""
+    """A variable whose index leaves a gap in the list of endpoints is refused."""
     (problem,) = desk.problems(**{f"{_VARIABLE}_3_URL": "http://h"})
 
     assert problem == f"{_VARIABLE}_3_URL=***: not the index of an entry: 3; try 0"
@@ -162,7 +162,7 @@ def test_a_header_with_a_line_break_is_refused(desk: Desk, value: str) -> None:
 
 
 def test_an_alias_bomb_is_refused_at_once(desk: Desk) -> None:
-    """A small YAML text whose aliases unfold to billions of entries costs nothing."""
+    """A YAML text of endpoints whose aliases unfold to billions of entries is refused."""
     levels = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = desk.problems(**{_VARIABLE: "\n".join(levels)})

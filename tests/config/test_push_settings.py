@@ -65,7 +65,7 @@ def test_without_the_section_nothing_is_given(desk: Desk) -> None:
 
 
 def test_a_variable_may_have_one_pattern_or_a_list(desk: Desk) -> None:
-    """A pattern may contain commas, spaces and brackets."""
+    """A variable of `validation:` has one pattern, which may contain commas, or a list."""
     name = "REGISTRY_VALIDATION_MANIFESTS_URLS_DENY"
 
     def read(text: str) -> tuple[str, ...]:

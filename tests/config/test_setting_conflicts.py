@@ -69,7 +69,7 @@ def test_the_same_default_set_twice_is_no_contradiction(desk: Desk) -> None:
 
 @pytest.mark.parametrize("address", [":5000", "0.0.0.0:5000", "10.0.0.1:5000", "[::]:5000"])
 def test_an_address_without_passwords_is_one_warning(desk: Desk, address: str) -> None:
-    """Access without passwords is allowed, but may be unintended."""
+    """An address that others reach without passwords is one warning: it may be unintended."""
     (warning,) = desk.examine(REGISTRY_HTTP_ADDR=address).warnings
 
     expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "

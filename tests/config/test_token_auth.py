@@ -56,7 +56,7 @@ def test_variables_set_a_token_server(desk: Desk) -> None:
 def test_a_token_server_without_its_keys_is_refused(desk: Desk, text: str) -> None:
     """A token server without its keys is refused; each missing key is one line.
 
-    The appliance is never open to all.
+    An appliance without its token keys is never open to all.
     """
     desk.write(text)
 
@@ -152,7 +152,7 @@ def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
 ) -> None:
     """A file of keys that cannot be read is a problem.
 
-    It may be missing, a folder, a pipe without a writer, or have other content.
+    The file of keys may be missing, a folder, a pipe without a writer, or have other content.
     """
     missing, pipe, other = tmp_path / "missing", tmp_path / "pipe", tmp_path / "other"
     os.mkfifo(pipe)

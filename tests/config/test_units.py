@@ -32,7 +32,7 @@ from entrepot.config.errors import Unreadable
     ],
 )
 def test_a_size_is_read_in_bytes(text: str, expected: int) -> None:
-    """K, M, G, T alone are binary, with B decimal, with iB (or Kubernetes' i) binary."""
+    """A size is read in bytes: K, M, G, T alone or with iB (or `i`) are binary, with B decimal."""
     assert expected == units.size(text)
 
 
@@ -54,7 +54,7 @@ def test_a_size_is_read_in_bytes(text: str, expected: int) -> None:
     ],
 )
 def test_an_invalid_size_is_an_error(text: str) -> None:
-    """The remedy shows a valid size."""
+    """The error about an invalid size shows a valid size as the remedy."""
     with pytest.raises(Unreadable) as caught:
         units.size(text)
 
@@ -109,7 +109,7 @@ def test_a_shown_size_reads_back(size: int) -> None:
     ],
 )
 def test_a_span_is_read_in_seconds(text: str, expected: float) -> None:
-    """A number alone is in seconds; several units may be combined."""
+    """A span is read in seconds if it is a number alone; several units may be combined."""
     assert expected == units.span(text)
 
 
@@ -124,13 +124,13 @@ def test_an_invalid_span_is_an_error(text: str) -> None:
 
 
 def test_a_span_longer_than_a_hundred_years_is_an_error() -> None:
-    """Arithmetic with times must not overflow."""
+    """A span of more than a hundred years is an error, so that no sum of times overflows."""
     with pytest.raises(Unreadable, match="longer than a hundred years"):
         units.span("99999999999w")
 
 
 def test_a_longer_span_of_zero_is_an_error() -> None:
-    """A timeout of 0 would fail every request."""
+    """A span of 0 where a longer one is needed is an error: such a time-out fails each request."""
     with pytest.raises(Unreadable, match="too short"):
         units.longer_span("0s")
 
@@ -149,6 +149,6 @@ def test_a_percentage_is_read_with_and_without_its_sign(text: str, expected: int
 
 @pytest.mark.parametrize("text", ["", "101", "-5", "2.5%", "%", "many"])
 def test_an_invalid_percentage_is_an_error(text: str) -> None:
-    """A percentage is a whole number from 0 to 100."""
+    """An invalid percentage is an error; a percentage is a whole number from 0 to 100."""
     with pytest.raises(Unreadable, match="not a percentage from 0 to 100; try 20%"):
         units.percentage(text)

@@ -30,7 +30,7 @@ redis:
 
 @pytest.mark.parametrize("text", [_OF_2, _OF_3], ids=["2.x", "3.x"])
 def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
-    """Both forms of `redis:` are read; one line states that they have no effect."""
+    """`redis:` is one warning in both forms, which states that the section has no effect."""
     desk.write(text)
 
     assert desk.problems() == []
@@ -55,7 +55,10 @@ def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
     ids=range(6),
 )
 def test_a_wrong_name_or_value_is_a_warning(desk: Desk, text: str, expected: str) -> None:
-    """Docker distribution ignores the name, and does not start with the value."""
+    """A wrong name or value in a section without effect is a warning.
+
+    Docker distribution ignores the name, and does not start with the value.
+    """
     desk.write(text)
 
     assert desk.problems() == []
@@ -63,7 +66,7 @@ def test_a_wrong_name_or_value_is_a_warning(desk: Desk, text: str, expected: str
 
 
 def test_a_wrong_value_of_a_variable_is_a_warning(desk: Desk) -> None:
-    """The line names the variable, and no value, because it may be a secret."""
+    """The warning about a wrong value names the variable, but no value, which may be a secret."""
     found = desk.warnings(REGISTRY_REDIS_DB="one", REGISTRY_REDIS_PASSWORD="hunter2")
 
     assert "REGISTRY_REDIS_DB: not a whole number from 0 to 999999999; try 10" in found
@@ -71,7 +74,7 @@ def test_a_wrong_value_of_a_variable_is_a_warning(desk: Desk) -> None:
 
 
 def test_disabled_middleware_is_no_problem(desk: Desk) -> None:
-    """An entry with `disabled: true` has no effect in docker distribution either."""
+    """Middleware with `disabled: true` is no problem, as in docker distribution."""
     desk.write("middleware: {storage: [{name: cloudfront, disabled: true}]}")
 
     assert desk.problems() == []

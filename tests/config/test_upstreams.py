@@ -30,7 +30,7 @@ def _defaults(found: list[UpstreamValues]) -> list[str]:
 def test_the_values_have_the_fields_of_an_upstream_config() -> None:
     """`UpstreamValues` and `UpstreamConfig` have the same fields.
 
-    `registry` is usable without `config`, so there are two classes.
+    `registry` is usable without `config`, so an upstream has two classes.
     """
     names = {each.name for each in fields(UpstreamValues)}
 
@@ -38,7 +38,7 @@ def test_the_values_have_the_fields_of_an_upstream_config() -> None:
 
 
 def test_without_configured_upstreams_the_public_registries_are_active(desk: Desk) -> None:
-    """New users can pull without a configuration.
+    """Without configured upstreams new users can pull from the public registries.
 
     None of the public registries is the default upstream.
     """
@@ -74,7 +74,7 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> 
 def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secret: bytes) -> None:
     """A pull secret that names no registry, as Docker Desktop's, leaves the public upstreams.
 
-    All parts of the appliance must compute the same upstreams.
+    All parts of the appliance must compute the same upstreams from the pull secret.
     """
     settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
     known = upstreams_in_force(settings, parse(secret, ["ignored.example"]))
@@ -124,7 +124,7 @@ def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
 def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None:
     """A host of the pull secret inherits the settings of `proxy`.
 
-    A section of the file for any name of the host adds settings.
+    A section of the file for any name of the pull secret's host adds settings.
     """
     desk.write("upstreams: {index.docker.io: {freshness: 5m}}")
     settings = desk.settings(ENTREPOT_FRESHNESS="7s")
@@ -137,7 +137,7 @@ def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None
 def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
     """REGISTRY_PROXY_REMOTEURL sets the default upstream, with its user and password.
 
-    These are the variables of docker distribution's pull-through cache.
+    REGISTRY_PROXY_* are the variables of docker distribution's pull-through cache.
     """
     (found,) = upstreams(
         desk.settings(
@@ -152,7 +152,7 @@ def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
 
 
 def test_the_login_of_the_remote_url_is_used_for_its_host_only(desk: Desk) -> None:
-    """A password must be sent only to the host for which it was configured."""
+    """The login of REGISTRY_PROXY_REMOTEURL is used for the host of that URL only."""
     settings = desk.settings(
         "--proxy.remoteurl=http://a.io", "--proxy.username=me", "--proxy.password=p"
     )
@@ -162,7 +162,7 @@ def test_the_login_of_the_remote_url_is_used_for_its_host_only(desk: Desk) -> No
 
 
 def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(desk: Desk) -> None:
-    """The username of one login is never combined with the password of the other."""
+    """An upstream's own login replaces that of remoteurl; their parts are never combined."""
     desk.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
     (found,) = upstreams(
         desk.settings("--proxy.remoteurl=a.io", "--proxy.username=me", "--proxy.password=p")
@@ -202,7 +202,7 @@ def test_a_password_is_not_shown(desk: Desk) -> None:
 def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk: Desk) -> None:
     """Redirects lead only to public addresses unless the operator allows more networks.
 
-    The setting may be for all upstreams or for one.
+    The networks to which redirects may lead are set for all upstreams or for one.
     """
     desk.write(
         """
@@ -294,7 +294,7 @@ def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(desk: Desk
 def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
     """A flag for a host that is not public configures it as an upstream.
 
-    A public registry that another flag adjusts is then an upstream too.
+    A public registry that another flag adjusts is then an upstream beside that host.
     """
     flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
 
@@ -320,7 +320,8 @@ def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
 def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
     """`enabled: false` removes an upstream.
 
-    It may be a public registry, one of the pull secret, or one that a glob matches.
+    A disabled upstream may be a public registry, one of the pull secret, or one that a glob
+    matches.
     """
     desk.write(text)
     known = upstreams_in_force(desk.settings(*argv), parse(secret))
@@ -338,7 +339,7 @@ def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], sec
 def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
     """The public registries can be switched off; configured upstreams remain.
 
-    Without upstreams the registry only receives pushes.
+    Without upstreams the appliance only receives pushes.
     """
     known = upstreams_in_force(desk.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
     named = upstreams_in_force(
@@ -363,7 +364,7 @@ def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
 def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(desk: Desk) -> None:
     """A path in remoteurl precedes /v2/, and a path in url begins the names.
 
-    The path in remoteurl is the rule of docker distribution; that in url is needed for Harbor's
+    A path in remoteurl is the rule of docker distribution; a path in url is needed for Harbor's
     projects.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"

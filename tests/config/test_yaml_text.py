@@ -25,14 +25,14 @@ _OF_YAML = (
 
 @pytest.mark.parametrize("name", _OF_YAML)
 def test_a_deeply_nested_value_is_one_problem(desk: Desk, name: str) -> None:
-    """A value that would exhaust the stack is refused, as in the file."""
+    """A variable or flag with too deeply nested YAML is one problem, as in the file."""
     found = desk.problems(**{name: _DEEP})
 
     assert any(each.startswith(f"{name}=") and "64 levels" in each for each in found)
 
 
 def test_merge_keys_of_a_field_do_not_multiply(desk: Desk) -> None:
-    """Forty merge keys of one line would otherwise expand to all memory."""
+    """Forty merge keys on one line of a variable are refused: expanded, they fill all memory."""
     merges = ", ".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40))
     found = desk.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
 
@@ -53,7 +53,7 @@ def test_merge_keys_of_a_field_do_not_multiply(desk: Desk) -> None:
 def test_a_part_is_set_and_the_others_stay(
     whole: object, path: tuple[str, ...], expected: object
 ) -> None:
-    """An index counts from 0; the one after the last entry adds an entry."""
+    """A variable with an index sets one entry of a list; the next free index adds one."""
     assert with_part(whole, path, "x") == expected
 
 
@@ -76,7 +76,7 @@ def test_a_part_is_set_and_the_others_stay(
 def test_checks_are_set_by_the_names_of_docker_distribution(
     desk: Desk, variables: dict[str, str], section: str
 ) -> None:
-    """Docker distribution derives a variable from the name in its source, FileCheckers."""
+    """A variable sets a health check by the name in docker distribution's source, FileCheckers."""
     found = desk.settings(**variables)
 
     assert len(getattr(found.health, section)) == 1
@@ -84,14 +84,14 @@ def test_checks_are_set_by_the_names_of_docker_distribution(
 
 
 def test_events_are_set_by_the_name_of_docker_distribution(desk: Desk) -> None:
-    """Docker distribution has EventConfig in its source for the key `events`."""
+    """A variable sets `notifications.events` by the name in docker distribution, EventConfig."""
     found = desk.settings(REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES="true")
 
     assert found.notifications.events.includereferences
 
 
 def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
-    """Numbers, maps and lists of one key are YAML; its other keys come from other variables."""
+    """Variables set an endpoint key by key; a number, a map or a list is YAML."""
     found = desk.settings(
         REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME="ci",
         REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="https://ci.example/hook",
@@ -107,7 +107,7 @@ def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
 
 
 def test_a_list_may_have_more_than_ten_entries(desk: Desk) -> None:
-    """The entries of a list are set in the order of their numbers, not of their digits."""
+    """Entries of a list in variables are in the order of their numbers, not of their digits."""
     variables = {}
     for number in range(12):
         variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_NAME"] = f"n{number}"
@@ -118,7 +118,7 @@ def test_a_list_may_have_more_than_ten_entries(desk: Desk) -> None:
 
 
 def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
-    """A number names an entry of a list, also of a list of texts and of platforms."""
+    """Variables set a list of patterns or platforms entry by entry, by a number."""
     desk.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")
     found = desk.settings(
         REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_1="^https?://[c-e], x",
@@ -138,7 +138,7 @@ def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
 
 
 def test_algorithms_are_set_entry_by_entry(desk: Desk, tmp_path: Path) -> None:
-    """The entries of `signingalgorithms` replace those of the file one by one."""
+    """Variables replace entries of `signingalgorithms` in the file one by one."""
     keys = tmp_path / "keys.json"
     keys.write_bytes(signer("ES256").jwks())
     found = desk.settings(
@@ -156,7 +156,7 @@ def test_algorithms_are_set_entry_by_entry(desk: Desk, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["URLS_ALLOW_2", "INDEXES_PLATFORMLIST_1_OS"])
 def test_an_index_after_the_next_entry_is_a_problem(desk: Desk, name: str) -> None:
-    """An entry without those before it is a mistake; docker distribution does not start."""
+    """A variable whose index is beyond the next entry is a problem, as in docker distribution."""
     (problem,) = desk.problems(**{f"REGISTRY_VALIDATION_MANIFESTS_{name}": "a"})
 
     assert "not the index of an entry" in problem

@@ -1,6 +1,6 @@
 """Run the OCI conformance suite against an appliance: `python -m tests.conformance SUITE`.
 
-Exit status: 0 when it passed, 1 when it did not, 2 when the suite could not be run.
+Exit status: 0 when the suite passed, 1 when it did not, 2 when the suite could not be run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
-    """Return what the suite found in an appliance that takes pushes, and its exit status."""
+    """Run the suite against an appliance that accepts pushes; return its report and exit status."""
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     users = htpasswd(scratch / "users", LOGIN)
@@ -48,7 +48,7 @@ def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
 
 
 def summarize(found: outcome.Outcome, status: int) -> int:
-    """Print what passed and what did not, and return the exit status."""
+    """Print which tests passed and which did not, and return the exit status."""
     faults = found.faults(status)
     for name in found.skipped:
         print(f"not run: {name}")
@@ -60,6 +60,6 @@ def summarize(found: outcome.Outcome, status: int) -> int:
 
 
 if __name__ == "__main__":
-    # the process exits through `with`, so that the appliance is stopped
+    # the process exits through `with`, so that its appliance is stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class SuiteError(Exception):
-    """The suite could not be found, built or run, or left no results; a sentence for the user."""
+    """The suite could not be found, built or run, or left no results."""

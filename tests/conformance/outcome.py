@@ -15,7 +15,7 @@ _SKIPPED = ("skipped", "disabled", "pending")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many checks passed, and the names of the tests that failed or were skipped.
+    """These are the number of passed checks, and the names of the failed and the skipped tests.
 
     The suite counts a check for each part of the API that a test exercises, so there are more
     checks than tests.
@@ -26,10 +26,11 @@ class Outcome:
     skipped: tuple[str, ...]
 
     def faults(self, status: int) -> list[str]:
-        """Return why the run with exit status *status* did not pass; empty if it did.
+        """Return why the suite's run with exit status *status* did not pass; empty if it passed.
 
-        A skipped test of ranges is a fault: the suite skips them where a registry does not support
-        ranges. The specification permits a registry without ranges; this registry promises them.
+        A skipped test of ranges is a fault: the suite skips ranges where a registry does not
+        support them. The specification permits a registry without ranges, but the appliance
+        promises ranges.
         """
         found = [f"failed: {name}" for name in self.failed]
         found += [f"skipped: {name}" for name in self.skipped if "range" in name.lower()]
@@ -41,7 +42,10 @@ class Outcome:
 
 
 def read(report: Path) -> Outcome:
-    """Return the outcome in a JUnit report. Raises: SuiteError if absent or damaged."""
+    """Return the outcome that a JUnit report contains.
+
+    Raises: SuiteError if the report is absent or damaged.
+    """
     try:
         root = ET.parse(report).getroot()
         suites = list(root.iter("testsuite"))

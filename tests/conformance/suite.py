@@ -1,8 +1,8 @@
 """Find, build and run the conformance suite of the OCI distribution-spec.
 
-The suite is a Go program of another project. Two kinds are known: since 2026 a program (`go
-build`), before that a ginkgo test (`go test -c`). Both suites are configured by `OCI_*` variables
-and write `junit.xml`.
+The suite is a Go program of another project. Two kinds of the suite are known: since 2026 a program
+(`go build`), before that a ginkgo test (`go test -c`). Both suites are configured by `OCI_*`
+variables and write `junit.xml`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BUILD_WITHIN_S = 900.0
 _RUN_WITHIN_S = 900.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 _CURRENT_MARK = b"OCI_CONFIGURATION"
-# The current suite reads these too, and they would replace what the version of the
+# The current suite reads these variables too, and they would replace what the version of the
 # specification enables.
 _OLDER_OPTIONS = {
     "OCI_TEST_PULL": "1",
@@ -32,13 +32,14 @@ _OLDER_OPTIONS = {
     "OCI_NAMESPACE": "conformance/repo1",
     "OCI_CROSSMOUNT_NAMESPACE": "conformance/repo2",
 }
-_LAST = 2000  # this many characters of a build's output are shown
+_LAST = 2000  # a failed build shows this many characters of its output
 
 
 def find(named: str, built: Path) -> Path:
     """Return the suite's executable; build it to *built* if *named* is a checkout.
 
-    Raises: SuiteError when nothing is named, when it is neither, or when the build fails.
+    Raises: SuiteError when no suite is named, when *named* is neither an executable nor a checkout,
+    or when the build fails.
     """
     if not named:
         raise SuiteError("name the suite: make conformance SUITE=<executable or checkout>")
@@ -57,8 +58,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the suite's environment; `OCI_*` variables of *given* choose versions and options.
 
-    *address* is host:port and *login* user:password; these and the folder of results replace
-    what *given* has.
+    *address* is host:port and *login* user:password; these and the folder of results replace the
+    variables in *given*.
     """
     user, _, password = login.partition(":")
     kept = {name: given[name] for name in _PASSED_ON if name in given}
@@ -72,9 +73,9 @@ def environment(
 
 
 def run(executable: Path, variables: Mapping[str, str], results: Path) -> int:
-    """Run the suite, with what it prints in *results*/suite.log, and return its exit status.
+    """Run the suite, with its output in *results*/suite.log, and return its exit status.
 
-    Raises: SuiteError when it cannot be started or does not end within 15 minutes.
+    Raises: SuiteError when the suite cannot be started or does not end within 15 minutes.
     """
     with (results / "suite.log").open("wb") as log:
         try:
@@ -96,7 +97,7 @@ def run(executable: Path, variables: Mapping[str, str], results: Path) -> int:
 
 
 def _is_current(executable: Path) -> bool:
-    """Return whether the suite is that of 2026 or later, which alone knows this variable."""
+    """Return whether the suite is that of 2026 or later, which alone knows a certain variable."""
     return _CURRENT_MARK in executable.read_bytes()
 
 

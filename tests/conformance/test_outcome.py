@@ -45,7 +45,7 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
     """A report of the older suite, made with ginkgo, is read too.
 
-    The older suite marks a test by an element and names its states in another way.
+    The older suite marks a test by an element, and names the states of tests in another way.
     """
     found = _read(tmp_path, GINKGO)
 
@@ -55,7 +55,7 @@ def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
 def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> None:
     """A skipped test of ranges is a fault: the suite skips ranges that do not work.
 
-    Another skipped test is no fault.
+    A skipped test of another feature than ranges is no fault.
     """
     found = _read(tmp_path, CURRENT.format(ranges="skipped"))
 
@@ -72,7 +72,7 @@ def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> 
     ],
 )
 def test_each_of_these_is_a_fault(found: Outcome, status: int, word: str) -> None:
-    """A failed test, a failed run, and a run without tests are faults."""
+    """A failed test, a failed run, and a run without tests are faults of the suite's run."""
     assert [each for each in found.faults(status) if word in each]
 
 
@@ -103,7 +103,7 @@ def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
 def test_the_summary_decides_the_exit_status(
     found: Outcome, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The summary prints each fault and each test that was not run.
+    """The summary decides the exit status, and prints each fault and each test that was not run.
 
     It decides the exit status.
     """

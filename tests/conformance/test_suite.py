@@ -106,7 +106,7 @@ def _environment(executable: Path, given: dict[str, str]) -> dict[str, str]:
 def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
     """The current suite gets no option of the older one.
 
-    Such options replace what the version of the specification enables.
+    Options of the older suite replace what the version of the specification enables.
     """
     found = _environment(_program(tmp_path / "suite", "# OCI_CONFIGURATION"), {})
 
@@ -131,7 +131,10 @@ def test_the_older_suite_is_told_to_test_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["", "# OCI_CONFIGURATION"])
 def test_options_are_the_users_and_the_address_is_not(tmp_path: Path, mark: str) -> None:
-    """A forgotten variable never directs the suite at another registry."""
+    """The suite's options are the user's, but its address is not.
+
+    A forgotten variable never directs the suite at another registry.
+    """
     given = {
         "OCI_VERSION": "1.0",
         "OCI_TEST_PUSH": "0",

@@ -1,6 +1,6 @@
-"""The drivers that every contract is tested with: the rows of the table, and those in memory.
+"""The drivers with which every contract is tested: the rows of the table, and those in memory.
 
-A new driver is a row of the table, and here its parameters.
+A new driver needs a row in the table, and its parameters in this module.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What belongs to an index beside its rows."""
+    """The parts of an index beside its rows."""
 
     reservations: ReservationStore
     pins: PinStore
@@ -71,7 +71,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock of the index."""
+    """Return the clock of the tested index."""
     return Clock(1000.0)
 
 
@@ -79,7 +79,7 @@ def clock() -> Clock:
 def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
     """Return the index of one driver in the state before its first rebuild, as after a loss.
 
-    `mixed` has its rows in memory, and its pins and notes in the driver of production.
+    The index `mixed` has its rows in memory, and its pins and notes in the driver of production.
     """
     made = [each(tmp_path, clock) for name, each in INDEXES.items() if name == request.param]
     if request.param == _MEMORY:
@@ -101,7 +101,7 @@ def index(new_index: Index) -> Index:
 
 @pytest.fixture(params=[*INDEXES, _MEMORY])
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
-    """Return the empty parts of one driver, of no common index in memory."""
+    """Return the empty parts of one driver's index; those in memory belong to no common index."""
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})
         held = MemoryReservations(lambda: 0, notes)

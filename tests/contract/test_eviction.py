@@ -15,7 +15,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
-# This sum of two doubles differs from the decimal number that it is printed as.
+# this sum of two doubles differs from the decimal number as which it is printed
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -24,7 +24,7 @@ def _record(index: Index, entry: IndexEntry) -> None:
 
 
 def _pages(index: Index, limit: int) -> list[IndexEntry]:
-    """Return the rows of all pages."""
+    """Return the rows of all pages of the eviction order."""
     entries: list[IndexEntry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
         assert len(page) <= limit
@@ -33,7 +33,7 @@ def _pages(index: Index, limit: int) -> list[IndexEntry]:
 
 
 class TestOldest:
-    """`oldest` returns pages in the order of eviction."""
+    """`oldest` of an index returns pages of rows in the order of eviction."""
 
     def test_the_least_recently_used_row_is_first(self, index: Index) -> None:
         """The least recently used row is first, whatever the order of recording."""
@@ -50,7 +50,7 @@ class TestOldest:
     ) -> None:
         """At equal times the order of eviction is index, manifest, layer.
 
-        So a manifest that stays never references an evicted one.
+        So a manifest that stays never references an evicted manifest or layer.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
@@ -97,12 +97,12 @@ class TestOldest:
 
 
 class TestUnnamed:
-    """`unnamed` returns pages of unreferenced rows: root manifests and unused blobs."""
+    """`unnamed` of an index returns pages of unreferenced rows: root manifests and unused blobs."""
 
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
         """Rows that another row references are excluded, on every page.
 
-        The exclusion ends when the referencing row is removed.
+        The row is included again when the referencing row is removed.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
@@ -130,7 +130,7 @@ class TestNaming:
     def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
         """Each manifest that references a digest is listed once.
 
-        A manifest may reference the digest twice, and the digest may have no row.
+        A manifest may reference a digest twice, and the digest may have no row.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
@@ -150,12 +150,12 @@ class TestNaming:
 
 
 class TestLeave:
-    """`leave` marks a row for removal only if it is unchanged since it was read."""
+    """`leave` marks a row of the index for removal only if it is unchanged since it was read."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
         """A marked row is counted and listed as marked, but on no page of the eviction order.
 
-        Its file may still exist, and another cleaner can finish the removal.
+        The file of a marked row may still exist, and another cleaner can finish the removal.
         """
         _record(index, ROW)
 
@@ -200,7 +200,7 @@ class TestLeave:
 
 
 class TestForget:
-    """`forget` deletes a row after its file was deleted."""
+    """`forget` deletes a row of the index after its file was deleted."""
 
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
         """`forget` deletes a marked row, and its bytes are no longer counted.
@@ -240,7 +240,7 @@ class TestForget:
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
         """A touch does not unmark a row, whose file may be deleted already.
 
-        Only a record proves that it exists.
+        Only a record of the row proves that its file exists.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -278,8 +278,8 @@ def test_a_manifest_is_always_evicted_before_its_parts(
 ) -> None:
     """A manifest is always evicted before its parts.
 
-    This holds for any order of records, touches, restores and evictions. The totals of the index
-    stay correct.
+    The order holds for any sequence of records, touches, restores and evictions. The totals of the
+    index stay correct in any such sequence.
     """
     _empty(index)
     for verb, digest, at in steps:

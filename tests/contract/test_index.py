@@ -19,7 +19,7 @@ def _used(index: Index, digest: Digest) -> float:
 
 
 class TestRecord:
-    """`record` creates rows and updates those of parts."""
+    """`record` of an index creates rows, and updates those of parts."""
 
     @pytest.mark.parametrize("digest", [A, LONG], ids=["sha256", "sha512"])
     @pytest.mark.parametrize("kind", list(ContentKind))
@@ -41,7 +41,8 @@ class TestRecord:
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(self, index: Index) -> None:
         """The method is idempotent.
 
-        The record corrects the kind of a row that was restored as a blob.
+        A repeated record of a row keeps the later time, and corrects the kind of a row that was
+        restored as a blob.
         """
         index.record(A, 10, ContentKind.BLOB, 5.0)
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
@@ -50,14 +51,14 @@ class TestRecord:
         assert (index.count(), index.reservations.used_bytes()) == (1, 12 + OVERHEAD)
 
     def test_the_parts_of_a_manifest_keep_their_order(self, index: Index) -> None:
-        """Parts without a row are included; the last record replaces the list."""
+        """The parts of a manifest keep their order; the last record replaces the list."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[D, B])
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, B, D])
 
         assert index.children(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: Index) -> None:
-        """If images share a layer, the image with the latest use is most likely the one in use."""
+        """The manifests of a part are sorted by last use: the last one is most likely in use."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
 
@@ -79,7 +80,7 @@ class TestRecord:
         assert (_used(index, B), _used(index, C)) == (5.0, 9.0)
 
     def test_a_part_recorded_later_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """The time of a late download may be before the pull of its manifest."""
+        """A part that is recorded later gets its manifest's time, if its own time is earlier."""
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.record(B, 1, ContentKind.BLOB, 2.0)
 
@@ -88,7 +89,7 @@ class TestRecord:
     def test_a_manifest_recorded_last_passes_the_time_of_its_index_to_its_layers(
         self, index: Index
     ) -> None:
-        """The index and the layer have rows; the manifest that connects them is recorded last."""
+        """A manifest that is recorded last passes the time of its index on to its layers."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.INDEX, 9.0, children=[B])
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C])
@@ -97,7 +98,7 @@ class TestRecord:
 
 
 class TestRestore:
-    """`restore` creates rows for stored files."""
+    """`restore` of an index creates rows for stored files."""
 
     def test_a_missing_row_is_created(self, index: Index) -> None:
         """`restore` creates a missing row with the time of its file."""
@@ -114,7 +115,7 @@ class TestRestore:
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
         """`restore` leaves an existing row, whose values are more exact than those of files.
 
-        A row that is marked for removal stays marked.
+        `restore` leaves a row marked that is marked for removal.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
@@ -136,7 +137,7 @@ class TestTouch:
     """`touch` updates access times."""
 
     def test_the_later_time_is_kept(self, index: Index) -> None:
-        """Of two last uses of a row the later is kept, in any order."""
+        """Of two recorded last uses of a row the later is kept, in any order of calls."""
         index.record(A, 1, ContentKind.BLOB, 5.0)
 
         index.touch({A: 9.5})
@@ -192,7 +193,10 @@ class TestTouch:
         assert (_used(index, B), index.children(A)) == (1.0, [])
 
     def test_a_cycle_of_references_ends(self, index: Index) -> None:
-        """Digests make cycles impossible, but a faulty registry must not block the logger."""
+        """A cycle of references ends.
+
+        Digests make cycles impossible, but a faulty registry must not block the logger.
+        """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
         index.record(B, 1, ContentKind.INDEX, 1.0, children=[A])
 

@@ -12,7 +12,7 @@ ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 
 
 def test_a_touch_stores_its_notes(index: Index) -> None:
-    """The logger commits its position in the log with the last uses that it has read."""
+    """A touch stores its notes with it: the logger commits its position with the last uses."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
 
     index.touch({A: 9.0}, {"position": "77"})
@@ -23,7 +23,7 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 
 
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
-    """A push waits until no row that it has pinned is marked, so such a mark would block it."""
+    """A pinned row is never left marked, because a push would wait for the end of the mark."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
 
@@ -33,7 +33,7 @@ def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
 
 
 def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
-    """Marked rows count as used bytes too, because their files may still exist."""
+    """Rows and reservations count against the cap, and so do the files of marked rows."""
     index.record(A, 100, ContentKind.BLOB, 1.0)
     index.mark_for_deletion(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
     index.reservations.reserve(B, 50, None, 1.0)
@@ -44,7 +44,7 @@ def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
 
 
 def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
-    """A smaller reservation frees bytes, even above a cap that was reduced meanwhile."""
+    """A smaller reservation is never refused, even above a cap that was reduced meanwhile."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.record(B, 1, ContentKind.BLOB, 1.0)
 
@@ -52,7 +52,7 @@ def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
 
 
 def test_a_record_replaces_its_reservation(index: Index) -> None:
-    """The bytes are never counted twice, and at no moment uncounted."""
+    """A record replaces the reservation of its content: no byte counts twice or not at all."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.reservations.reserve(B, 7, None, 1.0)
 
@@ -63,7 +63,7 @@ def test_a_record_replaces_its_reservation(index: Index) -> None:
 
 
 def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None:
-    """A lost index does not know the stored files yet, so the cap could be exceeded unnoticed."""
+    """A lost index refuses reservations under a cap, because it does not know the stored files."""
     assert new_index.reservations.reserve(A, 1, 10**9, 1.0) is False
     assert new_index.reservations.reserve(A, 1, None, 1.0) is True
 
@@ -113,7 +113,7 @@ def test_a_pin_is_removed_separately(index: Index, clock: Clock) -> None:
 
 
 def test_pins_count_no_bytes(index: Index, clock: Clock) -> None:
-    """Pins are neither rows nor reservations."""
+    """Pins count no bytes: a pin is neither a row nor a reservation."""
     index.pins.pin([A], until=clock.now + 10)
 
     assert (index.reservations.used_bytes(), index.count(), index.entry(A)) == (0, 0, None)

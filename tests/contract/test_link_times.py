@@ -12,7 +12,7 @@ A, B = Digest.of(b"a"), Digest.of(b"b", "sha512")
 def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
     link_times: LinkTimes, clock: Clock
 ) -> None:
-    """Digests of both algorithms, and keys with any character, are returned unchanged."""
+    """A confirmed link has its digest and the index's time, for any algorithm and any key."""
     link_times.confirm("team/app/ü'%/link", A)
     clock.now += 0.25
     link_times.confirm("other", B)
@@ -22,7 +22,7 @@ def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
 
 
 def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clock: Clock) -> None:
-    """Also if the clock was set back: the link has the later digest."""
+    """A later confirmation of a link replaces an earlier one, also if the clock was set back."""
     link_times.confirm("key", A)
     clock.now -= 10
     link_times.confirm("key", B)
@@ -31,12 +31,12 @@ def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clo
 
 
 def test_an_unknown_link_has_no_time(link_times: LinkTimes) -> None:
-    """Absence is a result and not an error."""
+    """An unknown link has no time: its absence is a result, not an error."""
     assert link_times.get("absent") is None
 
 
 def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
-    """To forget an absent time is no error; other times stay."""
+    """A forgotten link time is absent; to forget an absent time is no error."""
     for key in ("a", "b", "c"):
         link_times.confirm(key, A)
 
@@ -47,7 +47,7 @@ def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
 
 
 def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -> None:
-    """A page begins after the last key of the page before."""
+    """Pages of link times have each time once: a page begins after the last page's last key."""
     for key in ("b", "a/2", "a/10", "c"):
         link_times.confirm(key, A)
 

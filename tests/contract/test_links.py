@@ -26,7 +26,7 @@ _IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
 
 @dataclass
 class Place:
-    """One way to keep links: `open` returns the links as one more process would open them."""
+    """One way to keep links: `open` returns the links as another process would open them."""
 
     clock: Clock
     storage: Storage
@@ -56,7 +56,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Return an empty place for links."""
+    """Return an empty place for links, of one way to keep them."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -78,21 +78,21 @@ def links(place: Place) -> Links:
 
 
 class TestEveryPlace:
-    """The rules that hold wherever the times are kept."""
+    """These rules of links hold wherever the times are kept."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
-        """Absence is a result and not an error."""
+        """An absent link has neither digest nor time: its absence is a result, not an error."""
         assert (links.read(KEY), links.confirmed(KEY)) == (None, None)
 
     def test_a_written_link_is_confirmed_now(self, links: Links, place: Place) -> None:
-        """The time is that of the appliance's clock, in s, UTC epoch."""
+        """A written link is confirmed at the time of the appliance's clock (s, UTC epoch)."""
         links.write(KEY, A)
 
         assert links.read(KEY) == (A, place.clock.now)
         assert links.confirmed(KEY) == place.clock.now
 
     def test_to_write_a_link_again_confirms_it(self, links: Links, place: Place) -> None:
-        """The confirmation of one link does not change the time of another link."""
+        """To write a link again confirms it, and changes the time of no other link."""
         written = place.clock.now
         links.write(KEY, A)
         links.write(OTHER, A)
@@ -104,7 +104,7 @@ class TestEveryPlace:
         assert links.read(OTHER) == (A, written)
 
     def test_a_link_has_the_digest_that_was_written_last(self, links: Links, place: Place) -> None:
-        """The storage has the digest as text, which docker distribution reads there."""
+        """A link has the digest that was written last, as text, which docker distribution reads."""
         links.write(KEY, A)
         place.clock.now += 1
         links.write(KEY, B)
@@ -122,7 +122,7 @@ class TestEveryPlace:
         assert found[0] == B
 
     def test_a_removed_link_is_absent(self, links: Links) -> None:
-        """To remove an absent link is no error."""
+        """A removed link is absent, and to remove an absent link is no error."""
         links.write(KEY, A)
 
         assert (links.delete(KEY), links.delete(KEY)) == (True, False)
@@ -132,7 +132,7 @@ class TestEveryPlace:
     def test_an_unreadable_link_counts_as_absent(
         self, links: Links, place: Place, content: bytes
     ) -> None:
-        """Another program may leave anything under the key; a new link replaces it."""
+        """An unreadable link, which another program may have left, counts as absent."""
         place.storage.write(KEY, content)
         assert links.read(KEY) is None
 
@@ -141,7 +141,7 @@ class TestEveryPlace:
         assert links.read(KEY) == (A, place.clock.now)
 
     def test_every_process_sees_the_confirmation_of_one(self, place: Place) -> None:
-        """A second process, which has read the old time, reads the new time next."""
+        """Every process reads the new time of a link that another process has confirmed."""
         one, other = place.open(), place.open()
         one.write(KEY, A)
         assert other.read(KEY) == (A, place.clock.now)
@@ -165,7 +165,7 @@ class Counting(MemoryStorage):
 
 
 class Unavailable:
-    """The link times of an index that no process can open."""
+    """These are the link times of an index that no process can open."""
 
     def get(self, key: str) -> LinkTime | None:
         """Raise."""
@@ -185,10 +185,10 @@ class Unavailable:
 
 
 class TestTimesInTheIndex:
-    """The rules of a storage without times."""
+    """These are the rules of links in a storage without times."""
 
     def test_the_driver_decides_where_times_are_kept(self, tmp_path: Path) -> None:
-        """A disk keeps them itself, and its index gets no row."""
+        """The driver decides where link times are kept: with a disk the index has none."""
         disk, index = STORAGES["filesystem"]({"rootdirectory": tmp_path}, None), MemoryIndex()
         links = links_of(disk, index.link_times)
         links.write(KEY, A)
@@ -199,7 +199,7 @@ class TestTimesInTheIndex:
         assert isinstance(links_of(MemoryStorage(), index.link_times), IndexLinks)
 
     def test_a_confirmation_writes_nothing_to_the_storage(self) -> None:
-        """A request to a bucket costs money: an unchanged tag is confirmed in the index only."""
+        """A confirmation of an unchanged link writes to the index only, which costs no request."""
         storage, clock = Counting(), Clock(1000.0)
         links = links_of(storage, MemoryIndex(clock=clock).link_times)
         for _ in range(3):
@@ -209,7 +209,7 @@ class TestTimesInTheIndex:
         assert storage.writes == 2
 
     def test_after_the_loss_of_the_index_a_time_is_unknown(self) -> None:
-        """The links are still there, and count as confirmed longer ago than any span."""
+        """After the loss of the index a link's time is unknown: it counts as confirmed long ago."""
         storage = MemoryStorage()
         links_of(storage, MemoryIndex().link_times).write(KEY, A)
 
@@ -219,7 +219,10 @@ class TestTimesInTheIndex:
         assert links.confirmed(KEY) == UNKNOWN
 
     def test_the_time_of_another_digest_does_not_count(self) -> None:
-        """A process died, or is about to write the time, after it has changed the link."""
+        """The index's time for another digest of a link does not count.
+
+        A process has changed the link and died, or is about to write the time.
+        """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)
         links.write(KEY, A)
@@ -228,7 +231,10 @@ class TestTimesInTheIndex:
         assert links.read(KEY) == (B, UNKNOWN)
 
     def test_a_removed_link_leaves_no_time(self) -> None:
-        """Otherwise a link that is written by another program later would count as confirmed."""
+        """A removed link leaves no time.
+
+        Otherwise a link that another program writes later would count as confirmed.
+        """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)
         links.write(KEY, A)
@@ -238,7 +244,7 @@ class TestTimesInTheIndex:
 
     @pytest.mark.parametrize("times", [Unavailable(), None], ids=["unavailable", "none"])
     def test_links_work_without_an_index(self, times: LinkTimes | None) -> None:
-        """Only the times are unknown, so that a broken index fails neither pull nor push."""
+        """Links work without an index: pulls and pushes succeed without their times."""
         links = links_of(MemoryStorage(), times)
         links.write(KEY, A)
 

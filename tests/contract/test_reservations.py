@@ -12,7 +12,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> None:
-    """The cap is inclusive and counts the overhead of each row."""
+    """Bytes can be reserved up to the cap, inclusively, with the overhead of each row."""
     cap = 100 + OVERHEAD
 
     assert reservations.reserve(A, 101, cap, 1.0) is False
@@ -27,7 +27,7 @@ def test_without_a_cap_every_reservation_is_granted(reservations: ReservationSto
 
 
 def test_a_second_reservation_replaces_the_first(reservations: ReservationStore) -> None:
-    """A download that grows in steps reserves its new total length."""
+    """A second reservation replaces the first, as a download that grows reserves its new length."""
     reservations.reserve(A, 100, None, 1.0)
 
     assert reservations.reserve(A, 300, 300 + OVERHEAD, 2.0) is True
@@ -54,7 +54,7 @@ def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) 
 
 
 def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore) -> None:
-    """The cleaner thereby checks those of dead processes first."""
+    """Reservations are listed oldest first, so that the cleaner checks dead processes' first."""
     for digest, at in ((A, 3.0), (B, 1.0), (C, 2.0)):
         reservations.reserve(digest, 1, None, at)
 
@@ -62,7 +62,7 @@ def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore
 
 
 def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationStore) -> None:
-    """The check and the reservation are one transaction."""
+    """Concurrent reservations never exceed the cap: check and reservation are one transaction."""
     cap = 10 * (100 + OVERHEAD)
     digests = [Digest.of(bytes([number])) for number in range(40)]
     granted: list[bool] = []

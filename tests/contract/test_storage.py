@@ -25,7 +25,7 @@ def _local_file(folder: Path, content: bytes) -> Path:
 
 
 class TestStat:
-    """`stat` returns the attributes of a value."""
+    """`stat` of a storage returns the attributes of a value."""
 
     def test_an_absent_value_has_no_attributes(self, storage: Storage) -> None:
         """`stat` of an absent value is None."""
@@ -54,7 +54,7 @@ class TestStat:
 
 
 class TestReading:
-    """`read` and `open` return the content of a value."""
+    """`read` and `open` of a storage return the content of a value."""
 
     def test_read_returns_the_written_bytes(self, storage: Storage) -> None:
         """`read` returns the bytes that were written, unchanged."""
@@ -64,7 +64,7 @@ class TestReading:
 
     @pytest.mark.parametrize("length", [0, 1, 65535, 65536, 65537, 200_000])
     def test_a_value_longer_than_the_limit_is_not_read(self, storage: Storage, length: int) -> None:
-        """A layer that a client requests as a manifest must not be loaded into memory."""
+        """A value longer than the limit is not read, as a layer that is requested as a manifest."""
         storage.write("key", b"x" * length)
 
         assert storage.read("key", length) == storage.read("key", length + 1) == b"x" * length
@@ -152,7 +152,7 @@ class TestWrite:
 
 
 class TestAdopt:
-    """`commit_file` commits a finished local file."""
+    """`commit_file` of a storage commits a finished local file."""
 
     def test_a_local_file_becomes_the_value(self, storage: Storage, tmp_path: Path) -> None:
         """`commit_file` makes a local file the value, and its path no longer exists."""
@@ -189,7 +189,7 @@ class TestAdopt:
 
 
 class TestDelete:
-    """`delete` removes values and empty folders."""
+    """`delete` of a storage removes values and empty folders."""
 
     def test_a_value_is_absent_after_its_deletion(self, storage: Storage) -> None:
         """`delete` returns True for an existing value, which is absent afterwards."""
@@ -202,7 +202,7 @@ class TestDelete:
     def test_the_deletion_of_an_absent_value_is_no_error(self, storage: Storage, key: str) -> None:
         """`delete` of an absent value returns False and raises no error.
 
-        A folder is not deleted with its content.
+        `delete` of a folder's key removes nothing of the folder.
         """
         storage.write("above/value", b"kept")
 
@@ -241,7 +241,7 @@ class TestDelete:
 
 
 class TestSetAside:
-    """`set_aside` moves a value to another key if it is still the opened value."""
+    """`set_aside` moves a value to another key if it is still the value that was opened."""
 
     def test_the_opened_value_is_moved(self, storage: Storage) -> None:
         """`move` keeps the content of an opened value; the first key has no value then."""
@@ -273,7 +273,7 @@ class TestSetAside:
 
 
 class TestTimes:
-    """`set_time` sets the time, from which the order of eviction can be rebuilt, if it can."""
+    """`set_time` sets a value's time, from which the order of eviction can be rebuilt."""
 
     def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
         """To set the time of an absent value creates no value and is no error."""
@@ -282,7 +282,7 @@ class TestTimes:
         assert storage.stat("absent") is None
 
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
-        """The content is unchanged, and callers need not ask which driver they have."""
+        """Only a driver with times sets a value's time; the content is unchanged in any driver."""
         storage.write("key", b"content")
 
         set_time(storage, "key", 5.5)
@@ -293,7 +293,7 @@ class TestTimes:
         assert storage.read("key") == b"content"
 
     def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
-        """The time is in s, UTC epoch, by the clock of the driver; `walk` yields the same time."""
+        """A written value has the time of the write (s, UTC epoch), also in `walk`."""
         before = time.time()
         storage.write("a/b", b"12345")
 
@@ -309,7 +309,7 @@ class TestDescriptors:
     """`descriptor_of` returns what sendfile needs, if the driver has files."""
 
     def test_a_descriptor_reads_the_value(self, storage: Storage) -> None:
-        """Without a descriptor callers read the file, which is seekable."""
+        """The descriptor of a value reads the value; without a descriptor callers read its file."""
         storage.write("key", b"content")
         with storage.open("key") as file:
             descriptor = descriptor_of(file)
@@ -386,13 +386,13 @@ def test_every_driver_has_the_values_of_the_memory_driver(
 ) -> None:
     """Every driver has the values of the memory driver.
 
-    This holds for any sequence of writes and deletions.
+    The values are equal after any sequence of writes and deletions.
     """
     for stat in list(storage.walk("")):
         storage.delete(stat.key)
     model = MemoryStorage()
     for parts, is_write in steps:
-        key = "/".join([*parts, "value"])  # as in the disk layout, no value is below another
+        key = "/".join([*parts, "value"])  # as in the disk layout, no value's key is below another
         for each in (storage, model):
             if is_write:
                 each.write(key, key.encode())
@@ -404,7 +404,7 @@ def test_every_driver_has_the_values_of_the_memory_driver(
 
 
 def _run_all(tasks: list[Callable[[], None]]) -> list[BaseException]:
-    """Run all tasks at once, and return their exceptions."""
+    """Run all tasks at once, and return the exceptions of the tasks."""
     errors: list[BaseException] = []
 
     def run(task: Callable[[], None]) -> None:

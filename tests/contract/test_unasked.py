@@ -15,7 +15,10 @@ def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[
 
 
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
-    """The list has a limit and an exclusive end of the start times. Requested rows are excluded."""
+    """Unused prefetched rows are listed oldest first, with a limit and an exclusive end.
+
+    Requested rows are excluded.
+    """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
     index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)
     index.record(C, 1, ContentKind.BLOB, 6.0)
@@ -32,7 +35,8 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 ) -> None:
     """A use after the start of its prefetch makes a row used.
 
-    This includes a use before the row was recorded. Times of older uses may arrive late.
+    A use before the prefetched row was recorded counts too. The logger may report the times of
+    older uses late.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
@@ -46,9 +50,9 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 ) -> None:
     """A later use of the manifest makes a prefetched row used.
 
-    A client that has the layers requests the manifest only.
+    A client that has the layers requests only the manifest.
 
-    The pull that started it is older.
+    The pull that started the prefetch is older than its start.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)

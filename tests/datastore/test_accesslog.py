@@ -1,4 +1,4 @@
-"""Formats of the access log and of the events file."""
+"""The formats of the access log and of the events file can be written and parsed."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def test_a_malformed_line_raises_invalid_line(line: bytes) -> None:
 
 
 def _written(line: AccessLine) -> bytes:
-    """Return a line as HAProxy writes it."""
+    """Return a line of the access log as HAProxy writes it."""
     return json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def _parsed(lines: list[bytes]) -> list[Repeated]:
-    """Return the result of parsing each of the lines alone."""
+    """Return the results of parsing each of the log lines alone."""
     found = list[Repeated]()
     for line in lines:
         with suppress(InvalidLine):
@@ -101,7 +101,7 @@ def _parsed(lines: list[bytes]) -> list[Repeated]:
 
 
 def _summary(found: list[Repeated]) -> dict[object, tuple[int, int]]:
-    """Return, for each set of equal values, the number of its lines and their latest start."""
+    """Return, for each set of equal log lines, the number of lines and their latest start."""
     summary = dict[object, tuple[int, int]]()
     for line, count in found:
         values = astuple(line)[1:]
@@ -144,7 +144,7 @@ _UNUSUAL_LINES = [
 def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[list[bytes]]) -> None:
     """Lines that are read in batches have the values of lines that are parsed alone.
 
-    Neither the lines in between nor earlier batches change the result.
+    Neither the log lines in between nor earlier batches change the result.
     """
     log = AccessLog()
     for lines in batches:
@@ -157,7 +157,7 @@ def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[lis
 def test_lines_that_differ_in_start_only_are_grouped() -> None:
     """Lines that differ only in their start are grouped, represented by the latest line.
 
-    Any order of lines, and repeated batches, give the same groups.
+    Any order of log lines, and repeated batches, give the same groups.
     """
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)
@@ -202,7 +202,7 @@ def test_a_malformed_event_raises_invalid_line(line: bytes) -> None:
 def test_an_event_time_beyond_the_range_of_float_is_rejected() -> None:
     """An event time beyond the range of float is rejected.
 
-    Python's integers have no upper bound; floats have one.
+    Python's integers have no upper bound, but floats have one.
     """
     with pytest.raises(InvalidLine):
         parse_event(b'{"event": "x", "at": 1' + b"0" * 400 + b"}")

@@ -1,4 +1,4 @@
-"""Content by digest: wrong bytes are never stored."""
+"""Blobs are stored by digest, and wrong bytes are never stored."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm
 
 
 def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
-    """The error has the expected and the actual digest."""
+    """Wrong bytes are not written as a blob; the error has the expected and the actual digest."""
     expected, actual = Digest.of(b"right"), Digest.of(b"wrong")
 
     with pytest.raises(DigestMismatch) as mismatch:
@@ -99,7 +99,7 @@ def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
 def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
-    """The number of reads does not matter."""
+    """The digest of a file is that of its content, whatever the number of reads is."""
     (tmp_path / "file").write_bytes(content)
 
     assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

@@ -59,7 +59,7 @@ def test_any_defect_is_a_value_error(data: bytes) -> None:
 def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> None:
     """JSON of 4 MiB with too many values is not parsed.
 
-    Sixteen threads of a worker may parse one document each.
+    Sixteen threads of a worker may parse one JSON document each.
     """
     data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
     tracemalloc.start()
@@ -82,8 +82,9 @@ def test_a_document_at_the_bound_is_parsed() -> None:
 
 @pytest.mark.parametrize(("count", "is_refused"), [(100_000, False), (100_001, True)])
 def test_values_are_counted_over_the_whole_document(count: int, *, is_refused: bool) -> None:
-    """The document is counted in steps, and the last value is in its last bytes."""
-    data = b"[0" + b",         0" * (count - 1) + b"]"  # a bracket and count - 1 commas
+    """The values of JSON are counted over the whole document, including its last bytes."""
+    # the JSON has one bracket and count - 1 commas
+    data = b"[0" + b",         0" * (count - 1) + b"]"
     if is_refused:
         with pytest.raises(ValueError, match="more than 100000 values"):
             loads(data, 100_000)

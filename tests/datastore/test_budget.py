@@ -22,7 +22,7 @@ def _known(value: int | None) -> int:
 
 
 def test_the_cap_is_the_maximum_plus_the_threshold() -> None:
-    """CLEANER_MAXSIZE=200M and 20 % are 240 MiB, to the byte."""
+    """The cap is the maximum plus the threshold: 200M and 20 % are 240 MiB, to the byte."""
     assert Budget(200 * MIB, 20).cap == 251_658_240
 
 
@@ -44,7 +44,7 @@ def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
 def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> None:
-    """Logs and index count as content does."""
+    """A sweep ends with the data directory at the maximum: logs and index count as content does."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.target) + budget.log_bytes + INDEX_BYTES == maxsize
@@ -59,7 +59,7 @@ def test_a_sweep_starts_at_half_of_the_threshold() -> None:
 
 
 def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
-    """A log of a few lines could not be rotated in time."""
+    """Logs have 1 % of the cap, but at least 64 KiB: a smaller log could not be rotated in time."""
     assert Budget(200 * MIB, 20).log_bytes == 2_516_582
     assert Budget(1 * MIB, 0).log_bytes == 64 * 1024
 
@@ -78,7 +78,11 @@ def _digest(number: int) -> Digest:
 
 
 def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
-    """Index pages, link, and for a manifest its media type and two links of a tag."""
+    """A row costs no more than its overhead.
+
+    The overhead has index pages, the link, and for a manifest its media type and two links of a
+    tag.
+    """
     link = len("sha256:") + 64
     index = open_index(tmp_path)
     for image in range(300):

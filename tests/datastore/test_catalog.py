@@ -25,7 +25,7 @@ class Counting(MemoryStorage):
         self.listed = 0
 
     def list(self, key: str) -> Iterator[str]:
-        """List the folder and count the call."""
+        """List a folder of the storage, and count the call."""
         self.listed += 1
         return super().list(key)
 
@@ -44,7 +44,7 @@ def _after(storage: MemoryStorage, last: str, limit: int | None = None) -> list[
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
 def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -> None:
-    """The last name of the previous page may no longer exist."""
+    """Names of repositories are in lexical order from any point, also from a removed name."""
     assert [name for name in sorted(names) if name > last] == _after(_filled(names), last)
 
 
@@ -64,7 +64,7 @@ def test_a_page_reads_only_the_folders_of_its_names() -> None:
 
 
 def test_an_excluded_component_is_not_read() -> None:
-    """The catalog of hosted repositories does not read each proxied repository."""
+    """An excluded component is not read: the catalog of hosted repositories skips proxied ones."""
     names = {f"quay.io/team/app{number}" for number in range(100)} | {"mine", "quay.io"}
     storage = _filled(names)
     storage.listed = 0
@@ -85,7 +85,7 @@ def test_names_below_a_component_are_in_lexical_order(names: set[str], last: str
 
 
 def test_an_upload_makes_no_repository() -> None:
-    """A repository exists once an upload has been committed."""
+    """An upload makes no repository, which exists once an upload was committed."""
     storage = _filled({"a"})
     storage.write("docker/registry/v2/repositories/b/_uploads/x/data", b"")
 

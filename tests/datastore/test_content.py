@@ -34,14 +34,14 @@ IMAGE = images.image([images.layer({"a": b"one"}), images.layer({"b": b"another"
 
 
 class Counting(Filesystem):
-    """This storage records each key of `stat`."""
+    """A storage that records each key of `stat`."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.checked: list[str] = []
 
     def stat(self, key: str) -> TimedStat | None:
-        """Record the key of the call."""
+        """Record the key of this call of `stat`."""
         self.checked.append(key)
         return super().stat(key)
 
@@ -54,7 +54,7 @@ def storage(tmp_path: Path) -> Counting:
 
 @pytest.fixture
 def store(storage: Counting) -> ContentStore:
-    """Return a content store with that image."""
+    """Return a content store with that complete image."""
     index = MemoryIndex()
     store = ContentStore(
         BlobStore(storage),
@@ -82,7 +82,7 @@ def _stored(store: ContentStore) -> StoredManifest:
 
 
 def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
-    """Equal bytes have equal meaning, and parsing is the most expensive part of a hit."""
+    """A manifest is parsed once, as parsing is the most expensive part of a hit."""
     assert _stored(store).manifest is _stored(store).manifest
 
 
@@ -109,7 +109,7 @@ def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) 
 
 
 def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
-    """A few manifests of 4 MiB would fill a worker's memory."""
+    """A manifest of 4 MiB is not cached: a few of them would fill a worker's memory."""
     padded = IMAGE.manifest + b" " * 16 * 1024
     store.blobs.write(Digest.of(padded), padded)
     readings = [store.content(Digest.of(padded)) for _ in range(2)]
@@ -123,7 +123,8 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
     """A pull by digest checks each part once.
 
-    One check gives the permission and the time for which HAProxy may cache the response.
+    One check of an image gives the permission and the time for which HAProxy may cache the
+    response.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()
@@ -138,7 +139,7 @@ def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Co
 
 
 def test_an_unchecked_manifest_is_checked_before_it_is_cached(store: ContentStore) -> None:
-    """HAProxy must not cache an incomplete manifest."""
+    """A manifest is checked for its parts before HAProxy may cache it."""
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     store.blobs.delete(Digest.of(IMAGE.layers[0]))
 

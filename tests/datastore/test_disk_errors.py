@@ -40,7 +40,7 @@ _ERRORS = (
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry that has one image."""
+    """Return a fake upstream that has one image."""
     with FakeUpstream() as upstream:
         upstream.put_image(NAME, "v1", images.image([images.filler(100_000)]))
         yield upstream
@@ -48,7 +48,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return an application that has pulled the image."""
+    """Return an application that has pulled the image, with a disk that can fail."""
     p = pulling(u, tmp_path)
     p.pull()
     return p
@@ -78,7 +78,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 ) -> None:
     """A hit with a disk error is fetched from the upstream, with the same bytes.
 
-    Any system call of the disk may fail.
+    Any system call of the disk may fail during the hit.
     """
     expected = _responses(p)
     _break(monkeypatch, *verbs)
@@ -102,7 +102,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None
 def test_any_single_call_that_fails_is_a_miss(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """A late call may fail when the response itself is already known."""
+    """Any single storage call that fails makes a hit a miss, also when the response is known."""
     p = pulling(u, tmp_path, epoch=lambda: "1")
     p.pull()
     expected = _responses(p)
@@ -145,7 +145,7 @@ def test_any_error_of_the_disk_is_a_miss(
 def test_a_404_is_cached_for_a_moment_on_a_failing_disk_too(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that repeats a request for an absent manifest does not reach the upstream again."""
+    """A 404 is cached for a moment although the disk fails, so a repeated request sends nothing."""
     _break(monkeypatch, *_VERBS)
     u.forget()
 

@@ -67,7 +67,7 @@ def test_patterns_match_as_documented(
     ],
 )
 def test_an_invalid_pattern_is_rejected(pattern: str) -> None:
-    """A pattern that can never match is a mistake that the operator must see."""
+    """An invalid pattern is rejected: the operator must see a pattern that can never match."""
     with pytest.raises(InvalidRepository):
         Globs([pattern])
 
@@ -83,7 +83,7 @@ _PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "a*", "*b", "**"]), min_siz
 
 @given(_PATTERNS, _NAMES)
 def test_a_pattern_is_matched_component_by_component(parts: list[str], name: list[str]) -> None:
-    """The result equals that of a search that tries every split of the name."""
+    """A pattern is matched component by component, as by a search of every split of the name."""
     assert _matches("/".join(parts), "/".join(name)) == _matches_any_split(parts, name)
 
 
@@ -119,7 +119,7 @@ def _matches_any_split(parts: list[str], name: list[str]) -> bool:
 
 
 def _reference(pattern: list[str], name: list[str]) -> bool:
-    """Match component by component and try every split: the documented rule, slowly."""
+    """Match a name component by component and try every split: the documented rule, slowly."""
     if not pattern:
         return not name
     first, *others = pattern
@@ -147,5 +147,5 @@ def _component(pattern: str, name: str) -> bool:
     name=st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=5),
 )
 def test_a_pattern_matches_as_a_search_of_every_split(pattern: list[str], name: list[str]) -> None:
-    """The expression tries only the first place for each piece, and must still be correct."""
+    """A pattern matches as a search of every split does, although it tries the first place only."""
     assert _matches("/".join(pattern), "/".join(name)) == _reference(pattern, name)

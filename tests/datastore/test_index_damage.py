@@ -24,7 +24,7 @@ _HEADER_BYTES = 100
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the index."""
+    """Return the path of the index file."""
     return tmp_path / "state" / "index.sqlite"
 
 
@@ -145,7 +145,7 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
     """Running processes recover from a deleted SQLite log.
 
-    A process that starts then finds shared memory that refers to missing pages.
+    A process that starts then finds SQLite's shared memory that refers to missing pages.
     """
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()
@@ -160,7 +160,10 @@ def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteI
 def test_wrong_counters_are_corrected_while_processes_run(
     path: Path, index: SqliteIndex, total: int
 ) -> None:
-    """Wrong counters would disable the cap, or refuse every download."""
+    """Wrong counters of the index are corrected while processes run.
+
+    They would disable the cap, or refuse every download.
+    """
     before = index.reservations.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")
 
@@ -179,7 +182,7 @@ def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: S
 def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
     """A thorough inspection finds pages of the index that contradict each other.
 
-    SQLite itself detects this only if it happens to read both pages.
+    SQLite itself detects such a contradiction only if it happens to read both pages.
     """
     index.close()
     content = bytearray(path.read_bytes())
@@ -208,7 +211,7 @@ def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) 
 def test_the_index_is_not_replaced_if_the_disk_is_the_cause(
     index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails for two seconds must not lose a year of access times."""
+    """A disk that fails for two seconds replaces no index: access times would be lost."""
     index.close()
     with monkeypatch.context() as broken:
         broken.setattr(health, "takes_writes", lambda _: False)
@@ -227,7 +230,7 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
-    """Later calls do not wait again for some seconds, and succeed once the lock is free."""
+    """A busy index costs one wait; for some seconds no later call waits again."""
     index.close()
     file = SqliteFile(path, busy_timeout=0.3)
     waits = []

@@ -36,7 +36,7 @@ OF_NAME = "docker/registry/v2/repositories/quay.io/podman/hello"
 def test_the_keys_are_those_of_docker_distribution(key: str, expected: str) -> None:
     """The storage keys are those of docker distribution, so `registry:2` finds every file.
 
-    Therefore the paths are literal here.
+    The paths of this test are literal, because they are those of docker distribution.
     """
     assert key == expected
 
@@ -63,7 +63,7 @@ def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
     ],
 )
 def test_blob_of_returns_none_for_any_other_key(key: str) -> None:
-    """A file without a digest must get no row: it could not be evicted."""
+    """`blob_of` is None for a key without a digest: a row for it could not be evicted."""
     assert layout.blob_of(key) is None
 
 
@@ -71,7 +71,7 @@ def test_blob_of_returns_none_for_any_other_key(key: str) -> None:
 def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
     """A key from which `blob_of` reads a digest is the key of that blob.
 
-    The text may be in any place of the key.
+    The digest may be at any place of the key.
     """
     for key in (text, layout.blob(DIGEST) + text, layout.blob(DIGEST).replace(HEX, text)):
         digest = layout.blob_of(key)

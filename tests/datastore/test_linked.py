@@ -35,7 +35,7 @@ def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
 
 
 def test_origin_of_returns_the_repository() -> None:
-    """The name may have any number of slashes."""
+    """`origin_of` returns the repository of an origin's key, with any number of slashes."""
     assert layout.origin_of(layout.origin(_NAME)) == _NAME
 
 

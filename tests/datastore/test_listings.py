@@ -67,7 +67,10 @@ def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
 def test_a_folder_that_has_just_changed_is_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second change within one tick of the file system's clock would not be detected."""
+    """A folder that has just changed is read again.
+
+    A second change within one tick of the file system's clock would not be detected.
+    """
     monkeypatch.undo()
     monkeypatch.setattr(listings, "_LARGE", 3)
     read = _counting(monkeypatch)
@@ -94,7 +97,7 @@ def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_number_of_cached_folders_is_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The least recently read folder is dropped."""
+    """The number of cached folders is bounded; the least recently read folder is dropped."""
     monkeypatch.setattr(listings, "_MOST", 2)
     monkeypatch.setattr(listings, "_LARGE", 0)
     folders = [str(folder / str(number)) for number in range(3)]

@@ -37,12 +37,12 @@ sys.stdin.read()
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a path in a folder that does not exist yet."""
+    """Return the path of a lock file in a folder that does not exist yet."""
     return tmp_path / "spool" / "file"
 
 
 def test_a_lock_creates_its_file_and_folder(path: Path) -> None:
-    """The first download in a new data directory needs no preparation."""
+    """A lock creates its file and folder, as for the first download of a new data directory."""
     with try_lock(path) or pytest.fail("refused") as held:
         assert path.exists()
         assert os.path.samestat(os.fstat(held.fd), path.stat())
@@ -94,7 +94,10 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between open and lock, the holder may have renamed the file into the blobs."""
+    """A lock on a file that was renamed meanwhile is retried.
+
+    Between open and lock, the holder may have renamed the file into the blobs.
+    """
     flock = fcntl.flock
     moves = iter([path.with_name("committed")])
 
@@ -141,7 +144,7 @@ def test_unlink_may_be_repeated(path: Path) -> None:
 def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
     """A second close does not close another file.
 
-    The next open reuses the number of a closed descriptor.
+    The next open reuses the number of a closed descriptor, so a second close would hit it.
     """
     held = try_lock(path)
     assert held is not None
@@ -222,7 +225,7 @@ def _refuse(*_: object, **__: object) -> None:
 def test_a_lock_is_released_if_its_file_cannot_be_removed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a short disk failure, the process must not hold the lock for ever."""
+    """A lock is released if its file cannot be removed, so that a short disk failure ends."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(Path, "unlink", _refuse)
@@ -236,7 +239,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_removed(
 def test_a_lock_is_released_if_its_file_cannot_be_examined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fstat before the removal may fail too."""
+    """A lock is released if the fstat of its file before the removal fails."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(os, "fstat", _refuse)
@@ -259,7 +262,7 @@ def test_a_failed_removal_does_not_replace_the_error_of_the_block(
 def test_a_lock_is_released_if_close_reports_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linux has closed the file when close(2) reports an error."""
+    """A lock is released if close reports an error: Linux has closed the file then."""
     close = os.close
 
     def closed(fd: int) -> None:
@@ -276,7 +279,7 @@ def test_a_lock_is_released_if_close_reports_an_error(
 def test_a_failed_removal_raises_a_storage_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Callers handle the datastore's exceptions only."""
+    """A failed removal of a lock file raises a StorageError, which callers handle."""
     with try_lock(path) or pytest.fail("refused") as held, monkeypatch.context() as broken:
         broken.setattr(Path, "unlink", _refuse)
         with pytest.raises(StorageBroken):
@@ -284,7 +287,7 @@ def test_a_failed_removal_raises_a_storage_error(
 
 
 def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
-    """The block can see that it has no lock, and the holder's file stays."""
+    """`holding` yields None if another holder has the lock, whose file stays."""
     with holding(path, 0) as first, holding(path, 0) as second:
         assert (first is None, second) == (False, None)
         assert path.exists()
@@ -293,7 +296,7 @@ def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
 def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
     """A repository has one writer at a time, and leaves no lock file.
 
-    Writers of other repositories are not blocked.
+    Writers of other repositories are not blocked by the lock of one repository.
     """
     with (
         repository_lock(tmp_path, _NAME, 0) as first,

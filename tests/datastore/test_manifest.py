@@ -1,4 +1,4 @@
-"""Manifests are parsed from bytes that any client may have made."""
+"""Manifests are parsed from bytes, which any client may have made."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestMediaType:
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
 
     def test_the_stated_type_wins_over_the_received_one(self) -> None:
-        """The received header, with or without parameters, counts if the bytes state no type."""
+        """The type that a manifest's bytes state wins over the received header."""
         received = f"{DOCKER_MANIFEST}; charset=utf-8"
         stated, bare = (
             parse(_manifest(**more), received) for more in ({"mediaType": OCI_MANIFEST}, {})
@@ -78,7 +78,7 @@ class TestMediaType:
     def test_an_unsupported_stated_type_yields_to_the_received_one(self) -> None:
         """An unsupported type in a manifest yields to the type of the header.
 
-        Without a header, the manifest is rejected.
+        A manifest of an unsupported type without a header is rejected.
         """
         unknown = _manifest(mediaType="application/vnd.example")
 
@@ -92,7 +92,7 @@ class TestMediaType:
     ) -> None:
         """A manifest that is image and index at once is rejected: CVE-2021-41190.
 
-        Otherwise the Content-Type header would decide its meaning.
+        Otherwise the Content-Type header would decide whether it is an image or an index.
         """
         with pytest.raises(InvalidManifest):
             parse(_manifest(manifests=[]), media_type)
@@ -151,7 +151,7 @@ class TestParts:
         assert manifest.descriptors[-1].is_elsewhere
 
     def test_an_artifact_needs_no_layers(self) -> None:
-        """The list may be empty, null or missing."""
+        """An artifact needs no layers: their list may be empty, null or missing."""
         for content in (
             _manifest(layers=[]),
             _manifest(layers=None),
@@ -228,7 +228,7 @@ class TestArtifacts:
     ],
 )
 def test_a_malformed_manifest_raises_invalid_manifest(content: bytes) -> None:
-    """For any bytes from an upstream or a client, there is no other exception."""
+    """A malformed manifest raises InvalidManifest, and no other exception, for any bytes."""
     with pytest.raises(InvalidManifest):
         parse(content)
 
@@ -253,7 +253,7 @@ _JSON = st.recursive(
 def test_any_json_document_is_parsed_or_raises_invalid_manifest(
     document: Any, media_type: str | None
 ) -> None:
-    """JSON of any shape is a manifest or is rejected."""
+    """Any JSON document is parsed as a manifest or raises InvalidManifest."""
     try:
         manifest = parse(json.dumps(document).encode(), media_type)
     except InvalidManifest:
@@ -263,7 +263,7 @@ def test_any_json_document_is_parsed_or_raises_invalid_manifest(
 
 
 class TestBounds:
-    """Limits: any user of a public registry can push a manifest."""
+    """A manifest has limits, because any user of a public registry can push one."""
 
     def test_the_largest_number_of_descriptors_is_accepted(self) -> None:
         """A manifest may have the largest number of descriptors, and a config in addition."""
@@ -293,7 +293,7 @@ class TestBounds:
         "more", [{"urls": "x" * 1000}, {"urls": [1]}, {"urls": {"a": 1}}, {"annotations": "ab"}]
     )
     def test_a_malformed_descriptor_is_rejected(self, more: dict[str, Any]) -> None:
-        """A string of megabytes in place of a list would become a million strings."""
+        """A malformed descriptor is rejected; a string as list would become many strings."""
         with pytest.raises(InvalidManifest):
             parse(_manifest(layers=[_descriptor(LAYER) | more]))
 
@@ -314,7 +314,7 @@ class TestBounds:
     ["Layers", "LAYERS", "layer\u017f", "Manifests", "MediaType", "Config", "Subject"],
 )
 def test_a_key_in_another_case_is_rejected(key: str) -> None:
-    """Clients in Go take it for the key of the specification, and would see another document."""
+    """A manifest's key in another case is rejected, because clients in Go accept it."""
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}
     with pytest.raises(InvalidManifest):
         parse(json.dumps(document | {key: []}).encode())
@@ -322,7 +322,7 @@ def test_a_key_in_another_case_is_rejected(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["Digest", "DIGEST", "\u017fize", "MediaType", "URLs", "Platform"])
 def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
-    """Clients in Go would read another digest."""
+    """A descriptor's key in another case is rejected: Go's clients would read it as the digest."""
     with pytest.raises(InvalidManifest):
         parse(_manifest(layers=[_descriptor(LAYER) | {key: _descriptor(LAYER)["digest"]}]))
     assert parse(_manifest(layers=[_descriptor(LAYER) | {"x-own": 1, "Own": 2}])).descriptors
@@ -338,7 +338,7 @@ def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
     ],
 )
 def test_a_repeated_key_is_rejected(repeated: str) -> None:
-    """Some parsers take the first value, others the last, and Go's clients mix both."""
+    """A repeated key of a manifest is rejected, because parsers differ about its value."""
     plain = _manifest().decode().rstrip().removesuffix("}")
     with pytest.raises(InvalidManifest, match="JSON"):
         parse(f"{plain},{repeated}}}".encode())

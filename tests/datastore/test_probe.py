@@ -1,4 +1,4 @@
-"""Test the check of a file system at the start: trials, messages, removal of its files."""
+"""The check of a file system at the start has trials, messages, and removes its files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_file_system_without_flock_is_reported_with_the_remedy(
 def test_locks_that_do_not_exclude_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system that grants every flock is detected."""
+    """Locks that do not exclude are detected: a file system may grant every flock."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
     (problem,) = probe(tmp_path)
@@ -86,12 +86,12 @@ def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
 ) -> None:
     """A file system without shared memory is reported with the remedy.
 
-    SQLite then keeps its journal mode, without an error.
+    SQLite keeps its journal mode on such a file system, without an error.
     """
     connect = sqlite3.connect
 
     class Stubborn(sqlite3.Connection):
-        """A `Stubborn` connection cannot leave its journal mode."""
+        """A `Stubborn` is an SQLite connection that cannot leave its journal mode."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
             """Respond as SQLite does on a file system without shared memory."""

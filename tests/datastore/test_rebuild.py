@@ -89,7 +89,7 @@ def test_an_index_needs_a_rebuild_until_one_is_complete(storage: Storage, index:
 
 
 def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Index) -> None:
-    """File times are last uses; kinds and edges come from linked manifests."""
+    """A rebuild restores the order of eviction from file times and linked manifests."""
     old, config, shared = (
         _store(storage, content, NOW - age * DAY)
         for content, age in ((b"old", 9), (b"config", 8), (b"shared", 1))
@@ -110,7 +110,7 @@ def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Index
 
 
 def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: Index) -> None:
-    """The cap is enforced from the first download after the rebuild."""
+    """A rebuild restores the used bytes, so that the cap holds from the first download on."""
     sizes = [len(content) for content in (b"1", b"22", b"333")]
     for content in (b"1", b"22", b"333"):
         _store(storage, content, NOW)
@@ -154,7 +154,7 @@ def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index:
 def test_a_rebuild_lets_other_writers_in_between_batches(
     storage: Storage, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A million blobs must not delay a pull; an interrupted rebuild starts again."""
+    """A rebuild lets other writers in between its batches, so that no pull waits long."""
     monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
     for number in range(5):
         _store(storage, bytes([number]), NOW)
@@ -174,7 +174,7 @@ def test_a_rebuild_lets_other_writers_in_between_batches(
 
 
 def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Index) -> None:
-    """A worker may be killed between the commit of a blob and its row."""
+    """A blob whose row was never written gets one: its worker was killed after the commit."""
     index.notes.put({REBUILT: "0"})
     digest = _store(storage, b"orphan", NOW - 60)
 
@@ -189,7 +189,7 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: In
 def test_a_row_without_a_file_is_removed_unless_it_is_recent(
     storage: Storage, index: Index, age: float, *, is_kept: bool
 ) -> None:
-    """The blob of a recent row may be about to be stored."""
+    """A row without a file is removed unless it is recent: its blob may be about to be stored."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, NOW - age)
 
@@ -200,7 +200,7 @@ def test_a_row_without_a_file_is_removed_unless_it_is_recent(
 
 
 def test_a_pinned_row_without_a_file_is_kept(storage: Storage, index: Index) -> None:
-    """A push uses the row, and is about to store the content."""
+    """A pinned row without a file is kept, because a push is about to store the content."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([gone], until=float("inf"))
@@ -226,7 +226,7 @@ def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
 ) -> None:
     """A linked blob that is not a manifest keeps its kind, and the rebuild goes on.
 
-    Other programs' data directories have older types.
+    Data directories of other programs have older types of manifests.
     """
     digest = make(storage)
     Repositories(storage).link_manifest(NAME, digest)
@@ -260,7 +260,7 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
 
 
 def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
-    """No content is then evicted for an age that it may not have."""
+    """Without file times all content counts as used at the rebuild, so none is evicted."""
     storage = MemoryStorage()
     digest = Digest.of(b"content")
     BlobStore(storage).write(digest, b"content")
@@ -273,7 +273,7 @@ def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -
 
 
 def test_times_of_links_to_absent_content_are_forgotten_after_an_hour(tmp_path: Path) -> None:
-    """Another program may remove links, whose times would otherwise accumulate."""
+    """Times of links to absent content are forgotten after an hour: they would accumulate."""
     clock, storage = Clock(NOW), MemoryStorage()
     index = open_index(tmp_path, clock)
     stored, absent = Digest.of(b"content"), Digest.of(b"absent")

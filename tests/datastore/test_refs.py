@@ -1,4 +1,4 @@
-"""Test Digest, Tag and Repository: valid and invalid texts, and conversion back to text."""
+"""Digest, Tag and Repository accept valid texts only, and are converted back to text."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def test_a_digest_matches_known_hashes(text: str) -> None:
 
 @given(names.digests)
 def test_str_and_parse_of_a_digest_are_inverse(digest: Digest) -> None:
-    """A digest is stored and sent as text."""
+    """`str` and `parse` of a digest are inverse, as a digest is stored and sent as text."""
     assert Digest.parse(str(digest)) == digest
 
 
 @given(names.tags)
 def test_str_and_parse_of_a_tag_are_inverse(tag: Tag) -> None:
-    """A tag is stored and sent as text."""
+    """`str` and `parse` of a tag are inverse, as a tag is stored and sent as text."""
     assert Tag.parse(str(tag)) == tag
 
 
 @given(names.repositories)
 def test_str_and_parse_of_a_repository_are_inverse(name: Repository) -> None:
-    """A name is stored and sent as text."""
+    """`str` and `parse` of a repository's name are inverse, as it is stored and sent as text."""
     assert Repository.parse(str(name)) == name
 
 
@@ -78,7 +78,7 @@ def test_an_invalid_digest_is_rejected(text: str) -> None:
     "text", ["", ".", "..", "-x", ".x", "a/b", "a:b", "a b", "a\n", "\u00e4", "x" * 129, "a~b"]
 )
 def test_an_invalid_tag_is_rejected(text: str) -> None:
-    """A tag becomes the name of a folder."""
+    """An invalid tag is rejected, because a tag becomes the name of a folder."""
     with pytest.raises(InvalidTag):
         Tag.parse(text)
 
@@ -117,7 +117,7 @@ def test_unusual_valid_tags_are_accepted(text: str) -> None:
     ],
 )
 def test_an_invalid_repository_name_is_rejected(text: str) -> None:
-    """A name becomes a path: it must not contain the layout's own folder names, nor `..`."""
+    """An invalid repository name is rejected, because the name becomes a path."""
     with pytest.raises(InvalidRepository):
         Repository.parse(text)
 
@@ -131,7 +131,7 @@ def test_unusual_valid_names_are_accepted(text: str) -> None:
 
 
 def test_a_rejected_text_is_shortened_in_the_error() -> None:
-    """A client may send a megabyte; response and log contain 128 characters of it."""
+    """A rejected text is shortened to 128 characters in response and log; it may be a megabyte."""
     with pytest.raises(InvalidRepository) as refusal:
         Repository.parse("X" * 1_000_000)
 

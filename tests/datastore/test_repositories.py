@@ -45,7 +45,7 @@ def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> N
 
 
 def test_a_manifest_link_is_valid_in_one_repository(repositories: Repositories) -> None:
-    """A link to a blob is not a link to a manifest."""
+    """A manifest link is valid in one repository, and a link to a blob is none to a manifest."""
     repositories.link_manifest(NAME, A)
     repositories.link_blob(NAME, B)
 
@@ -132,7 +132,7 @@ def test_a_tag_with_an_unreadable_link_is_absent(
 
 
 def test_removing_a_tag_removes_its_history_and_no_other_tag(repositories: Repositories) -> None:
-    """Removing an absent tag returns False."""
+    """Removing a tag removes its history and no other tag; an absent tag returns False."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     repositories.set_tag(NAME, V2, B)
@@ -226,7 +226,7 @@ def test_the_media_type_in_the_bytes_wins(repositories: Repositories) -> None:
 
 
 def test_an_impossible_stored_media_type_is_ignored(repositories: Repositories) -> None:
-    """An image manifest is neither an index nor of an unknown type."""
+    """A stored media type that contradicts the manifest's kind is ignored."""
     bare = _without_type(image([b"x"], "oci").manifest)
     for wrong in (OCI_INDEX, "application/x-unknown"):
         repositories.link_manifest(NAME, Digest.of(bare), wrong)

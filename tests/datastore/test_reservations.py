@@ -25,14 +25,14 @@ _NEW = Digest.of(b"new")
 
 
 class Waits:
-    """This counts the pauses of a waiting reservation, and calls *then* in the first."""
+    """A wait that counts the pauses of a reservation, and calls *then* in the first."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._then = then
 
     def __call__(self, _: float) -> None:
-        """Return at once, without a pause."""
+        """Return at once, without the pause of a waiting reservation."""
         self.count += 1
         if self.count == 1:
             self._then()
@@ -46,7 +46,7 @@ def _full(size: int) -> MemoryIndex:
 
 
 def test_a_reservation_waits_for_the_cleaner_to_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cleaner is woken, and the download is stored."""
+    """A reservation waits for the cleaner to free space, which is woken for it."""
     index, woken = _full(11_000), list[int]()
 
     def free_space() -> None:
@@ -70,7 +70,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
     size: int,
     waits_for_space: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """Space beside the unevictable content can still be freed."""
+    """A reservation does not wait for unevictable space, only for the space beside it."""
     index = _full(11_900)
     record_unevictable(index.notes, 10_000)
     waits, woken = Waits(), list[int]()
@@ -81,7 +81,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
         index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
     ).reserve(_NEW, size)
     assert bool(waits.count) == waits_for_space
-    assert woken == [size]  # the cleaner tries again: the operator may have deleted content
+    assert woken == [size]  # the cleaner tries again, because the operator may have deleted content
 
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
@@ -96,7 +96,7 @@ def test_a_malformed_note_is_ignored(noted: str) -> None:
 def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Until then the cleaner may be slow or stopped; afterwards a retry cannot help."""
+    """A push may be retried until the cleaner has failed to free space for it."""
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0

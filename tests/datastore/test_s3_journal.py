@@ -1,4 +1,4 @@
-"""Test what the journal of a bucket remembers, and which changes it refuses."""
+"""The journal of a bucket remembers values, and refuses some changes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def journal(tmp_path: Path, clock: Clock) -> S3Journal:
 
 
 def _other(journal: S3Journal) -> S3Journal:
-    """Return the journal of another process."""
+    """Return the journal of another process on the same bucket."""
     return S3Journal(journal._path, journal._clock)
 
 
 def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
-    """The bytes of a long value are not remembered, but its size is."""
+    """A written value is known to all processes by the journal; of a long value only the size."""
     with journal.changing("short", is_removal=False) as change:
         change.written(3, b"abc")
     with journal.changing("long", is_removal=False) as change:
@@ -42,7 +42,7 @@ def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
 
 
 def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:
-    """Also for a process that began to read the old value before the change."""
+    """A value is unknown while it changes, also for a process that read the old value before."""
     other = _other(journal)
     generation = other.generation("key")
     other.learn("key", Known(1, b"a"), generation)
@@ -57,7 +57,7 @@ def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:
 
 
 def test_two_writes_at_once_leave_the_value_unknown(journal: S3Journal) -> None:
-    """Which of them the bucket has can only be read."""
+    """Two writes of a value at once leave it unknown, until the bucket is read."""
     with journal.changing("key", is_removal=False) as first:
         with _other(journal).changing("key", is_removal=False) as second:
             second.written(1, b"b")
@@ -71,7 +71,7 @@ def test_two_writes_at_once_leave_the_value_unknown(journal: S3Journal) -> None:
 
 
 def test_a_removed_value_is_unknown(journal: S3Journal) -> None:
-    """A process that read it before cannot bring it back."""
+    """A removed value is unknown, and a process that read it before cannot bring it back."""
     generation = journal.generation("key")
     with journal.changing("key", is_removal=True) as change:
         change.not_written()
@@ -85,7 +85,7 @@ def test_a_removed_value_is_unknown(journal: S3Journal) -> None:
 def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
     journal: S3Journal, clock: Clock, *, is_removal: bool
 ) -> None:
-    """The removal may be applied after the change, for as long as S3 accepts its signature."""
+    """After a removal without an answer a key cannot be changed: the removal may be late."""
     with journal.changing("key", is_removal=True):
         pass
     clock.now += UNSETTLED_S - 1
@@ -106,7 +106,7 @@ def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
 def test_after_a_write_without_an_answer_the_value_is_not_remembered(
     journal: S3Journal, clock: Clock
 ) -> None:
-    """It may be applied after a later write; then the bucket is asked each time."""
+    """After a write without an answer the value is not remembered, as the write may be late."""
     with journal.changing("key", is_removal=False):
         pass
     with journal.changing("key", is_removal=False) as change:
@@ -122,7 +122,7 @@ def test_after_a_write_without_an_answer_the_value_is_not_remembered(
 
 
 def test_after_another_owner_nothing_is_known(journal: S3Journal) -> None:
-    """A removal without an answer is still remembered."""
+    """After another owner of the bucket nothing is known but removals without an answer."""
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
     with journal.changing("gone", is_removal=True):
@@ -136,7 +136,7 @@ def test_after_another_owner_nothing_is_known(journal: S3Journal) -> None:
 
 
 def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
-    """Values are asked for again, and changes work."""
+    """A damaged journal begins anew: values are asked for again, and changes work."""
     path = tmp_path / "bucket.sqlite"
     path.write_bytes(b"no database" * 1000)
     journal = S3Journal(path, clock)
@@ -150,7 +150,7 @@ def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
 def test_an_unusable_journal_refuses_changes_and_knows_nothing(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """Without a record, another process would serve the old value for ever."""
+    """An unusable journal refuses changes, because another process would serve the old value."""
     (tmp_path / "folder").mkdir()
     journal = S3Journal(tmp_path / "folder", clock)
 
@@ -163,7 +163,7 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 def test_only_a_bounded_number_of_bytes_is_remembered(
     journal: S3Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The values that were remembered first are forgotten."""
+    """The journal remembers a bounded number of bytes, and forgets the oldest values first."""
     monkeypatch.setattr("entrepot.datastore.drivers.s3_journal._MOST_BYTES", 1024 * 1024)
     for number in range(300):
         with journal.changing(f"key{number}", is_removal=False) as change:
@@ -176,7 +176,7 @@ def test_only_a_bounded_number_of_bytes_is_remembered(
 
 
 def test_a_forked_process_uses_a_connection_of_its_own(journal: S3Journal) -> None:
-    """A connection of SQLite must not be carried over a fork."""
+    """A forked process uses its own connection to the journal's SQLite file."""
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
     context = multiprocessing.get_context("fork")

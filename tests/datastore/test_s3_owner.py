@@ -20,14 +20,14 @@ from tests.s3_storage import parameters
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one server for this module."""
+    """Run one S3 server for this module."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture
 def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the server with an empty bucket."""
+    """Return the S3 server with an empty bucket."""
     for key in running.keys(""):
         running.delete(key)
     running.forget()
@@ -37,7 +37,7 @@ def s3(running: S3Front) -> Iterator[S3Front]:
 
 @dataclass
 class Appliance:
-    """One appliance: the parts of its bucket, its claim, and what other processes of it see."""
+    """One appliance: the parts of its bucket, its claim, and the view of its other processes."""
 
     parts: BucketParts
     uptime: Clock
@@ -49,7 +49,7 @@ class Appliance:
         self.storage = S3Storage(self.parts.client, self.parts.journal, Lease(path, self.uptime))
 
     def new_claim(self) -> Claim:
-        """Return the claim of the next process that renews it."""
+        """Return the claim of the next process that renews the ownership."""
         path = self.parts.state / layout.BUCKET_OWNER
         return Claim(self.parts.client, path, lambda: self.taken.append("taken"), self.uptime)
 
@@ -80,7 +80,7 @@ def _appliance(s3: S3Front, state: Path, uptime: Clock) -> Appliance:
 def test_the_owner_writes_and_another_appliance_only_reads(
     first: Appliance, second: Appliance
 ) -> None:
-    """The second appliance stores and removes nothing, and serves what is stored."""
+    """The owner of a bucket writes; another appliance only reads and serves the stored content."""
     assert first.claim.renew()
     assert not second.claim.renew()
     first.storage.write("key", b"content")
@@ -98,7 +98,7 @@ def test_the_owner_writes_and_another_appliance_only_reads(
 def test_another_appliance_sees_each_change_of_the_owner(
     first: Appliance, second: Appliance
 ) -> None:
-    """Only the owner may answer without a request."""
+    """Another appliance sees each change of the owner: only the owner answers without a request."""
     first.claim.renew()
     second.claim.renew()
     first.storage.write("key", b"one")
@@ -113,7 +113,10 @@ def test_another_appliance_sees_each_change_of_the_owner(
 
 
 def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime: Clock) -> None:
-    """Another appliance may soon become the owner. A renewal lets it write again."""
+    """Without a renewal for 45 s an owner writes nothing, as another appliance may own the bucket.
+
+    A renewal of the ownership lets the appliance write again.
+    """
     first.claim.renew()
     uptime.now += 44.0
     first.storage.write("key", b"content")
@@ -129,7 +132,7 @@ def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime:
 def test_an_abandoned_bucket_is_taken_over_after_90_s(
     first: Appliance, second: Appliance, uptime: Clock
 ) -> None:
-    """The former owner, which was only stopped, sees that and writes nothing more."""
+    """An abandoned bucket is taken over after 90 s, and its former owner writes nothing more."""
     first.claim.renew()
     for _ in range(6):
         assert not second.claim.renew()
@@ -148,7 +151,7 @@ def test_an_abandoned_bucket_is_taken_over_after_90_s(
 def test_an_owner_that_renews_is_never_taken_over(
     first: Appliance, second: Appliance, uptime: Clock
 ) -> None:
-    """The other appliance counts from the last change that it saw."""
+    """An owner that renews is never taken over: others count from the last change that they saw."""
     for _ in range(20):
         assert first.claim.renew()
         assert not second.claim.renew()
@@ -158,7 +161,7 @@ def test_an_owner_that_renews_is_never_taken_over(
 def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
     first: Appliance, second: Appliance, s3: S3Front
 ) -> None:
-    """The entry of another appliance is never removed."""
+    """After a clean end another appliance owns the bucket at once; others' entries stay."""
     first.claim.renew()
     second.claim.release()
     assert s3.get(KEY) is not None
@@ -169,7 +172,7 @@ def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
 
 
 def test_the_next_process_continues_the_claim(first: Appliance) -> None:
-    """After a kill, the same appliance is the owner at once, and its journal stays valid."""
+    """The next process continues the claim of a killed one, and the journal stays valid."""
     first.claim.renew()
     first.taken.clear()
 
@@ -181,7 +184,7 @@ def test_the_next_process_continues_the_claim(first: Appliance) -> None:
 def test_a_failed_renewal_is_repeated(
     first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
 ) -> None:
-    """Whether the lost answer was one of success or not."""
+    """A failed renewal is repeated, whether its lost answer was one of success or not."""
     first.claim.renew()
     s3.fault("PUT", KEY, fault, times=1)
     with pytest.raises(StorageBroken):

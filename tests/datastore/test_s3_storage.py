@@ -1,4 +1,4 @@
-"""Test the driver `s3` on faults of the service, and how many requests it sends."""
+"""The driver `s3` handles faults of the service, and sends few requests."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one server for this module."""
+    """Run one S3 server for this module."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture
 def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the server with an empty bucket."""
+    """Return the S3 server with an empty bucket."""
     for key in running.keys(""):
         running.delete(key)
     running.forget()
@@ -42,7 +42,7 @@ def s3(running: S3Front) -> Iterator[S3Front]:
 
 @pytest.fixture
 def storage(s3: S3Front, tmp_path: Path) -> S3Storage:
-    """Return the storage of one process."""
+    """Return the `s3` storage of one process."""
     return always_owned(s3, tmp_path)
 
 
@@ -53,7 +53,7 @@ def _file(folder: Path, content: bytes) -> Path:
 
 
 def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
-    """Values that were written or read, in any process; a long value is read from the bucket."""
+    """Known values need no request to S3; a long value is read from the bucket."""
     storage.write("short", b"content")
     s3.put("read", b"foreign")
     storage.read("read")
@@ -75,7 +75,7 @@ def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path:
 
 
 def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
-    """Its length is compared afterwards; a short one is one request beside that."""
+    """A long file is sent to S3 in parts, and its length is compared afterwards."""
     content = filler(12 * MB, 2)
     storage.commit_file(_file(tmp_path, content), "long")
     assert s3.counts() == {"POST": 2, "PUT": 3, "HEAD": 1}
@@ -87,7 +87,7 @@ def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path:
 
 
 def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: S3Storage) -> None:
-    """A reader that seeks a little forward reads on."""
+    """Ranges are read from S3 with one request each; a short seek forward reads on."""
     content = filler(4 * MB, 3)
     s3.put("key", content)
     with storage.open("key") as file:
@@ -110,7 +110,7 @@ def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: S3Storage) 
 
 
 def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: S3Storage) -> None:
-    """A second cut at the same place ends the reading with an error, and never early."""
+    """A body from S3 that is cut continues by a range; a second cut at one place is an error."""
     content = filler(3 * MB, 4)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(MB), times=1)
@@ -126,7 +126,7 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: S3Storage) 
 def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
     s3: S3Front, storage: S3Storage
 ) -> None:
-    """The second response must have the same length."""
+    """An object that was replaced while it was read is an error, seen by its other length."""
     s3.put("key", filler(3 * MB, 5))
     with storage.open("key") as file:
         s3.put("key", filler(2 * MB, 6))
@@ -137,7 +137,7 @@ def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
 
 
 def test_a_request_is_repeated_once(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
-    """Reads, writes and commits; a value whose answer was lost was written."""
+    """A request to S3 is repeated once; a value whose answer was lost counts as written."""
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
         ("HEAD", lambda: storage.commit_file(_file(tmp_path, b"content"), "file")),
@@ -154,7 +154,7 @@ def test_a_request_is_repeated_once(s3: S3Front, storage: S3Storage, tmp_path: P
 
 
 def test_a_failed_commit_keeps_the_file(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
-    """The caller may try again, and no reader finds a part of the object."""
+    """A failed commit to S3 keeps the local file, and no reader finds a part of the object."""
     path = _file(tmp_path, filler(6 * MB, 8))
     end = s3.fault("PUT", "key", SlowDown())
 
@@ -170,7 +170,7 @@ def test_a_failed_commit_keeps_the_file(s3: S3Front, storage: S3Storage, tmp_pat
 
 
 def test_a_removal_is_sent_once_and_nothing_follows_it(s3: S3Front, tmp_path: Path) -> None:
-    """It is applied late, after its connection was cut: a write meanwhile would be lost."""
+    """A removal is sent to S3 once and nothing follows it, as it may be applied late."""
     clock = Clock(1000.0)
     parts = parts_of(parameters(s3, tmp_path), clock)
     storage = S3Storage(parts.client, parts.journal, _Held())
@@ -201,7 +201,7 @@ class _Held:
 
 
 def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: S3Storage) -> None:
-    """A policy without s3:DeleteObject answers at once, so the outcome is known."""
+    """A removal that S3 refused can be repeated, because its outcome is known."""
     storage.write("key", b"content")
     s3.fault("DELETE", "key", Refused(Refusal(403, "AccessDenied")), times=1)
 
@@ -215,7 +215,7 @@ def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: S3Stor
 
 
 def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
-    """Two failures within two seconds open the circuit, and a success closes it."""
+    """S3 that does not answer is asked once a second after two failures, until a success."""
     timer = Clock(100.0)
     circuit = StorageCircuit(timer)
     circuit.failed()
@@ -271,7 +271,7 @@ def test_an_empty_answer_closes_the_circuit_too(
 def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
     s3: S3Front, storage: S3Storage
 ) -> None:
-    """A policy that lacks an action concerns that action only."""
+    """A request that S3 refused is not repeated, and opens no circuit: a policy may lack it."""
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     for _ in range(3):
         with pytest.raises(StorageBroken, match="AccessDenied"):
@@ -299,9 +299,11 @@ os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 def test_a_process_that_forks_before_its_first_request_has_working_children(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """Obstore starts threads with its first call, so a worker makes its first call after the fork.
+    """A process that forks before its first request to S3 has working children.
 
-    A process of its own forks here, because this one has made calls.
+    Obstore starts threads with its first call, so a worker makes its first call after the fork.
+
+    A process of its own forks in this test, because the test's process has made calls.
     """
     s3.put("key", b"content")
     given = {name: value for name, value in parameters(s3, tmp_path).items() if name != "statedir"}

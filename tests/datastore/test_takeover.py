@@ -35,11 +35,11 @@ class Volume:
         set_time(self.storage, layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
-        """Write the list of a proxy, at the time *at*."""
+        """Write the list of a docker distribution proxy, at the time *at*."""
         self.write_list(json.dumps({str(each): {"Key": str(each)} for each in entries}), at)
 
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
-        """Write any text in place of the list."""
+        """Write any text in place of the proxy's list."""
         self.storage.write(layout.FETCHED_LIST, text.encode())
         set_time(self.storage, layout.FETCHED_LIST, at)
 
@@ -73,7 +73,7 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
     """Unlisted repositories without an origin are counted, and the operator decides.
 
-    Registries with one data directory overwrite each other's list.
+    Registries that share a data directory overwrite each other's list.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
@@ -120,7 +120,8 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
     """A link that the list lacks proves nothing.
 
-    docker-registry's proxy drops expired entries, whether or not it could remove the content.
+    The proxy of docker-registry drops expired entries from its list, whether or not it could remove
+    the content.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
@@ -129,7 +130,7 @@ def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int)
 
 
 def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) -> None:
-    """The configuration takes precedence over the list and over `evict`."""
+    """A repository that the configuration names stays hosted, in spite of the list."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
 
@@ -185,7 +186,7 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A takeover is repeated only if the proxy wrote a new list.
 
-    A repository that was made hosted meanwhile stays so.
+    A repository that was made hosted after a takeover stays hosted.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the library warns about its own imports
+    warnings.simplefilter("ignore")  # kubernetes-validate warns about its own imports
     import kubernetes_validate
 
 Document = dict[str, Any]
 
-# These are the oldest and newest versions (kubeVersion in Chart.yaml) of the library.
+# kubernetes-validate has schemas of these oldest and newest versions (kubeVersion in Chart.yaml)
 VERSIONS = ("1.25", "1.37")
 
 
@@ -82,7 +82,7 @@ def refusals(documents: Sequence[Document]) -> list[str]:
 
 
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
-    """Return references to objects that are neither in *documents* nor in *given*."""
+    """Return references to objects that are neither in the manifests nor in *given*."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
     variables = [each["valueFrom"] for each in container(documents)["env"] if "valueFrom" in each]

@@ -1,7 +1,8 @@
 """Implement the subset of Go's templates and of Helm's functions that charts/entrepot uses.
 
-Helm is not available everywhere. Unsupported syntax is an error, so that the chart can't use more
-than this subset. If `helm` is installed, the tests compare both.
+Helm is not available everywhere. Unsupported syntax of a template is an error, so that the chart
+can't use more than this subset. If `helm` is installed, the tests compare its output with that of
+this module.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A `Scope` has the value of `.`, the variables, and the defined templates."""
+    """A `Scope` of a template has the value of `.`, the variables, and the defined templates."""
 
     dot: Any
     variables: Mapping[str, Any]
@@ -56,7 +57,10 @@ def definitions(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def render(nodes: Sequence[Node], scope: Scope) -> str:
-    """Return the output of a template in a scope. Raises: ValueError for unsupported syntax."""
+    """Return the output of a template's nodes in a scope.
+
+    Raises: ValueError for unsupported syntax.
+    """
     return "".join(_rendered(each, scope) for each in nodes)
 
 
@@ -73,7 +77,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
-    """Parse a block up to its `end` or `else`, and return that word; None at the text's end."""
+    """Parse a block of a template up to its `end` or `else`; return that word, None at the end."""
     nodes: list[Node] = []
     for kind, text in pieces:
         word, _, rest = text.partition(" ")
@@ -168,7 +172,8 @@ def _operand(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
 
 def _field(value: Any, path: str) -> Any:
     for name in filter(None, path.split(".")):
-        value = value[name]  # Helm accepts absent fields; they are an error in this module
+        # Helm accepts absent fields of values; they are an error in this module
+        value = value[name]
     return value
 
 

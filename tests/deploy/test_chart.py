@@ -151,13 +151,13 @@ def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
     ids="".join,
 )
 def test_the_schema_refuses_values_without_effect(more: dict[str, Any]) -> None:
-    """A misspelt value must be an error."""
+    """The chart's schema refuses values without effect, such as a misspelt one."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(chart.values(**more), _schema())
 
 
 def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
-    """The paths of the keys are those of the mounted entries."""
+    """The chart's paths of token keys are those of the mounted entries."""
     documents = chart.documents(**CHOICES["tokens by certificates"])
     token = config.load([], manifests.environment(documents)).settings.auth.token
     mounts = {
@@ -197,7 +197,7 @@ def test_the_secret_contains_the_given_json() -> None:
 
 
 def test_openshift_chooses_the_user() -> None:
-    """OpenShift's restricted-v2 constraint refuses a fixed user or group."""
+    """OpenShift chooses the user of the chart's pod, because it refuses a fixed user."""
     documents = chart.documents(openshift=True)
     assert manifests.refusals(documents) == []
     context = manifests.pod(documents)["securityContext"]
@@ -228,7 +228,7 @@ def test_the_chart_agrees_with_deployment_yaml() -> None:
 
 
 def test_the_notes_warn_of_access_without_passwords() -> None:
-    """Helm shows the notes after the installation."""
+    """The chart's notes, shown after the installation, warn of access without passwords."""
     mark = "Every client that can reach it"
 
     assert mark in chart.rendered()["NOTES.txt"]

@@ -33,7 +33,7 @@ def test_it_is_valid_for_kubernetes(documents: list[Document], version: str) -> 
 
 
 def test_the_validation_is_strict(documents: list[Document]) -> None:
-    """A misspelt field is an error at any depth."""
+    """The validation of manifests is strict: a misspelt field is an error at any depth."""
     container = manifests.container(documents)
     probe = {"exec": {"commands": ["true"]}}
     deployment = manifests.of_kind(documents, "Deployment")
@@ -97,7 +97,7 @@ def test_its_variables_are_known(documents: list[Document]) -> None:
 
 
 def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
-    """A smaller disk would be full before the cleaner evicts content."""
+    """The volume in deployment.yaml is larger than the cap, so the cleaner evicts in time."""
     claim = manifests.of_kind(documents, "PersistentVolumeClaim")
     asked = claim["spec"]["resources"]["requests"]["storage"]
     cleaner = config.load([], manifests.environment(documents)).settings.cleaner
@@ -108,7 +108,8 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 def test_it_is_hardened(documents: list[Document]) -> None:
     """The pod of deployment.yaml is hardened.
 
-    The pod has no root user, no capabilities, no writable root file system, and no cluster token.
+    The pod of deployment.yaml has no root user, no capabilities, no writable root file system, and
+    no cluster token.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
 
@@ -126,7 +127,7 @@ def test_it_is_hardened(documents: list[Document]) -> None:
 def test_the_documented_edit_makes_it_valid_for_openshift(
     documents: list[Document], tmp_path: Path
 ) -> None:
-    """The command is in the file and in docs/openshift.md."""
+    """The documented edit makes deployment.yaml valid for OpenShift."""
     text = DEPLOYMENT.read_text()
     (command,) = set(re.findall(r"(sed '[^']+') deployment\.yaml \| oc apply", text))
     assert command in (ROOT / "docs/openshift.md").read_text()
@@ -145,7 +146,7 @@ def test_the_documented_edit_makes_it_valid_for_openshift(
 def test_the_service_selects_the_container(documents: list[Document]) -> None:
     """The Service of deployment.yaml selects its container.
 
-    Without the port of the node the Service is the only access.
+    Without the port of the node this Service is the only access to the appliance.
     """
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -156,9 +157,9 @@ def test_the_service_selects_the_container(documents: list[Document]) -> None:
 
 
 def test_it_uses_only_features_of_podman_4_3(documents: list[Document]) -> None:
-    """Podman 4.3 needs `optional: false` for a Secret, and does not support the other fields here.
+    """deployment.yaml uses only features of podman 4.3, such as `optional: false` for a Secret.
 
-    A claim whose volume exists is an error, but a List is ignored.
+    For podman a claim whose volume exists is an error, but a List is ignored.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
     secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]

@@ -85,7 +85,7 @@ def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
 def test_root_has_the_capabilities_for_changing_the_user(unit: Unit) -> None:
     """The quadlet file grants root all capabilities that it needs to change its user.
 
-    If one is missing, all programs run as root.
+    If one of the capabilities is missing, all programs run as root.
     """
     (added,) = _all(unit, "AddCapability")
 

@@ -87,7 +87,7 @@ def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -
 
 
 def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
-    """HAProxy may be starting: it has read the file already, and does not listen yet."""
+    """An epoch that could not be sent to HAProxy is sent later, because HAProxy may be starting."""
     here = CacheEpoch(run)
     here.increment()
     here.increment()

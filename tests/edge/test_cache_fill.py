@@ -28,7 +28,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
-    """The oldest of many requests are forgotten first."""
+    """The memory for HEAD requests is bounded, and forgets the oldest of many first."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))
@@ -40,7 +40,7 @@ def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
 def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> None:
     """The GET of a cache fill has the URI and the credential of the HEAD.
 
-    HAProxy then finds the cached response for both.
+    HAProxy then finds the cached response for later requests of both kinds.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / run_names.FRONT_SOCKET))

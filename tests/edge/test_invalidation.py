@@ -1,4 +1,4 @@
-"""Watched files are checked without a request, and before the first response with a new epoch."""
+"""Workers check watched files without a request, and before the first response with a new epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class File:
 
 
 class FakeEpoch:
-    """A `FakeEpoch` fakes the cache epoch and counts retries."""
+    """A `FakeEpoch` stands for the cache epoch, and counts retries."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -66,7 +66,7 @@ def test_a_change_raises_the_epoch_once() -> None:
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
     """A worker that sees a new cache epoch refreshes its files before the next response.
 
-    Otherwise it would apply its old view under the new epoch.
+    Otherwise a worker would apply its old view of the files under the new epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -91,7 +91,7 @@ def test_a_response_has_the_epoch_at_its_start() -> None:
 def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
     """The cache epoch is raised before a response reflects a change.
 
-    Otherwise one worker would deny access that the others, and the cache, still permit.
+    Otherwise one worker would deny access that the other workers, and the cache, still permit.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -101,7 +101,7 @@ def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
 
 
 def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
-    """A hit costs no check of a file."""
+    """While the epoch is unchanged no file is refreshed, so a hit costs no check of a file."""
     file = File()
     invalidation, _ = _watching(file)
     before = file.refreshes

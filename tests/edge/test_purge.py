@@ -27,7 +27,7 @@ def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
 def test_a_stopped_appliance_has_no_cache_to_purge(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`entrepot clean` works on a data directory alone."""
+    """`entrepot clean` on a stopped appliance purges no cache, because no HAProxy runs."""
     caplog.set_level("DEBUG", "entrepot.edge")
     Purge(tmp_path).removed()
 

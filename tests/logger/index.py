@@ -12,14 +12,14 @@ from entrepot.datastore.refs import Digest
 
 
 class _FailingNotes(MemoryNotes):
-    """Notes that are as unavailable as their index."""
+    """Notes of an index that are unavailable whenever the index is."""
 
     def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
         super().__init__(values)
         self._refuse = refuse
 
     def get(self, key: str) -> str | None:
-        """Return a note of the index."""
+        """Return a note of the failing index."""
         self._refuse()
         return super().get(key)
 

@@ -38,11 +38,11 @@ def probe(news: str) -> AccessLine:
 
 
 def written(line: AccessLine) -> bytes:
-    """Return an access line as bytes of the file."""
+    """Return an access line as bytes of the access log."""
     return json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def event(name: str, at: float = 1000, **fields: Any) -> bytes:
-    """Return an event as bytes of the file."""
+    """Return an event as bytes of the events file."""
     made = Event(name, at, fields)
     return json.dumps({"event": made.name, "at": made.at, **made.fields}).encode()

@@ -73,7 +73,7 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     ],
 )
 def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
-    """A HEAD of a blob only checks its existence, and a response without content uses none."""
+    """Requests without content are no uses: a HEAD of a blob only checks its existence."""
     assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
 
 
@@ -83,7 +83,7 @@ def test_an_aborted_response_is_a_use() -> None:
 
 
 def test_the_latest_use_is_kept_in_any_order() -> None:
-    """HAProxy writes lines at the end of responses, and many end at the same time."""
+    """The last use is kept in any order of lines: HAProxy writes a line at its response's end."""
     late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
     other = replace(LINE, digest=str(B))
 

@@ -46,7 +46,7 @@ def index() -> FailingIndex:
 def test_access_times_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
     """Access times, position and counters are committed in one transaction.
 
-    A failed commit changes nothing; the next one commits everything once.
+    A failed commit of a batch changes nothing; the next commit has everything once.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(BLOB)))
@@ -108,7 +108,7 @@ def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> 
 
 
 def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
-    """Ten commits per second must not write every metric ten times."""
+    """A commit writes only changed metrics, because there are up to ten commits per second."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.commit(is_whole=True)
@@ -133,7 +133,7 @@ def test_invalid_lines_are_counted(index: FailingIndex) -> None:
 def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
     """A log barrier is committed with the lines before it, on which the cleaner relies.
 
-    The request of the log barrier is not counted.
+    The request of the log barrier is not counted in the metrics.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
@@ -185,7 +185,10 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
 
 
 def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
-    """Like dropped lines they may have been uses, and their content would be evicted too early."""
+    """The cleaner gets the number of lines lost by rotation.
+
+    Lost lines may have been uses, like dropped lines, and their content would be evicted too early.
+    """
     gap = Batch([], _at(1), gaps=1)
     first = LogBatch(index, run="one")
     first.access(gap)
@@ -206,7 +209,8 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 ) -> None:
     """Log lines lost before and after a restart of HAProxy are added.
 
-    HAProxy counts from 0 again. Without the addition the number of losses could stay equal.
+    HAProxy counts from 0 again. Without the addition the number of lost lines could stay equal
+    after a restart of HAProxy.
     """
     log_batch = LogBatch(index)
     log_batch.drop(DroppedLines().then(7, 1))
@@ -240,7 +244,10 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 
 
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
-    """Otherwise the cleaner, which starts without a state, would restart all ages at each start."""
+    """Losses of an earlier run are not reported again.
+
+    Otherwise the cleaner, which starts without a state, would restart all ages at each start.
+    """
     first = LogBatch(index, run="one")
     first.access(Batch([], _at(1), gaps=1))
     first.commit(is_whole=True)
@@ -287,7 +294,7 @@ def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
 
 
 def test_invalid_notes_of_metrics_start_at_0(index: FailingIndex) -> None:
-    """A metric with other labels or buckets must not prevent the start of the logger."""
+    """Invalid notes of metrics, as with other labels, start at 0, and the logger starts."""
     index.notes.put({metrics.note(traffic.REQUESTS): "{", metrics.note(batch.LOST): "[[[], [1]]]"})
     index.notes.put({metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
     log_batch = LogBatch(index)

@@ -24,15 +24,15 @@ _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri
 
 
 class _Storage(TimedMemoryStorage):
-    """A storage in which every blob exists, and in which setting a time has no effect."""
+    """A storage in which every blob exists; setting a time of a blob has no effect."""
 
     def stat(self, key: str) -> TimedStat:
-        """Return the attributes of a new file."""
+        """Return the attributes of a new file of the storage."""
         return TimedStat(key, 1, 0.0)
 
 
 def _lines(first: int, count: int) -> Iterator[bytes]:
-    """Yield lines whose values occur in no other line."""
+    """Yield log lines whose values occur in no other line."""
     for number in range(first, first + count):
         digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
         yield _LINE.replace(b"DIGEST", b"sha256:" + digest).replace(b"NUM", b"n%d" % number)
@@ -70,7 +70,7 @@ class Fed:
 
 
 def test_memory_does_not_grow_with_varied_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limits of the caches, four thousand more lines need no more memory."""
+    """The logger's memory does not grow with four thousand more varied lines."""
     monkeypatch.setattr(accesslog, "KEPT_BYTES", 100_000)
     fed = Fed(limit=500)
     fed.feed(2000)
@@ -104,11 +104,11 @@ print(before, resident())
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_WITHIN_S + 60)  # the process of the case ends before
+@pytest.mark.timeout(_WITHIN_S + 60)  # the subprocess of the test ends before its deadline
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
     """Millions of varied log lines need no more memory than thousands.
 
-    With the default limits the process has at most 90 MB, and it stops growing.
+    With the default limits the logger has at most 90 MB, and stops growing.
     """
     before, after = map(int, run(_FEED, within=_WITHIN_S).split())
 

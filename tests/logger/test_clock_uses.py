@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 class Machine:
-    """This has a wall clock that a test shifts by `off` s, a log, and an index."""
+    """A machine with a wall clock that a test shifts by `off` s, an access log, and an index."""
 
     def __init__(self) -> None:
         self.up, self.off = 1000.0, 0.0
@@ -30,7 +30,7 @@ class Machine:
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
-        """Return the time that HAProxy uses."""
+        """Return the time that HAProxy uses: the wall clock."""
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:
@@ -46,7 +46,7 @@ class Machine:
         self.ledger.commit(is_whole=True)
 
     def order(self) -> str:
-        """Return the names of the blobs, the least recently used first."""
+        """Return the names of the blobs in the index, the least recently used first."""
         names = {Digest.of(name.encode()): name for name in "abcdef"}
         return "".join(names[each.digest] for each in self.index.oldest(None, 10))
 
@@ -59,7 +59,7 @@ def machine() -> Machine:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
 def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, jump: float) -> None:
-    """The order is kept during the jump and after the wall clock is correct again."""
+    """A clock jump keeps the order of access times, also after the clock is correct again."""
     for name, off in (("a", 0.0), ("b", jump), ("c", jump), ("d", 0.0), ("e", 0.0)):
         machine.off = off
         machine.up += 8
@@ -77,7 +77,7 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 ) -> None:
     """A line written before a clock jump and read after it has a time between its neighbours.
 
-    So it is not older than lines that were committed before.
+    So the use in that line is not older than uses that were committed before.
     """
     machine.use("a")
     machine.up += 1
@@ -97,7 +97,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 ) -> None:
     """A line written during a clock jump and read after it is not in the future.
 
-    Otherwise its content would be evicted last for forty days.
+    Otherwise the line's content would be evicted last for forty days.
     """
     machine.off = 40 * _DAY
     written_at = machine.wall()
@@ -111,7 +111,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 
 
 def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> None:
-    """A time from before a jump is not older than access times committed before it."""
+    """A restarted logger knows the latest access time, so a later line is not older."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()

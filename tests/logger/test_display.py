@@ -1,4 +1,4 @@
-"""The gauges that the logger writes beside the counters."""
+"""The logger writes gauges beside its counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.logger.display import Display
 
 
 def test_the_number_of_failing_checks_is_a_gauge_if_there_are_checks(tmp_path: Path) -> None:
-    """Without a configured check there is no sample, and no file is looked up."""
+    """The number of failing checks is a gauge if there are checks; else no file is looked up."""
     failing = [2]
     checked = Display(tmp_path / "a", MemoryIndex(), build={}, failing=lambda: failing[0])
     Display(tmp_path / "b", MemoryIndex(), build={}).show({}, 0)

@@ -31,7 +31,7 @@ class Counted:
         self.happenings.count(Event(name, at, fields))
 
     def values(self, metric: Metric) -> dict[Labels, float]:
-        """Return the values of a metric."""
+        """Return the values of a metric of the registry."""
         return {labels: amounts[0] for labels, amounts in self.registry.values(metric).items()}
 
 
@@ -72,7 +72,7 @@ def test_a_limit_is_counted_by_its_name() -> None:
 def test_damaged_and_verified_content_is_counted() -> None:
     """Damaged and verified content is counted, with a label for the part that found it.
 
-    The gauges of the quarantine have the values of the last event.
+    The gauges of the quarantine have the values of the last event about it.
     """
     counted = Counted()
     counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "scrub"})
@@ -108,7 +108,7 @@ def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
 def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
     """The eviction age is the shortest idle time of the last sweep.
 
-    A short time means that the cache is too small.
+    A short eviction age means that the cache is too small.
     """
     counted = Counted()
     for at, idle in ((1000, 500), (1001, 300), (1002, 400)):
@@ -123,7 +123,7 @@ def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
 
 
 def test_a_breaker_has_its_last_state_since_the_start() -> None:
-    """Events of an earlier run are ignored, because all breakers are closed at a start."""
+    """A breaker's metric has its last state since the start; all breakers start closed."""
     counted = Counted(since=1000)
     counted.count("breaker", {"upstream": "a.example", "state": "open"}, at=999)
     counted.count("breaker", {"upstream": "b.example", "state": "open"})

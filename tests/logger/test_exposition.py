@@ -48,7 +48,7 @@ def test_a_counter_without_labels_starts_at_0() -> None:
 
 
 def test_names_are_unique_and_have_no_suffix_total() -> None:
-    """The text format adds the suffix `_total` to counters."""
+    """Names of metrics are unique and have no suffix `_total`, which the text format adds."""
     names = [metric.name for metric in METRICS]
 
     assert len(names) == len(set(names))

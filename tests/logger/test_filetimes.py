@@ -29,7 +29,7 @@ class Store:
         return FileTimes(self.storage, self.index, limit=limit)
 
     def modified(self, digest: Digest) -> float:
-        """Return the time of a file in s after START."""
+        """Return the file time of stored content, in s after START."""
         stat = self.storage.stat(layout.blob(digest))
         assert stat is not None
         return stat.modified - START
@@ -48,7 +48,10 @@ def test_a_file_time_is_written_once_an_hour() -> None:
 
 
 def test_the_layers_of_a_manifest_get_its_file_time() -> None:
-    """Otherwise the layer would be evicted before the manifest after a rebuild of the index."""
+    """The layers of a manifest get its file time.
+
+    Otherwise a layer would be evicted before the manifest after a rebuild of the index.
+    """
     store = Store()
     store.times().follow({MANIFEST: START + STEP_S})
 
@@ -68,7 +71,7 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 def test_a_flush_writes_smaller_differences() -> None:
     """A clean stop of the logger writes smaller differences, so the order is exact.
 
-    A later use of a layer is kept.
+    A later use of a layer alone is kept by the flush.
     """
     store = Store()
     times = store.times()
@@ -91,7 +94,7 @@ def test_a_flush_ends_at_its_deadline() -> None:
 
 
 def test_the_number_of_unwritten_times_is_bounded() -> None:
-    """Beyond the limit the oldest waiting time is written."""
+    """The number of unwritten file times is bounded; beyond it the oldest is written."""
     store = Store()
     store.times(limit=1).follow({LAYER: START + 5, OTHER: START + 7})
 
@@ -118,13 +121,13 @@ class Asked(MemoryStorage):
         self.asked: list[str] = []
 
     def stat(self, key: str) -> Stat | None:
-        """Record the key of the call."""
+        """Record the key of this call of `stat`."""
         self.asked.append(key)
         return super().stat(key)
 
 
 def test_a_storage_without_times_gets_none() -> None:
-    """Only the index knows the last uses, and no request is sent to the storage for them."""
+    """A storage without times gets none: only the index knows the last uses."""
     storage, index = Asked(), MemoryIndex()
     storage.write(layout.blob(OTHER), b"x")
     times = FileTimes(storage, index)

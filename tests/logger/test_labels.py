@@ -59,7 +59,7 @@ def test_upstreams_beyond_the_limit_share_one_label() -> None:
     ],
 )
 def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
-    """RFC 9211 defines the parameters; a quoted detail is not parsed as a parameter."""
+    """A Cache-Status becomes one word by RFC 9211; a quoted detail is no parameter."""
     assert labels.result(cache) == expected
 
 
@@ -83,7 +83,7 @@ def test_the_reason_of_a_stale_response_is_its_detail() -> None:
     ],
 )
 def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expected: str) -> None:
-    """Dashboards for docker distribution's metrics keep working."""
+    """A metric's handler has docker distribution's name, so that its dashboards keep working."""
     assert labels.handler(kind, uri) == expected
 
 

@@ -43,7 +43,7 @@ class LoopHarness:
         self.start()
 
     def start(self) -> None:
-        """Start a new loop, as after the death of the process."""
+        """Start a new loop of the logger, as after the death of the process."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
         self.loop = LoggerLoop(
@@ -63,12 +63,12 @@ class LoopHarness:
         return wait
 
     def settle(self) -> None:
-        """Run the loop for two seconds."""
+        """Run the logger's loop for two seconds."""
         for _ in range(20):
             self.turn(0.1)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return the value in the metrics file, None if the metric is absent."""
+        """Return the value of a metric in the metrics file, None if it is absent."""
         text = (self.folder / "prom").read_text()
         found = [
             sample.value
@@ -79,7 +79,7 @@ class LoopHarness:
         return sum(found) if found else None
 
     def used(self) -> float:
-        """Return the access time of the only row."""
+        """Return the access time of the index's only row."""
         entry = self.index.entry(A)
         assert entry is not None
         return entry.used
@@ -107,7 +107,7 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
 
 
 def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
-    """Sizes are written to the metrics file without any request."""
+    """The sizes of the store are in the metrics file without any request."""
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
@@ -136,7 +136,7 @@ def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
 def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
     """The logger commits less often while many lines are unread, so each row is updated once.
 
-    The rest is committed after the last line.
+    The rest of the lines is committed after the last line.
     """
     harness.settle()
     before = harness.index.commits
@@ -212,7 +212,10 @@ def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopH
 
 
 def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
-    """The cleaner's wait for the log barrier is short, and HAProxy may be busy for a moment."""
+    """A failed read of HAProxy's count is repeated after 250 ms.
+
+    The cleaner's wait for the log barrier is short, and HAProxy may be busy for a moment.
+    """
     harness.settle()
     harness.log(written(probe("n1")))
     waits = [harness.turn(0.3) for _ in range(10)]
@@ -225,7 +228,7 @@ def test_an_unavailable_index_loses_no_lines(
 ) -> None:
     """An unavailable index loses no log lines, and causes one warning.
 
-    Lines that were read stay in memory, the rest in the log.
+    Lines that the logger has read stay in memory, and the others in the log.
     """
     harness.settle()
     harness.index.is_out = True
@@ -246,7 +249,7 @@ def test_an_unavailable_index_loses_no_lines(
 def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
     """The loop waits for an index that is unavailable at the start.
 
-    Without the positions in the index no line is read.
+    Without the positions in the index the logger reads no line.
     """
     harness.log(written(BLOB))
     harness.index.is_out = True
@@ -262,7 +265,7 @@ def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: L
 def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable(
     harness: LoopHarness,
 ) -> None:
-    """Further lines stay in the log."""
+    """While the index is unavailable, a bounded number of lines is in memory; others wait."""
     harness.settle()
     harness.index.is_out = True
     line = written(answer(uri="/" + "x" * 100))
@@ -282,7 +285,7 @@ def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable
 
 
 def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
-    """Counters are committed together with the position."""
+    """A restarted loop counts no line twice: counters are committed with the position."""
     harness.log(written(BLOB))
     harness.turn()
     harness.log(written(BLOB))
@@ -315,7 +318,7 @@ def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
 def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> None:
     """The events file is rotated once it is read, so it stays small.
 
-    Lines that a worker writes to the old file later are read.
+    Lines that a worker writes to the old events file later are read too.
     """
     for _ in range(3):
         write_event(harness.places.events, BUDGET)
@@ -360,7 +363,7 @@ def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) 
 
 
 def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
-    """A change of a log ends the wait."""
+    """An idle loop waits one second for a change of a log."""
     harness.settle()
 
     assert harness.turn(1) == pytest.approx(1.0)

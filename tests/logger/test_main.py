@@ -34,7 +34,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """This is a logger process with its folders and a writer of its logs."""
+    """A logger process with its folders and a writer of its logs."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -65,7 +65,7 @@ class Logger:
             )
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal to the logger's process, and return its exit code."""
+        """Send a signal to the logger's process, and return the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(10)
@@ -77,7 +77,7 @@ class Logger:
         self.index.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the value in the metrics file, 0 if there is no file."""
+        """Return the value of a metric in the metrics file, 0 if there is no file."""
         with suppress(FileNotFoundError):
             text = (self.run / run_names.METRICS).read_text()
             return sum(
@@ -109,7 +109,7 @@ def _eventually(condition: Callable[[], bool], within: float = 20) -> None:
 
 
 def _write(logger: Logger, first: int, count: int) -> None:
-    """Write *count* lines, and rotate the log half way, in the middle of a line."""
+    """Write *count* access lines, and rotate the log half way, in the middle of a line."""
     for number in range(first, first + count):
         logger.writer.unsent += written(answer(start=BLOB.start + number, bytes=number)) + b"\n"
         if number % 7 == 0:
@@ -120,13 +120,13 @@ def _write(logger: Logger, first: int, count: int) -> None:
 
 
 def _has_committed(logger: Logger, least: int) -> bool:
-    """Return whether the index has at least *least* lines."""
+    """Return whether the index counts at least *least* committed lines."""
     rows = dict(metrics.read(logger.index.notes.get(metrics.note(LINES))))
     return rows.get((ACCESS,), [0])[0] >= least
 
 
 def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logger) -> None:
-    """Counters and access times are exact, although the log is written and rotated meanwhile."""
+    """A logger that is killed repeatedly counts every line once, in a log that is rotated."""
     logger.index.record(A, 10, ContentKind.BLOB, 0.0)
     with ThreadPoolExecutor(1) as writers:
         for part in range(3):
@@ -156,7 +156,7 @@ def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logge
 def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
     """SIGTERM commits the lines that were read; SIGHUP is ignored.
 
-    After SIGTERM the exit code is 0, and all lines are committed.
+    After SIGTERM the logger's exit code is 0, and all lines are committed.
     """
     logger.start()
     _eventually((logger.run / run_names.METRICS).exists)
@@ -172,7 +172,7 @@ def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
 
 
 def test_inotify_reports_new_lines_before_the_next_poll(logger: Logger) -> None:
-    """The folder of the log does not exist before the start."""
+    """Inotify reports new lines before the next poll, in a folder that did not exist at first."""
     (logger.state / "log").rmdir()
     logger.start()
     _eventually((logger.run / run_names.METRICS).exists)

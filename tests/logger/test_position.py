@@ -1,4 +1,4 @@
-"""Test the position in a rotated log, without files."""
+"""The position in a rotated log is found by inode and first bytes, here without files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
     """With an old and a younger copy of its file, a position stays in the file with its inode.
 
-    Reading would otherwise continue in the older file, and reach the file itself a second time.
+    Otherwise reading would continue in the older copy, and reach the file itself a second time.
     """
     copied = [replace(YOUNG, name="log.1", inode=99), YOUNG]
 
@@ -74,7 +74,7 @@ def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
     """Another log file with the same inode is a gap.
 
-    Reading starts with the oldest log file.
+    After that gap, reading starts with the oldest log file.
     """
     gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
@@ -84,7 +84,7 @@ def test_another_file_with_the_same_inode_is_a_gap() -> None:
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
     """A truncated log is read from its start, and older files not again.
 
-    Older files were read before and are not counted again.
+    The older files were read before and are not counted again.
     """
     truncated = replace(YOUNG, size=0, head=b"", modified=31)
 
@@ -120,7 +120,10 @@ def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
 
 
 def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
-    """A writer may still append to a deleted log. The rotated files were read before."""
+    """After a deleted file older files are not read again; a writer may still append to it.
+
+    The rotated files were read before the deletion.
+    """
     deleted = _inside(YOUNG, 50)
 
     assert after([OLD, MIDDLE], deleted) is None
@@ -152,7 +155,7 @@ def test_the_generation_is_the_number_in_the_name(name: str, expected: int | Non
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '"x"', '{"inode": 1}', '{"x": 1}'])
 def test_an_invalid_position_is_none(text: str | None) -> None:
-    """A note of another version must not prevent the start of the logger."""
+    """An invalid position is None, so that a note of another version prevents no start."""
     assert LogPosition.load(text) is None
 
 

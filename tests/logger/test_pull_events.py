@@ -34,7 +34,7 @@ MUCH = 10**6
 
 
 def number(which: int) -> str:
-    """Return the ID of a request."""
+    """Return the ID of a request by its number."""
     return f"{which:08x}-89ab-4def-8123-456789abcdef"
 
 
@@ -50,7 +50,7 @@ class Bench:
         self.woken = 0
 
     def start(self) -> PullCollector:
-        """Begin again as after a kill: with what is on the disk."""
+        """Begin again as after a kill, with the files on the disk."""
         self.queue.close()
         self.queue = EventQueue(self.path, MUCH, is_durable=False)
         self.collector = PullCollector(
@@ -73,7 +73,7 @@ class Bench:
             pass
 
     def queued(self, endpoint: str = "a") -> list[int]:
-        """Return the numbers of the queued events' requests."""
+        """Return the numbers of the requests whose events are queued."""
         events = map(json.loads, self.queue.first(endpoint, 999, MUCH).events)
         return [int(each["request"]["id"][:8], 16) for each in events]
 
@@ -90,7 +90,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
-    """Each line of a pull becomes an event, and the delivery is woken."""
+    """The pulls of the log are queued in order, and the delivery is woken."""
     bench.write(1, 2)
     bench.write(9, status=404)
     bench.write(3)
@@ -101,7 +101,7 @@ def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
 
 
 def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
-    """Under load the log is read less often, so that more events share a transaction."""
+    """After many lines the log is read less often, so that more events share a transaction."""
     bench.write(1)
     bench.turn()
     few = bench.collector.turn(time.monotonic())
@@ -112,7 +112,7 @@ def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
 
 
 def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
-    """A new process continues after the lines whose events are queued."""
+    """After a kill no event is lost or doubled: a new process continues after queued lines."""
     bench.write(1, 2)
     bench.turn()
     bench.write(3)
@@ -127,7 +127,7 @@ def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
 def test_a_kill_before_the_commit_repeats_the_lines(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines that were read when the process died are read again by the next one."""
+    """Lines read before a kill, but not committed, are read again by the next process."""
     bench.write(1)
     bench.turn()
     bench.write(2)
@@ -146,7 +146,7 @@ def test_a_kill_before_the_commit_repeats_the_lines(
 
 
 def test_a_rotation_loses_no_event(bench: Bench) -> None:
-    """Lines of a rotated log are queued too, also by a new process."""
+    """A rotation of the log loses no event, also for a new process."""
     bench.write(1)
     bench.turn()
     bench.write(2)
@@ -162,7 +162,7 @@ def test_a_rotation_loses_no_event(bench: Bench) -> None:
 def test_while_the_queue_is_unavailable_lines_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lines that were read are kept, no further ones are read, and nothing is lost."""
+    """While the queue is unavailable, lines that were read are kept, and no others are read."""
     bench.write(1)
     bench.turn()
 
@@ -182,7 +182,7 @@ def test_while_the_queue_is_unavailable_lines_wait(
 
 
 def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
-    """An endpoint that ignores pulls, or a media type, does not get them."""
+    """Each endpoint gets the pulls that it wants: it may ignore pulls or a media type."""
     bench = Bench(
         tmp_path,
         EventEndpoint("a", ""),
@@ -198,7 +198,7 @@ def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
-    """The position follows lines that are no pulls, so that they are not read again for ever."""
+    """Lines without a pull move the position, so that they are not read again for ever."""
     bench.write(1, status=404)
     bench.turn()
 
@@ -221,7 +221,7 @@ def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
-    """The thread queues the lines that were written before it was stopped."""
+    """A stop queues the last lines, which were written before it."""
     bench.collector.start()
     bench.write(1)
     bench.collector.stop()
@@ -230,7 +230,7 @@ def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
 
 
 def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
-    """What the log lacks is read from the index and from the stored manifest."""
+    """The store knows sizes and references of content, which the log lacks."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
     digest, absent = Digest.of(body), Digest.of(b"absent")
@@ -245,7 +245,7 @@ def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
 
 
 def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
-    """A stored file that is no manifest is no error."""
+    """Content that is no manifest has no references, and is no error."""
     storage = disk_storage(tmp_path)
     for body in (b"[]", b"x", b'{"layers": 7}'):
         storage.write(layout.blob(Digest.of(body)), body)
@@ -257,7 +257,7 @@ def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
 def test_few_lines_are_read_at_once_if_events_may_be_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, included: str, fewest: int, most: int
 ) -> None:
-    """An event with references may have 64 KiB, so a read must not take the lines of many."""
+    """Few lines are read at once if events may be large: one may have 64 KiB."""
     endpoint = {"name": "a", "url": "http://127.0.0.1:1/"}
     file = tmp_path / "config.yml"
     events = {"endpoints": [endpoint], "events": {"includereferences": included}}

@@ -26,7 +26,7 @@ class Writer:
         self.unsent = b""
 
     def line(self, size: int = 0) -> None:
-        """Add one log line of about *size* bytes."""
+        """Add one log line of about *size* bytes to the writer."""
         line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
         self.written.append(line)
         self.unsent += line + b"\n"
@@ -43,12 +43,12 @@ class Writer:
             file.writelines(texts)
 
     def may_rotate(self) -> bool:
-        """Return whether a rotation is possible: never before a file has a complete line."""
+        """Return whether a rotation is possible, which needs a complete line in the file."""
         written = self.path.read_bytes() if self.path.exists() else b"x"
         return not written or b"\n" in written
 
     def rotate(self) -> None:
-        """Rename all files by one, delete the oldest, create a new one."""
+        """Rename all log files by one number, delete the oldest, create a new one."""
         for age in range(self.keep, 0, -1):
             old = self.path.with_name(f"{self.path.name}.{age - 1}") if age > 1 else self.path
             if old.exists():
@@ -135,7 +135,7 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
     """Every line of the log is read once and in order.
 
-    This holds for any sequence of writes, reads, restarts, and rotations that split lines.
+    The result holds for any sequence of writes, reads, restarts, and rotations that split lines.
     """
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder) / "access.log")
@@ -195,9 +195,9 @@ def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Rea
 
 
 def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
-    """An unfinished line of a dead writer does not affect the next line.
+    """The unfinished line of a dead writer does not affect the next line.
 
-    The part and the next line are returned separately.
+    The reader returns the unfinished part and the next line separately.
     """
     writer.put(b'{"n":')
     writer.rotate()
@@ -212,7 +212,7 @@ def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
 ) -> None:
     """Files that were rotated while the reader was stopped are read in order.
 
-    The file of the position has another name, and there are younger files.
+    The file of the reader's position has another name by then, and there are younger files.
     """
     for _ in range(2):
         writer.line()
@@ -231,7 +231,7 @@ def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
 
 
 def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
-    """The gap is reported once, and reading continues with the oldest remaining file."""
+    """Lines that were deleted unread are a gap, which is reported once."""
     writer = Writer(tmp_path / "access.log", keep=2)
     reader = Reader(writer.path)
     writer.line()
@@ -268,7 +268,7 @@ def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
 ) -> None:
     """A log that was truncated and grew past the position is a gap.
 
-    The reader notices it by the first bytes, not by the size.
+    The reader notices such a truncation by the first bytes, not by the size.
     """
     writer.line()
     writer.flush()
@@ -285,7 +285,7 @@ def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
 def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, reader: Reader) -> None:
     """A log that was copied and truncated (logrotate's copytruncate) loses no lines.
 
-    The unread lines are in the copy, which has another inode.
+    The unread lines are in the copy of the log, which has another inode.
     """
     writer.line()
     writer.flush()
@@ -317,7 +317,7 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
 ) -> None:
     """A line that is too long is counted once through restart and rotation.
 
-    The position records that it is inside such a line.
+    The reader's position records that it is inside a line that is too long.
     """
     writer.put(b"x" * (LONGEST + 1))
     reader.drain()
@@ -340,7 +340,7 @@ def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) ->
 
 
 def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
-    """A reader that makes much of each line reads few lines at once, and every line in the end."""
+    """A read takes at most its chunk: few lines for a reader that makes much of each."""
     for _ in range(300):
         writer.line(1000)
     writer.flush()
@@ -355,7 +355,7 @@ def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reader) -> None:
-    """A pipe with the name of a rotated log has no end, and would block `entrepot clean`."""
+    """A pipe in place of a log file is an error, because it would block `entrepot clean`."""
     os.mkfifo(writer.path.with_name(f"{writer.path.name}.1"))
     writer.line()
     writer.flush()
@@ -400,7 +400,7 @@ def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Rea
 def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
     """A reader is caught up only at the end of the current file.
 
-    A reader at the end of a rotated file, or before the last byte, is not caught up.
+    A reader at the end of a rotated file, or before the last byte, has not caught up.
     """
     results = [reader.tail.is_caught_up()]
     writer.line()
@@ -420,7 +420,7 @@ def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Rea
 def test_after_a_disk_error_reading_continues_at_the_same_position(
     writer: Writer, reader: Reader
 ) -> None:
-    """A failed read loses no line."""
+    """After a disk error reading continues at the same position, and loses no line."""
     writer.line()
     writer.flush()
     reader.drain()

@@ -25,7 +25,7 @@ def _values(metric: Metric, *lines: AccessLine) -> dict[Labels, float]:
 
 
 def test_every_response_is_counted() -> None:
-    """The labels are method, status and handler; failed requests are included."""
+    """Every response is counted by method, status and handler, failed requests included."""
     lines = [answer(), answer(digest="x"), answer(method="HEAD", status=404), answer(status=-1)]
 
     assert _values(traffic.REQUESTS, *lines) == {
@@ -36,7 +36,7 @@ def test_every_response_is_counted() -> None:
 
 
 def test_content_is_counted_by_upstream_kind_and_result() -> None:
-    """A response without a repository or a kind has no upstream."""
+    """Content is counted by upstream, kind and result; without a kind there is no upstream."""
     lines = [
         answer(),
         answer(cache=MISS),
@@ -78,7 +78,7 @@ def test_stale_responses_are_counted_by_reason() -> None:
     ("milliseconds", "place"), [(-1, 0), (1, 0), (2, 1), (300_000, 15), (300_001, 16)]
 )
 def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> None:
-    """Upper bounds are inclusive, as in Prometheus."""
+    """A duration is counted in the bucket whose upper bound includes it, as in Prometheus."""
     found = _counted(answer(duration=milliseconds)).values(traffic.DURATION)[("get", "blob")]
 
     assert found[0] == max(milliseconds, 0) / 1000
@@ -86,7 +86,7 @@ def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> N
 
 
 def test_similar_lines_are_grouped() -> None:
-    """The number of lines is in the sums and in the buckets."""
+    """Similar lines are grouped; the sums and buckets have the number of lines."""
     found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
 
     assert found[0] == 50

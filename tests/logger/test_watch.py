@@ -1,4 +1,4 @@
-"""Test the end of a wait for log lines."""
+"""A wait for log lines ends by a change of the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
 
 
 def test_a_wake_before_the_wait_ends_it() -> None:
-    """A change during a turn ends the next wait, but only once."""
+    """A change of the log during a turn ends the next wait, but only once."""
     wake = Wake()
     for _ in range(100_000):
         wake.set()

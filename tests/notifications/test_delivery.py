@@ -33,7 +33,7 @@ def fill(queue: EventQueue, count: int) -> list[str]:
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """Wait until *condition* returns something true."""
+    """Wait until *condition* of the delivery returns something true."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -71,7 +71,7 @@ def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
 
 
 def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
-    """A receiver that fails for a while gets everything afterwards, in order."""
+    """A refused event is sent again until the receiver accepts it, in order."""
     numbers = fill(queue, 20)
     post = Post(lambda _: len(post.attempts) > 8)
     delivery = EventDelivery(EventEndpoint("a", "", backoff=0.01), queue, post)
@@ -122,7 +122,7 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
 
 
 def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
-    """After a 413 no envelope has more than half as many events as the refused one."""
+    """After a 413 no envelope has more than half as many events as the refused envelope."""
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)

@@ -1,4 +1,4 @@
-"""Test the events and their envelope."""
+"""Events have the fields of docker distribution, and so has their envelope."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made(action: str, target: EventTarget, source: Source = SOURCE) -> dict[str,
 
 
 def test_an_event_has_the_fields_of_docker_distribution() -> None:
-    """The event of a pushed manifest has the fields of docker distribution 2.8, in its order."""
+    """The event of a pushed manifest has the fields of docker distribution 2.8, in that order."""
     found = made(PUSH, EventTarget("team/app", "a/type", 12, DIGEST, tag="v1"))
 
     assert re.fullmatch(r"[0-9a-f-]{36}", found.pop("id"))
@@ -76,7 +76,7 @@ def test_the_url_of_a_blob_leads_to_the_blob() -> None:
 
 
 def test_http_host_begins_the_url() -> None:
-    """A configured base URL replaces scheme and host of the request."""
+    """`http.host` replaces scheme and host of the request in the URL of an event."""
     source = Source("vm", "i", base="https://public.example.com")
     found = made(PUSH, EventTarget("team/app", BLOB_TYPE, 12, DIGEST), source)
 
@@ -96,7 +96,7 @@ def test_the_event_of_a_deletion_has_repository_and_digest_only() -> None:
 
 
 def test_an_anonymous_client_has_an_empty_actor() -> None:
-    """Without a user the actor has no name."""
+    """An event of an anonymous client has an actor without a name."""
     request = NotifiedRequest("", "", "", "http", "PUT", "", "")
     found = json.loads(write_event(PUSH, EventTarget("a"), request, SOURCE).text)
 
@@ -105,7 +105,7 @@ def test_an_anonymous_client_has_an_empty_actor() -> None:
 
 
 def test_references_are_the_descriptors_of_a_manifest() -> None:
-    """The references of an image are its config and layers, those of an index its children."""
+    """An event's references are a manifest's descriptors: config and layers, or children."""
     config = {"mediaType": "c", "size": 1, "digest": "sha256:1", "data": "e30="}
     layer = {"mediaType": "l", "size": 2, "digest": "sha256:2", "annotations": {"a": "b"}}
     image = json.dumps({"config": config, "layers": [layer]}).encode()
@@ -118,7 +118,7 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
 
 
 def test_the_references_of_an_event_are_bounded() -> None:
-    """A manifest may have 4 MiB of annotations; many pulls of it must not fill memory and disk."""
+    """The references of an event are bounded: a manifest may have 4 MiB of annotations."""
     layers = [
         {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)
     ]
@@ -129,7 +129,7 @@ def test_the_references_of_an_event_are_bounded() -> None:
 
 
 def test_a_manifest_that_is_nested_too_deep_has_no_references() -> None:
-    """Its push has taken effect, so the event must not make the request fail."""
+    """A manifest that is nested too deep has no references, and its push does not fail."""
     assert references(b'{"config":{"size":1},"x":' + b"[" * 9999 + b"]" * 9999 + b"}") == []
 
 

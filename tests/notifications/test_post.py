@@ -58,7 +58,7 @@ def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
-    """The request is a POST with the media type of docker distribution and the given headers."""
+    """An envelope is posted with docker distribution's media type and the given headers."""
     with Receiver() as receiver:
         status = Poster(endpoint(receiver.url, [("X-A", "b"), ("X-A", "c")]))(BODY)
         request = receiver.requests[0]
@@ -70,7 +70,7 @@ def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
 
 
 def test_a_configured_content_type_replaces_the_own_one() -> None:
-    """An operator can choose the media type of docker distribution 3.x."""
+    """A configured Content-Type replaces the usual one, as for docker distribution 3.x."""
     with Receiver() as receiver:
         Poster(endpoint(receiver.url, headers=[("Content-Type", "x/v2")]))(BODY)
 
@@ -78,7 +78,7 @@ def test_a_configured_content_type_replaces_the_own_one() -> None:
 
 
 def test_a_login_in_the_url_is_sent_as_basic() -> None:
-    """User and password of the URL are sent in the Authorization header, and not in the target."""
+    """A login in the endpoint's URL is sent in the Authorization header, not in the target."""
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:p%40ss@")
         Poster(endpoint(url))(BODY)
@@ -90,14 +90,14 @@ def test_a_login_in_the_url_is_sent_as_basic() -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 204, 300, 304, 399])
 def test_a_status_of_2xx_or_3xx_is_accepted(status: int) -> None:
-    """As in docker distribution, a response with 2xx or 3xx means that the event is delivered."""
+    """A response of 2xx or 3xx means that the event is delivered, as in docker distribution."""
     with Receiver(lambda _: (status, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == status
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_any_other_status_is_a_failure(status: int) -> None:
-    """A response with 4xx or 5xx means that the event is not delivered."""
+    """A response of 4xx or 5xx means that the event is not delivered."""
     with (
         Receiver(lambda _: (status, {})) as receiver,
         pytest.raises(NotDelivered) as failure,
@@ -112,7 +112,7 @@ def test_any_other_status_is_a_failure(status: int) -> None:
     [(301, "GET", b""), (302, "GET", b""), (303, "GET", b""), (307, "POST", BODY)],
 )
 def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body: bytes) -> None:
-    """A redirect is followed with GET, or with the same request after 307 and 308."""
+    """A redirect of an endpoint is followed with GET, or as sent after 307 and 308."""
 
     def reply(request: Received) -> tuple[int, dict[str, str]]:
         return (200, {}) if request.path == "/other" else (status, {"Location": "/other"})
@@ -142,7 +142,7 @@ def test_configured_headers_stay_at_their_origin() -> None:
 
 
 def test_redirects_without_an_end_are_a_failure() -> None:
-    """After ten redirects the attempt fails."""
+    """Ten redirects of an endpoint are a failure."""
     with Receiver(lambda _: (307, {"Location": "/event"})) as receiver:
         with pytest.raises(NotDelivered, match="redirects"):
             Poster(endpoint(receiver.url))(BODY)
@@ -154,7 +154,7 @@ def test_redirects_without_an_end_are_a_failure() -> None:
     "location", ["ftp://127.0.0.1/", "https://", "http://h:99999/", "http://[::/"]
 )
 def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
-    """A redirect that leads to no HTTP server fails with one line."""
+    """A redirect of an endpoint to another scheme than HTTP is a failure of one line."""
     with (
         Receiver(lambda _: (307, {"Location": location})) as receiver,
         pytest.raises(NotDelivered, match="invalid URL"),
@@ -199,7 +199,7 @@ def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
     ids=["closed", "other protocol", "no status", "endless", "many headers"],
 )
 def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) -> None:
-    """Whatever a receiver sends, the attempt fails with one line and reads a bounded length."""
+    """A response that is not HTTP is a failure of one line, of which little is read."""
 
     def respond(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -213,7 +213,7 @@ def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) ->
 
 
 def test_the_body_of_a_response_is_not_read() -> None:
-    """A response with a body without an end is accepted when its head was read."""
+    """The body of an endpoint's response is not read, so it may have no end."""
     is_done = threading.Event()
 
     def respond(connection: socket.socket) -> None:
@@ -227,7 +227,7 @@ def test_the_body_of_a_response_is_not_read() -> None:
 
 
 def test_a_refused_connection_is_a_failure_without_a_status() -> None:
-    """If nothing listens at the URL, the error has no status and does not show a password."""
+    """A refused connection is a failure without a status, and shows no password."""
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:secret@")
     with pytest.raises(NotDelivered) as failure:
@@ -240,7 +240,7 @@ def test_a_refused_connection_is_a_failure_without_a_status() -> None:
 def test_a_certificate_of_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The certificate of a receiver is verified; a known authority is accepted."""
+    """An endpoint with a certificate of an unknown authority is refused."""
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("127.0.0.1"))
@@ -262,7 +262,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
 
 
 def test_a_proxy_gets_the_whole_url() -> None:
-    """A request through an HTTP proxy has the absolute URL and the proxy's login."""
+    """A proxy gets the whole URL of the endpoint, and the proxy's own login."""
     with Receiver() as proxy:
         through = proxy.url.replace("http://", "http://me:pw@").removesuffix("/event")
         Poster(endpoint("http://ci.example.com:81/e?x=1"), lambda _: through)(BODY)

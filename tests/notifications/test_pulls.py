@@ -17,7 +17,7 @@ ID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 class Contents:
-    """A `Contents` knows sizes and references by digest, and counts the look-ups."""
+    """A `Contents` knows sizes and references by digest, and counts their look-ups."""
 
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
@@ -70,7 +70,7 @@ def made(*lines: bytes, contents: Contents | None = None, references: bool = Fal
 
 
 def test_the_line_of_a_pull_becomes_its_event() -> None:
-    """A line of a served manifest has all that the event of its pull needs."""
+    """The access-log line of a pull has all fields that its event needs."""
     assert made(line()) == [
         {
             "id": "76543210-89ab-4def-8123-456789abcdef",
@@ -99,7 +99,7 @@ def test_the_line_of_a_pull_becomes_its_event() -> None:
 
 
 def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
-    """Two requests for the same content have the same event but for time, IDs and port."""
+    """Equal requests have events that differ in time, IDs and port only."""
     second = line("fedcba98-89ab-4def-8123-456789abcdef", start=1_790_000_001_000, port="5")
     first, other = made(line(), second)
 
@@ -110,7 +110,7 @@ def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
 
 
 def test_a_line_that_is_read_again_gives_the_same_event() -> None:
-    """After a kill a line may be read again; its event then has the same ID."""
+    """A line that is read again after a kill gives an event with the same ID."""
     assert made(line()) == made(line())
 
 
@@ -139,7 +139,7 @@ def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
 
 
 def test_a_blob_has_the_media_type_of_all_blobs() -> None:
-    """The target of a blob is an octet stream without a tag, whatever the response was."""
+    """A blob's event has the media type of an octet stream, whatever the response was."""
     found = made(line(kind="blob", status=206, type="multipart/byteranges", uri="/v2/a/blobs/x"))
 
     assert found[0]["target"]["mediaType"] == "application/octet-stream"
@@ -155,7 +155,7 @@ def test_a_manifest_by_digest_has_no_tag() -> None:
 
 
 def test_a_size_that_the_response_lacks_is_looked_up() -> None:
-    """The size of a blob in a response without its length comes from the store, once known."""
+    """The size of a blob that the response lacks is looked up in the store."""
     contents = Contents()
     events = PullEvents(Source("vm", "i"), contents)
     unknown = line(kind="blob", size="")
@@ -182,7 +182,7 @@ def test_references_are_listed_only_if_they_are_configured() -> None:
 
 
 def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
-    """A line without a request ID was written while no endpoint was configured."""
+    """A line without a request ID makes no event, as it was written without endpoints."""
     document = json.loads(line())
     del document["id"]
     old = json.dumps(document, separators=(",", ":")).encode()
@@ -191,7 +191,7 @@ def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
 
 
 def test_a_user_is_the_actor() -> None:
-    """The user of a request is the actor of its event."""
+    """The user of a request is the actor of the event."""
     assert made(line(user='b"b'))[0]["actor"] == {"name": 'b"b'}
 
 
@@ -202,7 +202,7 @@ def test_an_ipv6_address_is_in_brackets() -> None:
 
 @pytest.mark.parametrize("text", ['"}]},{"events":[', "\\", "\u2028", "\ud800"])
 def test_hostile_values_stay_inside_their_field(text: str) -> None:
-    """Whatever a client sends as its user agent, the event is valid JSON and contains it."""
+    """A hostile user agent stays inside its field of the event, which is valid JSON."""
     assert made(line(agent=text))[0]["request"]["useragent"] == text
 
 
@@ -226,7 +226,7 @@ def test_an_address_is_found_whatever_other_values_are() -> None:
 
 
 def test_the_remembered_events_are_bounded() -> None:
-    """Lines that all differ do not fill the memory."""
+    """The remembered events are bounded, so lines that all differ do not fill the memory."""
     events = PullEvents(Source("vm", "i"), Contents())
     for number in range(5000):
         events.of([line(agent=f"agent {number}")])

@@ -63,14 +63,14 @@ def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> 
 
 
 def like(template: str, number: int) -> Notification:
-    """Return the event of a pull by the request *number*, with a template that others may share."""
+    """Return the event of a pull by the request *number*, whose template others may share."""
     return Notification(
         PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\th\t{number}"
     )
 
 
 def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQueue) -> None:
-    """A row has each template once, and its events are the same as without the queue, in order."""
+    """Pulls that share templates leave the queue as they were, in their order."""
     one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"\t"}}' for each in "ab")
     events = [
         *(like(each, number) for number, each in enumerate([one, other, one, one, other])),
@@ -111,7 +111,7 @@ def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
 
 
 def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
-    """A group ends before the event that exceeds the bytes; it has at least one event."""
+    """A group of events has at most the given bytes, but at least one event."""
     queue.append({"a": [event("x" * 10), event("y" * 10), event("z")]})
 
     assert queue.first("a", 9, 15).events == ("x" * 10,)
@@ -120,7 +120,7 @@ def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
 
 
 def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
-    """What one endpoint has received stays queued for another one."""
+    """The endpoints have separate queues: one endpoint's deliveries stay queued for others."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
     queue.delivered("a", queue.first("a", 9, MUCH), 200)
 
@@ -190,7 +190,7 @@ def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: 
 
 
 def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
-    """The position in the access log is committed with the events, so both survive together."""
+    """The position in the log is that of the last events, because one commit has both."""
     queue.append({"a": [event("1")]}, "first")
     queue.append({"a": [event("2")]})
     queue.append({"a": []}, "second")
@@ -219,7 +219,7 @@ def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQ
 
 
 def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
-    """Successes, failures, errors and statuses have the meaning that docker distribution gives."""
+    """Delivery attempts are counted by the results that docker distribution knows."""
     queue.append({"a": pulls(3)})
     group = queue.first("a", 2, MUCH)
     queue.failed("a", group, None)
@@ -248,7 +248,7 @@ def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
 
 
 def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
-    """A queue in a place that is no folder raises its own error."""
+    """A queue that cannot be written, here below a file, raises its own error."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", MUCH, is_durable=True)
 
@@ -259,7 +259,7 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 def test_threads_that_wait_for_a_queue_in_use_give_up_together(
     queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process holds the file: the pushes of a worker must not wait one after another."""
+    """Threads that wait for a queue in use give up together, not one after another."""
     monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
     now = 1.0
     monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)
@@ -278,7 +278,7 @@ def test_threads_that_wait_for_a_queue_in_use_give_up_together(
 
 
 def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
-    """A process that was forked after the first use can append, and the first one too."""
+    """A forked process has its own connection to the queue, and its parent keeps one."""
     queue.append({"a": [event("1")]})
     child = os.fork()
     if child == 0:
@@ -325,7 +325,7 @@ def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) ->
 
 
 def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) -> None:
-    """A queue of another version is left unchanged."""
+    """A queue file of a later version is left unchanged and not used."""
     queue.append({"a": [event("1")]})
     queue.close()
     with sqlite3.connect(path) as db:
@@ -337,7 +337,7 @@ def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) ->
 
 
 def test_the_file_of_a_full_queue_stays_within_its_share(path: Path) -> None:
-    """The rows may have three quarters of the space, and the file with them stays within it."""
+    """The file of a full queue stays within its share, of which rows have three quarters."""
     share = 1024 * 1024
     queue = EventQueue(path, share * 3 // 4, is_durable=False)
     for number in range(200):

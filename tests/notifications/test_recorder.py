@@ -15,7 +15,7 @@ TARGET = EventTarget("team/app", "a/type", 1, "sha256:1")
 
 
 def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
-    """An event is queued for each endpoint whose filters let it pass, with the same ID."""
+    """Each endpoint gets the events that its filters pass; an event has one ID for all."""
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [
         EventEndpoint("all", ""),
@@ -38,7 +38,7 @@ def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path) -> None:
-    """A push that has taken effect is answered even if its event cannot be queued."""
+    """An event that cannot be queued is counted, and the push is answered."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", 10**6, is_durable=True)
     lost: list[int] = []
@@ -50,7 +50,7 @@ def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path
 
 
 def test_without_a_wanted_event_the_queue_is_not_opened(tmp_path: Path) -> None:
-    """If no endpoint wants the events of a request, nothing is written to the disk."""
+    """Without a wanted event the queue is not opened, and nothing is written."""
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [EventEndpoint("a", "", actions=frozenset({PUSH}))]
     Recorder(queue, endpoints, Source("vm", "i"), lambda _: None)(REQUEST, [(PUSH, TARGET)])

@@ -38,7 +38,7 @@ class Bench:
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
         """Return the downloads of a new worker.
 
-        *report* is called in place of adding to `events`.
+        *report* is called for each event in place of adding it to `events`.
         """
         reservations = Reservations(
             self.index.reservations,
@@ -80,7 +80,7 @@ def read_all(reader: Reader) -> bytes:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most twenty seconds."""
+    """Wait until a condition holds, for at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline

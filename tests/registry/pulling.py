@@ -48,11 +48,11 @@ class Pulling:
         return Repositories(disk_storage(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
-        """GET a path below the repository; `_` in a header's name is a dash."""
+        """GET a path below the pulled repository; `_` in a header's name is a dash."""
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
-        """HEAD a path below the repository."""
+        """HEAD a path below the pulled repository."""
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
@@ -84,7 +84,7 @@ class Pulling:
             os.utime(path, (at, at))
 
     def forget_blob(self, digest: Digest) -> None:
-        """Remove a blob as the cleaner does; the link to the blob stays."""
+        """Remove a blob as the cleaner does; a link to the blob stays."""
         (self.root / layout.blob(digest)).unlink()
 
 
@@ -105,7 +105,7 @@ def pulling(
 ) -> Pulling:
     """Create an application that has *u* and *others* as upstreams, over *storage* or a disk.
 
-    *fields* are fields of their UpstreamConfig.
+    *fields* are fields of the upstreams' UpstreamConfig.
     """
     named = [
         replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **fields)

@@ -30,7 +30,7 @@ def storage(root: Path) -> Filesystem:
 
 
 def _files(root: Path) -> list[str]:
-    """Return all files, including those that the storage does not show."""
+    """Return all files, including those that the filesystem driver does not show."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -42,7 +42,7 @@ def test_a_key_is_a_path_below_the_root(storage: Filesystem, root: Path) -> None
 
 
 def test_files_have_descriptors_and_times(storage: Filesystem) -> None:
-    """Bodies are sent with sendfile, and the order of eviction survives the loss of the index."""
+    """Values of the filesystem driver have descriptors, for sendfile, and times, for a rebuild."""
     storage.write("key", b"content")
 
     with storage.open("key") as file:
@@ -51,7 +51,7 @@ def test_files_have_descriptors_and_times(storage: Filesystem) -> None:
 
 
 def test_a_key_cannot_lead_out_of_the_root(storage: Filesystem) -> None:
-    """Keys are made by the layout; a key with `..` is a bug."""
+    """A key with `..` cannot lead out of the root: the layout never makes one."""
     for key in ("../x", "a/../../x", "a/.."):
         with pytest.raises(AssertionError):
             storage.write(key, b"")
@@ -76,7 +76,7 @@ def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -
 
 
 def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
-    """A thousand concurrent bodies sent by the kernel would need 64 KiB each, in vain."""
+    """An open value has no buffer, because a thousand concurrent bodies need no 64 KiB each."""
     storage.write("key", b"0123456789")
 
     with storage.open("key") as file:
@@ -84,7 +84,7 @@ def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
 
 
 def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path) -> None:
-    """Empty folders are removed up to the root, which may be a mount point."""
+    """The last deletion leaves an empty root, which may be a mount point."""
     storage.write("a/b/c", b"")
 
     storage.delete("a/b/c")
@@ -97,7 +97,7 @@ def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
 ) -> None:
     """A folder that another process removes does not stop the removal of empty parents.
 
-    The parents may be empty too, and no other process may remove them.
+    The parent folders may be empty too, and no other process may remove them.
     """
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
@@ -114,7 +114,7 @@ def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
 
 
 def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_path: Path) -> None:
-    """A walk for an eviction must not leave the data directory, nor loop."""
+    """A symbolic link is not followed: a walk must not leave the data directory, nor loop."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").write_bytes(b"")
     storage.write("a/value", b"")
@@ -203,7 +203,7 @@ def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem)
 def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     storage: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a power failure, a name never leads to missing bytes."""
+    """Content is synced before its name, so after a power failure no name lacks its bytes."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/other", b"")
@@ -236,7 +236,7 @@ def test_content_is_synced_before_its_name_and_the_name_before_the_return(
 
 @pytest.fixture
 def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse renames between folders, as between two file systems."""
+    """Refuse renames between folders, as the kernel does between two file systems."""
     rename = os.rename
 
     def refuse_between_folders(source: str, target: str) -> None:
@@ -316,7 +316,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
 def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> None:
     """Old unfinished files, which count against the cap, are removed.
 
-    A recent one may have a live writer.
+    A recent unfinished file may have a live writer, so it stays.
     """
     storage.write("a/value", b"content")
     storage.write("b/value", b"content")

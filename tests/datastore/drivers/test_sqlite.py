@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opened]:
-    """Return a function that opens the index as one more process would."""
+    """Return a function that opens the index as another process would."""
     indexes: list[SqliteIndex] = []
 
     def open_one(busy_timeout: float = 5.0) -> SqliteIndex:
@@ -44,7 +44,7 @@ def opened(path: Path) -> Iterator[Opened]:
 
 @pytest.fixture
 def index(opened: Opened) -> SqliteIndex:
-    """Return an index with one row."""
+    """Return an index that has one row."""
     index = opened()
     index.record(A, 10, ContentKind.BLOB, 5.0)
     return index
@@ -53,7 +53,7 @@ def index(opened: Opened) -> SqliteIndex:
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
     """Return the same index as another process would open it."""
-    del index  # the index is opened first by the other fixture
+    del index  # the other fixture opens the index first
     return opened()
 
 
@@ -106,7 +106,10 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
 def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
     opened: Opened, path: Path
 ) -> None:
-    """A call waits for its timeout, and later calls succeed once the lock is free."""
+    """The index is unavailable while another writer holds its lock.
+
+    A call waits for its timeout, and later calls succeed once the lock is free.
+    """
     index = opened(busy_timeout=0.01)
     index.record(A, 10, ContentKind.BLOB, 5.0)
     writer = sqlite3.connect(path, isolation_level=None)
@@ -121,7 +124,7 @@ def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
 
 
 def test_the_index_is_unavailable_if_its_file_cannot_be_created(tmp_path: Path) -> None:
-    """The driver never raises an OSError."""
+    """An index whose file cannot be created is unavailable; the driver raises no OSError."""
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(IndexUnavailable):
@@ -129,7 +132,7 @@ def test_the_index_is_unavailable_if_its_file_cannot_be_created(tmp_path: Path) 
 
 
 def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
-    """Access times and notes are stored together or not at all."""
+    """A failed transaction is rolled back: access times and notes are stored together."""
     with pytest.raises(IndexUnavailable):
         index.touch({A: 9.0}, {"key": None})  # type: ignore[dict-item]  # refused by the schema
 
@@ -145,12 +148,12 @@ def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
 
 
 def _damage(path: Path) -> None:
-    """Overwrite the whole index file, including its header."""
+    """Overwrite the whole file of the index, including its header."""
     path.write_bytes(b"not a database, but long enough to be taken for one" * 1000)
 
 
 def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Path) -> None:
-    """The index is derived state: a new one, without the note, is rebuilt from the blobs."""
+    """A broken index file is moved aside and replaced by an empty index, to be rebuilt."""
     index.notes.put({REBUILT: "1"})
     index.close()
     _damage(path)
@@ -168,7 +171,7 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
 ) -> None:
     """An index file that breaks while it is open is replaced for every process.
 
-    The process that detects the damage creates a new file, and the others open that one.
+    The process that detects the damage creates a new file, and the other processes open it.
     """
     index.close()
     other.reservations.used_bytes()
@@ -188,7 +191,7 @@ def test_an_index_deleted_under_running_processes_is_replaced_once(
 ) -> None:
     """An index that is deleted under running processes is replaced once.
 
-    No process continues with the deleted file, or removes the new log when it closes.
+    No process continues with the deleted index file, or removes the new log when it closes.
     """
     other.reservations.used_bytes()
     for file in path.parent.iterdir():
@@ -220,7 +223,7 @@ def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Pa
 def test_an_index_of_version_0_1_gets_the_table_of_link_times(
     index: SqliteIndex, path: Path
 ) -> None:
-    """The upgrade keeps all rows: a rebuild would lose last uses and take minutes."""
+    """An index of version 0.1 gets the table of link times, and keeps all rows and last uses."""
     index.close()
     older = sqlite3.connect(path, isolation_level=None)
     older.execute("DROP TABLE link")
@@ -275,7 +278,8 @@ os._exit(0)
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
     """A forked process opens its own connection to the index.
 
-    A connection used after a fork corrupts the file, and a lock held at the fork stays held.
+    An SQLite connection that is used after a fork corrupts the file, and a lock held at the fork
+    stays held.
     """
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)
@@ -299,7 +303,7 @@ for number in itertools.count():
 
 
 def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, path: Path) -> None:
-    """`used_bytes` equals the sum of rows and reservations, after kill -9 too."""
+    """A writer killed at any moment leaves correct totals: rows plus reservations."""
     index = opened()
     for rounds in range(4):
         with running(_RECORD_UNTIL_KILLED, path, rounds) as process:
@@ -330,7 +334,7 @@ def test_the_log_stays_short_over_many_small_transactions(
 ) -> None:
     """The write-ahead log stays short over many small transactions.
 
-    Another process reads its pages meanwhile.
+    Another process reads pages of the log meanwhile.
     """
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])
@@ -376,7 +380,7 @@ def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, 
 )
 def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
     """No SQL statement scans all rows: it must cost the same for ten and a million rows."""
-    del index  # the fixture has created the file
+    del index  # the fixture has created the index file
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")
     sql = getattr(sqlite, name, None) or getattr(sqlite_parts, name)

@@ -42,7 +42,7 @@ class CountingCheck:
         self.times = 0
 
     def __call__(self, user: str, password: str) -> bool:
-        """Return whether the password is right."""
+        """Return whether the password is right, and count the call."""
         self.times += 1
         return (user, password) in {("ann", "right"), ("bob", "right"), ("grün", "right")}
 
@@ -109,7 +109,7 @@ def test_a_missing_or_wrong_password_is_not_reported_as_verified(
 
 
 def test_without_passwords_a_credential_is_anonymous() -> None:
-    """Dockerd sends its Docker Hub password to a mirror: HAProxy remembers it, but no user."""
+    """HAProxy remembers the Docker Hub password that dockerd sends to a mirror, as anonymous."""
     answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
     assert answer.headers["x-entrepot-rights"].endswith(".2")
@@ -121,7 +121,8 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """A worker does not check a credential again that HAProxy has verified.
 
-    A worker does not report the credential again: HAProxy would remember it without an end.
+    The worker does not report a verified credential again: HAProxy would remember it without an
+    end.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -135,7 +136,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 ) -> None:
     """A worker checks a credential that HAProxy verified in an older cache epoch.
 
-    HAProxy does not know yet that passwords or rules changed.
+    In that case HAProxy does not know yet that passwords or rules changed.
     """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 
@@ -145,7 +146,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
     """Without HAProxy no header of a request replaces a password.
 
-    The response has no headers that only HAProxy would remove.
+    Without HAProxy the response has no headers that only HAProxy would remove.
     """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
@@ -158,7 +159,7 @@ def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> 
 def test_an_authenticator_without_identify_verified_is_always_called() -> None:
     """An authenticator without `identify_verified` is called for every request.
 
-    An embedding program's authenticator decides alone, whatever a proxy sends.
+    The authenticator of an embedding program decides alone, whatever a proxy sends.
     """
 
     class Own:
@@ -180,7 +181,7 @@ def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
 
 
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
-    """A change during the request is then newer than the epoch of the response."""
+    """The epoch is read once before the request is handled, so later changes are newer."""
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
 
@@ -193,7 +194,7 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
 ) -> None:
     """A wrong password is counted even if the token response is 200.
 
-    The token reveals whether the password was right, so HAProxy counts it like a 401.
+    The token reveals whether the password was right, so HAProxy counts a wrong one like a 401.
     """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
@@ -229,7 +230,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A `RecordedFills` takes every HEAD as a repeated one and keeps the fills that it is given."""
+    """A `RecordedFills` takes every HEAD as a repeated one, and records the cache fills."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
@@ -254,7 +255,8 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
     """HAProxy caches nothing for a credential that it has not verified.
 
-    A cache fill for such a credential would send a second request to the worker, and fill nothing.
+    A cache fill for an unverified credential would send a second request to the worker, and fill
+    nothing.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)

@@ -42,7 +42,7 @@ from entrepot.registry.api.cache_status import Forward
 def test_values_follow_the_grammar(actual: str, expected: str) -> None:
     """A Cache-Status has one list member, with parameters in the order of RFC 9211.
 
-    A parameter that is true has no value.
+    A parameter of Cache-Status that is true has no value.
     """
     assert expected == actual
 

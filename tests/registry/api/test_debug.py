@@ -63,9 +63,9 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
-    """The content of an unreadable file might be a failing check.
+    """An unreadable list of checks is itself a failure: it might contain a failing check.
 
-    The size that is read is bounded.
+    The bytes that are read from the list of checks are bounded.
     """
     (tmp_path / HEALTH).write_text(content)
 
@@ -75,7 +75,7 @@ def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, conten
 
 
 def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
-    """The counters come from the metrics, so they survive a restart as those do."""
+    """/debug/vars has docker distribution's counters, taken from the metrics."""
     empty = _ask(tmp_path, "/debug/vars").json
     assert empty["registry"]["proxy"]["blobs"]["Requests"] == 0
 
@@ -102,7 +102,7 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_the_counters_are_metrics_that_the_logger_writes() -> None:
-    """A metric with another name would be shown as 0 for ever."""
+    """The counters of /debug/vars are metrics that the logger writes, else they would stay 0."""
     written = {
         each.name
         for module in (traffic, event_metrics)
@@ -116,7 +116,7 @@ def test_the_counters_are_metrics_that_the_logger_writes() -> None:
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
     """Metrics are served only if they are enabled, and then all of them.
 
-    The operator chose who can reach the address.
+    The operator chose who can reach the address of the debug pages.
     """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)

@@ -64,7 +64,10 @@ def _token(authenticator: Authenticator, login: str | None, *scopes: str) -> str
 
 
 def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> None:
-    """After a Basic challenge the daemon would send no request without a password."""
+    """If anonymous clients may pull, the daemon gets a Bearer challenge.
+
+    After a Basic challenge dockerd would send no request without a password.
+    """
     header = _challenge(HALF_OPEN, User_Agent=DAEMON, Host="cache.example.org:5000")
 
     assert header == 'Bearer realm="http://cache.example.org:5000/v2/token",service="entrepot"'
@@ -79,14 +82,14 @@ def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> N
     ids=["prefix", "host"],
 )
 def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: str) -> None:
-    """HAProxy sends both in one header; the daemon could not reach another URL."""
+    """The realm for dockerd begins with the configured host and prefix, sent by HAProxy."""
     sent = {"User_Agent": DAEMON, "Host": "cache.example.org", SCHEME: "https", BASE: base}
 
     assert _challenge(HALF_OPEN, **sent) == f'Bearer realm="{realm}",service="entrepot"'
 
 
 def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
-    """The command `docker manifest` sends requests to registries itself."""
+    """The command `docker manifest`, which sends its own requests, gets dockerd's challenge."""
     header = _challenge(HALF_OPEN, User_Agent="Docker-Client/28.2.2 (linux)", Host="cache.test")
 
     assert header
@@ -94,7 +97,7 @@ def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
 
 
 def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
-    """If HAProxy reports TLS, a password must not be sent over plain HTTP."""
+    """The realm for dockerd has the scheme of the client's connection, as HAProxy reports it."""
     header = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})
 
     assert header
@@ -131,7 +134,7 @@ def test_the_token_for_a_right_password_identifies_the_user(
 ) -> None:
     """A token for a right password identifies the user, for any scope.
 
-    The rights are checked with each request.
+    The rights of that user are checked with each request.
     """
     token = _token(authenticator, RIGHT, *scopes)
 
@@ -147,7 +150,7 @@ def test_anonymous_clients_get_an_anonymous_token(
 ) -> None:
     """An anonymous client gets an anonymous token.
 
-    So does a daemon that sends its Docker Hub password, as to every mirror.
+    A daemon that sends its Docker Hub password, as to every mirror, gets an anonymous token too.
     """
     token = _token(HALF_OPEN, login, *scopes)
 

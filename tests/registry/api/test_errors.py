@@ -27,7 +27,7 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 
 @pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
 def test_every_exception_class_has_a_row(module: object) -> None:
-    """A new class without a row would reach clients as a 500."""
+    """Every exception class has a row in the table of errors; otherwise clients get a 500."""
     classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
     exceptions = {each for each in classes if issubclass(each, Exception)}
 
@@ -36,7 +36,7 @@ def test_every_exception_class_has_a_row(module: object) -> None:
 
 
 def test_every_reason_of_unavailability_has_a_row() -> None:
-    """A new reason without a row would fail during a request."""
+    """Every reason of unavailability has a row in the table of errors."""
     assert set(errors.BY_WHY) == set(Why)
 
 
@@ -100,7 +100,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
 def test_status_and_code_follow_the_table(
     error: Exception, template: str | None, status: int, code: str
 ) -> None:
-    """Status and code follow from the error's class, its reason, and the route's kind of object."""
+    """Status and code of an error follow from class, reason, and kind of object."""
     response = errors.error_response(error, FailedRequest(template))
 
     assert (status, code) == (response.status, response.code)
@@ -164,7 +164,7 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
 
 
 def test_a_message_may_contain_any_character() -> None:
-    """The client's own bytes come back escaped."""
+    """A message may contain any character; the client's own bytes come back escaped."""
     given = '"}\x00\n\udcff\u2028'
 
     response = errors.error_response(
@@ -178,7 +178,7 @@ def test_a_message_may_contain_any_character() -> None:
 def test_each_missing_part_has_its_own_error_entry() -> None:
     """Each missing part of a manifest has its own MANIFEST_BLOB_UNKNOWN error.
 
-    OCI distribution-spec 1.1, "Push", allows several.
+    OCI distribution-spec 1.1, "Push", allows several errors in a response.
     """
     missing = (Digest.of(b"1"), Digest.of(b"2"))
 
@@ -227,7 +227,7 @@ def test_a_foreseen_error_is_one_line_without_a_traceback(
 
 
 def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """Such an error is a defect of this program, and the traceback is needed to correct it."""
+    """An unforeseen error is logged with its traceback, because it is a defect of the program."""
     response = testing.TestClient(_failing(RuntimeError("defect"))).simulate_get("/x")
 
     assert response.status_code == 500

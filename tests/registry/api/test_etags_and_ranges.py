@@ -37,7 +37,7 @@ _SIZES = st.integers(min_value=1, max_value=1 << 40)
 def test_satisfiable_ranges_are_returned_in_the_requested_order(
     header: str, expected: list[ByteRange]
 ) -> None:
-    """A last position past the end means the end; ranges that start past the end are left out."""
+    """Satisfiable ranges are returned in the requested order; those past the end are left out."""
     assert expected == etags_and_ranges.parse_range(header, 1000)
 
 
@@ -63,7 +63,7 @@ def test_satisfiable_ranges_are_returned_in_the_requested_order(
     ],
 )
 def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
-    """RFC 9110, 14.2: an invalid header, or one with another unit, has no effect."""
+    """A malformed Range header, or one with another unit, is ignored: RFC 9110, 14.2."""
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
@@ -73,13 +73,13 @@ def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
 def test_overlapping_ranges_return_the_whole_body(header: str) -> None:
     """Overlapping ranges return the whole body: RFC 9110, 17.15.
 
-    Such a client is defective or an attacker.
+    A client that requests overlapping ranges is defective or an attacker.
     """
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 def test_too_many_ranges_return_the_whole_body() -> None:
-    """Sixteen ranges are served, seventeen are not."""
+    """Sixteen ranges are served; a request for seventeen gets the whole body."""
     specs = [f"{start}-{start}" for start in range(0, 34, 2)]
 
     assert len(etags_and_ranges.parse_range("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
@@ -113,7 +113,7 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
     """A range that ends before it starts makes the whole header invalid: RFC 9110, 14.1.1.
 
-    Valid ranges in the header do not change that.
+    Valid ranges in the same header do not change that.
     """
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)
@@ -122,7 +122,7 @@ def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: 
 
 
 def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
-    """RFC 9110, 14.1.2: a suffix is satisfiable for any length; there is no empty range."""
+    """An empty blob satisfies a suffix range but no position: RFC 9110, 14.1.2."""
     assert etags_and_ranges.parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeUnsatisfiable):
         etags_and_ranges.parse_range("bytes=0-", 0)
@@ -130,7 +130,7 @@ def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
 
 @given(_SIZES, st.data())
 def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
-    """A parsed range and its Content-Range have the same positions."""
+    """Every valid range and its Content-Range have the same positions."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -145,7 +145,7 @@ def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
 def test_any_header_is_ignored_rejected_or_within_the_size(header: str, size: int) -> None:
     """No Range header causes an exception other than RangeUnsatisfiable.
 
-    No range exceeds the blob or repeats a byte.
+    No parsed range exceeds the blob or repeats a byte.
     """
     for text in (header, "bytes=" + header):
         try:
@@ -178,7 +178,7 @@ _OTHER = Digest.of(b"another")
 def test_a_matching_tag_means_not_modified(header: str) -> None:
     """If-None-Match uses weak comparison: RFC 9110, 13.1.2.
 
-    A bare digest is accepted as in docker distribution.
+    A bare digest in If-None-Match is accepted, as in docker distribution.
     """
     assert not etags_and_ranges.none_match(header, _DIGEST)
 
@@ -194,7 +194,7 @@ def test_a_different_tag_returns_the_content(header: str | None) -> None:
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """If-None-Match and If-Range match the ETag that an earlier response had."""
+    """If-None-Match and If-Range match the ETag of an earlier response."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 
@@ -216,7 +216,7 @@ def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
     expected: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """RFC 9110, 13.1.5: strong comparison; a resumed download never mixes two contents."""
+    """If-Range permits a range of identical content only: RFC 9110, 13.1.5."""
     assert expected == etags_and_ranges.may_range(header, _DIGEST)
 
 
@@ -234,7 +234,7 @@ def test_if_range_permits_a_range_of_identical_content_only(
 def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
     """The Content-Range of an upload is inclusive at both ends.
 
-    A unit and a total length, as in RFC 9110, are allowed.
+    A unit and a total length in that header, as in RFC 9110, are allowed.
     """
     assert etags_and_ranges.parse_upload_range(header) == ByteRange(start, stop)
 
@@ -249,7 +249,7 @@ def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
 def test_a_malformed_upload_range_is_rejected(header: str) -> None:
     """An upload's Content-Range is rejected if it is malformed or ends before it starts.
 
-    A number with too many digits is rejected too.
+    A number with too many digits in that header is rejected too.
     """
     with pytest.raises(MalformedRequest):
         etags_and_ranges.parse_upload_range(header)

@@ -27,7 +27,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A `Failing` resource fails after it has set a body and headers."""
+    """A `Failing` resource raises an error after it has set a body and headers."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -36,7 +36,7 @@ class Failing:
         self.stream = io.BytesIO(b"half an answer")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_: str) -> None:
-        """Set headers and a stream, then raise the error."""
+        """Set the response's headers and stream, then raise the error."""
         if self.mirror_form is not None:
             req.context.mirror_form = self.mirror_form
         if self.cache_status is not None:
@@ -104,7 +104,7 @@ def test_an_error_response_is_the_oci_envelope(
 ) -> None:
     """An error response is the OCI envelope, and forbids caching.
 
-    This holds for errors of Falcon and for unexpected errors too.
+    The envelope is also that of Falcon's errors and of unexpected errors.
     """
     answer = fails(error, _BLOB)
 
@@ -119,7 +119,7 @@ def test_an_error_response_is_the_oci_envelope(
 
 
 def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
-    """The registry's own challenge is sent; an upstream's realm is not for clients."""
+    """Only a 401 has a challenge, which is the registry's own and never an upstream's."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -164,7 +164,7 @@ def test_cache_status_has_the_failure_of_the_upstream(
 def test_a_cache_status_set_by_the_resource_is_kept(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A cached 404 is a hit in Cache-Status, although the 404 comes from the upstream."""
+    """A Cache-Status that the resource set is kept: a cached 404 is a hit."""
     failing.cache_status = "entrepot; hit"
 
     answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
@@ -173,7 +173,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(
 
 
 def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) -> None:
-    """A 405 and a 416 state what would have been valid."""
+    """A 405 has Allow and a 416 has Content-Range, which state valid values."""
     unsupported = fails(registry.Unsupported("no", ("GET", "HEAD", "PUT")))
     past_the_end = fails(registry.RangeUnsatisfiable(77))
 
@@ -184,7 +184,7 @@ def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) 
 def test_headers_and_body_of_the_resource_are_discarded(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """Clients would trust the digest of content that was not sent; the file is closed."""
+    """Headers and body of a failed resource are discarded, and the opened file is closed."""
     answer = fails(registry.BlobUnknown("no"), _BLOB)
 
     assert "docker-content-digest" not in answer.headers
@@ -217,7 +217,7 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
 def test_a_disk_error_is_named_without_its_path(
     fails: Callable[..., testing.Result], number: int, reason: str
 ) -> None:
-    """The user of a failed push learns that the disk is the reason; paths stay in the log."""
+    """A disk error is named in the response of a push, but its path is only in the log."""
     cause = OSError(number, "broken", "/data/hunter2")
     error = storage_error(cause)
     error.__cause__ = cause
@@ -229,7 +229,7 @@ def test_a_disk_error_is_named_without_its_path(
 
 
 def test_a_full_disk_without_a_system_error_is_named() -> None:
-    """A reservation finds that the disk is full before any write fails."""
+    """A full disk without a system error is named: a reservation finds it before a write."""
     found = errors.error_response(StorageFull("/data"), errors.FailedRequest())
 
     assert found.message == "the registry's disk is full or read-only; see the registry's log"

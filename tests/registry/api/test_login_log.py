@@ -17,7 +17,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 
 
 def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
-    """Repeated failures of the pair within a minute are only counted."""
+    """A failed login is logged with user and address; within a minute repetitions are counted."""
     clock = Clock(0.0)
     notes = LoginLog(clock)
     for clock.now in (0.0, 1.0, 59.0, 61.0):

@@ -1,4 +1,4 @@
-"""Test which metrics a client may see."""
+"""A client may see some metrics, depending on its rights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
 ) -> None:
     """A client that may not pull everything sees no metrics of upstreams.
 
-    Their hosts would show where other users pull from.
+    The hosts of upstreams would show where other users pull from.
     """
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])

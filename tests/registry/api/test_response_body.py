@@ -1,4 +1,4 @@
-"""Test response bodies and the middleware."""
+"""Response bodies are complete or cut off, and the middleware adds headers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
 def sent(resp: falcon.Response) -> bytes:
-    """Return the response's body as a server sends it."""
+    """Return the response's body as a server sends it to the client."""
     assert isinstance(resp.stream, Iterator)
     return b"".join(resp.stream)
 
@@ -55,7 +55,7 @@ def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
 
 
 def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
-    """File descriptors are closed with the connection, not by the garbage collector."""
+    """A client that leaves closes the source of the body at once, not by garbage collection."""
     closed: list[bool] = []
 
     def body() -> Iterator[bytes]:
@@ -82,7 +82,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int) -> None:
-    """The server sends the header section with the first, empty item."""
+    """Slices of a file are sent over the connection directly, after the header section."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
@@ -143,14 +143,14 @@ def test_a_client_that_leaves_is_not_logged(
 
 
 class Blob:
-    """Responds with a file, like a blob."""
+    """A resource that responds with a file, like a blob."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.opened: list[object] = []
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the file as the response."""
+        """Send the resource's file as the response."""
         file = self._path.open("rb")
         self.opened.append(file)
         resp.set_header("Cache-Status", "entrepot; hit")
@@ -160,7 +160,7 @@ class Blob:
 
 
 class UnknownLength:
-    """Responds with a body of unknown length."""
+    """A resource that responds with a body of unknown length."""
 
     def on_head(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Send the response in pieces."""
@@ -193,7 +193,7 @@ def test_every_response_has_the_api_version(client: testing.TestClient, path: st
 
 
 def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) -> None:
-    """The middleware adds the value for a generated response only if there is none."""
+    """The middleware keeps a Cache-Status that the resource has set."""
     assert client.simulate_get("/blob").headers["cache-status"] == "entrepot; hit"
     assert client.simulate_get("/absent").headers["cache-status"] == "entrepot"
 

@@ -88,7 +88,7 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
     """The router finds any valid name, also one with a marker such as `/blobs/`.
 
-    The last marker ends the name.
+    The last marker in a path ends the repository's name.
     """
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}

@@ -1,4 +1,4 @@
-"""Test challenges: the scope that each request needs, and a token with exactly that scope."""
+"""Each request needs a scope, which its challenge names, and a token with that scope suffices."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 ) -> None:
     """A challenge names the scope of the request.
 
-    It has no error for a missing token, and an error for a refused or narrower token.
+    The challenge has no error for a missing token, and an error for a refused or narrower one.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
@@ -195,7 +195,7 @@ def test_the_catalog_scope_lists_all_repositories(p: Pushing, door: Door) -> Non
 def test_autoredirect_leads_to_the_host_that_the_client_used(
     tmp_path: Path, host: str, scheme: str | None, realm: str
 ) -> None:
-    """The scheme is https unless a proxy states another; a host that is none gets `realm`."""
+    """The realm of autoredirect is the host that the client used, with https by default."""
     challenge = BearerChallenge("https://fixed.test/token", SERVICE, redirect="/auth/token")
     p = pushing(tmp_path, authenticator=TokensOnly(challenge))
 

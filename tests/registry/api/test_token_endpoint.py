@@ -1,4 +1,4 @@
-"""Tests of the appliance's own token endpoint (`auth.htpasswd.token`): issue, scopes, and end."""
+"""The appliance's own token endpoint (`auth.htpasswd.token`) issues tokens for scopes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def make(tmp_path: Path) -> Callable[..., Endpoint]:
 
 
 def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) -> None:
-    """With the needed scope; a wrong password gets the same challenge."""
+    """Every challenge, also after a wrong password, leads to the endpoint with the needed scope."""
     here = make()
 
     assert here.challenge("/v2/") == here.challenge("/v2/", WRONG) == BEARER
@@ -159,7 +159,7 @@ def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) ->
 def test_the_realm_begins_as_the_other_urls(
     make: Callable[..., Endpoint], base: str, realm: str
 ) -> None:
-    """HAProxy sends the base, by http.host and http.prefix."""
+    """The realm of a challenge begins as other URLs do: HAProxy sends the base."""
     headers = {"Host": "cache.test:5000", BASE: base}
 
     refused = make().p.client.simulate_get("/v2/", headers=headers)
@@ -168,7 +168,7 @@ def test_the_realm_begins_as_the_other_urls(
 
 
 def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) -> None:
-    """A login requests no scope; its token opens `/v2/` and nothing else."""
+    """A user logs in and pushes with tokens; a login's token opens `/v2/` only."""
     here, content = make(), filler(300, 1)
     login = here.ask(RIGHT, account="ann", client_id="docker", offline_token="true")
     assert login.json["expires_in"] == LIFETIME_S
@@ -189,7 +189,7 @@ def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) ->
 def test_without_anonymous_pulls_only_users_get_a_token(
     make: Callable[..., Endpoint], login: str | None
 ) -> None:
-    """The refusal is a Basic challenge, with and without a scope."""
+    """Without anonymous pulls only users get a token; others get a Basic challenge."""
     here = make()
 
     for scopes in ((), (PULL,)):
@@ -225,7 +225,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 
 
 def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -> None:
-    """Names are those of the catalog, however a client writes them; `*` is what is permitted."""
+    """A token has only actions that the rules permit, for names as in the catalog."""
     here = make(
         "pull",
         [
@@ -259,7 +259,7 @@ def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -
 
 
 def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
-    """OAuth 2.0 with a password; a wrong one is 401, after which containerd sends a GET."""
+    """A form of containerd with a password gets a token (OAuth 2.0); a wrong password is 401."""
     here = make("pull")
     form = {"grant_type": "password", "service": "entrepot", "client_id": "c", "scope": PUSH}
 
@@ -293,7 +293,7 @@ def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
 def test_a_malformed_form_is_400(
     make: Callable[..., Endpoint], body: bytes, error: str | None
 ) -> None:
-    """With OAuth's error, or the OCI envelope."""
+    """A malformed form at the token endpoint is 400 with OAuth's error, or the OCI envelope."""
     answer = make().post(body)
 
     assert answer.status_code == 400
@@ -301,7 +301,7 @@ def test_a_malformed_form_is_400(
 
 
 def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
-    """A thousand, in one parameter or in many."""
+    """A thousand scopes of one token request are refused, in one parameter or in many."""
     here = make()
 
     for scopes in (["repository:a:pull"] * 1000, [" ".join(["repository:a:pull"] * 1000)]):
@@ -309,7 +309,7 @@ def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
 
 
 def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint]) -> None:
-    """Only a password gets a token of a user."""
+    """A token is not exchanged for a wider one: only a password gets a user's token."""
     here = make("pull")
     token = here.ask(RIGHT, PULL).json["token"]
 
@@ -318,7 +318,7 @@ def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint])
 
 
 def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoint]) -> None:
-    """For scripts, and for clients that send it with the first request."""
+    """A password is still accepted without a token, for scripts."""
     here = make()
 
     answer = here.p.send("GET", "/v2/", Authorization=_basic(RIGHT))
@@ -330,7 +330,7 @@ def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoi
 def test_a_changed_password_or_a_removed_user_ends_its_tokens(
     make: Callable[..., Endpoint],
 ) -> None:
-    """Also those that were verified before; tokens of other users stay valid."""
+    """A changed password or a removed user ends that user's tokens, also verified ones."""
     here = make("pull")
     ann, bob, unnamed = (
         here.ask(login, PULL).json["token"] for login in (RIGHT, "bob:builder", None)
@@ -352,9 +352,9 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """Tokens stay valid as long as the key's file, which only its owner may read.
+    """The signing key is kept in a file, which only its owner may read; a new key ends all tokens.
 
-    An operator ends all tokens by deleting the file and a restart, or by replacing it.
+    An operator ends all tokens by deleting the key's file and a restart, or by replacing the file.
     """
     here = make()
     path = here.state / "token-key.pem"
@@ -374,7 +374,7 @@ def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpo
 def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
     make: Callable[..., Endpoint], content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An operator may have put the wrong file there; the registry works meanwhile."""
+    """An unusable key file stays, and a temporary key is in force."""
     if content == "other key":
         content = (
             signer("ES384")
@@ -399,7 +399,7 @@ def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
 
 
 def test_the_key_is_temporary_where_the_state_directory_cannot_be_written(tmp_path: Path) -> None:
-    """On a full disk the appliance starts all the same."""
+    """The signing key is temporary if the state directory cannot be written, as on a full disk."""
     found = key_file(tmp_path / "missing" / "key.pem", tmp_path / "temporary.pem")
 
     assert found == tmp_path / "temporary.pem"

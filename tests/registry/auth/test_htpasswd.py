@@ -70,7 +70,7 @@ def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
 def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> None:
     """A password is truncated to 72 bytes, as htpasswd does.
 
-    The bcrypt library raises an error for more, which would become a 500.
+    The bcrypt library raises an error for a longer password, which would become a 500.
     """
     path.write_bytes(_line("ann", b"p" * 72))
 
@@ -86,7 +86,7 @@ def test_a_password_may_contain_any_character(path: Path) -> None:
 
 
 def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> None:
-    """The message has the remedy, but no text of a line without a colon: it may be a password."""
+    """All problems of a password file have line numbers and a remedy, and no hash."""
     lines = [
         _BOB,
         b"hunter2",
@@ -115,7 +115,7 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
     """To check an unknown user takes as long as to check a known user.
 
-    The dummy hash has the most frequent cost, and no password matches it.
+    The dummy hash for unknown users has the most frequent cost, and no password matches it.
     """
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
@@ -128,7 +128,7 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """Removed users can no longer log in, and added users can."""
+    """A changed password file takes effect with a new generation: removed users are out."""
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
     before = check.generation
@@ -146,7 +146,7 @@ def test_an_invalid_change_keeps_the_previous_users(
 ) -> None:
     """After an invalid change of the password file the previous users stay in force.
 
-    One warning names the invalid line.
+    One warning names the invalid line of the changed password file.
     """
     check = Htpasswd(path, clock=clock)
     path.write_bytes(path.read_bytes() + b"carl:hunter2\n")
@@ -169,7 +169,7 @@ class BlockingCompare:
         self.most = 0
 
     def __call__(self, _password: bytes, _hashed: bytes) -> bool:
-        """Block until the test releases the comparison."""
+        """Block the comparison of passwords until the test releases it."""
         with self.changed:
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -180,7 +180,7 @@ class BlockingCompare:
         return True
 
     def wait_for(self, inside: int) -> None:
-        """Wait until *inside* callers are blocked."""
+        """Wait until *inside* callers are blocked in the comparison."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.inside == inside, 10)
 
@@ -218,7 +218,7 @@ def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None
 
 
 def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
-    """A queue of passwords must not occupy all threads of a worker."""
+    """A password check that waits longer than its patience fails, and frees its thread."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
 
@@ -297,7 +297,7 @@ def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
 
 
 def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
-    """If a user is in both, only the password of the additional user counts."""
+    """Additional users are merged with those of the file; for a user in both, they count."""
     users = _users(_BOB, _line("ann", b"inline"))
     check = Htpasswd(path, users=lambda: users)
 
@@ -315,7 +315,7 @@ def test_the_password_file_is_optional() -> None:
 
 
 def test_a_removed_additional_user_cannot_log_in(path: Path) -> None:
-    """The generation rises, so cached results are not used; users of the file stay."""
+    """A removed additional user cannot log in, because the generation rises."""
     now = [_users(_BOB)]
     check = Htpasswd(path, users=lambda: now[0])
     assert check("bob", "secret")

@@ -69,9 +69,9 @@ _MALFORMED = [
     "Basic !!!!",
     "Basic Og=",
     "Basic O",
-    "Basic b25seXVzZXI=",  # this encodes "onlyuser", without a colon
+    "Basic b25seXVzZXI=",  # the header encodes "onlyuser", without a colon
     "Basic /////w==",  # these bytes are not UTF-8
-    "Basic YTpiCg==",  # this encodes a:b and a line feed
+    "Basic YTpiCg==",  # the header encodes a:b and a line feed
     f"{_RIGHT},{_RIGHT}",
     f"{_RIGHT}, {_WRONG}",
     f"{_RIGHT} {_RIGHT}",
@@ -103,7 +103,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
 ) -> None:
     """With a password file only known users are accepted, on `/v2/` and for pulls.
 
-    All other clients are challenged; no header causes a 500.
+    All other clients are challenged; no header of a client causes a 500.
     """
     identity = _basic().identify(header)
 
@@ -123,7 +123,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
     ],
 )
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
-    """Excess padding, or white space that HTTP does not have: HAProxy cannot count such guesses."""
+    """A credential that HAProxy cannot decode is malformed: its guesses could not be counted."""
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
     assert everybody.identify("Basic YTpi").user == "a"
@@ -169,7 +169,7 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
 ) -> None:
     """`/v2/` challenges anonymous clients if there are passwords, also with anonymous pull.
 
-    Clients send a password only after a challenge.
+    Clients send a password only after a challenge on `/v2/`.
     """
     identity = _basic(anonymous).identify(header)
 
@@ -196,7 +196,7 @@ def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("action", ["push", "delete"])
 def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action: Action) -> None:
-    """A user has the right, and an anonymous client has not."""
+    """An anonymous push or delete is challenged, because a user may have the right."""
     basic = _basic(anonymous)
 
     assert _passes(basic.identify(_RIGHT), action)
@@ -205,7 +205,7 @@ def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action:
 
 
 def test_a_known_user_without_the_right_is_forbidden() -> None:
-    """A challenge would make the client ask for another password."""
+    """A known user without the right gets 403: a challenge would ask for another password."""
     with pytest.raises(Forbidden):
         Identity("ann", frozenset({"pull"}), _CHALLENGE).require("push", _REPOSITORY)
 
@@ -214,7 +214,7 @@ def test_a_known_user_without_the_right_is_forbidden() -> None:
 def test_an_open_registry_accepts_every_client(header: str | None) -> None:
     """A registry without authentication accepts every client, whatever its header is.
 
-    Docker distribution without `auth` does the same.
+    Docker distribution without `auth` accepts every client too.
     """
     identity = OpenAuthenticator().identify(header)
 
@@ -227,7 +227,7 @@ def test_an_open_registry_accepts_every_client(header: str | None) -> None:
 def test_a_realm_cannot_break_its_header() -> None:
     """A realm's quotes are escaped in WWW-Authenticate.
 
-    Characters that a header may not contain are replaced.
+    Characters that a header may not contain are replaced in the realm.
     """
     basic = BasicAuthenticator(_check, realm='a "b"\\\r\nX: ü')
 
@@ -242,7 +242,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
 @given(_TEXT.filter(lambda user: ":" not in user), _TEXT)
 def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
-    """Passwords may contain colons and letters of any script."""
+    """Any user and password reach the check unchanged, with colons and letters of any script."""
     arrived: list[tuple[str, str]] = []
 
     def check(user: str, password: str) -> bool:
@@ -261,7 +261,7 @@ def test_any_user_and_password_reach_the_check_unchanged(user: str, password: st
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
-    """Any header gives a user, an anonymous client, or wrong credentials."""
+    """No Authorization header raises: it is a user, an anonymous client, or wrong credentials."""
     for text in (header, "Basic " + header):
         assert _basic().identify(text).user in {None, "ann"}
 
@@ -278,7 +278,7 @@ def test_malformed_credentials_are_not_checked(header: str) -> None:
 def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     """The result of a password check is cached until the password file changes.
 
-    A password whose line is removed is rejected.
+    A password whose line is removed from the file is rejected.
     """
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
@@ -294,7 +294,7 @@ def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path)
 
 
 def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> None:
-    """A function gets user and password; None means an open registry."""
+    """An embedding program passes a function of user and password, or None for an open registry."""
     own = OpenAuthenticator()
 
     assert auth_basic.authenticator(own) is own
@@ -323,7 +323,7 @@ def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) ->
 
 
 def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None:
-    """A known user without a right is forbidden, not challenged for another password."""
+    """A user has the rights of the rules in their repositories only, and else gets 403."""
     ann = _ruled().identify(_RIGHT)
 
     ann.require("push", _REPOSITORY)
@@ -348,7 +348,7 @@ def test_a_user_without_any_right_can_log_in() -> None:
 def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
     """Anonymous rights come from the access rules for `anonymous`.
 
-    For all other repositories the client is challenged.
+    For all other repositories an anonymous client is challenged.
     """
     nobody = _ruled().identify(None)
 
@@ -360,7 +360,7 @@ def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
 
 
 def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
-    """The setting `auth.anonymous` is the upper limit."""
+    """Rules give anonymous clients nothing if `auth.anonymous` is none: it is the upper limit."""
     assert _ruled("none").identify(None).rights == frozenset()
     assert not _enters(_ruled("none").identify(None))
 
@@ -368,7 +368,7 @@ def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
 def test_anonymous_clients_without_any_right_are_challenged() -> None:
     """If no rule gives anonymous clients a right, `/v2/` challenges them.
 
-    The setting `auth.anonymous` permits pulls here.
+    The setting `auth.anonymous` permits pulls in this test.
     """
     assert not _enters(_ruled("pull", AccessRules([])).identify(None))
 
@@ -393,7 +393,7 @@ def test_changed_rules_apply_to_the_next_request() -> None:
 def test_without_rules_all_users_share_one_rights_class() -> None:
     """Without access rules all users share one rights class.
 
-    Anonymous clients with pull, and anonymous clients without rights, have other classes.
+    Anonymous clients with pull, and anonymous clients without rights, have other rights classes.
     """
     known = [_ruled(rules=None).identify(_header(user, "x")).rights_class for user in ("a", "b")]
     strangers = [

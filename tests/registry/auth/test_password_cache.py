@@ -23,7 +23,7 @@ class Check:
 
 
 class Now:
-    """A `Now` returns a time or a generation that a test has set."""
+    """A `Now` returns a time or a generation that the test has set."""
 
     now = 0
 
@@ -48,7 +48,7 @@ def clock() -> Now:
 def test_a_result_is_cached_for_its_lifetime(
     check: Check, clock: Now, password: str, span: int
 ) -> None:
-    """A right password is cached for minutes, a wrong one for seconds; use does not prolong it."""
+    """A result of a password check is cached: right ones for minutes, wrong ones for seconds."""
     verdicts = PasswordCache(check, clock=clock)
 
     for now in (0, span // 2, span - 1):
@@ -62,7 +62,7 @@ def test_a_result_is_cached_for_its_lifetime(
 
 
 def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
-    """A removed user is rejected at once, and a cached wrong result is dropped."""
+    """A new generation of the password file checks every password again."""
     generation = Now()
     verdicts = PasswordCache(check, generation=generation, clock=clock)
     verdicts("ann", "right")
@@ -91,7 +91,7 @@ def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
 def test_guesses_do_not_evict_users(check: Check) -> None:
     """Wrong passwords do not evict users' entries from the cache.
 
-    Both caches are bounded, and the oldest entry is evicted first.
+    The caches of right and of wrong passwords are bounded, and evict the oldest entry first.
     """
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")

@@ -23,7 +23,7 @@ def _rule(user: str, repository: str, *allow: Action) -> AccessGrant:
 
 
 def test_an_action_that_no_rule_permits_is_forbidden() -> None:
-    """Rules for another user, repository or action do not help."""
+    """An action that no rule permits is forbidden, whatever rules for others say."""
     rules = AccessRules([_rule("ann", "quay.io/secret/**", "pull"), _rule("bob", "**", "push")])
     ann = rules.of("ann")
 
@@ -54,7 +54,10 @@ def test_a_star_means_every_user_with_a_password() -> None:
 
 
 def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
-    """A login must not remove rights. Anonymous clients never have more than pull."""
+    """Users may pull everything that anonymous clients may: a login removes no rights.
+
+    Anonymous clients never have more than pull.
+    """
     rules = AccessRules([_rule("anonymous", "quay.io/open/**", "pull", "push", "delete")])
 
     for user in (None, "ann", "anonymous"):
@@ -64,12 +67,12 @@ def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
 
 
 def test_without_any_rule_nothing_is_permitted() -> None:
-    """Removing the last rule removes the last right."""
+    """Without any access rule nothing is permitted: the last rule removes the last right."""
     assert AccessRules([]).of("ann").actions == frozenset()
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """The metrics need the right to pull from some repository."""
+    """Without a repository, as for metrics, a right in any repository counts."""
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
     assert ann.allow("pull", None)
@@ -92,7 +95,8 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
     """A rule's pattern may have the form that clients use.
 
-    A pattern may have a colon before the port, and no `library/` for Docker Hub's official images.
+    A pattern of a rule may have a colon before the port, and no `library/` for Docker Hub's
+    official images.
     """
     assert named == auth_rules.disk_pattern(pattern)
 
@@ -107,7 +111,7 @@ def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
 
 
 def test_users_with_equal_rights_share_a_rights_class() -> None:
-    """HAProxy's cache is shared by rights class, however the rules are written."""
+    """Users with equal rights share a rights class, however their rules are written."""
     one = AccessRules([AccessGrant(("ann", "bob"), ("a/*", "b"), PULL)])
     other = AccessRules(
         [_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")]
@@ -200,7 +204,7 @@ def test_an_additional_rule_removes_no_right(
 def test_clients_of_one_class_have_equal_rights(
     rules: list[AccessGrant], others: list[AccessGrant], user: str | None, other: str | None
 ) -> None:
-    """Otherwise HAProxy could serve a cached response to a client without the right."""
+    """Clients of one rights class have equal rights, as they share HAProxy's cache."""
     same = AccessRules(rules).of(user).name == AccessRules(others).of(other).name
 
     assert not same or _allowed(rules, user) == _allowed(others, other)
@@ -218,7 +222,7 @@ def test_only_a_pattern_of_two_stars_means_every_repository(
 ) -> None:
     """Only the pattern `**` means every repository.
 
-    A right in one upstream must not show metrics of the others.
+    A right in one upstream must not show metrics of the other upstreams.
     """
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 

@@ -42,7 +42,7 @@ from tests.token_signer import (
 NOW = 1_800_000_000.0
 PULL = "repository:team/app:pull"
 TODAY = time.time()
-"""A time at which the certificates of the tests are valid (s)."""
+"""This is a time at which the certificates of the tests are valid (s)."""
 EVERY = frozenset(ALGORITHMS)
 
 
@@ -85,7 +85,7 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
 ) -> None:
     """A valid token is accepted with each algorithm and each name of its key.
 
-    The key is that of a certificate in the bundle.
+    The signing key is that of a certificate in the bundle.
     """
     by = signer(algorithm)
 
@@ -151,7 +151,7 @@ def _unsigned(header: dict[str, Any], content: dict[str, Any], signature: bytes 
 def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
     algorithm: str, name: str
 ) -> None:
-    """Key confusion: the secret is the public key, in each form that a file may have."""
+    """An unsigned token, or one signed with the public key as secret, is never accepted."""
     by = signer(algorithm)
     verify = _verifier(_bundle(by))
     content = claims(PULL, now=NOW)
@@ -179,7 +179,7 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 ) -> None:
     """A token with the algorithm of another key type is refused.
 
-    The header may name a trusted key; two curves and two paddings are tested too.
+    The header of such a token may name a trusted key; two curves and two paddings are tested too.
     """
     if real == declared:
         return
@@ -203,7 +203,7 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 def test_a_chain_is_verified_against_the_bundle() -> None:
     """A chain of certificates is verified against the bundle, with intermediate authorities.
 
-    A certificate of a user is no authority.
+    The certificate of a user is no authority in a chain.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
@@ -222,7 +222,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 
 
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
-    """A path may lead through each subject once: to try every order of eight would take 60 ms."""
+    """Of authorities with one subject only the first counts, as trying every order takes long."""
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
     other.certificate = certificate_of(other.key, root, subject=middle.certificate.subject)
@@ -262,7 +262,7 @@ def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None
 
 
 def test_a_chain_without_a_bundle_is_refused() -> None:
-    """A key set has no roots."""
+    """A chain in a token's header is refused without a bundle, since a key set has no roots."""
     by = signer("ES256")
 
     reason = _reason(_verifier(parse_jwks(by.jwks())), _valid(by, by.chain()))
@@ -306,7 +306,7 @@ TRUSTED = parse_jwks(BY.jwks())
     ids=lambda each: str(each)[:48],
 )
 def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], reason: str) -> None:
-    """The reason is for the log; the client gets `invalid_token`."""
+    """A claim that does not fit refuses the token; the log has the reason, the client does not."""
     assert _reason(_verifier(TRUSTED), _valid(BY, **changed)) == reason
 
 
@@ -330,7 +330,7 @@ def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
 
 
 def test_a_token_without_a_user_is_accepted() -> None:
-    """An anonymous token has an empty `sub`, or none."""
+    """A token without a user, with an empty `sub` or none, is accepted."""
     verify = _verifier(TRUSTED)
 
     assert verify(_valid(BY, sub=None)).subject == verify(_valid(BY, user="")).subject == ""
@@ -346,7 +346,7 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
 
 
 def test_the_access_of_several_entries_is_combined() -> None:
-    """`*` is every action; names are literal; the class of a resource is not compared."""
+    """The access of several entries is combined; `*` is every action, and names are literal."""
     content = claims(now=NOW) | {
         "access": [
             {"type": "repository", "name": "a", "actions": ["pull"]},
@@ -383,7 +383,7 @@ def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
 
 
 def test_many_short_scopes_are_refused() -> None:
-    """The number is limited beside the size."""
+    """Many short scopes in one token are refused, because their number is limited too."""
     content = json.dumps(claims(now=NOW) | {"access": [{}] * (MOST_SCOPES + 1)}).encode()
 
     assert (
@@ -408,7 +408,7 @@ def test_many_short_scopes_are_refused() -> None:
     ids=lambda each: repr(each[:12]),
 )
 def test_a_malformed_payload_is_refused(payload: bytes) -> None:
-    """The signature is right: a mistake of the issuer must not cost more than a refusal either."""
+    """A malformed payload is refused, although its signature is right."""
     assert _reason(_verifier(TRUSTED), BY.sign(payload)) == "malformed payload"
 
 
@@ -436,7 +436,7 @@ def test_text_that_is_no_token_is_refused(token: str) -> None:
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("put", ["\ud800", "é", "\n", "*"])
 def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
-    """Strictly, although the header and the key are right."""
+    """A segment that is not strictly base64url is refused, although header and key are right."""
     parts = _valid(BY).split(".")
     parts[at] += put
 

@@ -36,7 +36,7 @@ APP, OTHER = Repository.parse("team/app"), Repository.parse("team/other")
 
 @dataclass
 class Time:
-    """A `Time` is a clock that a test sets."""
+    """A `Time` is a clock that the test sets."""
 
     now: float = 1_800_000_000.0
 
@@ -47,7 +47,7 @@ class Time:
 
 @dataclass
 class Counted:
-    """A `Counted` counts the verifications of a verifier; `generation` is that of its keys."""
+    """A `Counted` counts a verifier's verifications; `generation` is that of its keys."""
 
     verify: TokenVerifier
     times: int = 0
@@ -129,7 +129,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
-    """The scopes of a token are compared with those of a request."""
+    """A token gives the rights of its scopes, which are compared with a request's scope."""
     identity = Door().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)
@@ -144,7 +144,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 
 def test_a_token_without_a_user_is_a_login() -> None:
-    """A token without `sub` is of no user, but is no missing credential."""
+    """A token without `sub` is a login of no user, and no missing credential."""
     identity = Door().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
@@ -153,7 +153,7 @@ def test_a_token_without_a_user_is_a_login() -> None:
 
 
 def test_the_access_rules_limit_a_token() -> None:
-    """Token and rules must both permit the action; a right that the rules deny is 403."""
+    """The access rules limit a token: both must permit the action, and a denied one is 403."""
     door = Door(
         AccessRules(
             [
@@ -179,7 +179,7 @@ def test_the_access_rules_limit_a_token() -> None:
 def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
     """The rights class of a token depends only on what the token may pull.
 
-    User, other actions, order and lifetime do not change it.
+    User, other actions, order of scopes and lifetime do not change the rights class.
     """
     door = Door()
     same = door.identify("repository:a:pull", "repository:b:pull").rights_class
@@ -200,7 +200,7 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
     """The rights class of a token depends on its user's rules.
 
-    Two users with the same token may not pull the same.
+    Rules may let two users with equal tokens pull different content.
     """
     door = Door(
         AccessRules(
@@ -219,7 +219,7 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
-    """After a token's end every request verifies it within the leeway; then it is refused."""
+    """A token is verified once until it expires, and then within the leeway each time."""
     door = Door()
     header = f"Bearer {door.token(lifetime=100)}"
     for seconds, times in ((0, 1), (50, 1), (99.9, 1), (100, 2), (100, 3), (159, 4)):
@@ -247,7 +247,7 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
     """The memory of tokens is bounded by their size: the oldest tokens are forgotten.
 
-    Here about eight tokens have room.
+    In this test the memory has room for about eight tokens.
     """
     door = Door()
     headers = [f"Bearer {door.token(jti=str(number))}" for number in range(20)]
@@ -270,7 +270,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
-    """A new content is in force with the next check; a bad one leaves the last good one."""
+    """The keys of both files are trusted and followed; a bad content leaves the last good keys."""
     bundle = _write(tmp_path / "bundle.pem", signer("RS256").bundle())
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="old"))
     files = KeyFiles(bundle, jwks, tmp_path)
@@ -291,7 +291,7 @@ def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None
 
 
 def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
-    """A sparse file of a terabyte is refused at once."""
+    """Little more of a key file is read than is accepted, so a terabyte is refused at once."""
     huge = tmp_path / "keys.json"
     with huge.open("wb") as file:
         file.truncate(2**40)
@@ -303,7 +303,7 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    """A pipe without a writer is an empty file; the last good keys stay in force."""
+    """A pipe in place of a key file does not block; the last good keys stay in force."""
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="k"))
     files = KeyFiles(None, jwks, tmp_path)
     jwks.unlink()
@@ -337,14 +337,17 @@ def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
 def test_an_unusable_key_set_is_refused(content: bytes, message: str) -> None:
     """An unusable key set is refused with a reason and a remedy.
 
-    A shared secret is no usable key.
+    A shared secret in a key set is no usable key.
     """
     with pytest.raises(UnusableKeys, match=message):
         parse_jwks(content)
 
 
 def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
-    """Keycloak publishes a key for encryption too. A private key is read as its public part."""
+    """Unusable keys beside a usable one are skipped, as Keycloak's key for encryption.
+
+    A private key in a key set is read as its public part.
+    """
     entries = [
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
         signer("ES384").jwk(use="enc", kid="encrypts"),
@@ -387,7 +390,7 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
-    """HAProxy sends the client's address with a credential; a password is refused all the same."""
+    """A password where only tokens are accepted is wrong, also with a client address of HAProxy."""
     authenticator = Door().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 

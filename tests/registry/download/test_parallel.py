@@ -30,7 +30,7 @@ CONTENT = bytes(range(250)) * 40
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the parts of a download small."""
+    """Make the parts of a large download small."""
     monkeypatch.setattr(parallel, "PART_SIZE", 1500)
 
 
@@ -92,7 +92,7 @@ def test_parts_let_all_connections_end_together(start: int, size: int, count: in
 def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
     """The parts of a blob are yielded in order and once.
 
-    This holds wherever the file ends, and with more connections than parts.
+    The parts are in order wherever the file ends, and with more connections than parts.
     """
     remote = FakeRemote(CONTENT)
 
@@ -109,7 +109,7 @@ def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
 
 
 def test_parts_in_memory_are_limited_by_the_connections() -> None:
-    """Memory use does not depend on the size of the blob."""
+    """Parts in memory are limited by the connections, whatever the size of the blob is."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
@@ -122,7 +122,7 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
     """Without a permit of the upstream, parts are fetched one by one.
 
-    Other blobs have all permits; the download does not wait for them.
+    Other blobs have all permits in this test; the download does not wait for them.
     """
     remote = FakeRemote(CONTENT)
 
@@ -231,7 +231,7 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 
     Behind a load balancer each connection may reach another host.
 
-    The bytes must still be right.
+    The bytes of the download must be right nevertheless.
     """
     remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
     body = read(remote, count=2)
@@ -246,7 +246,7 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
     """A response may be shorter than the requested part: RFC 9110, 15.3.7.
 
-    The missing bytes must be requested, or the digest of the blob fails.
+    The missing bytes of a part must be requested, or the digest of the blob fails.
     """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
@@ -279,7 +279,7 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
     """An unexpected exception in a part ends the download.
 
-    Otherwise the download would wait for that part forever, with its file locked.
+    Otherwise the download would wait for that part for ever, with its file locked.
     """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
@@ -291,7 +291,7 @@ def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
 def test_a_false_size_uses_no_memory(said: int) -> None:
-    """Anyone who can push an image to a public registry can claim any size in its manifest."""
+    """A false size in a manifest, which anyone may push, uses no memory."""
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()
     try:
@@ -308,7 +308,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
     """A false size that the upstream confirms causes one request per connection, not more.
 
-    An attacker may control manifest and upstream.
+    An attacker may control both the manifest and the upstream.
     """
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)
@@ -341,7 +341,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 ) -> None:
     """A download yields every byte once and in order.
 
-    This holds for any number of parts, connections and permits.
+    The bytes are right for any number of parts, connections and permits.
     """
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
@@ -354,9 +354,9 @@ def test_every_byte_is_yielded_once_and_in_order(
 
 
 def test_no_part_is_taken_after_the_last_one() -> None:
-    """A thread that finds every part taken returns its permit, and requests no bytes past the end.
+    """A thread that finds no part left returns its permit, and requests no bytes past the end.
 
-    Another thread may have taken the last part since this one looked.
+    Another thread may have taken the last part since this thread looked.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

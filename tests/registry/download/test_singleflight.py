@@ -48,7 +48,7 @@ def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench
 
 
 def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
-    """If the upstream fails right after the pull, the blob is still served."""
+    """A blob is stored before its last byte is sent, so the next pull needs no upstream."""
     worker = bench.worker()
     for number in range(50):
         content = CONTENT + bytes([number])
@@ -134,7 +134,7 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 
 
 def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench) -> None:
-    """Clients of all workers follow the spool file."""
+    """A reader in another worker follows the spool file before the download ends."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -152,7 +152,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
     bench: Bench,
     announced: bool,  # noqa: FBT001
 ) -> None:
-    """A response of another worker has a Content-Length if the upstream announced the size."""
+    """Another worker knows the size of a running download, if the upstream announced it."""
     remote = FakeRemote(CONTENT, until=1, tells_size=announced)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -165,7 +165,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """The response breaks off, nothing is stored, and the next attempt succeeds."""
+    """The last byte of a wrong blob is never sent: the response breaks off, nothing is stored."""
     wrong = FakeRemote(CONTENT[:-1] + b"!", until=5000)
     first = bench.worker()
     first.join(task(wrong))
@@ -183,14 +183,14 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
 def test_a_failed_download_ends_after_its_flush(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The flush in the background ends before the spool file is closed, also after a failure.
+    """A failed download ends after its flush in the background, before its file is closed.
 
-    The number of the closed file may belong to another file at once.
+    The number of the closed spool file may belong to another file at once.
     """
     reported: list[bool] = []
 
     def flush(_: int) -> None:
-        threading.Event().wait(0.1)  # the end would be reported in this time
+        threading.Event().wait(0.1)  # the end of the download would be reported in this time
         reported.append(bool(bench.events))
 
     monkeypatch.setattr(spoolfile, "_STEP", 1)
@@ -209,7 +209,7 @@ def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
-    """The bytes on disk are not requested again."""
+    """A broken download is resumed by a range, without the bytes on disk."""
     remote = FakeRemote(CONTENT, breaks=[3000, 7000])
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
@@ -224,7 +224,7 @@ def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench)
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> None:
-    """A failed download keeps its bytes: a later pull continues where this one stopped."""
+    """A failed download keeps its bytes, at which the next pull continues."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(500)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -250,7 +250,7 @@ def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
 
 
 def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> None:
-    """Clients of two repositories share a download; only one of them may read the blob."""
+    """A refusal for one repository does not fail another that shares the download."""
     worker = bench.worker()
     gate = threading.Event()
     denied = FakeRemote(CONTENT)
@@ -272,7 +272,7 @@ def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> Non
 
 
 def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
-    """A pull never fails for lack of space, and the upstream receives one request."""
+    """Without space a blob is sent and not stored, with one request to the upstream."""
     bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
@@ -288,7 +288,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 ) -> None:
     """If other programs fill the disk, a download wakes the cleaner and the pull succeeds.
 
-    The blob is sent unstored, and the next one may fit.
+    The blob is sent without being stored, and the next blob may fit.
     """
 
     def full(*_: object) -> int:
@@ -313,7 +313,7 @@ def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
 
 
 def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
-    """The size is unknown until the upstream closes the body."""
+    """A blob without a Content-Length is read until the upstream closes the body."""
     remote = FakeRemote(CONTENT, tells_size=False)
     reader = bench.worker().join(task(remote))
 
@@ -335,7 +335,7 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 
 
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
-    """Readers of the same repository rely on the writer's confirmation and send no request."""
+    """`shown` is called before the size is announced, as other readers rely on it."""
     shown: list[bool] = []
     worker = bench.worker()
 
@@ -367,7 +367,7 @@ def test_a_range_of_a_running_download(bench: Bench, start: int, stop: int) -> N
 
 
 def test_an_empty_blob_is_stored(bench: Bench) -> None:
-    """Zero bytes are a valid blob."""
+    """An empty blob, of zero bytes, is stored."""
     empty = Digest.of(b"")
     reader = bench.worker().join(task(FakeRemote(b""), empty))
 
@@ -389,7 +389,7 @@ time.sleep(60)
 
 
 def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
-    """The lock of the writer is released, and the request starts at the length of the file."""
+    """A reader continues after its writer is killed: it requests the rest of the spool file."""
     worker = bench.worker()
     path = worker.path(DIGEST)
     path.parent.mkdir(parents=True)
@@ -418,7 +418,7 @@ def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
 def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
     """A spool file with bytes that a crash left wrong is discarded by the pull that reads it.
 
-    The next pull of the blob succeeds.
+    The next pull of the blob after that succeeds.
     """
     worker = bench.worker()
     lock = try_lock(worker.path(DIGEST))

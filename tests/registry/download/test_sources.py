@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # this many bytes count as progress
+_PROGRESS = 100_000  # a download that receives this many bytes makes progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -49,7 +49,7 @@ def test_after_a_failure_the_next_source_is_used_at_once() -> None:
 def test_pauses_double_up_to_the_longest() -> None:
     """Pauses between requests double up to the longest pause.
 
-    The values are upper bounds: full jitter takes a part of each.
+    The values in this test are upper bounds: full jitter takes a part of each pause.
     """
     policy = _policy()
     now, pauses = 0.0, []
@@ -93,7 +93,7 @@ def test_progress_resets_the_time_limit() -> None:
 
 
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
-    """The time limit restarts because bytes arrived, but the pauses keep growing."""
+    """One byte per connection restarts the time limit, but the pauses keep growing."""
     policy = _policy()
     pauses = []
     now = 0.0
@@ -111,7 +111,7 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 def test_no_pause_is_shorter_than_retry_after() -> None:
     """No pause before a source is shorter than its Retry-After.
 
-    Other sources are used during the pause.
+    The download uses other sources during that pause.
     """
     policy = _policy(2)
     policy.failed(0, 0.0, retry_after=7.0)
@@ -123,7 +123,7 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
 
 
 def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
-    """An error at once is better for the client than a wait that ends in an error."""
+    """A Retry-After beyond the time limit ends the download at once with an error."""
     policy = _policy()
     policy.failed(0, 0.0, retry_after=31.0)
 
@@ -131,7 +131,7 @@ def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
 
 
 def test_a_source_without_the_blob_is_not_used_again() -> None:
-    """If no source is left, the download ends."""
+    """A source without the blob is not used again; without any source the download ends."""
     policy = _policy(2)
     policy.remove(0)
     assert policy.decide(0.0) == AskSource(1)
@@ -143,7 +143,7 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 def test_the_second_invalid_response_removes_a_source() -> None:
     """A source's second invalid response removes the source.
 
-    The first one may come from a redirect whose target changed.
+    The first invalid response may come from a redirect whose target changed.
     """
     policy = _policy()
     policy.refused(0, 0.0)
@@ -181,7 +181,7 @@ def test_a_download_always_ends_and_never_spins(
 ) -> None:
     """A download without progress always ends.
 
-    The number of its requests and its time are limited.
+    The number of a download's requests and its time are limited.
     """
     policy = _policy(count, jitter)
     now, asked = 0.0, 0
@@ -210,7 +210,7 @@ def test_a_download_always_ends_and_never_spins(
 
 
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
-    """The next connection has twice the time, so that a slow source can finish the blob."""
+    """A connection below the least rate is too slow after one span; the next has twice the time."""
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
     assert not pace.is_too_slow(14.9, 10)
@@ -221,7 +221,7 @@ def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
 
 @pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
 def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
-    """A least rate of 0 turns the check off."""
+    """A connection that is fast enough is kept; a least rate of 0 turns the check off."""
     pace = Pace(Limits(min_rate=rate, slow_span=15.0))
     pace.begin(0.0)
 
@@ -243,7 +243,7 @@ class Time:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Advance the clock by the pause."""
+        """Advance the clock by the download's pause."""
         self.pauses.append(seconds)
         self.now += seconds
 
@@ -259,7 +259,7 @@ def _over(*remotes: FakeRemote, time: Time | None = None) -> Iterator[bytes]:
 
 
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
-    """The upstream is used at once, and no byte is requested twice."""
+    """A mirror that breaks off is replaced by the upstream at once, from the missing byte on."""
     mirror = FakeRemote(CONTENT, piece=10_000, breaks=[100_000] * 9)
     upstream = FakeRemote(CONTENT, piece=10_000)
     time = Time()
@@ -297,7 +297,10 @@ def test_a_source_that_keeps_refusing_is_removed() -> None:
 
 
 def test_a_slow_connection_is_replaced() -> None:
-    """The next request is for the missing range. A slow mirror is replaced by the upstream."""
+    """A slow connection is replaced, and the next request is for the missing range.
+
+    A slow mirror is replaced by its upstream.
+    """
     crawling, upstream = FakeRemote(CONTENT, piece=1000), FakeRemote(CONTENT, piece=10_000)
     time = Time()
     limits = Limits(min_rate=10_000)
@@ -338,7 +341,7 @@ def test_an_outage_during_a_body_is_waited_for() -> None:
 def test_the_upstreams_error_is_raised(
     errors: list[UpstreamError], expected: type[Exception]
 ) -> None:
-    """The error of a mirror is less important."""
+    """If mirror and upstream fail, the upstream's error is raised."""
     remotes = [FakeRemote(CONTENT, refusals=[each] * 100) for each in errors]
     with pytest.raises(expected) as raised:
         list(_over(*remotes))
@@ -357,7 +360,7 @@ def test_a_distrusted_source_is_not_used() -> None:
 
 
 def test_a_source_with_a_final_error_is_removed_at_once() -> None:
-    """The configuration forbids the target of its redirect, and a pause would not change that."""
+    """A source with a final error, such as a forbidden redirect, is removed at once."""
     forbidden = Unavailable("fake", "not permitted", Why.NONSENSE, is_final=True)
     remote, time = FakeRemote(CONTENT, refusals=[forbidden] * 100), Time()
     with pytest.raises(Unavailable, match="not permitted"):

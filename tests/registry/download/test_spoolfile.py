@@ -34,7 +34,7 @@ def files(spool: Path) -> set[str]:
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
     """Partial downloads of an earlier boot are discarded.
 
-    Otherwise readers could be sent bytes that never reached the disk.
+    Otherwise readers could be sent bytes of a partial download that never reached the disk.
     """
     discard_partial_downloads(tmp_path, "a")
 

@@ -17,7 +17,7 @@ _A, _B = Digest.of(b"a"), Digest.of(b"b")
 
 
 class Index(MemoryIndex):
-    """This index can be unavailable, and counts its transactions."""
+    """An index that can be unavailable, and that counts its transactions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Index(MemoryIndex):
 def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
     """The tracker writes a batch of access times in one transaction; the last access counts.
 
-    Without accesses there is no transaction.
+    Without accesses the tracker makes no transaction.
     """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
@@ -63,7 +63,7 @@ def test_access_times_are_kept_while_the_index_is_unavailable(
 ) -> None:
     """The tracker keeps access times while the index is unavailable, with one warning.
 
-    A later access is not overwritten by an earlier one.
+    The tracker overwrites no later access time with an earlier one.
     """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
@@ -82,7 +82,7 @@ def test_access_times_are_kept_while_the_index_is_unavailable(
 
 
 def test_the_tracker_flushes_periodically_and_when_stopped() -> None:
-    """The last flush is at the stop."""
+    """The tracker flushes access times periodically and when it is stopped."""
     index = Index()
     tracker = AccessTracker(index)
     tracker.start()

@@ -73,7 +73,7 @@ def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient])
 def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
     make: Callable[..., TestClient],
 ) -> None:
-    """By host name alone, loopback hosts are requested over plain HTTP."""
+    """An upstream may be a URL, a host or a configuration; a loopback host means plain HTTP."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         for said in ([u.host], {"one.test": u.url}, [UpstreamConfig("one.test", u.url)]):
@@ -136,7 +136,7 @@ def _check(user: str, password: str) -> bool:
 def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None:
     """A function that gets user and password can check passwords for the application.
 
-    Clients without a valid password are challenged.
+    Clients without a password that the function accepts are challenged.
     """
     client = make(authenticator=_check)
 
@@ -182,7 +182,7 @@ def test_a_header_of_a_client_authenticates_no_user(
 ) -> None:
     """A header that a client sends authenticates no user.
 
-    In the appliance HAProxy sets such headers.
+    In the appliance HAProxy sets headers that authenticate a user.
     """
     client = make(authenticator=_check)
     wrong = {"Authorization": _header("ann", "wrong")}
@@ -208,7 +208,7 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
     """A trusted proxy gets and sends the headers for verified credentials.
 
-    A credential of the proxy is trusted during the life of the application that accepted it.
+    A credential of the trusted proxy is valid during the life of the application that accepted it.
     """
     client = make(authenticator=_check, trust_proxy=True)
     told = client.simulate_get("/v2/", headers=_ANN).headers
@@ -236,7 +236,7 @@ class Accesses:
 
 
 def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> None:
-    """A push, a full or partial pull, and a 304; a HEAD is not an access."""
+    """Every access to a blob is reported: a push, a pull, a part, and a 304, but no HEAD."""
     accesses = Accesses()
     client = make(on_blob_access=accesses)
     digest = _push(client, b"content")
@@ -255,7 +255,7 @@ def test_a_proxied_pull_is_reported_with_its_local_name(
 ) -> None:
     """A proxied pull is reported with its local name and the announced size.
 
-    The report comes before the download ends.
+    The pull is reported before its download ends.
     """
     accesses = Accesses()
     with FakeUpstream() as u:
@@ -336,7 +336,7 @@ def test_a_programs_own_logger_gets_the_records(
 def test_modules_are_loaded_on_demand() -> None:
     """`import entrepot.registry` loads no other module.
 
-    Its names load neither `config` nor `logger`.
+    The names of `entrepot.registry` load neither `config` nor `logger`.
     """
     program = """
 import sys

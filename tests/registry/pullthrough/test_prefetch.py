@@ -37,7 +37,7 @@ def has(p: Pulling, layer: bytes) -> bool:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most twenty seconds."""
+    """Wait until a condition holds, for at most twenty seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
@@ -160,7 +160,7 @@ def test_a_large_layer_is_fetched_once_over_several_connections(
 def test_a_large_prefetch_uses_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that requests the layer later must not wait for one slow connection."""
+    """A large prefetch uses several connections, as a client may request that layer next."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [LAYERS[0], large])

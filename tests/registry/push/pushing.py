@@ -63,14 +63,14 @@ class Pushing:
         folder = self.root / "entrepot" / layout.UPLOADS
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    # ---- requests: these methods send requests
+    # ---- requests: these methods send requests to the worker
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
         """Send a request to a path below the repository; `_` in a header's name is a dash."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send any request to the worker."""
+        """Send any request to the worker under test."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.simulate_request(
@@ -119,7 +119,7 @@ class Pushing:
 
 
 class RecordingPins(MemoryPins):
-    """Records all pins, and whether they were removed."""
+    """An index's pins that record all calls, and whether the pins were removed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,14 +132,14 @@ class RecordingPins(MemoryPins):
         super().pin(wanted, until)
 
     def are_removed(self) -> bool:
-        """Return True if no pin is left."""
+        """Return True if no pin is left in the index."""
         return not self.pinned(self.held_once)
 
 
 class Stream(io.RawIOBase):
     """A `Stream` is a request body that arrives in pieces.
 
-    A piece may be an exception, at which the body breaks off.
+    A piece of a `Stream` may be an exception, at which the body breaks off.
     """
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
@@ -147,7 +147,7 @@ class Stream(io.RawIOBase):
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to the requested number of bytes."""
+        """Return up to the requested number of bytes of the body."""
         while len(self._rest) < size:
             piece = next(self._pieces, b"")
             if isinstance(piece, Exception):
@@ -200,7 +200,7 @@ def pushing(
 
 
 def code(answer: Result) -> str:
-    """Return the code of the first error."""
+    """Return the code of the first error in a response."""
     return str(answer.json["errors"][0]["code"])
 
 

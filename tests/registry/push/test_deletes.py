@@ -17,7 +17,10 @@ _LAYER = Digest.of(_MADE.layers[0])
 
 
 def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
-    """DELETE of a tag returns 202 and removes the tag. The manifest and its other tags stay."""
+    """DELETE of a tag returns 202 and removes the tag.
+
+    The manifest of a deleted tag and its other tags stay.
+    """
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
 
@@ -31,7 +34,7 @@ def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
     """DELETE of a manifest removes its tags: a GET of any of them is 404.
 
-    Other manifests keep their tags; the sweep removes the content.
+    Other manifests keep their tags; the sweep removes the deleted content.
     """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
@@ -130,7 +133,7 @@ def test_a_deleted_index_keeps_its_images(p: Pushing) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_put_to_a_blob_is_405(p: Pushing, method: str) -> None:
-    """Blobs are pushed by uploads; `Allow` lists the permitted methods."""
+    """A PUT to a blob is 405, and `Allow` lists the permitted methods."""
     refused = p.ask(method, f"blobs/{_LAYER}", b"x")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")

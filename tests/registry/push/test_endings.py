@@ -34,7 +34,7 @@ _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
     """An upload keeps the bytes received before an interruption.
 
-    The client asks any worker for the offset and continues there.
+    The client asks any worker for the offset of its upload and continues there.
     """
     where = p.begin()
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
@@ -53,7 +53,7 @@ def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
 def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
     """An exception of the WSGI server in a body counts as an interruption.
 
-    Each server raises its own exception when a client disconnects.
+    Each WSGI server raises its own exception when a client disconnects.
     """
     where = p.begin()
 
@@ -78,7 +78,7 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 
 
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
-    """The saved digest may be older than the file."""
+    """A worker without the upload's hash reads the file, as the saved hash may be older."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (word,) = [path for path in p.uploads() if path.suffix == ".digest"]
@@ -93,9 +93,9 @@ def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
 def test_a_saved_hash_is_used_by_another_worker(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Podman's PUT follows its PATCH at any free worker, which need not read the layer again.
+    """A saved hash is used by another worker, which need not read the upload again.
 
-    The test changes the bytes in between: the commit marks them to be read once more.
+    The test changes the bytes in between: the commit marks the upload to be read once more.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
@@ -187,7 +187,7 @@ def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
 
 
 def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
-    """Permissions are checked by the name of the repository."""
+    """An upload's ID is valid in its repository only, by whose name permissions are checked."""
     where = p.begin().replace(NAME, "team/other")
 
     refused = p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
@@ -231,7 +231,7 @@ def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
 
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second gets 416 with the offset, like a chunk out of order; nothing is lost."""
+    """Two requests on one upload do not mix: the second gets 416 with the offset."""
     monkeypatch.setattr("entrepot.registry.push.upload_sessions._LOCK_WAIT_S", 0.05)
     where = p.begin()
     is_writing, may_end = threading.Event(), threading.Event()
@@ -266,7 +266,7 @@ def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.M
 def test_eight_simultaneous_uploads_of_one_blob_succeed(tmp_path: Path) -> None:
     """Eight simultaneous uploads of one blob all succeed with 201.
 
-    One copy is stored and counted once.
+    One copy of the blob is stored and counted once.
     """
     index = MemoryIndex()
     workers = [pushing(tmp_path, index=index) for _ in range(2)]

@@ -36,7 +36,7 @@ class Recorded:
         self.events += [json.loads(each.text) for each in made]
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return action and target of the events since the last call, without URLs."""
+        """Return action and target of the recorded events since the last call, without URLs."""
         taken, self.events = self.events, []
         for each in taken:
             each["target"].pop("url", None)
@@ -70,14 +70,14 @@ def _manifest(**fields: str) -> dict[str, Any]:
 
 
 def test_a_pushed_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """The last request of an upload causes the event, with the blob's size."""
+    """A pushed blob is one event, caused by the last request of its upload."""
     digest = p.blob(b"content")
 
     assert recorded.take() == [("push", _blob(digest, 7))]
 
 
 def test_a_blob_in_a_single_post_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """A monolithic POST causes the same event."""
+    """A blob in a single POST is one event."""
     digest = Digest.of(b"content")
     p.ask("POST", f"blobs/uploads/?digest={digest}", b"content")
 
@@ -85,7 +85,7 @@ def test_a_blob_in_a_single_post_is_one_event(p: Pushing, recorded: Recorded) ->
 
 
 def test_a_rejected_blob_is_no_event(p: Pushing, recorded: Recorded) -> None:
-    """An upload with the wrong digest causes no event, and neither does an unfinished one."""
+    """A blob with a wrong digest, or an unfinished upload, causes no event."""
     p.send("PUT", f"{p.begin()}?digest={Digest.of(b'other')}", b"content")
 
     assert recorded.take() == []
@@ -109,7 +109,7 @@ def test_a_mount_that_begins_an_upload_is_no_event(p: Pushing, recorded: Recorde
 
 
 def test_a_pushed_manifest_is_an_event_for_each_tag(p: Pushing, recorded: Recorded) -> None:
-    """A push by tag has the tag, one by digest none, and one with `tag` parameters each of them."""
+    """A pushed manifest is an event for each tag, or one without a tag for a digest."""
     p.manifest(_MADE.manifest, _MADE.media_type, "v2")
     p.manifest(_MADE.manifest, _MADE.media_type, _MADE.digest)
     p.manifest(_MADE.manifest, _MADE.media_type, f"{_MADE.digest}?tag=a&tag=b")
@@ -149,7 +149,7 @@ def test_a_deleted_manifest_is_an_event_and_one_for_each_tag(
 
 
 def test_a_deleted_tag_or_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """A deletion names what was deleted; one that fails causes no event."""
+    """A deleted tag or blob is one event; a failed deletion is none."""
     p.ask("DELETE", "manifests/v1")
     p.ask("DELETE", "manifests/v1")
     p.ask("DELETE", f"blobs/{_LAYER}")
@@ -162,7 +162,7 @@ def test_a_deleted_tag_or_blob_is_one_event(p: Pushing, recorded: Recorded) -> N
 
 
 def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: Recorded) -> None:
-    """ID, address and port come from HAProxy's header, the rest from the request itself."""
+    """An event has ID, address and port from HAProxy's header, and the rest from the request."""
     p.ask(
         "DELETE",
         "manifests/v1",

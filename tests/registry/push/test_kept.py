@@ -22,7 +22,7 @@ _DIGEST = Digest.of(_CONTENT)
 def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
     """A pushed blob counts against the cap.
 
-    A pin keeps it from eviction until a manifest links it.
+    A pin keeps the pushed blob from eviction until a manifest links it.
     """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
@@ -48,7 +48,7 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
     """A push of a manifest's bytes as a blob keeps the manifest's row with its parts.
 
-    The order of eviction depends on the parts.
+    The order of eviction depends on the manifest's parts.
     """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
@@ -67,7 +67,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 
 
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
-    """HAProxy logs kind and digest of a push, and the logger updates the access time."""
+    """A push is logged as an access: HAProxy logs kind and digest."""
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 
     assert done.headers["x-entrepot-kind"] == "blob"

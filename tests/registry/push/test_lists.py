@@ -30,7 +30,7 @@ def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
 
 
 def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
-    """Follow the Link headers from one page to the last page."""
+    """Follow the Link headers of a list from one page to the last."""
     found = []
     while url:
         answer = p.send("GET", url)
@@ -44,7 +44,7 @@ def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
 
 
 def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
-    """Upper case comes first, as in Go's sort of strings."""
+    """Tags are listed in byte order, upper case first, as in Go's sort of strings."""
     _tag(p, "b", "A", "a.1", "a", "_x", "B")
 
     assert p.ask("GET", "tags/list").json == {
@@ -115,7 +115,7 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
     """Hosted repositories are listed before proxied ones, each in order of names.
 
-    Repositories that no request can reach are left out.
+    Repositories that no request can reach are left out of the catalog.
     """
     p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
     _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")
@@ -134,7 +134,7 @@ def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> N
 def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
     """Pages of repositories of any size cover hosted and proxied ones.
 
-    The last page has no Link.
+    The last page of repositories has no Link.
     """
     p = pushing(tmp_path, upstreams=[_UPSTREAM])
     _link(p, "a", "a/b", "a-b/c", "zoo")
@@ -205,7 +205,7 @@ def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
 
 
 def test_an_anonymous_client_gets_no_catalog(tmp_path: Path) -> None:
-    """Names of repositories may be confidential."""
+    """An anonymous client gets no catalog: names of repositories may be confidential."""
     p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: False, realm="r"))
 
     assert p.send("GET", "/v2/_catalog").status_code == 401

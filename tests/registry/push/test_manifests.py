@@ -24,7 +24,7 @@ def _image(seed: int = 1, family: Family = "oci") -> Image:
 
 
 def _in_sha512(made: Image) -> Image:
-    """Return an image that names its parts by sha512."""
+    """Return an image whose manifest names its parts by sha512."""
 
     def named(content: bytes, said: dict[str, Any]) -> dict[str, Any]:
         return said | {"digest": str(Digest.of(content, "sha512"))}
@@ -41,7 +41,7 @@ def _in_sha512(made: Image) -> Image:
 
 @_FAMILIES
 def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
-    """201 with Location and digest; then HEAD and GET return it byte for byte."""
+    """An image pushed by tag is 201 with Location and digest, and returned byte for byte."""
     made = _image(family=family)
     for blob in made.blobs:
         p.blob(blob)
@@ -116,7 +116,7 @@ def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
 def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
     """`tag` parameters set tags of a push by digest; OCI-Tag confirms each of them.
 
-    The next version of the spec permits several.
+    The next version of the OCI spec permits several `tag` parameters.
     """
     made = _image()
     p.image(made, made.digest)
@@ -141,7 +141,7 @@ def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
 def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
     """After a tag is moved, every worker serves the new manifest at once.
 
-    A manifest to which a tag pointed before can still be pulled by its digest.
+    A manifest to which a tag pointed before can still be pulled by digest.
     """
     first, second = _image(1), _image(2)
     p.image(first)
@@ -217,7 +217,7 @@ def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
 def test_an_index_may_list_blobs(p: Pushing) -> None:
     """An index may list blobs, as the caches of BuildKit do.
 
-    A manifest that is linked only as a blob does not count as a manifest.
+    A manifest that is linked only as a blob does not count as a manifest of the index.
     """
     layer, child = filler(500, 3), _image()
     p.blob(layer)
@@ -280,7 +280,7 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
 def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
     """The media type may be in the header only; its parameters are ignored.
 
-    The field in the manifest is optional since OCI 1.0.
+    The field `mediaType` of a manifest is optional since OCI 1.0.
     """
     made = _image()
     for blob in made.blobs:
@@ -300,7 +300,7 @@ def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
 def test_a_part_that_is_unlinked_during_the_push_is_reported(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A DELETE may unlink it, or a cleaner that is killed during a removal."""
+    """A part that is unlinked during the push is reported, as after a DELETE."""
     child = _image()
     p.image(child, child.digest)
     body, media_type = images.index([child])

@@ -59,7 +59,7 @@ def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -
 
 
 def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
-    """202 if `from` lacks the blob, does not exist, or is not a valid name."""
+    """A mount of a missing blob, or from an invalid name, begins an upload with 202."""
     p.blob(_CONTENT, "team/third")
 
     for source in (_OTHER, "team/none", "../../etc", "UPPER//x"):
@@ -87,7 +87,7 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
     """A blob that no readable repository links is not mounted.
 
-    Stored content without a link begins an upload.
+    A mount of stored content without a link begins an upload.
     """
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")
@@ -158,7 +158,7 @@ class _Token:
 
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
 def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
-    """To know a digest gives no permission."""
+    """An unreadable blob is not mounted: to know a digest gives no permission."""
     owner = pushing(tmp_path)
     owner.blob(_CONTENT, "secret/app")
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
@@ -170,7 +170,7 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Authenticator
 ) -> None:
-    """Its time must not reveal whether a repository of others has a layer."""
+    """A mount takes as long for unreadable content as for absent content, and reveals nothing."""
     owner = pushing(tmp_path)
     for name in ("secret/app", "secret/other"):
         owner.blob(_CONTENT, name)
@@ -204,7 +204,7 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
     """A mounted blob is pinned until it is linked, and counted once.
 
-    Its row stays the same, with a new access time.
+    The row of a mounted blob stays the same, with a new access time.
     """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))

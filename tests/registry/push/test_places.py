@@ -38,7 +38,7 @@ _WRITES = [
 def test_a_push_to_an_upstreams_name_is_405(
     tmp_path: Path, method: str, path: str, name: str
 ) -> None:
-    """405 UNSUPPORTED for every spelling, DELETE included."""
+    """A push to an upstream's name, in any spelling, is 405 UNSUPPORTED, and so is a DELETE."""
     p = pushing(tmp_path, upstreams=["quay.io"])
 
     refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)
@@ -52,7 +52,7 @@ def test_a_push_to_an_upstreams_name_is_405(
 def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name: str) -> None:
     """A push over a name of the default upstream is 405.
 
-    Every dockerd would pull the pushed image in place of the upstream's.
+    Otherwise every dockerd would pull the pushed image in place of the upstream's.
     """
     p = pushing(tmp_path, upstreams=["docker.io"], default="docker.io")
 
@@ -125,7 +125,7 @@ def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Pa
 
 
 def test_names_are_folded_to_lower_case(p: Pushing) -> None:
-    """Every response has the name in lower case."""
+    """Names of repositories are folded to lower case in every response."""
     begun = p.send("POST", "/v2/Team/App/blobs/uploads/")
 
     where = begun.headers["location"]
@@ -147,7 +147,7 @@ def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
 def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str) -> None:
     """An anonymous client that pushes is challenged, even where it may pull.
 
-    A wrong password is challenged again.
+    A client with a wrong password is challenged again.
     """
     owner = pushing(tmp_path)
     owner.image(_MADE)

@@ -71,14 +71,14 @@ _REFUSED, _STORED = (400, "MANIFEST_INVALID"), (201, "")
 def test_the_urls_of_layers_are_restricted_as_in_docker_distribution(
     start: Start, validation: dict[str, object] | None, url: str, expected: tuple[int, str]
 ) -> None:
-    """Without the section every URL may be named; with it none, unless a pattern allows it."""
+    """The URLs of layers are restricted as in docker distribution: by patterns, if configured."""
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert _push_foreign(p, url) == expected
 
 
 def test_one_refused_url_is_enough(start: Start) -> None:
-    """A client may fetch a layer from any of its URLs."""
+    """One refused URL of a layer is enough, as a client may use any of them."""
     p = start(validation=_urls(allow=[r"example\.com/"]))
 
     assert _push_foreign(p, _ALLOWED, "https://b.test/") == _REFUSED
@@ -119,7 +119,7 @@ def _only(*platforms: tuple[str, str]) -> dict[str, object]:
 def test_the_images_of_an_index_must_be_stored_by_platform(
     start: Start, validation: dict[str, object] | None, index: bytes, status: int
 ) -> None:
-    """An empty list means all, and an image without a platform is in no list."""
+    """The images of an index must be stored by platform; an empty list means all images."""
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert p.manifest(index, OCI_INDEX, "v1").status_code == status
@@ -128,7 +128,7 @@ def test_the_images_of_an_index_must_be_stored_by_platform(
 
 
 def test_the_blobs_of_an_image_must_always_be_stored(start: Start) -> None:
-    """No key of `validation:` lets an image be pushed without its layers."""
+    """The blobs of an image must always be stored: no key of `validation:` changes that."""
     p = start(validation={"disabled": "true"})
     made = image([filler(100, 1)])
 
@@ -170,14 +170,14 @@ def _of_config(p: Pushing, media_type: str, manifest_type: str) -> tuple[int, st
 def test_only_the_configured_classes_may_be_pushed(
     start: Start, classes: str, media_type: str, manifest_type: str, expected: tuple[int, str]
 ) -> None:
-    """The class follows from the type of the config; with classes an unknown type is refused."""
+    """Only the configured classes may be pushed, by the media type of the config."""
     p = start(policy={"repository": {"classes": classes}})
 
     assert _of_config(p, media_type, manifest_type) == expected
 
 
 def test_an_index_has_no_class(start: Start) -> None:
-    """Docker distribution checks the class of images only."""
+    """An index has no class, as docker distribution checks images only."""
     p = start(policy={"repository": {"classes": "plugin"}})
 
     assert p.manifest(_index(), OCI_INDEX, "v1").status_code == 201
@@ -185,5 +185,5 @@ def test_an_index_has_no_class(start: Start) -> None:
 
 
 def test_without_settings_there_are_no_rules() -> None:
-    """A push costs nothing more without the sections."""
+    """Without settings of `validation:` there are no rules, and a push costs nothing more."""
     assert push_rules(Settings()) is None

@@ -39,7 +39,7 @@ def frozen(tmp_path: Path, p: Pushing) -> Pushing:
 def test_every_change_is_405_and_changes_nothing(
     p: Pushing, frozen: Pushing, method: str, path: str, body: bytes | None
 ) -> None:
-    """Docker distribution has no handlers for these methods in read-only mode."""
+    """Every change in read-only mode is 405, as in docker distribution, and changes nothing."""
     upload = p.begin().rpartition("/")[2]
     before = sorted(each for each in p.root.rglob("*") if each.is_file())
 
@@ -53,7 +53,7 @@ def test_every_change_is_405_and_changes_nothing(
 
 
 def test_pulls_and_the_state_of_an_upload_are_served(p: Pushing, frozen: Pushing) -> None:
-    """What is stored can be pulled, and a client can read how much of its upload has arrived."""
+    """In read-only mode stored content is served, and the state of an upload."""
     upload = p.begin().rpartition("/")[2]
 
     statuses = [

@@ -42,7 +42,7 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 
 @pytest.mark.parametrize("name", [NAME, "team/none"])
 def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
-    """200 with an empty index: a 404 would make clients use the referrers tag."""
+    """The list of an unknown subject is empty with 200, as a 404 would lead to the tag."""
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
     assert answer.status_code == 200
@@ -58,7 +58,7 @@ def test_an_invalid_digest_is_400(p: Pushing) -> None:
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
     """A push with a subject is confirmed by OCI-Subject.
 
-    The subject's list then has the type, size and annotations.
+    The list of the subject's referrers then has the type, size and annotations.
     """
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")
@@ -82,7 +82,7 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
     """Annotations that are not strings are left out of the list of referrers.
 
-    Clients expect strings: one other value would hide all signatures.
+    Clients expect annotations to be strings: one other value would hide all signatures.
     """
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def test_a_push_without_a_subject_has_no_oci_subject(p: Pushing) -> None:
 
 
 def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
-    """OCI distribution-spec 1.1: the media type of the config is used."""
+    """An artifact without a type has that of its config: OCI distribution-spec 1.1."""
     made = _artifact(1)
     config = json.loads(made.manifest)["config"] | {"mediaType": _SBOM}
     body = document(made.manifest, artifactType=None, config=config)
@@ -147,7 +147,7 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
     """A referrer is no longer listed after it is deleted by digest.
 
-    Without its tag a manifest is still a referrer.
+    Without a tag a manifest with a subject is still a referrer.
     """
     made = _artifact(1)
     p.image(made, "signature")
@@ -171,7 +171,7 @@ def test_referrers_are_listed_by_repository(p: Pushing) -> None:
 def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
     """Referrers are filtered by artifact type, and the response names the filter.
 
-    A client need not escape the plus sign.
+    A client need not escape the plus sign of the artifact type.
     """
     signature, sbom = _artifact(1), _artifact(2, _SBOM)
     for made in (signature, sbom):
@@ -219,7 +219,10 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """The fallback tag is an ordinary tag. A manifest in it counts if it states the subject."""
+    """Manifests under the referrers tag, which is an ordinary tag, are listed.
+
+    A manifest under the referrers tag counts if it states the subject.
+    """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):
         p.image(each, each.digest)

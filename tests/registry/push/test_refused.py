@@ -27,7 +27,7 @@ def _image() -> Image:
 def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
     """A manifest with missing parts is 404, with one MANIFEST_BLOB_UNKNOWN for each part.
 
-    A blob of another repository counts as missing.
+    A blob of another repository counts as a missing part.
     """
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
@@ -46,7 +46,7 @@ def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
-    """A blob whose content was lost must be pushed again."""
+    """A link without content is a missing part: the blob must be pushed again."""
     made = _image()
     p.image(made)
     digest = Digest.of(made.layers[0])
@@ -56,7 +56,7 @@ def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
 
 
 def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
-    """400 DIGEST_INVALID, although the manifest itself is valid."""
+    """A manifest with a wrong digest is 400 DIGEST_INVALID, although it is valid by itself."""
     made = _image()
     p.image(made)
 
@@ -96,7 +96,7 @@ _WRONG = {
 def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
     """An invalid manifest is 400 MANIFEST_INVALID.
 
-    A document that two clients could read as two types is invalid.
+    A document that two clients could read as two types is an invalid manifest.
     """
     for blob in _image().blobs:
         p.blob(blob)
@@ -114,7 +114,7 @@ def _of_length(made: Image, length: int) -> bytes:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["announced", "streamed"])
 def test_a_manifest_above_4_mib_is_413(p: Pushing, *, streamed: bool) -> None:
-    """The body is read up to the limit only."""
+    """A manifest above 4 MiB is 413, and its body is read up to the limit only."""
     made = _image()
     p.image(made)
     media = {"Content_Type": OCI_MANIFEST}
@@ -145,7 +145,7 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     """The index records a pushed image with its parts.
 
-    A pull updates the access times of the parts, and no part is evicted before the image.
+    A pull updates the access times of the parts, and no part is evicted before its image.
     """
     made = _image()
     p.image(made)
@@ -176,7 +176,7 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
     """A push to another repository cannot change a manifest's media type.
 
-    The content is the same in both, and states no type.
+    The manifest is the same in both repositories, and states no type.
     """
     made = _image()
     body = document(made.manifest, mediaType=None)
@@ -192,7 +192,7 @@ def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
 
 
 class _Died(BaseException):
-    """Raised in place of a write: the process was killed."""
+    """Raised in place of a write to the storage: the process was killed."""
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:

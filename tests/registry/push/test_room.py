@@ -107,7 +107,7 @@ def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
 
 
 def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
-    """The earlier chunks are removed too."""
+    """A chunk that does not fit ends the upload and removes its earlier chunks."""
     where, content = p.begin(), filler(60 * _KB, 1)
     first = p.send("PATCH", where, content[: 30 * _KB])
 
@@ -128,7 +128,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
-    """The used bytes are unknown: a client must retry, but would take a refusal as final."""
+    """A push is 503 while the index is rebuilt, so that its client retries."""
     p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
 
@@ -155,7 +155,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
 
 
 def test_stored_content_needs_no_space(p: Pushing) -> None:
-    """A manifest can get another tag on a full store."""
+    """Stored content needs no space: a manifest gets another tag on a full store."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(
@@ -169,7 +169,7 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
 def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
     """An upload keeps its reservation between chunks.
 
-    Other uploads cannot use that space, and the reservation is no larger than needed.
+    Other uploads cannot use the reserved space, and the reservation is no larger than needed.
     """
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
@@ -215,7 +215,10 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
-    """Otherwise the push would rely on an old copy that is gone a moment later."""
+    """A push waits for a removal by the cleaner.
+
+    Otherwise the push would rely on an old copy that is gone a moment later.
+    """
     content = filler(_KB, 1)
     digest = p.blob(content)
     p.ask("DELETE", f"blobs/{digest}")
@@ -245,7 +248,7 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the next cleaner would remove the content."""
+    """A push undoes the mark of a dead cleaner, or the next cleaner would remove its content."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -262,7 +265,7 @@ def test_a_push_undoes_the_mark_of_a_dead_cleaner(
 def test_a_push_is_refused_during_a_slow_removal(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cleaner is between mark and removal, and would remove the pushed content."""
+    """A push is refused during a slow removal, which would remove the pushed content."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -289,7 +292,7 @@ def test_a_push_is_refused_during_a_slow_removal(
 def test_the_cleaner_is_woken_when_no_upload_can_begin(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk has no inodes left, so no byte comes in that could not be written."""
+    """The cleaner is woken when no upload can begin, as on a disk without free inodes."""
     woken: list[int] = []
 
     real = os.open

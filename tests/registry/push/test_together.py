@@ -63,7 +63,7 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
-    """201 and the blob can be pulled, or 202 and an upload begins: never a link without content."""
+    """A mount during a delete links content with 201, or begins an upload with 202."""
 
     def come_and_go() -> None:
         p.blob(_CONTENT, _OTHER)
@@ -86,12 +86,14 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
 
 
 def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
-    """An old copy of the pushed blob is stored, and the cleaner evicts it at that moment."""
+    """An eviction during a push removes no acknowledged blob, even of an old stored copy."""
     blobs = BlobStore(p.storage)
-    commit_lock = threading.Lock()  # a commit must not happen between the check and the removal
+    # a commit must not happen between the cleaner's check and its removal
+    commit_lock = threading.Lock()
 
     def evict() -> None:
-        began, awaited = time.time(), index.pins.all()  # the calls are in the cleaner's order
+        # the calls to the storage are in the cleaner's order
+        began, awaited = time.time(), index.pins.all()
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
             with commit_lock:
@@ -116,7 +118,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """The tag is set after the delete with the manifest, or is deleted with it."""
+    """A tag that is set during a delete of its manifest does not dangle."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)
@@ -135,7 +137,7 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
     """Simultaneous referrers are all listed.
 
-    A list under a referrers tag would lose some: each client overwrites it.
+    Simultaneous referrers are all listed, unlike those under a tag that clients overwrite.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

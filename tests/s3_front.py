@@ -1,7 +1,8 @@
 """Run an S3 server on loopback that is as strict as S3: moto's server behind a checking proxy.
 
-moto accepts any key, signature, region, method and expiry, so a test against it alone cannot show
-that a client signs its requests. The front checks them, counts requests, and injects faults:
+moto accepts any key, signature, region, method and expiry, so a test against moto alone cannot show
+that a client signs its requests. The front checks each request, counts requests, and injects
+faults:
 
 with S3Front() as s3:
     s3.fault("PUT", "/data", SlowDown(), times=1)
@@ -30,7 +31,7 @@ from tests.ports import free_port
 from tests.s3_signatures import Account, Refusal, Signed, refusal
 
 _PIECE = 64 * 1024
-_BEHIND = {  # moto refuses only requests without any signature
+_BEHIND = {  # moto itself refuses only requests without any signature
     "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 }
@@ -39,26 +40,26 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "server", "date"
 
 @dataclass(frozen=True, slots=True)
 class SlowDown:
-    """Answer 503 SlowDown; the request is not applied."""
+    """Answer a request with 503 SlowDown, and do not apply it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answer with an error of S3; the request is not applied."""
+    """Answer a request with an error of S3, and do not apply it."""
 
     refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class WrongRegion:
-    """Answer 301 PermanentRedirect, which names the bucket's region."""
+    """Answer a request with 301 PermanentRedirect, which names the bucket's region."""
 
     region: str
 
 
 @dataclass(frozen=True, slots=True)
 class CutBody:
-    """Send the head and *after* bytes of the body, and close the connection."""
+    """Send the head and *after* bytes of the object's body, and close the connection."""
 
     after: int
 
@@ -78,7 +79,7 @@ class ApplyLater:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Answer only when *until* is set, then as usual."""
+    """Answer the request only when *until* is set, then as usual."""
 
     until: threading.Event
 
@@ -107,8 +108,8 @@ class Seen:
 class S3Front:
     """The front and the server behind it, with one empty bucket.
 
-    `requests` has all requests that were received, in order; `refused` the codes of those that were
-    refused.
+    `requests` has all requests that the front received, in order; `refused` has the codes of those
+    that it refused.
     """
 
     def __init__(self, account: Account | None = None) -> None:
@@ -140,7 +141,7 @@ class S3Front:
 
     @property
     def url(self) -> str:
-        """Return the URL of the service, without the bucket."""
+        """Return the URL of the S3 service, without the bucket."""
         return f"http://127.0.0.1:{self._port}"
 
     def fault(
@@ -174,7 +175,7 @@ class S3Front:
             self.refused.clear()
             self._rules.clear()
 
-    # ---- the bucket behind the front, without a signature
+    # ---- these methods act on the bucket behind the front, without a signature
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object, as another program would."""
@@ -226,7 +227,7 @@ class S3Front:
         return Handler
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Check, count and answer one request."""
+        """Check, count and answer one request to the front."""
         if self.is_down:
             handler.close_connection = True
             return
@@ -294,7 +295,7 @@ class S3Front:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the server behind the front."""
+    """A response of moto's server behind the front."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -319,7 +320,7 @@ class _Moto:
         self._local = threading.local()
 
     def start(self) -> None:
-        """Start the server with an empty account."""
+        """Start moto's server with an empty account."""
         from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second, only if it is used
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -331,7 +332,7 @@ class _Moto:
         self._server.stop()
 
     def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Send one request, and return the answer."""
+        """Send one request to moto's server, and return the answer."""
         deadline = time.monotonic() + 30
         connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
         while True:

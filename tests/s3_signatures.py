@@ -29,7 +29,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why S3 refuses a request: the HTTP status and S3's error code."""
+    """This is why S3 refuses a request: the HTTP status and S3's error code."""
 
     status: int
     code: str

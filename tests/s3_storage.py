@@ -50,7 +50,7 @@ def owned(
 
 
 class _Held:
-    """The ownership of an appliance that is never asked for it."""
+    """The ownership of a bucket by an appliance that is never asked for it."""
 
     def holds(self) -> bool:
         """Return True."""

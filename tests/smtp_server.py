@@ -15,8 +15,8 @@ from typing import Self
 class SmtpServer:
     """A `SmtpServer` keeps the mails that it receives in `mails`, and all commands in `commands`.
 
-    With *context* it offers STARTTLS. If `is_silent`, it accepts connections and sends nothing. If
-    `refusal` is set, it answers every MAIL command with this line.
+    With *context* it offers STARTTLS. If `is_silent`, the mail server accepts connections and sends
+    nothing. If `refusal` is set, the mail server answers every MAIL command with this line.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -65,7 +65,7 @@ class _Session(socketserver.BaseRequestHandler):
                 return
 
     def finish(self) -> None:
-        """Close the connection, which may be encrypted by now."""
+        """Close the client's connection, which may be encrypted by now."""
         self._file.close()
         self._socket.close()
 

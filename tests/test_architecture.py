@@ -38,7 +38,7 @@ def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_half_of_the_functions_have_eight_lines_or_fewer() -> None:
-    """A short function can be read at a glance."""
+    """Half of the functions have eight lines or fewer, so that they can be read at a glance."""
     lengths = [length for _, length in _functions()]
 
     assert statistics.median(lengths) <= 8
@@ -52,7 +52,7 @@ def test_nine_in_ten_functions_have_thirty_lines_or_fewer() -> None:
 
 
 def test_no_function_has_more_than_fifty_lines() -> None:
-    """A function with more than fifty lines has two jobs."""
+    """No function has more than fifty lines, because it would have two jobs."""
     assert [place for place, length in _functions() if length > 50] == []
 
 
@@ -81,14 +81,17 @@ def test_no_class_name_has_two_meanings() -> None:
 
 
 def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
-    """An interrupted sigtimedwait returns uninitialised memory; use runtime/signals.py."""
+    """No program waits for signals with sigtimedwait.
+
+    An interrupted call returns uninitialised memory, so programs use runtime/signals.py.
+    """
     waits = ("sigtimedwait(", "sigwaitinfo(")
 
     assert [path.name for path in _FILES if any(each in path.read_text() for each in waits)] == []
 
 
 def test_the_length_of_a_function_excludes_its_docstring() -> None:
-    """Documentation must not make a function long."""
+    """The length of a function excludes its docstring, as documentation must not count."""
     (function,) = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n').body
     assert isinstance(function, ast.FunctionDef)
 

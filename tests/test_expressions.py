@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""Expressions built from an operator's setting; each has a test of its own below."""
+"""These expressions are built from an operator's setting; each has its own test below."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def named(tree: ast.Module) -> dict[ast.AST, str]:
 
 
 def within(tree: ast.Module, call: ast.AST) -> str:
-    """Return the class or function that contains a call."""
+    """Return the class or function of a module that contains a call."""
     return next(
         (str(getattr(each, "name", "")) for each in tree.body if call in ast.walk(each)), ""
     )
@@ -99,7 +99,7 @@ def methods(name: str) -> tuple[str, ...]:
 
 
 def uses() -> Iterator[Use]:
-    """Yield every expression, compiled or written in a call."""
+    """Yield every regular expression of the programs, compiled or written in a call."""
     for place, tree in sources():
         module = importlib.import_module(place.removesuffix(".py").replace("/", "."))
         for name in named(tree).values():
@@ -111,7 +111,7 @@ def uses() -> Iterator[Use]:
 
 
 def run_of(use: Use, method: str) -> Any:
-    """Return a function that applies the expression to all of a text."""
+    """Return a function that applies a regular expression to all of a text."""
     call = getattr(use.pattern, method)
     if method == "sub":
         empty = "" if isinstance(use.pattern.pattern, str) else b""
@@ -126,7 +126,7 @@ def test_every_expression_is_covered() -> None:
     """Every regular expression is covered by these tests.
 
     Each expression is assigned to a name of a module, is literal in a call, or is in the list
-    above.
+    MADE_AT_RUN_TIME.
     """
     for place, tree in sources():
         known = named(tree)
@@ -140,7 +140,7 @@ def test_every_expression_is_covered() -> None:
 def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     """The cost of a regular expression is linear on 64 KiB of its worst characters.
 
-    Many of the matched texts come from clients.
+    Many of the texts that are matched come from clients.
     """
     for method in use.methods:
         found = costly(use.pattern, run_of(use, method))
@@ -169,7 +169,7 @@ def test_a_costly_expression_is_found(text: str, method: str) -> None:
     ["**", "a/**/b/**/c/*", "*a*a*a*a*", "**/*-*-*-*/**", "**/a/**/a/**/a/**/a", "*0*-*a*0*-*a/**"],
 )
 def test_an_operators_pattern_is_cheap_for_the_longest_name(pattern: str) -> None:
-    """Clients can invent any name, of up to 255 characters, and each is matched."""
+    """An operator's pattern is cheap for the longest name that a client can invent."""
     names = Globs([pattern])._names
     for recipe in recipes(names):
         text = recipe.text(250)

@@ -30,7 +30,7 @@ LINES = [
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
 def test_check_and_workers_reject_the_same_lines(line: bytes) -> None:
-    """A file that `check` accepts must not stop the start, and the other way round."""
+    """`check` and the workers reject the same lines of a password file."""
     found = htpasswd_problems(line + b"\n", "file")
     try:
         parse(line + b"\n")

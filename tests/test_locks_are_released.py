@@ -114,7 +114,7 @@ def test_a_lock_is_taken_in_a_with_statement() -> None:
 
 
 def test_a_release_does_not_wait_for_other_cleanup() -> None:
-    """In a `finally`, a close after a call that can fail may never be reached."""
+    """A release of a lock does not wait for other cleanup in a `finally`, which can fail."""
     skipped = [
         f"{path}:{line}"
         for path, tree in _TREES.items()

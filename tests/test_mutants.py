@@ -50,12 +50,12 @@ def lines() -> set[str]:
     ],
 )
 def test_each_kind_of_fault_is_made(lines: set[str], line: str) -> None:
-    """Each operator changes the code that it is meant to change."""
+    """Each kind of fault is made: each operator changes the code that it is meant to change."""
     assert line in lines
 
 
 def test_texts_for_people_are_not_changed() -> None:
-    """A docstring, a log call and an annotation have no rule that a test could check."""
+    """Texts for people are not changed by mutants: docstrings, log calls and annotations."""
     for each in mutants(SOURCE, 1000, "1"):
         assert "Return 1 thing." in each.source
         assert "none of 7" in each.source
@@ -63,14 +63,14 @@ def test_texts_for_people_are_not_changed() -> None:
 
 
 def test_a_mutant_is_found_again_by_its_seed() -> None:
-    """The same seed makes the same mutants, and their number is bounded."""
+    """A mutant is found again by its seed, and the number of mutants is bounded."""
     assert mutants(SOURCE, 4, "1") == mutants(SOURCE, 4, "1")
     assert mutants(SOURCE, 4, "1") != mutants(SOURCE, 4, "2")
     assert len(mutants(SOURCE, 4, "1")) == 4
 
 
 def test_every_mutant_differs_and_names_its_line() -> None:
-    """A mutant without a change would survive, and its report must name the changed code."""
+    """Every mutant differs from its module and names the changed line."""
     plain = ast.unparse(ast.parse(SOURCE))
     for each in mutants(SOURCE, 1000, "1"):
         assert each.source != plain
@@ -78,7 +78,7 @@ def test_every_mutant_differs_and_names_its_line() -> None:
 
 
 def test_a_constant_is_found_by_the_lines_that_use_it() -> None:
-    """A test does not execute the line of a constant, which runs at import."""
+    """A constant's mutant is found by the lines that use it, as its own line runs at import."""
     every = {each.before: each.used for each in mutants(SOURCE, 1000, "1")}
 
     assert every["8"] == {13}

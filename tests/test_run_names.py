@@ -34,7 +34,7 @@ _ALSO_SETTINGS = {
     run_names.SIGNING_ROOTS,
     run_names.SIGNING_KEYS,
 }
-"""Names that users' own files or sections of the configuration have too."""
+"""These names are also those of users' own files or of sections of the configuration."""
 _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
     f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")
 }
@@ -52,7 +52,7 @@ def _strings(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
-    """Two definitions of one path differ sooner or later."""
+    """No module repeats a name of the run directory: two definitions differ some day."""
     repeated = {
         f"{path.relative_to(_ROOT)}: {text}"
         for path in (_ROOT / package).rglob("*.py")
@@ -64,7 +64,7 @@ def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
 
 
 def test_the_static_files_use_the_defined_names() -> None:
-    """HAProxy and supervisord find the sockets and files that the programs create."""
+    """The static files use the defined names, so HAProxy and supervisord find the sockets."""
     haproxy = re.findall(r"\$\{ENTREPOT_RUN\}/([\w.*]+)", (_ROOT / "haproxy.cfg").read_text())
     supervisor = re.findall(
         r"%\(ENV_ENTREPOT_RUN\)s/([\w.]+)", (_ROOT / "supervisord.conf").read_text()

@@ -24,14 +24,14 @@ from tests.s3_storage import parameters
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one server for this module."""
+    """Run one S3 server for this module."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture
 def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the server without requests and faults."""
+    """Return the S3 server without requests and faults."""
     running.forget()
     yield running
     running.forget()
@@ -53,7 +53,7 @@ def _client(s3: S3Front, **others: object) -> S3Client:
 def test_a_wrong_key_secret_region_or_token_is_refused(
     s3: S3Front, wrong: dict[str, object], code: str
 ) -> None:
-    """By itself, moto accepts each of them."""
+    """The front refuses a wrong key, secret, region or token; moto alone accepts each of them."""
     with pytest.raises(StorageBroken):
         _client(s3, **wrong).put("key", b"content")
 
@@ -62,7 +62,7 @@ def test_a_wrong_key_secret_region_or_token_is_refused(
 
 
 def test_a_presigned_url_is_valid_for_its_method_and_its_time(s3: S3Front) -> None:
-    """By itself, moto accepts any method and any expiry."""
+    """A presigned URL is valid for its method and its time; moto alone accepts any."""
     client = _client(s3)
     client.put("a key/with+signs", b"content")
     url = obstore.sign(client._requests, "GET", "a key/with+signs", timedelta(minutes=1))
@@ -83,7 +83,7 @@ def test_a_presigned_url_is_valid_for_its_method_and_its_time(s3: S3Front) -> No
 
 
 def test_a_request_is_valid_for_fifteen_minutes_with_its_body(s3: S3Front) -> None:
-    """A recorded request cannot be sent later, or with another body."""
+    """A signed request is valid for fifteen minutes, and with its own body only."""
     _client(s3).put("key", b"content")
     seen = next(each for each in s3.requests if each.method == "PUT")
     request = Signed("PUT", f"/{s3.bucket}/key", seen.headers, b"content")
@@ -102,7 +102,7 @@ def test_a_request_is_valid_for_fifteen_minutes_with_its_body(s3: S3Front) -> No
 
 
 def test_a_session_token_is_needed_with_a_temporary_key(s3: S3Front) -> None:
-    """It is a signed header, so it cannot be added to another request."""
+    """A session token is needed with a temporary key, as a signed header."""
     account = Account(token="secret token")
     with S3Front(account) as temporary:
         _client(temporary, sessiontoken="secret token").put("key", b"content")
@@ -114,7 +114,7 @@ def test_a_session_token_is_needed_with_a_temporary_key(s3: S3Front) -> None:
 
 
 def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
-    """The parts of one upload are several requests."""
+    """Requests to the front are counted by method and key; each part of an upload is one."""
     client = _client(s3)
     client.put("a/one", b"1")
     client.head("a/one")
@@ -126,7 +126,7 @@ def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
 
 
 def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
-    """A fault ends after its number of requests, so the next one succeeds."""
+    """Each fault of the front is seen by the client, for its number of requests."""
     client = _client(s3)
     client.put("key", bytes(200_000))
     for fault in (SlowDown(), WrongRegion("eu-north-1"), CutBody(1000)):
@@ -148,7 +148,7 @@ def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
 
 
 def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
-    """It then removes what was written since."""
+    """A removal can be applied late, and then removes a later write."""
     client = _client(s3)
     client.put("key", b"old")
     late = ApplyLater(threading.Event())
@@ -164,7 +164,7 @@ def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
 
 
 def test_a_stalled_answer_comes_in_the_end(s3: S3Front) -> None:
-    """The answer is the usual one."""
+    """A stalled answer of the front comes in the end, and is the usual one."""
     client = _client(s3)
     client.put("key", b"content")
     until = threading.Event()

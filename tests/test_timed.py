@@ -28,14 +28,14 @@ def timed(*words: str) -> subprocess.CompletedProcess[str]:
     ("script", "expected"), [("exit 3", 3), ("kill -TERM $$", 143)], ids=["code", "signal"]
 )
 def test_the_exit_code_is_that_of_the_command(script: str, expected: int) -> None:
-    """Otherwise a failed test would not fail CI."""
+    """The exit code of `tests.timed` is that of the command, so that a failed test fails CI."""
     assert timed("sh", "-c", script).returncode == expected
 
 
 def test_the_cpu_time_of_an_orphan_is_counted(tmp_path: Path) -> None:
     """The CPU time of a daemon whose parent ended first is counted.
 
-    The shell waits for the daemon through a pipe.
+    The shell in this test waits for the daemon through a pipe.
     """
     pipe = tmp_path / "pipe"
     daemon = f"(({sys.executable} -c '{_WORK}'; : >{pipe}) &)"

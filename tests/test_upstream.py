@@ -56,7 +56,7 @@ def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
 def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
     """The fake upstream serves ranges with 206 and Content-Range.
 
-    A range past the end is 416; a setting makes it ignore ranges.
+    A range past the end is 416; a setting makes the fake upstream ignore ranges.
     """
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'0123456789')}"
 
@@ -89,7 +89,7 @@ def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolM
 def test_a_cut_body_ends_early_and_is_counted(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """Exactly `cut` bytes are sent, with the Content-Length of the whole body."""
+    """A cut body of the fake upstream ends after `cut` bytes, with the whole Content-Length."""
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', bytes(1000))}"
     upstream.misbehave("/blobs/", cut=300)
 
@@ -100,7 +100,7 @@ def test_a_cut_body_ends_early_and_is_counted(
 
 
 def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """The first `hold_after` bytes are sent at once; the rest once the event is set."""
+    """A held body waits for its event after its first `hold_after` bytes."""
     gate = threading.Event()
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'x' * 500)}"
     upstream.misbehave("/blobs/", hold=gate, hold_after=200, chunked=True)
@@ -146,7 +146,7 @@ def test_a_redirect_leads_to_the_blob_on_another_server(
 def test_tags_and_referrers_are_paginated(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A page has a Link to the next one, as in the OCI distribution spec."""
+    """A page of tags or referrers has a Link to the next page, as in the OCI distribution spec."""
     subject = upstream.add_image("app", "a", [b"layer"])
     upstream.move_tag("app", "b", subject.digest)
     signature = artifact(subject, b"sig", "application/x.sig")
@@ -179,7 +179,7 @@ def test_the_children_of_an_index_are_served(
 
 
 def test_basic_authentication_accepts_the_right_password_only(http: urllib3.PoolManager) -> None:
-    """A wrong password gets the challenge again."""
+    """Basic authentication of the fake upstream accepts the right password only."""
     with FakeUpstream(gate=BasicGate({"me": "pa:ss"})) as upstream:
         wrong = urllib3.make_headers(basic_auth="me:nope")
         right = urllib3.make_headers(basic_auth="me:pa:ss")
@@ -209,7 +209,7 @@ def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager)
 
 
 def test_tls_requires_trust_in_the_private_authority(tmp_path: Path) -> None:
-    """A client needs the file of the private authority to connect with TLS."""
+    """A client needs the file of the private authority to connect to the fake upstream with TLS."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         trusting = urllib3.PoolManager(retries=False, ca_certs=str(authority.path))

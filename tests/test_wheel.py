@@ -31,7 +31,7 @@ def test_one_import_package_is_installed() -> None:
 
 
 def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
-    """An absolute link would lead out of a clone."""
+    """Every folder of code is linked by a relative link, which works in any clone."""
     code = {each.parent.name for each in _ROOT.glob("*/__init__.py")} - {"entrepot"}
 
     assert _folders() == code
@@ -41,7 +41,7 @@ def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """A folder without __init__.py is importable in a clone, but not from a wheel."""
+    """Every folder of code is a package; otherwise the wheel would lack it."""
     folders = {path.parent for top in _folders() for path in (_ROOT / top).rglob("*.py")}
 
     assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []

@@ -37,8 +37,8 @@ def _adopt_orphans() -> None:
 
 
 def _ended(pid: int) -> int:
-    """Wait for a child, and for every other that ends before it; return its exit code."""
-    # a terminal sends the signal to the command as well
+    """Wait for the command's process and for children that end before; return its exit code."""
+    # a terminal sends Ctrl-C's signal to the command as well
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         found, status = os.waitpid(-1, 0)

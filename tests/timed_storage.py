@@ -10,7 +10,7 @@ from entrepot.datastore.storage import TimedStat
 
 
 class TimedMemoryStorage(MemoryStorage):
-    """A MemoryStorage that implements `TimedStorage`; `clock` returns s, UTC epoch."""
+    """A MemoryStorage with `TimedStorage`; its `clock` returns the time (s, UTC epoch)."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -33,6 +33,6 @@ class TimedMemoryStorage(MemoryStorage):
         self._times[key] = self._clock()
 
     def touch(self, key: str, at: float) -> None:
-        """Set when a value was modified."""
+        """Set the time at which a value was modified."""
         if key in self._values:
             self._times[key] = at

@@ -40,7 +40,7 @@ def signer(algorithm: str, name: str = "one") -> Signer:
 
 @lru_cache(16)
 def _key(algorithm: str, name: str) -> PrivateKey:
-    """Return a key; it takes a tenth of a second to make one for RSA, so a test run makes few."""
+    """Return a key for an algorithm; RSA keys take a tenth of a second each, so they are cached."""
     del name
     return new_key(algorithm)
 
@@ -82,7 +82,7 @@ def access(scope: str) -> dict[str, Any]:
 
 
 class Signer:
-    """Signs tokens with one key; its certificate is self-signed, or issued by *issuer*."""
+    """Signs tokens with one key, whose certificate is self-signed, or issued by *issuer*."""
 
     def __init__(self, key: PrivateKey, algorithm: str, issuer: Signer | None = None) -> None:
         self.key = key
@@ -95,20 +95,20 @@ class Signer:
         return certificate_of(self.key, self._issuer)
 
     def chain(self, *more: Signer) -> dict[str, Any]:
-        """Return a header with the chain of this certificate and those of *more*."""
+        """Return a token's header with the chain of the signer's certificate and of *more*."""
         ders = (each.certificate.public_bytes(serialization.Encoding.DER) for each in (self, *more))
         return {"x5c": [base64.b64encode(der).decode() for der in ders]}
 
     def by_id(self, at: int = 0) -> dict[str, Any]:
-        """Return a header with an ID of the key: 0 the thumbprint, -1 libtrust's."""
+        """Return a token's header with an ID of the key: 0 the thumbprint, -1 libtrust's."""
         return {"kid": key_ids(self.key.public_key())[at]}
 
     def jwk(self, **more: str) -> dict[str, Any]:
-        """Return the public key as a JSON Web Key, with *more* members."""
+        """Return the signer's public key as a JSON Web Key, with *more* members."""
         return public_jwk(self.key) | more
 
     def jwks(self, **more: str) -> bytes:
-        """Return a key set with this key."""
+        """Return a key set with the signer's key."""
         return json.dumps({"keys": [self.jwk(**more)]}).encode()
 
     def bundle(self) -> bytes:
@@ -118,7 +118,7 @@ class Signer:
     def sign(
         self, content: Mapping[str, Any] | bytes, header: Mapping[str, Any] | None = None
     ) -> str:
-        """Return a token; *content* are its claims, or the bytes of its payload."""
+        """Return a token; *content* has its claims, or the bytes of its payload."""
         payload = content if isinstance(content, bytes) else json.dumps(content).encode()
         named = self.by_id() if header is None else header
         return jwt.PyJWS().encode(payload, self.key, algorithm=self.algorithm, headers=dict(named))

@@ -52,18 +52,18 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """Forget the lines of the test before."""
+    """Forget the lines that the last test executed."""
     _current.clear()
     yield
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the lines of a test that passed."""
+    """Record the lines of a test that passed."""
     if report.when == "call" and report.passed:
         _found[report.nodeid] = {name: sorted(lines) for name, lines in _current.items()}
 
 
 def pytest_sessionfinish() -> None:
-    """Write the lines of all tests."""
+    """Write the lines of all tests that passed."""
     sys.settrace(None)
     Path(os.environ["TRACE"]).write_text(json.dumps(_found))

@@ -40,10 +40,11 @@ class _Rule:
 class FakeUpstream:
     """A `FakeUpstream` is a registry with faults on demand.
 
-    `requests` has all requests that it received, in order.
+    `requests` has all requests that the fake upstream received, in order.
 
-    `page` is the largest number of tags or referrers on a page. `referrers` False: it has no
-    referrers API. `quirks` are the deviations of a real registry.
+    `page` is the largest number of tags or referrers on a page. With `referrers` False, the fake
+    upstream has no referrers API. `quirks` are the deviations of a real registry, which the fake
+    upstream shows.
     """
 
     def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -66,7 +67,7 @@ class FakeUpstream:
 
     @property
     def url(self) -> str:
-        """Return the URL without a trailing slash."""
+        """Return the URL of the fake upstream without a trailing slash."""
         return self._server.url
 
     @property
@@ -75,11 +76,11 @@ class FakeUpstream:
         return self._server.host
 
     def start(self) -> None:
-        """Listen; after a stop, listen on the same port again."""
+        """Listen for requests; after a stop, listen on the same port again."""
         self._server.start()
 
     def stop(self) -> None:
-        """Refuse connections from now on, and shut the open ones down."""
+        """Refuse connections from now on, and shut the open connections down."""
         self._server.stop()
 
     def break_off(self) -> None:
@@ -146,8 +147,8 @@ class FakeUpstream:
     ) -> None:
         """Apply the `Fault` of *knobs* to paths in which *pattern* (a regex) is found.
 
-        The newest rule that matches a request applies. A rule with *times* ends after that many
-        requests; requests that the gate rejects do not count.
+        The newest rule of the fake upstream that matches a request applies. A rule with *times*
+        ends after that many requests; requests that the gate rejects do not count.
         """
         with self._lock:
             self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))
@@ -157,7 +158,7 @@ class FakeUpstream:
         with self._lock:
             self._rules.clear()
 
-    # ---- requests that the registry received
+    # ---- requests that the fake upstream received
 
     def find(self, method: str | None = None, pattern: str = "") -> list[Seen]:
         """Return the requests with this method and a matching path."""
@@ -173,12 +174,12 @@ class FakeUpstream:
 
     @property
     def bytes_sent(self) -> int:
-        """Return the number of bytes of all sent bodies."""
+        """Return the number of bytes of all bodies that the fake upstream sent."""
         return sum(each.sent for each in list(self.requests))
 
     @property
     def connections(self) -> int:
-        """Return the number of accepted connections."""
+        """Return the number of connections that the fake upstream accepted."""
         return self._server.accepted
 
     def forget(self) -> None:

@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete response, before any fault is applied."""
+    """A complete response of the server, before any fault is applied."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The faults of a response; the defaults are none.
+    """The faults of a response of the server; by default there are none.
 
     delay           s before the status line
     hold            event to wait for before the status line, or after `hold_after` bytes of body
@@ -103,11 +103,11 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Return the URL without a trailing slash."""
+        """Return the URL of the server without a trailing slash."""
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def start(self) -> None:
-        """Listen; after a stop, listen on the same port again."""
+        """Listen for connections; after a stop, listen on the same port again."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
         self._thread = threading.Thread(
@@ -156,13 +156,13 @@ class _Listener(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Keep the connection before its thread starts."""
+        """Keep a new connection before its thread starts."""
         self.connections.add(request)
         self.owner.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Remove the connection when its thread has ended."""
+        """Remove a connection when its thread has ended."""
         self.connections.discard(request)
         super().shutdown_request(request)
 
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing: the fake upstream has `requests`."""
+        """Log nothing, because the fake upstream has `requests`."""
 
     def _seen(self) -> Seen:
         target = urlsplit(self.path)
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hold(fault.hold)
             if start == fault.cut:
                 break
-            seen.sent += stop - start  # bytes are counted before the client can receive them
+            seen.sent += stop - start  # the server counts bytes before the client can receive them
             self._send(body[start:stop], chunked=fault.chunked)
             seen.started.set()
             self._wait((stop - start) / fault.rate if fault.rate else 0)

@@ -171,7 +171,7 @@ def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
 
 
 def test_endpoints_have_their_options_and_secrets() -> None:
-    """The header and the URL come from a Secret, and are not in the output of the chart."""
+    """The endpoints' headers and URLs come from a Secret, and are not in the chart's output."""
     documents = chart.documents(**CHOICES["notifications"])
     found = config.load([], manifests.environment(documents, SECRETS)).settings.notifications
     first, second = found.endpoints

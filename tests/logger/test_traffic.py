@@ -53,7 +53,7 @@ def test_content_is_counted_by_upstream_kind_and_result() -> None:
 
 
 def test_proxied_responses_have_docker_distribution_s_counters() -> None:
-    """Requests are hits or misses; hosted and failed responses are neither."""
+    """Proxied responses are hits or misses in docker distribution's counters."""
     lines = [
         answer(),
         answer(cache=MISS),

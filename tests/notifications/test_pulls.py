@@ -134,7 +134,7 @@ def test_a_line_that_is_read_again_gives_the_same_event() -> None:
 def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
     fields: dict[str, Any], *, is_pull: bool
 ) -> None:
-    """HEAD is a pull too, and of a blob even a 304; an unchanged manifest is none."""
+    """The requests that are pulls are those of docker distribution, a HEAD among them."""
     assert bool(made(line(**fields))) is is_pull
 
 

@@ -14,7 +14,7 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""Tests can wait for the end of this short patience."""
+"""Tests can wait for the end of this short patience of a download."""
 
 
 @dataclass
@@ -35,11 +35,11 @@ class FakeBody:
 
     @property
     def size(self) -> int | None:
-        """Return the size of the whole blob."""
+        """Return the size of the whole blob at the upstream."""
         return len(self.remote.content) if self.remote.tells_size else None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces; each piece waits until the test permits it."""
+        """Yield the body in pieces, each when the test permits it."""
         at, end = self.start, self.stop or len(self.remote.content)
         while at < end:
             self.remote.allow(at)
@@ -54,9 +54,10 @@ class FakeBody:
 class FakeRemote:
     """A blob at an upstream; `starts` has the start of each request, in order.
 
-    `until` holds back the bytes from that offset on. `breaks` are the offsets at which the first,
-    second, ... connection breaks off. `refusals` are raised before any body, one per request.
-    `most` is the longest range that is sent in full. `held` is the number of open connections.
+    `until` holds back the bytes of the blob from that offset on. `breaks` are the offsets at which
+    the first, second, ... connection breaks off. `refusals` are raised in place of a body, one per
+    request. `most` is the longest range that is sent in full. `held` is the number of open
+    connections to the blob.
     """
 
     content: bytes
@@ -73,7 +74,7 @@ class FakeRemote:
 
     @contextmanager
     def fetch(self, start: int, stop: int | None = None) -> Iterator[FakeBody]:
-        """Open the blob from *start* to *stop*."""
+        """Open the blob at the upstream from *start* to *stop*."""
         self.starts.append(start)
         if self.refusals:
             raise self.refusals.pop(0)
@@ -89,13 +90,13 @@ class FakeRemote:
             self.held -= 1
 
     def let(self, until: int | None) -> None:
-        """Permit the body up to *until*; None permits all of it."""
+        """Permit the bytes of the body up to *until*; None permits all."""
         with self._news:
             self.until = until
             self._news.notify_all()
 
     def allow(self, at: int) -> None:
-        """Wait until the byte at *at* may be sent."""
+        """Wait until the test permits the byte at *at*."""
         with self._news:
             if not self._news.wait_for(lambda: self.until is None or at < self.until, 20):
                 raise TimeoutError("the test never let the body through")

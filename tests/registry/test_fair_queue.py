@@ -31,7 +31,7 @@ def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thre
 def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
     """A key with many callers does not delay other keys in the queue.
 
-    Each key is served once before any key is served a second time.
+    The queue serves each key once before it serves any key a second time.
     """
     line, order = FairQueue(1, waiting=10, each=5, busy="busy"), list[str]()
     with line.turn("flood", PATIENCE):
@@ -45,7 +45,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 
 def test_one_key_cannot_fill_the_queue() -> None:
-    """A caller without a place fails at once; another key still finds a place."""
+    """One key cannot fill the queue: a caller without a place fails at once."""
     line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))

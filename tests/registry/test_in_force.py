@@ -1,4 +1,4 @@
-"""The upstreams that the workers serve are the configuration's and the pull secret's of now."""
+"""The workers serve the upstreams of the current configuration and pull secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from entrepot.runtime.run_names import PULL_SECRET
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
     """A changed pull secret changes the served upstreams without a restart.
 
-    The rule is the same as at the start.
+    The upstreams follow from a changed pull secret by the same rule as at the start.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
@@ -66,7 +66,7 @@ def test_a_restart_with_an_unusable_pull_secret_uses_the_last_good_one(
 ) -> None:
     """The registry starts although the pull secret became unusable while the appliance ran.
 
-    A running registry keeps the last good one, so its restart must not end the appliance.
+    A running registry keeps the last good pull secret, so its restart must not end the appliance.
     """
     path = tmp_path / "secret.json"
     path.write_bytes(b'{"auths": {"a.example": {}}}')

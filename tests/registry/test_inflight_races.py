@@ -40,7 +40,10 @@ def locked(worker: SingleFlight) -> LockedFile:
 
 
 def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
-    """The rest of the body, which starts at the end of the file, must not be sent as the blob."""
+    """A resumed download without space is sent from its first byte.
+
+    The rest of the body, which starts at the end of the spool file, must not be sent as the blob.
+    """
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
     left = locked(worker)
@@ -76,7 +79,7 @@ def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
 
 
 class _Watched(Filesystem):
-    """This disk calls `told` when a thread finds a file absent. Commits wait for `lands`."""
+    """A disk that calls `told` when a thread finds a file absent. Commits wait for `lands`."""
 
     told: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
@@ -108,7 +111,11 @@ class _Watched(Filesystem):
 
 
 def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
-    """A reader may find the blob absent, then the writer gone: it must look for the blob again."""
+    """A blob that is committed during a check is not fetched again.
+
+    A reader may find the blob absent, then the writer gone: the reader must look for the blob
+    again.
+    """
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -127,7 +134,7 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
 
 
 def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
-    """To lock a spool file after the commit, a worker creates an empty file for an instant."""
+    """A late worker's empty spool file is not read; its lock after the commit creates one."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     worker = bench.worker()
@@ -141,7 +148,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """The file exists before its text; a reader must not take the size for unknown."""
+    """A size file without text means that the upstream has not responded yet."""
     size_path(tmp_path / "spooled").touch()
 
     with pytest.raises(FileNotFoundError):
@@ -188,7 +195,7 @@ def test_a_download_without_a_thread_releases_its_lock(
 
 
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
-    """A client of another repository must not retry until Python's stack overflows."""
+    """A refusal that is being reported does not block another repository's client."""
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 
@@ -211,7 +218,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(benc
 
 
 class _Releasing(MemoryReservations):
-    """This records whether another worker could begin the download at a reservation's release."""
+    """A storage that records whether another worker could begin at a reservation's release."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(lambda: 0, MemoryNotes())
@@ -228,7 +235,7 @@ class _Releasing(MemoryReservations):
 
 
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
-    """Otherwise the reservation of the next writer is released, and the cap is exceeded."""
+    """A reservation is released before another download begins, or the cap would be exceeded."""
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
     with pytest.raises(DigestMismatch):
@@ -240,7 +247,7 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
     """If a writer dies, a repository that may not read the blob may take the download over.
 
-    Readers of other repositories must still get the blob.
+    Readers of other repositories must still get the blob after the dead writer's refusal.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
@@ -280,9 +287,9 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
     """A writer died before the commit of a complete file of unknown size.
 
-    The next reader commits the file without a request to the upstream.
+    The next reader commits that file without a request to the upstream.
 
-    A range request behind the end would fail again and again.
+    A range request behind the end of the blob would fail again and again.
     """
     worker = bench.worker()
     with locked(worker):
@@ -294,7 +301,7 @@ def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: B
 
 
 def test_an_empty_response_is_only_valid_for_the_empty_blob(bench: Bench) -> None:
-    """An empty body has no last byte to hold back, so a wrong one would be sent as complete."""
+    """An empty response is valid for the empty blob only: it has no last byte to hold back."""
     with pytest.raises(Unavailable):
         bench.worker().join(task(FakeRemote(b"")))
     eventually(lambda: bench.spooled == [])

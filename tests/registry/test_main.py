@@ -1,4 +1,4 @@
-"""Test parts that the start of the workers connects."""
+"""The start of the workers connects breakers, events and the cache epoch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _state(event: Event) -> object:
 
 
 def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
-    """Error trackers and middleware cost the workers nothing, not even an import."""
+    """Workers load error trackers and middleware only if they are configured."""
     extensions = {
         "entrepot.runtime.reporting",
         "entrepot.runtime.entry_points",
@@ -82,5 +82,8 @@ def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
 
 
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
-    """PyJWT and cryptography take 80 ms and 10 MB in the process that the workers fork from."""
+    """Workers load no library of tokens unless tokens are configured.
+
+    PyJWT and cryptography take 80 ms and 10 MB in the process that the workers fork from.
+    """
     assert {"jwt", "cryptography"} & worker_modules() == set()

@@ -1,4 +1,4 @@
-"""A manifest's media type is its own or its repository's.
+"""A manifest has its own media type, or that of its repository.
 
 No other repository changes it.
 """
@@ -78,7 +78,7 @@ def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
 def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     tmp_path: Path, kept: str, shown: str
 ) -> None:
-    """A type of another kind would make the image unusable."""
+    """A media type stored by 0.1.0 is used if it is plausible for the manifest."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     storage = disk_storage(tmp_path)

@@ -1,6 +1,6 @@
 """The registry and the cleaner over a storage driver that has no files, in one process.
 
-Each test runs with each driver of the index, which has what file times are on a disk.
+Each test runs with each driver of the index, which has the times that files have on a disk.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ NAME = f"{HOST}/app"
 
 
 class Recorded:
-    """The log barrier of a process without a log: every access is recorded."""
+    """The log barrier of a process without a log, in which every access is recorded."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return that no access record is missing."""
+        """Return an empty string, which means that no access record is missing."""
         return ""
 
 
 @dataclass
 class InMemory:
-    """This registry keeps content in memory; only its spool and its locks are files."""
+    """A registry that keeps content in memory; only its spool and its locks are files."""
 
     storage: MemoryStorage
     index: Index
@@ -68,7 +68,7 @@ class InMemory:
         return result
 
     def blobs(self) -> set[str]:
-        """Return the keys of the stored blobs."""
+        """Return the keys of the blobs in memory."""
         stored = self.storage.walk(layout.BLOBS)
         return {each.key for each in stored}
 
@@ -98,7 +98,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock of all parts."""
+    """Return the clock of all parts of the registry."""
     return Clock(time.time())
 
 
@@ -112,7 +112,7 @@ def index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 
 @pytest.fixture
 def memory(upstream: FakeUpstream, index: Index, tmp_path: Path, clock: Clock) -> InMemory:
-    """Assemble a registry over memory in front of the upstream."""
+    """Assemble a registry over memory in front of the test's upstream."""
     return _assembled(upstream, MemoryStorage(), index, tmp_path / "state", clock)
 
 
@@ -193,7 +193,7 @@ def test_ranges_of_a_stored_blob(memory: InMemory) -> None:
 
 
 def test_a_push_in_two_chunks(memory: InMemory) -> None:
-    """A client pushes a blob in two chunks, and a manifest that names the blob."""
+    """A client pushes a blob in two chunks, and a manifest that references the blob."""
     made = image([filler(5_000, 3)])
     for content in made.blobs:
         begun = memory.client.simulate_post("/v2/team/app/blobs/uploads/")
@@ -230,7 +230,7 @@ def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
 def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """The confirmation is recorded: the next pull sends no request, and has an age of 0 s."""
+    """One HEAD confirms a tag that is no longer fresh, and the next pull sends no request."""
     _pull(memory)
     upstream.forget()
     memory.clock.now += 61.0
@@ -244,7 +244,7 @@ def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
 
 
 def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUpstream) -> None:
-    """The old confirmation does not count for the new manifest, whose own confirmation does."""
+    """A moved tag serves the new manifest, for which the old confirmation does not count."""
     _pull(memory)
     upstream.put_image("app", "v1", image([filler(6_000, 9)]))
     memory.clock.now += 61.0
@@ -257,7 +257,7 @@ def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUps
 
 
 def test_another_worker_sees_a_confirmation(memory: InMemory, upstream: FakeUpstream) -> None:
-    """The workers share the storage and the index, and nothing else."""
+    """Another worker, which shares only storage and index, sees a confirmation."""
     other = _assembled(upstream, memory.storage, memory.index, memory.state, memory.clock)
     _pull(memory)
     _pull(other)
@@ -280,7 +280,7 @@ def _with_new_index(memory: InMemory, upstream: FakeUpstream, **fields: Any) -> 
 def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
     memory: InMemory, upstream: FakeUpstream, freshness: float
 ) -> None:
-    """One HEAD confirms it, although its real confirmation was a moment ago."""
+    """After the loss of the index a HEAD confirms each tag, however recent its confirmation was."""
     _pull(memory)
     upstream.forget()
     rebuilt = _with_new_index(memory, upstream, freshness=freshness)
@@ -294,7 +294,7 @@ def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
 def test_an_unconfirmed_tag_is_served_stale_without_an_age(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """While the upstream is down it is served, unless `maxstale` limits the age of stale tags."""
+    """An unconfirmed tag is served stale without an age, unless `maxstale` is set."""
     _pull(memory)
     limited = _with_new_index(memory, upstream, max_stale=1e9)
     unlimited = _with_new_index(memory, upstream)
@@ -311,7 +311,7 @@ def test_an_unconfirmed_tag_is_served_stale_without_an_age(
 def test_after_the_loss_of_the_index_content_counts_as_used_now(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """Nothing older is known, so no content is evicted for an age that it may not have."""
+    """After the loss of the index content counts as used now, so no content is evicted for age."""
     _pull(memory)
     memory.clock.now += 1000.0
     rebuilt = _with_new_index(memory, upstream)

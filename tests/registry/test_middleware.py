@@ -1,4 +1,4 @@
-"""Middleware of a stand-in for another Python package is called around requests."""
+"""Middleware of another Python package, here a stand-in, is called around requests."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ gate = acme:Gate
 
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a stand-in for a package with middleware."""
+    """Install a stand-in for a package that has middleware."""
     folder = tmp_path / "site"
     metadata = folder / "acme-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -118,18 +118,19 @@ def _push(client: TestClient, name: str) -> Any:
 def test_middleware_of_the_registry_wraps_every_response(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Each middleware gets its options; the last one of the list is outermost."""
+    """Middleware of the registry wraps every response; the list's last one is outermost."""
     entries = "{name: stamp, options: {text: one}}, {name: stamp, options: {text: two}}"
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
-    assert answer.headers["X-Stamp"] == "two"  # the client of the test keeps the last one
+    # the client of the test keeps only the last header of a name
+    assert answer.headers["X-Stamp"] == "two"
 
 
 def test_middleware_of_the_registry_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client gets an OCI error without details, and the log names the middleware."""
+    """Middleware of the registry that raises is a 500; the log names the middleware."""
     answer = client("registry: [{name: breaking}]").simulate_get("/v2/")
 
     assert answer.status_code == 500
@@ -142,7 +143,7 @@ def test_middleware_of_the_registry_that_raises_is_a_500(
 def test_middleware_that_cannot_start_ends_the_program(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function that rejects its options ends the start with a line that names it."""
+    """Middleware that rejects its options ends the start with a line that names it."""
     with pytest.raises(SystemExit):
         client("registry: [{name: unusable}]")
 
@@ -154,7 +155,7 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Both calls of a request have its action, repository, kind, reference and user."""
+    """Middleware of repositories sees each request's facts, and its status at the end."""
     app = client(_GATE)
     assert _push(app, "team/app").status_code == 201
     assert app.simulate_get("/v2/team/app/manifests/v1").status_code == 404
@@ -169,7 +170,7 @@ def test_middleware_of_repositories_sees_the_facts_and_the_status(
 def test_middleware_of_repositories_may_refuse_a_request(
     client: Callable[[str], TestClient],
 ) -> None:
-    """The client gets the status, the code and the message of the refusal."""
+    """Middleware of repositories may refuse a request with a status, a code and a message."""
     app = client(_GATE)
     answer = _push(app, "team/closed")
 
@@ -183,7 +184,7 @@ def test_middleware_of_repositories_may_refuse_a_request(
 def test_a_blob_of_a_refused_repository_is_not_mounted(
     client: Callable[[str], TestClient], source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mount reads the other repository, so the middleware decides about it too."""
+    """A blob of a refused repository is not mounted, because a mount reads that repository."""
     app = client(_GATE)
     with monkeypatch.context() as patch:
         patch.setattr("acme.Gate.before", lambda *_: None, raising=True)
@@ -198,7 +199,7 @@ def test_a_blob_of_a_refused_repository_is_not_mounted(
 def test_middleware_of_repositories_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Any other exception, also one of the registry, is a 500 with a line in the log."""
+    """Middleware of repositories that raises another exception is a 500 with a log line."""
     answer = client(_GATE).simulate_get("/v2/team/odd/manifests/v1")
 
     assert (answer.status_code, "hunter2" in answer.text) == (500, False)
@@ -208,13 +209,13 @@ def test_middleware_of_repositories_that_raises_is_a_500(
 def test_a_failure_after_the_request_changes_nothing(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client gets its response, and the log has the failure."""
+    """A failure of middleware after the request changes no response, and is logged."""
     assert client(_GATE).simulate_get("/v2/team/late/manifests/v1").status_code == 404
     assert "middleware failed" in [each.message for each in caplog.records]
 
 
 def test_without_middleware_no_package_is_imported(client: Callable[[str], TestClient]) -> None:
-    """An entry point that the operator does not name is never loaded; nor is a disabled one."""
+    """Without middleware in the settings no package is imported; nor is a disabled one."""
     answer = client("registry: [{name: stamp, disabled: true}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
@@ -224,7 +225,7 @@ def test_without_middleware_no_package_is_imported(client: Callable[[str], TestC
 def test_middleware_gets_every_request_of_the_appliance(
     client: Callable[[str], TestClient], tmp_path: Path
 ) -> None:
-    """HAProxy's cache is off with middleware, because a cached response would pass it by."""
+    """Middleware gets every request: HAProxy's cache is off, as it would pass it by."""
     client(_GATE)
     desk = Desk(tmp_path)
 
@@ -235,18 +236,18 @@ def test_middleware_gets_every_request_of_the_appliance(
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
-    """A refusal that clients would misread is an error in the middleware."""
+    """A refusal of middleware has a status and a code of errors; another one is an error."""
     with pytest.raises(ValueError, match="not a status and code"):
         Refused("no", status, code)
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """A message has 1,024 characters at most."""
+    """A long message of a refusal is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 
 def test_the_example_of_the_page_is_valid() -> None:
-    """The class of docs/extensions.md refuses a push at night, and nothing by day."""
+    """The example class of docs/extensions.md refuses a push at night, and nothing by day."""
     page = (Path(__file__).parents[2] / "docs/extensions.md").read_text(encoding="utf-8")
     (code,) = [each for each in page.split("```python\n") if each.startswith("import time")]
     names: dict[str, Any] = {}

@@ -52,14 +52,17 @@ Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
 
 Mode = Literal["absent", "has", "claims", "lies"]
-"""`claims`: HEAD returns 200, GET 404. `lies`: HEAD returns 200, GET sends other bytes."""
+"""An upstream with `claims` answers HEAD with 200 and GET with 404.
+
+An upstream with `lies` answers HEAD with 200, and GET with other bytes.
+"""
 
 _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", "lies")
 
 
 @dataclass(frozen=True)
 class Content:
-    """This is one of four contents; `part` is the blob that a manifest references."""
+    """A `Content` is one of four contents; `part` is the blob that a manifest references."""
 
     name: str
     body: bytes
@@ -96,7 +99,7 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 class Claimant:
     """A `Claimant` is an upstream that has content or only claims to have it.
 
-    `ever` is all content that it ever had.
+    `ever` has all content that the claimant ever had.
     """
 
     owner: Who
@@ -111,11 +114,11 @@ class Claimant:
             self.ever.add(content.name)
 
     def mode(self, content: Content) -> Mode:
-        """Return the upstream's current behaviour for one digest."""
+        """Return the claimant's current behaviour for one digest."""
         return self.modes.get(content.name, "absent")
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request of the appliance."""
+        """Respond to one request of the appliance as the claimant."""
         if seen.path == "/v2/":
             return Reply(200, {}, b"{}"), HONEST
         reference = seen.path.rpartition("/")[2]
@@ -183,7 +186,7 @@ class World:
             reservations=Reservations(index.reservations, SpaceLimits(), notes=index.notes),
         )
 
-    # ---- the model: these methods compute the expected permissions
+    # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
         """Return the content that a repository's upstream or its pusher ever had."""
@@ -194,7 +197,7 @@ class World:
         """Return whether *who* may read a repository that had the content before."""
         return any(content.name in self.owned(each) for each in self.readable[who])
 
-    # ---- operations: these methods send requests
+    # ---- operations of the test: these methods send requests
 
     def ask(self, who: Who, method: str, path: str, body: bytes = b"", **headers: str) -> Result:
         """Send a request as *who*."""
@@ -216,7 +219,7 @@ class World:
         return result
 
     def read(self, who: Who, method: str, repository: str, kind: str, content: Content) -> None:
-        """Request content by its digest, and check the response."""
+        """Request content by its digest, and check the response by the model."""
         got = self.ask(who, method, f"/v2/{repository}/{kind}/{content.digest}")
         may_read = repository in self.readable[who]
         if got.status_code == 200:
@@ -226,7 +229,7 @@ class World:
             assert not self._must_be_stored(repository, kind, content), "content was taken away"
 
     def read_tag(self, who: Who, method: str, repository: str) -> None:
-        """Request the tag of an upstream, and check the response."""
+        """Request the tag of an upstream, and check the response by the model."""
         got = self.ask(who, method, f"/v2/{repository}/manifests/v1")
         if got.status_code != 200:
             return
@@ -252,7 +255,7 @@ class World:
         self._has_pushed(repository, content)
 
     def mount(self, who: Who, source: str, content: Content) -> None:
-        """Mount a blob into the own repository, from *source* or from anywhere."""
+        """Mount a blob into the user's own repository, from *source* or from anywhere."""
         query = f"mount={content.digest}" + (f"&from={source}" if source else "")
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)
@@ -261,7 +264,7 @@ class World:
             self._has_pushed(self.own[who], content)
 
     def evict(self, content: Content) -> None:
-        """Remove content as the cleaner does: links stay."""
+        """Remove content as the cleaner does, so that links stay."""
         self.trace.append(f"evict {content.name}")
         (self.root / layout.blob(content.digest)).unlink(missing_ok=True)
         self.stored_by_push = {each for each in self.stored_by_push if each[1] != content.name}
@@ -270,7 +273,7 @@ class World:
         self.pushed.setdefault(repository, set()).add(content.name)
         self.stored_by_push.add((repository, content.name))
 
-    # ---- checks: these methods compare responses with the model
+    # ---- checks of the test: these methods compare responses with the model
 
     def _check(self, who: Who, method: str, repository: str, content: Content, got: Result) -> None:
         claimant = self.upstreams.get(repository)
@@ -293,7 +296,10 @@ class World:
 
 
 def run(world: World, chance: random.Random) -> None:
-    """Do a random sequence of operations. Raises: AssertionError if the model is violated."""
+    """Do a random sequence of operations in the world.
+
+    Raises: AssertionError if the model is violated.
+    """
     repositories = (world.private, world.shared, "alice/app", "mallory/app")
     private, shared = world.upstreams[world.private], world.upstreams[world.shared]
     for content in _ALL:
@@ -341,7 +347,7 @@ def servers() -> Iterator[dict[Who, HttpServer]]:
 
 
 def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
-    """Run sequences; a failure states the seed and all operations."""
+    """Run the sequences of operations; a failure states the seed and all operations."""
     for seed in seeds:
         root = Path(tempfile.mkdtemp(prefix="permissions-", dir=_FOLDER))
         world = World(root, servers)

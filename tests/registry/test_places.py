@@ -97,7 +97,7 @@ def _store(root: Path, content: bytes) -> None:
 
 
 def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
-    """A repository without an origin is hosted."""
+    """Repositories of docker distribution, which have no origin, are served as hosted ones."""
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)
     got = p.ask("GET", "/v2/team/app/manifests/v1")
@@ -128,7 +128,7 @@ def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -
 
 
 def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
-    """`docker.io/alpine` is `docker.io/library/alpine`, as for Docker Hub's official images."""
+    """Official images of Docker Hub are in `library`, as `docker.io/library/alpine`."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
         p = pulling(hub, tmp_path, host="docker.io")
@@ -141,7 +141,7 @@ def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
 def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
     """The list of tags is the upstream's, or during an outage the stored one.
 
-    `n`, `last` and a Link header work in both.
+    `n`, `last` and a Link header work for both lists of tags.
     """
     u = two[0]
     for tag in ("v2", "v3"):
@@ -159,7 +159,7 @@ def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_pa
 
 
 def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
-    """Filtered here, served in an outage, and 404 if the upstream has no referrers API."""
+    """Referrers are requested and stored; they are filtered here, and served in an outage."""
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
@@ -181,7 +181,7 @@ def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
 
 
 def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) -> None:
-    """An upstream has an answer for any digest: such lists would fill the disk beyond the cap."""
+    """Referrers of unknown subjects are not stored, because they would fill the disk."""
     p = pulling(two[0], tmp_path)
     digest = Digest.of(b"never seen")
 
@@ -213,7 +213,7 @@ def test_a_large_list_of_referrers_is_not_stored(
     ],
 )
 def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
-    """By path and by `ns`, in brackets or folded; the link is in one repository."""
+    """An upstream can be an IPv6 address, by path and by `ns`, in brackets or folded."""
     with FakeUpstream() as upstream:
         image = upstream.add_image(NAME, "v1", [b"layer"])
         p = pulling(upstream, tmp_path, host=host)

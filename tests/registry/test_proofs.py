@@ -1,4 +1,4 @@
-"""A confirmation by an upstream permits nothing that this upstream has not sent itself."""
+"""A confirmation by an upstream permits nothing that the upstream has not sent itself."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Ruled:
     def ask(
         self, upstream: FakeUpstream, path: str, method: str = "GET", name: str = NAME
     ) -> Result:
-        """Send a request for content of an upstream."""
+        """Send a request for content of an upstream through the ruled appliance."""
         return self.p.ask(method, f"/v2/{fold(upstream.host)}/{name}/{path}", **_LOGIN)
 
     def links_it(self, upstream: FakeUpstream, name: str = NAME) -> bool:
@@ -94,7 +94,7 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """The digest of a private layer is not secret: manifests and lock files contain it."""
+    """A confirmation by HEAD permits nothing, as a private layer's digest is not secret."""
     a.ask(hostile, path, "HEAD")
 
     for _ in range(2):
@@ -147,7 +147,7 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
     """Content that an upstream sent is linked in its repository and stored once.
 
-    After one download the content is a hit.
+    After one download the content is a hit in its repository.
     """
     hostile.behave()
     hostile.put_image(NAME, "v1", IMAGE)
@@ -171,9 +171,9 @@ def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUp
 def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     tmp_path: Path, a: Ruled, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A proof is a file beside the content, and survives the loss of the index.
+    """A proof, a file beside the content, survives the loss of the index.
 
-    It is deleted with the content.
+    A proof is deleted with its content.
     """
     again = Ruled(tmp_path, honest, hostile)
     sent = honest.count("GET", "/blobs/")
@@ -190,7 +190,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
 def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Pushed content is no proof for an upstream: it must send the content itself."""
+    """Pushed content is no proof for an upstream, which must send the content itself."""
     found = Ruled(tmp_path, honest, hostile)
     storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -206,7 +206,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 ) -> None:
     """A download is joined within its upstream only.
 
-    Requests for other upstreams see neither its bytes nor its end.
+    Requests for other upstreams see neither the bytes nor the end of the download.
     """
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
@@ -229,7 +229,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Registries have layers in common; the second upstream confirms that it has the layer."""
+    """Without access rules upstreams share content, which the second one confirms."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)
@@ -247,7 +247,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
 ) -> None:
     """A complete file of a dead writer is served after the upstream confirmed it.
 
-    It may have been begun for another repository, which proves nothing for this one.
+    That file may have been begun for another repository, which proves nothing for this one.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

@@ -58,7 +58,7 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
     """The mark that the upstream confirmed a blob is removed as soon as the blob is linked.
 
-    The spool folder would have one file for each blob and repository otherwise.
+    Otherwise the spool folder would have one file for each blob and repository.
     """
     p.get(BLOB)
 
@@ -89,7 +89,7 @@ def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
 def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
     """A range of a blob is 206, whether the blob is stored or not.
 
-    Lazy snapshotters and resumed pulls depend on that.
+    Lazy snapshotters and resumed pulls depend on ranges of blobs.
     """
     if warm:
         p.get(BLOB)
@@ -115,7 +115,7 @@ def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  #
 
 
 def test_a_range_past_the_end_is_416(p: Pulling) -> None:
-    """The response has the size of the blob."""
+    """A range past the end of a blob is 416, with the size of the blob."""
     got = p.get(BLOB, Range="bytes=300000-")
 
     assert got.status_code == 416
@@ -123,7 +123,7 @@ def test_a_range_past_the_end_is_416(p: Pulling) -> None:
 
 
 def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: Pulling) -> None:
-    """A link is a permission, data is content: the upstream is asked, and sends no bytes."""
+    """A stored blob is confirmed by the upstream for another repository, without sent bytes."""
     p.get(BLOB)
     u.forget()
     got = p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}")
@@ -135,7 +135,7 @@ def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: P
 def test_a_blob_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """To know the digest of a private layer does not suffice."""
+    """A blob is not served to a repository without permission, although its digest is known."""
     p.get(BLOB)
 
     assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
@@ -145,7 +145,7 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
 def test_readers_of_the_same_repository_need_no_confirmation(u: FakeUpstream, p: Pulling) -> None:
     """Readers of the same repository join a download without a request of their own.
 
-    The first reader's request confirmed the blob for all of them.
+    The first reader's request confirmed the blob for all readers of the repository.
     """
     release = threading.Event()
     u.misbehave(str(DIGEST), method="GET", hold=release, hold_after=1000)
@@ -164,7 +164,7 @@ def test_readers_of_another_repository_need_a_confirmation(
 ) -> None:
     """Readers of another repository join a download after the upstream confirmed the blob.
 
-    Permission in one repository proves nothing for another.
+    Permission in one repository proves nothing for another repository.
     """
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -185,7 +185,7 @@ def test_readers_of_another_repository_need_a_confirmation(
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
     """A download is not joined if the upstream confirms another length for this repository.
 
-    The bytes of that download may be wrong.
+    The bytes of a download of another length may be wrong.
     """
     release = threading.Event()
     u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -204,7 +204,7 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
     """A complete file of a dead writer is served after the upstream confirmed the blob.
 
-    No download shows who may read it.
+    Without a running download nothing shows who may read that file.
     """
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
@@ -243,7 +243,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 ) -> None:
     """A temporary failure of an upstream is retried, and a refusal is returned.
 
-    No failure is cached except a 404, and that only for a few seconds.
+    No failure of an upstream is cached except a 404, for a few seconds.
     """
     p = pulling(u, tmp_path, negative_ttl=0.0)
     u.misbehave("/blobs/", times=1, **knobs)
@@ -279,7 +279,7 @@ def test_a_body_that_breaks_off_is_completed(
 
 
 def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulling) -> None:
-    """The connection is closed before the last byte, and the next attempt succeeds."""
+    """A response with wrong bytes breaks off before its last byte; the next attempt succeeds."""
     u.misbehave("/blobs/", corrupt=True)
     with pytest.raises(ConnectionResetError):
         p.get(BLOB)
@@ -327,7 +327,7 @@ def _is_a_download_joined() -> bool:
 def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
     """A disk error during a joined download fails no pull.
 
-    The blob is fetched again from its first byte and passed through.
+    The blob of the failed download is fetched again from its first byte and passed through.
     """
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
@@ -343,7 +343,7 @@ def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None
 
 
 def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path) -> None:
-    """The response does not depend on what exists."""
+    """Without a password every request is 401, whatever content exists."""
     gate = authenticator(lambda user, password: (user, password) == ("u", "p"))
     p = pulling(u, tmp_path, authenticator=gate)
     urls = [f"/v2/{p.prefix}/{NAME}/{BLOB}", "/v2/no/such/manifests/x", "/v2/"]
@@ -373,7 +373,7 @@ def test_a_malformed_request_is_a_client_error(
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """The upstream must respond to a GET to show that the repository may read the blob."""
+    """A 405 to HEAD is no permission: only a GET shows that the repository may read the blob."""
     p.get(BLOB)
     u.misbehave("/blobs/", method="HEAD", status=405)
 
@@ -382,7 +382,10 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
-    """A client that has all parts of an image may ask for its manifest with the upstream away."""
+    """A blob is linked before its last byte is sent.
+
+    A client that has all parts of an image may request its manifest while the upstream is down.
+    """
     name = Repository(f"{p.prefix}/{NAME}")
     wsgi = create_environ(path=f"/v2/{name}/{BLOB}")
     seen: list[bool] = []

@@ -94,7 +94,7 @@ def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pulling) -> None:
-    """Containerd sends only a HEAD for a tag: the tag must be served in a later outage."""
+    """A HEAD of an unknown tag stores its manifest, as containerd sends only a HEAD."""
     digest = p.head("manifests/v1").headers["docker-content-digest"]
     p.pull(digest)
     u.stop()
@@ -117,7 +117,7 @@ def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> No
 
 
 def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> None:
-    """A manifest that is too old is not served, and it is never a 404."""
+    """Beyond `maxstale` an outage is 502 for a manifest, and never a 404."""
     p = pulling(u, tmp_path, max_stale=60.0)
     p.pull()
     u.stop()
@@ -127,7 +127,7 @@ def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> No
 
 
 def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest with missing parts is 503 in an outage: podman would use no other mirror."""
+    """A manifest with missing parts is 503 in an outage: podman would stay with this mirror."""
     p.get("manifests/v1")
     u.stop()
     p.age(100)
@@ -139,7 +139,7 @@ def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling)
 
 
 def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
-    """Otherwise a tag stays fresh until that time after the clock is set back."""
+    """A confirmation in the future is not fresh, as after the clock was set back."""
     p.get("manifests/v1")
     p.age(-3600)
     u.stop()
@@ -248,7 +248,7 @@ def test_a_failure_without_a_stored_copy_is_returned(
 
 
 def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
-    """Containerd repeats a 429 five times at once, but uses the next mirror after a 503."""
+    """A rate limit is 503 for mirror requests, because containerd repeats a 429 at once."""
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
 
@@ -272,7 +272,7 @@ def test_a_manifest_is_not_served_to_a_repository_without_permission(
 ) -> None:
     """A stored manifest is not served to another repository without the upstream's consent.
 
-    The upstream confirms it by a HEAD, without a transfer.
+    The upstream confirms a stored manifest for another repository by a HEAD, without a transfer.
     """
     p.pull()
     digest = digest_of(u)
@@ -301,7 +301,7 @@ def test_a_write_is_405(p: Pulling) -> None:
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """A stored manifest is fetched again where HEAD cannot show who may read it."""
+    """After a 405 to HEAD a stored manifest is fetched again, which shows who may read it."""
     p.pull()
     digest = digest_of(u)
     u.misbehave("/manifests/", method="HEAD", status=405)
@@ -312,7 +312,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 def test_a_rate_limit_on_manifests_does_not_affect_layers(u: FakeUpstream, p: Pulling) -> None:
     """Docker Hub's rate limit on manifests does not affect layers.
 
-    A client that has a manifest must get its layers.
+    A client that has a manifest must get its layers in spite of the limit.
     """
     layers = p.get("manifests/v1").json["layers"]
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "60"})

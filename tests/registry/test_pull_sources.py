@@ -29,14 +29,14 @@ def _registry() -> FakeUpstream:
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run a registry that has the blob."""
+    """Run an upstream registry that has the blob."""
     with _registry() as upstream:
         yield upstream
 
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Run a mirror of the registry."""
+    """Run a mirror of the upstream registry."""
     with _registry() as upstream:
         yield upstream
 
@@ -70,7 +70,7 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
 def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The mirror uses up the time without a byte; the upstream has not been used by then."""
+    """A mirror that never answers is replaced by the upstream when its time is used up."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.0)
     ended = threading.Event()
     mirror.misbehave("/blobs/", method="GET", hold=ended)
@@ -85,7 +85,7 @@ def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
 ) -> None:
     """A mirror with wrong bytes fails at most one pull, whose response breaks off early.
 
-    After that the upstream is used.
+    After that pull the upstream is used in place of the mirror.
     """
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", body=CONTENT[::-1])
@@ -100,7 +100,7 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 ) -> None:
     """An upstream that sent wrong bytes is used again if it is the only source.
 
-    It may send right bytes by now.
+    The distrusted upstream may send right bytes by now.
     """
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
@@ -133,7 +133,7 @@ def test_a_pull_is_independent_of_another_upstreams_failing_download(
 def test_a_download_from_another_upstream_is_not_joined(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, sent: bytes
 ) -> None:
-    """A hostile upstream that offers a digest of another upstream must not fail its pulls."""
+    """A download from another upstream is not joined: a hostile one must fail no pull."""
     lying, healthy, ended = u, mirror, threading.Event()
     p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
     lying.misbehave("/blobs/", body=sent, hold=ended, hold_after=10)

@@ -1,6 +1,7 @@
-"""Deviations of real registries from the specification; none of them may break a pull.
+"""Deviations of real registries from the specification break no pull.
 
-The test is a table. A new quirk is a row here; `tests.quirks` or `tests.wire` has its switch.
+The test is a table. A new quirk is a row of this table; `tests.quirks` or `tests.wire` has its
+switch.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _OTHER = "other/app"
 class Quirk:
     """A `Quirk` is one deviation of a registry; `source` is where it was reported.
 
-    `given` configures the fake upstream, which has the image `v1`. `check` is the expected
-    behaviour. `settings` are fields of `UpstreamConfig`.
+    `given` configures the fake upstream, which has the image `v1`, for the quirk. `check` is the
+    expected behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
     what: str
@@ -208,7 +209,7 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
 def _under_two_names(
     *givens: Callable[[FakeUpstream, Image], None],
 ) -> Callable[[FakeUpstream, Image], None]:
-    """Add the image to a second repository as well."""
+    """Add the image to a second repository of the fake upstream as well."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         u.put_image(_OTHER, "v1", image)
@@ -517,7 +518,7 @@ QUIRKS = (
 
 @pytest.fixture
 def upstream() -> FakeUpstream:
-    """Return an upstream that the test starts."""
+    """Return a fake upstream that the test starts."""
     return FakeUpstream()
 
 

@@ -34,7 +34,8 @@ def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path)
 def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
     """A default upstream replaces the content that another proxy fetched.
 
-    A tag that moved at the upstream is followed, as the other proxy would follow it.
+    The default upstream moves a tag in this test, and the appliance follows it, as the other proxy
+    would.
     """
     _taken_over(tmp_path)
     p = pushing(tmp_path)
@@ -60,7 +61,7 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
     """A push of a manifest alone makes a fetched repository hosted.
 
-    The manifest may be a tag of the fetched image, whose layers are stored already.
+    The pushed manifest may be that of the fetched image, whose layers are stored already.
     """
     p = _taken_over(tmp_path)
 

@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """The last byte waits until the blob is verified."""
+    """A range of an unverified blob is sent at once up to its last byte."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))
@@ -64,7 +64,7 @@ def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -
 
 
 def test_an_early_range_completes_before_verification(bench: Bench) -> None:
-    """The upstream has not sent the rest of the blob yet."""
+    """An early range completes before the upstream has sent the rest of the blob."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
 
@@ -82,7 +82,7 @@ def test_an_early_range_completes_before_verification(bench: Bench) -> None:
     [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
 )
 def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
-    """A resumed pull sends such a request; the bytes before the range were never stored."""
+    """A range without space for the blob is verified, as in a resumed pull."""
     bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
 
@@ -94,7 +94,7 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
     """A range from a separate response is compared with the verified blob.
 
-    A separate response may be wrong although the blob is right.
+    A separate response for a range may be wrong although the blob is right.
     """
     right = [CONTENT[:500], CONTENT[500:1000]]
 
@@ -124,7 +124,7 @@ def test_the_size_decides_unless_the_setting_does(
     assert verify.is_early(ranges, size) is early
 
 
-# ---- through the application: ranges as a client requests them
+# ---- ranges through the application, as a client requests them
 
 
 @pytest.fixture
@@ -153,7 +153,8 @@ def test_a_waiting_range_breaks_off_and_an_early_one_warns(
 ) -> None:
     """A range of a wrong blob breaks off if it waits for verification.
 
-    A range that is sent early has a warning. The early range has a Warning header.
+    A range that is sent before the verification has a Warning header. The header of an early range
+    is `Warning`.
     """
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):

@@ -81,7 +81,7 @@ def _quarantined(root: Path) -> list[Digest]:
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
-# ---- stored files of a wrong length
+# ---- these tests damage the length of stored files
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
@@ -96,7 +96,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
 ) -> None:
     """A blob file of a wrong length is fetched again in the same request.
 
-    None of its bytes is sent, neither in a full response nor in a range.
+    None of the damaged file's bytes is sent, neither in a full response nor in a range.
     """
     right = p.get(BLOB, **({"Range": header} if header else {})).content
     damage(_stored(p.root))
@@ -121,7 +121,7 @@ def _rows() -> MemoryIndex:
 def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
     u: FakeUpstream, p: Pulling, damage: Damage
 ) -> None:
-    """The length of the damaged file is never returned."""
+    """A HEAD of a damaged blob is answered by the upstream, never with the damaged length."""
     damage(_stored(p.root))
 
     got = p.head(BLOB)
@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """A rebuilt index has the length of the damaged file."""
+    """A blob's length is compared with that in a manifest, if a rebuilt index has a wrong one."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
@@ -153,7 +153,7 @@ def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulli
 
 
 def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p: Pulling) -> None:
-    """Only the bytes decide: a manifest may claim any size."""
+    """A wrong row or manifest does not remove a valid file, because only its bytes decide."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
@@ -222,7 +222,7 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
     """A damaged layer counts as missing in a push.
 
-    It is not mounted, HEAD returns 404, and a manifest that names it is refused.
+    A damaged layer is not mounted, HEAD returns 404, and a manifest that names it is refused.
     """
     made = images.image([LAYER])
     for blob in made.blobs:
@@ -268,7 +268,7 @@ def test_a_damaged_spool_file_is_never_committed(
 ) -> None:
     """A damaged spool file is never committed.
 
-    If the length of a damaged spool file is wrong, it does not complete a response either.
+    A damaged spool file of a wrong length does not complete a response either.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)
@@ -311,7 +311,7 @@ def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
-    """Between two pieces of a body: nothing of it stays, and the client starts again."""
+    """An upload's file of another length ends the upload, and the client starts again."""
     where = pushed.begin()
 
     def pieces() -> Iterator[bytes]:
@@ -324,7 +324,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
     assert pushed.uploads() == []
 
 
-# ---- the commit of a file
+# ---- these tests commit a file
 
 
 @pytest.fixture
@@ -339,7 +339,7 @@ def blobs(tmp_path: Path) -> BlobStore:
 def test_a_short_file_is_read_before_the_commit(
     blobs: BlobStore, tmp_path: Path, damage: Damage
 ) -> None:
-    """The hash that its writer computed does not prove the content of the file."""
+    """A short file is read before its commit: the writer's hash does not prove the file."""
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
     damage(path)
@@ -353,7 +353,7 @@ def test_a_short_file_is_read_before_the_commit(
 def test_a_large_file_is_marked_for_verification(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the commit, so that the mark survives if the process is killed in between."""
+    """A large file is marked for verification before its commit, so that a kill loses no mark."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"
     path.write_bytes(LAYER)

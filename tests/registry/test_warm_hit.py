@@ -1,4 +1,4 @@
-"""The most that a warm hit may do: each further system call or index access slows every hit."""
+"""A warm hit may make few system calls, because each one slows every hit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def layer_of(p: Pulling) -> str:
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Return the system calls of Python in this thread, and the methods called on the index."""
+    """Return this thread's system calls by Python, and the methods called on the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 
@@ -79,7 +79,7 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 ) -> None:
     """A warm GET of a blob opens its link and its file, and calls fstat once.
 
-    The file's length is compared with a known one, without an index access.
+    The length of the blob's file is compared with a known one, without an index access.
     """
     path = f"blobs/{layer_of(p)}"
 
@@ -115,7 +115,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 ) -> None:
     """A warm GET of a manifest by tag reads its tag, its link and its bytes.
 
-    The bytes are compared with verified bytes, and are not parsed again.
+    The bytes of the manifest are compared with verified bytes, and are not parsed again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 
@@ -126,7 +126,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """The link and the file of each part, once: no part may be missing later in the pull."""
+    """A manifest by digest costs one check of each part, so that no later request fails."""
     path = f"manifests/{digest_of(p)}"
     parts = len(LAYERS) + 1
     expected = Counter(stat=1 + 2 * parts) + SMALL_FILE
@@ -135,7 +135,7 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
 
 
 def test_without_file_times_only_a_pull_by_tag_reads_the_index(tmp_path: Path) -> None:
-    """The index has the time at which the tag was confirmed; a digest needs no confirmation."""
+    """Without file times only a pull by tag reads the index, for the tag's confirmation."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         p = pulling(upstream, tmp_path, storage=MemoryStorage())

@@ -16,7 +16,7 @@ _TEMPORARY = {"mkstemp", "NamedTemporaryFile"}
 
 
 def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
-    """A worker that has the old file open continues to serve it."""
+    """A file is replaced atomically: a worker that has the old file open continues with it."""
     path = tmp_path / "metrics"
     write_atomically(path, b"old")
     with path.open("rb") as reader:
@@ -32,7 +32,7 @@ def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_durable: bool
 ) -> None:
-    """A full disk must not fill further with rests of earlier tries."""
+    """A failed write leaves the old file and no other, so that a full disk fills no further."""
     path = tmp_path / "state"
     write_atomically(path, b"old")
 
@@ -54,7 +54,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 def test_a_given_mode_is_exact_and_the_umask_decides_otherwise(
     tmp_path: Path, mode: int | None, expected: int
 ) -> None:
-    """A secret is never readable by others, and a certificate for clients always is."""
+    """A given mode of a written file is exact; otherwise the umask decides."""
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "file", b"", mode=mode)
@@ -67,7 +67,10 @@ def test_a_given_mode_is_exact_and_the_umask_decides_otherwise(
 def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In another order, a power cut could leave an empty file under the name."""
+    """A durable write flushes the file before the rename, and the folder after it.
+
+    In another order, a power cut could leave an empty file under the name.
+    """
     done: list[str] = []
     sync, replace = os.fsync, os.replace
 
@@ -88,7 +91,7 @@ def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after
 
 
 def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    """Otherwise a link could let a program write into any file of its user."""
+    """A link in place of the file is replaced and not followed to another file."""
     other = tmp_path / "other"
     other.write_bytes(b"other")
     (tmp_path / "file").symlink_to(other)
@@ -100,7 +103,7 @@ def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path
 
 
 def test_no_module_has_its_own_atomic_write() -> None:
-    """One function knows the order of the steps, and removes the temporary file."""
+    """No module has its own atomic write: one function knows the order of the steps."""
     own = {
         str(path.relative_to(_ROOT))
         for package in _PACKAGES

@@ -8,7 +8,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 
 
 def test_the_entry_that_was_kept_first_is_dropped() -> None:
-    """A dictionary of two entries keeps the last two, whatever was read in between."""
+    """A bounded dictionary drops the entry that was kept first, whatever was read in between."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -20,7 +20,7 @@ def test_the_entry_that_was_kept_first_is_dropped() -> None:
 
 
 def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
-    """So an entry that is kept at each use outlives entries that are not used."""
+    """An entry that is kept again is dropped last, so entries in use stay."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -43,7 +43,7 @@ def test_a_changed_entry_drops_no_other() -> None:
 
 
 def test_threads_may_keep_entries_at_once() -> None:
-    """No call fails, and the number of entries is bounded at the end."""
+    """Threads may keep entries of a bounded dictionary at once."""
     entries: BoundedDict[int, int] = BoundedDict(3)
 
     def keep_many(first: int) -> None:

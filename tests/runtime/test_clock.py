@@ -49,12 +49,12 @@ def machine() -> Machine:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the shared state."""
+    """Return the path of the clock's shared state."""
     return tmp_path / "clock"
 
 
 def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
-    """A slow correction by NTP is followed."""
+    """The appliance's time is that of an even wall clock, whose slow correction is followed."""
     clock = machine.clock()
     for _ in range(1000):
         machine.off += 0.0005
@@ -66,7 +66,7 @@ def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
 def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """During the jump no age is certain; afterwards ages are correct again."""
+    """A jump of the wall clock changes neither the time nor an age."""
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()
@@ -86,7 +86,7 @@ def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: floa
 
 
 def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    """Another line follows once the the wall clock is back."""
+    """A jump of the wall clock is logged once, and its end too."""
     clock = machine.clock()
     machine.run(clock, 10)
     caplog.set_level(logging.INFO)
@@ -102,7 +102,7 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
     """A wall clock that stays ahead is trusted after an hour.
 
-    Earlier ages count from then on: it is unknown which of the two times was right.
+    Earlier ages count from that hour on: it is unknown which of the two times was right.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -208,7 +208,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 
 
 def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
-    """The time while the machine was off counts."""
+    """A reboot with a right clock is no jump: the time without power counts."""
     first = machine.clock(path)
     machine.run(first, 10)
     at, wall = first(), machine.wall()
@@ -233,7 +233,7 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file written while the clock was a year back is not a year old."""
+    """Files count as old only if the kernel's clock ran evenly, and not a year back."""
     clock = machine.clock()
     machine.run(clock, 100, step=10)
     assert clock.before(50.0) == machine.wall() - 50.0
@@ -258,7 +258,7 @@ def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machin
     ids=["cut", "changed", "empty", "upper case"],
 )
 def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
-    """A state with a wrong checksum is never used."""
+    """A damaged state of the clock, with a wrong checksum, is never used."""
     save(path, State("boot", 1.0, 2.0, 3.0))
     assert load(path) == State("boot", 1.0, 2.0, 3.0)
     assert callable(damage)
@@ -273,7 +273,7 @@ def test_the_time_continues_if_its_file_cannot_be_written(
 ) -> None:
     """Time continues if its file cannot be written, with one warning.
 
-    The file is written once that works again.
+    The clock's file is written as soon as that works again.
     """
     path.mkdir()
     clock = machine.clock(path)

@@ -31,7 +31,7 @@ def test_only_official_images_of_docker_hub_get_the_prefix(
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_other_module_has_the_prefix_of_official_images(package: str) -> None:
-    """Two modules that disagree about it would give one image two names."""
+    """No other module has the prefix of official images: two of them would disagree some day."""
     named = [
         str(path.relative_to(_ROOT))
         for path in (_ROOT / package).rglob("*.py")

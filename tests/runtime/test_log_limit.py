@@ -26,7 +26,7 @@ class Flooded:
         self.dropped += 1
 
     def lines(self) -> list[str]:
-        """Return the written lines without their times."""
+        """Return the written log lines without their times."""
         return [line.split(" ", 1)[1] for line in self.stream.getvalue().splitlines()]
 
 
@@ -47,7 +47,7 @@ def flooded() -> Iterator[Flooded]:
 def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
     flooded: Flooded, level: int, most: int
 ) -> None:
-    """Fields, which clients choose, do not matter; the first line of the next minute counts."""
+    """A flood of one log message is limited; the next line has the number of dropped lines."""
     log = logging.getLogger("x.y")
     for number in range(most + 500):
         log.log(level, "request failed", extra={"path": f"/{number}"})

@@ -15,7 +15,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return a stream for the lines; restore the configuration of logging afterwards."""
+    """Return a stream for log lines; restore the configuration of logging afterwards."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -42,7 +42,7 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
     """A JSON log line has the values of a text line; numbers stay numbers.
 
-    A field can't replace a standard one.
+    A field of a JSON log line can't replace a standard one.
     """
     logs.configure("debug", "json", "cleaner", stream=stream)
 
@@ -71,7 +71,7 @@ def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -
 def test_no_value_can_change_how_a_terminal_shows_the_line(
     stream: io.StringIO, formatter: Literal["text", "json"], hidden: str
 ) -> None:
-    """The name of a failed login comes from a client that has no password."""
+    """No value can change how a terminal shows the log line, as a client's user name."""
     logs.configure("info", formatter, "registry", stream=stream)
 
     logging.getLogger("test").warning("login failed", extra={"user": f"ann{hidden}bob"})
@@ -104,7 +104,7 @@ def test_a_credential_is_never_written(
 
 
 def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
-    """The traceback is a field, because a line is a record."""
+    """An exception is one log line with its error; the traceback is a field."""
     logs.configure("info", "text", "p", stream=stream)
 
     try:
@@ -117,7 +117,7 @@ def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
 
 
 def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> None:
-    """`warn` passes warnings and errors only."""
+    """Log levels have the names of docker distribution; `warn` passes warnings and errors."""
     logs.configure("warn", "text", "p", stream=stream)
 
     logging.getLogger("x").info("quiet")
@@ -128,7 +128,7 @@ def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> No
 
 
 def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
-    """The last configuration is in force."""
+    """Logging that is configured twice writes each line once, in the last configuration."""
     logs.configure("info", "text", "first", stream=stream)
     logs.configure("info", "text", "second", stream=stream)
 
@@ -157,7 +157,7 @@ def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.Strin
 def test_the_fields_of_the_operator_keep_their_types_in_json(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """Numbers and Booleans are not texts."""
+    """The operator's fields keep their types in a JSON log line."""
     fields: dict[str, logs.Value] = {"service": "a", "n": 5, "on": True, "share": 0.5, "bytes": 1}
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 
@@ -177,7 +177,7 @@ def test_the_fields_of_the_operator_keep_their_types_in_json(
 def test_a_field_named_like_a_standard_one_gets_a_prefix(
     stream: io.StringIO, formatter: str, standard: tuple[str, ...]
 ) -> None:
-    """The prefix is that of logrus, so the operator's value is not lost."""
+    """An operator's field named like a standard one gets the prefix of logrus."""
     fields = dict.fromkeys(standard, "mine")
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 
@@ -194,7 +194,7 @@ def test_a_field_named_like_a_standard_one_gets_a_prefix(
 def test_a_field_of_the_operator_cannot_start_a_second_line(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """A line break in a name or a value is escaped."""
+    """An operator's field cannot start a second log line: line breaks are escaped."""
     logs.configure("info", formatter, "p", fields={"a\nb": "c\nd\u2028e"}, stream=stream)
 
     logging.getLogger("x").info("done")
@@ -203,7 +203,7 @@ def test_a_field_of_the_operator_cannot_start_a_second_line(
 
 
 def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.StringIO) -> None:
-    """The level has the name that logrus gives it; `type` is a field of the operator only."""
+    """A log line for logstash has the fields of docker distribution."""
     logs.configure("info", "logstash", "cleaner", fields={"type": "log"}, stream=stream)
 
     logging.getLogger("x").warning("low", extra={"bytes": 1})
@@ -221,7 +221,7 @@ def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.St
 
 
 def test_a_line_has_the_place_in_the_code_only_on_request(stream: io.StringIO) -> None:
-    """The fields have the names that logrus gives them."""
+    """A log line has the place in the code only on request, in fields named as by logrus."""
     logs.configure("info", "json", "p", stream=stream)
     logging.getLogger("a.b").info("done")
     without = _line(stream)

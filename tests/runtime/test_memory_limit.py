@@ -19,7 +19,7 @@ def _write(root: Path, name: str, text: str) -> None:
 
 
 def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> None:
-    """The files of control groups are absent, as outside Linux's usual mounts."""
+    """Without a control group, as outside Linux's usual mounts, the machine is the limit."""
     assert memory_limit(tmp_path) == _MACHINE
 
 
@@ -39,7 +39,7 @@ def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> Non
 def test_the_smallest_limit_counts(
     tmp_path: Path, group: str, files: dict[str, str], expected: int
 ) -> None:
-    """The group's own limit, and those of the groups that contain it, in both versions."""
+    """The smallest limit of a control group and its parents counts, in both versions."""
     _write(tmp_path, "proc/self/cgroup", group)
     for name, text in files.items():
         _write(tmp_path, f"sys/fs/cgroup/{name}", text)

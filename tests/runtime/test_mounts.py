@@ -37,5 +37,5 @@ def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: 
 
 
 def test_without_a_list_of_mounts_the_type_is_unknown(tmp_path: Path) -> None:
-    """An empty text is no type, so callers that need a type refuse the folder."""
+    """Without a list of mounts the file system's type is unknown, and the folder is refused."""
     assert file_system_of(Path("/"), tmp_path / "absent") == ""

@@ -22,7 +22,7 @@ PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
     ],
 )
 def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: str | None) -> None:
-    """A proxy without a scheme is an HTTP proxy."""
+    """The scheme of a URL selects its proxy, and loopback has none."""
     assert Proxies(PROXIES).choose(url) == expected
 
 

@@ -34,7 +34,7 @@ class Parser:
         self.calls = 0
 
     def __call__(self, content: bytes) -> int:
-        """Parse the content as a number."""
+        """Parse the content as a number, and count the call."""
         self.calls += 1
         return int(content)
 
@@ -62,7 +62,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
-    """Within the interval the old value is in force; then the new one, with a higher generation."""
+    """A change of the file is seen at the next check, with a higher generation."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
 
@@ -72,7 +72,7 @@ def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
 
 
 def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None:
-    """The number of checks does not matter."""
+    """An unchanged file is not parsed again, whatever the number of checks is."""
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
 
@@ -84,7 +84,7 @@ def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None
 
 
 def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
-    """The file is not opened: a change with the same time and size stays unseen."""
+    """A check of an old file is a stat: a change with the same time and size stays unseen."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
     clock.now += 1
@@ -103,7 +103,7 @@ def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
 def test_a_malformed_change_is_logged_once_and_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last good value stays; the warning has the path and the problem."""
+    """A malformed change of a file is logged once, and the last good value stays."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"one", at=_WRITTEN + 1)
 
@@ -119,7 +119,7 @@ def test_a_malformed_change_is_logged_once_and_changes_nothing(
 def test_forked_processes_log_one_warning_together(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Otherwise each worker logs the same bad file; a copy stands for a forked process."""
+    """Forked processes log one warning together about a bad file."""
     watched = ReloadingFile(path, int, clock=clock)
     forked = copy.copy(watched)
 
@@ -197,7 +197,7 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
-    """Time, size and inode are equal: a file that was recent when read is read again."""
+    """A change in the same tick is seen, as a file that was recent when read is read again."""
     clock.now = _WRITTEN + 0.2
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
@@ -207,7 +207,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """Reading it again gives no new generation, and stops once the file is older."""
+    """A recent file with the same content is no change, and has no new generation."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -220,7 +220,7 @@ def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: 
 
 
 def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, clock: Clock) -> None:
-    """Half of a password file would lock out the users in the other half."""
+    """A file that is being written is read at the next check, not half of it."""
     watched = ReloadingFile(path, int, clock=clock)
     clock.now += 1
     _write(path, b"", at=clock.now - 0.01)
@@ -232,7 +232,7 @@ def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, cloc
 
 
 def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:
-    """The wall clock may jump; the next access checks the file."""
+    """A clock that is set back does not stop the checks of the file."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now -= 50
@@ -274,7 +274,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
     path: Path, clock: Clock
 ) -> None:
-    """Rights that were revoked since the first start do not return; a repair is seen."""
+    """A process that starts while the file is bad has the last good content."""
     saved = path.with_name("saved")
     before = ReloadingFile(path, int, clock=clock, last_good=saved)
     for moment, content in enumerate((b"2", b"two"), 1):
@@ -296,7 +296,7 @@ def test_a_forked_process_does_not_use_its_parents_older_value(
 ) -> None:
     """A forked process does not use its parent's older value of the file.
 
-    The parent has not checked the file since the start; its children have.
+    The parent has not checked the file since the start, but its children have.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
@@ -318,7 +318,8 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
 ) -> None:
     """A forked process takes the value that other processes accepted.
 
-    The file is as the parent saw it, but the others rejected that: revoked rights returned.
+    The file is as the parent saw it, but the other processes rejected it, and revoked rights
+    returned.
     """
 
     def validate(before: int, after: int) -> None:
@@ -351,7 +352,7 @@ def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Cloc
 def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full disk, no copy is better than one that restores a revoked right."""
+    """An outdated saved content is removed if it cannot be replaced, as on a full disk."""
     saved = path.with_name("saved")
     watched = ReloadingFile(path, int, clock=clock, last_good=saved)
 

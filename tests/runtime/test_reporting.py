@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Each stand-in notes its settings in STARTED, and each error in SENT.
+# each stand-in records its settings in STARTED, and each error in SENT
 _STAND_INS = {
     "bugsnag/__init__.py": """
 STARTED, SENT = [], []
@@ -108,7 +108,7 @@ _EXPECTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Put stand-ins for the libraries of all trackers on the path of imports."""
+    """Put stand-ins for the libraries of all trackers on Python's path of imports."""
     for name, text in _STAND_INS.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _sent(name: str) -> list[Any]:
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize("name", CLIENTS)
 def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorReports]) -> None:
-    """The library gets the settings, and each error with class, traceback and request line."""
+    """An error of a worker is reported to the tracker with class, traceback and request line."""
     start(name)
     _fail()
 
@@ -182,7 +182,7 @@ def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorR
 def test_only_the_library_of_a_configured_tracker_is_imported(
     start: Callable[..., ErrorReports],
 ) -> None:
-    """A tracker without settings costs no import."""
+    """Only the library of a configured tracker is imported."""
     start("sentry")
     _fail()
 
@@ -203,7 +203,7 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 
 @pytest.mark.usefixtures("libraries")
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
-    """A foreseen failure, and a line of another library, are no reports."""
+    """A log line without a traceback, or of another library, is not reported to a tracker."""
     start("sentry")
     log.error("a foreseen failure")
     logging.getLogger("sentry_sdk.errors").error("no connection", exc_info=OSError("x"))
@@ -217,7 +217,7 @@ def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorRe
 def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
     start: Callable[..., ErrorReports], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a library that never returns, an error is logged at once, and 64 wait at most."""
+    """A tracker's library that hangs delays nothing; 64 errors wait at most."""
     hang = threading.Event()
     hanging = reporting.ReportingClient(("sentry_sdk",), lambda _: hang.wait(60))  # type: ignore[arg-type, return-value]
     monkeypatch.setitem(CLIENTS, "sentry", hanging)
@@ -239,7 +239,7 @@ def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
 def test_many_errors_are_not_all_reported(
     start: Callable[..., ErrorReports], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """60 errors in a minute are reported; a later line counts the others."""
+    """Of many errors 60 in a minute are reported to a tracker; a later line counts the others."""
     now = [0.0]
     start("sentry", clock=lambda: now[0])
     for _ in range(70):
@@ -273,7 +273,7 @@ def test_a_library_that_fails_is_one_warning_without_the_key(
     start: Callable[..., ErrorReports],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The warning names the tracker and the class of the failure, never the failure's text."""
+    """A tracker's library that fails is one warning without the key."""
     (libraries / "sentry_sdk/__init__.py").write_text(text, encoding="utf-8")
     start("sentry")
     _fail()

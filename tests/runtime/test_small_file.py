@@ -22,7 +22,7 @@ def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
-    """A pipe without a writer would block a command forever."""
+    """A pipe in place of a small file is an error, and no wait."""
     path = tmp_path / "small.json"
     os.mkfifo(path)
 
@@ -31,7 +31,7 @@ def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
 
 
 def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
-    """A link to a device that never ends would fill the memory."""
+    """A device without an end in place of a small file is an error."""
     path = tmp_path / "small.json"
     path.symlink_to("/dev/zero")
 
@@ -40,6 +40,6 @@ def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
-    """Callers treat a missing file in another way than an unusable one."""
+    """A missing small file is reported as missing, unlike an unusable one."""
     with pytest.raises(FileNotFoundError):
         read_small_file(tmp_path / "absent")

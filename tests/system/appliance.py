@@ -37,8 +37,9 @@ class Setup:
 
     `upstreams` and `settings` are in YAML; `environment` has variables.
 
-    `data` is its data directory (None: a new one). With `tls`, clients use TLS. `files` is its
-    limit of open files (`ulimit -n`, soft and hard), if it differs from that of the tests.
+    `data` is the appliance's data directory (None: a new one). With `tls`, clients use TLS. `files`
+    is the appliance's limit of open files (`ulimit -n`, soft and hard), if it differs from that of
+    the tests.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Setup:
 
 
 class Appliance:
-    """This is one appliance on a free loopback port; it writes its output to the file `log`."""
+    """An `Appliance` is one appliance on a free loopback port; the file `log` has its output."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ class Appliance:
         if self._process is not None:
             self.stop()
 
-    # These methods start and stop the appliance.
+    # these methods start and stop the appliance
 
     def start(self) -> None:
         """Start the appliance, and wait until `/healthz` returns 200."""
@@ -156,7 +157,7 @@ class Appliance:
         }
         return processes.clean_environment(own | self._environment)
 
-    # These methods find the appliance's processes.
+    # these methods find the appliance's processes
 
     def processes(self) -> list[Process]:
         """Return all processes of this appliance."""
@@ -179,7 +180,7 @@ class Appliance:
         assert found is not None, f"{name} does not run"
         os.kill(found.pid, number)
 
-    # These methods read the appliance's output.
+    # these methods read the appliance's output
 
     def output(self) -> str:
         """Return everything that the appliance has written to its log."""
@@ -234,6 +235,6 @@ class Appliance:
 
 def _is_program(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words or "appliance." in process.argv:  # the process only starts or watches the program
+    if not words or "appliance." in process.argv:  # that process only starts or watches the program
         return False
     return words[0].rpartition("/")[2] == name or f"-m entrepot.{name}" in process.argv

@@ -1,6 +1,6 @@
 """Attacks on an appliance, one for each resource.
 
-An honest client sends requests meanwhile, and measures the effect.
+An honest client sends requests during the attack, and measures its effect.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
 
 @contextmanager
 def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Request a blob on many connections, and read nothing."""
+    """Request a blob on many connections, and read nothing from them."""
     with ExitStack() as stack:
         for each in connections(appliance, many, stack):
             each.sendall(_head("GET", path, login).encode())
@@ -86,7 +86,7 @@ def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iter
 
 
 def _read_all(opened: list[socket.socket], ended: threading.Event) -> None:
-    """Read what arrives on each connection until the event *ended* is set."""
+    """Read the bytes that arrive on each connection until the event *ended* is set."""
     with selectors.DefaultSelector() as ready:
         for each in opened:
             each.setblocking(False)
@@ -141,7 +141,8 @@ def flood(
         while not ended.is_set():
             with suppress(OSError, IndexError, ValueError):
                 raw = appliance.http.raw(requests(next(numbers)))
-                answers.append(int(raw.split(b" ", 2)[1]))  # IndexError if the response was cut off
+                # the index is missing if the response was cut off
+                answers.append(int(raw.split(b" ", 2)[1]))
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
     for each in senders:

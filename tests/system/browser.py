@@ -19,7 +19,7 @@ from tests.system.waiting import eventually
 
 _FLAGS: Final = (
     "--headless=new",
-    "--no-sandbox",  # root has no sandbox, and the page is our own
+    "--no-sandbox",  # Chromium has no sandbox as root, and the page is our own
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -58,7 +58,7 @@ class PageServer:
         pages, reports = self.pages, self.reports
 
         class Handler(BaseHTTPRequestHandler):
-            """Sends the pages, and keeps the reports."""
+            """Sends the test's pages to the browser, and keeps their reports."""
 
             def do_GET(self) -> None:
                 page = pages.get(self.path)

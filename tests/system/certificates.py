@@ -18,7 +18,7 @@ _LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair consists of a certificate and its private key."""
+    """A `Pair` is a certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -28,7 +28,7 @@ class Pair:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def key_pem(self) -> bytes:
-        """Return the key in PEM, without a passphrase."""
+        """Return the private key in PEM, without a passphrase."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
@@ -45,7 +45,7 @@ class Pair:
 
 
 class Authority:
-    """This certificate authority is trusted only by clients that are configured to trust it."""
+    """A certificate authority, trusted only by clients that are configured to trust it."""
 
     def __init__(self, name: str = "system test CA") -> None:
         self.pair = _signed(name, None)

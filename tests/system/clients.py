@@ -25,7 +25,7 @@ _TIMEOUT_S = 240  # podman waits two minutes for a mirror that does not respond
 
 
 class Clients:
-    """These are the clients of one user; their images, logins and configuration are in *folder*."""
+    """The clients of one user; their images, logins and configuration are in *folder*."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

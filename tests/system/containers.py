@@ -30,7 +30,7 @@ NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
 _TIMEOUT_S = 300.0
-# The build needs these variables to fetch packages; podman inherits no others.
+# the build needs these variables to fetch packages; podman inherits no others
 _INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]
@@ -141,7 +141,7 @@ def engine() -> Iterator[Engine]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """This describes a container that ended: its exit code, and all its output."""
+    """A container that ended: its exit code, and all its output."""
 
     code: int
     output: str

@@ -18,7 +18,7 @@ _EVERY = 0.05
 def size(root: Path) -> int:
     """Return the sum of `st_size` of every file below *root*, in bytes.
 
-    A file that is renamed during the walk may be found twice; it counts once.
+    A file that is renamed during the walk may be found twice; its size counts once.
     """
     return sum({status.st_ino: status.st_size for _, status in _walk(str(root))}.values())
 

@@ -114,7 +114,8 @@ class Dockerd:
     def forget(self) -> None:
         """Remove every image of dockerd."""
         for each in json.loads(self._ask("GET", "/images/json?all=1")):
-            with suppress(PullFailed):  # dockerd removed the parent image together with its child
+            # dockerd has removed the parent image together with its child
+            with suppress(PullFailed):
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 
     def _argv(self) -> list[str]:

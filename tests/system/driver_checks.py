@@ -23,12 +23,12 @@ SMALL: Final = {
     "CLEANER_RUNEVERY_TIME": "1s",
     "ENTREPOT_WORKERS": "2",
 }
-"""The evictions of `check_eviction` begin soon with these variables."""
+"""With these variables the evictions of `check_eviction` begin soon."""
 
 _CHUNKS: Final = 3
 _IMAGES: Final = 15
 _OLDER: Final = 5 * MB
-"""The proxied content of the checks before `check_eviction` has fewer bytes."""
+"""The proxied content of the checks before `check_eviction` has fewer bytes than this."""
 
 Check = Callable[[Appliance, FakeUpstream], None]
 
@@ -86,7 +86,7 @@ def check_push(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_delete(appliance: Appliance, _: FakeUpstream) -> None:
-    """A deleted tag, manifest and blob are 404; another repository keeps what it shares."""
+    """A deleted tag, manifest and blob are 404; another repository keeps shared parts."""
     made = of_size(100 * KB, 530)
     assert push(appliance.http, "team/kept", "v1", made)
     assert push(appliance.http, "team/delete", "v1", made)
@@ -147,7 +147,7 @@ def check_referrers(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
-    """More is pulled than the limit allows: the first is evicted, fetched again, and whole."""
+    """If clients pull more than the limit, the first image is evicted, and later fetched again."""
     made = [
         fake.put_image("evict", f"v{n}", image([filler(4 * MB, 550 + n)])) for n in range(_IMAGES)
     ]
@@ -174,4 +174,4 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_referrers,
     check_eviction,
 )
-"""Every check, in an order in which one appliance passes them all; the evictions come last."""
+"""These are all checks, in an order in which one appliance passes them; the evictions come last."""

@@ -22,7 +22,7 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """This records the source of an image, and the number of requests to the mirror for its parts.
+    """The source of an image, and the number of requests to the mirror for the image's parts.
 
     `waits` is the client's delay, if it is noticeable; slow cases run only in `make soak`.
     """
@@ -40,7 +40,7 @@ class Did:
 class Row:
     """A row describes one failure: `rules` map paths to a fake upstream's options.
 
-    If `rules` is None, the upstream is stopped.
+    If a row's `rules` is None, the upstream is stopped.
     """
 
     failure: str
@@ -48,7 +48,7 @@ class Row:
     did: Mapping[str, Did]
 
     def markdown(self) -> str:
-        """Return the row as in the documentation."""
+        """Return the row of the failure as in the documentation."""
         return f"| {self.failure} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
 
 

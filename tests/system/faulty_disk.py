@@ -94,7 +94,7 @@ builtins.open = io.open
 
 
 class FaultyDisk:
-    """This is the disk as seen by processes with its `environment`."""
+    """The disk as processes with its `environment` see it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """This is one complete response; the names of its headers are in lower case."""
+    """One complete response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -87,7 +87,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send one request, and yield the response when its headers have arrived."""
+        """Send one request, and yield its response when the headers have arrived."""
         connection = self._connection()
         try:
             connection.request(method, path, body, {**self._usual(), **(headers or {})})
@@ -98,7 +98,7 @@ class HttpClient:
     def raw(self, request: bytes) -> bytes:
         """Send raw bytes, and return all bytes of the response."""
         with socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S) as wire:
-            with suppress(OSError):  # the server may refuse the request before its end
+            with suppress(OSError):  # the server may refuse the request before all of it is sent
                 wire.sendall(request)
                 wire.shutdown(socket.SHUT_WR)
             return _all_of(wire)
@@ -138,7 +138,7 @@ def listens(port: int) -> bool:
 
 
 def _all_of(wire: socket.socket) -> bytes:
-    """Read until the server closes, or resets the connection because it did not read everything."""
+    """Read until the server closes the connection, or resets it because of unread bytes."""
     received = b""
     with suppress(ConnectionResetError):
         while piece := wire.recv(65536):

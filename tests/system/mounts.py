@@ -71,7 +71,8 @@ class Mounts:
 def as_printed() -> tuple[list[str], int]:
     """Return the README's options for TLS and passwords, and the port that replaces its 8443.
 
-    Name, image and host port are the test's; everything else is as printed.
+    Name, image and host port in the command are the test's; everything else is as printed in the
+    README.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

@@ -32,7 +32,7 @@ def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
 
 
 class Ways:
-    """Ports on the loopback of the process *pid* that are forwarded to ports on ours."""
+    """Ports on the loopback of the process *pid*, forwarded to ports on the test's loopback."""
 
     def __init__(self, pid: int, ports: Mapping[int, int]) -> None:
         self._namespace = Path(f"/proc/{pid}/ns/net")
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* in a network namespace; sockets that *act* creates stay in that namespace."""
+    """Call *act* in a network namespace; sockets that *act* creates stay in the namespace."""
     done: list[T] = []
 
     def enter_and_act() -> None:

@@ -37,7 +37,7 @@ _ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One running registry: the client for it, the client for its debug address, and its prefix."""
+    """One running registry, with a client, a client for its debug address, and its prefix."""
 
     http: HttpClient
     debug: HttpClient
@@ -59,7 +59,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request; a path that begins with `debug:` is sent to the debug address."""
+    """One request to be compared; a path that begins with `debug:` is sent to the debug address."""
 
     method: str
     path: str

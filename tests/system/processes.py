@@ -14,7 +14,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """This is one running process; `argv` is its command line, or the title that it set."""
+    """One running process; `argv` is its command line, or the title that the process has set."""
 
     pid: int
     parent: int

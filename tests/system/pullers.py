@@ -32,7 +32,7 @@ class Puller(Protocol):
         ...
 
     def pull(self, image: str) -> set[str]:
-        """Pull, and return digests of the stored content, at least the config's.
+        """Pull an image, and return digests of the stored content, at least the config's.
 
         Raises: PullFailed if the client reports an error.
         """
@@ -60,7 +60,7 @@ class Podman:
         self._clients.configure(tree)
 
     def pull(self, image: str) -> set[str]:
-        """Pull; podman's image ID is the config's digest."""
+        """Pull an image with podman; podman's image ID is the config's digest."""
         return {f"sha256:{_good(self._clients.podman('pull', '--quiet', image))}"}
 
     def forget(self) -> None:
@@ -72,7 +72,7 @@ class Buildah(Podman):
     """Pull with `buildah pull`, which shares podman's store."""
 
     def pull(self, image: str) -> set[str]:
-        """Pull; buildah's image ID is the config's digest."""
+        """Pull an image with buildah; buildah's image ID is the config's digest."""
         return {f"sha256:{self._clients.buildah('pull', '--quiet', image).stdout.strip()}"}
 
 
@@ -84,7 +84,7 @@ class Skopeo(Podman):
         self._folder = folder
 
     def pull(self, image: str) -> set[str]:
-        """Copy the image into the folder, and return the digests in its manifest."""
+        """Copy the image into a folder with skopeo, and return the digests in its manifest."""
         target = self._folder / "copy"
         _good(self._clients.skopeo("copy", f"docker://{image}", f"dir:{target}"))
         manifest = json.loads((target / "manifest.json").read_bytes())

@@ -42,7 +42,7 @@ def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
 def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
     """Fetch an image with all its parts, and return their digests, the manifest's first.
 
-    If the reference leads to an index, fetch the images of all platforms too.
+    If the reference leads to an index, fetch the images of all its platforms too.
     """
     response = pull_manifest(http, name, reference)
     read = manifest.parse(response.body, response.headers["content-type"])
@@ -55,7 +55,7 @@ def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
 
 
 class Reader(threading.Thread):
-    """A reader downloads one path in a thread; `is_whole` is true after a complete body."""
+    """A `Reader` downloads one path in a thread; `is_whole` is true after a complete body."""
 
     def __init__(self, http: HttpClient, path: str) -> None:
         super().__init__(daemon=True)
@@ -66,7 +66,7 @@ class Reader(threading.Thread):
         self.is_whole = False
 
     def run(self) -> None:
-        """Read until the end of the body, or until the connection breaks."""
+        """Read until the end of the response's body, or until the connection breaks."""
         try:
             with self._http.open("GET", self._path) as response:
                 self.status = response.status
@@ -83,7 +83,7 @@ class Reader(threading.Thread):
         return self
 
     def end(self) -> Self:
-        """Wait for the end of the download, and return the reader."""
+        """Wait for the end of the reader's download, and return the reader."""
         self.join(timeout=60)
         assert not self.is_alive(), f"a download hangs: {self._path}"
         return self
@@ -94,6 +94,6 @@ class Reader(threading.Thread):
 
 
 def end_all(readers: Sequence[Reader]) -> None:
-    """Wait for the end of all downloads."""
+    """Wait for the end of all readers' downloads."""
     for reader in readers:
         reader.end()

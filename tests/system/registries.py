@@ -27,10 +27,10 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 
 
 class Registry:
-    """This is one docker-registry; a test can stop it, and start it again on the same port.
+    """A `Registry` is one docker-registry; a test can stop it, and start it on the same port again.
 
-    *storage* is its data directory; *settings* is merged into the top level of its configuration.
-    If *tokens* is given, clients that push get their token from that server.
+    *storage* is the registry's data directory; *settings* is merged into its configuration. If
+    *tokens* is given, clients that push get their token from that token server.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Registry:
     def stop(self) -> None:
         """Kill the registry, as in an outage.
 
-        Connections break, and new connections are refused.
+        Connections to the registry break, and new connections are refused.
         """
         if self._process is not None:
             self._process.kill()

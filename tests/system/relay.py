@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Relay:
-    """Forwards connections to its own port, on any address, to the port *target* on loopback."""
+    """Forwards connections from its own port, on any address, to the port *target* on loopback."""
 
     def __init__(self, target: int) -> None:
         class Handler(BaseRequestHandler):

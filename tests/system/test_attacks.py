@@ -1,4 +1,4 @@
-"""Attacks on each resource, with an honest client beside: it fails never, and memory is bounded.
+"""Attacks on each resource never make an honest client fail, and memory stays bounded.
 
 At full size the attack is also compared with as many harmless requests: the honest client's p99 is
 at most three times as long, by the median of the rounds.
@@ -43,9 +43,7 @@ ANN = "ann:right"
 FRESH = ("bob:built", "cid:sailed")
 NAME = "one.test/app"
 LARGEST = 320 * MB
-"""This many bytes may be resident in a process, whatever clients do; `_bound` has HAProxy's
-limit.
-"""
+"""This many bytes may be resident in a process, whatever clients do."""
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
 """HAProxy may use this many bytes for each waiting connection: its buffers in both directions."""
@@ -102,7 +100,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 
 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
-    """Return a client that pulls what is stored, from HAProxy's memory and from a worker."""
+    """Return a client that pulls stored content, from HAProxy's memory and from a worker."""
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))
     layer = manifest.body.partition(b'"layers"')[2].partition(b"sha256:")[2][:64].decode()
@@ -115,7 +113,7 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 
 
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
-    """Hold the rules against an attack, and at full size against as many harmless requests."""
+    """Check the rules during an attack, and at full size also during as many harmless requests."""
     with attack(appliance):
         client.request(TIMES)
         seen = resident(appliance)
@@ -149,7 +147,7 @@ def _busy(threads: int) -> Attack:
 def test_threads_slow_readers(opened: Appliance) -> None:
     """Slow readers occupy no worker thread, even if there are more readers than threads.
 
-    The same is true while the worker still downloads the blob.
+    The same is true while a worker still downloads the blob.
     """
     assert opened.http.get(READ_SLOWLY).status == 200
 
@@ -181,7 +179,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
     """Slow request bodies, which the worker refuses, do not lock out a client with a password.
 
-    There are more bodies than places for bodies.
+    The test sends more slow bodies than HAProxy has places for bodies.
     """
     client = honest(closed, ANN)
 
@@ -310,7 +308,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> I
 def test_log_short_lines_stop_no_eviction(
     small: Appliance, upstream: FakeUpstream, request_: bytes
 ) -> None:
-    """A flood of short log lines stops no eviction, which a lost line would defer."""
+    """A flood of short log lines stops no eviction, although a lost line would defer it."""
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()
 
@@ -334,7 +332,7 @@ def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream
 
 def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
     """Pull more images than fit into the store, and wait until the cleaner has evicted some."""
-    first = fake.count()  # the images of each call have other numbers
+    first = fake.count()  # the images of each call have other numbers, so they are fetched
     stored = list[Path]()
     for number in range(first, first + 12):
         name = f"one.test/app{number}"

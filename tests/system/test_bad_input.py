@@ -15,7 +15,7 @@ from tests.system.certificates import Authority
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """This is one bad input: a file's text, an environment, and texts of the expected line."""
+    """A `Bad` is one bad input: a file's text, an environment, and texts of the expected line."""
 
     says: tuple[str, ...]
     config: str = "version: 0.1\n"
@@ -150,7 +150,7 @@ def test_a_port_that_is_taken_is_told(refuse: Callable[[Bad], str]) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A configuration file that the command line names must exist.
 
-    Only the default file may be missing.
+    Only the configuration file at the default place may be missing.
     """
     appliance = Appliance(tmp_path / "appliance", Setup())
     appliance.file.unlink()

@@ -1,4 +1,4 @@
-"""Requests that nobody should send get the OCI error, never a 500: item 11."""
+"""Malformed and unusual requests get an OCI error, and never a 500."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_an_unusual_range_is_answered_whole_or_refused(
 ) -> None:
     """A client that sends several ranges gets the whole blob or a refusal, never multipart.
 
-    Clients that load lazily fall back to one range.
+    Clients that load blobs lazily fall back to one range.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 

@@ -71,7 +71,7 @@ def _nginx(folder: Path, port: int, socket: Path) -> Iterator[None]:
 def test_clients_push_and_pull_through_nginx_and_a_socket_with_a_prefix(
     clients: Clients, tmp_path: Path
 ) -> None:
-    """`http.host` is nginx's URL, so an upload continues there and not below the prefix."""
+    """An upload through nginx continues below `http.host`, which is nginx's URL."""
     with tempfile.TemporaryDirectory(prefix="ng-") as short:
         folder, port = Path(short), free_port()
         folder.chmod(0o755)

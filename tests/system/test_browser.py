@@ -23,8 +23,8 @@ _IMAGE = of_size(KB, 940)
 _DIGEST = str(_IMAGE.digest)
 _CONFIG = str(Digest.of(_IMAGE.config))
 
-# These are the requests of docker-registry-ui, with its headers: src/scripts/http.js and
-# docker-image.js, and the components for the catalog, the tag list and the removal.
+# these are the requests of docker-registry-ui, with its headers: src/scripts/http.js and
+# docker-image.js, and the components for the catalog, the tag list and the removal
 _SCRIPT = """
 const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json, '
     + 'application/vnd.oci.image.manifest.v1+json';
@@ -67,7 +67,7 @@ def _page(body: str) -> str:
 
 
 def _headers(origin: str) -> dict[str, list[str]]:
-    """Return the headers that docker-registry-ui's instructions have."""
+    """Return the response headers that docker-registry-ui's instructions demand."""
     return {
         "X-Content-Type-Options": ["nosniff"],
         "Access-Control-Allow-Origin": [origin],
@@ -81,9 +81,10 @@ def _headers(origin: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
-    """Visit pages that use an appliance without and one with passwords; return what they saw.
+    """Visit pages that use an appliance without and one with passwords; return the pages' reports.
 
-    The first page has an origin that the appliances do not permit, the second page the other one.
+    The first page has an origin that the appliances do not permit; the second page has the
+    permitted origin.
     """
     with ExitStack() as stack:
         server = stack.enter_context(PageServer())

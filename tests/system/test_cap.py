@@ -1,6 +1,6 @@
 """The data directory never grows beyond its bound, and no pull fails for it.
 
-The sizes are a tenth of the issue's by default; `make soak` takes the issue's own.
+The sizes in these tests are small by default, and ten times larger in `make soak`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FAVOURITE = 0
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An appliance after more was pulled than it may hold; `used` is the order of last uses."""
+    """An appliance after more was pulled than its cap allows; `used` is the order of last uses."""
 
     appliance: Appliance
     images: list[Image]
@@ -41,7 +41,7 @@ class Filled:
     samples: int
 
     def holds(self, number: int) -> bool:
-        """Whether an image's own layer is on disk."""
+        """Return whether an image's own layer is on disk."""
         return _is_here(self.appliance, _own_layer(self.images[number]))
 
 
@@ -49,7 +49,7 @@ class Filled:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """Pull images of 2.5 times the maximum size.
 
-    Pull the first image again after every second image.
+    The first image is pulled again after every second image.
     """
     folder = tmp_path_factory.mktemp("cap")
     with FakeUpstream() as fake:
@@ -63,7 +63,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
     """The data directory never exceeds its cap while far more content is pulled.
 
-    All files are added up every 50 ms.
+    The test adds up all files every 50 ms.
     """
     assert filled.samples > 10
     assert MAXIMUM // 2 < filled.largest <= CAP
@@ -78,7 +78,7 @@ def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
 
 
 def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
-    """The first image was pulled again in between, so other images are evicted before it."""
+    """An image that was pulled again in between survives; others are evicted before it."""
     assert filled.holds(FAVOURITE)
     assert not filled.holds(1)
     assert not filled.holds(2)
@@ -96,7 +96,7 @@ def test_an_evicted_image_pulls_again(filled: Filled) -> None:
 def test_a_layer_larger_than_the_cap_pulls(start: Start, fake: FakeUpstream) -> None:
     """A layer larger than the cap is sent to the client without being stored.
 
-    The data directory stays within the cap.
+    The data directory stays within the cap during such a pull.
     """
     digest = fake.add_blob("app", filler(CAP + MB, 70))
     kept = fake.put_image("app", "v1", of_size(IMAGE, 71))

@@ -1,4 +1,4 @@
-"""When the mirror fails: who goes on to the registry itself, who waits, and who gives up."""
+"""Clients react differently when a mirror fails: they use the registry, wait, or give up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class World:
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:
-        """Put an image nobody has seen into mirror and registry; return its name and itself."""
+        """Add an unknown image to mirror and registry; return the image's name and the image."""
         seed = next(self.seeds)
         made = image(
             [layer({f"{seed}": filler(20_000, seed)})], "docker" if name == "dockerd" else "oci"
@@ -70,7 +70,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    """The clients have what `entrepot clients` would write, were the mirror an appliance."""
+    """Configure the clients as `entrepot clients` would, were the mirror an appliance."""
     folder = Path(tempfile.mkdtemp(prefix="cf-"))
     authority = Authority(folder)
     with ExitStack() as stack:

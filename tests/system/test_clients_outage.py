@@ -1,4 +1,4 @@
-"""The appliance itself is away, or has to refuse: podman and containerd go to the registry."""
+"""An appliance is stopped, or must refuse: podman and containerd use the registry itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class World:
         return f"{self.registry.http.netloc}/outage/{name}:v1", image
 
     def statuses(self, name: str) -> set[int]:
-        """Return what the appliance has answered about a repository."""
+        """Return the appliance's responses about a repository."""
         lines = datadir.access_lines(self.appliance.state)
         return {line.status for line in lines if f"/outage/{name}/" in line.uri}
 
@@ -56,7 +56,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> Iterator[World]:
-    """The appliance looks for the registry where nobody listens."""
+    """Start an appliance that looks for the registry on a port where no process listens."""
     registry = Registry(folder / "registry")
     upstreams = {registry.http.netloc: {"url": f"http://127.0.0.1:{free_port()}"}}
     setup = Setup(upstreams, environment=ENVIRONMENT)
@@ -77,7 +77,7 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
     reference, image = world.put(name, 800 + len(name))
     puller = world.pullers[name]
     puller.forget()
-    # these requests open the upstream's breaker
+    # these requests make the upstream's breaker open
     for path in ("manifests/v1", "manifests/v2", "manifests/v3"):
         world.appliance.http.get(f"/v2/outage/{name}/{path}?ns={world.registry.http.netloc}")
 

@@ -1,4 +1,4 @@
-"""Every client, with what `entrepot clients` wrote for it: cold, warm and in an outage."""
+"""Each client pulls with the files of `entrepot clients`: cold, warm and in an outage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An upstream that two names lead to, an appliance before it, and what clients are told."""
+    """An upstream with two names, an appliance before it, and the files for its clients."""
 
     registry: Registry
     appliance: Appliance
@@ -49,7 +49,7 @@ class World:
 
     def host(self, puller: Puller) -> str:
         """Return the registry's name in the image references of *puller*."""
-        # dockerd's older store has mirrors of Docker Hub alone
+        # dockerd's older store has mirrors of Docker Hub only
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
@@ -75,7 +75,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """This is one image in its own repository: `by` is its tag or digest."""
+    """One image in a repository of its own: `by` is its tag or digest."""
 
     name: str
     by: str
@@ -117,7 +117,7 @@ def test_a_client_pulls_cold_warm_and_in_an_outage(
 ) -> None:
     """Each client pulls each kind of image by tag and by digest through the appliance.
 
-    The upstream sends each part once.
+    The upstream sends each part of an image once.
     """
     prefix = f"library/{request.node.callspec.params['puller']}"
     images = _push_all(world.registry, prefix)

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An appliance with a private certificate and a password, and what its clients were told."""
+    """An appliance with a private certificate and a password, and the files of its clients."""
 
     registry: Registry
     appliance: Appliance
@@ -45,15 +45,15 @@ class World:
 
     @property
     def address(self) -> str:
-        """Return the address that clients use; the certificate is valid for this address too."""
+        """Return the address that clients use, for which the certificate is valid too."""
         return f"127.0.0.1:{self.appliance.http.port}"
 
     def tree(self, client: str) -> Path:
-        """Return what was written for a client."""
+        """Return the files that `entrepot clients` wrote for a client."""
         return self.folder / "tree" / client
 
     def users(self, name: str) -> set[str]:
-        """Return who the appliance gave a repository's manifests and blobs to."""
+        """Return the users to which the appliance sent a repository's manifests and blobs."""
         lines = datadir.access_lines(self.appliance.state)
         return {line.user for line in lines if f"/{name}/" in line.uri and line.status == 200}
 
@@ -96,7 +96,7 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
 def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) -> None:
     """Containerd trusts the CA and sends the login of hosts.toml to the appliance.
 
-    It does so for the appliance's own name and for the upstream's name.
+    Containerd does so for the appliance's own name and for the upstream's name.
     """
     image = world.registry.push("tls/containerd", "v1", of_size(KB, 701))
     with Containerd(tmp_path / "containerd") as containerd:
@@ -129,7 +129,7 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
     """Dockerd's older store sends its login for Docker Hub to the mirror too.
 
-    Therefore the appliance must never reveal a login.
+    Therefore the appliance must never reveal a login that a client sends.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"
@@ -200,7 +200,7 @@ def test_the_doctor_says_what_fell_back(world: World) -> None:
 def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None:
     """`entrepot certs` renews a certificate.
 
-    Clients trust it as before, because its CA is the same.
+    A renewed certificate is served without a restart; clients trust it, as its CA is the same.
     """
     before = _serial(world)
     pids = {each.pid for each in world.appliance.processes()}
@@ -213,7 +213,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None
 
 
 def _tell_clients(world: World) -> None:
-    """Write what the clients need; the authority comes out of the certificate's chain."""
+    """Write the files for the clients; the CA comes from the certificate's chain."""
     pair = base64.b64encode(LOGIN.encode()).decode()
     auth = world.folder / "auth.json"
     auth.write_text(json.dumps({"auths": {world.address: {"auth": pair}}}))

@@ -1,6 +1,6 @@
-"""The wall clock jumps: nothing goes for its age, and what was used last goes last.
+"""When the wall clock jumps, nothing is evicted for its age, and the order of use stays.
 
-`make soak` lets each jump last longer.
+In `make soak` each jump lasts longer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.upstream import FakeUpstream
 
 _DAY = 86400.0
 _JUMPS = (40 * _DAY, _DAY, -3600.0)
-_LASTS = scaled(1, 8)  # looks of the cleaner at a jumped clock
+_LASTS = scaled(1, 8)  # this many rounds of the cleaner run during a jump
 _SIZE = 400 * KB
 _MAXIMUM = 8 * MB
 _WARNING = "wall clock jumped"
@@ -36,7 +36,7 @@ _RETENTION = {
 
 @pytest.fixture
 def wall(tmp_path: Path) -> WallClock:
-    """Return a clock that shows the right time."""
+    """Return a wall clock that shows the right time."""
     return WallClock(tmp_path / "wall")
 
 
@@ -55,7 +55,7 @@ def _begin(start: Start, fake: FakeUpstream, wall: WallClock) -> Appliance:
 
 
 def _moved(appliance: Appliance) -> Callable[[], bool]:
-    """Return whether the appliance has noticed a jump, counted from now on."""
+    """Return whether the appliance has noticed a clock jump, counted from now on."""
     before = appliance.metric("entrepot_clock_jumps_total")
     return lambda: appliance.metric("entrepot_clock_jumps_total") > before
 
@@ -63,7 +63,10 @@ def _moved(appliance: Appliance) -> Callable[[], bool]:
 def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """Pulled and pushed images stay; a warning, a metric and `status` report each jump, once."""
+    """During a clock jump pulled and pushed images stay.
+
+    A warning, a metric and `status` report each jump, once.
+    """
     appliance = _begin(start, fake, wall)
     pushed = _made(1)
     assert push(appliance.http, "team/app", "v1", pushed)
@@ -100,7 +103,7 @@ def _offset(appliance: Appliance) -> float:
 
 
 def _cleaner_looks(appliance: Appliance) -> None:
-    """Have the cleaner go through a few rounds: `clean --once` is one more of its kind."""
+    """Have the cleaner run a few rounds; `clean --once` is one more round."""
     for _ in range(_LASTS):
         done = appliance.entrepot("clean", "--once")
         assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import pytest
 from tests.conformance import __main__ as conformance
 from tests.system.http_client import listens
 
-# The real suite is another project's. This suite, too, names OCI_CONFIGURATION; it reports in
-# JUnit's format whether it could log in, push, pull and delete.
+# the real conformance suite is another project's this suite also reads OCI_CONFIGURATION; its JUnit
+# report states whether it could log in, push, pull and delete
 SUITE = """#!{python}
 # reads OCI_CONFIGURATION, as the current suite does
 import base64, hashlib, http.client, os, pathlib
@@ -55,7 +55,7 @@ def test_a_suite_is_run_against_an_appliance_of_its_own(
 def test_without_a_suite_nothing_is_started(capfd: pytest.CaptureFixture[str]) -> None:
     """Without a suite `make conformance` starts nothing.
 
-    Its message names the variable SUITE.
+    The message without a suite names the variable SUITE.
     """
     assert conformance.main([]) == 2
 

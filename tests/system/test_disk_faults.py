@@ -1,6 +1,6 @@
-"""The disk fails for two seconds: pulls go on, pushes may come again, and nothing needs a restart.
+"""The disk fails for two seconds: pulls go on, pushes may be repeated, no restart is needed.
 
-`make soak` lets each system call fail by itself, and with each error.
+In `make soak` each system call fails by itself, with each error.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _made(seed: int) -> Image:
 
 @contextmanager
 def _broken(disk: FaultyDisk, number: int, call: str = "*") -> Iterator[threading.Event]:
-    """Fail for two seconds and until the block has ended; the event is set after the seconds."""
+    """Let the disk fail for two seconds and until the block ends; set the event after that time."""
     over = threading.Event()
     timer = threading.Timer(_LASTS_S, over.set)
     disk.fail(number, call)
@@ -88,7 +88,7 @@ def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
 
 
 def _programs(appliance: Appliance) -> list[int]:
-    """Return the process ids of programs and workers: none of the processes may have ended."""
+    """Return the process ids of programs and workers, none of which may have ended."""
     found = [appliance.program(name) for name in ("registry", "logger", "cleaner", "haproxy")]
     return [each.pid for each in (*found, *appliance.workers()) if each]
 
@@ -96,7 +96,7 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """Proxied content is served from the upstream; pushed content is 503 with Retry-After."""
+    """While the disk fails, proxied content comes from the upstream; pushed content is 503."""
     appliance = _begin(start, fake, disk)
     warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
     assert pull(appliance.http, _NAME, "warm")
@@ -128,7 +128,7 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
 
 
 def _uncached(appliance: Appliance, made: Image) -> list[int]:
-    """Ask in ways that HAProxy's memory does not answer: with a query of their own."""
+    """Send requests that HAProxy's memory does not answer, because each has its own query."""
     paths = (
         manifest_path(_NAME, "warm"),
         manifest_path(_NAME, made.digest),
@@ -146,7 +146,7 @@ def test_each_call_may_fail_for_two_seconds(
 ) -> None:
     """Each system call on the disk fails for two seconds with each error.
 
-    Pulls and pushes go on meanwhile.
+    Pulls and pushes go on while a call fails.
     """
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
@@ -154,7 +154,7 @@ def test_each_call_may_fail_for_two_seconds(
     programs = _programs(appliance)
     for number, error in enumerate(_ERRORS):
         with _broken(disk, error, call) as over:
-            with suppress(AssertionError):  # the push may be refused at any step
+            with suppress(AssertionError):  # the appliance may refuse the push at any of its steps
                 push(appliance.http, "team/app", "v1", _made(5 + number))
             while not over.is_set():
                 assert pull(appliance.http, _NAME, "warm")

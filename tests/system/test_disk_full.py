@@ -1,4 +1,4 @@
-"""Full, read-only and missing folders: the appliance starts, serves what it has, and recovers."""
+"""The appliance starts, serves and recovers with full, read-only and missing folders."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _get(appliance: Appliance, digest: Digest) -> bytes:
 
 
 def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool:
-    """Whether a pull of a blob asks the upstream for nothing."""
+    """Return whether a pull of a blob sends the upstream no request."""
     before = len(fake.find("GET", str(digest)))
     assert _get(appliance, digest)
     return len(fake.find("GET", str(digest))) == before
@@ -79,7 +79,7 @@ def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
 ) -> None:
     """On a full disk the appliance serves hits and passes misses through.
 
-    It stores content again as soon as there is space.
+    The appliance stores content again as soon as there is space on the disk.
     """
     disk = mount("size=32m")
     stored = [fake.add_blob("app", filler(2 * MB, number)) for number in range(6)]
@@ -126,7 +126,7 @@ def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
 ) -> None:
     """A program that must restart while the temporary folder has no free inode waits for space.
 
-    It logs one line about the wait.
+    The waiting program logs one line about the wait.
     """
     disk = mount("size=1m,nr_inodes=80")
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
@@ -157,7 +157,8 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
     """If its run directory is deleted, the appliance ends with a message.
 
-    It could not restart a program any more; its service manager restarts it.
+    Without its run directory the appliance could not restart a program; its service manager
+    restarts the appliance.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))
     eventually(lambda: "serving" in appliance.output(), what="it serves")

@@ -1,4 +1,4 @@
-"""Data directories go both ways between us and docker-registry: item 10 of what must be shown."""
+"""Data directories can be moved between the appliance and docker-registry, in both directions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_what_docker_registry_wrote_is_served(
 ) -> None:
     """Images stored by docker-registry become hosted repositories.
 
-    They keep their names, tags and digests.
+    The images of docker-registry keep their names, tags and digests.
     """
     data = tmp_path / "data"
     oci, docker = of_size(64 * KB, 300), of_size(64 * KB, 301, family="docker")

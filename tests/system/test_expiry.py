@@ -43,7 +43,7 @@ def expiring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 @contextmanager
 def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
-    """Ask for a manifest again and again, as a cluster does."""
+    """Request a manifest again and again, as a cluster does."""
     stop = threading.Event()
 
     def request() -> None:
@@ -124,7 +124,7 @@ def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start)
 def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start) -> None:
     """Garbage collection deletes no blob of a push that is still running.
 
-    It deletes other blobs that no manifest references.
+    Garbage collection deletes other blobs that no manifest references.
     """
     quick = {"cleaner": {"runevery": "1s", "garbage": "6s"}}
     appliance = start(Setup(settings=ALLOWED | quick))

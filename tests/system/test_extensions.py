@@ -1,4 +1,4 @@
-"""An appliance uses middleware and an error tracker of Python packages that are beside it."""
+"""An appliance uses middleware and an error tracker of installed Python packages."""
 
 from __future__ import annotations
 

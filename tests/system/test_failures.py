@@ -1,6 +1,7 @@
 """The upstream misbehaves: clients get the right status, and nothing wrong is stored. Item 6.
 
-Never 404 for an outage or a limit, never the upstream's own challenge, never a wrong blob.
+An outage or a limit is never a 404, no upstream's challenge is passed on, and no wrong blob is
+sent.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ CASES = [pytest.param(*FAULTS[name], id=name) for name in FAULTS]
 
 @pytest.fixture(scope="module")
 def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
-    """Many upstreams, by what is to be done when a tag has gone."""
+    """The upstreams of this file, by the policy for tags that were deleted upstream."""
     with ExitStack() as stack:
         yield {
             on_gone: [stack.enter_context(FakeUpstream()) for _ in range(number)]
@@ -72,7 +73,7 @@ def appliance(
 
 @pytest.fixture(scope="module")
 def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[str, Iterator[Case]]:
-    """Return iterators that yield each upstream once."""
+    """Return iterators that yield each upstream of this file once."""
     return {
         on_gone: iter(
             [Case(appliance, fake, f"{on_gone}{number}.test") for number, fake in enumerate(fakes)]
@@ -83,13 +84,13 @@ def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[s
 
 @pytest.fixture
 def case(unused: dict[str, Iterator[Case]]) -> Case:
-    """An upstream whose vanished tags are refused."""
+    """An upstream whose deleted tags are refused."""
     return next(unused["refuse"])
 
 
 @pytest.fixture
 def serving(unused: dict[str, Iterator[Case]]) -> Case:
-    """An upstream whose vanished tags are served on."""
+    """An upstream whose deleted tags are still served."""
     return next(unused["serve"])
 
 
@@ -100,7 +101,7 @@ def test_a_manifest_that_the_upstream_refuses(
 ) -> None:
     """A manifest that the upstream refuses has the failure's status in an OCI error.
 
-    The manifest can be pulled afterwards.
+    That manifest can be pulled after the failure.
     """
     image = case.put()
     path = manifest_path(case.name, "v1" if by == "tag" else image.digest)
@@ -115,7 +116,7 @@ def test_a_manifest_that_the_upstream_refuses(
     assert response.code in code.split() or not code
     assert "www-authenticate" not in response.headers
     assert ("retry-after" in response.headers) or status != 429
-    assert head.status in (status, 503)  # the upstream's breaker may have opened meanwhile
+    assert head.status in (status, 503)  # the upstream's breaker may have opened by now
     eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
     pull(case.appliance.http, case.name, "v1")
 
@@ -126,7 +127,7 @@ def test_a_blob_that_the_upstream_refuses(
 ) -> None:
     """A refused blob fails with the same status as a manifest, and no part of it is stored.
 
-    The blob can be pulled after the failure.
+    That blob can be pulled after the failure.
     """
     digest = Digest.of(case.put().config)
     path = blob_path(case.name, digest)
@@ -277,7 +278,7 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
 def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
     """A token realm on another host is asked only for an anonymous token.
 
-    It gets no password and no token.
+    That realm gets no password and no token.
     """
     case.put()
     with FakeUpstream() as thief:

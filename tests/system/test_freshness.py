@@ -23,12 +23,12 @@ from tests.upstream import FakeUpstream
 
 HITS = 20
 FRESHNESS = {"zero.test": "0s", "one.test": "1s", "two.test": "2s", "hour.test": "1h"}
-"""The freshness of the tags of each upstream; all upstreams have the same URL."""
+"""This has the freshness of the tags of each upstream; all upstreams have the same URL."""
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of all tests; each test has a repository of its own there."""
+    """Run the upstream of all tests of this file; each test has a repository of its own."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -37,7 +37,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance, in which the host of an upstream decides about its freshness."""
+    """Run one appliance, in which an upstream's host decides about the freshness of tags."""
     upstreams = {
         host: {"url": upstream.url, "freshness": value} for host, value in FRESHNESS.items()
     }
@@ -47,7 +47,7 @@ def appliance(
 
 @pytest.fixture
 def fake(upstream: FakeUpstream) -> FakeUpstream:
-    """Return the upstream, which has forgotten the requests of other tests."""
+    """Return the upstream after it has forgotten the requests of other tests."""
     upstream.forget()
     return upstream
 
@@ -69,7 +69,10 @@ def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: Fake
 def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """HEAD does not count against a rate limit; the manifest is not fetched again."""
+    """A tag that did not move is revalidated by one HEAD.
+
+    HEAD does not count against a rate limit; the manifest is not fetched again.
+    """
     name = "two.test/still"
     image = fake.put_image("still", "v1", of_size(KB, 82))
     pull(appliance.http, name, "v1")
@@ -102,7 +105,7 @@ def test_a_moved_tag_is_followed_after_its_freshness(
 def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
     appliance: Appliance, fake: FakeUpstream, host: str
 ) -> None:
-    """A tag has one digest, whatever media types the first client accepts."""
+    """A narrow Accept header changes nothing for the next client: a tag has one digest."""
     name = f"{host}/narrow"
     image = fake.put_image("narrow", "v1", of_size(KB, 85))
 
@@ -154,7 +157,7 @@ def test_many_concurrent_requests_for_a_tag_cause_one_head(
 
 
 class Writes(FileSystemEventHandler):
-    """This records every file that is created, changed, moved or removed below a folder."""
+    """A `Writes` records every file that is created, changed, moved or removed below a folder."""
 
     def __init__(self, root: Path) -> None:
         self._observer = Observer()

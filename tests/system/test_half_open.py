@@ -1,7 +1,7 @@
 """Test anonymous pulls and authenticated pushes (`auth.anonymous: pull`) with common clients.
 
-oras is not tested: no package of Debian 12, PyPI or npm contains it. Like containerd, it sends its
-password after the challenge of the request itself, and requests `/v2/` for a login.
+oras is not tested, because no package of Debian 12, PyPI or npm contains it. Like containerd, oras
+sends its password after the challenge of the request itself, and requests `/v2/` for a login.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
 ) -> None:
     """Podman and buildah pull without a login.
 
-    They push only after a login with the right password.
+    Podman and buildah push only after a login with the right password.
     """
     netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
@@ -106,9 +106,9 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 ) -> None:
     """Dockerd pulls without a login, by the appliance's name and from the appliance as a mirror.
 
-    It sends the mirror its login of Docker Hub.
+    Dockerd sends the mirror its login of Docker Hub.
 
-    A refused push is not tested, because the daemon repeats it for a minute.
+    A refused push of dockerd is not tested, because the daemon repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)

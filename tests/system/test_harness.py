@@ -43,7 +43,7 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
 def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) -> None:
     """A stopped docker-registry refuses connections.
 
-    After a restart the registry has the same port and the same content.
+    A stopped upstream has the same port and the same content after a start.
     """
     with Registry(tmp_path / "registry") as registry:
         registry.push("app", "v1", of_size(KB, 3))
@@ -84,7 +84,7 @@ def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> 
 
 
 def test_a_tls_upstream_shows_a_certificate_of_its_own_ca(tmp_path: Path, clients: Clients) -> None:
-    """A client without the CA refuses it; a client with the CA can use it."""
+    """A client refuses a TLS upstream without its CA, and uses it with the CA."""
     with tls_registry(tmp_path / "tls", Authority()) as registry:
         registry.push("app", "v1", of_size(KB, 6))
         image = f"docker://{registry.http.netloc}/app:v1"

@@ -1,12 +1,13 @@
 """Measure the memory and CPU that hostile upstreams can take from an appliance.
 
-An honest upstream serves pulls meanwhile.
+An honest upstream serves pulls during the attacks.
 
-Two workers serve clients that pull from the honest upstream. Other clients pull from hostile
+Two workers serve clients that pull from the honest upstream. Other clients pull from the hostile
 upstreams.
 
-Each of them sends another kind of response: impossible sizes, endless lists and headers, headers
-that make a regular expression backtrack, JSON that grows in memory, or a few bytes per second.
+Each hostile upstream sends another kind of response: impossible sizes, endless lists and headers,
+headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes per
+second.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tests.upstream import FakeUpstream
 PULLS = 2000 if FULL else 80
 HONEST = 4
 MOST_MIB = 250
-"""This is the limit of each worker's peak memory; an idle worker has about 60 MiB."""
+"""This is the limit of each worker's peak memory (MiB); an idle worker has about 60 MiB."""
 NAME = "library/app"
 LAYER = filler(100_000, 1)
 LARGE = filler(17 * 1024 * 1024, 2)
@@ -72,7 +73,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Load:
-    """This is a set of threads that send requests until PULLS honest pulls are done."""
+    """A `Load` is a set of threads that send requests until PULLS honest pulls are done."""
 
     http: HttpClient
     waits: list[float] = field(default_factory=list)
@@ -141,9 +142,9 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
 ) -> None:
     """Hostile upstreams cause no failure of honest pulls.
 
-    No worker exceeds its memory limit.
+    No worker exceeds its memory limit in the test.
 
-    The times are compared only in the soak test, which has enough of them. All numbers are in
+    Only the soak test compares the times, because it has enough of them. All numbers are in
     `figures.json`.
     """
     settings = {each.host: {"url": each.url} for each in upstreams.values()}

@@ -22,10 +22,10 @@ from tests.system.waiting import eventually
 pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
 
 PROGRAMS = ("serve", "supervisord", "haproxy", "registry", "logger", "cleaner")
-LARGEST = 120 * 10**6  # in bytes, without the base image
+LARGEST = 120 * 10**6  # the size is in bytes, without the base image
 
 
-# These tests check the content of the image.
+# these tests check the content of the image
 
 
 def test_the_image_is_small(podman: Engine, image: str) -> None:
@@ -48,7 +48,10 @@ def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str
 
 
 def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
-    """The image names no user: its entry point starts as root, and changes the user."""
+    """The image has labels, a port, a volume and a health check, but no user.
+
+    Its entry point starts as root, and changes the user.
+    """
     config = podman.podman("image", "inspect", "--format={{json .Config}}", image)
     version = podman.podman("run", "--rm", image, "version").removeprefix("entrepot ")
 
@@ -69,13 +72,13 @@ def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, imag
 
 
 def test_the_image_starts_under_the_names_of_the_registry_image(podman: Engine, image: str) -> None:
-    """Charts run `/bin/registry serve FILE`, and compose files `/entrypoint.sh`."""
+    """The image starts as `/bin/registry serve FILE`, like charts, and as `/entrypoint.sh`."""
     for program in ("/bin/registry", "/entrypoint.sh"):
         found = podman.podman("run", "--rm", f"--entrypoint={program}", image, "--version")
         assert found.startswith("entrepot ")
 
 
-# These tests run the image as the README shows.
+# these tests run the image as the README shows
 
 
 def test_the_command_in_the_readme_works_unchanged(
@@ -83,7 +86,7 @@ def test_the_command_in_the_readme_works_unchanged(
 ) -> None:
     """The README's command works with data and files of root, TLS and passwords.
 
-    The data directory has mode 0755, the files have mode 0600.
+    The data directory in that test has mode 0755, the files have mode 0600.
     """
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:
@@ -102,8 +105,9 @@ def test_the_command_in_the_readme_works_unchanged(
         assert {each.stat().st_uid for each in (mounted.data, *mounted.data.rglob("*"))} == {5000}
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
-        assert ended.code == 0, ended.output  # the code is 137 if podman had to kill the container
-        # requests are in the container's log, and those of the health check are not
+        # the exit code is 137 if podman had to kill the container
+        assert ended.code == 0, ended.output
+        # the container's log has requests, but not those of the health check
         assert re.search(r' - alice \[.*\] "GET /v2/ HTTP/1.1" 200 ', ended.output), ended.output
         assert "/healthz" not in ended.output
 
@@ -119,7 +123,7 @@ def test_the_configuration_file_of_registry_3_is_read(
 ) -> None:
     """The appliance reads a file of the image registry:3 at that image's path.
 
-    Its proxy and its users are in force.
+    The proxy and the users of that file are in force.
     """
     file = tmp_path / "config.yml"
     users = "ann: $2y$05$" + "a" * 53
@@ -134,7 +138,7 @@ def test_the_configuration_file_of_registry_3_is_read(
     assert "every client that can reach it" not in output
 
 
-# These tests run the container without root.
+# these tests run the container without root
 
 
 def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
@@ -142,7 +146,7 @@ def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
 ) -> None:
     """A container without root, capabilities and a writable root file system serves with TLS.
 
-    After a restart the container serves from disk without an upstream.
+    After a restart that container serves from disk without an upstream.
     """
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:
@@ -162,7 +166,7 @@ def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
 def test_an_arbitrary_user_of_group_0_serves(podman: Engine, image: str) -> None:
     """The image runs as an arbitrary user of group 0, as in OpenShift.
 
-    The user is not in /etc/passwd, has no HOME, and gets a new volume.
+    That user is not in /etc/passwd, has no HOME, and gets a new volume.
     """
     options = ("--user=1000650000:0", "--env=HOME=", "--cap-drop=ALL")
     with running(podman, image, *options) as container:
@@ -195,7 +199,7 @@ def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, im
         assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
 
 
-# These tests start and end the container.
+# these tests start and end the container
 
 
 def test_a_killed_container_starts_again_and_removes_old_files(
@@ -203,7 +207,7 @@ def test_a_killed_container_starts_again_and_removes_old_files(
 ) -> None:
     """A killed container starts again, and removes the files of its previous run.
 
-    These are sockets, pipes and copies of secrets.
+    Such files are sockets, pipes and copies of secrets.
     """
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
@@ -213,11 +217,11 @@ def test_a_killed_container_starts_again_and_removes_old_files(
         eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
 
         left = container.execute("sh", "-c", "ls -d /tmp/entrepot-*").stdout.split()
-        assert len(left) == 2  # the folders are one run directory and one folder of copies
+        assert len(left) == 2  # the two folders are a run directory and a folder of copies
 
 
 def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
-    """registry:2 leaves files of root; the second start has nothing to do."""
+    """The files of root that registry:2 leaves change their owner once, at the first start."""
     blob = mounted.data / "docker/registry/v2/blobs/sha256/aa/aabb/data"
     blob.parent.mkdir(parents=True)
     blob.write_text("old")
@@ -234,7 +238,7 @@ def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mo
 @pytest.mark.soak
 @pytest.mark.skipif(not FULL, reason="only make soak builds it on the older base")
 def test_the_image_builds_and_serves_on_bookworm(podman: Engine) -> None:
-    """Python 3.11 and HAProxy 2.6 are the oldest supported versions."""
+    """The image builds and serves on bookworm, which has Python 3.11 and HAProxy 2.6."""
     image = podman.build("bookworm")
     with running(podman, image) as container:
         assert container.is_healthy()
@@ -244,7 +248,7 @@ def test_the_image_builds_and_serves_on_bookworm(podman: Engine) -> None:
 
 
 def _pulled(clients: Clients, netloc: str, mounted: Mounts) -> str:
-    """Pull with podman, over TLS and with a password; return the image's ID."""
+    """Pull an image with podman, over TLS and with a password; return the image's ID."""
     trust = (f"--cert-dir={mounted.ca.parent}", f"--creds={LOGIN}")
     done = clients.podman("pull", "--quiet", *trust, f"{netloc}/one.test/team/app:v1")
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ Files = dict[str, bytes]
 
 
 class _InPlace:
-    """Each file is mounted separately, and the test overwrites it in place."""
+    """Each watched file is mounted separately, and the test overwrites it in place."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class _InPlace:
 
 
 class _Renamed:
-    """The folder is mounted, and a file is replaced by a rename."""
+    """The folder of watched files is mounted, and a file is replaced by a rename."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """The folder is mounted, and a link in it is swapped, as the kubelet does."""
+    """The folder of watched files is mounted, and a link in it is swapped, as by the kubelet."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder

@@ -17,7 +17,7 @@ Make = Callable[[Mounts], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """This has wrong options for the container, and texts that the error line must contain."""
+    """A `Wrong` has wrong options for the container, and texts that the error line must contain."""
 
     options: Make
     messages: tuple[str, ...]
@@ -83,7 +83,7 @@ WRONG = {
 def test_a_wrong_mount_is_reported_in_one_line(
     podman: Engine, image: str, mounted: Mounts, wrong: Wrong
 ) -> None:
-    """The line has the problem, the path and the remedy; no program has been started."""
+    """A wrong mount is one line with problem, path and remedy, before any program starts."""
     ended = run_to_end(podman, image, *wrong.options(mounted))
 
     assert ended.code == 2, ended.output

@@ -31,14 +31,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the module."""
+    """Run the upstream of all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
 
 @pytest.fixture(scope="module")
 def setup(folder: Path, upstream: FakeUpstream) -> Setup:
-    """Return the configuration of an appliance in memory."""
+    """Return the configuration of an appliance with `storage: inmemory`."""
     storage = {**ALLOWED["storage"], "inmemory": {"rootdirectory": str(folder)}}
     return Setup(
         {"one.test": {"url": upstream.url}},
@@ -50,7 +50,7 @@ def setup(folder: Path, upstream: FakeUpstream) -> Setup:
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Iterator[Appliance]:
-    """Run one appliance with two workers for the checks."""
+    """Run one appliance in memory, with two workers, for the checks."""
     with Appliance(tmp_path_factory.mktemp("memory"), setup) as running:
         yield running
 
@@ -59,14 +59,14 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Iterato
 def test_clients_are_served_from_memory(
     appliance: Appliance, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Pulls, ranges, pushes, deletions, referrers and evictions, with two workers."""
+    """Clients are served from memory: pulls, ranges, pushes, deletions, referrers and evictions."""
     check(appliance, upstream)
 
 
 def test_the_folder_has_the_content_until_the_appliance_ends(
     appliance: Appliance, folder: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    """The folder keeps the files of other programs; a killed appliance's content is removed too."""
+    """The folder on the tmpfs has the content until the appliance ends, and keeps foreign files."""
     assert push(appliance.http, "team/app", "v1", of_size(100 * KB, 570))
     assert (folder / layout.REPOSITORIES / "team/app").is_dir()
 
@@ -87,7 +87,7 @@ def test_the_folder_has_the_content_until_the_appliance_ends(
 def test_a_second_appliance_does_not_empty_the_folder(
     appliance: Appliance, setup: Setup, tmp_path: Path
 ) -> None:
-    """It is refused with one line before anything is removed."""
+    """A second appliance on the folder is refused with one line, before it removes anything."""
     assert push(appliance.http, "team/first", "v1", of_size(100 * KB, 572))
     second = Appliance(tmp_path, setup)
 

@@ -57,7 +57,7 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
 ) -> None:
     """If the index is lost, running downloads keep their reservations, so the cap holds.
 
-    No other download gets their space.
+    No other download gets the reserved space.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     pulled = [fake.put_image("app", f"v{n}", _made(n, _MAXIMUM // 16)) for n in range(8)]
@@ -134,7 +134,7 @@ def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
 ) -> None:
     """If the index is damaged while in use, nothing is evicted because of the damage.
 
-    Downloads and pushes are stored again.
+    Downloads and pushes are stored again afterwards.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
@@ -155,7 +155,7 @@ def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
 
 
 def _wait_until_repaired(appliance: Appliance, tag: str, made: Image, name: str) -> None:
-    """Wait until a download is stored again, and a push accepted."""
+    """Wait until a download is stored again, and a push is accepted."""
     eventually(
         lambda: _is_stored(appliance, tag, made),
         what=f"downloads are stored again after: {name}",
@@ -186,7 +186,7 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
     """While another program locks the index, only one cold pull waits.
 
-    Later cold pulls are passed through without a delay.
+    Later cold pulls are passed through without a delay while the index is locked.
     """
     one_worker = {**_BOUNDED, "ENTREPOT_WORKERS": "1"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=one_worker))
@@ -200,4 +200,4 @@ def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -
             assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
-    assert sum(each >= 2 for each in took) <= 1  # 2 s is the time-out of one index operation
+    assert sum(each >= 2 for each in took) <= 1  # one operation of the index has a time-out of 2 s

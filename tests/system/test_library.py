@@ -35,14 +35,14 @@ _FORGOTTEN = images.image([images.filler(50_000, 2)])
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an interpreter with the installed wheel, which does not import the source tree."""
+    """Return an interpreter with the installed wheel, which cannot import the source tree."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
     _wheel(folder)
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # the dependencies are those of the tests; Python does not follow a .pth file in that folder
+    # the dependencies are those of the tests; Python does not follow a .pth file in their folder
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 
@@ -65,7 +65,7 @@ def _run(words: Sequence[str | Path]) -> None:
 
 
 class Program:
-    """The program of the page in a folder of its own; its output is in the file `log`."""
+    """The program of docs/library.md in a folder of its own; its output is in the file `log`."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.port = free_port()
@@ -137,7 +137,7 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> None:
-    """In gunicorn from its own command line, with two processes; uses in both are recorded."""
+    """The program of docs/library.md runs in gunicorn with two processes, which record uses."""
     program = Program(tmp_path, UPSTREAMS=[], TTL=0)
     words = ["-m", "gunicorn", "--workers=2", "--worker-class=gthread", "--threads=4"]
     bind = f"--bind=127.0.0.1:{program.port}"

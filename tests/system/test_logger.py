@@ -28,7 +28,7 @@ NAME = "one.test/app"
 HOUR = 3600
 ROTATIONS = 3
 _CLIENTS, _REQUESTS = 16, 500
-# 1 % of the cap is reserved for logs, so a few bytes cause a rotation
+# 1 % of the cap is reserved for logs, so the log is rotated after a few bytes
 SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 
 
@@ -37,7 +37,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 ) -> None:
     """If the logger is stopped during log rotations, no access-log line is lost or counted twice.
 
-    Counters and access times show that.
+    Counters and access times show that no line was lost.
     """
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
@@ -132,7 +132,7 @@ def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: Fak
 def test_the_order_of_eviction_survives_the_loss_of_the_index(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """File times follow the access times by the hour, and a lost index is rebuilt from them."""
+    """The order of eviction survives the loss of the index, as file times follow access times."""
     images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     for number in range(len(images)):
@@ -159,7 +159,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 def test_metrics_have_the_names_of_distribution_and_our_own(
     shared: Appliance, public: Registry
 ) -> None:
-    """Dashboards of distribution's proxy still work; our metrics have upstream, kind and cache.
+    """Metrics have the names of distribution's proxy, and ours have upstream, kind and cache.
 
     No other test of this file pulls from the shared appliance.
     """
@@ -180,7 +180,7 @@ def test_metrics_have_the_names_of_distribution_and_our_own(
 
 
 def _stop_logger(appliance: Appliance) -> None:
-    """Stop the logger while it holds no lock of the index: it would block all writers for ever."""
+    """Stop the logger while it holds no lock of the index, which would block all writers."""
     index = open_index(appliance.state)
 
     def is_stopped() -> bool:
@@ -241,7 +241,7 @@ def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest
 
 
 def _age(appliance: Appliance, images: Sequence[Image]) -> None:
-    """Set the time of every file to hours ago, that of the first image to the oldest."""
+    """Set the time of every file to some hours ago, with the first image as the oldest."""
     newest = (appliance.data / layout.blob(images[0].digest)).stat().st_mtime
     for hours, image in zip(range(20, 0, -2), images, strict=False):
         for digest in (image.digest, *(Digest.of(blob) for blob in image.blobs)):

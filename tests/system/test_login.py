@@ -103,7 +103,7 @@ def test_the_root_is_200_without_a_body_for_every_client(
 ) -> None:
     """`GET /` is 200 without a body for every client, as in docker distribution.
 
-    Liveness probes request it without a password.
+    Liveness probes request `/` without a password.
     """
     response = replace(closed.http, login=login).request(method, "/")
 
@@ -126,7 +126,7 @@ def test_any_client_pulls_where_anonymous_pulls_are_allowed(
 def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allowed(
     half_open: Appliance, login: str | None, status: int
 ) -> None:
-    """Clients log in only if `GET /v2/` requires it; an empty user and password is anonymous."""
+    """`/v2/` requires a password where anonymous pulls are allowed, so that clients log in."""
     response = replace(half_open.http, login=login).get("/v2/")
 
     assert response.status == status
@@ -140,7 +140,7 @@ def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allo
 def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
 ) -> None:
-    """On pull paths an unknown login is anonymous: dockerd may send a mirror Docker Hub's login."""
+    """Skopeo pulls with any login where anonymous pulls are allowed."""
     done = clients.copy(f"{half_open.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert done.returncode == 0, done.stderr
@@ -149,7 +149,7 @@ def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
 def test_a_changed_htpasswd_is_in_force_while_a_removed_users_pull_runs(
     start: Start, fake: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The removed user is refused, the new one is accepted, and the running pull is completed."""
+    """A changed htpasswd is in force while a removed user's pull runs to its end."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 21))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)

@@ -22,7 +22,7 @@ from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# htpasswd -nbB -C 4 ann right
+# the line is the output of: htpasswd -nbB -C 4 ann right
 _USERS = {"ann": "$2b$04$UDITLP0NXSoxSGu2VTyF7OOvB0O6Ellsn8MCAgTk36TkRHT2FH1Uy"}
 _LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ann:right").decode()}
 _LINE = re.compile(
@@ -77,7 +77,7 @@ def _printed(appliance: Appliance, text: str, count: int = 1) -> list[str]:
 def test_the_second_of_two_equal_answers_is_printed_too(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """HAProxy's cache gives the second answer, which no worker sees."""
+    """The second of two equal responses, which comes from HAProxy's cache, is printed too."""
     upstream.put_image("app", "v1", of_size(KB, 970))
     pull(replace(appliance.http, login="ann:right"), "one.test/app", "v1")
     path = manifest_path("one.test/app", "v1")
@@ -102,7 +102,7 @@ def test_the_second_of_two_equal_answers_is_printed_too(
 
 
 def test_health_checks_are_not_printed(appliance: Appliance) -> None:
-    """Probes of the image and of Kubernetes would be most lines."""
+    """Health checks of the image and of Kubernetes are not printed in the access log."""
     appliance.http.get("/healthz")
     appliance.http.get("/v2/after/health", **_LOGIN)
     _printed(appliance, "/v2/after/health")
@@ -111,7 +111,7 @@ def test_health_checks_are_not_printed(appliance: Appliance) -> None:
 
 
 def test_a_client_cannot_write_a_line_of_its_own(appliance: Appliance) -> None:
-    """Quotes and control characters of a client are escaped in stdout and in the file."""
+    """A client cannot write an access line of its own, as its control characters are escaped."""
     forged = 'x" 200 1\x0b "" "\\'
     appliance.http.get("/v2/forged/tags/list?n=%22%0A", **_LOGIN, User_Agent=forged)
 
@@ -140,7 +140,7 @@ def test_the_lines_of_all_programs_have_the_fields(appliance: Appliance) -> None
 
 
 def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServer) -> None:
-    """The line of a failed login passes from the worker through `serve` to the mail server."""
+    """A worker's warning about a failed login is mailed by `serve`."""
     appliance.http.get("/v2/", Authorization="Basic " + base64.b64encode(b"bob:no").decode())
 
     def found() -> bool:
@@ -153,7 +153,7 @@ def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServe
 def test_a_line_is_that_of_docker_distribution(
     start: Start, public: Registry, fake: FakeUpstream
 ) -> None:
-    """The lines of both differ in their time and size only."""
+    """A printed access line differs from docker distribution's in time and size only."""
     appliance = start(
         Setup({"one.test": {"url": fake.url}}, {"log": {"accesslog": {"disabled": False}}})
     )
@@ -181,7 +181,7 @@ def test_a_line_is_that_of_docker_distribution(
 
 
 def test_a_stdout_that_no_program_reads_delays_nothing(tmp_path: Path, fake: FakeUpstream) -> None:
-    """A full pipe costs lines on stdout only: log file, requests and the stop are not delayed."""
+    """A stdout that no program reads loses lines, but delays no request and no stop."""
     folder = tmp_path / "stuck"
     folder.mkdir()
     os.mkfifo(folder / "appliance.log")

@@ -32,7 +32,10 @@ echo '{{"Username": "robot", "Secret": "secret"}}'
 def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
     start: Start, tmp_path: Path
 ) -> None:
-    """What clients write is frozen, and the cache is not; the helper has the only login."""
+    """A read-only mirror pulls through with a helper and refuses pushes.
+
+    The helper has the only login for the upstream.
+    """
     helper = _helper(tmp_path)
     with FakeUpstream(gate=BasicGate({"robot": "secret"})) as upstream:
         upstream.put_image("app", "v1", _MIRRORED)
@@ -58,10 +61,10 @@ def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
     assert (refused.status, refused.code) == (405, "UNSUPPORTED")
     assert tags(appliance.http, "team/app") == ["v1"]
     pull(appliance.http, "team/app", "v1")
-    pull(appliance.http, "app", "v1")  # the upstream is gone: it was stored
+    pull(appliance.http, "app", "v1")  # the upstream is stopped, so the content was stored
     asked = (tmp_path / "asked").read_text().splitlines()
     assert set(asked) == {f"get {upstream.host}"}
-    assert len(asked) <= 2 * 2  # once for each worker of each start
+    assert len(asked) <= 2 * 2  # this happens once for each worker of each start
 
     first = json.loads(appliance.http.get("/v2/_catalog").body)["repositories"]
     assert first == ["team/app"]

@@ -29,17 +29,17 @@ from tests.upstream import FakeUpstream
 FROM_CACHE = "entrepot; hit; detail=memory"
 NAME = "one.test/app"
 AT_ONCE = 10.0
-"""Time in s until a change is in force on a busy machine; entries are cached for 60 or 300 s."""
+"""This is the time until a change is in force on a busy machine (s)."""
 
 
 def is_cached(response: Response) -> bool:
-    """Return whether a response came from the cache."""
+    """Return whether a response came from HAProxy's cache."""
     assert response.status in (200, 304), response
     return response.headers["cache-status"] == FROM_CACHE
 
 
 def warm(http: HttpClient, *paths: str) -> None:
-    """Send requests until the cache responds."""
+    """Send requests until HAProxy's cache responds."""
     for path in paths:
         eventually(lambda path=path: is_cached(http.get(path)), what=f"{path} is cached")  # type: ignore[misc] # bound at once
 
@@ -68,7 +68,7 @@ def warmed(shared: Appliance, image: Image) -> Appliance:
 
 @dataclass(frozen=True, slots=True)
 class OneUpstream:
-    """This is an appliance with an upstream that one test uses and may stop."""
+    """A `OneUpstream` is an appliance with an upstream that one test uses and may stop."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -109,7 +109,7 @@ def _paths(image: Image) -> list[str]:
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
     """A response from HAProxy's cache has the same body and headers as a worker's, and an Age."""
     for path in _paths(image):
-        warm(warmed.http, path)  # a new cache epoch may have purged the response
+        warm(warmed.http, path)  # a new cache epoch may have purged the response since
         response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest
         assert (response.body, response.headers["oci-namespace"]) == (body, "one.test")
@@ -122,7 +122,7 @@ def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Ima
 
 
 def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
-    """Containerd and dockerd send only HEAD for a tag; the log has no other lines."""
+    """A tag is cached after HEAD requests only, as containerd and dockerd send them."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
     pull(appliance.http, f"{upstream.host}/app", str(image.digest))
@@ -161,7 +161,7 @@ def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) ->
 
 
 def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
-    """HAProxy caches the mirror form of a name separately, because its URI is another."""
+    """Both forms of a name lead to the same content, which HAProxy caches separately."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
     warm(warmed.http, path)
 
@@ -173,7 +173,7 @@ def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image:
 def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
     warmed: Appliance, image: Image
 ) -> None:
-    """Otherwise content served from the cache would be evicted as unused."""
+    """A response from the cache is logged and updates the access time, or it would be evicted."""
     path = manifest_path("one.test/memory/app", image.digest)
     layer = Digest.of(image.layers[0])
     before = _last_use(warmed, layer)
@@ -207,7 +207,7 @@ def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
 
 
 def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> None:
-    """From the cache, and from disk after the breaker's opening has purged the cache."""
+    """A complete image is served during an outage, from HAProxy's cache or from disk."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 602))
     other = fake.put_image("other", "v1", of_size(KB, 603))
@@ -226,7 +226,7 @@ def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> N
 
 
 def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
-    """A cached manifest may need a part that was lost since, and that only the upstream has."""
+    """An opening breaker purges HAProxy's cache: a cached manifest may need a lost part."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))
     pull(appliance.http, f"{upstream.host}/app", "v1")
@@ -297,7 +297,7 @@ def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpst
 
 
 def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, object]) -> None:
-    """The next pull sees a push, whatever was pulled before."""
+    """Pushed content is never cached by HAProxy, so the next pull sees a push."""
     appliance = several[0]
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
@@ -311,7 +311,7 @@ def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, obj
 
 
 def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -> None:
-    """The new process starts with an empty cache."""
+    """HAProxy's cache fills again after HAProxy was killed, as it starts empty."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
     pull(appliance.http, f"{upstream.host}/app", "v1")

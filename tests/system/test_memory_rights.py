@@ -34,7 +34,7 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """This is an appliance with three users, and cached responses for each of them."""
+    """An appliance with three users, and cached responses for each of them."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -48,7 +48,7 @@ class Guarded:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Run an appliance with two private repositories and a public one.
 
-    Users with rights have pulled all of them.
+    The users with rights have pulled from all of these repositories.
     """
     folder = tmp_path_factory.mktemp("guarded")
     with FakeUpstream() as fake:
@@ -124,9 +124,9 @@ def _send_raw(http: HttpClient, what: str, host: str, login: str | None) -> byte
 
 
 def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> None:
-    """A worker verifies a user's password with the first request.
+    """A worker verifies a user's password with the first request, and HAProxy remembers it.
 
-    HAProxy's cache serves the next request, if the user has the same rights.
+    HAProxy's cache serves the next request of a user with the same rights.
     """
     path = manifest_path("one.test/a/app", "v1")
     warm(guarded.http(ALICE), path)

@@ -26,7 +26,7 @@ _ITS_NAMES = 7
 
 @pytest.fixture
 def moved(tmp_path: Path) -> Iterator[Appliance]:
-    """Start with the configuration of its README; variables set port, folder and a short TTL."""
+    """Start with docker-cache-server's configuration, and variables for port, folder and TTL."""
     port, data = free_port(), tmp_path / "cache"
     theirs = {
         "DCS_SERVER_ADDRESS": "127.0.0.1",
@@ -47,7 +47,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 ) -> None:
     """The configuration of docker-cache-server's README works: logins, pushes and expiry.
 
-    Each unsupported variable of theirs causes one warning.
+    Each unsupported variable of docker-cache-server causes one warning.
     """
     netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0

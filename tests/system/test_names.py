@@ -43,8 +43,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Run an appliance with six upstreams.
 
-    Two are public, and the second of these is the default; the others use Basic, a token, TLS, or a
-    name with a port.
+    Two of the six upstreams are public, and the second of these is the default; the others use
+    Basic, a token, TLS, or a name with a port.
     """
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
 
 @pytest.mark.parametrize("tag", ["oci-index", "docker-list"])
 def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag: str) -> None:
-    """An index of OCI or of Docker is passed on unchanged."""
+    """Podman finds its platform in an index, which is passed on unchanged."""
     expected = two_platforms(90, "oci" if tag == "oci-index" else "docker")[0]
 
     pulled = clients.pull(f"{site.netloc}/one.test/library/many:{tag}")

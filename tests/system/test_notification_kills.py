@@ -1,6 +1,7 @@
 """Programs are killed while events are made: no event of an answered request is lost.
 
-Five kills of single programs and two of everything by default, and many more in `make soak`.
+By default single programs are killed five times and everything twice, and more often in `make
+soak`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from tests.system.waiting import eventually
 NAME = "load/app"
 ROUNDS = scaled(1, 20)
 CLIENTS = 3
-_MOMENT_S = 0.05  # a response that ended this shortly before a kill of HAProxy itself
+# a response that ended less than this time before a kill of HAProxy may have no log line (s)
+_MOMENT_S = 0.05
 _ACCEPTED = (200, 201, 202)
 
 Answered = dict[str, tuple[str, float]]
@@ -40,8 +42,8 @@ Answered = dict[str, tuple[str, float]]
 class Requests(Load):
     """A `Requests` is a set of clients that push, pull, mount and delete.
 
-    Each request has a user agent of its own. `answered` has the action, and the time at which the
-    response was complete, of each accepted request by its user agent.
+    Each request of these clients has a user agent of its own. `answered` has the action, and the
+    time at which the response was complete, of each accepted request by its user agent.
     """
 
     def __init__(self, http: HttpClient, image: Image, numbers: Iterator[int]) -> None:
@@ -84,7 +86,7 @@ def _loaded(
     numbers: Iterator[int],
     answered: Answered,
 ) -> Iterator[Requests]:
-    """Send requests until the end of the block, and some more after it; then record all."""
+    """Send requests until the end of the block, and some more after it; record all responses."""
     with Requests(appliance.http, image, numbers) as load:
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load
@@ -145,7 +147,7 @@ def _kill(appliance: Appliance, name: str) -> None:
             workers = eventually(appliance.workers, what="a worker runs")
             os.kill(workers[0].pid, signal.SIGKILL)
         else:
-            # supervisord looks once a second for a program that was killed a moment ago
+            # supervisord checks once a second for a program that was killed
             eventually(lambda: appliance.program(name), what=f"{name} runs again")
             appliance.kill_program(name)
 

@@ -42,13 +42,13 @@ def _ours(endpoints: Sequence[Mapping[str, Any]], *, references: bool = False) -
     return _settings(endpoints, references=references) | {"storage": {"delete": _DELETE}}
 
 
-# These functions compare the events with those of docker-registry.
+# these functions compare the events with those of docker-registry
 
 
 def test_the_events_are_those_of_docker_distribution(tmp_path: Path, start: Start) -> None:
     """The same requests cause the same events as with Debian's docker-registry, in the same order.
 
-    Fields that differ by design are listed in docs/migration.md.
+    Event fields that differ by design are listed in docs/migration.md.
     """
     image = of_size(KB, 970)
     with Receiver() as theirs, Receiver() as ours:
@@ -119,7 +119,7 @@ def _settled(receiver: Receiver) -> None:
 
 
 def _comparable(events: Sequence[Mapping[str, Any]], http: HttpClient) -> list[dict[str, Any]]:
-    """Return the events without what differs between two runs of the same registry."""
+    """Return the events without the values that differ between two runs of the same registry."""
     found = json.loads(json.dumps(events))
     for each in found:
         each["target"].pop("url", None)
@@ -156,14 +156,14 @@ def _silent() -> Iterator[str]:
 
 
 class Failing:
-    """A `Failing` replies with 503 until it is repaired."""
+    """A `Failing` is a receiver's reply, 503 until it is repaired."""
 
     def __init__(self) -> None:
         self.is_repaired = False
         self.refused = 0
 
     def __call__(self, _: Received) -> Reply:
-        """Return the reply to one request."""
+        """Return the receiver's reply to one request."""
         self.refused += not self.is_repaired
         return (200 if self.is_repaired else 503), {}
 
@@ -188,7 +188,8 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
 ) -> None:
     """A failing receiver, and one that never answers, affect neither clients nor other endpoints.
 
-    When the failing one works again, it gets all events, in the order in which the other got them.
+    When the failing receiver works again, it gets all events, in the order in which the good one
+    got them.
     """
     image, reply = of_size(KB, 971), Failing()
     public.push("shown", "v1", image)
@@ -242,7 +243,7 @@ def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
 def test_waiting_events_survive_a_restart_and_lose_a_removed_endpoint(
     tmp_path: Path, start: Start
 ) -> None:
-    """Events that wait are delivered after the next start, in a file without endpoints none is."""
+    """Events that wait are delivered after the next start, unless their endpoint was removed."""
     image, reply = of_size(KB, 972), Failing()
     data = tmp_path / "data"
     with Receiver(reply) as receiver:

@@ -1,4 +1,4 @@
-"""The log alone shows what happened and why."""
+"""The log alone explains all events of an appliance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.pulls import blob_path, manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# htpasswd -nbB -C 4 ann right
+# the line is the output of: htpasswd -nbB -C 4 ann right
 USERS = {"ann": "$2b$04$UDITLP0NXSoxSGu2VTyF7OOvB0O6Ellsn8MCAgTk36TkRHT2FH1Uy"}
 ENVIRONMENT = {
     "ENTREPOT_PREFETCH": "0",

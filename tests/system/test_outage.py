@@ -33,7 +33,7 @@ AWAY = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """This is an appliance that pulled `image` and `children` before its upstream's outage."""
+    """An `Outage` is an appliance that pulled images before its upstream stopped."""
 
     appliance: Appliance
     image: Image
@@ -44,7 +44,7 @@ class Outage:
 def outage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Outage]:
-    """The upstream ended while the appliance ran, or before the appliance was restarted."""
+    """Stop the upstream while the appliance runs, or before the appliance is restarted."""
     folder = tmp_path_factory.mktemp("outage")
     registry = Registry(folder / "registry")
     setup = Setup({"one.test": {"url": registry.url}}, environment=QUICK)
@@ -92,7 +92,7 @@ def test_a_stale_tag_is_marked(outage: Outage) -> None:
     assert response.headers["warning"].startswith("299 - ")
     assert int(response.headers["age"]) >= 0
     assert response.headers["cache-status"].startswith("entrepot; ")
-    # a negative ttl means that the freshness has expired: RFC 9211, 2.3
+    # a negative ttl in Cache-Status means that the freshness has expired: RFC 9211, 2.3
     assert "ttl=-" in response.headers["cache-status"]
 
 
@@ -174,7 +174,7 @@ def test_a_black_hole_is_504_and_opens_the_breaker(unreachable: Appliance) -> No
 def test_an_incomplete_image_is_refused_before_its_manifest(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """Podman stays with the mirror that sent the manifest; a missing layer is reported before."""
+    """An incomplete image is refused before its manifest, as podman would use no other mirror."""
     image = fake.put_image("app", "v1", of_size(KB, 53))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     appliance.http.get(manifest_path("one.test/app", "v1"))
@@ -189,7 +189,7 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
 
 
 def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:
-    """The breaker closes by itself, and responses have no warning any more."""
+    """An upstream that is back is used again: its breaker closes by itself."""
     fake.put_image("app", "v1", of_size(KB, 54))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     pull(appliance.http, "one.test/app", "v1")

@@ -29,7 +29,7 @@ _MOST_SENT = 1.4
 _LONG = (3.0, 10.0, 25.0)
 
 Outage = Callable[[FakeUpstream], Callable[[], None]]
-"""An `Outage` begins an outage of an upstream, and returns a function that ends it."""
+"""An `Outage` begins an outage of an upstream, and returns a function that ends the outage."""
 
 
 def _reset(upstream: FakeUpstream) -> Callable[[], None]:
@@ -70,7 +70,7 @@ class Case:
     mirrored: bool = False
 
     def __str__(self) -> str:
-        """Return the name of the case in reports."""
+        """Return the name of the outage's case in reports."""
         return f"{self.kind}-{self.seconds:g}s-{self.lanes}{'-mirror' if self.mirrored else ''}"
 
 
@@ -88,7 +88,7 @@ def _cases() -> list[object]:
 def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, case: Case
 ) -> None:
-    """Every client gets the right content, and few bytes are sent twice."""
+    """Clients do not notice an outage in the middle of a layer, and few bytes are sent twice."""
     content = filler(_SIZE, 41)
     with ExitStack() as stack:
         mirrors = [_broken_mirror(stack, content)] if case.mirrored else []
@@ -116,7 +116,7 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
 ) -> None:
     """An upstream that stalls in the middle of a layer does not break the client's pull.
 
-    Its running and new responses make no progress meanwhile.
+    Running and new responses of the stalled upstream make no progress meanwhile.
     """
     content = filler(_SIZE, 42)
     over = threading.Event()
@@ -178,7 +178,7 @@ def _appliance(
 
 
 def _broken_mirror(stack: ExitStack, content: bytes) -> str:
-    """Return the URL of a mirror that cuts off every body."""
+    """Run a mirror that cuts off every body, and return the mirror's URL."""
     mirror = stack.enter_context(FakeUpstream())
     mirror.add_image("app", "v1", [content])
     mirror.misbehave("/blobs/", cut=MB)

@@ -52,7 +52,7 @@ def network(podman: Engine) -> Iterator[Network]:
 def test_the_volume_survives_a_restart_of_the_pod(
     podman: Engine, image: str, network: Network, clients: Clients, tmp_path: Path
 ) -> None:
-    """The second time the pod serves the image without an upstream."""
+    """The volume survives a restart of the pod, which serves the image without an upstream."""
     with Registry(tmp_path / "upstream") as upstream, Relay(upstream.http.port) as relay:
         upstream.push("team/app", "v1", of_size(64 * KB, 920))
         file = tmp_path / "deployment.yaml"

@@ -61,7 +61,7 @@ def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form
 
 
 def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
-    """Buildah compresses a layer during its upload, so the upload's length is unknown before."""
+    """Buildah pushes a built image, whose layer's length is unknown during the upload."""
     (tmp_path / "program").write_bytes(filler(300 * KB, 420))
     target = f"{hosting.http.netloc}/team/built:v1"
     container = clients.buildah("from", "scratch").stdout.strip()
@@ -96,7 +96,7 @@ def test_skopeo_copies_an_index_with_its_images(
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
     """A signature is attached and found as oras and cosign do it.
 
-    They use an artifact with an empty config, a subject, and the referrers end-point.
+    The clients use an artifact with an empty config, a subject, and the referrers end-point.
     """
     http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)
@@ -121,7 +121,8 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 ) -> None:
     """The first chunk of a push that cannot fit gets 507 DENIED with both sizes.
 
-    The client shows the message, and pulls continue. No upload remains after the refusal.
+    The client shows the message of the 507, and pulls continue. No upload remains after the refused
+    push.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)
@@ -147,7 +148,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 def test_docker_registry_serves_pushed_content(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """A data directory can go back to docker distribution."""
+    """docker-registry serves pushed content, so a data directory can go back to it."""
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
     assert push(appliance.http, "team/app", "v1", image)

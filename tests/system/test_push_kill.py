@@ -1,6 +1,6 @@
 """Processes are killed at random moments of pushes: no acknowledged content or tag is lost.
 
-Twelve kills by default, two hundred in `make soak`.
+By default there are twelve kills, in `make soak` two hundred.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Pushes(Load):
     def _push(self, name: str, tag: str, image: Image) -> None:
         try:
             done = push(self._http, name, tag, image)
-        # the appliance was killed, or is not ready yet
+        # the appliance was killed, or does not serve yet
         except (OSError, HTTPException, AssertionError):
             done = False
         if done:

@@ -55,7 +55,7 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 
 
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
-    """An interrupted upload keeps the bytes that HAProxy had passed on.
+    """An interrupted upload continues at its end, with the bytes that HAProxy had passed on.
 
     GET returns their number.
     """
@@ -80,7 +80,7 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
     """After a worker is killed, the other worker continues the upload at the file's end.
 
-    No lock of the killed worker remains.
+    The killed worker leaves no lock on the upload.
     """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")
@@ -135,7 +135,7 @@ def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
-    """A response with an open file is completed, even if its blob is deleted meanwhile."""
+    """A running pull survives the deletion of its blob, because its file is open."""
     http, content = hosting.http, filler(8 * MB, 520)
     digest = Digest.of(content)
     assert push_blob(http, "team/pulled", content).status == 201
@@ -163,7 +163,7 @@ def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
 def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
     """An appliance serves as another one's upstream.
 
-    Tags in pages, manifests, sha512, ranges and referrers work.
+    Tags in pages, manifests, sha512, ranges and referrers work through both appliances.
     """
     http, name = hosting.http, "team/through"
     image = of_size(64 * KB, 540)

@@ -26,7 +26,8 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 ANN, BOB = "ann:sesame", "bob:builder"
-AT_ONCE = 10.0  # s; a change is in force after 1 s, but later on a busy machine
+# this time has a margin (s): a change is in force after 1 s, but later on a busy machine
+AT_ONCE = 10.0
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
 RULES: list[dict[str, Any]] = [
     {"user": "ann", "repository": ["ann/**", "one.test/ann/**"], "allow": ["pull", "push"]},
@@ -50,7 +51,7 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """This is an appliance with two users who share no repository, and their images."""
+    """An appliance with two users who share no repository, and their images."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -146,7 +147,7 @@ def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clie
     assert "denied" in clients.pull_fails(f"{netloc}/ann/own:v1").lower()
 
 
-# These tests change the configuration file while the appliance runs.
+# these tests change the configuration file while the appliance runs
 
 
 def _edit(appliance: Appliance, **sections: object) -> None:

@@ -1,4 +1,4 @@
-"""A push to a full cache while the cleaner is stopped: the client may retry, and it then fits."""
+"""A push to a full cache fails while the cleaner is stopped, and succeeds on a retry later."""
 
 from __future__ import annotations
 

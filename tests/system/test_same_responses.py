@@ -74,7 +74,7 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One file of `tests/configurations`, and what its clients need."""
+    """A `Case` is one file of `tests/configurations`, and its clients' needs."""
 
     name: str
     login: str | None = None
@@ -154,7 +154,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str,
 def test_every_response_that_differs_is_in_the_documentation(
     found: Mapping[str, Mapping[str, Pair]],
 ) -> None:
-    """No other property of any response differs, and each documented difference exists."""
+    """Every response that differs is in the documentation, which has no others."""
     differing: dict[str, set[str]] = {}
     for pairs in found.values():
         for request, (there, here) in pairs.items():
@@ -168,7 +168,7 @@ def test_every_response_that_differs_is_in_the_documentation(
 def test_the_compared_responses_are_those_of_working_registries(
     found: Mapping[str, Mapping[str, Pair]],
 ) -> None:
-    """Two registries that fail alike would prove nothing."""
+    """The compared responses are those of working registries: two that fail alike prove nothing."""
     for request, status in (
         ("GET /v2/NAME/manifests/v1", 200),
         ("GET /v2/_catalog", 200),

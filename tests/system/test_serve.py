@@ -28,7 +28,7 @@ PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
 def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
     start: Start, public: Registry, clients: Clients
 ) -> None:
-    """The second pull of an image sends no request to the upstream."""
+    """An image is fetched once, and its second pull sends no request to the upstream."""
     public.push("serve/once", "v1", of_size(64 * KB, 10))
     appliance = start(Setup({"one.test": {"url": public.url}}))
     image = f"{appliance.http.netloc}/one.test/serve/once:v1"
@@ -46,7 +46,7 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
 def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
     """With a limit of 1024 open files the appliance starts, and further clients wait.
 
-    HAProxy assumed more files than its limit, and did not start.
+    HAProxy used to assume more files than its limit, and did not start.
     """
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -
 def test_a_stopped_appliance_leaves_no_process_and_no_socket(
     start: Start, number: signal.Signals
 ) -> None:
-    """After a signal or Ctrl-C all processes end, and the exit code is 0."""
+    """A stopped appliance leaves no process and no socket, and exits with 0."""
     appliance = start(Setup())
     response = appliance.http.get("/v2/")
 

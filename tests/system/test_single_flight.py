@@ -29,7 +29,7 @@ NAME = "one.test/app"
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of `appliance`; each test has a blob of its own there."""
+    """Run the upstream of the shared appliance; each test has a blob of its own there."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -46,7 +46,7 @@ def appliance(
 def test_twelve_clients_of_two_workers_cause_one_upstream_get(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """A client that arrives during a download reads the same spool file, in any worker."""
+    """Twelve clients of two workers cause one request upstream, as they read one spool file."""
     release, digest = _paused_at(upstream, SIZE // 4, seed=31)
 
     readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
@@ -125,7 +125,7 @@ def test_a_disconnecting_client_does_not_end_the_download(
 
 
 def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUpstream) -> None:
-    """Bytes on the disk are not requested again."""
+    """A restart in the middle of a download resumes it, and requests no stored byte again."""
     _, digest = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
     spool = spool_file(appliance.state, "one.test", digest)

@@ -38,7 +38,10 @@ def fetch(serve: ServeProcess, path: str = "/echo") -> bytes:
 def test_serve_stops_after_a_signal_and_leaves_nothing(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
-    """Exit code 0; no process, socket or run directory stays, and no child had a password."""
+    """`serve` stops after a signal with exit code 0, and leaves no process, socket or directory.
+
+    No child of `serve` had a password.
+    """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         assert fetch(serve)
@@ -66,7 +69,7 @@ def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> Non
 
 
 def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
-    """HAProxy accepts no new connection, and the workers stay until all requests are done."""
+    """A pull in flight is finished: HAProxy accepts no new connection, and the workers stay."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -103,7 +106,7 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
 
 
 def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None:
-    """A client that never reads must not delay a user who presses Ctrl-C twice."""
+    """A second signal ends the grace, so that no client delays a user who presses Ctrl-C twice."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         client = Thread(target=_fetch_until_closed, args=(serve, f"/wait{tmp_path / 'never'}"))
@@ -122,9 +125,9 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
 def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """Exit code 1; the log has the program, how it ended, and its last lines.
+    """A program that cannot stay up ends all programs with exit code 1, and the log names it.
 
-    A hook for fatal lines mails this line before the end.
+    A hook for fatal lines mails the last line before the end of `serve`.
     """
     with (
         SmtpServer() as server,
@@ -168,7 +171,7 @@ def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> N
 def test_serve_ends_all_programs_when_supervisord_is_killed(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """A killed supervisord ends no program; serve does, and exits with 1."""
+    """`serve` ends all programs when supervisord is killed, and exits with 1."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(serve.pid_of("supervisord"), signal.SIGKILL)
@@ -179,7 +182,7 @@ def test_serve_ends_all_programs_when_supervisord_is_killed(
 
 
 def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) -> None:
-    """The kernel signals supervisord; the next start removes the run directory."""
+    """All programs end when `serve` is killed; the next start removes the run directory."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         left = serve.run_directory()
@@ -193,7 +196,7 @@ def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) 
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: Path) -> None:
-    """A used port, a used data directory and a too long path print one line and exit with 2."""
+    """A used port, a used data directory or a long path is one line and exit code 2."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         long = temporary / ("long" * 25)

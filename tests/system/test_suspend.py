@@ -1,6 +1,7 @@
-"""SIGSTOP and SIGCONT of any process, or of all: no process ends, and everything recovers.
+"""No process ends by SIGSTOP and SIGCONT of any process, or of all, and everything recovers.
 
-`podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect.
+`podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect as
+SIGSTOP.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def test_all_processes_continue_after_being_stopped_together(
 ) -> None:
     """All processes are stopped together, as in a frozen container.
 
-    Then they continue: no process is replaced, and the log has no error.
+    After SIGCONT no process is replaced, and the log has no error.
     """
     start = len(appliance.output())
     before = _pids(appliance)
@@ -68,7 +69,7 @@ def test_all_processes_continue_after_being_stopped_together(
 def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """Requests may fail while one process is suspended, but not after the process continues."""
+    """Each process continues after being stopped alone; requests fail only meanwhile."""
     start = len(appliance.output())
     chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
     for pid in chosen:

@@ -1,4 +1,4 @@
-"""The volume of docker distribution's proxy: it is taken over, or the reason is reported."""
+"""The volume of docker distribution's proxy is taken over, or the reason is reported."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_volume_of_a_proxy_shrinks_and_caches(
 ) -> None:
     """The appliance takes over a docker-registry proxy's volume and settings.
 
-    Old content is evicted and new content is stored.
+    Old content of the volume is evicted, and new content is stored.
     """
     assert size(volume) > _MAXIMUM
     appliance = start(_setup(upstream, volume))
@@ -96,7 +96,7 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
 ) -> None:
     """Log, `status`, `check` and metrics report a volume that cannot shrink, with the setting.
 
-    No list proves that its content was fetched from an upstream.
+    No list proves that the volume's content was fetched from an upstream.
     """
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))
@@ -106,7 +106,8 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
         what="a warning",
         within=20,
     )
-    assert not _is_cached(appliance)  # the pull succeeds, but the content is not stored
+    # the pull succeeds, but the appliance does not store the content
+    assert not _is_cached(appliance)
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
         assert "may not be evicted" in text
         assert "CLEANER_TAKEOVER=evict" in text

@@ -69,7 +69,7 @@ class Site:
         return self.with_token(token)
 
     def with_token(self, token: str) -> HttpClient:
-        """Return a client with any token."""
+        """Return a client with a token, valid or not."""
         return replace(self.appliance.http, bearer=token)
 
 
@@ -108,7 +108,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder with a short path, because there are sockets below it."""
+    """Create a folder with a short path, because sockets are created below it."""
     folder = Path(tempfile.mkdtemp(prefix="to-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -122,7 +122,7 @@ def test_podman_and_skopeo_log_in_pull_and_push(
 ) -> None:
     """Podman and skopeo log in, pull and push with the rights of the user.
 
-    An anonymous client pulls what the token server permits.
+    An anonymous client pulls the repositories that the token server permits.
     """
     assert clients.pull(f"{site.netloc}/{FREE}:v1")
     assert clients.pull_fails(f"{site.netloc}/{NAME}:v1")
@@ -187,7 +187,7 @@ def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
 
 
 def test_containerd_uses_the_appliance_as_a_mirror(site: Site, home: Path) -> None:
-    """It sends `?ns=`; the scope of the challenge names the upstream, and it asks for that."""
+    """Containerd sends `?ns=` to a mirror; the challenge's scope names the upstream."""
     hosts = home / "tree" / "etc" / "containerd" / "certs.d" / "one.test"
     hosts.mkdir(parents=True)
     (hosts / "hosts.toml").write_text(
@@ -207,7 +207,7 @@ SCOPE = f"repository:{NAME}:pull"
 
 
 def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
-    """Return a token without a signature, or with the public key as the secret."""
+    """Return a token without a signature, or with the public key as its secret."""
     parts = (
         json.dumps({"alg": algorithm, **header}).encode(),
         json.dumps(site.server.claims(SCOPE)).encode(),
@@ -217,7 +217,7 @@ def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
 
 
 def _refused(site: Site) -> dict[str, str]:
-    """Return tokens that must be refused, by the reason of the refusal."""
+    """Return tokens that must be refused, by the reason of their refusal."""
     server, other = site.server, signer("ES256", "foreign")
     good = server.signer
     now = int(time.time())
@@ -246,7 +246,7 @@ def _refused(site: Site) -> dict[str, str]:
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
     """A token that is not valid is refused with `invalid_token` on every end-point.
 
-    These are manifests, blobs, pushes, the catalog and `/v2/`.
+    These end-points are manifests, blobs, pushes, the catalog and `/v2/`.
     """
     paths = {
         "/v2/": "",
@@ -410,7 +410,7 @@ def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -
 def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path) -> None:
     """The challenges are those of docker-registry: status, scope and error of each probe.
 
-    The order of actions is random in docker-registry.
+    The order of actions in a scope is random in docker-registry.
     """
     digest = IMAGE.digest
     probes = [

@@ -1,4 +1,4 @@
-"""Files that something else changes while they are written: no wrong content is stored or served.
+"""Files that another program changes while they are written give no wrong content.
 
 `make soak` tests 8 and 24 MB at two moments; the default is one size, longer than the part that is
 buffered in memory.
@@ -58,7 +58,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run one upstream for all tests of this file."""
+    """Run one upstream for all tests of damaged files."""
     with FakeUpstream() as found:
         yield found
 
@@ -82,7 +82,7 @@ def _is_right_or_gone(appliance: Appliance, digest: Digest, content: bytes) -> b
 
 
 def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
-    """Return a complete body, or None if the response was cut off."""
+    """Return a complete body of a response, or None if it was cut off."""
     with suppress(HTTPException, OSError):
         response = appliance.http.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
         return response.body if response.status == 200 else None
@@ -140,7 +140,8 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        # files with the download's length and digest are in the same folder, under the same name
+        # files with the download's length and digest are in the same folder, with names that begin
+        # alike
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
         eventually(lambda: file.stat().st_size >= at, what="half of it arrived")
         damage(file)
@@ -172,7 +173,7 @@ def test_verify_works_with_and_without_a_running_appliance(
 ) -> None:
     """`entrepot verify` finds a flipped bit and exits with 1; the next pull gets correct content.
 
-    The appliance may run or not.
+    The appliance may run during `entrepot verify`, or not.
     """
     content = filler(200_000, 77)
     digest = upstream.add_blob(NAME, content)

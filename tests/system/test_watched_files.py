@@ -30,7 +30,7 @@ INVALID_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
 def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
     start: Start, tmp_path: Path
 ) -> None:
-    """Valid logins still work; the warning names the file, and comes at most once per worker."""
+    """An invalid htpasswd changes nothing, and is one warning per worker with the file's name."""
     users = htpasswd(tmp_path / "users", "alice:sesame")
     setup = Setup(
         environment={
@@ -60,7 +60,7 @@ def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
 def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
     start: Start, tmp_path: Path
 ) -> None:
-    """Upstreams keep their credentials; the next valid file is in force without a restart."""
+    """An invalid pull secret changes nothing: upstreams keep their credentials."""
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake:
         for number in range(1 + len(INVALID_SECRETS)):
             fake.put_image("app", f"v{number}", of_size(KB, 410 + number))
@@ -89,7 +89,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
 ) -> None:
     """A new pull secret is in force without a restart, and a running pull continues.
 
-    An upstream that the new file names is served at once.
+    An upstream that the new pull secret names is served at once.
     """
     release = threading.Event()
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake, FakeUpstream() as other:
@@ -149,7 +149,7 @@ def _status(appliance: Appliance, tag: str) -> int:
 
 
 def _wait_for_status(status: int, request: Callable[[], int], *, what: str) -> None:
-    """Wait until the request returns this status."""
+    """Wait until the request's response has this status."""
     eventually(lambda: request() == status, what=what)
 
 

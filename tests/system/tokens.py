@@ -1,8 +1,8 @@
 """A small but strict token server in a thread (docker distribution, "Token Authentication").
 
-It issues tokens by GET with Basic credentials, and by POST of OAuth2 with a password. A request
-without the right `service` is 400, and one with a wrong password 401. A token has only the actions
-that the policy permits, so it may be narrower than the requested scope.
+The token server issues tokens by GET with Basic credentials, and by POST of OAuth2 with a password.
+A token request without the right `service` is 400, and one with a wrong password 401. A token has
+only the actions that the policy permits, so it may be narrower than the requested scope.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def all_for_users(user: str, kind: str, name: str) -> frozenset[str]:
 class TokenServer:
     """Issues tokens to clients with one of *logins* (user:password), limited by *policy*.
 
-    *anonymous*: clients without a login get a token too. `requests` has the target of each request,
-    and `granted` user and scopes of each token.
+    With *anonymous*, clients without a login get a token too. `requests` has the target of each
+    request, and `granted` user and scopes of each token.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TokenServer:
     def respond(
         self, target: str, authorization: str | None, form: str | None = None
     ) -> tuple[int, bytes]:
-        """Return status and body for one request; *form* is the body of a POST."""
+        """Return status and body for one token request; *form* is the body of a POST."""
         self.requests.append(target)
         asked = parse_qs(urlsplit(target).query if form is None else form)
         user = self._user_of_form(asked) if form is not None else self._user(authorization)
@@ -120,7 +120,7 @@ class TokenServer:
         return name if self._logins.get(name) == password else None
 
     def _user(self, authorization: str | None) -> str | None:
-        """Return the user, empty for an anonymous client; None if the login is wrong."""
+        """Return the user of a token request, empty if anonymous; None if the login is wrong."""
         if authorization is None:
             return "" if self._anonymous else None
         kind, _, letters = authorization.partition(" ")
@@ -155,6 +155,6 @@ class TokenServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing: `requests` has all targets."""
+                """Log nothing, because `requests` has all targets."""
 
         return Handler

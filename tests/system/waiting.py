@@ -16,7 +16,8 @@ def eventually(
 ) -> T:
     """Return the first true result of *condition*; fail, naming *what*, after *within* s.
 
-    *pause* is the interval between two calls, in s: longer for calls that leave traces.
+    *pause* is the interval between two calls of the condition (s): longer for calls that leave
+    traces.
     """
     deadline = time.monotonic() + within
     while True:

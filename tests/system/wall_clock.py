@@ -1,7 +1,7 @@
 """A wall clock that a test moves, for all processes of one appliance.
 
-Each process preloads a small library, which adds an offset from a mapped file to the wall clock.
-Other clocks are unchanged, so that waits end as usual.
+Each process of the appliance preloads a small library, which adds an offset from a mapped file to
+the wall clock. Clocks other than the wall clock are unchanged, so that waits end as usual.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ time_t time(time_t *out) {
 
 
 class WallClock:
-    """The clock of processes with its `environment`."""
+    """A `WallClock` is the clock of processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class WallClock:
         return {"LD_PRELOAD": str(self._library), "WALL_CLOCK_OFFSET": str(self._offset)}
 
     def move(self, seconds: float) -> None:
-        """Set the offset from the real clock, in s."""
+        """Set the offset from the real wall clock (s)."""
         mode = "r+b" if self._offset.exists() else "wb"
         with self._offset.open(mode) as file:
             file.write(struct.pack("d", seconds))

@@ -50,7 +50,7 @@ def test_only_the_table_names_a_driver() -> None:
 
 
 def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
-    """The settings select a driver by its row in the table, which gets its section's parameters."""
+    """The driver that the settings name is a row, and gets the parameters of its section."""
     settings = StorageSettings.model_validate({"filesystem": {"rootdirectory": tmp_path}})
 
     open_storage(settings).write("a/key", b"value")
@@ -60,7 +60,7 @@ def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("driver", STORAGES)
 def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None:
-    """Each driver has a section that the settings accept; otherwise no file could select it."""
+    """A driver that no configuration file could select would be a row without use."""
     honoured = {
         each.key.split(".")[1]
         for each in ROWS
@@ -71,7 +71,7 @@ def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None
 
 
 def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
-    """A driver writes the times of the appliance's clock, not of the machine's."""
+    """The times of values are those of the appliance's clock, not of the machine's."""
     storage = open_storage(on_disk(tmp_path), Clock(1234.0))
 
     storage.write("a/key", b"value")
@@ -82,7 +82,7 @@ def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
 
 
 def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path: Path) -> None:
-    """Two programs that open the index of one state directory share the index."""
+    """Every program finds the index by the state directory alone."""
     digest = Digest.of(b"content")
     first, second = open_index(tmp_path), open_index(tmp_path)
 

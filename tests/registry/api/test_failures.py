@@ -130,7 +130,7 @@ def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> Non
 def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """In mirror form; podman would sleep on a 429, and containerd would repeat the request."""
+    """A rate limit is 503 for mirror requests: podman would sleep on a 429."""
     mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
     path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
 

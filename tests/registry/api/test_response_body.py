@@ -45,7 +45,7 @@ def test_a_body_shorter_than_announced_drops_the_connection() -> None:
 
 
 def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
-    """The parts together have the announced length."""
+    """A short part of a multipart body drops the connection, as the total length is wrong."""
     resp = falcon.Response()
     parts = [ByteRange(0, 2), ByteRange(5, 9)]
     response_body.send_parts(resp, lambda start, stop: iter([b"abcdefgh"[start:stop]]), parts, 8)

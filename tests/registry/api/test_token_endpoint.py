@@ -200,7 +200,7 @@ def test_without_anonymous_pulls_only_users_get_a_token(
 def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
     make: Callable[..., Endpoint],
 ) -> None:
-    """An anonymous token permits pulls; a wrong password permits them too, but is no login."""
+    """Anonymous clients and users get tokens of one configuration; wrong passwords allow pulls."""
     here = make("pull")
     assert here.challenge("/v2/") == BEARER
     for login in (None, ":", WRONG):

@@ -268,7 +268,7 @@ def test_no_header_raises(header: str) -> None:
 
 @pytest.mark.parametrize("header", _MALFORMED)
 def test_malformed_credentials_are_not_checked(header: str) -> None:
-    """Even if every password is right: a line end in a user name would forge a header."""
+    """Malformed credentials are not checked: a line end in a user name would forge a header."""
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 
     assert identity.user is None

@@ -67,7 +67,7 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 
 
 def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
-    """Most clients read no response after a reset, so the worker reads the rest of the body."""
+    """A client that is still sending gets the response: the worker reads the rest of the body."""
     content = filler(60 * _KB, 1)
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -20,7 +20,7 @@ NAME = Repository.parse("team/app")
 
 
 class Uploads:
-    """Upload sessions with a limit of three in total, and two per owner."""
+    """Upload sessions of a worker with a limit of three in total, and two per owner."""
 
     def __init__(self, folder: Path) -> None:
         self.reached = 0
@@ -111,7 +111,7 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
     """A file that notes an upload's length or digest does not count as an upload.
 
-    It is removed with its upload, and not before.
+    A note about an upload is removed with its upload, and not before.
     """
     uploads.begin("ann")
     (upload,) = uploads.folder.iterdir()

@@ -30,7 +30,7 @@ def _span(start: int, chunk: bytes) -> str:
 
 
 def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
-    """end-4a: 202, a relative Location with a UUID, and a Range of no bytes."""
+    """A POST returns 202, a relative Location with a UUID, and a Range of no bytes (end-4a)."""
     begun = p.ask("POST", "blobs/uploads/")
 
     assert begun.status_code == 202
@@ -42,7 +42,7 @@ def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
-    """end-6: 201, a Location that can be pulled, and the digest, in either algorithm."""
+    """POST and PUT store a blob with 201, a Location that can be pulled, and the digest (end-6)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.send("PUT", f"{p.begin()}?digest={digest}", _CONTENT, Content_Type=OCTETS)
@@ -56,7 +56,7 @@ def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
 
 @_ALGORITHMS
 def test_a_single_post_stores_a_blob(p: Pushing, algorithm: str) -> None:
-    """end-4b: the digest is in the first request."""
+    """A single POST, with the digest in the request, stores a blob (end-4b)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -95,7 +95,7 @@ def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
 @_ALGORITHMS
 @pytest.mark.parametrize("with_put", [True, False], ids=["the last in PUT", "all in PATCH"])
 def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> None:
-    """end-5: each is 202 with the range so far and the location of the next."""
+    """Each chunk is 202 with the range so far and the location of the next chunk (end-5)."""
     digest = Digest.of(_CONTENT, algorithm)
     where, start = p.begin(f"?digest-algorithm={algorithm}"), 0
     chunks = list(pieces(_CONTENT, 4000))
@@ -118,7 +118,7 @@ def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> N
 def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
     """A chunk out of order is 416 and is not stored.
 
-    The response and GET have the offset of the upload.
+    The 416 response and a GET have the offset of the upload.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")

@@ -22,7 +22,7 @@ CONTENT = os.urandom(1_000_000)
 
 
 class Threads:
-    """Runs functions in threads, and records the connections closed by a limit."""
+    """A stand-in that runs functions in threads, and records connections closed by a limit."""
 
     def __init__(self) -> None:
         self.limited: list[str] = []
@@ -37,7 +37,7 @@ class Threads:
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return a poller that reports to this object."""
+        """Return a poller that reports to the stand-in."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
@@ -63,7 +63,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """Read to the end of the connection."""
+    """Read to the end of the client's connection."""
     connection.settimeout(20)
     with connection, connection.makefile("rb") as file:
         return file.read()
@@ -144,7 +144,7 @@ def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descript
 def test_the_slowest_reader_is_closed_only_above_the_limit(
     threads: Threads, descriptor: int
 ) -> None:
-    """A slow pull may take all day; above the limit the slowest reader is closed."""
+    """Above the limit of slow readers the slowest one is closed, below it none is."""
     poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
         taking = [_slow(poller, descriptor, stack) for _ in range(2)]

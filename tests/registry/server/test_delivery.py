@@ -59,7 +59,7 @@ def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
 def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
     """Sending stops if the client reads nothing, and another thread may continue later.
 
-    `False` means that a part remains.
+    The result `False` means that a part remains to be sent.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -133,7 +133,7 @@ def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
 ) -> None:
     """A failed delivery is a ConnectionError and closes its pieces.
 
-    No file stays open, and the client sees an incomplete response.
+    No file of a failed delivery stays open, and the client sees an incomplete response.
     """
     closed = []
 

@@ -1,4 +1,4 @@
-"""Test the worker processes and their arbiter."""
+"""The worker processes and their arbiter serve, are replaced, and are killed when they hang."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=to
 
 
 def _response(path: Path) -> bytes:
-    """Return the response of the server at a socket."""
+    """Return the response of the worker at a socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
         client.connect(str(path))
@@ -44,7 +44,7 @@ def _response(path: Path) -> bytes:
 
 
 def test_sighup_replaces_the_workers_and_each_has_a_socket(tmp_path: Path) -> None:
-    """New workers start before the old ones stop; without a free socket all of them would exit."""
+    """SIGHUP replaces the workers, which start before the old ones stop, each with a socket."""
     with running(_SERVE, tmp_path) as master:
         assert [next_line(master) for _ in range(2)] == ["started"] * 2
         master.send_signal(signal.SIGHUP)
@@ -104,7 +104,7 @@ def _body(client: socket.socket) -> bytes:
 
 
 def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
-    """Waking worker and HAProxy for every 50 KB was half of the cost of a large blob."""
+    """The send buffer is larger than the default: a wake-up for every 50 KB was costly."""
     with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
         assert next_line(master) == "started"
         held = _response(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
@@ -113,7 +113,7 @@ def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
 
 
 class _SilentWorker:
-    """A worker that reported to the arbiter at *told* (s) for the last time."""
+    """A worker whose last report to the arbiter was at *told* (s)."""
 
     def __init__(self, told: float) -> None:
         self.tmp = self
@@ -121,7 +121,7 @@ class _SilentWorker:
         self._told = told
 
     def last_update(self) -> float:
-        """Return the time of the last report."""
+        """Return the time of the worker's last report."""
         return self._told
 
 

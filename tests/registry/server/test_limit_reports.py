@@ -1,4 +1,4 @@
-"""Test the events for reached limits."""
+"""A worker reports reached limits as events, not too often."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _chunks(client: socket.socket) -> bytes:
 
 
 def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
-    """HAProxy's next request finds the thread waiting, and the pool is not used."""
+    """HAProxy's next request on a connection is handled by the thread that waits for it."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
@@ -124,7 +124,7 @@ def test_a_closed_connection_ends_the_wait() -> None:
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
     """An idle connection returns to gunicorn's polling thread and frees its slot.
 
-    It occupies a worker's thread for a moment only.
+    An idle connection occupies a worker's thread for a moment only.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -153,7 +153,7 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
     """A thread does not wait if bytes of the next request were already read.
 
-    They make no socket readable; gunicorn checks for them after the request.
+    Bytes that were read make no socket readable; gunicorn checks for them after the request.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
@@ -176,7 +176,7 @@ def test_a_stopping_worker_does_not_wait() -> None:
 def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
     """No thread waits for a peer to close its connection.
 
-    Gunicorn's polling thread would wait two seconds, and delay all other clients.
+    Gunicorn's polling thread would wait two seconds for that close, and delay all other clients.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
@@ -189,7 +189,7 @@ def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
 
 
 def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
-    """The thread is free before the client reads, and the client gets the whole body."""
+    """A slow reader occupies no thread, and gets the whole body."""
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -216,7 +216,7 @@ def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
 def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
     """A body of unknown length occupies no thread.
 
-    The application sends it in chunks with the last chunk; the server adds none.
+    The application sends such a body in chunks with the last chunk; the server adds none.
     """
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
@@ -276,7 +276,7 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """It must not end: that would cut the responses to its other clients."""
+    """A worker without free descriptors accepts the connection later, and does not end."""
     client, server = socket.socketpair()
     listener = _Listener([OSError(shortage, os.strerror(shortage))], server)
     with client, server, _worker(KeepAliveWorker) as worker:

@@ -26,13 +26,13 @@ class Events:
         self.seen.append((event, fields))
 
     def outcomes(self) -> list[tuple[Any, Any]]:
-        """Return the operation and the outcome of each request."""
+        """Return the operation and the outcome of each recorded request."""
         return [(f["operation"], f["outcome"]) for event, f in self.seen if event == "upstream"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """This pull secret has one credential for each key: a host, a path or a glob."""
+    """A pull secret with one credential for each key: a host, a path or a glob."""
 
     entries: dict[str, Credential]
 
@@ -46,7 +46,7 @@ class PlainSecret:
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:
-        """Return the credential of the longest matching path."""
+        """Return the credential of the longest matching path in the pull secret."""
         return self.entries.get(f"{host}/{repository}") or self.entries.get(host)
 
 

@@ -170,7 +170,7 @@ def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes)
     ids=lambda each: str(each)[:12],
 )
 def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
-    """From a minute to a day: a token without an end would be sent for ever."""
+    """The lifetime of a token is bounded: it is between a minute and a day."""
     body = json.dumps({"token": "t", "expires_in": value, "issued_at": value}).encode()
     token, life = read_token(body, {"Date": "x" * 9000})
 
@@ -209,7 +209,7 @@ class TestUnexpectedErrors:
         caplog: pytest.LogCaptureFixture,
         error: type[Exception],
     ) -> None:
-        """The traceback is in the log, and no part of it in the message."""
+        """An unexpected error is `Unavailable`, and its traceback is only in the log."""
         failures: list[str] = []
 
         def broken(*_: object) -> None:
@@ -228,7 +228,7 @@ class TestUnexpectedErrors:
     def test_an_unexpected_error_in_a_body_is_unavailable(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The error occurs while a download reads the body."""
+        """An unexpected error while a download reads the body is `Unavailable`."""
         upstream.add_image("app", "v1", [b"layer"])
 
         def broken(*_: object) -> None:

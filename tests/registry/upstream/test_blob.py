@@ -1,4 +1,4 @@
-"""Reading a blob: ranges, cut bodies, and bytes that are passed on at once."""
+"""A blob is read in ranges, continues after a cut, and is passed on at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.upstream import FakeUpstream
 
 
 def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> None:
-    """The body starts at 0 and has a size."""
+    """A whole blob is requested without a range; its body starts at 0 and has a size."""
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -37,7 +37,7 @@ def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> No
 def test_a_part_of_a_blob_is_requested_with_an_exact_range(
     upstream: FakeUpstream, start: int, stop: int | None, sent: str, expected: bytes
 ) -> None:
-    """The response has the start of the part and the size of the blob."""
+    """A part of a blob is requested with an exact range; the response has start and size."""
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest, start, stop) as blob:
@@ -75,7 +75,7 @@ def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> 
 def test_a_part_other_than_the_requested_one_is_nonsense(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Bytes at a wrong offset would be detected only at the end of the blob."""
+    """A part other than the requested one is nonsense: only the blob's digest would detect it."""
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(**knobs)
 

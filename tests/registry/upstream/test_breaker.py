@@ -42,7 +42,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Return the current time in s."""
+        """Return the current time of the test's clock (s)."""
         return self.now
 
 
@@ -64,7 +64,7 @@ def test_breaker_rests_then_probes_then_closes(
 ) -> None:
     """An open breaker rejects requests, then admits a probe, then closes.
 
-    It behaves the same with and without shared files.
+    A breaker behaves the same with and without shared files.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -133,7 +133,7 @@ def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
-    """A reported opening purges HAProxy's cache, so a failed probe is not reported."""
+    """The opening and closing of a breaker are reported once, because a report purges the cache."""
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -159,7 +159,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
 
 
 def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
-    """A damaged file must not stop pulls."""
+    """A truncated state file counts as a closed breaker, and stops no pull."""
     (tmp_path / "host.json").write_text('{"trips": ')
 
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
@@ -182,7 +182,7 @@ def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock
 def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
     tmp_path: Path, clock: Clock, content: str
 ) -> None:
-    """A wrong value must stop neither a pull nor `entrepot status`, and the file is replaced."""
+    """A state file with wrong types counts as a closed breaker, and is replaced."""
     (tmp_path / "host.json").write_text(content)
     breaker = Breaker("host", tmp_path, clock=clock)
 
@@ -194,7 +194,7 @@ def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
 
 
 def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Clock) -> None:
-    """The host includes its port; an upstream that never had a problem is not listed."""
+    """`read_all` returns the state of each upstream that had a problem; a host has its port."""
     dead, slow, healthy = (
         Breaker(host, tmp_path, clock=clock) for host in ("a:5000", "b.example", "c")
     )
@@ -221,7 +221,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
 ) -> None:
     """Three failures open the breaker if `/v2/` fails too.
 
-    Then a request is rejected without a connection.
+    After that a request is rejected without a connection.
     """
     upstream.misbehave(**knobs)
     events, shared = listening()
@@ -236,7 +236,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # a GET would wait once more for the read time-out
+    if "hold" in knobs:  # this GET would wait for the read time-out once more
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -260,7 +260,7 @@ def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_p
 
 
 def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
-    """404 and 403 are responses of a working upstream."""
+    """A 404 or 403 does not count as a failure: the upstream works."""
     client = client_of(upstream)
 
     for _ in range(5):
@@ -300,7 +300,7 @@ def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpst
 
 
 def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """The next request resumes the body and must be admitted."""
+    """Cut bodies do not open the breaker, so that the next request may resume the body."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -348,7 +348,7 @@ class TestOfOnePath:
     ) -> None:
         """One failing path does not block other requests, however often it fails.
 
-        `/v2/` may respond with any status below 500.
+        `/v2/` may respond with any status below 500 in that check.
         """
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave("/bad", **knobs)
@@ -364,7 +364,7 @@ class TestOfOnePath:
     def test_a_probe_of_the_failing_path_still_closes_the_breaker(
         self, upstream: FakeUpstream, tmp_path: Path
     ) -> None:
-        """An outage ends for all clients even if the first request after it fails on its own."""
+        """A probe of the failing path still closes the breaker, which ends the outage for all."""
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(status=503)
         now = Clock()
@@ -389,12 +389,12 @@ class TestOfOnePath:
         upstream.misbehave("/v2/$", **knobs)
 
         assert Why.RESTING in self._fails(client_of(upstream, read_timeout=0.05))
-        assert upstream.count() <= 5  # a dead idle connection is replaced once
+        assert upstream.count() <= 5  # the client replaces a dead idle connection once
 
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
         """A refused connection opens the breaker without a check of `/v2/`.
 
-        No client can cause a refused connection.
+        No client can cause a refused connection by its choice of a path.
         """
         with FakeUpstream() as gone:
             client = client_of(gone)
@@ -403,7 +403,7 @@ class TestOfOnePath:
         assert found == {Why.REFUSED, Why.RESTING}
 
     def test_concurrent_failures_share_one_check_of_v2(self, upstream: FakeUpstream) -> None:
-        """The result of a check is valid for a second in all threads."""
+        """Concurrent failures share one check of `/v2/`, whose result is valid for a second."""
         upstream.misbehave("/bad", status=500)
         client = client_of(upstream)
         with ThreadPoolExecutor(16) as pool:
@@ -416,7 +416,7 @@ class TestOfOnePath:
 def test_each_change_of_an_upstream_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only one of several workers writes the line; a repeated event is not logged."""
+    """Each change of a breaker is logged once, by one of several workers."""
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)]
@@ -451,7 +451,7 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Return a circuit after *times* rests; the last rest begins at *now*."""
+    """Return a circuit after *times* rests, the last of which begins at *now*."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
@@ -525,7 +525,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 ) -> None:
     """A rate limit lasts for Retry-After, at most 60 s.
 
-    Docker Hub may send hours; one request a minute does no harm.
+    Docker Hub may send hours in Retry-After; one request a minute does no harm.
     """
     circuit = limited(CLOSED, 100, retry_after)
 
@@ -536,14 +536,14 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 
 
 def test_a_rate_limit_closes_an_open_breaker() -> None:
-    """A 429 is a response; and a later response does not remove the limit."""
+    """A rate limit closes an open breaker, as it is a response, and outlasts later responses."""
     circuit = answered(limited(_tripped(3), 100, 7))
 
     assert circuit == Circuit(limited=107)
 
 
 def test_a_clock_set_back_does_not_extend_a_rest() -> None:
-    """Otherwise a correction by an hour would disable the upstream for an hour."""
+    """A clock that is set back does not extend a rest of the breaker."""
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 
     assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Rejection("resting", 30)

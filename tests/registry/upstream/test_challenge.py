@@ -44,7 +44,7 @@ from tests.sizes import scaled
     ids=lambda value: str(value)[:30],
 )
 def test_challenges_are_parsed(header: str, expected: list[Challenge]) -> None:
-    """Values may be quoted or not, and a header may have several challenges: RFC 9110, 11.6.1."""
+    """Challenges are parsed, with quoted values or without: RFC 9110, 11.6.1."""
     assert parse_challenges(header) == expected
 
 
@@ -83,7 +83,7 @@ def test_only_the_upstreams_own_realm_is_trusted(
 ) -> None:
     """A password may go to the upstream's own realm only, over https if it uses https.
 
-    That is its host, a known pair of hosts, or the configured realm.
+    The trusted realm is on the upstream's host, in a known pair of hosts, or configured.
     """
     assert may_trust(realm, url, trusted) is expected
 
@@ -103,7 +103,7 @@ def test_no_header_raises(text: str) -> None:
 )
 @settings(max_examples=scaled(25, 100))
 def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, str]]) -> None:
-    """Quoted strings may contain any character: RFC 9110, 5.6.4."""
+    """Challenges with any quoted character are parsed as they were written: RFC 9110, 5.6.4."""
 
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -121,5 +121,5 @@ def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, s
 )
 @pytest.mark.parametrize("start", ["", "Bearer ", 'Bearer a="'])
 def test_parsing_a_challenge_takes_linear_time(start: str, piece: str) -> None:
-    """A header of 60,000 characters blocked the interpreter, and all clients, for a minute."""
+    """A challenge is parsed in linear time: 60,000 characters blocked all clients for a minute."""
     assert growth(parse_challenges, piece, start) < 4

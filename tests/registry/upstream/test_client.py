@@ -23,7 +23,7 @@ V1 = Tag("v1")
 def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
     """HEAD of a manifest returns its digest, size and type.
 
-    The request has all types in Accept, no compression, and the appliance's User-Agent.
+    The HEAD has all types in Accept, no compression, and the appliance's User-Agent.
     """
     image = upstream.add_image("app", "v1", [b"layer"])
 
@@ -52,7 +52,7 @@ def test_head_without_a_valid_digest_returns_none(upstream: FakeUpstream) -> Non
 def test_get_replaces_head_if_the_upstream_does_not_support_it(
     upstream: FakeUpstream, status: int
 ) -> None:
-    """A rejected HEAD is not a failure: the response to GET counts."""
+    """A GET replaces a HEAD that the upstream does not support, which is no failure."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=status)
     client = client_of(upstream)
@@ -66,7 +66,7 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
     """A manifest is returned byte for byte, with the digest of its bytes.
 
-    Its type is that of the response.
+    The type of that manifest is the type of the response.
     """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
 
@@ -79,7 +79,7 @@ def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
 
 
 def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeUpstream) -> None:
-    """A plain file server does not know the types of manifests."""
+    """A generic Content-Type, as of a plain file server, is replaced by the manifest's own."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", media_type="application/json")
 
@@ -128,7 +128,7 @@ def test_each_failure_of_a_manifest_has_its_error(
 def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The digest of a tag is that of the body; the header is logged once."""
+    """A wrong digest header of a tag is a warning: the digest is that of the body."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
     client = client_of(upstream)
@@ -185,7 +185,7 @@ def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
 
 
 def test_connections_are_reused(upstream: FakeUpstream) -> None:
-    """Responses of every kind return their connection to the pool."""
+    """Connections to an upstream are reused after responses of every kind."""
     image = upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
 
@@ -202,7 +202,7 @@ def test_connections_are_reused(upstream: FakeUpstream) -> None:
 
 
 def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None:
-    """After a restart of the upstream the request is repeated on a new connection."""
+    """A dead idle connection is no failure: the request is repeated on a new connection."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -227,7 +227,7 @@ def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> 
 def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Docker Hub's headers become the `budget` event."""
+    """Events have each request, and Docker Hub's rate limit as `budget`."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)
@@ -274,7 +274,7 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
     upstream: FakeUpstream, content_type: str
 ) -> None:
-    """Some registries send a Content-Type for files."""
+    """`mediaType` in a manifest replaces a wrong Content-Type, such as that of files."""
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
     upstream.misbehave("/v1", media_type=content_type)
 

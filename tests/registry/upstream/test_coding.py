@@ -38,7 +38,7 @@ def _decode_all(body: bytes, named: str, step: int) -> bytes:
     ids=["gzip", "case", "members", "zlib", "raw", "two", "unknown", "too many"],
 )
 def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
-    """The size of the pieces does not matter; an unknown coding is left to the digest check."""
+    """A content coding is decoded in pieces of any size; an unknown one is left as it is."""
     assert _decode_all(body, named, step) == CONTENT
 
 
@@ -84,7 +84,7 @@ def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstre
 
 
 def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
-    """The layer is a gzip file, and its digest is that of the bytes as sent."""
+    """A wrong Content-Encoding of a layer that is a gzip file is ignored the next time."""
     layer = gzip.compress(CONTENT)
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"})
@@ -121,7 +121,7 @@ def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
 def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
     """Without a size, an unusual ratio of decompression is rejected.
 
-    A bomb with one coding expands a thousandfold.
+    A bomb with one layer of gzip expands a thousandfold.
     """
     received, refused = _decode(gzip.compress(bytes(100 << 20), 1))
 
@@ -141,7 +141,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """The body decodes to more than its size, or not at all; the sent bytes match the digest."""
+    """With a size, a wrong Content-Encoding is ignored the next time: the sent bytes match."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

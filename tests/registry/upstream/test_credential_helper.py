@@ -24,7 +24,7 @@ Helper = Callable[[str], str]
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
     """Return a function that writes a shell script and returns its path."""
-    # the temporary folder may belong to any user, also if root runs the tests
+    # the temporary folder may belong to any user, so the check of owners is off
     monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
 
     def write(script: str) -> str:
@@ -55,7 +55,7 @@ def _runs(folder: Path) -> int:
 
 
 def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Path) -> None:
-    """The protocol of docker-credential-helpers: one argument, and the host on standard input."""
+    """A helper gets the word `get` and the host, as docker-credential-helpers define."""
     command = helper(f"echo \"$#$1 $(cat)\" > {tmp_path}/seen; echo '{_LOGIN}'")
 
     assert ask(command, _HOST) == Credential("robot", "secret")
@@ -63,19 +63,19 @@ def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Pa
 
 
 def test_a_program_may_leave_its_input_unread(helper: Helper) -> None:
-    """A helper for one registry need not read the host."""
+    """A helper may leave its input unread, if it serves one registry."""
     assert ask(helper(f"exec <&-; echo '{_LOGIN}'"), _HOST) == Credential("robot", "secret")
 
 
 def test_an_identity_token_is_not_a_password(helper: Helper) -> None:
-    """The user `<token>` marks a token for the token endpoint."""
+    """An identity token from a helper, marked by the user `<token>`, is no password."""
     command = helper('echo \'{"Username": "<token>", "Secret": "abc"}\'')
 
     assert ask(command, _HOST) == Credential("", "", identity_token="abc")
 
 
 def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
-    """Requests are anonymous then, as in docker."""
+    """A helper that knows no login is no failure: requests are anonymous then."""
     command = helper("echo 'credentials not found in native keychain'; exit 1")
 
     assert ask(command, _HOST) is None
@@ -94,7 +94,7 @@ def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
     ],
 )
 def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason: str) -> None:
-    """The reason is one line for the log."""
+    """A helper that fails gives a reason, in one line for the log."""
     with pytest.raises(HelperFailed, match=reason):
         ask(helper(script), _HOST)
 
@@ -103,7 +103,7 @@ def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason
     "script", ["sleep 60", "exec >&-; sleep 60", "yes | tr y ' ' | head -c 9; cat"]
 )
 def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script: str) -> None:
-    """A pull does not wait for a helper for ever, also if it has closed its output."""
+    """A helper that hangs is killed with its children, also after it has closed its output."""
     command = helper(f"sleep 60 & echo $! > $0.child; {script}")
 
     with pytest.raises(HelperFailed, match="the program did not end in time"):
@@ -114,7 +114,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script
 
 
 def test_a_missing_program_is_a_failure() -> None:
-    """The program may be removed while the appliance runs."""
+    """A missing helper is a failure, as when it is removed while the appliance runs."""
     with pytest.raises(HelperFailed, match="no such program"):
         ask("/none/docker-credential-test", _HOST)
 
@@ -125,7 +125,7 @@ def test_a_missing_program_is_a_failure() -> None:
 def test_a_login_is_used_for_its_lifetime(
     helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
 ) -> None:
-    """Without a lifetime the program runs once, with 0 for each request."""
+    """A helper's login is used for its lifetime; with a lifetime of 0 for one request."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
     seen = []
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_a_login_is_used_for_its_lifetime(
 def test_a_failed_program_runs_again_after_a_pause(
     helper: Helper, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Requests are anonymous meanwhile, and a slow helper is not started for each of them."""
+    """A failed helper runs again after a pause, in which requests are anonymous."""
     credentials = HelperCredentials(helper("exit 1"), _HOST, 0.0, clock)
     found = [credentials.find("a") for _ in range(3)]
     clock.now += 11
@@ -158,7 +158,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A request gives up long before the program is killed; later ones do not wait at all."""
+    """A helper that hangs delays requests for a bounded time, and later ones not at all."""
     monkeypatch.setattr(credential_helper, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
     credentials = HelperCredentials(
@@ -177,7 +177,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
 def test_a_program_that_hangs_leaves_its_previous_login_in_use(
     helper: Helper, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login that is a little too old is more likely to be accepted than none."""
+    """A helper that hangs leaves its previous login in use."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 60.0, clock)
     first = credentials.find("a")
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
@@ -191,7 +191,7 @@ def test_a_program_that_hangs_leaves_its_previous_login_in_use(
 
 
 def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
-    """Once the program works, requests wait for its login as before it hung."""
+    """A helper that works again is waited for again."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
     credentials._patience = 0.0
 
@@ -206,7 +206,7 @@ def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, cloc
 def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
     helper: Helper, tmp_path: Path
 ) -> None:
-    """Docker distribution ignores a password beside a helper."""
+    """A helper is given the host of the URL, and precedes a password in the settings."""
     config = UpstreamConfig(
         "docker.io",
         "https://registry-1.docker.io",
@@ -223,7 +223,7 @@ def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns a program that it alone can change")
 def test_root_runs_no_program_that_others_can_change(tmp_path: Path) -> None:
-    """Whoever can change the program, or a folder above it, would become root."""
+    """Root runs no helper that others can change, because they would become root."""
     program = Path("/usr/bin/true")
     assert credential_helper._only_root_changes(program)
     for mode, owner in ((0o777, 0), (0o755, 12345)):

@@ -1,4 +1,4 @@
-"""The addresses to which responses may direct a request; the dialled address is checked."""
+"""The address to which a response directs a request is checked when it is dialled."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 
 @pytest.mark.parametrize("address", INTERNAL)
 def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
-    """The notation of the address does not matter."""
+    """A public upstream may not redirect to an internal address, in any notation."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
@@ -111,7 +111,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
-    """Otherwise its owner could resolve the name to an internal address for one connection."""
+    """An upstream stays public after its first public address, whatever its name resolves to."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         checked.check_dialled(("https", "a.io", 443), address)
@@ -146,7 +146,7 @@ def test_another_port_of_the_upstream_is_another_origin() -> None:
 def test_the_operator_can_permit_more_addresses(
     allowed: tuple[str, ...], address: str, *, expected: bool
 ) -> None:
-    """The setting is `any`, or a list of networks."""
+    """The operator can permit more addresses for redirects: `any`, or a list of networks."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
     if expected:
@@ -189,7 +189,7 @@ def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
     ],
 )
 def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
-    """Older notations are included; the proxy resolves host names."""
+    """An address in a URL is checked before the proxy is used; the proxy resolves host names."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     with pytest.raises(AddressRefused):
         checked.check_by_name(url)
@@ -198,7 +198,7 @@ def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
     checked.check_by_name("http://8.8.8.8/")
 
 
-# ---- through a client of an upstream
+# ---- these tests send requests through a client of an upstream
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ OPERATIONS: dict[str, Callable[[Upstream], object]] = {
 def test_a_redirect_to_an_internal_address_is_not_followed(
     upstream: FakeUpstream, internal: FakeUpstream, operation: str
 ) -> None:
-    """For every operation: not even a connection is opened."""
+    """A redirect to an internal address is not followed: no connection is opened."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     with pytest.raises(Unavailable) as raised:
@@ -249,7 +249,7 @@ def test_a_redirect_to_an_internal_address_is_not_followed(
 
 @pytest.mark.usefixtures("public_home")
 def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """The first redirect may lead to the upstream itself."""
+    """Every redirect of a chain is checked, also after one to the upstream itself."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
     upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")
@@ -265,7 +265,7 @@ def test_a_host_name_is_checked_by_its_address(
 ) -> None:
     """A host name is checked by its address and resolved once.
 
-    A second lookup could return another address.
+    A second lookup of the name could return another address.
     """
     lookups: list[str] = []
     real = socket.getaddrinfo
@@ -316,7 +316,7 @@ def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: Fak
 def test_a_permitted_redirect_is_followed(
     upstream: FakeUpstream, internal: FakeUpstream, allowed: tuple[str, ...]
 ) -> None:
-    """Some operators run a public registry with internal storage."""
+    """A permitted redirect is followed, as to the internal storage of a public registry."""
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
 
     assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
@@ -326,7 +326,7 @@ def test_a_permitted_redirect_is_followed(
 def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """The download does not pause and retry, because the configuration forbids the target."""
+    """A blob behind a refused redirect is refused at once, without a pause or a retry."""
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     digest = Digest.of(b"layer")
     pauses: list[float] = []
@@ -342,7 +342,7 @@ def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
 def test_a_proxy_gets_no_request_for_an_internal_address(
     upstream: FakeUpstream, internal: FakeUpstream, inner: str
 ) -> None:
-    """The proxy may reach more hosts than the appliance."""
+    """A proxy gets no request for an internal address, which it may be able to reach."""
     with FakeUpstream() as proxy:
         proxy.misbehave(redirect=f"http://{inner}/x")
         shared = Shared(proxies=Proxies({"http": proxy.url}))

@@ -1,4 +1,4 @@
-"""Connect within one time-out: dropped packets, several addresses, a hanging resolver."""
+"""A connection is made within one time-out, whatever fails: packets, addresses, the resolver."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
 def test_the_first_address_that_connects_is_used(
     black_hole: int, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is tried after a moment, or at once after a refusal."""
+    """The first address that connects is used; the next is tried after a moment or a refusal."""
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))
 

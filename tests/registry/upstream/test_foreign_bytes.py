@@ -78,7 +78,7 @@ def _everything(client: Upstream) -> list[str]:
     ids=lambda value: str(value)[:60],
 )
 def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: Any) -> None:
-    """Messages have fixed texts and numbers; details for the operator are logged."""
+    """No byte of an upstream is in an error message: messages have fixed texts and numbers."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(**fault)
 

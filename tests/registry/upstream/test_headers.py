@@ -39,7 +39,7 @@ URL = "https://reg.example:5000/v2/app/tags/list?n=2"
     ],
 )
 def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> None:
-    """`stop` is exclusive in code, and inclusive in the header."""
+    """Content-Range is parsed; `stop` is exclusive in code, and inclusive in the header."""
     assert content_range({"Content-Range": text}) == expected
 
 
@@ -54,7 +54,7 @@ def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
 
 @pytest.mark.parametrize(("ahead", "expected"), [(30, 30.0), (-30, 0.0)])
 def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
-    """A Retry-After in the past means 0."""
+    """A Retry-After as a date is a span; a date in the past is 0."""
     date = datetime.fromtimestamp(1_000_000 + ahead, UTC)
 
     assert retry_after({"Retry-After": format_datetime(date, usegmt=True)}, 1_000_000) == expected
@@ -82,7 +82,7 @@ def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
     ],
 )
 def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> None:
-    """An upstream behind a proxy may name a wrong scheme or port: ours are kept."""
+    """The next page of a list is on the same host: scheme and port of the link are ignored."""
     assert next_page({"Link": link}, URL) == expected
 
 
@@ -100,7 +100,7 @@ def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> N
     ],
 )
 def test_a_next_page_that_is_not_a_url_is_an_error(link: str) -> None:
-    """Otherwise the list would end early and be incomplete."""
+    """A next page that is not a URL is an error, so that no list ends early."""
     with pytest.raises(ValueError, match="URL"):
         next_page({"Link": link}, URL)
 
@@ -136,13 +136,13 @@ ABSURD = [
     " ",
     "x" * 65536,
 ]
-"""These values stand in place of a number or a date."""
+"""These values stand in place of a number or a date of a header."""
 DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
 
 
 @pytest.mark.parametrize("text", ABSURD)
 def test_an_impossible_number_counts_as_missing(text: str) -> None:
-    """A length is at most 8 PiB; Python does not convert thousands of digits."""
+    """An impossible number in a header, such as a length above 8 PiB, counts as missing."""
     assert content_length({"Content-Length": text}) is None
     assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
     assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None
@@ -159,13 +159,13 @@ def test_the_largest_accepted_length_is_8_pib() -> None:
 
 @pytest.mark.parametrize("text", ["bytes 5-5/5", "bytes 0-0/0", "bytes 0-9/9"])
 def test_a_range_past_the_size_is_ignored(text: str) -> None:
-    """The last byte must be before the size."""
+    """A Content-Range past the size is ignored, as its last byte must be before the size."""
     assert content_range({"Content-Range": text}) is None
 
 
 @pytest.mark.parametrize("text", [*ABSURD, *DATES])
 def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
-    """The longest accepted wait is a year; it becomes a sleep, a date and a header."""
+    """An absurd Retry-After is bounded by a year or ignored: it becomes a sleep and a date."""
     wait = retry_after({"Retry-After": text}, 0)
 
     assert wait is None or 0 <= wait <= 366 * 86400
@@ -174,7 +174,7 @@ def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
 @settings(max_examples=scaled(30, 150))
 def test_no_header_value_raises(text: str, name: str) -> None:
-    """Any text is parsed or ignored."""
+    """No header value raises: any text is parsed or ignored."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
     content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
     content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})
@@ -183,7 +183,7 @@ def test_no_header_value_raises(text: str, name: str) -> None:
 @given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_a_link_raises_only_valueerror(text: str) -> None:
-    """The next page is read, or the list is rejected."""
+    """A Link header raises only ValueError, for which the list is rejected."""
     with suppress(ValueError):
         page = next_page({"Link": text}, URL)
 
@@ -192,5 +192,5 @@ def test_a_link_raises_only_valueerror(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<>; a=", '<>;a="', "<>;a", ";", " ", "<>; "])
 def test_parsing_a_link_takes_linear_time(piece: str) -> None:
-    """An untrusted header may have 64 KiB."""
+    """A Link header of 64 KiB is parsed in linear time."""
     assert growth(lambda text: next_page({"Link": text}, URL), piece) < 4

@@ -1,4 +1,4 @@
-"""Test lists of tags and referrers, which upstreams send page by page."""
+"""Upstreams send lists of tags and referrers page by page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 
 def test_tags_are_read_from_every_page(upstream: FakeUpstream) -> None:
-    """Links are followed to the last page."""
+    """Tags are read from every page of an upstream."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -37,7 +37,7 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
 
 
 def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
-    """A registry behind a proxy may not know its own name; a link never changes the host."""
+    """A next page on another host is requested from the upstream, which may not know its name."""
     for tag in "abc":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -48,7 +48,7 @@ def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: Fa
 
 
 def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> None:
-    """Otherwise the list would end early and be incomplete."""
+    """A next page that is not a URL is nonsense, so that no list ends early."""
     upstream.add_image("app", "a", [b"layer"])
     upstream.misbehave("/tags", headers={"Link": '<ftp://x/v2/>; rel="next"'})
 
@@ -60,7 +60,7 @@ def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> No
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
 def test_a_body_that_is_not_a_list_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
-    """An unreadable body is not an empty list."""
+    """A body that is no list is nonsense, and not an empty list."""
     upstream.misbehave("/tags", status=200, body=body)
 
     with pytest.raises(Unavailable) as raised:
@@ -83,7 +83,7 @@ def _kinds(client: Upstream, subject: Digest, artifact_type: str | None = None) 
 
 
 def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
-    """A single page is passed on byte for byte; several pages become one index."""
+    """Referrers of several pages become one index; a single page is passed on unchanged."""
     subject = _with_referrers(upstream)
 
     single = client_of(upstream).referrers("app", subject)
@@ -190,7 +190,7 @@ class TestBounds:
     def test_slow_pages_share_one_timeout(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The time limit applies to all pages together."""
+        """Slow pages of a list share one time-out."""
         monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.2)
         self._endless(upstream, {"tags": []})
         upstream.misbehave(delay=0.05, status=200, body=b"{}")

@@ -1,4 +1,4 @@
-"""Idle connections whose packets are dropped by the network."""
+"""Idle connections may be lost: the network drops their packets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RETURN_0 = struct.pack(
 def lose_packets(connection: socket.socket) -> None:
     """Drop all packets that arrive on a connection from now on, also acknowledgements.
 
-    The connection has no error and no end.
+    The lost connection has no error and no end.
     """
     program = ctypes.create_string_buffer(_RETURN_0)
     attached = struct.pack("HP", 1, ctypes.addressof(program))
@@ -55,7 +55,7 @@ def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
 ) -> None:
     """A request that no acknowledgement follows is repeated on a new connection.
 
-    That is long before the read time-out of 30 s, and the breaker counts no failure.
+    The repetition is long before the read time-out of 30 s, and the breaker counts no failure.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
@@ -73,7 +73,7 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 ) -> None:
     """After one idle connection was lost, other idle connections are not tried.
 
-    They used the same path, and each would take the same time.
+    The other connections used the same path, and each would take the same time.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)

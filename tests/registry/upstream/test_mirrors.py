@@ -1,4 +1,4 @@
-"""Mirrors are tried first, and the error of the upstream is the result."""
+"""Mirrors are tried before the upstream, whose error is the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_with_the_image_replaces_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """The mirror is sent the host of the upstream as `ns`."""
+    """A mirror with the image replaces the upstream, and gets the upstream's host as `ns`."""
     image = mirror.add_image("app", "v1", [b"layer"])
     client = client_of(upstream, mirrors=(mirror.url,))
 
@@ -52,7 +52,7 @@ def test_a_mirror_with_the_image_replaces_the_upstream(
 def test_a_failed_mirror_is_skipped(
     upstream: FakeUpstream, mirror: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """After any error the next source is tried."""
+    """A failed mirror is skipped, whatever its error is."""
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(**knobs)
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -68,7 +68,7 @@ def test_a_mirror_with_an_open_breaker_gets_no_request(
 ) -> None:
     """A mirror with an open breaker gets no request; the upstream's breaker stays closed.
 
-    Each HEAD to the mirror is followed by a GET.
+    Each HEAD to the mirror is followed by a GET in this test.
     """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)

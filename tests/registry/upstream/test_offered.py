@@ -29,14 +29,14 @@ _TAG = Tag("v1")
 class Strict:
     """A `Strict` registry has one manifest, and records its requests.
 
-    `refuses` returns a rejection or None.
+    `refuses` returns a rejection of the registry, or None.
     """
 
     refuses: Callable[[Seen], Reply | None]
     seen: list[Seen] = field(default_factory=list)
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request of the client."""
+        """Respond to one request of the client as the registry."""
         self.seen.append(seen)
         refused = self.refuses(seen)
         if refused is not None:
@@ -71,7 +71,7 @@ def client_for(
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
     """Return the rule of a registry that hides repositories from clients without a login.
 
-    Such a registry sends a challenge at /v2/ only.
+    A registry that hides repositories sends a challenge at /v2/ only.
     """
 
     def refuse(seen: Seen) -> Reply | None:
@@ -122,7 +122,7 @@ def test_v2_without_a_challenge_is_requested_once_a_minute() -> None:
 
 
 def test_a_rejected_password_is_not_sent_twice() -> None:
-    """The refusal at `/v2/` decides, and the repository is not requested with the password."""
+    """A password that `/v2/` rejects is not sent twice: the repository gets none."""
 
     def refuse(seen: Seen) -> Reply | None:
         if seen.path == "/v2/":
@@ -177,9 +177,9 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
 
 
 def test_the_scope_of_the_challenge_is_requested() -> None:
-    """A reverse proxy may rewrite names.
+    """The scope of the challenge is requested, as a reverse proxy may rewrite names.
 
-    The scope is remembered for that name and used at once the next time.
+    A challenge's scope is remembered for its name and used at once the next time.
     """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
     with client_for(registry.strict) as upstream:
@@ -192,7 +192,7 @@ def test_the_scope_of_the_challenge_is_requested() -> None:
 
 @pytest.mark.parametrize("scope", ["x" * 5000, "repository:\u00e4:pull"])
 def test_an_invalid_scope_is_not_used(scope: str) -> None:
-    """The header is untrusted, and its scope is put into a URL and remembered."""
+    """An invalid scope of an untrusted challenge is not used in a URL."""
     registry = TokenRegistry(scope=scope)
     with client_for(registry.strict) as upstream, pytest.raises((Denied, Unavailable)):
         upstream.manifest("app", _TAG)
@@ -202,7 +202,7 @@ def test_an_invalid_scope_is_not_used(scope: str) -> None:
 
 
 def test_an_anonymous_token_may_come_from_another_host() -> None:
-    """GitLab, Gitea and Harbor have their endpoint on another host; no secret is sent there."""
+    """An anonymous token may come from another host, as of GitLab, Gitea and Harbor."""
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
     server.start()

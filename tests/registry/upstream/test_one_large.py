@@ -13,7 +13,7 @@ LARGE = b"x" * 1_000_000
 
 
 class Times:
-    """A clock and the CPU time of a thread, in s, that a test sets; waiting moves the clock."""
+    """A clock and the CPU time of a thread, which a test sets (s); waiting moves the clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -21,12 +21,12 @@ class Times:
         self.waits: list[float] = []
 
     def wait(self, duration: float) -> None:
-        """Record a wait and let its time pass."""
+        """Record a wait of the limiter and let its time pass."""
         self.waits.append(duration)
         self.now += duration
 
     def documents(self) -> LargeDocuments:
-        """Return documents that use these times."""
+        """Return a limiter of documents that uses the test's times."""
         return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
 
     def parse(self, seconds: float) -> None:
@@ -36,7 +36,7 @@ class Times:
 
 
 def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
-    """Ten large documents at once would each delay all other requests of the worker."""
+    """A large document waits for another one to be parsed; a small one does not."""
     documents, entered = LargeDocuments(), threading.Event()
 
     def parse() -> None:
@@ -53,7 +53,7 @@ def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
 
 
 def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
-    """The turn ends when the block raises."""
+    """A document that cannot be parsed does not block the next one."""
     documents = LargeDocuments()
     with suppress(ValueError), documents.turn("a.test", LARGE):
         int("no number")
@@ -68,7 +68,7 @@ def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
 
 
 def test_large_documents_take_at_most_a_third_of_the_time() -> None:
-    """A client that requests a large list again and again leaves time for other requests."""
+    """Large documents take at most a third of a worker's time."""
     times = Times()
     documents = times.documents()
     for _ in range(10):
@@ -80,7 +80,7 @@ def test_large_documents_take_at_most_a_third_of_the_time() -> None:
 
 
 def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
-    """A list that is requested now and then is not delayed, nor is a small document ever."""
+    """A large document that is requested now and then does not wait."""
     times = Times()
     documents = times.documents()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Redirects are followed, and no credential leaves its host."""
+"""Redirects are followed, and no credential leaves the host of its upstream."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 ) -> None:
     """A redirected blob is fetched with its Range, and without the credentials.
 
-    A later request starts at the upstream again.
+    A later request for the blob starts at the upstream again.
     """
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
@@ -81,21 +81,21 @@ def test_every_kind_of_redirect_is_followed(
     ids=["loop", "ftp", "bad", "none"],
 )
 def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) -> None:
-    """At most five redirects are followed, and only to http and https."""
+    """An invalid redirect is nonsense: more than five of them, or to another scheme than HTTP."""
     upstream.misbehave("/blobs/", redirect=target)
 
     with pytest.raises(Unavailable) as raised:
         client_of(upstream).blob_size("app", DIGEST)
 
     assert raised.value.why is Why.NONSENSE
-    assert upstream.count() <= 12  # each of the requests is a HEAD or the GET after it
+    assert upstream.count() <= 12  # each of these requests is a HEAD, or the GET after it
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_rejection_by_the_storage_host_is_not_a_denial(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """The registry permitted the request; an expired signature proves nothing about permissions."""
+    """A rejection by the storage host is no denial, as its signed URL may have expired."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(status=status)
 
@@ -106,7 +106,7 @@ def test_a_rejection_by_the_storage_host_is_not_a_denial(
 def test_the_first_byte_is_requested_if_the_storage_rejects_head(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """The URL was signed for GET; the range shows the size."""
+    """If the storage rejects HEAD, the first byte is requested by GET: its range has the size."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(method="HEAD", status=403)
 
@@ -125,7 +125,7 @@ def test_a_404_of_the_storage_host_is_absent(upstream: FakeUpstream, storage: Fa
 def test_a_redirect_from_https_to_http_needs_insecure(
     tmp_path: Path, storage: FakeUpstream
 ) -> None:
-    """Otherwise an attacker could downgrade the connection."""
+    """A redirect from https to http needs `insecure`: an attacker could downgrade connections."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.misbehave("/blobs/", **_to(storage))
@@ -141,7 +141,7 @@ def test_a_redirect_from_https_to_http_needs_insecure(
 def test_no_message_contains_the_query_of_a_url(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """A signed URL is a credential."""
+    """No message contains the query of a URL, because a signed URL is a credential."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.stop()
 

@@ -1,4 +1,4 @@
-"""Status line and headers are bounded in size and time, and interim responses are skipped."""
+"""Status line and headers of a response are bounded in size and time; interim ones are skipped."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why
     [b"x", b"", b"-1", b"+7", b"7_0", b"7.0", b"0x7", b"7, 8", b"7,", b"9" * 17, b"9" * 5000],
 )
 def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
-    """RFC 9112, 6.3: nobody can tell where the body ends on a connection that stays open."""
+    """A length that cannot be read is refused at once: RFC 9112, 6.3."""
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + length + b"\r\n\r\n" + IMAGE.manifest
     with sending(lambda: iter([answer])) as (client, _):

@@ -38,7 +38,7 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
 def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
     """After one 401, every request carries the password of an upstream with Basic.
 
-    Passwords may contain colons and any letter.
+    Passwords for an upstream may contain colons and any letter.
     """
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
@@ -60,7 +60,7 @@ def test_a_wrong_password_is_denied_and_not_repeated() -> None:
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        # HEAD and GET are sent without the password, and one request for /v2/ with it
+        # the client sends HEAD and GET without the password, and one request for /v2/ with it
         assert upstream.count() == 3
         assert len(upstream.find(pattern="/v2/$")) == 1
         with pytest.raises(Denied):
@@ -75,7 +75,7 @@ def test_without_credentials_basic_is_denied() -> None:
 
 
 def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """The credentials in the settings take precedence over the pull secret."""
+    """A password file is read again when it changes; settings precede the pull secret."""
     path = tmp_path / "password"
     path.write_text("old\n")
     users = {"me": "old"}
@@ -92,7 +92,7 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
     """A missing password file makes the upstream unavailable, not the request denied.
 
-    Stored content may be served in the meantime.
+    Stored content may be served while the password file is missing.
     """
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
@@ -141,7 +141,7 @@ def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
 
 
 def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
-    """The request is a POST: distribution's OAuth2 specification."""
+    """An identity token is exchanged for a bearer token by POST (distribution's OAuth2)."""
     service = TokenService({}, key="access_token", identity_tokens={"refresh": "me"})
     with service as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret({upstream.host: Credential("", "", "refresh")})
@@ -152,7 +152,7 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
 
 
 def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
-    """HEAD is then skipped for a while, and a GET with the same token is sent."""
+    """A HEAD that is rejected with any token costs one token; then a GET is sent."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         upstream.misbehave(
             method="HEAD",
@@ -198,7 +198,7 @@ def test_a_token_that_expires_early_is_replaced_once() -> None:
 
 
 def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
-    """401 and 403 of the endpoint mean the same as those of the registry."""
+    """Credentials that the token endpoint rejects with 401 or 403 are denied."""
     with TokenService({"me": "right"}) as tokens, _upstream(tokens) as upstream:
         events, _ = listening()
         secret = secret_of(upstream.host, "me", "wrong")
@@ -318,7 +318,7 @@ def test_a_failed_fetch_caches_no_token() -> None:
     ids=["not sent", "sent", "too short", "issued before", "issued later", "unreadable"],
 )
 def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], life: float) -> None:
-    """The age is computed with the endpoint's clock; the result is at least a minute."""
+    """The lifetime of a token excludes its age by the endpoint's clock."""
     assert read_token(json.dumps(document).encode(), DATE) == ("t", life)
 
 
@@ -334,6 +334,6 @@ def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], l
     ],
 )
 def test_an_invalid_token_response_is_rejected(body: bytes) -> None:
-    """A line break in a token could forge a header."""
+    """An invalid token response is rejected, such as a token with a line break."""
     with pytest.raises(ConnectionBroken):
         read_token(body, {})

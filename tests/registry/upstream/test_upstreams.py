@@ -37,7 +37,7 @@ def _config(host: str) -> UpstreamConfig:
 
 
 class InForce:
-    """Upstreams of a configuration and of a pull secret, which a test can change at any time."""
+    """Upstreams of a configuration and a pull secret, which a test can change at any time."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class InForce:
         self._config = config
 
     def hosts(self) -> list[str]:
-        """Return the hosts that are named in full."""
+        """Return the hosts of the pull secret that are named in full."""
         secret = self._secret()
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
@@ -112,7 +112,7 @@ def test_hosts_of_the_pull_secret_are_upstreams() -> None:
 def test_a_changed_pull_secret_applies_at_once() -> None:
     """A changed pull secret applies at once, without a restart.
 
-    Hosts are added and removed, and passwords change.
+    A changed pull secret adds and removes hosts, and changes passwords.
     """
     with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
@@ -162,7 +162,7 @@ def test_the_number_of_clients_from_globs_is_bounded() -> None:
 def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
     """Hosts from globs do not evict clients of named hosts.
 
-    Otherwise their tokens and connections would be lost each time.
+    Otherwise the tokens and connections of named hosts would be lost each time.
     """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
@@ -175,7 +175,7 @@ def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
-    """A TLS context has a third of a MiB: 1,500 names took half a GiB."""
+    """Hosts from globs share TLS contexts: one takes a third of a MiB."""
     shared = Shared()
     scheme = "https" if secure else "http"
     wires = [
@@ -214,9 +214,9 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
 def test_a_host_that_never_responded_has_no_breaker_file(
     upstream: FakeUpstream, tmp_path: Path, *, answers: bool
 ) -> None:
-    """1,500 invented names left as many files.
+    """A host that never responded has no breaker file, so invented names leave no files.
 
-    A host that has responded is shared by all workers.
+    The breaker of a host that has responded is shared by all workers.
     """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
@@ -269,7 +269,7 @@ def test_valid_host_names_are_accepted(host: str) -> None:
 
 @pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
 def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
-    """A glob may match it: 62 of 114 odd names caused a 500 with a traceback."""
+    """An invalid host name is no upstream, although a glob may match it."""
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
     lookups: list[str] = []
 
@@ -285,7 +285,7 @@ def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
 @given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
 @settings(max_examples=scaled(50, 300))
 def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
-    """URL parsers must agree with `is_host`."""
+    """Every valid host name can be part of a URL, for any parser."""
     if is_host(text):
         target = urlsplit(f"https://{text}")
 

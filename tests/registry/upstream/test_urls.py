@@ -39,7 +39,7 @@ HOME = "https://reg.example"
     ],
 )
 def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
-    """Case and a default port do not matter: RFC 6454, 4."""
+    """The spellings of one origin are equal in case and default port: RFC 6454, 4."""
     assert origin_of(url) == origin_of(HOME) is not None
 
 
@@ -51,7 +51,7 @@ def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
     ],
 )
 def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
-    """RFC 5952 defines the canonical form."""
+    """Spellings of one IPv6 address are equal in the canonical form of RFC 5952."""
     assert origin_of(url) == origin_of(other) is not None
 
 
@@ -86,7 +86,7 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
     """A URL of another origin gets no credential.
 
-    A URL that parsers could read differently gets none either.
+    A URL that parsers could read differently gets no credential either.
     """
     known = sealed(HOME, "Basic secret")
     assert known is not None
@@ -103,7 +103,7 @@ def test_repr_of_a_sealed_credential_hides_it() -> None:
     assert "secret" not in repr(Sealed(origin, "Basic secret"))
 
 
-# ---- through a client of an upstream
+# ---- these tests send requests through a client of an upstream
 
 
 @pytest.fixture(params=["basic", "bearer"])
@@ -154,7 +154,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
     other: FakeUpstream,
     by_name: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """The link to the second page comes from the other host, not from the upstream."""
+    """Later pages of a redirected list get no credential, as the other host links them."""
     target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
 
@@ -165,7 +165,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 def test_a_challenge_of_another_host_is_not_answered(
     registry: FakeUpstream, other: FakeUpstream, gate: Gate
 ) -> None:
-    """On no page: the other host could name our token realm or its own."""
+    """A challenge of another host is not answered on any page: it could name a foreign realm."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
     client.tags("app")  # the client now knows the registry's challenge
@@ -203,7 +203,7 @@ _NEXT = {
 def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
     registry: FakeUpstream, path: str, requested: str, *, is_first: bool
 ) -> None:
-    """Docker distribution requests PATH/v2/NAME for `proxy.remoteurl`; Harbor has projects."""
+    """A path in `url` begins each name; a path in `proxy.remoteurl` precedes the API."""
     config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
     with suppress(RegistryError):  # the fake upstream has nothing at most of these paths
         open_upstream(config, Shared()).tags("app")
@@ -229,7 +229,7 @@ def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
 def test_no_spelling_of_a_redirect_forwards_the_credential(
     registry: FakeUpstream, other: FakeUpstream, location: str
 ) -> None:
-    """A URL parser may see the registry's host where another one dials a different host."""
+    """No spelling of a redirect forwards the credential, although URL parsers differ."""
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)
     registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
@@ -244,7 +244,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 def test_a_redirect_back_to_the_origin_gets_no_credential(
     registry: FakeUpstream, other: FakeUpstream
 ) -> None:
-    """The target of a redirect must not choose what is read with our permissions."""
+    """A redirect back to the origin gets no credential: its target must not choose the request."""
     registry.misbehave("/tags/list", redirect=other.url + "{path}")
     other.misbehave("/tags/list", redirect=registry.url + "/v2/app/manifests/a")
 
@@ -318,7 +318,7 @@ def _answer(storage: socket.socket, lines: list[bytes]) -> None:
     ],
 )
 def test_resolving_a_location_keeps_its_bytes(location: str, expected: tuple[str, str]) -> None:
-    """A blank cannot be sent and is encoded; a fragment is not sent (RFC 9110, 10.2.2)."""
+    """Resolving a Location keeps its bytes, except blanks and fragments (RFC 9110, 10.2.2)."""
     assert expected == split_target(resolve_location("https://reg.example:5000/v2/x", location))
 
 

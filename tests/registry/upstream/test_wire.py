@@ -1,4 +1,4 @@
-"""TLS, proxies and forks: how connections are opened."""
+"""Connections of an upstream are opened with TLS, through proxies, and after forks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _why(upstream: FakeUpstream, **settings: Any) -> Why:
 
 
 def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
-    """Otherwise the certificate is rejected; `insecure` accepts any certificate."""
+    """A private authority is trusted if it is configured; `insecure` accepts any certificate."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
@@ -50,14 +50,14 @@ def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
 def test_a_missing_authority_file_makes_only_that_upstream_unavailable(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """The file is read when a connection is opened, so the program still starts."""
+    """A missing authority file makes only its upstream unavailable, and ends no start."""
     assert _why(upstream, ca=tmp_path / "gone.pem", url="https://127.0.0.1:1") is Why.REFUSED
 
 
 def test_plain_http_on_a_tls_port_and_the_reverse_fail(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """Only the message distinguishes a wrong scheme from a stopped upstream."""
+    """Plain HTTP on a TLS port fails, and so does the reverse; the message has the cause."""
     with FakeUpstream(tls=Authority(tmp_path).context()) as secure:
         assert _why(secure, url=f"http://{secure.host}") in {Why.REFUSED, Why.NONSENSE}
     assert _why(upstream, url=f"https://{upstream.host}") is Why.REFUSED
@@ -155,7 +155,7 @@ def test_an_authority_without_key_usage_is_trusted(
 ) -> None:
     """An authority without key usage is trusted by Python 3.13 and by older versions.
 
-    Python 3.13 is strict by default.
+    Python 3.13 requires keyUsage of authorities by default.
     """
     default = ssl.create_default_context
 

@@ -36,7 +36,7 @@ def sent(upstream: FakeUpstream) -> list[str]:
 
 
 def denied(*acts: Callable[[], object]) -> None:
-    """Do each act, which must be denied."""
+    """Do each act, which the upstream must deny."""
     for act in acts:
         with pytest.raises(Denied):
             act()
@@ -58,7 +58,7 @@ def test_many_requests_send_a_wrong_password_once() -> None:
 
 
 def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
-    """Requests that begin together wait for the first one, and do not try the password too."""
+    """Requests at the same time send a wrong password once: others wait for the first."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -79,7 +79,7 @@ def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
 
 
 def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The upstream may have got the password meanwhile, so a refusal does not last for ever."""
+    """A wrong password is tried again later, as the upstream may have got it meanwhile."""
     monkeypatch.setattr(trials, "AGAIN_S", 0.0)
     gate = BasicGate({"me": "other"})
     with upstream_with(gate) as upstream:
@@ -92,7 +92,7 @@ def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_changed_password_is_tried_at_once() -> None:
-    """The refusal belongs to the password, and not to the upstream."""
+    """A changed password is tried at once: the refusal belongs to the old one."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secrets: list[PlainSecret] = [secret_of(upstream.host, "me", "wrong")]
         client = client_of(upstream, Shared(secret=lambda: secrets[0]))
@@ -103,7 +103,7 @@ def test_a_changed_password_is_tried_at_once() -> None:
 
 
 def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> None:
-    """A request with HEAD is refused, and then `/v2/`; no GET follows, and no later request."""
+    """A password that the upstream changed is sent twice: with a HEAD, and to `/v2/`."""
     gate = BasicGate({"me": "right"})
     with upstream_with(gate) as upstream:
         secret = secret_of(upstream.host, "me", "right")
@@ -117,7 +117,7 @@ def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> Non
 
 
 def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
-    """Some registries respond 401 for a missing right; the password is still sent for others."""
+    """A repository that refuses a right password stops no other, as some registries use 401."""
 
     class Gate(BasicGate):
         def challenge(self, seen: Seen) -> str | None:
@@ -147,7 +147,7 @@ def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[s
 
 
 def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
-    """It is requested for the scope and without one, which distinguishes a missing right."""
+    """A token endpoint gets a wrong password twice: for the scope, and without a scope."""
     with TokenService({"me": "right"}) as service, upstream_with(service) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -161,7 +161,7 @@ def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
 
 
 def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
-    """A 401 for a scope alone does not mean that the password is wrong."""
+    """A token endpoint that refuses one scope stops no other: the password may be right."""
 
     class Service(TokenService):
         def _is_authenticated(self, seen: Seen, form: object) -> bool:  # noqa: ARG002 - of the class

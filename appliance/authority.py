@@ -93,7 +93,7 @@ def read(certificate: bytes, key: bytes) -> Pair:
     """
     try:
         known = serialization.load_pem_private_key(key, None)
-    except TypeError as error:  # The key has a passphrase.
+    except TypeError as error:  # The private key of the authority has a passphrase.
         raise ValueError(str(error)) from error
     pair = x509.load_pem_x509_certificate(certificate)
     if not isinstance(known, ec.EllipticCurvePrivateKey):

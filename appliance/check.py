@@ -35,7 +35,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
     if not loaded.problems and not found:
-        # As root, this process could be led to any file by a link in the data directory.
+        # As root, `entrepot check` could be led to any file by a link in the data directory.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
         found = _of_bucket(loaded.settings) or hidden(loaded.settings)

@@ -33,7 +33,8 @@ def condition(folder: Path) -> str:
     """
     try:
         with ExitStack() as opened:
-            for _ in range(_FILES):  # The test files have no name, and each file needs an inode.
+            # The test files of the disk check have no name, and each file needs an inode.
+            for _ in range(_FILES):
                 file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
             os.posix_fallocate(file.fileno(), 0, _BYTES)
     except OSError as error:

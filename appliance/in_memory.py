@@ -1,7 +1,8 @@
 """Keep all content in memory: check the folder of `storage.inmemory`, and empty the folder.
 
-The folder is on a tmpfs, so that all workers share the folder and the driver is that of a disk. The
-appliance removes only its own entries, because an operator may name a folder with other files.
+The data folder is on a tmpfs, so that all workers share the folder and the driver is that of a
+disk. The appliance removes only its own entries, because an operator may name a folder with other
+files.
 """
 
 from __future__ import annotations

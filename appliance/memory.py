@@ -1,7 +1,7 @@
 """Refuse a start if the memory limit is too small for the programs.
 
-Without this check the kernel would kill the programs one after another, and no message would state
-the reason.
+Without a check of memory limits, the kernel would kill the programs one after another, and no
+message would state the reason.
 """
 
 from __future__ import annotations

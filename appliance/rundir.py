@@ -29,7 +29,7 @@ from entrepot.runtime.small_file import read_small_file
 COPIES = f"{PREFIX}files-"
 """The folders of secret copies have this prefix; in the image they belong to root."""
 
-# The pattern matches names that tempfile.mkdtemp generates.
+# The pattern of run directories matches names that tempfile.mkdtemp generates.
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 _ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)  # Every run directory has one of these files.
 _LONGEST_PATH = 4096  # bytes of a path, at most
@@ -95,7 +95,7 @@ def _write(note: LockedFile | None, run: Path) -> None:
 def refuse_second(state: Path) -> None:
     """Raise ConfigError if an appliance uses *state*.
 
-    Call this function before files are changed.
+    Call this function before files of the data directory are changed.
     """
     if _is_locked(state):
         raise _taken(state / "run")
@@ -142,7 +142,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 
     Repeat this if another start removed the folder as abandoned before it was locked.
 
-    The lock also keeps systemd-tmpfiles from deleting the folder (tmpfiles.d(5), "age").
+    The lock on a run directory also keeps systemd-tmpfiles from deleting the folder (tmpfiles.d(5),
+    "age").
     """
     while True:
         folder = fresh(prefix)
@@ -241,7 +242,8 @@ def find(state: Path) -> Path | None:
 
 def _searched(state: Path) -> Path | None:
     """Find a run directory by its settings, for a disk that refused the file with the path."""
-    owners = {0, os.geteuid(), state.stat().st_uid}  # Any account may make a folder of this name.
+    # Any account of the machine may make a folder of this name.
+    owners = {0, os.geteuid(), state.stat().st_uid}
     for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
             if run.lstat().st_uid not in owners:

@@ -334,7 +334,7 @@ class _MainLoop:
     def _gather(self) -> Status:
         """Return the overall state of the appliance.
 
-        The first reader of the state loads the modules that this method needs.
+        The first reader of the state loads the modules that gather the state.
         """
         from entrepot.appliance.overall_state import look  # noqa: PLC0415 - 10 MB, rarely used
 

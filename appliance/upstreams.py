@@ -54,6 +54,6 @@ def _secret(settings: Settings) -> ParsedPullSecret | None:
         return None
     try:
         return config.parse_pull_secret(path.read_bytes(), settings.pullsecret.ignore)
-    # The folder changed since the start; the registry logs a warning.
+    # The folder of certificates changed since the start; the registry logs a warning.
     except (OSError, ConfigError):
         return None

@@ -2,10 +2,10 @@
 
 In the index, content that no client requested looks like content that was requested while the
 logger was down. Therefore the cleaner sends a request of its own through HAProxy and waits until
-the logger has committed the log line of this request. When the logger has committed this line, all
-earlier lines are committed too. Until the log line of the cleaner's own request is committed, no
-content is evicted, neither for age nor for size, because content with an old access time may have
-been used since. Pulls that find no space meanwhile are passed through.
+the logger has committed the log line of this request. When the logger has committed the line of
+this request, all earlier lines are committed too. Until the log line of the cleaner's own request
+is committed, no content is evicted, neither for age nor for size, because content with an old
+access time may have been used since. Pulls that find no space meanwhile are passed through.
 
 Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. The
 round of the cleaner that detects lost lines evicts nothing. After lost lines, ages of content count

@@ -1,8 +1,9 @@
 """Decide by the eviction policy which content is removed, in which order, and why.
 
 This module only plans; `sweep` and `hosted.unlink` remove content. The index lists entries in the
-order of eviction, in which a manifest precedes its parts. The plan follows this order and keeps
-everything that a kept manifest references, so that no manifest is left whose blobs are gone.
+order of eviction, in which a manifest precedes its parts. The plan follows the order of eviction
+and keeps everything that a kept manifest references, so that no manifest is left whose blobs are
+gone.
 
 Hosted content is removed one image at a time. Images that their retention rules expire are removed
 first. Other hosted images, if their rules permit eviction, are merged into the order of entries.
@@ -149,10 +150,10 @@ def plan(
 ) -> Iterator[Step]:
     """Yield the removals in order; at most one entry after the last removal is read.
 
-    The order is: images that their retention rules expire, then entries not used for longer than
-    the TTL. While space is short, unused prefetched layers (*unasked*) follow, then the least
-    recently used entries and evictable images. An entry for which *spares* is true is kept, with
-    its parts.
+    The order of evictions is: images that their retention rules expire, then entries not used for
+    longer than the TTL. While space is short, unused prefetched layers (*unasked*) follow, then the
+    least recently used entries and evictable images. An entry for which *spares* is true is kept,
+    with its parts.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()

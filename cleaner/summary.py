@@ -21,8 +21,8 @@ _MOST_TAGS = 50
 def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str, str | int]:
     """Return the fields of a round's log line: `bytes`, `reasons`, `images`.
 
-    `images` names the first ten evicted manifests by repository and tag, or by digest. The names
-    come from the links that remain, of at most a thousand repositories.
+    `images` names the first ten evicted manifests by repository and tag, or by digest. The names of
+    repositories come from the links that remain, of at most a thousand repositories.
     """
     reasons = Counter(each.reason.value for each in evicted)
     roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]

@@ -81,7 +81,8 @@ class Sweep:
     def _sweep_lock(self) -> Iterator[bool]:
         """Wait up to 5 s for the lock of sweeps; yield whether the lock was acquired.
 
-        The lock's file stays, because on a disk without free inodes it could not be created again.
+        The lock file of the sweep stays, because on a disk without free inodes it could not be
+        created again.
         """
         path = self._store.state / layout.SWEEP_LOCK
         with holding(path, _LOCK_TIMEOUT_S, is_kept=True) as lock:

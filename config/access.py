@@ -19,7 +19,7 @@ EVERY_USER: Final = "*"
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# The module datastore/globs.py matches repository names against these patterns.
+# The module datastore/globs.py matches repository names against the patterns of access rules.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE

@@ -1,6 +1,7 @@
 """Check at the start whether the files and folders that the settings name are usable.
 
-Each problem of a file or folder is one line. The checks create and change no file.
+Each problem of a file or folder is one line. The checks of files and folders create and change no
+file.
 """
 
 from __future__ import annotations

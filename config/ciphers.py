@@ -15,7 +15,8 @@ VERSIONS: Final = {
     "tls1.2": "TLSv1.2",
     "tls1.3": "TLSv1.3",
 }
-"""The keys are the TLS versions of docker distribution, the values their names in HAProxy."""
+"""Each key is the name of a TLS version in docker distribution, and its value the name in HAProxy.
+"""
 
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
@@ -38,7 +39,7 @@ OLDER: Final = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""The keys are the cipher suites of TLS 1.0 to 1.2 by their names in Go, the values their names in
+"""Each key is a cipher suite of TLS 1.0 to 1.2 by its name in Go, and its value the name in
 OpenSSL.
 """
 

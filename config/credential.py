@@ -34,8 +34,8 @@ def credential(entry: object) -> SecretCredential | None:
 
     Return None if the entry has no credentials, which means anonymous access.
 
-    The entry's `auth` takes precedence over `username` and `password`, as in Docker. Raises:
-    Unreadable, whose message contains no part of the secret.
+    The field `auth` of a credential takes precedence over `username` and `password`, as in Docker.
+    Raises: Unreadable, whose message contains no part of the secret.
     """
     if not isinstance(entry, dict):
         raise Unreadable("not a JSON object", 'write {} or {"auth": "..."}')

@@ -39,7 +39,7 @@ class DistributionKey:
     tolerated: tuple[str, ...] = ()
 
     def matches(self, key: tuple[str, ...]) -> bool:
-        """Return whether this row describes *key*."""
+        """Return whether this row of the table describes *key*."""
         pattern = tuple(self.key.split("."))
         if pattern[-1] == "**":
             pattern, key = pattern[:-1], key[: len(pattern) - 1]

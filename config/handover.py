@@ -18,9 +18,10 @@ from entrepot.runtime.small_file import read_small_file
 def dump(settings: Settings, path: Path) -> None:
     """Write the settings to *path* atomically.
 
-    The file's mode is 0600 because the settings contain passwords.
+    The mode of the settings file is 0600 because the settings contain passwords.
 
-    The file omits `log.hooks`: only `serve` sends mail, so no other program needs these passwords.
+    The settings file omits `log.hooks`: only `serve` sends mail, so no other program needs these
+    passwords.
 
     Raises: OSError.
     """

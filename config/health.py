@@ -161,7 +161,8 @@ def _checks(
 
 
 def _read(given: object, read: Callable[[Mapping[str, Any]], Check]) -> Check:
-    if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):  # The checks are already parsed.
+    # The health checks of the settings are already parsed.
+    if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):
         given = {name: getattr(given, name) for name in given.__dataclass_fields__}
     if not isinstance(given, Mapping):
         raise _refused("not a map")

@@ -127,7 +127,7 @@ def _lay(given: RawValue, merged: Merged) -> None:
         return
     if given.chooses:
         _switch_off(key, winners)
-    if key == _LISTEN:  # The setting overrides docker-cache-server's address and port.
+    if key == _LISTEN:  # The setting `http.addr` overrides docker-cache-server's address and port.
         winners.pop(cache_server.ADDRESS, None)
         winners.pop(cache_server.PORT, None)
     parts.forget(key, winners)

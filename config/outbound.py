@@ -52,7 +52,7 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
 def handed_over(folder: Path) -> Outbound:
     """Read the file of proxies that `hand_over` wrote.
 
-    If the file is absent, the proxies are those of this process's environment.
+    If the file of proxies is absent, the proxies are those of the process's environment.
     """
     try:
         outbound = json.loads(read_small_file(folder / PROXIES))

@@ -39,7 +39,7 @@ class SecretKey:
 
     @property
     def is_glob(self) -> bool:
-        """Return whether the host of this entry is a glob."""
+        """Return whether the host of this entry of the pull secret is a glob."""
         return _is_glob(self.host)
 
     def is_about(self, host: str) -> bool:

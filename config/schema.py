@@ -40,7 +40,10 @@ class FilesystemSettings(Section):
 
 
 class InMemorySettings(Section):
-    """The settings of `storage.inmemory:`. If this section is present, content is not on a disk."""
+    """The settings of `storage.inmemory:`.
+
+    If the section `inmemory` is present, content is not on a disk.
+    """
 
     rootdirectory: value_types.File = setting(
         "/dev/shm/entrepot",  # noqa: S108 - the start makes it private
@@ -127,7 +130,10 @@ class StorageSettings(Section):
 
 
 class HtpasswdSettings(Section):
-    """The settings of `auth.htpasswd:`. The presence of this section switches passwords on."""
+    """The settings of `auth.htpasswd:`.
+
+    The presence of the section `htpasswd` switches passwords on.
+    """
 
     path: value_types.FileOrAbsent = setting(
         None,
@@ -148,7 +154,7 @@ class HtpasswdSettings(Section):
 
 
 class TokenSettings(Section):
-    """The settings of `auth.token:`. If this section is present, requests need tokens."""
+    """The settings of `auth.token:`. If the section `token` is present, requests need tokens."""
 
     realm: value_types.MaybeText = setting(None, "the URL of the token server", shown="required")
     service: value_types.MaybeText = setting(
@@ -425,7 +431,7 @@ class NotificationsSettings(Section):
 class Followed(Section):
     """A `Followed` has the configuration file, and the parts of it that are reread at run time.
 
-    Operators can't set this section.
+    Operators can't set a `Followed`.
 
     `access` and `users` state whether the rules and the users come from the file, and not from a
     flag or variable.

@@ -1,7 +1,7 @@
 """Read and write sizes, spans and percentages: `10G`, `1h2m3s`, `20%`.
 
 The library humanfriendly can't parse `1h2m3s`, and can't distinguish a binary `10G` from a decimal
-`10GB`. This module splits values into parts, and humanfriendly parses the parts.
+`10GB`. The module `units` splits values into parts, and humanfriendly parses the parts.
 """
 
 from __future__ import annotations

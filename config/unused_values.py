@@ -17,7 +17,7 @@ from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
 from entrepot.config.readers import Reader
 
-# The pattern is that of Go's time.ParseDuration, or a whole number of nanoseconds.
+# The pattern of a duration is that of Go's time.ParseDuration, or a whole number of nanoseconds.
 _DURATION = re.compile(
     r"[-+]?(0|\d{1,19}|((\d{1,19}(\.\d{0,19})?|\.\d{1,19})(ns|us|µs|ms|s|m|h)){1,8})"
 )

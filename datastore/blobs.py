@@ -123,7 +123,7 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                return file.read(max_bytes)  # The file was replaced between the two reads.
+                return file.read(max_bytes)  # The stored file was replaced between the two reads.
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
@@ -304,7 +304,7 @@ class Integrity:
         self.quarantine.put(digest, file, size=size, found=found)
 
     def _is_expected_size(self, digest: Digest, size: int) -> bool:
-        """Return whether index and manifests give this length, and no other length."""
+        """Return whether index and manifests give the length *size*, and no other length."""
         try:
             row = self.index.entry(digest)
             known = {row.size} if row else set[int]()

@@ -84,7 +84,7 @@ class Budget:
     def start(self) -> int | None:
         """Return the `used_bytes` above which a sweep starts.
 
-        The number is halfway from `target` to `max_used_bytes`.
+        The returned number is halfway from `target` to `max_used_bytes`.
         """
         if self.max_used_bytes is None or self.target is None:
             return None

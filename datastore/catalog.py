@@ -60,8 +60,8 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
 def _entries_from(children: list[str], after: str) -> Iterator[str]:
     """Yield each child, and each child with a slash for its subfolders, from *after* on.
 
-    The order is that of full repository names: `a`, `a-b`, `a-b/`, `a/`. A repository below `a`
-    therefore sorts after `a-b`.
+    Repositories are in the order of their full names: `a`, `a-b`, `a-b/`, `a/`. A repository below
+    `a` therefore sorts after `a-b`.
     """
     return (
         name for name in _in_order(children, after.partition("/")[0]) if _may_follow(name, after)

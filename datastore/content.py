@@ -186,7 +186,7 @@ class ContentStore:
         return True
 
     def record_proof(self, digest: Digest, upstream: str) -> None:
-        """Record that an upstream has sent this content.
+        """Record that an upstream has sent the content of *digest*.
 
         If the proof cannot be recorded, the upstream is asked for the content once more.
         """

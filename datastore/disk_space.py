@@ -11,7 +11,7 @@ _LEAST_BYTES = 64 * 1024  # A row of the index and its log need more space than 
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """A `DiskSpace` has `free` bytes for this user, and `files` that can still be created."""
+    """A `DiskSpace` has `free` bytes for our user, and `files` that can still be created."""
 
     free: int
     files: int | None

@@ -29,7 +29,7 @@ class DatastoreError(Exception):
 
 
 class Malformed(DatastoreError):  # noqa: N818 - the names state facts
-    """The text is not a valid value; `given` is the start of the text, shown to the client."""
+    """A text is not a valid value; `given` is the start of the text, shown to the client."""
 
     def __init__(self, given: str, reason: str) -> None:
         super().__init__(f"{reason}: {given[:128]!r}")
@@ -38,23 +38,23 @@ class Malformed(DatastoreError):  # noqa: N818 - the names state facts
 
 
 class InvalidDigest(Malformed):
-    """The text is not `algorithm:hex` with a supported algorithm."""
+    """A digest is not `algorithm:hex` with a supported algorithm."""
 
 
 class InvalidTag(Malformed):
-    """The text is not a tag as the OCI distribution spec defines tags."""
+    """A text is not a tag as the OCI distribution spec defines tags."""
 
 
 class InvalidRepository(Malformed):
-    """The text is not a repository name as the OCI distribution spec defines names."""
+    """A text is not a repository name as the OCI distribution spec defines names."""
 
 
 class InvalidManifest(Malformed):
-    """The bytes are not JSON, or not a manifest of a supported type."""
+    """The bytes of a manifest are not JSON, or not a manifest of a supported type."""
 
 
 class InvalidLine(Malformed):
-    """The bytes are not a line of the access log or the events file."""
+    """Bytes of a log are not a line of the access log or the events file."""
 
 
 class NotFound(DatastoreError):  # noqa: N818
@@ -66,7 +66,7 @@ class NotFound(DatastoreError):  # noqa: N818
 
 
 class DigestMismatch(DatastoreError):  # noqa: N818
-    """The bytes do not match the digest."""
+    """The bytes of content do not match its digest."""
 
     def __init__(self, expected: object, actual: object) -> None:
         super().__init__(f"expected {expected}, got {actual}")

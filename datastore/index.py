@@ -103,10 +103,11 @@ class ReservationStore(Protocol):
     def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
         """Reserve *size* bytes if `used_bytes` then stays within *max_bytes* (None: no limit).
 
-        The method returns whether the bytes are reserved. A digest has at most one reservation. A
-        second call for the digest replaces the first reservation (a download that takes over from a
-        dead one, or grows in steps). If the second call is refused, the first reservation stays. If
-        *max_bytes* is not None, every call is refused while the note `REBUILT` is absent.
+        The method `reserve` returns whether the bytes are reserved. A digest has at most one
+        reservation. A second call for the digest replaces the first reservation (a download that
+        takes over from a dead one, or grows in steps). If the second call is refused, the first
+        reservation stays. If *max_bytes* is not None, every call is refused while the note
+        `REBUILT` is absent.
         """
         ...
 
@@ -190,8 +191,8 @@ class AccessIndex(Protocol):
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, *thoroughly* also all pages, and repair them.
 
-        The method returns a description of the defect, or an empty text. After the call no last use
-        lies in the future.
+        The check returns a description of the index's defect, or an empty text. After the call no
+        last use lies in the future.
         """
         ...
 
@@ -224,7 +225,7 @@ class AccessIndex(Protocol):
     def restore(self, entries: Iterable[IndexEntry]) -> None:
         """Make the missing rows; existing rows, also marked ones, stay unchanged.
 
-        The rows need no reservations, because the bytes are already on the disk.
+        The restored rows need no reservations, because the bytes are already on the disk.
         """
         ...
 

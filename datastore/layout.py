@@ -153,12 +153,12 @@ def shared_media_type(digest: Digest) -> str:
 
 
 def proofs(digest: Digest) -> str:
-    """Return the key below which the upstreams that have sent this content are recorded."""
+    """Return the key below which the upstreams that have sent *digest* are recorded."""
     return f"{PROOFS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 def proof(digest: Digest, upstream: str) -> str:
-    """Return the key that records that *upstream*, as a file name, has sent this content."""
+    """Return the key that records that *upstream* (as a file name) has sent *digest*."""
     return f"{proofs(digest)}/{upstream}"
 
 
@@ -230,7 +230,7 @@ def spool(digest: Digest) -> str:
 def spool_key(digest: Digest, upstream: str) -> Digest:
     """Return the key of a download that only this upstream's repositories may join.
 
-    The key identifies the spool file and the reservation of the download.
+    The key of a download identifies its spool file and its reservation.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 

@@ -44,7 +44,7 @@ class Links(Protocol):
     def confirmed(self, key: str) -> float | None:
         """Return when a link was last written; UNKNOWN if not recorded, None if it is absent.
 
-        The key contains the digest, as the key of every link but a tag does.
+        The key of a link contains the digest, except the key of a tag.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Cache the sorted names in large folders until the folder changes.
 
-Without the cache, each page of a repository's ten thousand tags would read and sort all names.
+Without the cache of listings, each page of a repository's ten thousand tags would read and sort all
+names.
 """
 # ruff: noqa: PTH116, PTH208
 # PERF: this module uses plain os calls, as drivers/filesystem.py does.

@@ -125,8 +125,8 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
     """Hold the write lock of a repository for a block; yield False if it is not free in time.
 
     All processes change a repository's tags and links under this lock. A tag is set only while its
-    manifest is linked, and a manifest is unlinked after its tags are removed. Without the lock,
-    another writer could change tags or links between the check and the write.
+    manifest is linked, and a manifest is unlinked after its tags are removed. Without the
+    repository's lock, another writer could change tags or links between the check and the write.
 
     *state* is the state directory; *timeout* (s) limits the wait. Raises: StorageFull,
     StorageBroken.
@@ -138,8 +138,8 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock of *path*; False if the file is absent.
 
-    The test takes a shared lock for an instant, in which a `try_lock` of another process returns
-    None: that process must try again. Raises: StorageFull, StorageBroken.
+    The test of a lock takes a shared lock for an instant, in which a `try_lock` of another process
+    returns None: that process must try again. Raises: StorageFull, StorageBroken.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -148,7 +148,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
-    # PERF: this function is called for each descriptor of each manifest.
+    # PERF: the parser of descriptors is called for each descriptor of each manifest.
     if keys.issuperset(found):
         return False
     return any(key not in keys and key.casefold() in folded for key in found)

@@ -17,7 +17,7 @@ _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 ALGORITHMS = tuple(_HEX_LENGTH)
 """These digest algorithms are supported, the most common first."""
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]{64,128})", re.ASCII)
-# The pattern is that of the OCI distribution-spec 1.1, "Pulling manifests".
+# The pattern of tags is that of the OCI distribution-spec 1.1, "Pulling manifests".
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)

@@ -33,7 +33,7 @@ _MARKERS = ("_layers", "_manifests", "_uploads")
 class TagState:
     """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch).
 
-    The time may be `links.UNKNOWN`.
+    The time of a link may be `links.UNKNOWN`.
     """
 
     digest: Digest

@@ -27,7 +27,7 @@ _STAND_IN = b'{"start":1,"duration":0,'
 
 _SEPARATOR: Final = b"\t"
 SEPARATOR: Final = _SEPARATOR.decode()
-"""This text separates values; JSON contains no tab, because a string has it escaped."""
+"""A tab separates the values; JSON contains no tab, because a string has it escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,9 @@ this type is a plain tuple, because each line makes one.
 def split(lines: Iterable[bytes]) -> Iterator[Head]:
     """Yield the two parts of each line that was written while an endpoint was configured.
 
-    PERF: one search in all lines takes half the time of a match for each. The address is cut out of
-    the rest, so that a thousand clients that pull the same image have the same rest.
+    PERF: one search in all lines takes half the time of a match for each. The client's address is
+    cut out of the rest of a line, so that a thousand clients that pull the same image have the same
+    rest.
     """
     for start, duration, number, port, before, source, after in _HEADS.findall(b"\n".join(lines)):
         end = start

@@ -104,9 +104,9 @@ class Reservations:
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
         """Return the error for a refused push of *size* bytes that has reserved *own* bytes.
 
-        The error is OutOfSpace if waiting cannot help: the push is larger than the limit, or the
-        cleaner has just failed to free space. Otherwise the error is SpaceAwaited, and the client
-        may retry. Raises: IndexUnavailable.
+        The error of a push is OutOfSpace if waiting cannot help: the push is larger than the limit,
+        or the cleaner has just failed to free space. Otherwise the error is SpaceAwaited, and the
+        client may retry. Raises: IndexUnavailable.
         """
         available = self.available(own)
         return OutOfSpace(size, available) if self._is_retry_useless(size) else SpaceAwaited(size)

@@ -72,8 +72,8 @@ class CacheEpoch:
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         """Lock the epoch: updates in another order could set HAProxy back to an older number."""
-        # The file is opened anew, because forked processes share a lock on a file opened before the
-        # fork.
+        # The file of the cache epoch is opened anew, because forked processes share a lock on a
+        # file opened before the fork.
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

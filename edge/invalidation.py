@@ -105,6 +105,6 @@ class Invalidation:
             try:
                 with self._lock:
                     self._refresh()
-            except Exception:  # The thread must survive any error.
+            except Exception:  # The thread that checks the watched files must survive any error.
                 log.exception("the check of the watched files failed")
             time.sleep(_INTERVAL_S if self._watched else _UNWATCHED_S)

@@ -3,7 +3,7 @@
 A manifest in HAProxy's cache may reference a blob that was just removed, and a client that has
 pulled this manifest can get the manifest's blobs nowhere else. A sweep removes thousands of blobs,
 and each purge turns the next request for every cached response into a miss. Therefore all removals
-within 0.5 s share one purge at the end of this time.
+within 0.5 s share one purge at the end of the 0.5 s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Purge:
     def removed(self) -> None:
         """Schedule a purge, if no purge is scheduled yet.
 
-        The process does not end before the purge.
+        The cleaner does not end before the scheduled purge.
         """
         with self._lock:
             if self._due is None:

@@ -117,7 +117,7 @@ def _notifications(settings: Settings, clock: Clock, display: Display) -> EventT
             queue.remove(queue_file)
             log.warning("the event queue was removed, because no endpoint is configured")
         return None
-    # This module loads HTTP and TLS, so the logger imports it only for notifications.
+    # The delivery of events loads HTTP and TLS, so the logger imports it only for notifications.
     from entrepot.logger import pull_events  # noqa: PLC0415
 
     made = pull_events.build(settings, clock)

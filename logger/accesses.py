@@ -1,6 +1,6 @@
 """Extract access times from lines of the access log.
 
-The functions of this module have no side effects.
+The functions of `accesses` have no side effects.
 """
 
 from __future__ import annotations

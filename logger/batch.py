@@ -38,7 +38,8 @@ _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATE
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # The access log has this source address for a request over HAProxy's unix socket.
 _FULL_LINES = 50_000
-_FULL_STAMPS = 10_000  # The limit bounds how long one commit blocks other writers of the index.
+# The limit on a batch bounds how long one commit blocks other writers of the index.
+_FULL_STAMPS = 10_000
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
 UNREADABLE = Metric(
@@ -160,7 +161,8 @@ class LogBatch:
         If the batch *is_whole*, which means that HAProxy's count of dropped lines is known too, the
         commit also answers the cleaner's log barrier request, with the number of losses in this
         run: lines that HAProxy dropped, and rotations that deleted unread lines. Raises:
-        IndexUnavailable. After this error nothing is committed, and the batch keeps its content.
+        IndexUnavailable. After an error of the index nothing is committed, and the batch keeps its
+        content.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:

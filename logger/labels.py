@@ -26,7 +26,7 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# The pattern matches the parameters of a list member (RFC 9211, 2); a value is a token or a string.
+# The pattern matches the parameters of Cache-Status (RFC 9211, 2); a value is a token or a string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [

@@ -224,7 +224,7 @@ class LoggerLoop:
         """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
         if now - self._dropped_read_at >= _DROPPED_S:
             self._read_dropped(ledger, now)
-        with suppress(IndexUnavailable):  # The next commit logs this error.
+        with suppress(IndexUnavailable):  # The next commit logs the error of the index.
             if ledger.is_empty and ledger.heal():
                 log.warning("the access index was created again")
                 self._work.times.flush(_FLUSH_S)

@@ -1,6 +1,6 @@
 """Describe the position of a reader in a rotated log, and compute where the reader continues.
 
-The functions of this module do not access files. A rotated log is a family of files: `log` is the
+The functions of `position` do not access files. A rotated log is a family of files: `log` is the
 current file, `log.1` the file before, `log.2` the file before that. Each rotation renames the
 files, and a file system may reuse the inode number of a deleted file. A position therefore
 identifies its file by inode number and by a fingerprint of the file's first bytes.

@@ -56,7 +56,9 @@ _GARBAGE = 20_000  # The garbage collector runs after this many new objects.
 _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
-)  # The limit is in bytes of one read; each line may become an event with 64 KiB of references.
+    # The limit is in bytes of one read of the log; each line may become an event with 64 KiB of
+    # references.
+)
 
 
 class StoredContents:

@@ -102,7 +102,7 @@ class Tail:
     def _open(self, found: ResumePoint | None) -> Batch:
         """Continue reading at the position *found*.
 
-        If the file was rotated meanwhile, the next read finds the position again.
+        If the log file was rotated meanwhile, the next read finds the position again.
         """
         if found is None:
             return Batch()
@@ -231,8 +231,8 @@ def is_whole(line: bytes) -> bool:
 def family(path: Path) -> list[Seen]:
     """Return a consistent list of a log's files, oldest first.
 
-    The folder is listed until two lists are equal, because a rotation may be running. Raises:
-    OSError.
+    The folder of the log is listed until two lists are equal, because a rotation may be running.
+    Raises: OSError.
     """
     before = _list(path)
     for _ in range(_ATTEMPTS):

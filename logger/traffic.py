@@ -175,7 +175,8 @@ def _alike(lines: Iterable[Repeated]) -> Iterable[Alike]:
     """
     groups: dict[tuple[str, str, int, str, str], Alike] = {}
     for line, count in lines:
-        # The path determines the handler only if the response names no kind of content.
+        # The path of a request determines the handler only if the response names no kind of
+        # content.
         kind_or_path = line.kind or line.uri
         key = (kind_or_path, line.method, line.status, line.repository, line.cache)
         alike = groups.get(key)

@@ -34,7 +34,8 @@ class Wake:
 
     def set(self) -> None:
         """End the current wait, or the next wait if no thread waits."""
-        with suppress(BlockingIOError):  # The pipe is full, so the wait ends anyway.
+        # The pipe that ends the wait is full, so the wait ends anyway.
+        with suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:

@@ -28,7 +28,7 @@ _QUEUE_RETRY_S = 1.0
 _MOST_EVENTS = 1024
 _MOST_BYTES = 512 * 1024
 _SAFE_BYTES = 64 * 1024  # Some receivers refuse a body of 100 kB.
-_QUICK = 4  # An envelope grows only if the response took less than this part of the time-out.
+_QUICK = 4  # An envelope grows only if the response took less than a quarter of the time-out.
 
 
 class Backoff:

@@ -2,7 +2,7 @@
 
 The response's head is read within the rest of the time-out at each step, and the response's body is
 not read, so a receiver that never ends its response costs no more than the time-out. The connection
-is closed after each envelope, as docker distribution closes it.
+to a receiver is closed after each envelope, as docker distribution closes it.
 """
 
 from __future__ import annotations

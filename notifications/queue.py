@@ -1,9 +1,9 @@
 """Queue events on disk: one SQLite file for all processes has a part for each endpoint.
 
-The part of an endpoint is limited in bytes. If the part is full, its oldest events of pulls are
-dropped first, and its oldest other events only when it has no event of a pull; every dropped event
-is counted. A row has one event of a write, or up to CHUNK events of pulls, so that a pull costs
-little.
+The part of an endpoint is limited in bytes. If an endpoint's part of the queue is full, its oldest
+events of pulls are dropped first, and its oldest other events only when it has no event of a pull;
+every dropped event is counted. A row has one event of a write, or up to CHUNK events of pulls, so
+that a pull costs little.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
 """
@@ -387,8 +387,8 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
     """Record that the first *sent* events of a row are done; remove the row after its last one.
 
-    Return how many of the *sent* events were not done before. The row may be absent, because it was
-    dropped while its events were sent.
+    Return how many of the *sent* events were not done before. The row of an event may be absent,
+    because it was dropped while its events were sent.
     """
     row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()
     if row is None:

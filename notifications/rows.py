@@ -37,7 +37,8 @@ def write(events: Sequence[Notification]) -> str:
 def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
     """Return the JSON of events of a row, from the event with the number *first*, counted from 0.
 
-    The result has at most *most* events, and after the first event at most *most_bytes* in all.
+    The returned list has at most *most* events, and after the first event at most *most_bytes* in
+    all.
     """
     found: list[str] = []
     texts: list[PullTexts] = []

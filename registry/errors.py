@@ -72,7 +72,8 @@ class Why(Enum):
 
     # The upstream has no such host, or the connection failed, was reset or failed in TLS.
     REFUSED = "refused"
-    NONSENSE = "nonsense"  # The response is invalid, or names a token realm on a foreign host.
+    # The upstream's response is invalid, or names a token realm on a foreign host.
+    NONSENSE = "nonsense"
     TIMEOUT = "timeout"  # The upstream made no connection or sent no byte within the time-out.
     RESTING = "resting"  # The upstream's circuit breaker is open.
     LIMITED = "limited"  # The upstream responded 429.
@@ -148,7 +149,7 @@ class InvalidToken(RegistryError):  # noqa: N818
 
 
 class Forbidden(RegistryError):  # noqa: N818
-    """The user has no right to do the requested action."""
+    """The user has no right to do the requested action in the repository."""
 
 
 class InvalidPageSize(RegistryError):  # noqa: N818
@@ -156,7 +157,7 @@ class InvalidPageSize(RegistryError):  # noqa: N818
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """The registry does not support the request for this name, or not at all.
+    """The registry does not support the request for the requested name, or not at all.
 
     The header `Allow` of the response lists the `allowed` methods.
     """

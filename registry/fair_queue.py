@@ -78,4 +78,5 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                self._queues[key] = queue  # The key goes to the end of the queue.
+                # The key goes to the end of the queue, because other callers wait for the key.
+                self._queues[key] = queue

@@ -1,7 +1,7 @@
 """A dictionary with a largest number of entries, for data from clients, upstreams or disks.
 
-This class is used instead of `cachetools`, whose classes also need a lock for reads: their `get`
-looks twice, and reading from an LRU cache changes the cache. A read of a `BoundedDict` is one
+A `BoundedDict` is used instead of `cachetools`, whose classes also need a lock for reads: their
+`get` looks twice, and reading from an LRU cache changes the cache. A read of a `BoundedDict` is one
 `dict.get`, which is atomic.
 """
 

@@ -6,12 +6,13 @@ are compared with each other must not move with the wall clock. Therefore the ti
 CLOCK_BOOTTIME, which only advances and includes suspension, from a point that the processes of an
 appliance share in a small file. The wall clock corrects the time as follows:
 
-- The time follows a difference of a few seconds at once.
+- The appliance's time follows a difference of a few seconds at once.
 - A larger difference is a jump of the wall clock. After a jump, the time runs on unchanged, and
   ages count as zero, until the wall clock is back or an hour has passed; then the wall clock is
   trusted. Ages that began before a jump of the wall clock count from the end of that hour.
-- The time never goes back. If the time is ahead of a trusted wall clock, it runs at half speed
-  until the wall clock has caught up. Therefore a later use always has a later time.
+- The appliance's time never goes back. If the appliance's time is ahead of a trusted wall clock, it
+  runs at half speed until the wall clock has caught up. Therefore a later use always has a later
+  time.
 
 The small file survives a restart of the appliance. Within one boot of the machine, a jump during
 the restart is noticed exactly. After a reboot, the wall clock must not be behind the last time, nor
@@ -44,7 +45,8 @@ _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
 # This much time passes between two reads of the file, which another process writes.
 _READ_EVERY_S = 1.0
-_SHARED_CORRECTION_S = 0.02  # A correction of this size is shared with other processes.
+# A correction of the time by this many s is shared with other processes.
+_SHARED_CORRECTION_S = 0.02
 # This much time passes between two writes without a change, for the check after a reboot.
 _WRITE_EVERY_S = 60.0
 _MAX_BYTES = 4096  # largest number of bytes of the file
@@ -90,7 +92,8 @@ class State:
     `base`, `offset`, `anchored` and `pending` are on the clock `elapsed`. `base` is the trusted
     wall time at the boot. At the time `anchored` on `elapsed`, the time was `anchor`. A jump by
     `offset` was noticed at `pending`, which is None without a jump. Ages count from `since`; the
-    wall clock was last moved at `moved`; `seen` is the time at which this state was written.
+    wall clock was last moved at `moved`; `seen` is the time at which the state of the clock was
+    written.
     """
 
     boot: str
@@ -181,8 +184,8 @@ class Clock:
     def before(self, span: float) -> float:
         """Return the time on the kernel's clock before which a file is older than *span* s.
 
-        The result is minus infinity while the wall clock is off, and until it has run evenly for
-        *span* s.
+        The returned time is minus infinity while the wall clock is off, and until it has run evenly
+        for *span* s.
         """
         now = self._elapsed()
         state = self._current(now)

@@ -1,8 +1,8 @@
 """Read and write the file of failing health checks: one writer, any number of readers.
 
-The file has a JSON object from the name of each failing check to its message, as docker
-distribution sends it at /debug/health. The writer replaces the file atomically. If the file does
-not exist, no check fails.
+The file of failing checks has a JSON object from the name of each failing check to its message, as
+docker distribution sends it at /debug/health. The writer replaces the file atomically. If the file
+of failing checks does not exist, no check fails.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 def fold(host: str) -> str:
     """Return a host as it is written on disk, in catalogs and in image references.
 
-    The folder's name is in lower case and has no colon: `[2001:db8::1]:5000` is
+    The name of a host's folder is in lower case and has no colon: `[2001:db8::1]:5000` is
     `ip6__2001_db8_0_0_0_0_0_1__5000`. A repository's name has no brackets, and no host has an
     underscore.
     """

@@ -136,8 +136,8 @@ def json_line(record: logging.LogRecord, source: LineSource) -> str:
 def logstash_line(record: logging.LogRecord, source: LineSource) -> str:
     """Render one JSON object with the standard fields of Logstash, as docker distribution does.
 
-    The name of the level is that of logrus: `warning` instead of `warn`. The object has no field
-    `type` if the operator's fields have none.
+    The name of the level is that of logrus: `warning` instead of `warn`. The JSON object has no
+    field `type` if the operator's fields have none.
     """
     level = level_name(record)
     standard = {

@@ -34,7 +34,7 @@ def _limits(top: Path, path: str, name: str) -> list[int]:
     """
     group, found = top / path.lstrip("/"), list[int]()
     for folder in (group, *group.parents):
-        with suppress(OSError, ValueError):  # The text "max" is no number.
+        with suppress(OSError, ValueError):  # The text "max" of a control group is no number.
             limit = int((folder / name).read_text())
             if 0 < limit < _NO_LIMIT:
                 found.append(limit)

@@ -1,7 +1,7 @@
 """Re-read a small file when it changes; a bad version leaves the last good one in force.
 
-The file is polled: a `stat` twice a second costs nothing, needs no thread, and detects changes that
-inotify misses (network file systems, a symlinked directory that Kubernetes swaps).
+The watched file is polled: a `stat` twice a second costs nothing, needs no thread, and detects
+changes that inotify misses (network file systems, a symlinked directory that Kubernetes swaps).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def _open(path: Path) -> BinaryIO:
 class ReloadingFile(Generic[T]):
     """The value that `parse` makes of the file at *path*, checked again after *interval* s.
 
-    If the file is gone, or `parse` rejects it with one of *errors*, the last good value stays in
-    force. *validate*, which gets the value in force and the next value, may also reject the next
-    value. Any thread may read the value; one thread checks the file, and the others do not wait.
-    Processes forked from this process log a bad version only once together.
+    If the watched file is gone, or `parse` rejects it with one of *errors*, the last good value
+    stays in force. *validate*, which gets the value in force and the next value, may also reject
+    the next value. Any thread may read the value; one thread checks the file, and the others do not
+    wait. The processes of one program log a bad version of the watched file only once together.
 
     The last good content is saved at *last_good*, for a process that starts while the file is bad.
     A restarted process must not use the value from the time of its fork, because rights that were
@@ -190,7 +190,7 @@ class ReloadingFile(Generic[T]):
         log.info("watched file changed", extra={"path": self._path})
 
     def _catch_up(self) -> None:
-        """Take over a version that another process accepted before this process checked."""
+        """Take over a version of the file that another process accepted before this process."""
         content = self._last_good.read()
         if content is not None and _fingerprint(content) != self._good:
             with contextlib.suppress(*self._errors):
@@ -224,7 +224,7 @@ class _LastGood:
             return None
 
     def write(self, content: bytes) -> None:
-        """Save the content, readable by this user only; on failure remove the outdated copy."""
+        """Save the last good content for this user only; on failure remove the outdated copy."""
         if self.path is None:
             return
         try:
@@ -252,7 +252,7 @@ class _LastWarning:
         self._shared = mmap.mmap(self._file, length)
 
     def is_new(self, fingerprint: bytes) -> bool:
-        """Return True if no process has logged a warning for this content, and record one."""
+        """Return True if no process has logged a warning for the bad content, and record one."""
         with self._locked():
             is_new = self._shared[:] != fingerprint
             self._shared[:] = fingerprint

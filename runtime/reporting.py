@@ -70,7 +70,8 @@ def _newrelic(settings: Settings) -> Send:
     agent.app_name = settings["name"]
     if settings["verbose"]:
         logging.getLogger("newrelic").setLevel(logging.DEBUG)
-    # The program does not call `initialize`, which would wrap the functions of other libraries.
+    # The function does not call New Relic's `initialize`, which would wrap the functions of other
+    # libraries.
     application = library.register_application(name=settings["name"], timeout=_TIMEOUT_S)
     return lambda error, fields: library.notice_error(
         error=(type(error), error, error.__traceback__),

@@ -1,6 +1,6 @@
 """Read the keys that sign tokens from certificates in PEM, or from a JSON Web Key Set.
 
-The check of the configuration and the server share this module, so that both agree. Only public
+The check of the configuration and the server share `token_keys`, so that both agree. Only public
 keys of asymmetric algorithms are accepted: a symmetric key in a file that many programs read would
 let each of these programs issue tokens.
 """

@@ -10,7 +10,7 @@ class Health(StrEnum):
     """A `Health` is the result of a check; only `FAILS` makes the appliance unhealthy."""
 
     WORKS = "works"
-    FELL_BACK = "fell back"  # The check passed, but only by a fallback.
+    FELL_BACK = "fell back"  # A check with this result passed, but only by a fallback.
     FAILS = "fails"
     NOT_TRIED = "not tried"
 

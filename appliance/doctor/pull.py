@@ -97,7 +97,7 @@ class _Pull:
         """Resolve the reference with HEAD, as containerd and dockerd do."""
         path = self._route.manifest(image.reference)
         response = self._client.request("HEAD", path, _ACCEPT)
-        # A response to HEAD has no body with the error, so this method sends a GET.
+        # A response to HEAD has no body with the error, so the doctor sends a GET.
         if response.status != _OK:
             response = self._client.request("GET", path, _ACCEPT)
             self.is_unknown = response.status == _NOT_FOUND
@@ -213,7 +213,8 @@ def _digest(response: ClientResponse) -> Digest:
 
 
 def _is_hit(response: ClientResponse) -> bool:
-    return "; hit" in response.headers.get("cache-status", "")  # RFC 9211 defines this header.
+    # RFC 9211 defines the header Cache-Status.
+    return "; hit" in response.headers.get("cache-status", "")
 
 
 def _failure(what: str, response: ClientResponse) -> CannotContinue:

@@ -1,7 +1,7 @@
 """Define the checks: each check looks once, and returns a reason for failing or an empty string.
 
-The checks do the same as docker distribution's (health/checks/checks.go), with a limit on the time
-of each check.
+The health checks do the same as docker distribution's (health/checks/checks.go), with a limit on
+the time of each check.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def file_fault(path: Path) -> str:
 def http_fault(check: HttpCheck) -> str:
     """Return a fault if the URI answers a HEAD request with another status than expected.
 
-    The check follows redirects. The check verifies the server's certificate.
+    The check of a URL follows redirects. The check of a URL verifies the server's certificate.
     """
     import urllib3  # noqa: PLC0415 - 40 ms and 6 MB, only for these checks
 

@@ -40,8 +40,7 @@ def make_folders(settings: Settings) -> None:
     """Create the data directory and the state directory if needed. Raises: ConfigError.
 
     Only the owner and the group can enter a new folder: other accounts of the machine must not read
-    content that was pulled with a password or pushed. An existing folder keeps its mode in this
-    function.
+    content that was pulled with a password or pushed. An existing folder keeps its mode.
     """
     storage = settings.storage  # mkdir gives the mode to the last folder of a path only.
     for folder in (storage.rootdirectory, storage.statedir, storage.statedir / "log"):
@@ -57,7 +56,8 @@ def close_to_others(settings: Settings) -> None:
     """Remove the rights of other accounts from data and state directory, which 0.1.0 granted.
 
     Only mode 0755, which a umask of 022 gives, is changed: any other mode is the operator's choice.
-    Only folders of this user are changed, and no symlink is followed. Disk errors are logged.
+    Only folders that the current user owns are changed, and no symlink is followed. Disk errors are
+    logged.
     """
     for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
         try:
@@ -99,11 +99,11 @@ class OwnershipChange:
 def take_over(folder: Path, user: User) -> OwnershipChange:
     """Make *user* the owner of *folder* and its content; keep groups and modes.
 
-    The folder is created if needed. The folder's content may come from a compromised service user.
-    The function follows no link in the folder, and a file with several names (possibly a hard link
-    to any file) keeps its owner. Files whose owner cannot be changed (on a read-only or foreign
-    file system) are skipped; the service user may still be able to use these files. Raises:
-    OSError, UntrustedPath.
+    *folder* is created if needed. The content of *folder* may come from a compromised service user.
+    The function follows no link in *folder*, and a file with several names (possibly a hard link to
+    any file) keeps its owner. Files whose owner cannot be changed (on a read-only or foreign file
+    system) are skipped; the service user may still be able to use these files. Raises: OSError,
+    UntrustedPath.
     """
     taken = OwnershipChange()
     with trusted_path.open_folder(folder, user, make=True) as top:

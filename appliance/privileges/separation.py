@@ -43,7 +43,7 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        # The user creates a state directory below this folder itself.
+        # The serving user creates a state directory below the data directory itself.
         if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
@@ -53,7 +53,7 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
     """Run *serve* as *user* and return its exit code.
 
-    Meanwhile this process calls *look* twice a second.
+    Meanwhile root's process calls *look* twice a second.
     """
     signals = StopSignals()
     sys.stdout.flush()

@@ -31,7 +31,7 @@ class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
 
 @contextmanager
 def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
-    """Open a folder. The user may own the folder, but must not control a folder above it.
+    """Open a folder. The serving user may own the folder, but must not control a folder above it.
 
     *make* states that missing folders are created, with mode 0755. Raises: UntrustedPath, other
     OSError.

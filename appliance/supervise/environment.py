@@ -152,8 +152,8 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_EDGE_CACHE_MIB": str(settings.http.edgecachesize // 2**20),
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
-        # The variable keeps Python from importing a folder "registry" or "config" of the working
-        # directory.
+        # The variable PYTHONSAFEPATH keeps Python from importing a folder "registry" or "config" of
+        # the working directory.
         "PYTHONSAFEPATH": "1",
     }
 

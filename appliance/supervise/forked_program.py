@@ -62,7 +62,9 @@ def reset_signals() -> None:
 
 
 def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Run *main* in this forked process, and exit with its code. The program ends with its parent.
+    """Run *main* in this forked process, and exit with its code.
+
+    The forked program ends with its parent.
 
     *argv* is the command that this replaces: `python -m MODULE ARGUMENT...`.
     """

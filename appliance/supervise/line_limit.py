@@ -82,8 +82,8 @@ class LineLimit:
     def filter(self, lines: memoryview) -> memoryview:
         """Return the given lines that go into the log. *lines* must end with a newline.
 
-        PERF: lines are not parsed while few bytes arrive. If the limit is exceeded, one match of an
-        expression passes all consecutive lines of the usual form, 0.5 us for each.
+        PERF: lines are not parsed while few bytes arrive. If the limit on log lines is exceeded,
+        one match of an expression passes all consecutive lines of the usual form, 0.5 us for each.
         """
         self._begin_period()
         if self._bytes + len(lines) <= self._few:

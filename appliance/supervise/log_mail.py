@@ -68,7 +68,7 @@ class LogMail:
         self._thread.start()
 
     def offer(self, entry: LogEntry) -> None:
-        """Mail a line soon if a hook has one of its levels. The method never blocks."""
+        """Mail a line soon if a hook has one of its levels. Offering a line never blocks."""
         if not self._levels & entry.levels:
             return
         with self._changed:
@@ -104,7 +104,8 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        is_last = "fatal" in entry.levels  # All programs end after this line.
+        # All programs of the appliance end after a line of level fatal.
+        is_last = "fatal" in entry.levels
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
             return
@@ -183,7 +184,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         if is_tls
         else smtplib.SMTP(timeout=_STEP_S)
     )
-    # If the constructor got a host, it would connect without the deadline; TLS verifies this name.
+    # If the constructor of the SMTP client got a host, it would connect without the deadline; TLS
+    # verifies this name.
     connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
     watchdog.daemon = True
@@ -214,7 +216,7 @@ def _log_in(connection: smtplib.SMTP, hook: MailHook, *, is_tls: bool) -> None:
 
 
 def _abort(connection: smtplib.SMTP) -> None:
-    with suppress(OSError, AttributeError):  # The object has no socket before the connection.
+    with suppress(OSError, AttributeError):  # The SMTP client has no socket before the connection.
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)
 

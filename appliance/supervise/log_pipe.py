@@ -2,7 +2,7 @@
 
 Each thread of HAProxy has a pipe of its own: when two threads write to one at the same moment,
 HAProxy drops one of the lines. HAProxy does not block, but drops a line when the pipe is full.
-Therefore the pipe is large.
+Therefore the pipe for log lines is large.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def create(run: Path, thread: int = 1) -> int:
     os.mkfifo(path, 0o600)
     # With O_RDWR the reader is also a writer, and never sees an end of file.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    with suppress(OSError):  # The user's pages for pipes are used up, so the pipe stays small.
+    with suppress(OSError):  # The user's pages for pipes are used up, so the log pipe stays small.
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, BYTES)
     return reader
 

@@ -27,7 +27,7 @@ class RotatedLog:
     def open(self) -> None:
         """Open the current log file.
 
-        If the file ends with a partial line of a killed process, it is rotated later.
+        If the log file ends with a partial line of a killed process, the file is rotated later.
 
         `append` calls this method by itself. Raises: OSError.
         """
@@ -42,8 +42,8 @@ class RotatedLog:
 
         Raises: OSError.
 
-        The file is rotated only between two lines: after a partial write, the caller must continue
-        with the rest of the line.
+        The log file is rotated only between two lines: after a partial write, the caller must
+        continue with the rest of the line.
         """
         if self._file < 0:
             self.open()
@@ -65,7 +65,7 @@ class RotatedLog:
         for age in range(self._backups, 1, -1):
             with suppress(FileNotFoundError):
                 self._aged(age - 1).replace(self._aged(age))
-        with suppress(FileNotFoundError):  # The file was deleted by another program.
+        with suppress(FileNotFoundError):  # Another program deleted the log file.
             self._path.replace(self._aged(1))
         self.close()
         self.open()

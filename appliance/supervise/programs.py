@@ -77,7 +77,7 @@ def is_gone(run: Path) -> bool:
 class _Transport(Transport):
     """A `_Transport` sends XML-RPC over a unix socket, with a time-out.
 
-    The caller handles no signals during a request.
+    The caller of supervisord handles no signals during a request.
     """
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,8 @@ from entrepot.runtime.signals import Signals
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _OTHERS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 _NO_RELOAD = "changed files are followed; for other settings, restart"
-_TERMINAL = "/dev/tty"  # The file is the controlling terminal of the process that opens it, tty(4).
+# The file /dev/tty is the controlling terminal of the process that opens it, tty(4).
+_TERMINAL = "/dev/tty"
 
 _log = logging.getLogger("serve")
 

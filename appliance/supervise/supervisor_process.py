@@ -114,7 +114,7 @@ class SupervisorProcess:
     def stop(self) -> None:
         """End all programs in order, HAProxy first.
 
-        A second signal to this process shortens the grace period.
+        A second signal to `serve` shortens the grace period.
         """
         self._stopping = True
         deadline = time.monotonic() + self._stop_within

@@ -70,7 +70,10 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
         return forked_program.fork()
 
     def execve(self, filename: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-        """Run a known program in this process, or execute any other. Raises: OSError."""
+        """Run a known program in the forked process, or execute any other program.
+
+        Raises: OSError.
+        """
         words = program_of(argv)
         if words[:2] == [sys.executable, "-m"] and (main := self._mains.get(words[2])):
             forked_program.run(main, words, env)

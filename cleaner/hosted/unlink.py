@@ -2,8 +2,8 @@
 
 The order of removal is: tags, links of manifests, links of blobs, and finally, in `sweep`, the
 content. A push relies on links that it has checked, and pins the content of these links before the
-check. Therefore the pins are read again after the links are removed. If the content is pinned by
-then, the links are restored.
+check. Therefore the pins are read again after the links are removed. If the content of a removed
+link is pinned by then, the links are restored.
 """
 
 from __future__ import annotations

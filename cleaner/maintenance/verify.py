@@ -60,7 +60,7 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        if found.verdict is Condition.ABSENT:  # The content was evicted meanwhile.
+        if found.verdict is Condition.ABSENT:  # The content to verify was evicted meanwhile.
             return
         tally.files += 1
         tally.bytes += found.size

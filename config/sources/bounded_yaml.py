@@ -11,10 +11,11 @@ from typing import Final
 
 import yaml
 
-LARGEST: Final = 2**20  # The limit is in bytes; 5,000 users with their hashes are 0.5 MB.
+# A configuration file may have this many bytes; 5,000 users with their hashes are 0.5 MB.
+LARGEST: Final = 2**20
 _MOST_VALUES: Final = 50_000
 _NO_ALIASES: Final = "write each value once, without aliases"
-_DEEPEST: Final = 64  # The limit is a number of levels; the deepest setting has 8.
+_DEEPEST: Final = 64  # A configuration file may have this many levels; the deepest setting has 8.
 
 
 class TooLarge(yaml.MarkedYAMLError):

@@ -159,8 +159,8 @@ def _is_misspelt_protection(name: str) -> bool:
     """Return whether an unknown variable resembles a variable that restricts access.
 
     An unknown variable that resembles one which restricts access is an error, because a misspelt
-    protecting setting would leave the appliance open. If the name has a known prefix, one similar
-    word is enough; any other name must be similar as a whole.
+    protecting setting would leave the appliance open. If the name of an unknown variable has a
+    known prefix, one similar word is enough; any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False

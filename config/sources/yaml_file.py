@@ -46,7 +46,7 @@ class _Place:
 def read_file(path: Path, named: str) -> SourceValues:
     """Read the configuration file.
 
-    If the file can't be read, *named* starts the line of the problem.
+    If the configuration file can't be read, *named* starts the line of the problem.
     """
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def read_content(content: bytes, path: str) -> SourceValues:
 def read_value(text: str, key: Key, name: str) -> SourceValues:
     """Read the text of the variable or flag *name* for *key*.
 
-    The text is YAML if *key* is a section.
+    The value of *key* is YAML if *key* is a section.
 
     If *key* is a setting, the text is not parsed: `[::1]:5000` and the password `%x: [` are valid.
     """

@@ -31,7 +31,7 @@ from typing import Final
 from entrepot.datastore.errors import StorageBroken, StorageFull
 
 SHORT: Final = 64 * 1024
-"""The bytes of an object up to this size are remembered."""
+"""The bytes of an object up to this size are remembered in the journal."""
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
 """A request without an answer may be applied for so long: 15 minutes, and a clock's error."""
 

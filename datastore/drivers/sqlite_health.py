@@ -24,7 +24,7 @@ _OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlit
 
 
 class UnusableIndex(sqlite3.DatabaseError):
-    """The file is not an index that this version of the program can use."""
+    """The index file is not an index that this version of the program can use."""
 
 
 def is_broken(error: Exception) -> bool:
@@ -92,8 +92,8 @@ def check_writes(connection: sqlite3.Connection) -> None:
 def wrong_counters(path: Path) -> str:
     """Return by how much the counters differ from the rows; an empty text if they agree.
 
-    The check uses its own connection in one snapshot, so that no other process waits. Raises:
-    sqlite3.Error.
+    The check of the counters uses its own connection in one snapshot, so that no other process
+    waits. Raises: sqlite3.Error.
     """
     with closing(_read_only_connection(path)) as connection:
         connection.execute("BEGIN")

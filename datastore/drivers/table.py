@@ -61,7 +61,8 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
-    # The folder is on a tmpfs, so all processes of the appliance share the folder.
+    # The folder of the in-memory storage is on a tmpfs, so all processes of the appliance share the
+    # folder.
     return _filesystem(parameters, clock)
 
 

@@ -13,7 +13,7 @@ NAME = "entrepot"
 HIT = f"{NAME}; hit"
 """Nearly every response has this value of Cache-Status."""
 
-# An identifier that matches this pattern is sent without quotes (RFC 9651, 3.3.4).
+# An identifier that consists of these characters is sent without quotes (RFC 9651, 3.3.4).
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*", re.ASCII)
 # A quoted string consists of printable ASCII characters (RFC 9651, 3.3.3).
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -22,7 +22,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 class Forward(StrEnum):
     """A `Forward` states why a request was forwarded to the upstream (RFC 9211, 2.2)."""
 
-    BYPASS = "bypass"  # The registry does not use its cache for this request.
+    BYPASS = "bypass"  # The registry does not use its cache for the request.
     URI_MISS = "uri-miss"  # The cache has no content under the requested name.
     STALE = "stale"  # The registry had to revalidate the stored response.
     PARTIAL = "partial"  # The cache has only a part of the content.

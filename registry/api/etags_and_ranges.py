@@ -21,8 +21,8 @@ from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 # The unit of a range is case-insensitive, and no blank is allowed around "=" (RFC 9110, 14.1).
 _UNIT = "bytes="
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# The limit exists because Python rejects numbers with thousands of digits, and no blob is this
-# long.
+# The limit on digits exists because Python rejects numbers with thousands of digits, and no blob is
+# this long.
 _MOST_DIGITS = 18
 _PAST_ANY_END = 10**_MOST_DIGITS
 # RFC 9110, 17.15: many or overlapping ranges may be an attack, so the client gets the whole blob.

@@ -231,7 +231,8 @@ class ResponseHeaders:
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
         """Add the common headers that the resource did not set."""
-        # Without this header, clients assume version 1 of the registry API.
+        # Without the header Docker-Distribution-Api-Version, clients assume version 1 of the
+        # registry API.
         resp.set_header("Docker-Distribution-Api-Version", "registry/2.0")
         if resp.get_header("Cache-Status") is None:
             resp.set_header("Cache-Status", _GENERATED)
@@ -244,6 +245,6 @@ class ResponseHeaders:
 def _close_stream(resp: falcon.Response) -> None:
     """Close a response body that Falcon will not send; Content-Length keeps its value."""
     close = getattr(resp.stream, "close", None)
-    resp.stream = ()  # The value None would make Falcon set Content-Length to 0.
+    resp.stream = ()  # The value None for the body would make Falcon set Content-Length to 0.
     if close is not None:
         close()

@@ -165,7 +165,7 @@ class TokenIssuer:
         """Return the fingerprint of a user's password, which reveals nothing about its hash."""
         hashed = self._hash_of(user)
         if hashed is None:
-            # The user was deleted, so the fingerprint is random and matches nothing.
+            # The user of the token was deleted, so the fingerprint is random and matches nothing.
             return secrets.token_hex(_FINGERPRINT_BYTES)
         digest = hmac.digest(key.secret, user.encode() + b"\0" + hashed, "sha256")
         return base64.urlsafe_b64encode(digest[:_FINGERPRINT_BYTES]).decode()

@@ -24,11 +24,11 @@ def _unchanging() -> int:
 class PasswordCache:
     """A `PasswordCache` caches results of *check* for some time or until a new *generation*.
 
-    The cache keeps a right credential for *good_for* s and a wrong credential for *bad_for* s. The
-    cache keeps at most *most* right and *most* wrong passwords separately, so wrong guesses do not
-    evict the entries of users. An entry of the cache is a keyed digest, which is useless outside of
-    this process. If *check* raises an exception, all waiting threads raise that exception, and the
-    cache does not keep it.
+    The password cache keeps a right credential for *good_for* s and a wrong credential for
+    *bad_for* s. The password cache keeps at most *most* right and *most* wrong passwords
+    separately, so wrong guesses do not evict the entries of users. An entry of the password cache
+    is a keyed digest, which is useless outside of its process. If *check* raises an exception, all
+    waiting threads raise that exception, and the cache does not keep it.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Verify bearer tokens: JSON Web Tokens of a token server (distribution's `auth.token`).
 
-PyJWT verifies signatures and cryptography verifies chains of certificates. This module selects the
-key of a token, as docker distribution does, and compares the claims. The token alone never decides
-the algorithm: the algorithm must be allowed, and must fit the type of the key. So no token can make
-a public key serve as a shared secret.
+PyJWT verifies signatures and cryptography verifies chains of certificates. The token verifier
+selects the key of a token, as docker distribution does, and compares the claims. The token alone
+never decides the algorithm: the algorithm must be allowed, and must fit the type of the key. So no
+token can make a public key serve as a shared secret.
 """
 
 from __future__ import annotations

@@ -172,7 +172,8 @@ class _Helpers:
         self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        with suppress(RuntimeError):  # The process cannot start another thread.
+        # The process cannot start another thread for the part of a blob.
+        with suppress(RuntimeError):
             for _ in range(self._thread_count):
                 threading.Thread(target=self._run_thread, name="lane", daemon=True).start()
         return self
@@ -242,7 +243,7 @@ class _Helpers:
     def _next_for_thread(self) -> int:
         """Return the next part that a thread may take.
 
-        The caller fetches the first part of each round.
+        The writer of the blob fetches the first part of each round.
         """
         return self._next + 1 if self._next % self._round == 0 else self._next
 

@@ -91,7 +91,7 @@ class SingleFlight:
         self._lock = threading.Lock()
 
     def path(self, key: Digest) -> Path:
-        """Return the path of the spool file of the download with this key."""
+        """Return the path of the spool file of the download with the key *key*."""
         return self._spool / layout.spool(key)
 
     def stored_size(self, task: Task) -> int | None:
@@ -380,7 +380,7 @@ class Reader:
     def _wait_or_take_over(self) -> None:
         """Wait for more bytes of the blob.
 
-        If the writer is dead, this method begins the download in this process.
+        If the writer of a blob is dead, this method begins the download in this process.
 
         Raises: UpstreamError if the upstream failed for this repository too; DatastoreError if the
         download failed on the local disk.

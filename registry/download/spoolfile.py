@@ -30,7 +30,7 @@ def read_size(path: Path) -> int | None:
         raise
     except OSError as error:
         raise storage_error(error) from error
-    if not text:  # The size file exists for a moment before its text is written.
+    if not text:  # The size file of a download exists for a moment before its text is written.
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
 

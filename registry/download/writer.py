@@ -170,8 +170,8 @@ class Download:
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # The exception loses its frames, which would keep this object and the connections of
-            # the body alive.
+            # The exception loses its frames, which would keep the download and the connections of
+            # its body alive.
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
         except Exception as error:  # Any error must end the download, because its readers wait.
@@ -246,7 +246,7 @@ class Download:
         """Announce the blob's size to the readers of this process and, by a file, to others."""
         if self.is_opened:
             return
-        # If the size file is missing, readers in other processes wait for the commit.
+        # If the size file of a blob is missing, readers in other processes wait for the commit.
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:

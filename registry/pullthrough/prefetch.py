@@ -67,11 +67,12 @@ class Prefetch:
     def follow(self, request: PrefetchRequest) -> None:
         """Start threads that fetch the other parts of the manifest that names a requested blob.
 
-        This function returns at once.
+        The function `prefetch` returns at once.
         """
         if self._concurrency:
             thread = threading.Thread(target=self._run, args=(request,), name="ahead", daemon=True)
-            with contextlib.suppress(RuntimeError):  # The process cannot start another thread.
+            # The process cannot start another thread for the prefetch of a layer.
+            with contextlib.suppress(RuntimeError):
                 thread.start()
 
     def _run(self, request: PrefetchRequest) -> None:

@@ -15,12 +15,13 @@ from entrepot.registry.server.fileslice import Piece
 class ResponseSource(Enum):
     """A `ResponseSource` states where a response came from, in the terms of RFC 9211."""
 
-    HIT = "hit"  # The content came from disk, without a request to the upstream.
-    MISS = "miss"  # The content was not stored and was fetched from the upstream.
-    COLLAPSED = "collapsed"  # The content came from another client's download.
-    CONFIRMED = "confirmed"  # The content was stored, and the upstream confirmed it.
-    STALE = "stale"  # The content was stored, but the upstream could not or would not confirm it.
-    PASSED = "passed"  # The content was fetched and not stored.
+    HIT = "hit"  # The requested content came from disk, without a request to the upstream.
+    MISS = "miss"  # The requested content was not stored and was fetched from the upstream.
+    COLLAPSED = "collapsed"  # The requested content came from another client's download.
+    CONFIRMED = "confirmed"  # The requested content was stored, and the upstream confirmed it.
+    # The requested content was stored, but the upstream could not or would not confirm it.
+    STALE = "stale"
+    PASSED = "passed"  # The requested content was fetched and not stored.
 
 
 @dataclass(frozen=True, slots=True)

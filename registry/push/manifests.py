@@ -61,8 +61,8 @@ class ManifestPushes:
             self._check(name, pushed, parts)
             self._store(pushed)
             with write_lock(self.state, name):
-                # The parts are checked again, because a link could be deleted before the lock was
-                # taken.
+                # The parts of the manifest are checked again, because a link could be deleted
+                # before the lock was taken.
                 self._check(name, pushed, parts)
                 self._link(name, pushed, tags)
 

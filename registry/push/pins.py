@@ -58,7 +58,9 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
-            raise Overloaded("an older copy of this content is being removed: try again later")
+            raise Overloaded(
+                "an older copy of the pushed content is being removed: try again later"
+            )
         _unmark(store, _marked(store.index, protected))
 
 

@@ -18,7 +18,8 @@ from entrepot.datastore.manifest import Descriptor
 from entrepot.registry.errors import Forbidden
 
 _LONGEST_URL: Final = 4096
-# This table is that of docker distribution, registry/handlers/manifests.go, applyResourcePolicy.
+# The table of classes is that of docker distribution, registry/handlers/manifests.go,
+# applyResourcePolicy.
 _CLASSES: Final = {
     "application/vnd.docker.container.image.v1+json": "image",
     "application/vnd.oci.image.config.v1+json": "image",

@@ -135,7 +135,8 @@ class ConnectionPoller:
     def _wake(self) -> None:
         """Let the polling thread look at its connections; start it if it does not run."""
         self._start()
-        with suppress(OSError):  # The pipe is full, so the polling thread wakes up anyway.
+        # The pipe that wakes the polling thread is full, so the thread wakes up anyway.
+        with suppress(OSError):
             os.write(self._waker, b"!")
 
     def _start(self) -> None:

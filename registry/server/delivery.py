@@ -109,8 +109,8 @@ class Delivery:
     def _send_large(self, patience: float) -> bool:
         """Send the current slice; return False if the connection accepts nothing for *patience* s.
 
-        PERF: the kernel waits for the client, so this thread is not woken for each part that the
-        client has read. Raises: OSError.
+        PERF: the kernel waits for the client, so the sending thread is not woken for each part that
+        the client has read. Raises: OSError.
         """
         descriptor, connection = self.connection.fileno(), self.connection
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(patience))

@@ -16,8 +16,8 @@ _CHUNK = 512 * 1024
 class FileSlice:
     """A `FileSlice` is a file's bytes `start` to `stop` (exclusive), valid until the next piece.
 
-    The file had all bytes of the slice when the slice was made. If the file became shorter since
-    then, the response is cut off.
+    The file had all bytes of the slice when the slice was made. If the file of the slice became
+    shorter since then, the response is cut off.
     """
 
     descriptor: int

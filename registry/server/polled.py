@@ -92,7 +92,7 @@ class SlowReader:
 
     @property
     def connection(self) -> socket.socket:
-        """The connection over which the response is sent."""
+        """The slot has the connection over which the response is sent."""
         return self.delivery.connection
 
     def rate(self, now: float) -> float:

@@ -56,8 +56,8 @@ waits this long while another thread parses a large document.
 class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """A `KeepAliveWorker` handles several requests of a connection in one thread.
 
-    The thread waits up to `keepalive_wait_s` seconds for the next request. After `close_wait_s`
-    seconds the worker closes a connection even if the peer has not closed it.
+    The thread of a connection waits up to `keepalive_wait_s` seconds for the next request. After
+    `close_wait_s` seconds the worker closes a connection even if the peer has not closed it.
     """
 
     keepalive_wait_s = 0.2

@@ -13,7 +13,7 @@ _PARTIAL = 206
 
 
 class HttpBlob:
-    """An `HttpBlob` is the open body of a blob. The caller closes the *response*.
+    """An `HttpBlob` is the open body of a blob. The caller of an `HttpBlob` closes the *response*.
 
     A body with a content coding is decoded if *as_sent* is False; *seen* receives the bytes before
     they are decoded. *named* is the blob's size in bytes in the manifest.

@@ -5,8 +5,8 @@ The first half of this module is pure: `Circuit` is the state, and `admit`, `fai
 the shared state.
 
 Each host's state is one small file in the run directory, which exists only while the appliance
-runs. Therefore the state file is written without fsync. If the run directory is not writable, each
-process keeps its own state.
+runs. Therefore the file of a host's state is written without fsync. If the run directory is not
+writable, each process keeps its own state.
 """
 
 from __future__ import annotations

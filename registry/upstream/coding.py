@@ -32,7 +32,7 @@ def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
 
     Unknown codings are ignored; if the body is really encoded, the check of its digest or format
     fails. S3 returns the coding `aws-chunked` of an upload although the content is not in that
-    coding. If the header names more than `_MOST` codings, none is decoded.
+    coding. If the header Content-Encoding names more than `_MOST` codings, none is decoded.
     """
     named = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     known = tuple(each for each in reversed(named) if each in _DECODERS)

@@ -1,8 +1,8 @@
 """Ask a credential helper of Docker for the login at an upstream (`proxy.exec`).
 
 The protocol is that of docker-credential-helpers: the helper program gets the word `get` and, on
-standard input, the host, and writes a JSON object with Username and Secret. If the program fails or
-knows no login, the request to the upstream is anonymous, as in docker distribution.
+standard input, the host, and writes a JSON object with Username and Secret. If the credential
+helper fails or knows no login, the request to the upstream is anonymous, as in docker distribution.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | No
 def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
     """Return the output and the exit code of the helper program.
 
-    The program is killed, with its children, at the end.
+    The credential helper is killed, with its children, at the end.
 
     Raises: HelperFailed.
     """
@@ -195,7 +195,7 @@ def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple
     assert process.stdin is not None  # noqa: S101 - it is a pipe
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     with suppress(BrokenPipeError):  # Some helper programs do not read their standard input.
-        # The host is smaller than a pipe's buffer, so this write never blocks.
+        # The name of the host is smaller than a pipe's buffer, so this write never blocks.
         process.stdin.write(host.encode())
         process.stdin.close()
     output = bytearray()

@@ -1,8 +1,9 @@
 """Check the addresses to which the responses of an upstream may direct a request.
 
 A redirect or a token realm names a host, and the owner of that name decides to which address the
-name resolves. Therefore the check applies to the address that is dialled, never to the name. The
-address is not looked up a second time, because a second look-up could return a different address.
+name resolves. Therefore the check of a target applies to the address that is dialled, never to the
+name. The dialled address is not looked up a second time, because a second look-up could return a
+different address.
 """
 
 from __future__ import annotations

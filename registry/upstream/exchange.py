@@ -181,7 +181,7 @@ class Exchange:
     ) -> Response:
         """Return the response to *head* if the response *suffices*, else the response to *get*.
 
-        The caller closes the response.
+        The caller of an exchange closes the response.
 
         A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
         404 to HEAD until a GET has fetched the object. HEAD and GET share one admission of the
@@ -259,7 +259,7 @@ class Exchange:
         except UpstreamError as error:
             self._write_event(request, _outcome(error), start)
             raise
-        # The error is unexpected; the breaker must not wait for this probe.
+        # After an unexpected exception, the breaker must not wait for the probe.
         except Exception as error:
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
             self._write_event(request, "unavailable", start)

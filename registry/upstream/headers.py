@@ -16,8 +16,8 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Lengths above this number of bytes (8 PiB) are ignored. Sums of lengths below this limit fit into
-SQLite.
+"""Lengths above this number of bytes (8 PiB) are ignored. Sums of lengths below this limit of 8 PiB
+fit into SQLite.
 """
 
 _DIGITS = 16
@@ -89,7 +89,7 @@ def content_digest(headers: Mapping[str, str]) -> Digest | None:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return Retry-After in s from *now* (UTC epoch), from a number or a date (RFC 9110, 10.2.3).
 
-    The result is at most 366 days.
+    The returned time is at most 366 days.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():

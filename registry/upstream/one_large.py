@@ -50,8 +50,8 @@ class LargeDocuments:
     def turn(self, host: str, body: bytes) -> Iterator[None]:
         """Wait until *body*, a document of the upstream *host*, may be parsed.
 
-        A small document never waits. The caller's block must only compute, for less than 1 s.
-        Raises: Overloaded if too many large documents wait, or after 30 s.
+        A small document never waits. The caller's block must only compute, as for parsing, for less
+        than 1 s. Raises: Overloaded if too many large documents wait, or after 30 s.
         """
         if len(body) < _LARGE:
             yield

@@ -131,7 +131,7 @@ class Upstream(Protocol):
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return one function for each source that opens a blob: the mirrors, then the upstream.
 
-        *size* in bytes is taken from a manifest. The size limits the length of a decoded body.
+        *size* in bytes is taken from a manifest. The *size* limits the length of a decoded body.
         """
         ...
 

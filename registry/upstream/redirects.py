@@ -19,8 +19,8 @@ _MOST = 5
 def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool) -> Response:
     """Send a GET or HEAD and follow at most five redirects; return the last response.
 
-    The response is `foreign` unless it came from *home*. A redirect from https to http is followed
-    only if *insecure*. Raises: ConnectionBroken.
+    The last response is `foreign` unless it came from *home*. A redirect from https to http is
+    followed only if *insecure*. Raises: ConnectionBroken.
     """
     start = origin_of(request.url)
     for hop in range(_MOST + 1):

@@ -90,7 +90,7 @@ class Tokens:
     def _sweep(self) -> None:
         """Drop expired tokens from the cache.
 
-        If the cache is still full, drop all tokens, because tokens can be fetched again.
+        If the cache of tokens is still full, drop all tokens, because tokens can be fetched again.
         """
         now = self._clock()
         live = {key: slot for key, slot in self._slots.items() if slot.until > now}
@@ -161,7 +161,7 @@ def _life(expires_in: object) -> float:
     """
     try:
         life = float(expires_in or _SHORTEST)  # type: ignore[arg-type]  # any JSON value
-    except OverflowError:  # The number has hundreds of digits.
+    except OverflowError:  # The lifetime of the token is a number with hundreds of digits.
         return _LONGEST
     except (ValueError, TypeError) as error:
         raise ConnectionBroken(

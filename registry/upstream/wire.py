@@ -1,7 +1,7 @@
 """Send one HTTP request and return its response; only this module and `pools` use urllib3.
 
-A request is repeated only if a reused connection turns out to be dead. This module does not follow
-redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
+A request is repeated only if a reused connection turns out to be dead. The module `wire` does not
+follow redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def deadline(until: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return the s until the deadline of this thread; 0 or less if it has passed."""
+    """Return the s until the deadline of this thread; 0 or less if the deadline has passed."""
     return _until.get() - time.monotonic()
 
 
@@ -71,7 +71,7 @@ def bounded(span: float) -> float:
 
 
 class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
-    """The connection returned no response, or a response that is incomplete or too long.
+    """The upstream's connection returned no response, or a response that is incomplete or too long.
 
     `unconnected` states that no connection was established; `unreached` states that the connect
     time-out passed. `foreign` states that a redirect or a challenge named the host, not the
@@ -92,7 +92,7 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
 
 
 class TooLong(ConnectionBroken):
-    """The response body is longer than the limit."""
+    """The upstream's response body is longer than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ class Response:
         """Return the whole body of the response, decoded.
 
         Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken also if the body
-        takes longer than *within* s (None: the read time-out). Without the time limit, an upstream
-        that sends one byte per read time-out would block a thread for ever.
+        takes longer than *within* s (None: the read time-out). Without a time limit for a whole
+        body, an upstream that sends one byte per read time-out would block a thread for ever.
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())
@@ -178,7 +178,7 @@ class Response:
     def limit_read_time(self, seconds: float) -> None:
         """Limit each read of the body to *seconds*; a slower read raises ConnectionBroken.
 
-        The attribute `why` of that error is TIMEOUT. The next request on this connection has the
+        The attribute `why` of that error is TIMEOUT. The next request on a connection has the
         upstream's read time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
@@ -261,7 +261,7 @@ class Wire:
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
         """Log the rejected address, and return an error without it for the client.
 
-        The error is final, because a retry would be refused as well.
+        The error of a rejected address is final, because a retry would be refused as well.
         """
         host = self._config.host
         names = {"upstream": host, "host": error.host[:_LONGEST_NAME], "address": error.address}
@@ -331,7 +331,7 @@ def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
 def _connection_error(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
     """Return the ConnectionBroken for an exception.
 
-    The error's message contains no URL, because the query of a URL may be a secret.
+    The message of the error contains no URL, because the query of a URL may be a secret.
     """
     if isinstance(error, exceptions.NameResolutionError):
         return ConnectionBroken("the host name does not resolve", Why.REFUSED, unconnected=True)

@@ -234,6 +234,20 @@ def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, pat
     assert received["host"] == "localhost"
 
 
+def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
+    haproxy: Haproxy, worker: StubWorker, path: str
+) -> None:
+    """Requests with a verified credential are equal for all clients, so a response is repeated."""
+    epoch = CacheEpoch(haproxy.run)
+    epoch.increment()  # other tests have logged in
+    worker.headers["X-Entrepot-Generation"] = epoch.now()
+    assert _received_headers(haproxy, path, ALICE)["x-client-address"] == "127.0.0.1"
+    login(haproxy, worker, ALICE)
+
+    assert "x-client-address" not in _received_headers(haproxy, path, ALICE)
+    assert "x-client-address" not in _received_headers(haproxy, path)
+
+
 def test_another_password_is_another_credential(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from entrepot.datastore import layout
 from entrepot.datastore.index import Index
-from entrepot.datastore.owned import OwnedStorage
 from entrepot.datastore.storage import Storage
+
+if TYPE_CHECKING:
+    from entrepot.datastore.owned import OwnedStorage
 
 Now = Callable[[], float]
 """A `Now` returns the time of the appliance (s, UTC epoch)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,23 @@ def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path
     assert entry.size == 7
     first.close()
     second.close()
+
+
+_MODULES = """
+import sys
+from pathlib import Path
+import entrepot.cleaner.__main__, entrepot.logger.__main__, entrepot.registry.__main__
+from entrepot.datastore.drivers.table import on_disk, open_storage
+open_storage(on_disk(Path("/nonexistent")))
+names = ("obstore", "drivers.s3", "datastore.owned")
+print(*(each for each in sys.modules if any(name in each for name in names)))
+"""
+
+
+def test_content_on_a_disk_imports_no_other_driver() -> None:
+    """No program that serves from a disk pays for a bucket."""
+    found = subprocess.run(
+        [sys.executable, "-c", _MODULES], capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert found.stdout.split() == []

@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol, cast
 
 from entrepot.datastore.drivers.s3_client import OutcomeUnknown, S3Client
 from entrepot.datastore.drivers.s3_file import S3File
-from entrepot.datastore.drivers.s3_journal import SHORT, Known, S3Journal
+from entrepot.datastore.drivers.s3_journal import ABSENT, SHORT, Known, S3Journal
 from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
 from entrepot.datastore.storage import Stat
 
@@ -48,22 +48,23 @@ class S3Storage:
         if self._owner.holds():
             known = self._journal.known(key)
             if known is not None:
-                return Stat(key, known.size)
+                return None if known.is_absent else Stat(key, known.size)
         generation = self._journal.generation(key)
         found = self._client.head(key)
-        if found is not None:
-            self._journal.learn(key, Known(found.size, None), generation)
+        self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
         return found
 
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
         known = self._journal.known(key) if self._owner.holds() else None
+        if known is not None and known.is_absent:
+            raise NotFound(key)
         if known is not None and known.content is not None:
             return io.BytesIO(known.content)
         generation = self._journal.generation(key)
         found = self._client.get(key)
         if found is None:
-            self._journal.forget(key)
+            self._journal.learn(key, ABSENT, generation)
             raise NotFound(key)
         file = S3File(key, found, lambda start: self._client.get(key, start))
         if file.size > SHORT:

@@ -6,7 +6,7 @@ journal is one SQLite file in the state directory:
 
 | table | contents |
 |---|---|
-| `value` | the size of an object, and its bytes if it is short |
+| `value` | the size of an object, and its bytes if it is short; or that it is absent |
 | `change` | a write or removal that has begun, and whose outcome is not known yet |
 
 A change is recorded before its request is sent, and removed when the request was answered. While a
@@ -57,10 +57,22 @@ INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = n
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A `Known` is what the journal has of an object; `content` is None for a long one."""
+    """A `Known` is what the journal has of an object; `content` is None for a long one.
+
+    `size` is in bytes; negative: the bucket has no such object.
+    """
 
     size: int
     content: bytes | None
+
+    @property
+    def is_absent(self) -> bool:
+        """Return whether the bucket has no such object."""
+        return self.size < 0
+
+
+ABSENT: Final = Known(-1, None)
+"""This is remembered of an object that the bucket does not have."""
 
 
 class Change:
@@ -113,11 +125,6 @@ class S3Journal:
         with suppress(sqlite3.Error, OSError), self._writing() as db:
             if _generation(db, key) == generation and not _has_change(db, key, self._since()):
                 self._keep(db, key, known)
-
-    def forget(self, key: str) -> None:
-        """Forget an object that the bucket turned out not to have."""
-        with suppress(sqlite3.Error, OSError), self._writing() as db:
-            db.execute("DELETE FROM value WHERE key = ?", (key,))
 
     def clear(self) -> None:
         """Forget all objects: another program may have written to the bucket.

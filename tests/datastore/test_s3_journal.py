@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.s3_journal import SHORT, UNSETTLED_S, Known, S3Journal
+from entrepot.datastore.drivers.s3_journal import ABSENT, SHORT, UNSETTLED_S, Known, S3Journal
 from entrepot.datastore.errors import StorageBroken
 from tests.clock import Clock
 
@@ -39,6 +39,22 @@ def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
 
     assert _other(journal).known("short") == Known(3, b"abc")
     assert _other(journal).known("long") == Known(SHORT + 1, None)
+
+
+def test_an_absence_is_forgotten_with_the_first_write(journal: S3Journal) -> None:
+    """Also for a process that asked the bucket before the write and learns it afterwards."""
+    generation = journal.generation("key")
+    journal.learn("key", ABSENT, generation)
+    found = journal.known("key")
+    assert found is not None
+    assert found.is_absent
+    with _other(journal).changing("key", is_removal=False) as change:
+        assert journal.known("key") is None
+        change.written(1, b"a")
+
+    journal.learn("key", ABSENT, generation)
+
+    assert journal.known("key") == Known(1, b"a")
 
 
 def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:

@@ -74,6 +74,25 @@ def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path:
     assert s3.counts() == {"GET": 1}
 
 
+def test_an_absent_value_is_asked_for_once(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+    """Until it is written: a hosted repository has no origin, and each request looks for it."""
+    other = always_owned(s3, tmp_path)
+    for _ in range(2):
+        assert storage.stat("a") is None
+        with pytest.raises(NotFound):
+            other.read("b", 100)
+    assert s3.counts() == {"HEAD": 1, "GET": 1}
+    with pytest.raises(NotFound):
+        other.open("a")
+
+    storage.write("a", b"content")
+    storage.commit_file(_file(tmp_path, b"file"), "b")
+
+    assert (other.read("a"), other.read("b")) == (b"content", b"file")
+    assert storage.delete("a")
+    assert other.stat("a") is None
+
+
 def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
     """A long file is sent to S3 in parts, and its length is compared afterwards."""
     content = filler(12 * MB, 2)

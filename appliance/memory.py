@@ -9,18 +9,21 @@ from __future__ import annotations
 from entrepot.config.errors import Problem
 
 _MIB = 1024 * 1024
-_PROGRAMS = 128 * _MIB  # all programs without the workers, with HAProxy's cache, idle
+_PROGRAMS = 104 * _MIB  # all programs without the workers and HAProxy's cache, idle
 _WORKER = 16 * _MIB  # one worker with some requests
 
 
-def needed(workers: int) -> int:
-    """Return the least memory limit with which the appliance serves a few clients, in bytes."""
-    return _PROGRAMS + workers * _WORKER
+def needed(workers: int, cache: int) -> int:
+    """Return the least memory limit with which the appliance serves a few clients, in bytes.
+
+    *cache* is the size of HAProxy's cache in bytes; HAProxy touches all of the cache at its start.
+    """
+    return _PROGRAMS + workers * _WORKER + cache
 
 
-def problems(workers: int, limit: int) -> list[Problem]:
+def problems(workers: int, cache: int, limit: int) -> list[Problem]:
     """Return a problem if *limit*, the memory limit in bytes, is too small for *workers*."""
-    least = needed(workers)
+    least = needed(workers, cache)
     if limit >= least:
         return []
     message = f"{limit // _MIB} MiB are too little: {workers} workers need {least // _MIB} MiB"

@@ -101,7 +101,8 @@ def _may_read(loaded: config.Loaded, user: User) -> bool:
 def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve as the current user. Raises: ConfigError."""
     rundir.refuse_second(settings.storage.statedir)
-    _refuse(memory.problems(settings.http.workers, memory_limit()))
+    cache = settings.http.edgecachesize if settings.has_edge_cache else 0
+    _refuse(memory.problems(settings.http.workers, cache, memory_limit()))
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)

@@ -16,18 +16,18 @@ _MIB = 1024 * 1024
 
 def test_a_limit_that_is_too_small_is_named_with_a_remedy() -> None:
     """The kernel would kill the programs, and the operator would not learn why."""
-    (problem,) = problems(2, 100 * _MIB)
+    (problem,) = problems(2, 8 * _MIB, 100 * _MIB)
 
     assert str(problem) == (
-        "memory limit: 100 MiB are too little: 2 workers need 160 MiB;"
+        "memory limit: 100 MiB are too little: 2 workers need 144 MiB;"
         " raise the memory limit of the container, or lower http.workers"
     )
 
 
 def test_a_limit_that_suffices_is_no_problem() -> None:
-    """The least limit grows with the number of workers."""
-    assert problems(4, needed(4)) == []
-    assert problems(4, needed(4) - 1) != []
+    """The least limit grows with the number of workers and with the size of HAProxy's cache."""
+    assert problems(4, _MIB, needed(4, _MIB)) == []
+    assert problems(4, _MIB, needed(4, _MIB) - 1) != []
 
 
 def test_serve_refuses_to_start_with_too_little_memory(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_the_shipped_manifests_request_what_the_default_needs() -> None:
     values = yaml.safe_load((ROOT / "charts/entrepot/values.yaml").read_text())
     requests = [each["resources"]["requests"]["memory"] for each in (container, values)]
 
-    assert all(int(each.removesuffix("Mi")) * _MIB >= needed(2) for each in requests)
+    assert all(int(each.removesuffix("Mi")) * _MIB >= needed(2, 8 * _MIB) for each in requests)

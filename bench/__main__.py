@@ -96,7 +96,10 @@ def _compare(names: list[str], book: Book) -> int:
     try:
         with _folder() as folder, opened(folder, chosen) as site:
             for name in names:
-                _STAGES[name](site, book, _ROUNDS)
+                if book.is_late:
+                    book.report_progress(f"{name}: not measured: the time of the run was over")
+                else:
+                    _STAGES[name](site, book, _ROUNDS)
     except KeyboardInterrupt:
         book.report_progress("interrupted: the rows that were measured follow")
         report.write(OUT, book, chosen)

@@ -259,10 +259,14 @@ def test_a_second_appliance_only_reads(
     ("wrong", "expected"),
     [
         ({"accesskey": "AKIAWRONG"}, "correct storage.s3.accesskey"),
-        ({"secretkey": "wrong"}, "correct storage.s3.secretkey"),
+        pytest.param(
+            {"secretkey": "wrong"}, "correct storage.s3.secretkey", marks=pytest.mark.soak
+        ),
         ({"region": "us-east-1"}, "set storage.s3.region to the bucket's region"),
         ({"bucket": "absent"}, "create the bucket, or correct storage.s3.bucket"),
-        ({"ca": "/nonexistent/ca.pem"}, "name a file that can be read"),
+        pytest.param(
+            {"ca": "/nonexistent/ca.pem"}, "name a file that can be read", marks=pytest.mark.soak
+        ),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
 )

@@ -19,8 +19,8 @@ _FILE: Final = "AWS_SHARED_CREDENTIALS_FILE"
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A `_Place` is the URL of a service; `has_bucket` is True if its host names the bucket."""
+class _Service:
+    """A `_Service` is the URL of an object storage; `has_bucket`: its host names the bucket."""
 
     url: str
     has_bucket: bool
@@ -28,17 +28,17 @@ class _Place:
 
 def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     """Return the bucket that the keys select. Raises: StorageBroken if a file cannot be read."""
-    place = _place(parameters)
+    service = _service(parameters)
     config: dict[str, Any] = {
         "region": parameters["region"],
-        "endpoint": place.url,
-        "virtual_hosted_style_request": place.has_bucket,
+        "endpoint": service.url,
+        "virtual_hosted_style_request": service.has_bucket,
         "conditional_put": "etag",
         "disable_bulk_delete": True,
         **_encryption(parameters),
         **_login(parameters),
     }
-    client: dict[str, Any] = {"allow_http": place.url.startswith("http:")}
+    client: dict[str, Any] = {"allow_http": service.url.startswith("http:")}
     if parameters["skipverify"]:
         client["allow_invalid_certificates"] = True
     if parameters["ca"] is not None:
@@ -57,25 +57,25 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     )
 
 
-def _place(parameters: Mapping[str, Any]) -> _Place:
+def _service(parameters: Mapping[str, Any]) -> _Service:
     scheme = "https" if parameters["secure"] else "http"
     bucket, region = parameters["bucket"], parameters["region"]
     is_path = parameters["forcepathstyle"]
     if given := parameters["regionendpoint"]:
         url = str(given) if "://" in str(given) else f"{scheme}://{given}"
         if is_path:
-            return _Place(url.rstrip("/"), has_bucket=False)
-        return _Place(url.rstrip("/").replace("://", f"://{bucket}."), has_bucket=True)
+            return _Service(url.rstrip("/"), has_bucket=False)
+        return _Service(url.rstrip("/").replace("://", f"://{bucket}."), has_bucket=True)
     dual = ".dualstack" if parameters["usedualstack"] else ""
     if parameters["accelerate"]:
-        return _Place(f"{scheme}://{bucket}.s3-accelerate{dual}.amazonaws.com", has_bucket=True)
+        return _Service(f"{scheme}://{bucket}.s3-accelerate{dual}.amazonaws.com", has_bucket=True)
     fips = "-fips" if parameters["usefipsendpoint"] else ""
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     host = f"s3{fips}{dual}.{region}.{domain}"
     # a wildcard certificate covers no bucket whose name has a dot
     if is_path or "." in bucket:
-        return _Place(f"{scheme}://{host}", has_bucket=False)
-    return _Place(f"{scheme}://{bucket}.{host}", has_bucket=True)
+        return _Service(f"{scheme}://{host}", has_bucket=False)
+    return _Service(f"{scheme}://{bucket}.{host}", has_bucket=True)
 
 
 def _encryption(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _ALSO_SETTINGS = {
     run_names.SIGNING_ROOTS,
     run_names.SIGNING_KEYS,
 }
-"""These names are also those of users' own files or of sections of the configuration."""
+"""Names in the run directory that users' own files or sections of the configuration have too."""
 _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
     f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")
 }

@@ -244,7 +244,7 @@ class TestSetAside:
     """`set_aside` moves a value to another key if it is still the value that was opened."""
 
     def test_the_opened_value_is_moved(self, storage: Storage) -> None:
-        """`move` keeps the content of an opened value; the first key has no value then."""
+        """To set an opened value aside keeps its content; its first key has no value then."""
         storage.write("a/b", b"content")
         with storage.open("a/b") as file:
             assert storage.set_aside("a/b", "c/d", file)

@@ -118,7 +118,7 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
-    """A link that the list lacks proves nothing.
+    """A link that the proxy's list lacks does not show who pushed its content.
 
     The proxy of docker-registry drops expired entries from its list, whether or not it could remove
     the content.

@@ -144,7 +144,7 @@ def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 8.0)
 
 
-# ---- broken, lost and foreign index files
+# ---- these tests break, lose or replace the file of the index
 
 
 def _damage(path: Path) -> None:

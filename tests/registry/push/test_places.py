@@ -166,7 +166,7 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
 
 
 def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
-    """Every user in the password file; the log has the user's name."""
+    """A user in the password file can pull, push and delete; the log has the user's name."""
     p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: True, realm="r"))
     login = {"Authorization": "Basic dTpw"}
 

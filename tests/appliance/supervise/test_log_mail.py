@@ -142,6 +142,7 @@ def test_a_server_that_hangs_delays_nothing(
     assert len(mail._waiting) <= 3
     with caplog.at_level(logging.INFO):
         eventually(lambda: caplog.messages == ["log lines not mailed"])
+        monkeypatch.setattr(log_mail, "_STEP_S", 10.0)
         server.is_silent = False
         eventually(lambda: _is_mailed(server, mail))
         mail.close()

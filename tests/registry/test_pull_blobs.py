@@ -19,7 +19,8 @@ from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.auth.basic import authenticator
-from entrepot.registry.download.singleflight import Reader
+from entrepot.registry.download.singleflight import Reader, SingleFlight
+from entrepot.registry.download.writer import Task
 from tests import images
 from tests.registry.benches import eventually
 from tests.registry.pulling import NAME, Pulling, pulling
@@ -142,16 +143,26 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
     assert [each.method for each in u.requests] == ["GET", "HEAD", "GET"]
 
 
-def test_readers_of_the_same_repository_need_no_confirmation(u: FakeUpstream, p: Pulling) -> None:
+def test_readers_of_the_same_repository_need_no_confirmation(
+    u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Readers of the same repository join a download without a request of their own.
 
     The first reader's request confirmed the blob for all readers of the repository.
     """
     release = threading.Event()
+    joined: list[Reader] = []
+    join = SingleFlight.join
+
+    def counted(flight: SingleFlight, task: Task) -> Reader:
+        joined.append(join(flight, task))
+        return joined[-1]
+
+    monkeypatch.setattr(SingleFlight, "join", counted)
     u.misbehave(str(DIGEST), method="GET", hold=release, hold_after=1000)
     with ThreadPoolExecutor(8) as pool:
         got = [pool.submit(p.get, BLOB) for _ in range(8)]
-        eventually(lambda: u.count("GET") == 1)
+        eventually(lambda: len(joined) == 8)
         release.set()
 
     assert [each.result().content for each in got] == [CONTENT] * 8

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -155,7 +155,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Submit a connection to the thread pool, or to the second pool if it is for blobs."""
         # The first request of a connection sets the buffer.
         if not conn.initialized and type(conn.sock) is socket.socket:
-            conn.sock = _Connection(conn.sock)
+            conn.sock = _Connection.taken_over(conn.sock)
             if self.send_buffer:
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
         if not self._is_for_blobs(conn):
@@ -282,11 +282,16 @@ class _Connection(socket.socket):
     again after each system call.
     """
 
-    def __init__(self, accepted: socket.socket) -> None:
-        """Take over an accepted connection, which does not block from here on."""
+    @classmethod
+    def taken_over(cls, accepted: socket.socket) -> Self:
+        """Take over an accepted connection, which does not block from here on.
+
+        `dup` calls the constructor with the arguments of `socket.socket`, so it stays unchanged.
+        """
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
-        super().__init__(family, kind, protocol, accepted.detach())
-        super().setblocking(False)
+        connection = cls(family, kind, protocol, accepted.detach())
+        connection.setblocking(False)
+        return connection
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of a socket
         """Let the connection block, or not."""

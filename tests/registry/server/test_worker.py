@@ -367,7 +367,7 @@ def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
     """The mode that the socket reports is the mode of the descriptor."""
     client, accepted = socket.socketpair(socket.AF_UNIX)
     descriptor = accepted.fileno()
-    with client, _Connection(accepted) as connection:
+    with client, _Connection.taken_over(accepted) as connection:
         modes = [(connection.fileno(), connection.gettimeout(), os.get_blocking(descriptor))]
         for flag in (True, True, False, False, True):
             connection.setblocking(flag)
@@ -499,3 +499,15 @@ def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: P
         client.close()
 
         eventually(lambda: worker.nr_conns == 0)
+
+
+def test_a_connection_of_the_worker_can_be_duplicated() -> None:
+    """A worker duplicates the connection of a response that breaks off, to close it properly.
+
+    A `dup` that raises would leave the connection open, and its client would wait for ever.
+    """
+    client, accepted = socket.socketpair()
+    with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:
+        other.send(b"x")
+
+        assert client.recv(1) == b"x"

@@ -53,7 +53,13 @@ BAD = {
         ("validation.manifests.urls.allow", "missing )"),
         config="version: 0.1\nvalidation: {manifests: {urls: {allow: ['(']}}}\n",
     ),
-    "another storage driver": Bad(("s3",), config="version: 0.1\nstorage: {s3: {bucket: b}}\n"),
+    "second storage driver": Bad(
+        ("storage.s3", "second storage driver"),
+        config="version: 0.1\nstorage: {s3: {bucket: b, region: r}}\n",
+    ),
+    "storage driver that does not exist here": Bad(
+        ("storage.swift",), config="version: 0.1\nstorage: {swift: {container: c}}\n"
+    ),
     "proxy.ttl": Bad(("proxy.ttl", "soon"), config="version: 0.1\nproxy: {ttl: soon}\n"),
     "credential helper that is missing": Bad(
         ("proxy.exec.command", "no such program"),

@@ -10,6 +10,7 @@ once, the client would not read the response.
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import socket
@@ -43,6 +44,7 @@ _GRACE_S = 2.0  # A connection does not count as slow before this age, in s.
 # HAProxy closes a silent connection after 300 s; this longer limit covers clients without HAProxy.
 _SILENCE_S = 330.0
 
+log = logging.getLogger(__name__)
 
 _Timed = TypeVar("_Timed", ReceivedBody, SlowReader)
 
@@ -164,13 +166,32 @@ class ConnectionPoller:
                         with suppress(BlockingIOError):
                             os.read(waker, 4096)
                     else:
-                        self._continue(poller, key.data)
+                        self._try(self._continue, poller, key.data)
                 while self._handed_over:
-                    self._begin(poller, self._handed_over.popleft())
+                    self._try(self._begin, poller, self._handed_over.popleft())
                 if time.monotonic() - looked >= self._tick:
                     looked = time.monotonic()
                     self._end_overdue(poller, self._clock())
                     self._end_slow(poller, self._clock())
+
+    def _try(
+        self,
+        action: Callable[[selectors.BaseSelector, Polled], None],
+        poller: selectors.BaseSelector,
+        each: Polled,
+    ) -> None:
+        """Do *action* with a connection; any error closes only this connection.
+
+        Without this, one error would end the polling thread, and no connection would be answered.
+        """
+        try:
+            action(poller, each)
+        except Exception:
+            log.exception("connection closed after an error")
+            with suppress(KeyError, ValueError, OSError):
+                poller.unregister(each.connection)
+            self._forget(each)
+            each.close()
 
     def _pause(self) -> float | None:
         """Return the time until the next check in s; None: there is nothing to check."""

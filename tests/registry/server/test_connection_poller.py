@@ -333,3 +333,25 @@ def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> 
         with Kept(poller):  # wakes the polling thread
             assert kept.closed.wait(20)
         assert kept.client.recv(1) == b""
+
+
+def test_an_error_of_one_connection_does_not_end_the_polling_thread(threads: Threads) -> None:
+    """If a request cannot be passed on, the poller closes its connection and polls the others."""
+    poller, handled, counted = threads.poller(), queue.Queue[bytes](), queue.Queue[str]()
+
+    def fail(request: bytes) -> None:
+        raise MemoryError(request)
+
+    with ExitStack() as stack:
+        clients = []
+        for name, handle in (("first", fail), ("second", handled.put)):
+            ours, theirs = socket.socketpair()
+            clients.append(stack.enter_context(theirs))
+            poller.keep(KeptConnection(ours, handle, lambda name=name: counted.put(name)))  # type: ignore[misc]
+        clients[0].sendall(b"one")
+        clients[0].settimeout(20)
+        assert clients[0].recv(10) == b""
+        assert counted.get(timeout=20) == "first"
+        clients[1].sendall(b"two")
+
+        assert handled.get(timeout=20) == b"two"

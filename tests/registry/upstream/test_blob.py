@@ -121,7 +121,7 @@ def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
     """A blob that stalls ends with a time-out, because each read of the body has one."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", hold=threading.Event(), hold_after=100)
-    client = client_of(upstream, read_timeout=0.1)
+    client = client_of(upstream, read_timeout=0.5)
 
     with client.blob("app", digest) as blob, pytest.raises(Unavailable) as raised:
         list(blob.chunks())

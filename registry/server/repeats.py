@@ -36,12 +36,13 @@ _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"
 class Repeats:
     """A `Repeats` has the responses that one worker may repeat, by the bytes of their requests.
 
-    Any thread may call `keep`, but only one at a time calls `answer`.
+    Any thread may call `keep` and `end`, but only one at a time calls `answer`.
     """
 
     def __init__(self) -> None:
         self._known: BoundedDict[bytes, tuple[bytes, Repeatable]] = BoundedDict(_MOST)
         self._second, self._date = 0, b""
+        self._is_ended = False
 
     def keep(
         self,
@@ -68,7 +69,7 @@ class Repeats:
         Raises: OSError if a part of the response cannot be sent.
         """
         known = self._known.get(request)
-        if known is None:
+        if known is None or self._is_ended:
             return False
         head, repeatable = known
         file = self._opened(repeatable)
@@ -82,6 +83,10 @@ class Repeats:
             file.close()
             raise
         return body.send(0.0) or body
+
+    def end(self) -> None:
+        """Repeat nothing from here on: the worker stops, and gunicorn announces each close."""
+        self._is_ended = True
 
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:
         try:

@@ -134,6 +134,11 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         is_idle = self.alive and not self.nr_conns
         super().wait_for_and_dispatch_events(self.idle_s if is_idle else timeout)
 
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - gunicorn's own
+        """Stop gracefully: the next response of each connection is the last, and announces that."""
+        self.connection_poller.repeats.end()
+        super().handle_exit(sig, frame)
+
     def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Accept a connection.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -449,6 +450,23 @@ def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Pat
 
         assert bodies == [b"content"] * 5
         assert app.requests == ["/"] * 2
+
+
+def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response(
+    tmp_path: Path,
+) -> None:
+    """After SIGTERM no response is repeated, and the next response announces the close."""
+    app = _BlobApplication(tmp_path / "blob")
+    with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
+        for _ in range(3):
+            _answer(client, _ASK)
+        worker.handle_exit(signal.SIGTERM, None)
+        client.sendall(_ASK)
+        with client.makefile("rb") as file:
+            answer = file.read()
+
+        assert b"connection: close\r\n" in answer.lower()
+        assert answer.endswith(b"content")
 
 
 def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> None:

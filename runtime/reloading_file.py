@@ -104,10 +104,16 @@ class ReloadingFile(Generic[T]):
         return self._snapshot
 
     def refresh(self) -> None:
-        """Check the file now, even if it was just checked."""
+        """Check the file now, even if it was just checked.
+
+        Afterwards the value is at least as new as the one that another process has accepted, also
+        if the file was replaced since then and is too new to be read.
+        """
         with self._lock:
             self._checked_at = self._clock()
             self._check(self._checked_at)
+            if self._last_good.has_changed():
+                self._catch_up()
 
     @property
     def value(self) -> T:
@@ -210,11 +216,22 @@ class ReloadingFile(Generic[T]):
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _LastGood:
     """A `_LastGood` is the last good content of a file, saved by the process that read it last."""
 
     path: Path | None
+    _seen: tuple[int, ...] = ()
+
+    def has_changed(self) -> bool:
+        """Return whether the saved content was replaced since this function was called last."""
+        if self.path is None:
+            return False
+        try:
+            seen, self._seen = self._seen, _signature(self.path.stat())
+        except OSError:
+            return False
+        return self._seen != seen
 
     def read(self) -> bytes | None:
         """Return the saved content; None if no content is saved."""

@@ -396,6 +396,21 @@ def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
     assert watched.value == 2
 
 
+def test_refresh_takes_the_value_that_another_process_accepted(path: Path, clock: Clock) -> None:
+    """`refresh` takes the value of another process, also if the file is too new to be read.
+
+    Otherwise a password that one worker has rejected would be right in another worker.
+    """
+    saved = path.with_name("saved")
+    first, second = (ReloadingFile(path, int, clock=clock, last_good=saved) for _ in range(2))
+    _write(path, b"2", at=_WRITTEN + 1)
+    first.refresh()
+    _write(path, b"no number", at=clock.now)
+
+    second.refresh()
+    assert (first.value, second.value) == (2, 2)
+
+
 _RACE = """
 import os, time
 from entrepot.runtime.reloading_file import _LastWarning

@@ -129,7 +129,7 @@ class ReloadingFile(Generic[T]):
         """Read the file or, if that fails, the saved last good content."""
         failures: tuple[type[Exception], ...] = (OSError, *self._errors)
         try:
-            seen, content = self._read(self._checked_at)
+            seen, content, _ = self._read(self._checked_at)
             value = self._parse(content)
         except failures:
             saved = self._last_good.read()
@@ -159,6 +159,8 @@ class ReloadingFile(Generic[T]):
     def _changed(self, now: float) -> bytes | None:
         """Return the content of the file if it differs from the content read last.
 
+        A file that is written during this check may be incomplete too, and waits for the next one.
+
         Raises: OSError.
         """
         status = self._path.stat()
@@ -166,17 +168,24 @@ class ReloadingFile(Generic[T]):
             return None
         if 0 <= now - status.st_mtime < _INCOMPLETE:
             return None
-        before = self._seen
-        self._seen, content = self._read(now)
-        return None if self._seen.fingerprint == before.fingerprint else content
+        read, content, after = self._read(now)
+        if not _signature(status) == read.signature == after:
+            return None
+        before, self._seen = self._seen, read
+        return None if read.fingerprint == before.fingerprint else content
 
-    def _read(self, now: float) -> tuple[_ReadFile, bytes]:
+    def _read(self, now: float) -> tuple[_ReadFile, bytes, tuple[int, ...]]:
+        """Return the file as it was before its content was read, the content, and the file after.
+
+        Raises: OSError.
+        """
         with self._open_file(self._path) as file:
             # The stat comes before the read, so that a write in between is detected as a change.
             status = os.fstat(file.fileno())
             content = file.read()
+            after = _signature(os.fstat(file.fileno()))
         racy = now - status.st_mtime < _RACY
-        return _ReadFile(_signature(status), _fingerprint(content), racy), content
+        return _ReadFile(_signature(status), _fingerprint(content), racy), content, after
 
     def _accept(self, content: bytes) -> None:
         self._catch_up()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,6 +231,37 @@ def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, cloc
     _write(path, b"22", at=clock.now)
     clock.now += 0.5
     assert watched.value == 22
+
+
+@pytest.mark.parametrize("moment", ["before it is open", "before it is read"])
+def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
+    path: Path, clock: Clock, moment: str
+) -> None:
+    """A file that is truncated between the stat and the read is read at the next check."""
+    truncations = iter([b""])
+
+    def truncate() -> None:
+        for content in truncations:
+            _write(path, content, at=clock.now)
+
+    class Late(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            truncate()
+            return super().read(-1 if size is None else size)
+
+    def opened(path: Path) -> Any:
+        if path.read_bytes() == b"2" and moment == "before it is open":
+            truncate()
+        return Late(path) if path.read_bytes() == b"2" else path.open("rb")
+
+    watched = ReloadingFile(path, lambda content: content, clock=clock, open_file=opened)
+    _write(path, b"2", at=_WRITTEN + 1)
+    clock.now += 1
+
+    assert watched.value == b"1"
+    _write(path, b"3", at=clock.now)
+    clock.now += 1
+    assert watched.value == b"3"
 
 
 def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:

@@ -137,7 +137,7 @@ def warm(image: Image) -> dict[str, Work]:
 
 
 def from_worker(image: Image) -> dict[str, Work]:
-    """Return the work of the row that is measured without HAProxy's cache."""
+    """Return the requests of the row that is measured with HAProxy's cache off."""
     path = _manifest(image, "latest")
     return {"worker-tag": lambda door: get_many(door, path(door))}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""A row or a reservation counts this many bytes beside its content, for links and index pages."""
+"""The bytes that are added to the size of each stored or reserved content: links, index pages."""
 
 WAL_BYTES = 1024 * 1024
 """SQLite's write-ahead log is truncated to this many bytes.

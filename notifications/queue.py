@@ -301,7 +301,7 @@ class EventQueue:
                 connection.close()
 
     def _set_aside(self, error: Exception) -> None:
-        """Rename a file that SQLite cannot use any more; the next method creates a new file."""
+        """Rename the queue's file, which SQLite cannot use; the next call creates a new file."""
         log.error("the event queue is damaged, and its events are lost", extra={"error": error})
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.broken"))

@@ -42,7 +42,7 @@ _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 _VERBOSE = ("urllib3", "watchdog")
 
 Value = str | int | float | bool | None
-"""A `Value` is the value of a field."""
+"""A `Value` is what a field of a log record may contain."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class NewContentScrubber:
         self._look = look
 
     def run(self) -> None:
-        """Verify marked content until stopped, and call *look* at each poll."""
+        """Every 2 s until stopped, verify the content that workers marked, then call *look*."""
         yield_to_others()
         while not self._stop.wait(_POLL_S):
             with suppress(Stopped):

@@ -164,7 +164,7 @@ class _DeliveredBody(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
-        """Close the source of the body, unless the delivery will close the source."""
+        """Close the body's source if sending has not begun; `deliver` closes it otherwise."""
         close = getattr(self._body, "close", None)
         if not self._is_over and close is not None:
             close()

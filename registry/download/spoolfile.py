@@ -15,7 +15,7 @@ from entrepot.datastore.locks import try_lock
 
 
 def size_path(path: Path) -> Path:
-    """Return the path of the file that has the final size of a spool file."""
+    """Return the path of the file that states the final size of a spool file."""
     return path.with_name(f"{path.name}.size")
 
 

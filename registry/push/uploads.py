@@ -77,8 +77,8 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            # The blob is pinned before a byte is read, so that the client may repeat a failed
-            # request.
+            # A pin protects the blob from eviction. It is set before a byte is read: if the pin
+            # fails, the upload is unchanged, and the client may repeat the request.
             with pinned(self.store, self.state, [digest]):
                 session.fill(body)
                 return self._commit(name, session, digest)

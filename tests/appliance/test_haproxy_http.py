@@ -62,7 +62,7 @@ def started() -> Iterator[_Started]:
 
 @pytest.fixture
 def browsed(started: _Started) -> Haproxy:
-    """Return a HAProxy without passwords whose operator lets pages of one origin use it."""
+    """Return a HAProxy without passwords; `http.headers` permit pages of one origin (CORS)."""
     return started.get(write_access="open", headers=_HEADERS)
 
 

@@ -37,7 +37,7 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A `FakeBarrier` always opens, and calls a function while the cleaner waits for it."""
+    """A `FakeBarrier` is a log barrier that is always passed, after a call of a function."""
 
     blind = 0.0
 

@@ -121,7 +121,7 @@ def reservations(parts: Parts) -> ReservationStore:
 
 @pytest.fixture
 def pins(parts: Parts) -> PinStore:
-    """Return the pins of one driver."""
+    """Return the pin store of the index driver under test; a pin prevents an eviction."""
     return parts.pins
 
 

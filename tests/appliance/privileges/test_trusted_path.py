@@ -312,7 +312,7 @@ def test_no_command_of_root_writes_to_a_folder_that_the_user_controls(
 
 @pytest.mark.parametrize("shared", [0o1777, 0o777])
 def test_no_command_of_root_writes_to_a_shared_folder(tmp_path: Path, shared: int) -> None:
-    """A command of root writes to no shared folder, in which the user could create a link."""
+    """A command of root writes to no folder in which the service user could create a link."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(shared)

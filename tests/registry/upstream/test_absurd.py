@@ -106,7 +106,7 @@ def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
 def test_an_absurd_header_is_a_registry_error(
     upstream: FakeUpstream, name: str, status: int | None
 ) -> None:
-    """Each response header with each absurd value causes only a RegistryError."""
+    """Each response header with each absurd value causes at most a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     for text in ABSURD:
         upstream.behave()

@@ -218,7 +218,7 @@ class TestUnexpectedErrors:
         monkeypatch.setattr(Wire, "send", broken)
         monkeypatch.setattr(Breaker, "failed", lambda *args: failures.append(args[1].reason))
         with pytest.raises(Unavailable) as raised:
-            client(upstream).manifest("app", V1)
+            client_of(upstream).manifest("app", V1)
 
         assert raised.value.why is Why.NONSENSE
         assert "s3cret" not in str(raised.value)
@@ -234,7 +234,7 @@ class TestUnexpectedErrors:
         def broken(*_: object) -> None:
             raise TypeError
 
-        with client(upstream).blob("app", DIGEST) as body:
+        with client_of(upstream).blob("app", DIGEST) as body:
             monkeypatch.setattr(Wire, "guarded", broken)
             with pytest.raises(Unavailable):
                 list(body.chunks())

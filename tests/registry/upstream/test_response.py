@@ -53,7 +53,7 @@ def sending(
 
         threading.Thread(target=accept, daemon=True).start()
         host = f"127.0.0.1:{server.getsockname()[1]}"
-        source = UpstreamConfig(host, f"http://{host}", connect_timeout=2.0, read_timeout=0.3)
+        source = UpstreamConfig(host, f"http://{host}", connect_timeout=5.0, read_timeout=2.0)
         yield open_upstream(source, Shared()), sent
         server.close()
 

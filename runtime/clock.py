@@ -289,7 +289,7 @@ def _report(before: State, after: State) -> None:
     if after.jumps > before.jumps:
         extra = {"by": round(after.offset, 1), "patience": TRUSTED_AFTER_S}
         log.warning(
-            "the wall clock jumped: nothing is evicted by age until it is back", extra=extra
+            "the wall clock jumped: nothing is evicted by age until it is set right", extra=extra
         )
     elif before.pending is not None and after.pending is None:
         is_back = after.since == before.since

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,6 @@ from entrepot.datastore.errors import StorageBroken
 from tests.s3_front import S3Front
 from tests.s3_signatures import Account
 from tests.s3_storage import parameters
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Front]:
-    """Run one server for this module."""
-    with S3Front() as front:
-        yield front
-
-
-@pytest.fixture
-def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the server without requests."""
-    running.forget()
-    yield running
-    running.forget()
 
 
 def _put(s3: S3Front, **others: object) -> Mapping[str, str]:

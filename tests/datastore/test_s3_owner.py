@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,23 +15,6 @@ from entrepot.datastore.errors import NotFound, StorageBroken
 from tests.clock import Clock
 from tests.s3_front import LoseAnswer, S3Front, SlowDown
 from tests.s3_storage import parameters
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Front]:
-    """Run one S3 server for this module."""
-    with S3Front() as front:
-        yield front
-
-
-@pytest.fixture
-def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the S3 server with an empty bucket."""
-    for key in running.keys(""):
-        running.delete(key)
-    running.forget()
-    yield running
-    running.forget()
 
 
 @dataclass

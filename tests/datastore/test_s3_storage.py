@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,23 +20,6 @@ from tests.s3_signatures import Refusal
 from tests.s3_storage import always_owned, parameters
 
 MB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Front]:
-    """Run one S3 server for this module."""
-    with S3Front() as front:
-        yield front
-
-
-@pytest.fixture
-def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the S3 server with an empty bucket."""
-    for key in running.keys(""):
-        running.delete(key)
-    running.forget()
-    yield running
-    running.forget()
 
 
 @pytest.fixture

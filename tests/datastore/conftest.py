@@ -1,0 +1,26 @@
+"""An S3 server for the tests of the driver `s3`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3_front import S3Front
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[S3Front]:
+    """Run one S3 server for this module."""
+    with S3Front() as front:
+        yield front
+
+
+@pytest.fixture
+def s3(running: S3Front) -> Iterator[S3Front]:
+    """Return the S3 server with an empty bucket."""
+    for key in running.keys(""):
+        running.delete(key)
+    running.forget()
+    yield running
+    running.forget()

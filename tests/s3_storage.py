@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from entrepot.datastore.drivers.s3 import S3Storage
-from entrepot.datastore.drivers.s3_setup import BucketParts, parts_of
+from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
 from tests.s3_front import S3Front
 
@@ -57,7 +57,7 @@ class _Held:
         return True
 
 
-def always_owned(front: S3Front, state: Path, **others: object) -> S3Storage:
+def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
     """Return a storage that writes to an empty bucket, without an object of an owner in it."""
     parts = parts_of(parameters(front, state, **others), time.time)
-    return S3Storage(parts.client, parts.journal, _Held())
+    return ObjectStorage(parts.client, parts.journal, _Held())

@@ -14,8 +14,8 @@ import obstore
 import pytest
 from obstore.exceptions import BaseError
 
-from entrepot.datastore.drivers.s3_bucket import bucket_of
-from entrepot.datastore.drivers.s3_client import S3Client
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.s3 import bucket_of
 from entrepot.datastore.errors import StorageBroken
 from tests.s3_front import ApplyLater, CutBody, LoseAnswer, S3Front, SlowDown, Stall, WrongRegion
 from tests.s3_signatures import Account, Signed, refusal
@@ -37,8 +37,8 @@ def s3(running: S3Front) -> Iterator[S3Front]:
     running.forget()
 
 
-def _client(s3: S3Front, **others: object) -> S3Client:
-    return S3Client(bucket_of(dict(parameters(s3, Path(), **others))))
+def _client(s3: S3Front, **others: object) -> ObjectClient:
+    return ObjectClient(bucket_of(dict(parameters(s3, Path(), **others))))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """This package implements `datastore.storage.Storage` and the protocols of `datastore.index`.
 
-The module `table` maps the names of the drivers to the drivers. Production uses `filesystem` and
-`sqlite` (with `sqlite_parts`, `sqlite_file` and `sqlite_health`); tests use `memory` and
-`memory_parts`.
+The module `table` maps the names of the drivers to the drivers. Production uses `filesystem` or one
+of the object storages, and `sqlite` (with `sqlite_parts`, `sqlite_file` and `sqlite_health`); tests
+use `memory` and `memory_parts`.
+
+`s3` translates docker distribution's keys of that object storage. The folder `objects` has what all
+object storages share.
 """

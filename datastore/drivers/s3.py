@@ -1,181 +1,138 @@
-"""Storage in a bucket of S3 or of a service with the same API: a value is an object.
-
-The layout is docker distribution's, below the same prefix. A bucket keeps no times that can be set,
-so `S3Storage` is no `TimedStorage`. Index, spool and journal are local files in the state
-directory.
-
-Only the owner of the bucket writes (`s3_owner.py`). Changes go through the journal
-(`s3_journal.py`), from which the owner also reads known values without a request.
-"""
+"""Translate docker distribution's keys of `storage.s3` to the options of obstore's `S3Store`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+import configparser
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, Final
 
-from entrepot.datastore.drivers.s3_client import OutcomeUnknown, S3Client
-from entrepot.datastore.drivers.s3_file import S3File
-from entrepot.datastore.drivers.s3_journal import ABSENT, SHORT, Known, S3Journal
-from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
-from entrepot.datastore.storage import Stat
+from entrepot.datastore.drivers.objects.client import Bucket
+from entrepot.datastore.errors import StorageBroken
 
-
-class Ownership(Protocol):
-    """An `Ownership` knows whether this appliance owns its bucket."""
-
-    def holds(self) -> bool:
-        """Return whether this appliance may write now."""
-        ...
+_NO_CLASS: Final = {"STANDARD", "NONE"}
+_AGAIN: Final = timedelta(minutes=5)
+_FILE: Final = "AWS_SHARED_CREDENTIALS_FILE"
 
 
-class S3Storage:
-    """An `S3Storage` stores values as objects of one bucket.
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A `_Service` is the URL of an object storage; `has_bucket`: its host names the bucket."""
 
-    Without ownership, values are read from the bucket each time, and nothing is written.
+    url: str
+    has_bucket: bool
+
+
+def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
+    """Return the bucket that the keys select. Raises: StorageBroken if a file cannot be read."""
+    service = _service(parameters)
+    config: dict[str, Any] = {
+        "region": parameters["region"],
+        "endpoint": service.url,
+        "virtual_hosted_style_request": service.has_bucket,
+        "conditional_put": "etag",
+        "disable_bulk_delete": True,
+        **_encryption(parameters),
+        **_login(parameters),
+    }
+    client: dict[str, Any] = {"allow_http": service.url.startswith("http:")}
+    if parameters["skipverify"]:
+        client["allow_invalid_certificates"] = True
+    if parameters["ca"] is not None:
+        client["root_certificate"] = _content(parameters["ca"])
+    if parameters["useragent"]:
+        client["user_agent"] = parameters["useragent"]
+    storage_class = str(parameters["storageclass"]).upper()
+    return Bucket(
+        name=parameters["bucket"],
+        prefix=str(parameters["rootdirectory"]).strip("/"),
+        config=config,
+        client=client,
+        attributes={} if storage_class in _NO_CLASS else {"Storage-Class": storage_class},
+        part_bytes=parameters["chunksize"],
+        credentials=None if parameters["accesskey"] else shared_credentials(os.environ),
+    )
+
+
+def _service(parameters: Mapping[str, Any]) -> _Service:
+    scheme = "https" if parameters["secure"] else "http"
+    bucket, region = parameters["bucket"], parameters["region"]
+    is_path = parameters["forcepathstyle"]
+    if given := parameters["regionendpoint"]:
+        url = str(given) if "://" in str(given) else f"{scheme}://{given}"
+        if is_path:
+            return _Service(url.rstrip("/"), has_bucket=False)
+        return _Service(url.rstrip("/").replace("://", f"://{bucket}."), has_bucket=True)
+    dual = ".dualstack" if parameters["usedualstack"] else ""
+    if parameters["accelerate"]:
+        return _Service(f"{scheme}://{bucket}.s3-accelerate{dual}.amazonaws.com", has_bucket=True)
+    fips = "-fips" if parameters["usefipsendpoint"] else ""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    host = f"s3{fips}{dual}.{region}.{domain}"
+    # a wildcard certificate covers no bucket whose name has a dot
+    if is_path or "." in bucket:
+        return _Service(f"{scheme}://{host}", has_bucket=False)
+    return _Service(f"{scheme}://{bucket}.{host}", has_bucket=True)
+
+
+def _encryption(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    if not parameters["encrypt"]:
+        return {}
+    if not parameters["keyid"]:
+        return {"server_side_encryption": "AES256"}
+    return {"server_side_encryption": "aws:kms", "sse_kms_key_id": parameters["keyid"]}
+
+
+def _login(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configured key; without one, obstore asks the machine and the environment."""
+    if not parameters["accesskey"]:
+        return {}
+    login = {
+        "access_key_id": parameters["accesskey"],
+        "secret_access_key": parameters["secretkey"],
+    }
+    token = parameters["sessiontoken"]
+    return login | ({"session_token": token} if token else {})
+
+
+def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
+    """Return a function that reads a profile of the shared credentials file; None without a file.
+
+    The variables of a key, of a web identity and of a container precede the file, as in AWS's SDKs.
     """
+    earlier = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    )
+    if any(environ.get(name) for name in earlier):
+        return None
+    home = environ.get("HOME", "/nonexistent")
+    path = Path(environ.get(_FILE) or f"{home}/.aws/credentials")
+    if _FILE not in environ and not path.is_file():
+        return None
+    profile = environ.get("AWS_PROFILE") or "default"
 
-    is_remote = True
+    def read() -> dict[str, Any]:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(_content(path))
+        section = parser[profile]
+        return {
+            "access_key_id": section["aws_access_key_id"],
+            "secret_access_key": section["aws_secret_access_key"],
+            "token": section.get("aws_session_token"),
+            "expires_at": datetime.now(UTC) + _AGAIN,
+        }
 
-    def __init__(self, client: S3Client, journal: S3Journal, owner: Ownership) -> None:
-        self._client = client
-        self._journal = journal
-        self._owner = owner
-
-    def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value, without a request if the journal has the value."""
-        if self._owner.holds():
-            known = self._journal.known(key)
-            if known is not None:
-                return None if known.is_absent else Stat(key, known.size)
-        generation = self._journal.generation(key)
-        found = self._client.head(key)
-        self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
-        return found
-
-    def open(self, key: str) -> BinaryIO:
-        """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
-        known = self._journal.known(key) if self._owner.holds() else None
-        if known is not None and known.is_absent:
-            raise NotFound(key)
-        if known is not None and known.content is not None:
-            return io.BytesIO(known.content)
-        generation = self._journal.generation(key)
-        found = self._client.get(key)
-        if found is None:
-            self._journal.learn(key, ABSENT, generation)
-            raise NotFound(key)
-        file = S3File(key, found, lambda start: self._client.get(key, start))
-        if file.size > SHORT:
-            if known is None:
-                self._journal.learn(key, Known(file.size, None), generation)
-            return cast("BinaryIO", file)
-        with file:
-            content = _content(file)
-        self._journal.learn(key, Known(len(content), content), generation)
-        return io.BytesIO(content)
-
-    def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return a value of at most *max_bytes* bytes. Raises: NotFound."""
-        known = self._journal.known(key) if self._owner.holds() else None
-        if known is not None and max_bytes is not None and known.size > max_bytes:
-            raise NotFound(key)
-        with self.open(key) as file:
-            if max_bytes is not None and file.seek(0, io.SEEK_END) > max_bytes:
-                raise NotFound(key)
-            file.seek(0)
-            return _content(file)
-
-    def write(self, key: str, data: bytes) -> None:
-        """Set a value."""
-        self._check_owner()
-        with self._journal.changing(key, is_removal=False) as change:
-            self._client.put(key, data)
-            change.written(len(data), data)
-
-    def commit_file(self, path: Path, key: str) -> None:
-        """Write a finished file, in parts if it is long, and delete it.
-
-        Raises: NotFound if *path* is absent.
-        """
-        self._check_owner()
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise NotFound(str(path)) from error
-        with self._journal.changing(key, is_removal=False) as change:
-            self._client.put_file(key, path)
-            change.written(size)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error) from error
-
-    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Copy a value to another key and remove the value, if *file* still has the same value."""
-        self._check_owner()
-        current = self._client.get(key)
-        if current is None:
-            return False
-        with S3File(key, current, lambda start: self._client.get(key, start)) as now:
-            if not _is_same(file, now):
-                return False
-        with self._journal.changing(target, is_removal=False) as change:
-            self._client.copy(key, target)
-            change.written(now.size)
-        return self.delete(key)
-
-    def delete(self, key: str) -> bool:
-        """Remove a value with one request, which is never repeated.
-
-        If the request to remove a value gets no answer, the value can be neither written nor
-        removed for 16 minutes.
-        """
-        self._check_owner()
-        if self.stat(key) is None:
-            return False
-        with self._journal.changing(key, is_removal=True) as change:
-            try:
-                self._client.delete(key)
-            except OutcomeUnknown:
-                raise
-            except StorageBroken:
-                change.not_written()
-                raise
-            change.not_written()
-        return True
-
-    def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, in byte order."""
-        yield from self._client.names(key)
-
-    def walk(self, key: str) -> Iterator[Stat]:
-        """Yield every value below *key*, in the byte order of their keys."""
-        yield from self._client.walk(key)
-
-    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
-        """Return 0: a lifecycle rule of the bucket aborts the uploads of parts that were left."""
-        return 0
-
-    def _check_owner(self) -> None:
-        if not self._owner.holds():
-            raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
+    return read
 
 
-def _content(file: io.RawIOBase | BinaryIO) -> bytes:
+def _content(path: Path) -> str:
     try:
-        return file.read() or b""
-    except OSError as error:
-        raise storage_error(error) from error
-
-
-def _is_same(file: BinaryIO, other: S3File) -> bool:
-    """Return whether two open values are equal: by their entity tags, else by their bytes."""
-    if isinstance(file, S3File):
-        return (file.entity_tag, file.size) == (other.entity_tag, other.size)
-    at = file.tell()
-    file.seek(0)
-    is_same = other.size <= SHORT and file.read() == _content(other)
-    file.seek(at)
-    return is_same
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageBroken(f"{path} cannot be read: {error}") from error

@@ -69,7 +69,7 @@ def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _s3(parameters: Parameters, clock: Now | None) -> Storage:
-    from entrepot.datastore.drivers.s3_setup import open_bucket  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.objects.setup import open_bucket  # noqa: PLC0415 - see the module
 
     return open_bucket(parameters, clock or time.time)
 
@@ -105,7 +105,7 @@ def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
 
     Only the driver `s3` has one. Raises: StorageBroken if a file of the settings cannot be read.
     """
-    from entrepot.datastore.drivers.s3_setup import parts_of  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
 
     return parts_of(settings.parameters, clock)
 

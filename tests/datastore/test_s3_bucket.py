@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from entrepot.datastore.drivers.s3_bucket import bucket_of, shared_credentials
-from entrepot.datastore.drivers.s3_client import S3Client
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.s3 import bucket_of, shared_credentials
 from entrepot.datastore.errors import StorageBroken
 from tests.s3_front import S3Front
 from tests.s3_signatures import Account
@@ -18,7 +18,7 @@ from tests.s3_storage import parameters
 
 def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
     """Write an object with some keys, and return the headers of the request."""
-    S3Client(bucket_of(dict(parameters(s3, Path(), **others)))).put("key", b"content")
+    ObjectClient(bucket_of(dict(parameters(s3, Path(), **others)))).put("key", b"content")
     (seen,) = s3.requests
     return seen.headers
 
@@ -59,7 +59,7 @@ def test_without_a_scheme_secure_decides(s3: S3Front) -> None:
     host = s3.url.removeprefix("http://")
     _put(s3, regionendpoint=host, secure=False)
     with pytest.raises(StorageBroken):
-        S3Client(bucket_of(dict(parameters(s3, Path(), regionendpoint=host)))).head("key")
+        ObjectClient(bucket_of(dict(parameters(s3, Path(), regionendpoint=host)))).head("key")
     assert len(s3.requests) == 1
 
 

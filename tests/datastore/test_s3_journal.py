@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.s3_journal import ABSENT, SHORT, UNSETTLED_S, Known, S3Journal
+from entrepot.datastore.drivers.objects.journal import (
+    ABSENT,
+    SHORT,
+    UNSETTLED_S,
+    BucketJournal,
+    Known,
+)
 from entrepot.datastore.errors import StorageBroken
 from tests.clock import Clock
 
@@ -20,17 +26,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def journal(tmp_path: Path, clock: Clock) -> S3Journal:
+def journal(tmp_path: Path, clock: Clock) -> BucketJournal:
     """Return an empty journal."""
-    return S3Journal(tmp_path / "bucket.sqlite", clock)
+    return BucketJournal(tmp_path / "bucket.sqlite", clock)
 
 
-def _other(journal: S3Journal) -> S3Journal:
+def _other(journal: BucketJournal) -> BucketJournal:
     """Return the journal of another process on the same bucket."""
-    return S3Journal(journal._path, journal._clock)
+    return BucketJournal(journal._path, journal._clock)
 
 
-def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
+def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> None:
     """A written value is known to all processes by the journal; of a long value only the size."""
     with journal.changing("short", is_removal=False) as change:
         change.written(3, b"abc")
@@ -41,7 +47,7 @@ def test_a_written_value_is_known_to_all_processes(journal: S3Journal) -> None:
     assert _other(journal).known("long") == Known(SHORT + 1, None)
 
 
-def test_an_absence_is_forgotten_with_the_first_write(journal: S3Journal) -> None:
+def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
     """Also for a process that asked the bucket before the write and learns it afterwards."""
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -57,7 +63,7 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: S3Journal) -> Non
     assert journal.known("key") == Known(1, b"a")
 
 
-def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:
+def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
     """A value is unknown while it changes, also for a process that read the old value before."""
     other = _other(journal)
     generation = other.generation("key")
@@ -72,7 +78,7 @@ def test_a_value_is_unknown_while_it_changes(journal: S3Journal) -> None:
     assert other.known("key") == Known(1, b"b")
 
 
-def test_two_writes_at_once_leave_the_value_unknown(journal: S3Journal) -> None:
+def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> None:
     """Two writes of a value at once leave it unknown, until the bucket is read."""
     with journal.changing("key", is_removal=False) as first:
         with _other(journal).changing("key", is_removal=False) as second:
@@ -86,7 +92,7 @@ def test_two_writes_at_once_leave_the_value_unknown(journal: S3Journal) -> None:
     assert journal.known("key") == Known(1, b"b")
 
 
-def test_a_removed_value_is_unknown(journal: S3Journal) -> None:
+def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
     """A removed value is unknown, and a process that read it before cannot bring it back."""
     generation = journal.generation("key")
     with journal.changing("key", is_removal=True) as change:
@@ -99,7 +105,7 @@ def test_a_removed_value_is_unknown(journal: S3Journal) -> None:
 
 @pytest.mark.parametrize("is_removal", [False, True])
 def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
-    journal: S3Journal, clock: Clock, *, is_removal: bool
+    journal: BucketJournal, clock: Clock, *, is_removal: bool
 ) -> None:
     """After a removal without an answer a key cannot be changed: the removal may be late."""
     with journal.changing("key", is_removal=True):
@@ -120,7 +126,7 @@ def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
 
 
 def test_after_a_write_without_an_answer_the_value_is_not_remembered(
-    journal: S3Journal, clock: Clock
+    journal: BucketJournal, clock: Clock
 ) -> None:
     """After a write without an answer the value is not remembered, as the write may be late."""
     with journal.changing("key", is_removal=False):
@@ -137,7 +143,7 @@ def test_after_a_write_without_an_answer_the_value_is_not_remembered(
     assert journal.known("key") == Known(1, b"b")
 
 
-def test_after_another_owner_nothing_is_known(journal: S3Journal) -> None:
+def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
     """After another owner of the bucket nothing is known but removals without an answer."""
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
@@ -155,7 +161,7 @@ def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
     """A damaged journal begins anew: values are asked for again, and changes work."""
     path = tmp_path / "bucket.sqlite"
     path.write_bytes(b"no database" * 1000)
-    journal = S3Journal(path, clock)
+    journal = BucketJournal(path, clock)
 
     assert journal.known("key") is None
     with journal.changing("key", is_removal=False) as change:
@@ -168,7 +174,7 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 ) -> None:
     """An unusable journal refuses changes, because another process would serve the old value."""
     (tmp_path / "folder").mkdir()
-    journal = S3Journal(tmp_path / "folder", clock)
+    journal = BucketJournal(tmp_path / "folder", clock)
 
     assert journal.known("key") is None
     journal.learn("key", Known(1, b"a"), journal.generation("key"))
@@ -177,10 +183,10 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 
 
 def test_only_a_bounded_number_of_bytes_is_remembered(
-    journal: S3Journal, monkeypatch: pytest.MonkeyPatch
+    journal: BucketJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal remembers a bounded number of bytes, and forgets the oldest values first."""
-    monkeypatch.setattr("entrepot.datastore.drivers.s3_journal._MOST_BYTES", 1024 * 1024)
+    monkeypatch.setattr("entrepot.datastore.drivers.objects.journal._MOST_BYTES", 1024 * 1024)
     for number in range(300):
         with journal.changing(f"key{number}", is_removal=False) as change:
             change.written(8000, bytes(8000))
@@ -191,7 +197,7 @@ def test_only_a_bounded_number_of_bytes_is_remembered(
     assert min(known) > 0
 
 
-def test_a_forked_process_uses_a_connection_of_its_own(journal: S3Journal) -> None:
+def test_a_forked_process_uses_a_connection_of_its_own(journal: BucketJournal) -> None:
     """A forked process uses its own connection to the journal's SQLite file."""
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")

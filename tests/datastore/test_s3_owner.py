@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.s3 import S3Storage
-from entrepot.datastore.drivers.s3_owner import KEY, Claim, Lease
-from entrepot.datastore.drivers.s3_setup import BucketParts, parts_of
+from entrepot.datastore.drivers.objects.owner import KEY, Claim, Lease
+from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken
 from tests.clock import Clock
 from tests.s3_front import LoseAnswer, S3Front, SlowDown
@@ -28,7 +28,9 @@ class Appliance:
     def __post_init__(self) -> None:
         self.claim = self.new_claim()
         path = self.parts.state / layout.BUCKET_OWNER
-        self.storage = S3Storage(self.parts.client, self.parts.journal, Lease(path, self.uptime))
+        self.storage = ObjectStorage(
+            self.parts.client, self.parts.journal, Lease(path, self.uptime)
+        )
 
     def new_claim(self) -> Claim:
         """Return the claim of the next process that renews the ownership."""

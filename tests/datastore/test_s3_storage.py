@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.s3 import S3Storage
-from entrepot.datastore.drivers.s3_client import StorageCircuit
-from entrepot.datastore.drivers.s3_setup import parts_of
+from entrepot.datastore.drivers.objects.client import StorageCircuit
+from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken
 from tests.clock import Clock
 from tests.images import filler
@@ -23,7 +23,7 @@ MB = 1024 * 1024
 
 
 @pytest.fixture
-def storage(s3: S3Front, tmp_path: Path) -> S3Storage:
+def storage(s3: S3Front, tmp_path: Path) -> ObjectStorage:
     """Return the `s3` storage of one process."""
     return always_owned(s3, tmp_path)
 
@@ -34,7 +34,7 @@ def _file(folder: Path, content: bytes) -> Path:
     return path
 
 
-def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+def test_known_values_need_no_request(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """Known values need no request to S3; a long value is read from the bucket."""
     storage.write("short", b"content")
     s3.put("read", b"foreign")
@@ -56,7 +56,9 @@ def test_known_values_need_no_request(s3: S3Front, storage: S3Storage, tmp_path:
     assert s3.counts() == {"GET": 1}
 
 
-def test_an_absent_value_is_asked_for_once(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+def test_an_absent_value_is_asked_for_once(
+    s3: S3Front, storage: ObjectStorage, tmp_path: Path
+) -> None:
     """Until it is written: a hosted repository has no origin, and each request looks for it."""
     other = always_owned(s3, tmp_path)
     for _ in range(2):
@@ -75,7 +77,7 @@ def test_an_absent_value_is_asked_for_once(s3: S3Front, storage: S3Storage, tmp_
     assert other.stat("a") is None
 
 
-def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """A long file is sent to S3 in parts, and its length is compared afterwards."""
     content = filler(12 * MB, 2)
     storage.commit_file(_file(tmp_path, content), "long")
@@ -87,7 +89,7 @@ def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: S3Storage, tmp_path:
     assert s3.counts() == {"PUT": 1, "HEAD": 1}
 
 
-def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: S3Storage) -> None:
+def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: ObjectStorage) -> None:
     """Ranges are read from S3 with one request each; a short seek forward reads on."""
     content = filler(4 * MB, 3)
     s3.put("key", content)
@@ -110,7 +112,7 @@ def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: S3Storage) 
     assert all("range" in each.headers for each in s3.requests)
 
 
-def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: S3Storage) -> None:
+def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStorage) -> None:
     """A body from S3 that is cut continues by a range; a second cut at one place is an error."""
     content = filler(3 * MB, 4)
     s3.put("key", content)
@@ -125,7 +127,7 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: S3Storage) 
 
 
 def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
-    s3: S3Front, storage: S3Storage
+    s3: S3Front, storage: ObjectStorage
 ) -> None:
     """An object that was replaced while it was read is an error, seen by its other length."""
     s3.put("key", filler(3 * MB, 5))
@@ -137,7 +139,7 @@ def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
             file.read()
 
 
-def test_a_request_is_repeated_once(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """A request to S3 is repeated once; a value whose answer was lost counts as written."""
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
@@ -154,7 +156,9 @@ def test_a_request_is_repeated_once(s3: S3Front, storage: S3Storage, tmp_path: P
     assert s3.get("parts") == filler(6 * MB, 7)
 
 
-def test_a_failed_commit_keeps_the_file(s3: S3Front, storage: S3Storage, tmp_path: Path) -> None:
+def test_a_failed_commit_keeps_the_file(
+    s3: S3Front, storage: ObjectStorage, tmp_path: Path
+) -> None:
     """A failed commit to S3 keeps the local file, and no reader finds a part of the object."""
     path = _file(tmp_path, filler(6 * MB, 8))
     end = s3.fault("PUT", "key", SlowDown())
@@ -174,7 +178,7 @@ def test_a_removal_is_sent_once_and_nothing_follows_it(s3: S3Front, tmp_path: Pa
     """A removal is sent to S3 once and nothing follows it, as it may be applied late."""
     clock = Clock(1000.0)
     parts = parts_of(parameters(s3, tmp_path), clock)
-    storage = S3Storage(parts.client, parts.journal, _Held())
+    storage = ObjectStorage(parts.client, parts.journal, _Held())
     storage.write("key", b"old")
     late = ApplyLater(threading.Event())
     s3.fault("DELETE", "key", late, times=1)
@@ -201,7 +205,7 @@ class _Held:
         return True
 
 
-def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: S3Storage) -> None:
+def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: ObjectStorage) -> None:
     """A removal that S3 refused can be repeated, because its outcome is known."""
     storage.write("key", b"content")
     s3.fault("DELETE", "key", Refused(Refusal(403, "AccessDenied")), times=1)
@@ -240,7 +244,7 @@ def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
     circuit.admit()
 
 
-def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: S3Storage) -> None:
+def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: ObjectStorage) -> None:
     """Known values are still served."""
     storage.write("known", b"content")
     s3.fault("HEAD", "absent", SlowDown())
@@ -257,7 +261,7 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: S3St
 
 @pytest.mark.parametrize("method", ["walk", "list"])
 def test_an_empty_answer_closes_the_circuit_too(
-    s3: S3Front, storage: S3Storage, method: str
+    s3: S3Front, storage: ObjectStorage, method: str
 ) -> None:
     """The rebuild of an empty bucket would otherwise take every probe for ever."""
     circuit = storage._client._circuit
@@ -270,7 +274,7 @@ def test_an_empty_answer_closes_the_circuit_too(
 
 
 def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
-    s3: S3Front, storage: S3Storage
+    s3: S3Front, storage: ObjectStorage
 ) -> None:
     """A request that S3 refused is not repeated, and opens no circuit: a policy may lack it."""
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
@@ -289,7 +293,7 @@ def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
 _FORK = """
 import os, sys
 from pathlib import Path
-from entrepot.datastore.drivers.s3_setup import open_bucket
+from entrepot.datastore.drivers.objects.setup import open_bucket
 storage = open_bucket({**eval(sys.argv[1]), "statedir": Path(sys.argv[2])}, lambda: 0.0)
 if os.fork() == 0:
     os._exit(0 if storage.read("key") == b"content" else 1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.s3_owner import KEY
+from entrepot.datastore.drivers.objects.owner import KEY
 from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.s3_front import S3Front, SlowDown

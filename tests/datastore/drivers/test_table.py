@@ -103,7 +103,7 @@ from pathlib import Path
 import entrepot.cleaner.__main__, entrepot.logger.__main__, entrepot.registry.__main__
 from entrepot.datastore.drivers.table import on_disk, open_storage
 open_storage(on_disk(Path("/nonexistent")))
-names = ("obstore", "drivers.s3", "datastore.owned")
+names = ("obstore", "drivers.s3", "drivers.objects", "datastore.owned")
 print(*(each for each in sys.modules if any(name in each for name in names)))
 """
 

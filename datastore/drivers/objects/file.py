@@ -17,7 +17,7 @@ OpenAt = Callable[[int], Any]
 """An `OpenAt` returns the response with an object from an offset in bytes on."""
 
 
-class S3File(io.RawIOBase):
+class ObjectFile(io.RawIOBase):
     """An open object. The first response is read as long as the reader reads in order.
 
     Raises, each method: OSError if the object is gone or changed, or the storage fails.

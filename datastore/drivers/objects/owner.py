@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.s3_client import Conflict, S3Client
+from entrepot.datastore.drivers.objects.client import Conflict, ObjectClient
 from entrepot.datastore.errors import DatastoreError, storage_error
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.clock import boot
@@ -83,7 +83,7 @@ class Claim:
 
     def __init__(
         self,
-        client: S3Client,
+        client: ObjectClient,
         path: Path,
         taken_over: Callable[[], None],
         uptime: Callable[[], float] = _uptime,

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.s3_client import Conflict, Rejected, S3Client
+from entrepot.datastore.drivers.objects.client import Conflict, ObjectClient, Rejected
 from entrepot.datastore.owned import RefusedRequest
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _REMEDIES = {
 }
 
 
-def refused_requests(client: S3Client) -> Iterator[RefusedRequest]:
+def refused_requests(client: ObjectClient) -> Iterator[RefusedRequest]:
     """Yield the first request that the service refuses. Raises: StorageBroken without an answer."""
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, permission, act in _attempts(client, key):
@@ -35,7 +35,7 @@ def refused_requests(client: S3Client) -> Iterator[RefusedRequest]:
             return
 
 
-def _attempts(client: S3Client, key: str) -> Iterator[tuple[str, str, Callable[[], object]]]:
+def _attempts(client: ObjectClient, key: str) -> Iterator[tuple[str, str, Callable[[], object]]]:
     yield "list", "s3:ListBucket", lambda: client.names(layout.OWN)
     yield "put", "s3:PutObject", lambda: client.put(key, _PROBE)
     yield "get", "s3:GetObject", lambda: client.get(key, 1)
@@ -43,7 +43,7 @@ def _attempts(client: S3Client, key: str) -> Iterator[tuple[str, str, Callable[[
     yield "delete", "s3:DeleteObject", lambda: client.delete(key)
 
 
-def _expect_conflict(client: S3Client, key: str) -> None:
+def _expect_conflict(client: ObjectClient, key: str) -> None:
     try:
         client.create(key, _PROBE)
     except Conflict:

@@ -78,7 +78,7 @@ ABSENT: Final = Known(-1, None)
 class Change:
     """A `Change` is a request that has begun; its outcome is settled by one of the two methods."""
 
-    def __init__(self, journal: S3Journal, key: str) -> None:
+    def __init__(self, journal: BucketJournal, key: str) -> None:
         self._journal = journal
         self.key = key
         self.token = secrets.token_hex(8)
@@ -93,7 +93,7 @@ class Change:
         self._journal.settle(self, None)
 
 
-class S3Journal:
+class BucketJournal:
     """The journal in the file *path*; `clock` returns s, UTC epoch, and never goes back."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:

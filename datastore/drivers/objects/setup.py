@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.s3 import S3Storage
-from entrepot.datastore.drivers.s3_bucket import bucket_of
-from entrepot.datastore.drivers.s3_check import refused_requests
-from entrepot.datastore.drivers.s3_client import S3Client
-from entrepot.datastore.drivers.s3_journal import S3Journal
-from entrepot.datastore.drivers.s3_owner import Claim, Lease
+from entrepot.datastore.drivers.objects.check import refused_requests
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.objects.journal import BucketJournal
+from entrepot.datastore.drivers.objects.owner import Claim, Lease
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
+from entrepot.datastore.drivers.s3 import bucket_of
 from entrepot.datastore.drivers.table import Parameters
 from entrepot.datastore.owned import RefusedRequest
 
@@ -22,8 +22,8 @@ from entrepot.datastore.owned import RefusedRequest
 class BucketParts:
     """The parts of one bucket; `state` is the state directory."""
 
-    client: S3Client
-    journal: S3Journal
+    client: ObjectClient
+    journal: BucketJournal
     state: Path
 
     def claim(self) -> Claim:
@@ -38,9 +38,9 @@ class BucketParts:
         """Yield the first request that the service refuses. Raises: StorageBroken."""
         return refused_requests(self.client)
 
-    def storage(self) -> S3Storage:
+    def storage(self) -> ObjectStorage:
         """Return the storage, for any number of processes."""
-        return S3Storage(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
+        return ObjectStorage(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
 
 
 def parts_of(parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
@@ -51,10 +51,10 @@ def parts_of(parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
     given: dict[str, Any] = dict(parameters)
     state: Path = given["statedir"]
     return BucketParts(
-        S3Client(bucket_of(given)), S3Journal(state / layout.BUCKET_JOURNAL, clock), state
+        ObjectClient(bucket_of(given)), BucketJournal(state / layout.BUCKET_JOURNAL, clock), state
     )
 
 
-def open_bucket(parameters: Parameters, clock: Callable[[], float]) -> S3Storage:
+def open_bucket(parameters: Parameters, clock: Callable[[], float]) -> ObjectStorage:
     """Return the storage that *parameters* select, without a request."""
     return parts_of(parameters, clock).storage()

@@ -125,8 +125,8 @@ class StorageCircuit:
                 self._failed, self._next_probe = _NEVER, None
 
 
-class S3Client:
-    """An `S3Client` sends the requests of one process to a bucket.
+class ObjectClient:
+    """An `ObjectClient` sends the requests of one process to a bucket.
 
     Reads, and writes that may be repeated, are sent once more after a failure. A removal is never
     repeated. Keys do not include the prefix. Raises, each method: StorageBroken.

@@ -1,0 +1,12 @@
+"""Store values as the objects of one bucket, in any service that the library obstore can use.
+
+| module | contents |
+|---|---|
+| `setup` | connects the parts for the configured driver |
+| `storage` | `ObjectStorage`: the storage that the appliance uses |
+| `client` | `ObjectClient`: single requests, their repetition, and the circuit |
+| `file` | an open object as a seekable file |
+| `journal` | what the bucket has, for all processes of one appliance |
+| `owner` | the claim on the bucket: one appliance at a time writes |
+| `check` | the requests that a start and `entrepot check` try |
+"""

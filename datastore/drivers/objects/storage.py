@@ -1,0 +1,181 @@
+"""Storage in a bucket of S3 or of a service with the same API: a value is an object.
+
+The layout is docker distribution's, below the same prefix. A bucket keeps no times that can be set,
+so `ObjectStorage` is no `TimedStorage`. Index, spool and journal are local files in the state
+directory.
+
+Only the owner of the bucket writes (`objects/owner.py`). Changes go through the journal
+(`objects/journal.py`), from which the owner also reads known values without a request.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from entrepot.datastore.drivers.objects.client import ObjectClient, OutcomeUnknown
+from entrepot.datastore.drivers.objects.file import ObjectFile
+from entrepot.datastore.drivers.objects.journal import ABSENT, SHORT, BucketJournal, Known
+from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
+from entrepot.datastore.storage import Stat
+
+
+class Ownership(Protocol):
+    """An `Ownership` knows whether this appliance owns its bucket."""
+
+    def holds(self) -> bool:
+        """Return whether this appliance may write now."""
+        ...
+
+
+class ObjectStorage:
+    """An `ObjectStorage` stores values as objects of one bucket.
+
+    Without ownership, values are read from the bucket each time, and nothing is written.
+    """
+
+    is_remote = True
+
+    def __init__(self, client: ObjectClient, journal: BucketJournal, owner: Ownership) -> None:
+        self._client = client
+        self._journal = journal
+        self._owner = owner
+
+    def stat(self, key: str) -> Stat | None:
+        """Return key and size of a value, without a request if the journal has the value."""
+        if self._owner.holds():
+            known = self._journal.known(key)
+            if known is not None:
+                return None if known.is_absent else Stat(key, known.size)
+        generation = self._journal.generation(key)
+        found = self._client.head(key)
+        self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
+        return found
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
+        known = self._journal.known(key) if self._owner.holds() else None
+        if known is not None and known.is_absent:
+            raise NotFound(key)
+        if known is not None and known.content is not None:
+            return io.BytesIO(known.content)
+        generation = self._journal.generation(key)
+        found = self._client.get(key)
+        if found is None:
+            self._journal.learn(key, ABSENT, generation)
+            raise NotFound(key)
+        file = ObjectFile(key, found, lambda start: self._client.get(key, start))
+        if file.size > SHORT:
+            if known is None:
+                self._journal.learn(key, Known(file.size, None), generation)
+            return cast("BinaryIO", file)
+        with file:
+            content = _content(file)
+        self._journal.learn(key, Known(len(content), content), generation)
+        return io.BytesIO(content)
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return a value of at most *max_bytes* bytes. Raises: NotFound."""
+        known = self._journal.known(key) if self._owner.holds() else None
+        if known is not None and max_bytes is not None and known.size > max_bytes:
+            raise NotFound(key)
+        with self.open(key) as file:
+            if max_bytes is not None and file.seek(0, io.SEEK_END) > max_bytes:
+                raise NotFound(key)
+            file.seek(0)
+            return _content(file)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a value."""
+        self._check_owner()
+        with self._journal.changing(key, is_removal=False) as change:
+            self._client.put(key, data)
+            change.written(len(data), data)
+
+    def commit_file(self, path: Path, key: str) -> None:
+        """Write a finished file, in parts if it is long, and delete it.
+
+        Raises: NotFound if *path* is absent.
+        """
+        self._check_owner()
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise NotFound(str(path)) from error
+        with self._journal.changing(key, is_removal=False) as change:
+            self._client.put_file(key, path)
+            change.written(size)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
+        """Copy a value to another key and remove the value, if *file* still has the same value."""
+        self._check_owner()
+        current = self._client.get(key)
+        if current is None:
+            return False
+        with ObjectFile(key, current, lambda start: self._client.get(key, start)) as now:
+            if not _is_same(file, now):
+                return False
+        with self._journal.changing(target, is_removal=False) as change:
+            self._client.copy(key, target)
+            change.written(now.size)
+        return self.delete(key)
+
+    def delete(self, key: str) -> bool:
+        """Remove a value with one request, which is never repeated.
+
+        If the request to remove a value gets no answer, the value can be neither written nor
+        removed for 16 minutes.
+        """
+        self._check_owner()
+        if self.stat(key) is None:
+            return False
+        with self._journal.changing(key, is_removal=True) as change:
+            try:
+                self._client.delete(key)
+            except OutcomeUnknown:
+                raise
+            except StorageBroken:
+                change.not_written()
+                raise
+            change.not_written()
+        return True
+
+    def list(self, key: str) -> Iterator[str]:
+        """Yield the names directly below *key*, in byte order."""
+        yield from self._client.names(key)
+
+    def walk(self, key: str) -> Iterator[Stat]:
+        """Yield every value below *key*, in the byte order of their keys."""
+        yield from self._client.walk(key)
+
+    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
+        """Return 0: a lifecycle rule of the bucket aborts the uploads of parts that were left."""
+        return 0
+
+    def _check_owner(self) -> None:
+        if not self._owner.holds():
+            raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
+
+
+def _content(file: io.RawIOBase | BinaryIO) -> bytes:
+    try:
+        return file.read() or b""
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+def _is_same(file: BinaryIO, other: ObjectFile) -> bool:
+    """Return whether two open values are equal: by their entity tags, else by their bytes."""
+    if isinstance(file, ObjectFile):
+        return (file.entity_tag, file.size) == (other.entity_tag, other.size)
+    at = file.tell()
+    file.seek(0)
+    is_same = other.size <= SHORT and file.read() == _content(other)
+    file.seek(at)
+    return is_same

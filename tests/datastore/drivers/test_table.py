@@ -42,7 +42,7 @@ def test_only_the_table_names_a_driver() -> None:
         f"{path.relative_to(_ROOT)}: {module}"
         for program in _PROGRAMS
         for path in (_ROOT / program).rglob("*.py")
-        if path.parent != _DRIVERS
+        if _DRIVERS not in path.parents
         for module in _imported(path)
         if module.startswith("entrepot.datastore.drivers")
         and not module.startswith("entrepot.datastore.drivers.table.")

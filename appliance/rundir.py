@@ -36,6 +36,7 @@ _LONGEST_PATH = 4096  # bytes of a path, at most
 _LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
 # bytes of "/supervisor.sock" with the process id that supervisord appends for a moment
 _LONGEST_NAME = 28
+_REMOVALS = 5  # A folder is removed so often at most while other processes create files in it.
 
 
 @contextmanager
@@ -134,7 +135,18 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         yield folder
     finally:
         os.close(lock)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, again if another process has created a file in it meanwhile.
+
+    `entrepot status` creates a file in the run directory to request the appliance's state.
+    """
+    for _ in range(_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _create_locked(prefix: str) -> tuple[Path, int]:
@@ -162,7 +174,7 @@ def remove_abandoned(prefix: str) -> None:
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 def living(prefix: str) -> list[Path]:
@@ -280,7 +292,7 @@ def _remove_noted(path: str) -> None:
     """Remove the run directory that an earlier appliance noted, if no process has locked it."""
     folder = Path(path)
     if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _check_length(run: Path) -> None:

@@ -112,10 +112,12 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
         record, supervisor = _begin(settings, run, signals, environ, observer)
         if settings.health.has_checks:
             _watch_health(settings, run)
+        loop = _MainLoop(settings, record, supervisor)
         try:
-            return _MainLoop(settings, record, supervisor).run()
+            return loop.run()
         finally:
             supervisor.clear()
+            loop.close()
             _leave(settings)
             listen_address.remove_socket(settings.http.addr)
 
@@ -295,6 +297,10 @@ class _MainLoop:
             if (failure := self._look()) is not None:
                 self._give_up(failure)
                 return 1
+
+    def close(self) -> None:
+        """Write nothing more into the run directory."""
+        self._state.close()
 
     def _look(self) -> programs.ProgramFailure | None:
         if self._serving and programs.is_gone(self._run):

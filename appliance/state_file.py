@@ -147,6 +147,8 @@ class StateWriter:
         self._seen = _changed(run / STATE_REQUEST)
         self._until = 0.0  # the time on `clock` until which the state is written
         self._thread: threading.Thread | None = None
+        self._writing = threading.Lock()
+        self._is_closed = False
         self._complaint = LogOnce(_log, "state not written", "state written again")
 
     def look(self) -> None:
@@ -162,8 +164,13 @@ class StateWriter:
             self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
             self._thread.start()
 
+    def close(self) -> None:
+        """Write nothing more, so that `serve` can remove the run directory."""
+        with self._writing:
+            self._is_closed = True
+
     def _write_all(self) -> None:
-        while self._clock() < self._until and self._run.is_dir():
+        while self._clock() < self._until and not self._is_closed:
             began = self._clock()
             try:
                 self._write(self._gather())
@@ -173,9 +180,12 @@ class StateWriter:
             time.sleep(max(_EVERY_S - (self._clock() - began), 0.0))
 
     def _write(self, state: Status) -> None:
-        new = self._run / f"{STATE}.new"
-        new.write_text(json.dumps(asdict(state)))
-        new.rename(self._run / STATE)
+        text = json.dumps(asdict(state))
+        with self._writing:
+            if not self._is_closed:
+                new = self._run / f"{STATE}.new"
+                new.write_text(text)
+                new.rename(self._run / STATE)
 
 
 def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:

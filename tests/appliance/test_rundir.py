@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,26 @@ def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> 
     assert rundir.find(tmp_path) is None
     assert not run.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_appears_during_the_removal_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`entrepot status` may create a file in the run directory while `serve` removes the folder."""
+    remove = shutil.rmtree
+    left = ["request"]
+
+    def slow(folder: Path, *, ignore_errors: bool) -> None:
+        remove(folder, ignore_errors=ignore_errors)
+        if left:
+            folder.mkdir()
+            (folder / left.pop()).touch()
+
+    with monkeypatch.context() as patched, rundir.create(tmp_path) as run:
+        patched.setattr(shutil, "rmtree", slow)
+
+    assert left == []
+    assert not run.exists()
 
 
 def test_a_data_directory_has_one_appliance(tmp_path: Path) -> None:

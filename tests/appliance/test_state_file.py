@@ -96,6 +96,26 @@ def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path
     eventually(_ended(clock))
 
 
+def test_after_the_end_of_the_appliance_no_state_is_written(tmp_path: Path) -> None:
+    """A state that is gathered while `serve` ends would stay in the removed run directory."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def gather() -> Status:
+        begun.set()
+        ended.wait(60)
+        return SEEN
+
+    writer = StateWriter(tmp_path, gather)
+    (tmp_path / run_names.STATE_REQUEST).touch()
+    writer.look()
+    assert begun.wait(60)
+    writer.close()
+    ended.set()
+
+    eventually(_ended([0.0]))
+    assert [each.name for each in tmp_path.iterdir()] == [run_names.STATE_REQUEST]
+
+
 def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: Path) -> None:
     """A state that cannot be gathered does not end `serve`, and the next attempt is written."""
     clock, gather = [100.0], Gatherer()

@@ -229,7 +229,7 @@ class Appliance:
     def _check_nothing_is_left(self) -> None:
         assert self._sockets is not None
         assert not self.processes()
-        assert not list(self._sockets.iterdir())
+        assert [str(each) for each in self._sockets.rglob("*")] == []
         assert not listens(self.http.port)
 
 

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bench.door import trusting
+from bench.address import trusting
 from bench.wire import Broken, ask, connect, read_head, skip_body
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from bench import load, rows
+from bench.address import ServerAddress
 from bench.content import LARGE
-from bench.door import Door
 from bench.errors import LoadFailed
 from bench.figures import Sample
 from bench.kinds import ROOT, Kind, Plan
@@ -35,7 +35,7 @@ def clients(site: Site, book: Book, rounds: int) -> None:
 
 def line(site: Site, book: Book, rounds: int) -> None:
     """Measure a pull over the simulated line, first directly and then through each cache."""
-    with simulated(site.upstream.door.port) as port:
+    with simulated(site.upstream.address.port) as port:
         for number in range(rounds):
             book.report_progress(f"round {number + 1} of {rounds}: cold-line")
             attempt("cold-line", DIRECT, book, lambda: _direct(site, port))
@@ -62,7 +62,7 @@ def _clients(site: Site, kind: Kind, many: int) -> Sample:
     with fresh(kind, site.plain()) as server:
         sample = measure(
             server,
-            lambda door: rows.large(door, site.app, many, 1),
+            lambda address: rows.large(address, site.app, many, 1),
             site.log,
             about=digest,
         )
@@ -71,14 +71,14 @@ def _clients(site: Site, kind: Kind, many: int) -> Sample:
 
 
 def _pulled(site: Site, kind: Kind, port: int) -> Sample:
-    plan = site.plain(Door(port).url(""))
+    plan = site.plain(ServerAddress(port).url(""))
     with fresh(kind, plan) as server:
-        return measure(server, lambda door: load.pull(door, site.large.repository), site.log)
+        return measure(server, lambda address: load.pull(address, site.large.repository), site.log)
 
 
 def _direct(site: Site, port: int) -> Sample:
     site.log.fresh()
-    outcome = load.pull(Door(port), site.large.repository)
+    outcome = load.pull(ServerAddress(port), site.large.repository)
     return Sample(
         outcome.requests, outcome.seconds, outcome.bytes, fetches=summed(site.log.fresh())
     )

@@ -22,7 +22,7 @@ def first(site: Site, book: Book, rounds: int) -> None:
     chance = random.Random(_REPOSITORY)
     blobs = [chance.randbytes(SMALL) for _ in range(rows.FIRST_BLOBS)]
     for blob in blobs:
-        push_blob(site.upstream.door, _REPOSITORY, blob)
+        push_blob(site.upstream.address, _REPOSITORY, blob)
     digests = [digest_of(blob) for blob in blobs]
     for number in range(rounds):
         book.report_progress(f"round {number + 1} of {rounds}: cold-first")
@@ -31,15 +31,15 @@ def first(site: Site, book: Book, rounds: int) -> None:
 
 
 def _sample(site: Site, kind: Kind, digests: list[str]) -> Sample:
-    upstream = site.upstream.door
+    upstream = site.upstream.address
     with fresh(kind, site.plain()) as server:
-        door = server.door
+        address = server.address
         task = {
-            "port": door.port,
+            "port": address.port,
             "upstream": upstream.port,
-            "paths": [door.blob(_REPOSITORY, each) for each in digests],
+            "paths": [address.blob(_REPOSITORY, each) for each in digests],
             "theirs": [upstream.blob(_REPOSITORY, each) for each in digests],
-            "headers": door.headers(),
+            "headers": address.headers(),
             "size": SMALL,
         }
         return measure(server, lambda _: run_module("bench.first_load", task), site.log)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import kinds
+from bench.address import ServerAddress
 from bench.content import ACCEPT, Image, digest_of
-from bench.door import Door
 from bench.errors import ServerFailed, Unusable
 from bench.kinds import Plan
 from bench.server import Launch, Server
@@ -102,7 +102,7 @@ def _pulled(image: Image) -> list[str]:
 class _Appliance:
     """An `_Appliance` is a running appliance, whose worker 1 gets the requests."""
 
-    door: Door
+    address: ServerAddress
     socket: Path
     processes: list[Process]
 
@@ -112,7 +112,9 @@ class _Appliance:
         connection = _UnixConnection(self.socket)
         before = self._cpu()
         for _ in range(_REQUESTS):
-            connection.request(method, f"/v2/{self.door.prefix}{path}", headers={"Accept": ACCEPT})
+            connection.request(
+                method, f"/v2/{self.address.prefix}{path}", headers={"Accept": ACCEPT}
+            )
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
                 raise ServerFailed(f"{method} {path} was answered {response.status}")
@@ -133,15 +135,15 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
     python = root / ".venv" / "bin" / "python"
     words = ("env", f"--chdir={root}", str(python), *launch.words[1:])
     environment = {**launch.environment, "PYTHONPATH": str(root)}
-    with Server(Launch(words, plan.folder, launch.door, environment=environment)) as server:
+    with Server(Launch(words, plan.folder, launch.address, environment=environment)) as server:
         for path in _pulled(image):
-            server.door.get(f"/v2/{server.door.prefix}{path}", {"Accept": ACCEPT})
+            server.address.get(f"/v2/{server.address.prefix}{path}", {"Accept": ACCEPT})
         processes = server.tree.processes()
         folder = _run_directory(processes)
         workers = [each for each in processes if _is_registry(_command(each.pid))]
         if not workers:
             raise ServerFailed("no process of the registry runs")
-        yield _Appliance(server.door, folder / worker_socket(1), [processes[0], *workers])
+        yield _Appliance(server.address, folder / worker_socket(1), [processes[0], *workers])
 
 
 def _run_directory(processes: list[Process]) -> Path:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.door import Door, free_port
+from bench.address import ServerAddress, free_port
 from bench.errors import Unusable
-from bench.nginx import NGINX_DURABILITY, NGINX_TOLD, nginx_words
+from bench.nginx import NGINX_CONFIGURATION, NGINX_DURABILITY, nginx_words
 from bench.server import Launch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,13 +58,13 @@ class Plan:
 class Kind:
     """A `Kind` is a kind of server.
 
-    `told` is its configuration, and `durability` describes its writes in words.
+    `configuration` is its configuration, and `durability` describes its writes in words.
 
     `launch` writes the configuration.
     """
 
     name: str
-    told: str
+    configuration: str
     durability: str
     launch: Callable[[Plan], Launch]
     is_cache: bool = True
@@ -129,8 +129,8 @@ def _registry_launch(
         document["auth"] = auth
     document |= _notifications(plan)
     file = _write(plan.folder / "config.yml", document)
-    door = Door(port, login=plan.login, tls=plan.pem is not None)
-    return Launch((*words, str(file)), plan.folder, door, environment=environment)
+    address = ServerAddress(port, login=plan.login, tls=plan.pem is not None)
+    return Launch((*words, str(file)), plan.folder, address, environment=environment)
 
 
 def _auth(plan: Plan) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _drayage_launch(path: str, plan: Plan) -> Launch:
         f'registry = "{plan.upstream}"',
     ]
     file.write_text("\n".join(lines) + "\n")
-    return Launch((path, "serve", "--config", str(file)), plan.folder, Door(port))
+    return Launch((path, "serve", "--config", str(file)), plan.folder, ServerAddress(port))
 
 
 _PEERS: Mapping[str, Callable[[str], Kind]] = {
@@ -195,13 +195,13 @@ _PEERS: Mapping[str, Callable[[str], Kind]] = {
 
 
 def _nginx() -> Kind:
-    return Kind(NGINX, NGINX_TOLD, NGINX_DURABILITY, _nginx_launch, is_cache=False)
+    return Kind(NGINX, NGINX_CONFIGURATION, NGINX_DURABILITY, _nginx_launch, is_cache=False)
 
 
 def _nginx_launch(plan: Plan) -> Launch:
     port = free_port()
     words, ready = nginx_words(plan.folder, plan.static or plan.folder, port=port, pem=plan.pem)
-    return Launch(words, plan.folder, Door(port, tls=plan.pem is not None), ready=ready)
+    return Launch(words, plan.folder, ServerAddress(port, tls=plan.pem is not None), ready=ready)
 
 
 # ---- entrepot
@@ -231,7 +231,7 @@ def entrepot_launch(plan: Plan) -> Launch:
     return Launch(
         (sys.executable, "-m", "entrepot.appliance", "serve", str(file)),
         plan.folder,
-        Door(port, prefix=f"{NAME}/", login=plan.login, tls=plan.pem is not None),
+        ServerAddress(port, prefix=f"{NAME}/", login=plan.login, tls=plan.pem is not None),
         environment={
             "PYTHONPATH": str(ROOT),
             "REGISTRYDIR": str(plan.folder / "data"),

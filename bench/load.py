@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.address import ServerAddress
 from bench.content import ACCEPT
-from bench.door import Door
 from bench.errors import LoadFailed
 from bench.kinds import ROOT
 from bench.server import TETHER
@@ -42,55 +42,55 @@ class Outcome:
     failures: int = 0
 
 
-def get(door: Door, path: str, *, connections: int, seconds: int) -> Outcome:
+def get(address: ServerAddress, path: str, *, connections: int, seconds: int) -> Outcome:
     """Run wrk with one thread, which repeats a GET of a small response. Raises: LoadFailed."""
-    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-    return parse_wrk(_run([*words, "--timeout", "20s", *headers, door.url(path)]), seconds)
+    return parse_wrk(_run([*words, "--timeout", "20s", *headers, address.url(path)]), seconds)
 
 
 def get_with_tokens(
-    door: Door, path: str, tokens: Path, *, connections: int, seconds: int
+    address: ServerAddress, path: str, tokens: Path, *, connections: int, seconds: int
 ) -> Outcome:
     """Run wrk like `get`, with the next of *tokens* (one a line) for each request.
 
     Raises: LoadFailed.
     """
-    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
-    script = ["-s", str(ROOT / "bench" / "tokens.lua"), door.url(path), "--", str(tokens)]
+    script = ["-s", str(ROOT / "bench" / "tokens.lua"), address.url(path), "--", str(tokens)]
     return parse_wrk(_run([*words, *headers, *script]), seconds)
 
 
-def get_paths(door: Door, paths: Path, *, connections: int, seconds: int) -> Outcome:
+def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds: int) -> Outcome:
     """Run wrk like `get`, with the next of *paths* (one a line) for each request.
 
     Raises: LoadFailed.
     """
-    headers = [f"-H{name}: {value}" for name, value in manifest_headers(door).items()]
+    headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
-    script = ["-s", str(ROOT / "bench" / "paths.lua"), door.url(""), "--", str(paths)]
+    script = ["-s", str(ROOT / "bench" / "paths.lua"), address.url(""), "--", str(paths)]
     return parse_wrk(_run([*words, *headers, *script]), seconds)
 
 
-def head(door: Door, path: str, *, connections: int, seconds: float) -> Outcome:
+def head(address: ServerAddress, path: str, *, connections: int, seconds: float) -> Outcome:
     """Repeat a HEAD with `bench.head_load`, because wrk waits for a body. Raises: LoadFailed."""
     task = {
-        "port": door.port,
+        "port": address.port,
         "path": path,
-        "headers": manifest_headers(door),
+        "headers": manifest_headers(address),
         "connections": connections,
         "seconds": seconds,
     }
     return run_module("bench.head_load", task)
 
 
-def paced(door: Door, path: str, *, rate: int, seconds: int) -> Outcome:
+def paced(address: ServerAddress, path: str, *, rate: int, seconds: int) -> Outcome:
     """Send a GET at a steady rate over one connection. Raises: LoadFailed."""
     task = {
-        "port": door.port,
+        "port": address.port,
         "path": path,
-        "headers": manifest_headers(door),
+        "headers": manifest_headers(address),
         "rate": rate,
         "seconds": seconds,
         "patience": _PACED_TIMEOUT_S,
@@ -98,16 +98,16 @@ def paced(door: Door, path: str, *, rate: int, seconds: int) -> Outcome:
     return run_module("bench.paced_load", task)
 
 
-def blobs(door: Door, path: str, *, clients: int, times: int, size: int) -> Outcome:
+def blobs(address: ServerAddress, path: str, *, clients: int, times: int, size: int) -> Outcome:
     """Get a blob of *size* bytes *times* with each client, over its own connection.
 
     Raises: LoadFailed.
     """
     task = {
-        "port": door.port,
-        "tls": door.tls,
+        "port": address.port,
+        "tls": address.tls,
         "path": path,
-        "headers": door.headers(),
+        "headers": address.headers(),
         "clients": clients,
         "times": times,
         "size": size,
@@ -115,20 +115,20 @@ def blobs(door: Door, path: str, *, clients: int, times: int, size: int) -> Outc
     return run_module("bench.blob_load", task)
 
 
-def pull(door: Door, repository: str) -> Outcome:
+def pull(address: ServerAddress, repository: str) -> Outcome:
     """Pull an image as dockerd does, three layers at a time. Raises: LoadFailed."""
     task = {
-        "port": door.port,
-        "prefix": door.prefix,
+        "port": address.port,
+        "prefix": address.prefix,
         "repository": repository,
         "accept": ACCEPT,
     }
     return run_module("bench.pull_load", task)
 
 
-def manifest_headers(door: Door) -> dict[str, str]:
+def manifest_headers(address: ServerAddress) -> dict[str, str]:
     """Return the headers of a request for a manifest."""
-    return door.headers() | {"Accept": ACCEPT}
+    return address.headers() | {"Accept": ACCEPT}
 
 
 def run_module(module: str, task: Mapping[str, object]) -> Outcome:

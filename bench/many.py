@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from bench import load, rows
+from bench.address import ServerAddress
 from bench.content import digest_of, manifest_of
-from bench.door import Door
 from bench.errors import BenchError
 from bench.figures import Sample
 from bench.kinds import NAME, OURS, Kind
@@ -51,21 +51,21 @@ class Store:
     manifests: Sequence[str]
     blobs: Sequence[str]
 
-    def sampled(self, door: Door, seed: int) -> Iterator[str]:
+    def sampled(self, address: ServerAddress, seed: int) -> Iterator[str]:
         """Yield paths: one manifest for each `PARTS` blobs, rank n with a weight of 1/n."""
         chance = random.Random(seed)
         wanted = _zipf(chance, self.manifests, _SAMPLED // (PARTS + 1))
         blobs = _zipf(chance, self.blobs, _SAMPLED)
         for each in wanted:
-            yield door.manifest(_REPOSITORY, each)
+            yield address.manifest(_REPOSITORY, each)
             for _ in range(PARTS):
-                yield door.blob(_REPOSITORY, next(blobs))
+                yield address.blob(_REPOSITORY, next(blobs))
 
-    def plain(self, door: Door) -> Iterator[str]:
+    def plain(self, address: ServerAddress) -> Iterator[str]:
         """Yield the paths of one manifest and of its blobs, in the proportion of `many`."""
-        yield door.manifest(_REPOSITORY, self.manifests[0])
+        yield address.manifest(_REPOSITORY, self.manifests[0])
         for each in self.blobs[:PARTS]:
-            yield door.blob(_REPOSITORY, each)
+            yield address.blob(_REPOSITORY, each)
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
@@ -87,7 +87,7 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
     book.report_progress(f"{ROW}: the first requests")
     for server in servers:
         server.tree.settle(within=60)
-        _requested(server.door, store.sampled(server.door, 0), plans[0].folder, _WARM_S)
+        _requested(server.address, store.sampled(server.address, 0), plans[0].folder, _WARM_S)
     for number in range(rounds):
         book.report_progress(f"round {number + 1} of {rounds}: {ROW}")
         attempt(ROW, OURS, book, partial(_sample, site, servers, store, number))
@@ -96,11 +96,11 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
 def _sample(site: Site, servers: Sequence[Server], store: Store, number: int) -> Sample:
     """Measure one round, with the ratio to the cost of plain hits of a worker."""
 
-    def zipf(door: Door) -> load.Outcome:
-        return _requested(door, store.sampled(door, number + 1), site.folder, _SECONDS)
+    def zipf(address: ServerAddress) -> load.Outcome:
+        return _requested(address, store.sampled(address, number + 1), site.folder, _SECONDS)
 
-    def plain(door: Door) -> load.Outcome:
-        return _requested(door, store.plain(door), site.folder, _SECONDS)
+    def plain(address: ServerAddress) -> load.Outcome:
+        return _requested(address, store.plain(address), site.folder, _SECONDS)
 
     sample = measure(servers[0], zipf, site.log)
     cost = _us(measure(servers[1], plain, site.log))
@@ -111,10 +111,12 @@ def _us(sample: Sample) -> float:
     return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
 
 
-def _requested(door: Door, paths: Iterator[str], folder: Path, seconds: int) -> load.Outcome:
+def _requested(
+    address: ServerAddress, paths: Iterator[str], folder: Path, seconds: int
+) -> load.Outcome:
     file = folder / "paths.txt"
     file.write_text("".join(f"{path}\n" for path in paths))
-    return load.get_paths(door, file, connections=rows.MANY_CONNECTIONS, seconds=seconds)
+    return load.get_paths(address, file, connections=rows.MANY_CONNECTIONS, seconds=seconds)
 
 
 def _zipf(chance: random.Random, names: Sequence[str], many: int) -> Iterator[str]:

@@ -71,7 +71,7 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
     tree.settle()
     log.fresh()
     before = tree.cpu()
-    outcome = work(server.door)
+    outcome = work(server.address)
     tree.settle()
     return Sample(
         requests=outcome.requests,

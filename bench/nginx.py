@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.address import ServerAddress
 from bench.content import MEDIA_TYPE, Image, digest_of
-from bench.door import Door
 
-NGINX_TOLD = "static files, sendfile on, no access log, a worker a core, nobody asked for passwords"
+NGINX_CONFIGURATION = (
+    "static files, sendfile on, no access log, a worker a core, no password needed"
+)
 NGINX_DURABILITY = "writes nothing"
 
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -60,7 +62,7 @@ def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) ->
 
 def lay_out(root: Path, images: Iterable[Image]) -> None:
     """Write images as files under the paths that a registry has."""
-    names = Door(0)
+    names = ServerAddress(0)
     for image in images:
         for reference in ("latest", image.digest):
             _write(root, names.manifest(image.repository, reference), image.manifest)

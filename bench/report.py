@@ -32,7 +32,7 @@ def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
     document = {
         "machine": facts,
         "versions": machine.versions(),
-        "servers": {each.name: [each.told, each.durability] for each in chosen},
+        "servers": {each.name: [each.configuration, each.durability] for each in chosen},
         "rows": {key: _row(key, servers) for key, servers in results.items()},
         "failed": book.failed,
         "targets": [_verdict(each) for each in judged],
@@ -81,8 +81,10 @@ def peers(chosen: Sequence[Kind]) -> list[str]:
 def _print_head(facts: Mapping[str, str], chosen: Sequence[Kind]) -> None:
     words = [*facts.items(), *machine.versions().items()]
     print(aligned([(f"{name}:", text) for name, text in words]), end="\n\n")
-    told = [(each.name, f"{each.told}; durability: {each.durability}") for each in chosen]
-    print(aligned(told), end="\n\n")
+    configurations = [
+        (each.name, f"{each.configuration}; durability: {each.durability}") for each in chosen
+    ]
+    print(aligned(configurations), end="\n\n")
 
 
 def _beaten(results: Results, names: list[str]) -> str:

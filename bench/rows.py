@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bench import load
+from bench.address import ServerAddress
 from bench.content import LARGE, MEDIUM, MIDDLE, SMALL, Image
-from bench.door import Door
 from bench.figures import Unit
 from bench.load import Outcome
 
@@ -113,81 +113,81 @@ ROWS: Mapping[str, Row] = {
     "idle": Row("CPU of all processes, idle", Unit.IDLE, "a minute, by the scheduler"),
 }
 
-Work = Callable[[Door], Outcome]
+Work = Callable[[ServerAddress], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
     """Return the work of the rows that need neither a password nor TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
 
-    def blob(door: Door, size: int) -> str:
-        return door.blob(image.repository, image.blob(size))
+    def blob(address: ServerAddress, size: int) -> str:
+        return address.blob(image.repository, image.blob(size))
 
     return {
-        "manifest-digest": lambda door: get(door, digest(door)),
-        "manifest-tag": lambda door: get(door, tag(door)),
-        "head-tag": lambda door: load.head(
-            door, tag(door), connections=CONNECTIONS, seconds=SECONDS
+        "manifest-digest": lambda address: get(address, digest(address)),
+        "manifest-tag": lambda address: get(address, tag(address)),
+        "head-tag": lambda address: load.head(
+            address, tag(address), connections=CONNECTIONS, seconds=SECONDS
         ),
-        "blob-small": lambda door: get(door, blob(door, SMALL)),
-        "blob-middle": lambda door: get_many(door, blob(door, MIDDLE)),
-        "blob-medium": lambda door: get_many(door, blob(door, MEDIUM)),
-        "blob-large": lambda door: large(door, image, BLOB_CLIENTS, BLOB_TIMES),
+        "blob-small": lambda address: get(address, blob(address, SMALL)),
+        "blob-middle": lambda address: get_many(address, blob(address, MIDDLE)),
+        "blob-medium": lambda address: get_many(address, blob(address, MEDIUM)),
+        "blob-large": lambda address: large(address, image, BLOB_CLIENTS, BLOB_TIMES),
     }
 
 
 def from_worker(image: Image) -> dict[str, Work]:
     """Return the requests of the row that is measured with HAProxy's cache off."""
     path = _manifest(image, "latest")
-    return {"worker-tag": lambda door: get_many(door, path(door))}
+    return {"worker-tag": lambda address: get_many(address, path(address))}
 
 
 def login(image: Image) -> dict[str, Work]:
     """Return the work of the row whose clients send a password."""
     path = _manifest(image, image.digest)
-    return {"manifest-login": lambda door: get(door, path(door))}
+    return {"manifest-login": lambda address: get(address, path(address))}
 
 
 def tag_login(image: Image) -> dict[str, Work]:
     """Return the work of the row with a password, to which the rows with tokens are compared."""
     path = _manifest(image, "latest")
-    return {"tag-login": lambda door: get(door, path(door))}
+    return {"tag-login": lambda address: get(address, path(address))}
 
 
 def events(image: Image) -> dict[str, Work]:
     """Return the work of the row in which an endpoint gets notifications."""
     path = _manifest(image, image.digest)
-    return {"manifest-events": lambda door: get(door, path(door))}
+    return {"manifest-events": lambda address: get(address, path(address))}
 
 
 def tls(image: Image) -> dict[str, Work]:
     """Return the work of the row whose clients use TLS."""
-    return {"blob-tls": lambda door: large(door, image, BLOB_CLIENTS, TLS_TIMES)}
+    return {"blob-tls": lambda address: large(address, image, BLOB_CLIENTS, TLS_TIMES)}
 
 
-def large(door: Door, image: Image, clients: int, times: int) -> Outcome:
+def large(address: ServerAddress, image: Image, clients: int, times: int) -> Outcome:
     """Measure downloads of the blob of 100 MB."""
-    path = door.blob(image.repository, image.blob(LARGE))
-    return load.blobs(door, path, clients=clients, times=times, size=LARGE)
+    path = address.blob(image.repository, image.blob(LARGE))
+    return load.blobs(address, path, clients=clients, times=times, size=LARGE)
 
 
-def _manifest(image: Image, reference: str) -> Callable[[Door], str]:
-    return lambda door: door.manifest(image.repository, reference)
+def _manifest(image: Image, reference: str) -> Callable[[ServerAddress], str]:
+    return lambda address: address.manifest(image.repository, reference)
 
 
-def get(door: Door, path: str) -> Outcome:
+def get(address: ServerAddress, path: str) -> Outcome:
     """Send GET with wrk.
 
     Requests that are in progress at the end count, because they cost CPU time too.
     """
-    return _get(door, path, CONNECTIONS)
+    return _get(address, path, CONNECTIONS)
 
 
-def get_many(door: Door, path: str) -> Outcome:
+def get_many(address: ServerAddress, path: str) -> Outcome:
     """Send GET like `get`, over more connections."""
-    return _get(door, path, MANY_CONNECTIONS)
+    return _get(address, path, MANY_CONNECTIONS)
 
 
-def _get(door: Door, path: str, connections: int) -> Outcome:
-    outcome = load.get(door, path, connections=connections, seconds=SECONDS)
+def _get(address: ServerAddress, path: str, connections: int) -> Outcome:
+    outcome = load.get(address, path, connections=connections, seconds=SECONDS)
     return replace(outcome, requests=outcome.requests + connections)

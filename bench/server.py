@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from bench.door import Door
+from bench.address import ServerAddress
 from bench.errors import ServerFailed
 from bench.tree import Tree, is_alive
 
@@ -32,7 +32,7 @@ class Launch:
 
     words: tuple[str, ...]
     folder: Path
-    door: Door
+    address: ServerAddress
     ready: str = "/v2/"
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ class Server:
     """A `Server` is a running server, to be used with `with`; `log` is the file of its output."""
 
     def __init__(self, launch: Launch) -> None:
-        self.door = launch.door
+        self.address = launch.address
         self.log = launch.folder / "printed.log"
         self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,7 +131,7 @@ class Server:
             )
 
     def _answers(self) -> bool:
-        connection = self.door.connect()
+        connection = self.address.connect()
         try:
             connection.request("GET", self._launch.ready)
             status = connection.getresponse().status

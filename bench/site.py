@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bench import content, kinds
-from bench.door import free_port
+from bench.address import free_port
 from bench.kinds import Kind, Plan
 from bench.nginx import lay_out
 from bench.server import Server
@@ -46,7 +46,7 @@ class Site:
     @property
     def url(self) -> str:
         """Return the upstream's URL."""
-        return self.upstream.door.url("")
+        return self.upstream.address.url("")
 
     def plain(self, source: str = "") -> Plan:
         """Return a plan without password and TLS, in a new folder.
@@ -82,7 +82,7 @@ def opened(folder: Path, chosen: Sequence[Kind]) -> Iterator[Site]:
     with ExitStack() as stack:
         server = stack.enter_context(Server(kinds.upstream(folder / "upstream", free_port())))
         for image in (app, large):
-            push(server.door, image)
+            push(server.address, image)
         log = Log(server.log)
         log.fresh()
         yield Site(folder, chosen, server, log, app, large)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bench import load, rows
+from bench.address import ServerAddress
 from bench.content import LARGE, Image
-from bench.door import Door
 from bench.errors import LoadFailed
 from bench.figures import PSS, Sample
 from bench.kinds import ROOT
@@ -37,12 +37,12 @@ def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: i
 
 def _sample(server: Server, image: Image, rounds: int) -> Sample:
     """Measure one server without slow readers, then with slow readers. Raises: LoadFailed."""
-    path = server.door.manifest(image.repository, image.digest)
+    path = server.address.manifest(image.repository, image.digest)
     server.tree.settle()
-    idle = _requested(server.door, path, rounds)
-    with _readers(server.door, image) as reading:
+    idle = _requested(server.address, path, rounds)
+    with _readers(server.address, image) as reading:
         memory, before = server.tree.memory(), server.tree.cpu()
-        loaded = _requested(server.door, path, rounds)
+        loaded = _requested(server.address, path, rounds)
         cpu = spent(before, server.tree.cpu())
     return Sample(
         requests=loaded.requests,
@@ -69,9 +69,9 @@ def _workers(memory: Mapping[str, list[Memory]]) -> list[Memory]:
     return memory.get(_WORKERS) or [each for many in memory.values() for each in many]
 
 
-def _requested(door: Door, path: str, rounds: int) -> Outcome:
+def _requested(address: ServerAddress, path: str, rounds: int) -> Outcome:
     """Request a manifest at a steady rate in several runs; p99 is the median of all runs."""
-    each = [load.paced(door, path, rate=rows.PACE, seconds=_ASK_S) for _ in range(rounds)]
+    each = [load.paced(address, path, rate=rows.PACE, seconds=_ASK_S) for _ in range(rounds)]
     middle = sorted(each, key=lambda one: one.p99)[len(each) // 2]
     return replace(
         middle,
@@ -82,12 +82,12 @@ def _requested(door: Door, path: str, rounds: int) -> Outcome:
 
 
 @contextmanager
-def _readers(door: Door, image: Image) -> Iterator[int]:
+def _readers(address: ServerAddress, image: Image) -> Iterator[int]:
     """Start the slow readers, and yield how many of them get a response. Raises: LoadFailed."""
     task = {
-        "port": door.port,
-        "path": door.blob(image.repository, image.blob(LARGE)),
-        "headers": door.headers(),
+        "port": address.port,
+        "path": address.blob(image.repository, image.blob(LARGE)),
+        "headers": address.headers(),
         "clients": rows.SLOW_CLIENTS,
         "rate": rows.SLOW_RATE,
         "longest": _LONGEST_S,

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from bench import rows
+from bench.address import ServerAddress
 from bench.content import Image
-from bench.door import Door
 from bench.errors import BenchError, LoadFailed
 from bench.figures import PSS, Sample
 from bench.kinds import OURS, Kind, Plan
@@ -132,7 +132,7 @@ def _warmed(
     warmed = {}
     for name, server in servers.items():
         try:
-            fill(server.door, image)
+            fill(server.address, image)
         except BenchError as error:
             for row in needed_by:
                 book.fail(row, name, error)
@@ -141,15 +141,15 @@ def _warmed(
     return warmed
 
 
-def fill(door: Door, image: Image) -> None:
+def fill(address: ServerAddress, image: Image) -> None:
     """Get all of an image from a server twice, and compare the bytes. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
-            path = door.manifest(image.repository, reference)
-            _expect(door.get(path, manifest_headers(door)), image.manifest, door.url(path))
+            path = address.manifest(image.repository, reference)
+            _expect(address.get(path, manifest_headers(address)), image.manifest, address.url(path))
         for blob in image.blobs:
-            path = door.blob(image.repository, image.blob(len(blob)))
-            _expect(door.get(path), blob, door.url(path))
+            path = address.blob(image.repository, image.blob(len(blob)))
+            _expect(address.get(path), blob, address.url(path))
 
 
 def _expect(got: bytes, expected: bytes, url: str) -> None:

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from bench import kinds, load, rows, stages
+from bench.address import ServerAddress
 from bench.content import Image
-from bench.door import Door
 from bench.figures import Sample
 from bench.kinds import OURS, Plan
 from bench.measure import Book, attempt, measure, turn
@@ -103,8 +103,8 @@ def _measured(site: Site, book: Book, algorithm: str, rounds: int) -> None:
             launch = kind.launch(_plan(site, signer))
             servers[kind.name] = stack.enter_context(Server(launch))
         known = {name: _with_token(each, signers[name].token()) for name, each in servers.items()}
-        for name, door in known.items():
-            stages.fill(door, site.app)
+        for name, address in known.items():
+            stages.fill(address, site.app)
             book.report_progress(f"{algorithm}: {name} is filled")
         for number in range(rounds):
             for name in turn(list(servers), number):
@@ -146,22 +146,22 @@ def _repository(kind: str, image: Image) -> str:
     return f"{kinds.NAME}/{image.repository}" if kind == OURS else image.repository
 
 
-def _with_token(server: Server, token: str) -> Door:
-    return replace(server.door, bearer=token)
+def _with_token(server: Server, token: str) -> ServerAddress:
+    return replace(server.address, bearer=token)
 
 
-def _seen(image: Image, door: Door) -> rows.Work:
-    """Return the work of the row with a known token, which *door* has."""
-    return lambda _: rows.get(door, door.manifest(image.repository, "latest"))
+def _seen(image: Image, address: ServerAddress) -> rows.Work:
+    """Return the work of the row with a known token, which *address* has."""
+    return lambda _: rows.get(address, address.manifest(image.repository, "latest"))
 
 
 def _with_file(image: Image, file: Path) -> rows.Work:
     """Return the work with the next token of *file* for each request."""
 
-    def work(door: Door) -> load.Outcome:
-        path = door.manifest(image.repository, "latest")
+    def work(address: ServerAddress) -> load.Outcome:
+        path = address.manifest(image.repository, "latest")
         return load.get_with_tokens(
-            door, path, file, connections=rows.CONNECTIONS, seconds=_SECONDS
+            address, path, file, connections=rows.CONNECTIONS, seconds=_SECONDS
         )
 
     return work

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bench.address import ServerAddress
 from bench.content import MEDIA_TYPE, Image, digest_of
-from bench.door import Door
 from bench.errors import ServerFailed
 
 _LINE = re.compile(
@@ -77,26 +77,26 @@ def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
     return Fetches(len(chosen), len(gets), sum(each.sent for each in gets))
 
 
-def push(door: Door, image: Image) -> None:
+def push(address: ServerAddress, image: Image) -> None:
     """Push an image as a client does. Raises: ServerFailed, LoadFailed."""
     for content in image.blobs:
-        push_blob(door, image.repository, content)
+        push_blob(address, image.repository, content)
     for reference in ("latest", image.digest):
-        path = door.manifest(image.repository, reference)
+        path = address.manifest(image.repository, reference)
         headers = {"Content-Type": MEDIA_TYPE}
-        _expect(*door.ask("PUT", path, body=image.manifest, headers=headers))
+        _expect(*address.ask("PUT", path, body=image.manifest, headers=headers))
 
 
-def push_blob(door: Door, repository: str, content: bytes) -> None:
+def push_blob(address: ServerAddress, repository: str, content: bytes) -> None:
     """Push one blob. Raises: ServerFailed, LoadFailed."""
-    connection = door.connect()
+    connection = address.connect()
     try:
-        connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers=door.headers())
+        connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers=address.headers())
         answer = connection.getresponse()
         body, location = answer.read(), urlsplit(answer.headers["Location"])
         _expect(answer.status, body)
         target = f"{location.path}?{location.query}&digest={digest_of(content)}"
-        connection.request("PUT", target, content, door.headers())
+        connection.request("PUT", target, content, address.headers())
         answer = connection.getresponse()
         _expect(answer.status, answer.read())
     finally:

@@ -39,13 +39,13 @@ class Readers:
         store: DataDirectory,
         clock: Ages,
         stop: threading.Event,
-        told: Listeners,
+        listeners: Listeners,
         daily: int = 0,
     ) -> None:
         self._store = store
         self._clock = clock
         self._stop = stop
-        self._listeners = told
+        self._listeners = listeners
         self._daily = daily
 
     def start(self) -> None:

@@ -21,7 +21,7 @@ def test_the_outcome_has_a_difference_for_each_blob() -> None:
     assert abs(outcome["seconds"]) < 5
 
 
-def test_servers_with_the_same_paths_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_with_the_same_paths_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache with the paths of its upstream has a difference, positive if it is slower."""
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
     with _server(response) as slow, _server(response) as fast:

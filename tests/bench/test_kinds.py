@@ -64,11 +64,11 @@ def test_an_unusable_peer_is_reported_before_the_run(peers: str, message: str) -
 
 def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> None:
     """A plain cache has stock settings and the upstream; nothing else is configured."""
-    told = _configuration(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
+    written = _configuration(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
 
-    assert told["proxy"] == {"remoteurl": "http://127.0.0.1:1"}
-    assert told["storage"]["cache"] == {"blobdescriptor": "inmemory"}
-    assert "auth" not in told
+    assert written["proxy"] == {"remoteurl": "http://127.0.0.1:1"}
+    assert written["storage"]["cache"] == {"blobdescriptor": "inmemory"}
+    assert "auth" not in written
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
@@ -77,9 +77,9 @@ def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
 ) -> None:
     """A cache with passwords has the path of the htpasswd file, in distribution's key."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
-    told = _configuration(_kind(name), plan)
+    written = _configuration(_kind(name), plan)
 
-    assert told["auth"]["htpasswd"] == {"realm": "bench", "path": str(tmp_path / "htpasswd")}
+    assert written["auth"]["htpasswd"] == {"realm": "bench", "path": str(tmp_path / "htpasswd")}
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
@@ -87,16 +87,16 @@ def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None
     """Clients use TLS for a cache with TLS; otherwise plain HTTP would be measured."""
     launch = _kind(name).launch(Plan(tmp_path, pem=tmp_path / "bench.pem"))
 
-    assert launch.door.url("/v2/").startswith("https://")
+    assert launch.address.url("/v2/").startswith("https://")
     assert str(tmp_path / "bench.pem") in (tmp_path / "config.yml").read_text()
 
 
 def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
     """Entrepot gets only address, folder and upstream, so its default settings are measured."""
     launch = _kind(OURS).launch(Plan(tmp_path, "http://127.0.0.1:1"))
-    told = json.loads((tmp_path / "config.yml").read_text())
+    written = json.loads((tmp_path / "config.yml").read_text())
 
-    assert told == {"upstreams": {"upstream.bench": {"url": "http://127.0.0.1:1"}}}
+    assert written == {"upstreams": {"upstream.bench": {"url": "http://127.0.0.1:1"}}}
     assert set(launch.environment) == {"PYTHONPATH", "REGISTRYDIR", "REGISTRY_HTTP_ADDR"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from bench.door import Door
+from bench.address import ServerAddress
 from bench.kinds import NAME
 from bench.many import PARTS, write
 from entrepot.datastore.blobs import BlobStore
@@ -37,17 +37,17 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 ) -> None:
     """The object of the first rank is requested most, in an order that each round changes."""
     written = write(tmp_path, 20)
-    door = Door(1)
-    first, second = (list(written.sampled(door, seed)) for seed in (1, 2))
+    address = ServerAddress(1)
+    first, second = (list(written.sampled(address, seed)) for seed in (1, 2))
     counted = Counter(path for path in first if "/blobs/" in path)
 
-    assert counted.most_common(1)[0][0] == door.blob("library/many", written.blobs[0])
+    assert counted.most_common(1)[0][0] == address.blob("library/many", written.blobs[0])
     assert len(counted) == 20 * PARTS
     assert first != second
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
     """The plain requests have as many manifests for each blob as the many requests."""
-    paths = list(write(tmp_path, 2).plain(Door(1)))
+    paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
 
     assert [path.split("/")[-2] for path in paths] == ["manifests", *["blobs"] * PARTS]

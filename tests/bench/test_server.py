@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.door import Door, free_port
+from bench.address import ServerAddress, free_port
 from bench.errors import ServerFailed
 from bench.server import Launch, Server
 from bench.tree import is_alive
@@ -22,13 +22,13 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_fore
 
 def _launch(folder: Path, *words: str) -> Launch:
     port = free_port()
-    return Launch((sys.executable, *words, str(port)), folder, Door(port), ready="/")
+    return Launch((sys.executable, *words, str(port)), folder, ServerAddress(port), ready="/")
 
 
 def test_a_started_server_answers(tmp_path: Path) -> None:
     """A started server responds, because a server that is still starting must not be measured."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
-        assert server.door.ask("GET", "/")[0] == 200
+        assert server.address.ask("GET", "/")[0] == 200
 
 
 def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
         server.kill()
         server.start()
 
-        assert server.door.ask("GET", "/")[0] == 200
+        assert server.address.ask("GET", "/")[0] == 200
 
 
 def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -> None:

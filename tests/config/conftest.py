@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def config_folder(tmp_path: Path) -> ConfigFolder:
     """Return a folder without a configuration file."""
-    return Desk(tmp_path)
+    return ConfigFolder(tmp_path)

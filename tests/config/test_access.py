@@ -15,18 +15,18 @@ from entrepot.config.errors import Unreadable
 from entrepot.datastore.globs import Globs
 from entrepot.registry.auth.rules import disk_pattern
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 HASH = "$2b$10$3Q54JOQD2g9aCfmTOWMBPO4P9JkcmzfgoHCTe.EE/Tt.Jz9yt3BYK"
 _USERS = f"auth: {{htpasswd: {{users: {{ann: {HASH}}}}}, anonymous: pull}}\n"
 
 
-def test_a_rule_names_users_repositories_and_actions(desk: Desk) -> None:
+def test_a_rule_names_users_repositories_and_actions(config_folder: ConfigFolder) -> None:
     """Each field of an access rule (user, repository, action) is one value or several.
 
     Actions have a fixed order, so that equal rules compare equal.
     """
-    desk.write(
+    config_folder.write(
         _USERS
         + """
 access:
@@ -38,17 +38,17 @@ access:
 """
     )
 
-    assert desk.settings().access == (
+    assert config_folder.settings().access == (
         AccessRule(("ann bee",), ("team/**",), ("pull", "push")),
         AccessRule(("*", "bob"), ("quay.io/*", "localhost:5000/x"), ("pull",)),
         AccessRule(("anonymous",), ("docker.io/**",), ("pull",)),
     )
 
 
-def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
+def test_rules_and_users_may_be_set_in_the_environment(config_folder: ConfigFolder) -> None:
     """Access rules and users in variables are YAML and take precedence over the file."""
-    desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
-    settings = desk.settings(
+    config_folder.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
+    settings = config_folder.settings(
         REGISTRY_ACCESS="[{user: bob, repository: b, allow: pull}, "
         "{user: anonymous, repository: b, allow: pull}]",
         REGISTRY_AUTH_HTPASSWD_USERS=f"{{bob: {HASH}}}",
@@ -94,54 +94,56 @@ def test_rules_and_users_may_be_set_in_the_environment(desk: Desk) -> None:
         ),
     ],
 )
-def test_an_invalid_rule_is_a_problem(desk: Desk, rules: str, expected: str) -> None:
+def test_an_invalid_rule_is_a_problem(
+    config_folder: ConfigFolder, rules: str, expected: str
+) -> None:
     """An invalid access rule is a problem with its number and key.
 
     An access rule that is ignored would protect nothing.
     """
-    desk.write(_USERS + f"access: {rules}")
+    config_folder.write(_USERS + f"access: {rules}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
 
     assert problem.startswith("config.yml:2: access=")
     assert expected in problem
     assert "try [{user: ann" in problem
 
 
-def test_an_empty_list_of_rules_is_valid(desk: Desk) -> None:
+def test_an_empty_list_of_rules_is_valid(config_folder: ConfigFolder) -> None:
     """An empty list of access rules is valid, and denies everything.
 
     An empty variable of access rules is an error, since it may be a mistake.
     """
-    desk.write(_USERS.replace("pull", "none") + "access: []")
+    config_folder.write(_USERS.replace("pull", "none") + "access: []")
 
-    assert desk.settings().access == ()
-    assert desk.problems(REGISTRY_ACCESS="")[0].startswith("REGISTRY_ACCESS=: ")
+    assert config_folder.settings().access == ()
+    assert config_folder.problems(REGISTRY_ACCESS="")[0].startswith("REGISTRY_ACCESS=: ")
 
 
-def test_rules_without_users_are_a_problem(desk: Desk) -> None:
+def test_rules_without_users_are_a_problem(config_folder: ConfigFolder) -> None:
     """Every client would be anonymous."""
-    desk.write("access: [{user: ann, repository: a, allow: pull}]")
+    config_folder.write("access: [{user: ann, repository: a, allow: pull}]")
 
     remedy = "set auth.htpasswd.path or auth.htpasswd.users, or auth.token"
     message = "access rules are set but no users are configured"
-    assert [f"config.yml:1: access: {message}; {remedy}"] == desk.problems()
+    assert [f"config.yml:1: access: {message}; {remedy}"] == config_folder.problems()
 
 
-def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
+def test_a_rule_for_anonymous_requires_anonymous_access(config_folder: ConfigFolder) -> None:
     """An access rule for `anonymous` has no effect unless anonymous access is allowed.
 
     Anonymous access without such a rule is a warning.
     """
-    desk.write(_USERS + "access: [{user: anonymous, repository: a, allow: pull}]")
-    assert desk.problems() == []
+    config_folder.write(_USERS + "access: [{user: anonymous, repository: a, allow: pull}]")
+    assert config_folder.problems() == []
     problem = (
         "access: a rule is for anonymous, but auth.anonymous is none; set auth.anonymous: pull"
     )
-    assert [f"config.yml:2: {problem}"] == desk.problems(REGISTRY_AUTH_ANONYMOUS="none")
+    assert [f"config.yml:2: {problem}"] == config_folder.problems(REGISTRY_AUTH_ANONYMOUS="none")
 
-    desk.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
-    (warning,) = desk.warnings()
+    config_folder.write(_USERS + "access: [{user: ann, repository: a, allow: pull}]")
+    (warning,) = config_folder.warnings()
     assert warning.startswith(
         "auth.anonymous=pull: the key has no effect: no access rule is for anon"
     )
@@ -158,11 +160,13 @@ def test_a_rule_for_anonymous_requires_anonymous_access(desk: Desk) -> None:
         ("{ann: }", "not a text"),
     ],
 )
-def test_an_invalid_user_is_a_problem(desk: Desk, users: str, expected: str) -> None:
+def test_an_invalid_user_is_a_problem(
+    config_folder: ConfigFolder, users: str, expected: str
+) -> None:
     """The message about an invalid user shows no part of the password."""
-    desk.write(f"auth: {{htpasswd: {{users: {users}}}}}")
+    config_folder.write(f"auth: {{htpasswd: {{users: {users}}}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
 
     assert problem.startswith("config.yml:1: auth.htpasswd.users=***: ")
     assert expected in problem
@@ -170,31 +174,31 @@ def test_an_invalid_user_is_a_problem(desk: Desk, users: str, expected: str) -> 
 
 
 def test_rules_and_users_reach_the_workers(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config_folder: ConfigFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Access rules and users reach the workers unchanged in the settings file.
 
     The settings file names the configuration file from which workers reread rules and users.
     """
-    desk.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
-    settings = desk.settings()
+    config_folder.write(_USERS + "access: [{user: anonymous, repository: [a, b/*], allow: pull}]")
+    settings = config_folder.settings()
     monkeypatch.chdir("/")
     config.dump(settings, tmp_path / run_names.SETTINGS)
 
     resolved = config.resolved({"ENTREPOT_SETTINGS": str(tmp_path / run_names.SETTINGS)})
 
     assert (settings.access, settings.auth) == (resolved.access, resolved.auth)
-    assert desk.file == resolved.followed.file
+    assert config_folder.file == resolved.followed.file
     assert resolved.followed.access
     assert resolved.followed.users
 
 
-def test_rules_are_shown_on_one_line_and_hashes_are_masked(desk: Desk) -> None:
+def test_rules_are_shown_on_one_line_and_hashes_are_masked(config_folder: ConfigFolder) -> None:
     """`entrepot check` shows access rules on one line and masks hashes."""
-    desk.write(
+    config_folder.write(
         _USERS.replace("pull", "none") + "access: [{user: [a, b], repository: c, allow: push}]"
     )
-    shown = {".".join(key): text for key, text in config.shown_settings(desk.settings())}
+    shown = {".".join(key): text for key, text in config.shown_settings(config_folder.settings())}
 
     assert (shown["access"], shown["auth.htpasswd.users"]) == ("a,b push c", "***")
     assert access.show(()) == "no rules: all requests are denied"

@@ -8,7 +8,7 @@ import pytest
 
 from entrepot.config.errors import ConfigError
 from entrepot.config.loader import load
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.mark.parametrize(
@@ -43,45 +43,45 @@ from tests.config.desk import Desk
     ],
 )
 def test_an_invalid_value_is_a_problem_with_source_and_remedy(
-    desk: Desk, name: str, value: str, expected: str
+    config_folder: ConfigFolder, name: str, value: str, expected: str
 ) -> None:
     """An invalid value is a problem such as `CLEANER_MAXSIZE=10X: not a size; try 10G`."""
-    assert [f"{name}={value}: {expected}"] == desk.problems(**{name: value})
+    assert [f"{name}={value}: {expected}"] == config_folder.problems(**{name: value})
 
 
-def test_each_source_is_named_as_it_was_written(desk: Desk) -> None:
+def test_each_source_is_named_as_it_was_written(config_folder: ConfigFolder) -> None:
     """A problem names the source of a value as written: a variable, a flag, or a file's line."""
-    desk.write("cleaner:\n  maxsize: 10X\n")
+    config_folder.write("cleaner:\n  maxsize: 10X\n")
 
     tail = "10X: not a size; try 10G"
-    assert [f"config.yml:2: cleaner.maxsize={tail}"] == desk.problems()
-    assert [f"CLEANER_MAXSIZE={tail}"] == desk.problems(CLEANER_MAXSIZE="10X")
-    assert [f"--cleaner.maxsize={tail}"] == desk.problems("--cleaner.maxsize", "10X")
+    assert [f"config.yml:2: cleaner.maxsize={tail}"] == config_folder.problems()
+    assert [f"CLEANER_MAXSIZE={tail}"] == config_folder.problems(CLEANER_MAXSIZE="10X")
+    assert [f"--cleaner.maxsize={tail}"] == config_folder.problems("--cleaner.maxsize", "10X")
 
 
-def test_all_problems_are_reported_at_once(desk: Desk) -> None:
+def test_all_problems_are_reported_at_once(config_folder: ConfigFolder) -> None:
     """All problems of a configuration are reported at once, so one start shows each mistake."""
-    desk.write("cleaner: {maxsize: 10X, ttl: x, foo: 1}\nstorage: {s3: {bucket: b}}")
+    config_folder.write("cleaner: {maxsize: 10X, ttl: x, foo: 1}\nstorage: {s3: {bucket: b}}")
 
     with pytest.raises(ConfigError) as caught:
-        load(["--bar=1", str(desk.file)], {"ENTREPOT_WORKERS": "99"}, desk.places)
+        load(["--bar=1", str(config_folder.file)], {"ENTREPOT_WORKERS": "99"}, config_folder.places)
 
     assert len(caught.value.problems) == 6
     assert len(str(caught.value).splitlines()) == 6
 
 
-def test_an_invalid_value_does_not_affect_other_settings(desk: Desk) -> None:
+def test_an_invalid_value_does_not_affect_other_settings(config_folder: ConfigFolder) -> None:
     """An invalid value does not affect other settings, which `entrepot check` shows beside it."""
-    loaded = desk.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
+    loaded = config_folder.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
 
     assert (loaded.settings.cleaner.maxsize, loaded.settings.cleaner.ttl) == (10 * 2**30, 3600.0)
     assert loaded.origin(("cleaner", "maxsize")) == "default"
 
 
-def test_a_secret_is_never_shown(desk: Desk) -> None:
+def test_a_secret_is_never_shown(config_folder: ConfigFolder) -> None:
     """No message shows a secret in an invalid value, a refused key or a URL."""
-    desk.write("storage: {s3: {bucket: b, secretkey: hunter2}}")
-    problems = desk.problems(
+    config_folder.write("storage: {s3: {bucket: b, secretkey: hunter2}}")
+    problems = config_folder.problems(
         "--upstreams.a.io.password=hunter\n2",
         REGISTRY_PROXY_PASSWORD="hunter\n2",
         REGISTRY_PROXY_REMOTEURL="https://me:hunter2@a.io",
@@ -94,9 +94,9 @@ def test_a_secret_is_never_shown(desk: Desk) -> None:
     )
 
 
-def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
+def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder) -> None:
     """Control characters are replaced."""
-    (problem,) = desk.problems(CLEANER_MAXSIZE="1\n\x1b[31m" + "9" * 500)
+    (problem,) = config_folder.problems(CLEANER_MAXSIZE="1\n\x1b[31m" + "9" * 500)
 
     assert problem.isprintable()
     assert len(problem) < 120
@@ -105,19 +105,19 @@ def test_a_value_is_shown_on_one_line_and_shortened(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
-def test_an_empty_variable_is_like_an_absent_one(desk: Desk, name: str) -> None:
+def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, name: str) -> None:
     """An empty variable is like an absent one: compose's `${VARIABLE:-}` makes such ones."""
-    assert desk.settings() == desk.settings(**{name: ""})
+    assert config_folder.settings() == config_folder.settings(**{name: ""})
 
 
-def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
+def test_an_empty_variable_switches_an_optional_setting_off(config_folder: ConfigFolder) -> None:
     """An empty variable switches an optional setting off.
 
     An empty variable overrides a file at a usual place, and the value of the configuration file.
     """
-    desk.places.secret.write_text("{}", encoding="utf-8")
-    desk.write("proxy: {default: quay.io, maxstale: 1d}")
-    settings = desk.settings(
+    config_folder.places.secret.write_text("{}", encoding="utf-8")
+    config_folder.write("proxy: {default: quay.io, maxstale: 1d}")
+    settings = config_folder.settings(
         PULLSECRETPATH="",
         IGNOREREGISTRYLIST="",
         ENTREPOT_DEFAULT_UPSTREAM="",
@@ -128,22 +128,22 @@ def test_an_empty_variable_switches_an_optional_setting_off(desk: Desk) -> None:
     assert (settings.proxy.default, settings.proxy.maxstale) == (None, None)
 
 
-def test_two_names_of_one_setting_that_disagree_are_a_warning(desk: Desk) -> None:
+def test_two_names_of_one_setting_that_disagree_are_a_warning(config_folder: ConfigFolder) -> None:
     """The usual name takes precedence."""
     both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
 
-    assert Path("/a") == desk.settings(**both).storage.rootdirectory
-    (warning,) = desk.warnings(**both)
+    assert Path("/a") == config_folder.settings(**both).storage.rootdirectory
+    (warning,) = config_folder.warnings(**both)
     assert (
         "_ROOTDIRECTORY: REGISTRYDIR has another value and takes precedence; take one out"
         in warning
     )
-    assert desk.warnings(**dict.fromkeys(both, "/a")) == []
+    assert config_folder.warnings(**dict.fromkeys(both, "/a")) == []
 
 
-def test_values_in_the_environment_are_not_parsed_as_yaml(desk: Desk) -> None:
+def test_values_in_the_environment_are_not_parsed_as_yaml(config_folder: ConfigFolder) -> None:
     """A variable is not parsed as YAML: `[::1]:5000` and `%x: [` are valid values."""
-    settings = desk.settings(
+    settings = config_folder.settings(
         REGISTRY_HTTP_ADDR="[::1]:5000",
         REGISTRY_PROXY_REMOTEURL="https://a.io",
         REGISTRY_PROXY_USERNAME="me",
@@ -154,8 +154,10 @@ def test_values_in_the_environment_are_not_parsed_as_yaml(desk: Desk) -> None:
     assert (settings.http.addr.host, settings.proxy.password) == ("::1", "%x: [ '")
 
 
-def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(desk: Desk) -> None:
+def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(
+    config_folder: ConfigFolder,
+) -> None:
     """A section in a variable that is no YAML is a problem of one line with the variable."""
-    (problem,) = desk.problems(REGISTRY_UPSTREAMS="{quay.io: [")
+    (problem,) = config_folder.problems(REGISTRY_UPSTREAMS="{quay.io: [")
 
     assert problem.startswith("REGISTRY_UPSTREAMS: not YAML: ")

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from entrepot import config
 from entrepot.appliance import authority
 from entrepot.config.certificates import faults
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 NOW = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -101,7 +101,7 @@ def test_the_warning_names_the_setting(tmp_path: Path) -> None:
     """A warning about a certificate names the setting that names its file."""
     path = tmp_path / "certs.pem"
     path.write_bytes(_certificate(names=()))
-    settings = Desk(tmp_path).settings(f"--http.tls.certificate={path}")
+    settings = ConfigFolder(tmp_path).settings(f"--http.tls.certificate={path}")
 
     lines = [str(each) for each in config.remarks(settings)]
 

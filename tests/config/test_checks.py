@@ -13,7 +13,7 @@ from entrepot.config.checks import check, remarks
 from entrepot.config.loader import load
 from entrepot.config.schema import Settings
 from tests.certificates import Authority
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.fixture
@@ -29,17 +29,19 @@ def _lines(settings: Settings) -> list[str]:
 # ---- the data directory in the settings
 
 
-def test_a_missing_data_directory_is_valid_and_not_created(desk: Desk, tmp_path: Path) -> None:
+def test_a_missing_data_directory_is_valid_and_not_created(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """A missing data directory is valid, and the check does not create it."""
     folder = tmp_path / "a/b/c"
 
-    assert _lines(desk.settings(REGISTRYDIR=str(folder))) == []
+    assert _lines(config_folder.settings(REGISTRYDIR=str(folder))) == []
     assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("below", ["", "/data"])
 def test_a_data_directory_that_is_a_file_is_a_problem(
-    desk: Desk, tmp_path: Path, below: str
+    config_folder: ConfigFolder, tmp_path: Path, below: str
 ) -> None:
     """A data directory that is a file, or lies below a file, is a problem."""
     file = tmp_path / "file"
@@ -48,27 +50,29 @@ def test_a_data_directory_that_is_a_file_is_a_problem(
     remedy = "make the folder writable, or set REGISTRYDIR to another"
     why = f"{file} is not writable: not a directory"
     expected = f"storage.filesystem.rootdirectory={file}{below}: {why}; {remedy}"
-    assert [expected] == _lines(desk.settings(REGISTRYDIR=f"{file}{below}"))
+    assert [expected] == _lines(config_folder.settings(REGISTRYDIR=f"{file}{below}"))
 
 
-def test_an_unwritable_data_directory_is_a_problem(desk: Desk) -> None:
+def test_an_unwritable_data_directory_is_a_problem(config_folder: ConfigFolder) -> None:
     """An unwritable data directory is a problem, here /proc, where even root creates no file."""
-    (line,) = _lines(desk.settings(REGISTRYDIR="/proc/entrepot"))
+    (line,) = _lines(config_folder.settings(REGISTRYDIR="/proc/entrepot"))
 
     assert line.startswith(
         "storage.filesystem.rootdirectory=/proc/entrepot: /proc is not writable: "
     )
 
 
-def test_a_state_directory_outside_the_data_directory_is_checked_too(desk: Desk, data: str) -> None:
+def test_a_state_directory_outside_the_data_directory_is_checked_too(
+    config_folder: ConfigFolder, data: str
+) -> None:
     """A state directory outside the data directory is checked too.
 
     A state directory inside the data directory causes no second problem.
     """
-    (line,) = _lines(desk.settings(data, ENTREPOT_STATEDIR="/proc/state"))
+    (line,) = _lines(config_folder.settings(data, ENTREPOT_STATEDIR="/proc/state"))
 
     assert line.startswith("storage.statedir=/proc/state: /proc is not writable: ")
-    assert len(_lines(desk.settings(REGISTRYDIR="/proc/entrepot"))) == 1
+    assert len(_lines(config_folder.settings(REGISTRYDIR="/proc/entrepot"))) == 1
 
 
 # ---- certificate and key in the settings
@@ -80,10 +84,12 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def _tls(desk: Desk, data: str, certificate: Path, key: Path | None = None) -> list[str]:
+def _tls(
+    config_folder: ConfigFolder, data: str, certificate: Path, key: Path | None = None
+) -> list[str]:
     flags = [f"--http.tls.certificate={certificate}"]
     flags += [f"--http.tls.key={key}"] if key else []
-    return _lines(desk.settings(data, *flags))
+    return _lines(config_folder.settings(data, *flags))
 
 
 def _halves(pem: Path) -> tuple[Path, Path]:
@@ -95,47 +101,53 @@ def _halves(pem: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-def test_a_certificate_with_its_key_is_valid(desk: Desk, data: str, authority: Authority) -> None:
+def test_a_certificate_with_its_key_is_valid(
+    config_folder: ConfigFolder, data: str, authority: Authority
+) -> None:
     """A certificate with its key is valid, in one file or in two."""
     pem = authority.certificate("registry.example")
 
-    assert _tls(desk, data, pem) == []
-    assert _tls(desk, data, *_halves(pem)) == []
+    assert _tls(config_folder, data, pem) == []
+    assert _tls(config_folder, data, *_halves(pem)) == []
 
 
 def test_a_certificate_without_a_key_is_a_problem(
-    desk: Desk, data: str, authority: Authority
+    config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
     """A certificate without a key is a problem, which HAProxy would report in twelve lines."""
     certificate, _ = _halves(authority.certificate("registry.example"))
 
     why = "no key in it; put the key into it, or set http.tls.key"
-    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate)
+    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(config_folder, data, certificate)
 
 
 def test_a_key_of_another_certificate_is_a_problem(
-    desk: Desk, data: str, authority: Authority
+    config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
     """A key of another certificate is a problem, as after a renewal of one of two files."""
     certificate, _ = _halves(authority.certificate("a.example"))
     _, key = _halves(authority.certificate("b.example"))
 
     why = "the key belongs to another certificate; use a matching pair"
-    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(desk, data, certificate, key)
+    assert [f"http.tls.certificate={certificate}: {why}"] == _tls(
+        config_folder, data, certificate, key
+    )
 
 
-def test_a_key_file_without_a_key_is_a_problem(desk: Desk, data: str, authority: Authority) -> None:
+def test_a_key_file_without_a_key_is_a_problem(
+    config_folder: ConfigFolder, data: str, authority: Authority
+) -> None:
     """A key file without a key is a problem; the two files may be swapped."""
     certificate, key = _halves(authority.certificate("a.example"))
 
-    swapped = _tls(desk, data, key, certificate)
+    swapped = _tls(config_folder, data, key, certificate)
     assert [f"http.tls.certificate={key}: no certificate in it; write it in PEM"] == swapped
-    twice = _tls(desk, data, certificate, authority.path)
+    twice = _tls(config_folder, data, certificate, authority.path)
     assert [f"http.tls.key={authority.path}: no key in it; write it in PEM"] == twice
 
 
 def test_an_encrypted_key_is_a_problem_without_a_prompt(
-    desk: Desk, data: str, authority: Authority
+    config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
     """An encrypted key is a problem without a prompt.
 
@@ -148,24 +160,28 @@ def test_an_encrypted_key_is_a_problem_without_a_prompt(
         encoding="utf-8",
     )
 
-    (line,) = _tls(desk, data, certificate, key)
+    (line,) = _tls(config_folder, data, certificate, key)
     assert "certificate or key can't be read; write both in PEM, unencrypted" in line
 
 
-def test_each_missing_tls_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_each_missing_tls_file_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """Each missing TLS file is a problem; a file that is both causes one problem."""
     absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
 
     tail = "no such file or directory; name a file that can be read"
     both = [f"http.tls.certificate={absent}: {tail}", f"http.tls.key={other}: {tail}"]
-    assert both == _tls(desk, data, absent, other)
-    assert both[:1] == _tls(desk, data, absent)
+    assert both == _tls(config_folder, data, absent, other)
+    assert both[:1] == _tls(config_folder, data, absent)
 
 
 # ---- passwords, pull secret and upstreams in the settings
 
 
-def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_a_missing_password_file_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """A missing password file is a problem, and the registry does not open to all.
 
     The appliance does not create a missing password file, as docker distribution would.
@@ -173,83 +189,91 @@ def test_a_missing_password_file_is_a_problem(desk: Desk, data: str, tmp_path: P
     path = tmp_path / "htpasswd"
 
     why = "no such file or directory; name a file made with htpasswd -B"
-    found = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
+    found = _lines(config_folder.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
     assert [f"auth.htpasswd.path={path}: {why}"] == found
 
 
 def test_a_password_file_that_is_a_folder_is_a_problem(
-    desk: Desk, data: str, tmp_path: Path
+    config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
     """A password file that is a folder is a problem.
 
     The configuration of Debian's package docker-registry names a folder as password file.
     """
-    (line,) = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
+    (line,) = _lines(config_folder.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)))
 
     assert line.startswith(f"auth.htpasswd.path={tmp_path}: is a directory; ")
 
 
-def test_a_hash_that_is_not_bcrypt_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_a_hash_that_is_not_bcrypt_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """A hash that is not bcrypt is a problem with the password file and its line."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
 
-    found = _lines(desk.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
+    found = _lines(config_folder.settings(data, REGISTRY_AUTH_HTPASSWD_PATH=str(path)))
     assert [
         f"{path}:2: the password of 'b' is not bcrypt; write the file with htpasswd -B"
     ] == found
 
 
-def test_each_invalid_entry_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_each_invalid_entry_of_a_secret_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """Each invalid entry of a pull secret is a problem with the name of the file."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {"a.io": {"auth": "%"}, "b.io": 5}}', encoding="utf-8")
 
-    found = _lines(desk.settings(data, PULLSECRETPATH=str(path)))
+    found = _lines(config_folder.settings(data, PULLSECRETPATH=str(path)))
     assert [f'{path}: entry "a.io"', f'{path}: entry "b.io"'] == [
         each[: len(str(path)) + 14] for each in found
     ]
 
 
-def test_a_missing_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_a_missing_secret_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """A pull secret that the operator names and that does not exist is a problem."""
     path = tmp_path / "absent"
     remedy = "mount the secret, or set PULLSECRETPATH"
 
-    found = _lines(desk.settings(data, PULLSECRETPATH=str(path)))
+    found = _lines(config_folder.settings(data, PULLSECRETPATH=str(path)))
     assert [f"pullsecret.path={path}: no such file or directory; {remedy}"] == found
 
 
-def test_a_folder_in_place_of_a_secret_is_a_problem(desk: Desk, data: str, tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_secret_is_a_problem(
+    config_folder: ConfigFolder, data: str, tmp_path: Path
+) -> None:
     """A folder in place of a pull secret is a problem; Docker creates such a folder."""
     remedy = (
         "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
     )
 
-    found = _lines(desk.settings(data, PULLSECRETPATH=str(tmp_path)))
+    found = _lines(config_folder.settings(data, PULLSECRETPATH=str(tmp_path)))
     assert [f"pullsecret.path={tmp_path}: is a directory; {remedy}"] == found
 
 
 def test_a_part_of_a_secret_without_effect_is_a_warning(
-    desk: Desk, data: str, tmp_path: Path
+    config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
     """A part of a pull secret without effect is a warning, and the appliance starts."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
-    settings = desk.settings(data, PULLSECRETPATH=str(path))
+    settings = config_folder.settings(data, PULLSECRETPATH=str(path))
 
     assert check(settings) == []
     assert [f"{path}: credsStore"] == [each.source for each in remarks(settings)]
-    assert remarks(desk.settings(data, PULLSECRETPATH="")) == []
+    assert remarks(config_folder.settings(data, PULLSECRETPATH="")) == []
 
 
 def test_files_of_upstreams_are_checked(
-    desk: Desk, data: str, tmp_path: Path, authority: Authority
+    config_folder: ConfigFolder, data: str, tmp_path: Path, authority: Authority
 ) -> None:
     """The files of an upstream's settings are checked: its CA and its password file."""
     text, absent = tmp_path / "text", tmp_path / "absent"
     text.write_text("secret", encoding="utf-8")
-    desk.write(
+    config_folder.write(
         f"""
         upstreams:
           a.io: {{ca: {authority.path}, username: u, passwordfile: {text}}}
@@ -264,7 +288,7 @@ def test_files_of_upstreams_are_checked(
         f"upstreams.b.io.ca={text}: no certificate in it; write it in PEM",
         f"upstreams.c.io.ca={absent}: {tail}",
     ]
-    assert expected == _lines(desk.settings(data))
+    assert expected == _lines(config_folder.settings(data))
 
 
 @pytest.mark.parametrize("content", ["", "\n", "# ann\n  # bob\n", "\r\n"])

@@ -12,7 +12,7 @@ from entrepot.config import keys, show
 from entrepot.config.distribution import ROWS, SCHEMES
 from entrepot.config.sources.yaml_file import read_file
 from entrepot.config.upstreams import PUBLIC
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config/example.yml"
@@ -32,18 +32,18 @@ def _uncommented(folder: Path) -> Path:
     return path
 
 
-def test_the_example_changes_nothing(desk: Desk) -> None:
+def test_the_example_changes_nothing(config_folder: ConfigFolder) -> None:
     """Every value that config/example.yml sets is the default."""
-    loaded = desk.examine(str(EXAMPLE))
+    loaded = config_folder.examine(str(EXAMPLE))
 
     assert loaded.problems + loaded.warnings == ()
-    assert desk.settings() == loaded.settings
+    assert config_folder.settings() == loaded.settings
 
 
 @pytest.mark.parametrize("driver", ["filesystem", "inmemory", "s3"])
 @pytest.mark.parametrize("scheme", sorted(SCHEMES - {"none"}))
 def test_the_commented_lines_of_the_example_are_valid(
-    desk: Desk, tmp_path: Path, scheme: str, driver: str
+    config_folder: ConfigFolder, tmp_path: Path, scheme: str, driver: str
 ) -> None:
     """The commented lines of config/example.yml are valid settings without their #.
 
@@ -63,7 +63,7 @@ def test_the_commented_lines_of_the_example_are_valid(
         document.pop("access", None)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
 
-    loaded = desk.examine(str(path))
+    loaded = config_folder.examine(str(path))
 
     assert loaded.problems == ()
     assert {"registry.example:8443", "other.example"} == loaded.settings.upstreams.keys()
@@ -114,14 +114,14 @@ def test_the_page_lists_the_public_upstreams() -> None:
     assert ", ".join(f"`{host}`" for host in PUBLIC) in PAGE
 
 
-def test_the_errors_on_the_page_are_real(desk: Desk) -> None:
+def test_the_errors_on_the_page_are_real(config_folder: ConfigFolder) -> None:
     """The errors in docs/configuration.md are real: this configuration causes each of these lines.
 
     The tests in test_checks.py cover the errors about files.
     """
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
-    desk.write("\n\nstorage: {gcs: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
-    found = desk.problems(CLEANER_MAXSIZE="10X")
+    config_folder.write("\n\nstorage: {gcs: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
+    found = config_folder.problems(CLEANER_MAXSIZE="10X")
 
     expected = [line for line in block if not line.startswith("auth.htpasswd.path=")]
     assert sorted(expected) == sorted(found)

@@ -13,7 +13,7 @@ from entrepot.config import keys
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.keys import Setting
 from entrepot.config.loader import Loaded
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.config.every_key import BESIDE, VALUES
 from tests.config.shown_by import SHOWN_BY
 
@@ -29,7 +29,7 @@ def _beside(key: str) -> dict[str, str]:
     return next((BESIDE[each] for each in sections if each in BESIDE), {})
 
 
-def _loaded(desk: Desk, values: dict[str, str]) -> Loaded:
+def _loaded(config_folder: ConfigFolder, values: dict[str, str]) -> Loaded:
     document: dict[str, object] = {}
     for key, text in values.items():
         section = document
@@ -38,11 +38,11 @@ def _loaded(desk: Desk, values: dict[str, str]) -> Loaded:
             below = section.setdefault(name, {})
             assert isinstance(below, dict)
             section = below
-        file = str(desk.file.parent / "file.pem")
-        filled = text.replace("{folder}", str(desk.file.parent)).replace("{file}", file)
+        file = str(config_folder.file.parent / "file.pem")
+        filled = text.replace("{folder}", str(config_folder.file.parent)).replace("{file}", file)
         section[last] = yaml.load(filled, yaml.BaseLoader)
-    desk.write(yaml.safe_dump(document))
-    return desk.examine()
+    config_folder.write(yaml.safe_dump(document))
+    return config_folder.examine()
 
 
 def _is_named(row: DistributionKey, loaded: Loaded) -> str:
@@ -55,7 +55,7 @@ def _is_named(row: DistributionKey, loaded: Loaded) -> str:
 
 
 @pytest.mark.parametrize("key", VALUES)
-def test_no_key_of_distribution_is_ignored_silently(desk: Desk, key: str) -> None:
+def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
     """Each key of docker distribution changes a setting, or a message names the key and a remedy.
 
     A key of docker distribution that is honoured causes no message. An honoured key changes the
@@ -65,8 +65,8 @@ def test_no_key_of_distribution_is_ignored_silently(desk: Desk, key: str) -> Non
     assert row is not None, f"{key} has no row in config/distribution.py"
 
     beside = _beside(key)
-    without = _loaded(desk, beside)
-    found = _loaded(desk, beside | {key: VALUES[key]})
+    without = _loaded(config_folder, beside)
+    found = _loaded(config_folder, beside | {key: VALUES[key]})
 
     if row.verdict is not KeySupport.HONOURED:
         assert _is_named(row, found) == row.verdict.value

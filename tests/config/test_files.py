@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.config.files import moved, named_files
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _ALL = (
     "--pullsecret.path=/given/secret",
@@ -24,38 +24,38 @@ _ALL = (
 )
 
 
-def test_every_file_of_the_settings_is_listed_once(desk: Desk) -> None:
+def test_every_file_of_the_settings_is_listed_once(config_folder: ConfigFolder) -> None:
     """Every file of the settings is listed once.
 
     A new setting with a file must be added to the list, or only root can read that file.
     """
-    settings = desk.settings(*_ALL)
+    settings = config_folder.settings(*_ALL)
 
     given = {path for path in _paths(settings.model_dump()) if path.is_relative_to("/given")}
     assert sorted(given) == sorted(named_files(settings))
     assert len(given) == 7
 
 
-def test_a_configuration_file_that_is_reread_is_listed(desk: Desk) -> None:
+def test_a_configuration_file_that_is_reread_is_listed(config_folder: ConfigFolder) -> None:
     """A configuration file that is reread is one of the settings' files.
 
     The serving process rereads rules and users from the configuration file.
     """
-    desk.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
-    settings = desk.settings()
+    config_folder.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
+    settings = config_folder.settings()
 
-    assert named_files(settings) == [Path("/given/htpasswd"), desk.file]
-    assert moved(settings, {desk.file: Path("/copy")}).followed.file == Path("/copy")
+    assert named_files(settings) == [Path("/given/htpasswd"), config_folder.file]
+    assert moved(settings, {config_folder.file: Path("/copy")}).followed.file == Path("/copy")
 
 
-def test_without_files_in_the_settings_the_list_is_empty(desk: Desk) -> None:
+def test_without_files_in_the_settings_the_list_is_empty(config_folder: ConfigFolder) -> None:
     """Settings that name no file have an empty list of files."""
-    assert named_files(desk.settings()) == []
+    assert named_files(config_folder.settings()) == []
 
 
-def test_only_the_paths_of_files_are_replaced(desk: Desk) -> None:
+def test_only_the_paths_of_files_are_replaced(config_folder: ConfigFolder) -> None:
     """Only the paths of files are replaced; a file without a replacement keeps its path."""
-    settings = desk.settings(*_ALL, "--cleaner.maxsize=5G")
+    settings = config_folder.settings(*_ALL, "--cleaner.maxsize=5G")
     places = {path: Path("/copies") / path.name for path in named_files(settings)}
     stays = places.pop(Path("/given/key"))
 
@@ -66,9 +66,9 @@ def test_only_the_paths_of_files_are_replaced(desk: Desk) -> None:
     assert moved(found, {there: here for here, there in places.items()}) == settings
 
 
-def test_settings_without_files_stay_equal(desk: Desk) -> None:
+def test_settings_without_files_stay_equal(config_folder: ConfigFolder) -> None:
     """Settings without files stay equal, so that a missing password file does not become a path."""
-    settings = desk.settings()
+    settings = config_folder.settings()
 
     assert moved(settings, {}) == settings
 

@@ -7,7 +7,7 @@ import pytest
 from entrepot.config.access import AccessRule
 from entrepot.config.errors import ConfigError
 from entrepot.config.follow import FollowedRights, read_rights, rights
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.config.test_access import HASH
 
 _TEXT = f"""
@@ -16,28 +16,32 @@ access: [{{user: ann, repository: a, allow: pull}}]
 """
 
 
-def test_rereading_an_unchanged_file_gives_equal_rights(desk: Desk) -> None:
+def test_rereading_an_unchanged_file_gives_equal_rights(config_folder: ConfigFolder) -> None:
     """To reread an unchanged file gives rights equal to those of the start."""
-    desk.write(_TEXT)
+    config_folder.write(_TEXT)
 
-    assert rights(desk.settings()) == read_rights(desk.file.read_bytes(), desk.file)
+    assert rights(config_folder.settings()) == read_rights(
+        config_folder.file.read_bytes(), config_folder.file
+    )
 
 
-def test_absent_rules_and_users_are_none(desk: Desk) -> None:
+def test_absent_rules_and_users_are_none(config_folder: ConfigFolder) -> None:
     """Absent rules and users are None, which differs from an empty list."""
-    assert FollowedRights(None, None) == read_rights(b"log: {level: debug}", desk.file)
+    assert FollowedRights(None, None) == read_rights(b"log: {level: debug}", config_folder.file)
     text = b"access: []\nauth: {htpasswd: {users: {}}}"
-    assert FollowedRights((), {}) == read_rights(text, desk.file)
+    assert FollowedRights((), {}) == read_rights(text, config_folder.file)
 
 
-def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:
+def test_problems_of_other_settings_are_ignored(config_folder: ConfigFolder) -> None:
     """Problems of other settings do not prevent that rights are reread.
 
     Rights can be revoked in spite of such problems; other settings are read at the next start.
     """
     text = b"cleaner: {maxsize: 10X}\naccess: [{user: ann, repository: a, allow: pull}]"
 
-    assert read_rights(text, desk.file).access == (AccessRule(("ann",), ("a",), ("pull",)),)
+    assert read_rights(text, config_folder.file).access == (
+        AccessRule(("ann",), ("a",), ("pull",)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,30 +54,30 @@ def test_problems_of_other_settings_are_ignored(desk: Desk) -> None:
     ],
 )
 def test_an_invalid_edit_raises_an_error_with_its_line(
-    desk: Desk, text: str, expected: str
+    config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
     """An invalid edit raises an error with its line and the message of the start."""
     with pytest.raises(ConfigError) as caught:
-        read_rights(text.encode(), desk.file)
+        read_rights(text.encode(), config_folder.file)
 
-    assert str(caught.value).replace(f"{desk.file.parent}/", "").startswith(expected)
+    assert str(caught.value).replace(f"{config_folder.file.parent}/", "").startswith(expected)
     assert "sesame" not in str(caught.value)
 
 
-def test_only_values_that_come_from_the_file_are_reread(desk: Desk) -> None:
+def test_only_values_that_come_from_the_file_are_reread(config_folder: ConfigFolder) -> None:
     """Flags and variables keep precedence. Without passwords no configuration file is reread."""
-    desk.write(_TEXT)
+    config_folder.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"
 
-    assert _followed(desk) == (True, True)
-    assert _followed(desk, flag) == (False, True)
-    assert _followed(desk, f"--auth.htpasswd.users={{bob: {HASH}}}") == (True, False)
-    desk.write("log: {level: info}")
-    assert _followed(desk, "--auth.htpasswd.path=/p") == (True, True)
-    assert _followed(desk) == (False, False)
+    assert _followed(config_folder) == (True, True)
+    assert _followed(config_folder, flag) == (False, True)
+    assert _followed(config_folder, f"--auth.htpasswd.users={{bob: {HASH}}}") == (True, False)
+    config_folder.write("log: {level: info}")
+    assert _followed(config_folder, "--auth.htpasswd.path=/p") == (True, True)
+    assert _followed(config_folder) == (False, False)
 
 
-def _followed(desk: Desk, *flags: str) -> tuple[bool, bool]:
-    followed = desk.settings(*flags).followed
-    assert followed.file in {None, desk.file}
+def _followed(config_folder: ConfigFolder, *flags: str) -> tuple[bool, bool]:
+    followed = config_folder.settings(*flags).followed
+    assert followed.file in {None, config_folder.file}
     return followed.access, followed.users

@@ -11,22 +11,24 @@ import pytest
 from entrepot.config.errors import ConfigError
 from entrepot.config.handover import dump, resolved
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
-def test_the_settings_are_equal_after_the_handover(desk: Desk, tmp_path: Path) -> None:
+def test_the_settings_are_equal_after_the_handover(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """The settings are equal after they were written for other programs and read again.
 
     Addresses, paths, spans, upstreams and passwords are among the compared settings.
     """
-    desk.write(
+    config_folder.write(
         """
         auth: {htpasswd: {path: /h}}
         http: {addr: '[::1]:5000', tls: {certificate: /c, key: /k}}
         upstreams: {a.io: {username: u, password: p, mirrors: [m.io], freshness: 500ms}}
         """
     )
-    settings = desk.settings("--cleaner.maxsize=200M", "--pullsecret.ignore=a b")
+    settings = config_folder.settings("--cleaner.maxsize=200M", "--pullsecret.ignore=a b")
     path = tmp_path / "run/settings.json"
     path.parent.mkdir()
     dump(settings, path)
@@ -46,24 +48,24 @@ def test_a_pipe_in_place_of_the_settings_is_an_error(tmp_path: Path) -> None:
         resolved({"ENTREPOT_SETTINGS": str(path)})
 
 
-def test_only_the_owner_may_read_the_file(desk: Desk, tmp_path: Path) -> None:
+def test_only_the_owner_may_read_the_file(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Only its owner may read the settings file, which contains passwords.
 
     No temporary file of the settings remains after they are written.
     """
     path = tmp_path / "run/settings.json"
     path.parent.mkdir()
-    dump(desk.settings(), path)
-    dump(desk.settings(), path)
+    dump(config_folder.settings(), path)
+    dump(config_folder.settings(), path)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [path] == list(path.parent.iterdir())
 
 
-def test_a_missing_folder_raises_oserror(desk: Desk, tmp_path: Path) -> None:
+def test_a_missing_folder_raises_oserror(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """The caller gets the reason."""
     with pytest.raises(OSError, match="No such file"):
-        dump(desk.settings(), tmp_path / "none/settings.json")
+        dump(config_folder.settings(), tmp_path / "none/settings.json")
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"version": "9"}', "\x00"])

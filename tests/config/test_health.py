@@ -8,7 +8,7 @@ from entrepot.config.handover import dump, resolved
 from entrepot.config.health import FileCheck, HttpCheck, TcpCheck
 from entrepot.config.show import shown_settings
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _FILE = """
     health:
@@ -40,40 +40,42 @@ _HTTP = (
 )
 
 
-def test_every_key_is_read(desk: Desk) -> None:
+def test_every_key_is_read(config_folder: ConfigFolder) -> None:
     """Every key of a health check is read; defaults are 10 s, status 200 and no threshold."""
-    desk.write(_FILE)
-    health = desk.settings().health
+    config_folder.write(_FILE)
+    health = config_folder.settings().health
 
     assert (health.storagedriver.interval, health.storagedriver.threshold) == (5.0, 3)
     assert health.file == (FileCheck("/run/down", 1.0),)
     assert health.http == _HTTP
     assert health.tcp == (TcpCheck("a.test:6379", interval=30.0),)
     assert health.has_checks
-    assert desk.warnings() == []
+    assert config_folder.warnings() == []
 
 
-def test_the_settings_survive_the_handover_to_the_programs(desk: Desk) -> None:
+def test_the_settings_survive_the_handover_to_the_programs(config_folder: ConfigFolder) -> None:
     """The programs read the same health checks from the settings that they get as JSON."""
-    desk.write(_FILE)
-    settings = desk.settings()
-    written = desk.file.parent / run_names.SETTINGS
+    config_folder.write(_FILE)
+    settings = config_folder.settings()
+    written = config_folder.file.parent / run_names.SETTINGS
     dump(settings, written)
 
     assert resolved({"ENTREPOT_SETTINGS": str(written)}).health == settings.health
 
 
-def test_a_variable_is_yaml(desk: Desk) -> None:
+def test_a_variable_is_yaml(config_folder: ConfigFolder) -> None:
     """A list of health checks in a variable is YAML."""
-    found = desk.settings(REGISTRY_HEALTH_FILE="[{file: /run/down}]").health.file
+    found = config_folder.settings(REGISTRY_HEALTH_FILE="[{file: /run/down}]").health.file
 
     assert found == (FileCheck("/run/down"),)
 
 
-def test_an_empty_interval_is_the_default(desk: Desk) -> None:
+def test_an_empty_interval_is_the_default(config_folder: ConfigFolder) -> None:
     """An interval of 0 or none of a health check is 10 s, as in docker distribution."""
-    desk.write("health: {storagedriver: {interval: 0s}, tcp: [{addr: 'a:1', interval: ''}]}")
-    health = desk.settings().health
+    config_folder.write(
+        "health: {storagedriver: {interval: 0s}, tcp: [{addr: 'a:1', interval: ''}]}"
+    )
+    health = config_folder.settings().health
 
     assert health.storagedriver.interval == health.tcp[0].interval == 10.0
 
@@ -100,34 +102,40 @@ def test_an_empty_interval_is_the_default(desk: Desk) -> None:
         (f"file: [{'{file: /a}, ' * 33}]", "more than 32 checks"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_reason(desk: Desk, text: str, reason: str) -> None:
+def test_a_wrong_value_is_refused_with_its_reason(
+    config_folder: ConfigFolder, text: str, reason: str
+) -> None:
     """A wrong value of a health check is one line, which names the check and the fault."""
-    desk.write(f"health: {{{text}}}")
-    (problem,) = desk.problems()
+    config_folder.write(f"health: {{{text}}}")
+    (problem,) = config_folder.problems()
 
     assert reason in problem
     assert problem.startswith(f"config.yml:1: health.{text.partition(':')[0]}=")
 
 
-def test_a_key_without_an_effect_is_a_warning(desk: Desk) -> None:
+def test_a_key_without_an_effect_is_a_warning(config_folder: ConfigFolder) -> None:
     """An unknown key of a health check, or the threshold of a file, is a warning."""
-    desk.write("health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}")
+    config_folder.write(
+        "health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}"
+    )
 
-    assert desk.warnings() == [
+    assert config_folder.warnings() == [
         "config.yml:1: health.file: a check has no key threshold; take it out",
         "config.yml:1: health.tcp: a check has no key treshold; did you mean threshold?",
     ]
 
 
-def test_no_output_shows_a_password_or_a_query(desk: Desk) -> None:
+def test_no_output_shows_a_password_or_a_query(config_folder: ConfigFolder) -> None:
     """No output shows a password in a header or URI of a health check."""
-    desk.write(_FILE)
+    config_folder.write(_FILE)
 
-    shown = dict(shown_settings(desk.settings()))["health", "http"]
+    shown = dict(shown_settings(config_folder.settings()))["health", "http"]
     assert "http://***@a.test/ok" in shown
     assert "secret" not in shown
     assert "abc" not in shown
-    desk.write("health: {http: [{uri: 'http://a.test/ok?token=secret&x=a@b#secret'}]}")
-    assert "http://a.test/ok?*** " in dict(shown_settings(desk.settings()))["health", "http"]
-    desk.write("health: {http: [{uri: 'http://ann:secret@a.test:0/'}]}")
-    assert "secret" not in "".join(desk.problems())
+    config_folder.write("health: {http: [{uri: 'http://a.test/ok?token=secret&x=a@b#secret'}]}")
+    assert (
+        "http://a.test/ok?*** " in dict(shown_settings(config_folder.settings()))["health", "http"]
+    )
+    config_folder.write("health: {http: [{uri: 'http://ann:secret@a.test:0/'}]}")
+    assert "secret" not in "".join(config_folder.problems())

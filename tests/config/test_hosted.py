@@ -11,17 +11,17 @@ from entrepot.config.hosted import HostedRule, rules, show
 from entrepot.config.show import shown_settings
 from entrepot.datastore.globs import Globs
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _DAY = 86400.0
 
 
-def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
+def test_a_rule_sets_the_retention_of_a_pattern(config_folder: ConfigFolder) -> None:
     """A retention rule for a pattern keeps content for ever where it sets no value.
 
     `untagged` stays None.
     """
-    desk.write(
+    config_folder.write(
         """
         hosted:
           "ci/**": {ttl: 7d, keep: 10}
@@ -31,7 +31,7 @@ def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
         """
     )
 
-    assert desk.settings().hosted == (
+    assert config_folder.settings().hosted == (
         HostedRule("ci/**", 7 * _DAY, 10),
         HostedRule("team/app", keep=3, untagged=3600),
         HostedRule("team/*"),
@@ -40,20 +40,20 @@ def test_a_rule_sets_the_retention_of_a_pattern(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("text", ["hosted:", "hosted: {}", "version: 0.1"])
-def test_the_default_is_no_rules(desk: Desk, text: str) -> None:
+def test_the_default_is_no_rules(config_folder: ConfigFolder, text: str) -> None:
     """By default there are no retention rules, so pushed content is kept for ever."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert desk.settings().hosted == ()
+    assert config_folder.settings().hosted == ()
 
 
-def test_a_variable_and_a_flag_contain_rules_as_yaml(desk: Desk) -> None:
+def test_a_variable_and_a_flag_contain_rules_as_yaml(config_folder: ConfigFolder) -> None:
     """A variable and a flag contain retention rules as YAML on one line."""
     expected = (HostedRule("ci/**", 60),)
 
-    assert desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected
-    assert desk.settings("--hosted={ci/**: {ttl: 1m}}").hosted == expected
-    assert desk.settings(REGISTRY_HOSTED="").hosted == ()
+    assert config_folder.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected
+    assert config_folder.settings("--hosted={ci/**: {ttl: 1m}}").hosted == expected
+    assert config_folder.settings(REGISTRY_HOSTED="").hosted == ()
 
 
 @pytest.mark.parametrize(
@@ -74,16 +74,18 @@ def test_a_variable_and_a_flag_contain_rules_as_yaml(desk: Desk) -> None:
         ("{a: [", "not YAML"),
     ],
 )
-def test_an_invalid_rule_is_a_problem_with_a_remedy(desk: Desk, text: str, problem: str) -> None:
+def test_an_invalid_rule_is_a_problem_with_a_remedy(
+    config_folder: ConfigFolder, text: str, problem: str
+) -> None:
     """An invalid retention rule is a problem with a remedy at the start."""
-    (line,) = desk.problems(REGISTRY_HOSTED=text)
+    (line,) = config_folder.problems(REGISTRY_HOSTED=text)
 
     assert line == f"REGISTRY_HOSTED={text}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
 
 
-def test_every_invalid_rule_is_reported(desk: Desk) -> None:
+def test_every_invalid_rule_is_reported(config_folder: ConfigFolder) -> None:
     """Every invalid retention rule is reported, not only the first."""
-    (line,) = desk.problems(REGISTRY_HOSTED="{a: {tll: 1d}, B: {}}")
+    (line,) = config_folder.problems(REGISTRY_HOSTED="{a: {tll: 1d}, B: {}}")
 
     assert "no such key: tll" in line
     assert "'B' can't be" in line
@@ -97,18 +99,18 @@ def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
         Globs([rule.repository])
 
 
-def test_rules_are_passed_on_unchanged(desk: Desk, tmp_path: Path) -> None:
+def test_rules_are_passed_on_unchanged(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Retention rules reach the programs that `entrepot serve` starts unchanged."""
-    settings = desk.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
+    settings = config_folder.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
     config.dump(settings, tmp_path / run_names.SETTINGS)
     environ = {"ENTREPOT_SETTINGS": str(tmp_path / run_names.SETTINGS)}
 
     assert config.resolved(environ).hosted == settings.hosted
 
 
-def test_rules_are_shown_on_one_line(desk: Desk) -> None:
+def test_rules_are_shown_on_one_line(config_folder: ConfigFolder) -> None:
     """`entrepot check` shows retention rules on one line."""
-    settings = desk.settings(
+    settings = config_folder.settings(
         REGISTRY_HOSTED="{ci/**: {ttl: 7d, keep: 10}, a: {}, b: {untagged: 0}}"
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from entrepot.config import ciphers
 from entrepot.config.address import SocketPath
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _ORIGIN = "Access-Control-Allow-Origin"
 
@@ -16,25 +16,27 @@ _ORIGIN = "Access-Control-Allow-Origin"
 # ---- headers
 
 
-def test_headers_are_a_map_of_names_to_lists(desk: Desk) -> None:
+def test_headers_are_a_map_of_names_to_lists(config_folder: ConfigFolder) -> None:
     """Response headers are a map of names to lists; an empty value sets no header."""
-    desk.write("http: {headers: {X-A: [one, two], X-B: three, X-C: [], X-D: ''}}")
+    config_folder.write("http: {headers: {X-A: [one, two], X-B: three, X-C: [], X-D: ''}}")
 
-    assert desk.settings().http.headers == {"X-A": ("one", "two"), "X-B": ("three",)}
+    assert config_folder.settings().http.headers == {"X-A": ("one", "two"), "X-B": ("three",)}
 
 
-def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
+def test_a_variable_sets_one_header_or_all(config_folder: ConfigFolder) -> None:
     """A variable sets one header or all; docker-registry-ui names one in each variable.
 
     The case of a header's name in a variable may differ.
     """
-    desk.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
+    config_folder.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
     one = {f"REGISTRY_HTTP_HEADERS_{_ORIGIN}": "[http://ui.test]"}
 
-    found = desk.settings(**one).http.headers
+    found = config_folder.settings(**one).http.headers
     assert found == {"X-B": ("b",), _ORIGIN.lower(): ("http://ui.test",)}
-    assert desk.settings(REGISTRY_HTTP_HEADERS="{X-A: [a, b]}").http.headers == {"X-A": ("a", "b")}
-    assert desk.settings("--http.headers={X-A: a}", **one).http.headers == {"X-A": ("a",)}
+    assert config_folder.settings(REGISTRY_HTTP_HEADERS="{X-A: [a, b]}").http.headers == {
+        "X-A": ("a", "b")
+    }
+    assert config_folder.settings("--http.headers={X-A: a}", **one).http.headers == {"X-A": ("a",)}
 
 
 @pytest.mark.parametrize(
@@ -61,91 +63,102 @@ def test_a_variable_sets_one_header_or_all(desk: Desk) -> None:
     ],
 )
 def test_a_header_that_would_break_responses_is_refused(
-    desk: Desk, text: str, message: str
+    config_folder: ConfigFolder, text: str, message: str
 ) -> None:
     """A header that would break responses is refused in one line.
 
     A header with a line break cannot add lines to the message.
     """
-    desk.write(f"http: {{headers: {text}}}")
+    config_folder.write(f"http: {{headers: {text}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert message in problem
     assert "; " in problem
     assert len(problem.splitlines()) == 1
 
 
-def test_the_version_header_of_the_registry_api_may_be_repeated(desk: Desk) -> None:
+def test_the_version_header_of_the_registry_api_may_be_repeated(
+    config_folder: ConfigFolder,
+) -> None:
     """Docker-Distribution-Api-Version may be configured: every response has it in any case."""
-    desk.write("http: {headers: {Docker-Distribution-Api-Version: [registry/2.0]}}")
+    config_folder.write("http: {headers: {Docker-Distribution-Api-Version: [registry/2.0]}}")
 
-    assert desk.settings().http.headers == {}
-    assert desk.warnings() == []
+    assert config_folder.settings().http.headers == {}
+    assert config_folder.warnings() == []
 
 
-def test_several_origins_are_a_warning(desk: Desk) -> None:
+def test_several_origins_are_a_warning(config_folder: ConfigFolder) -> None:
     """Several origins in one header are a warning, because browsers accept none of them."""
-    desk.write(f"http: {{headers: {{{_ORIGIN}: ['http://a', 'http://b']}}}}")
+    config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['http://a', 'http://b']}}}}")
 
-    (warning,) = desk.warnings()
+    (warning,) = config_folder.warnings()
     assert f"browsers accept no {_ORIGIN} with several values" in warning
 
 
-def test_every_page_that_may_write_without_a_password_is_a_warning(desk: Desk) -> None:
+def test_every_page_that_may_write_without_a_password_is_a_warning(
+    config_folder: ConfigFolder,
+) -> None:
     """`*` in examples is meant for reading; with DELETE, any page can remove images."""
     methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
-    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
-    (warning,) = desk.warnings()
+    config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
+    (warning,) = config_folder.warnings()
     assert "http.headers: every web page that a user opens may send DELETE" in warning
 
-    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*']}}}}")
-    assert desk.warnings() == []
-    desk.write(f"http: {{headers: {{{_ORIGIN}: ['http://a'], {methods}}}}}")
-    assert desk.warnings() == []
+    config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*']}}}}")
+    assert config_folder.warnings() == []
+    config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['http://a'], {methods}}}}}")
+    assert config_folder.warnings() == []
     login = "\nauth: {htpasswd: {path: /p}}"
-    desk.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}{login}")
-    assert desk.warnings() == []
+    config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}{login}")
+    assert config_folder.warnings() == []
 
 
 # ---- addresses and URLs
 
 
-def test_a_unix_socket_needs_net_and_an_absolute_path(desk: Desk) -> None:
+def test_a_unix_socket_needs_net_and_an_absolute_path(config_folder: ConfigFolder) -> None:
     """A unix socket needs `net: unix` and an absolute path.
 
     `net: unix` without a path, or a path without it, would listen at an unintended place.
     """
-    desk.write("http: {net: unix, addr: /run/registry.sock}")
-    assert desk.settings().http.addr == SocketPath("/run/registry.sock")
+    config_folder.write("http: {net: unix, addr: /run/registry.sock}")
+    assert config_folder.settings().http.addr == SocketPath("/run/registry.sock")
 
-    desk.write("http: {net: unix, addr: ':5000'}")
-    assert "not the absolute path of a socket" in desk.problems()[0]
-    desk.write("http: {addr: /run/registry.sock}")
-    assert "http.addr is the path of a socket, but http.net is tcp" in desk.problems()[0]
-    desk.write("http: {net: unix, addr: registry.sock}")
-    assert "not the absolute path of a socket; try /run/registry.sock" in desk.problems()[0]
-    desk.write(f"http: {{net: unix, addr: /run/{'a' * 100}.sock}}")
-    assert "longer than 95 bytes, the limit of a socket's path; shorten it" in desk.problems()[0]
-    desk.write("http: {net: udp}")
-    assert "not one of tcp, unix" in desk.problems()[0]
+    config_folder.write("http: {net: unix, addr: ':5000'}")
+    assert "not the absolute path of a socket" in config_folder.problems()[0]
+    config_folder.write("http: {addr: /run/registry.sock}")
+    assert "http.addr is the path of a socket, but http.net is tcp" in config_folder.problems()[0]
+    config_folder.write("http: {net: unix, addr: registry.sock}")
+    assert (
+        "not the absolute path of a socket; try /run/registry.sock" in config_folder.problems()[0]
+    )
+    config_folder.write(f"http: {{net: unix, addr: /run/{'a' * 100}.sock}}")
+    assert (
+        "longer than 95 bytes, the limit of a socket's path; shorten it"
+        in config_folder.problems()[0]
+    )
+    config_folder.write("http: {net: udp}")
+    assert "not one of tcp, unix" in config_folder.problems()[0]
 
 
 @pytest.mark.parametrize(
     ("given", "read"), [("/", "/"), ("/a/", "/a"), ("/a/b", "/a/b"), ("''", "/")]
 )
-def test_a_prefix_needs_no_slash_at_its_end(desk: Desk, given: str, read: str) -> None:
+def test_a_prefix_needs_no_slash_at_its_end(
+    config_folder: ConfigFolder, given: str, read: str
+) -> None:
     """A prefix needs no slash at its end, as in docker distribution's program."""
-    desk.write(f"http: {{prefix: {given}}}")
+    config_folder.write(f"http: {{prefix: {given}}}")
 
-    assert desk.settings().http.prefix == read
+    assert config_folder.settings().http.prefix == read
 
 
 @pytest.mark.parametrize("given", ["a/", "/a b/", "/../", "/a//b", "/%2f/", "/[a/"])
-def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> None:
+def test_a_prefix_that_is_no_plain_path_is_refused(config_folder: ConfigFolder, given: str) -> None:
     """A prefix that is no plain path is refused, because every request would get 404."""
-    desk.write(f"http: {{prefix: '{given}'}}")
+    config_folder.write(f"http: {{prefix: '{given}'}}")
 
-    assert "not an absolute path of plain characters; try /registry/" in desk.problems()[0]
+    assert "not an absolute path of plain characters; try /registry/" in config_folder.problems()[0]
 
 
 @pytest.mark.parametrize(
@@ -156,87 +169,92 @@ def test_a_prefix_that_is_no_plain_path_is_refused(desk: Desk, given: str) -> No
         ("https://[::1]:8443/a/b/", "https://[::1]:8443/a/b"),
     ],
 )
-def test_a_host_is_a_url_with_or_without_a_path(desk: Desk, given: str, read: str) -> None:
+def test_a_host_is_a_url_with_or_without_a_path(
+    config_folder: ConfigFolder, given: str, read: str
+) -> None:
     """`http.host` is a URL with or without a path; a name may have an underscore, as in compose."""
-    desk.write(f"http: {{host: '{given}'}}")
+    config_folder.write(f"http: {{host: '{given}'}}")
 
-    assert desk.settings().http.host == read
+    assert config_folder.settings().http.host == read
 
 
 @pytest.mark.parametrize("given", ["registry.test", "ftp://a", "https://u:p@a", "https://a?b", ":"])
-def test_a_host_that_is_no_url_is_refused(desk: Desk, given: str) -> None:
+def test_a_host_that_is_no_url_is_refused(config_folder: ConfigFolder, given: str) -> None:
     """An `http.host` that is no URL is refused; distribution ignores it without a message."""
-    desk.write(f"http: {{host: '{given}'}}")
+    config_folder.write(f"http: {{host: '{given}'}}")
 
-    assert "not the appliance's URL; try https://registry.example" in desk.problems()[0]
+    assert "not the appliance's URL; try https://registry.example" in config_folder.problems()[0]
 
 
-def test_a_host_and_relative_urls_contradict_each_other(desk: Desk) -> None:
+def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFolder) -> None:
     """`http.host` takes precedence over `http.relativeurls`, with a warning."""
-    desk.write("http: {host: 'https://registry.test/', relativeurls: true}")
+    config_folder.write("http: {host: 'https://registry.test/', relativeurls: true}")
 
-    assert desk.settings().http.host == "https://registry.test"
-    assert "the key has no effect: http.host is set, so URLs are absolute" in desk.warnings()[0]
+    assert config_folder.settings().http.host == "https://registry.test"
+    assert (
+        "the key has no effect: http.host is set, so URLs are absolute"
+        in config_folder.warnings()[0]
+    )
 
 
-def test_a_host_without_the_prefix_is_a_warning(desk: Desk) -> None:
+def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """`http.host` without the prefix is a warning.
 
     It is right for a proxy that adds the prefix, and wrong for a proxy that passes the prefix on.
     """
-    desk.write("http: {host: 'https://registry.test', prefix: /reg/}")
-    (warning,) = desk.warnings()
+    config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
+    (warning,) = config_folder.warnings()
     assert (
         "Location begins with http.host, which does not end with http.prefix; add the prefix to"
         in warning
     )
 
-    desk.write("http: {host: 'https://registry.test/reg/', prefix: /reg/}")
-    assert desk.warnings() == []
-    desk.write("http: {host: 'https://registry.test', prefix: /}")
-    assert desk.warnings() == []
+    config_folder.write("http: {host: 'https://registry.test/reg/', prefix: /reg/}")
+    assert config_folder.warnings() == []
+    config_folder.write("http: {host: 'https://registry.test', prefix: /}")
+    assert config_folder.warnings() == []
 
 
-def test_a_secret_is_accepted_without_a_message(desk: Desk) -> None:
+def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> None:
     """`http.secret` is accepted without a message, as the URLs of uploads contain no state."""
-    desk.write("http: {secret: asecretforlocaldevelopment}")
+    config_folder.write("http: {secret: asecretforlocaldevelopment}")
 
-    assert (desk.problems(), desk.warnings()) == ([], [])
+    assert (config_folder.problems(), config_folder.warnings()) == ([], [])
 
 
 # ---- TLS
 
 
-def test_client_authorities_are_a_list_also_by_index(desk: Desk) -> None:
+def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder) -> None:
     """Client authorities are a list, also by index: REGISTRY_HTTP_TLS_CLIENTCAS_0 is the first."""
-    desk.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
-    assert desk.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
-    changed = desk.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas
+    config_folder.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
+    assert config_folder.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
+    changed = config_folder.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas
     assert changed == (Path("/a.pem"), Path("/c.pem"))
 
-    (problem,) = desk.problems(REGISTRY_HTTP_TLS_CLIENTCAS_5="/c.pem")
+    (problem,) = config_folder.problems(REGISTRY_HTTP_TLS_CLIENTCAS_5="/c.pem")
     assert "not the index of an entry: 5" in problem
 
 
-def test_client_authorities_without_a_certificate_are_refused(desk: Desk) -> None:
+def test_client_authorities_without_a_certificate_are_refused(config_folder: ConfigFolder) -> None:
     """Client authorities without a certificate are refused: no client would be checked.
 
     Docker distribution does so silently.
     """
-    desk.write("http: {tls: {clientcas: [/a.pem]}}")
+    config_folder.write("http: {tls: {clientcas: [/a.pem]}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert "http.tls.clientcas: without TLS no client certificate is checked" in problem
 
 
-def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
+def test_client_auth_without_authorities_is_a_warning(config_folder: ConfigFolder) -> None:
     """`clientauth` without authorities has no effect, and is a warning."""
-    desk.write("http: {tls: {clientauth: request-client-cert}}")
-    (warning,) = desk.warnings()
+    config_folder.write("http: {tls: {clientauth: request-client-cert}}")
+    (warning,) = config_folder.warnings()
     assert "the key has no effect: http.tls.clientcas is not set" in warning
 
-    desk.write("http: {tls: {clientauth: verify}}")
-    assert "not one of require-and-verify-client-cert" in desk.problems()[0]
+    config_folder.write("http: {tls: {clientauth: verify}}")
+    assert "not one of require-and-verify-client-cert" in config_folder.problems()[0]
 
 
 @pytest.mark.parametrize(
@@ -252,53 +270,60 @@ def test_client_auth_without_authorities_is_a_warning(desk: Desk) -> None:
     ],
 )
 def test_a_version_or_suite_that_cannot_be_had_is_refused(
-    desk: Desk, text: str, message: str
+    config_folder: ConfigFolder, text: str, message: str
 ) -> None:
     """A TLS version or suite that HAProxy does not have is refused, as by distribution."""
-    desk.write(f"http: {{tls: {{certificate: /c.pem, {text}}}}}")
+    config_folder.write(f"http: {{tls: {{certificate: /c.pem, {text}}}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert message in problem
 
 
-def test_versions_and_suites_without_a_certificate_are_warnings(desk: Desk) -> None:
+def test_versions_and_suites_without_a_certificate_are_warnings(
+    config_folder: ConfigFolder,
+) -> None:
     """TLS versions and suites without a certificate are warnings, as they have no effect."""
-    desk.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
+    config_folder.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
-    assert len(desk.warnings()) == 2
-    assert all("the key has no effect: there is no certificate" in each for each in desk.warnings())
+    assert len(config_folder.warnings()) == 2
+    assert all(
+        "the key has no effect: there is no certificate" in each
+        for each in config_folder.warnings()
+    )
 
 
-def test_the_names_of_all_suites_are_read(desk: Desk) -> None:
+def test_the_names_of_all_suites_are_read(config_folder: ConfigFolder) -> None:
     """The names of all cipher suites of docker distribution are read, except those of 3DES."""
     named = [*ciphers.OLDER, *sorted(ciphers.TLS13)]
-    desk.write(f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}")
+    config_folder.write(
+        f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}"
+    )
 
-    assert desk.settings().http.tls.ciphersuites == tuple(named)
+    assert config_folder.settings().http.tls.ciphersuites == tuple(named)
 
 
-def test_letsencrypt_is_refused_with_the_way_that_works(desk: Desk) -> None:
+def test_letsencrypt_is_refused_with_the_way_that_works(config_folder: ConfigFolder) -> None:
     """`letsencrypt` is refused with a remedy that names certbot and the followed folder."""
-    desk.write("http: {tls: {letsencrypt: {cachefile: /c, hosts: [a.test]}}}")
+    config_folder.write("http: {tls: {letsencrypt: {cachefile: /c, hosts: [a.test]}}}")
 
-    assert all("certbot" in each and "/certs" in each for each in desk.problems())
+    assert all("certbot" in each and "/certs" in each for each in config_folder.problems())
 
 
 # ---- debug
 
 
-def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
+def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: ConfigFolder) -> None:
     """A debug address that other machines can reach is a warning.
 
     Docker distribution's examples have the debug address `:5001`, which is every address of the
     machine.
     """
-    desk.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")
-    assert desk.warnings() == []
-    assert desk.settings().http.debug.prometheus.path == "/metrics"
+    config_folder.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")
+    assert config_folder.warnings() == []
+    assert config_folder.settings().http.debug.prometheus.path == "/metrics"
 
-    desk.write("http: {debug: {addr: ':5001'}}")
-    (warning,) = desk.warnings()
+    config_folder.write("http: {debug: {addr: ':5001'}}")
+    (warning,) = config_folder.warnings()
     assert (
         "the debug address needs no login, and other machines reach it; try 127.0.0.1:5001"
         in warning
@@ -315,9 +340,11 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(desk: Desk) -> None:
         ("addr: ':5000'", "http.addr has the same port"),
     ],
 )
-def test_an_unusable_debug_address_is_refused(desk: Desk, text: str, message: str) -> None:
+def test_an_unusable_debug_address_is_refused(
+    config_folder: ConfigFolder, text: str, message: str
+) -> None:
     """An unusable debug address is refused: such a listener could not work."""
-    desk.write(f"http: {{addr: '127.0.0.1:5000', debug: {{{text}}}}}")
+    config_folder.write(f"http: {{addr: '127.0.0.1:5000', debug: {{{text}}}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert message in problem

@@ -8,7 +8,7 @@ import pytest
 
 from entrepot import config
 from entrepot.runtime.memory_limit import memory_limit
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _STATE = (
     "ENTREPOT_STATEDIR=/state: with storage.inmemory, index and logs are in memory too; take it out"
@@ -16,35 +16,35 @@ _STATE = (
 
 
 @pytest.mark.parametrize("text", ["storage: inmemory", "storage: {inmemory: }"])
-def test_the_driver_needs_no_key(desk: Desk, text: str) -> None:
+def test_the_driver_needs_no_key(config_folder: ConfigFolder, text: str) -> None:
     """`storage.inmemory` needs no key: the folder and the limit have defaults."""
-    desk.write(text)
+    config_folder.write(text)
 
-    storage = desk.settings().storage
+    storage = config_folder.settings().storage
 
     root = Path("/dev/shm/entrepot")
     assert (storage.driver, storage.parameters) == ("inmemory", {"rootdirectory": root})
     assert storage.statedir == root / "entrepot"
-    assert desk.settings().cleaner.maxsize == memory_limit() // 2
-    assert desk.settings(CLEANER_MAXSIZE="2G").cleaner.maxsize == 2 * 2**30
+    assert config_folder.settings().cleaner.maxsize == memory_limit() // 2
+    assert config_folder.settings(CLEANER_MAXSIZE="2G").cleaner.maxsize == 2 * 2**30
 
 
-def test_the_environment_selects_the_driver(desk: Desk) -> None:
+def test_the_environment_selects_the_driver(config_folder: ConfigFolder) -> None:
     """REGISTRY_STORAGE=inmemory replaces the driver of the file with all its keys."""
-    desk.write("storage: {filesystem: {rootdirectory: /data}}")
+    config_folder.write("storage: {filesystem: {rootdirectory: /data}}")
 
-    assert desk.settings(REGISTRY_STORAGE="inmemory").storage.driver == "inmemory"
-    in_folder = desk.settings(
+    assert config_folder.settings(REGISTRY_STORAGE="inmemory").storage.driver == "inmemory"
+    in_folder = config_folder.settings(
         REGISTRY_STORAGE="inmemory", REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/m"
     )
     assert in_folder.storage.rootdirectory == Path("/m")
 
 
-def test_two_drivers_are_a_problem(desk: Desk) -> None:
+def test_two_drivers_are_a_problem(config_folder: ConfigFolder) -> None:
     """Two storage drivers are a problem: the appliance must not guess where content belongs."""
-    desk.write("storage: {filesystem: {rootdirectory: /data}, inmemory: }")
+    config_folder.write("storage: {filesystem: {rootdirectory: /data}, inmemory: }")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
 
     assert problem == "config.yml:1: storage.inmemory: a second storage driver; keep one"
 
@@ -60,18 +60,18 @@ def test_two_drivers_are_a_problem(desk: Desk) -> None:
     ],
 )
 def test_settings_that_contradict_it_are_problems(
-    desk: Desk, environ: dict[str, str], expected: str
+    config_folder: ConfigFolder, environ: dict[str, str], expected: str
 ) -> None:
     """Settings that contradict `storage.inmemory` are problems.
 
     Memory without a limit ends with the machine's, and an index on a disk would describe nothing.
     """
-    assert desk.problems(REGISTRY_STORAGE="inmemory", **environ) == [expected]
+    assert config_folder.problems(REGISTRY_STORAGE="inmemory", **environ) == [expected]
 
 
-def test_a_folder_on_a_disk_is_refused(desk: Desk) -> None:
+def test_a_folder_on_a_disk_is_refused(config_folder: ConfigFolder) -> None:
     """A folder of `inmemory` on a disk is refused, and so is one in /proc, which is no tmpfs."""
-    settings = desk.settings(REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/proc/entrepot")
+    settings = config_folder.settings(REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/proc/entrepot")
 
     (problem,) = config.check(settings)
 

@@ -11,7 +11,7 @@ from entrepot.config import handover
 from entrepot.config.mail_hooks import MailHook
 from entrepot.config.show import shown_settings
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _HOOK = """
     type: mail
@@ -24,19 +24,21 @@ _HOOK = """
 
 
 @pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
-def test_a_level_may_have_capitals(desk: Desk, given: str) -> None:
+def test_a_level_may_have_capitals(config_folder: ConfigFolder, given: str) -> None:
     """A log level may have capitals, because docker distribution reads it in small letters."""
-    assert desk.settings(f"--log.level={given}").log.level == "debug"
-    assert desk.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
+    assert config_folder.settings(f"--log.level={given}").log.level == "debug"
+    assert config_folder.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
 
 
 @pytest.mark.parametrize(
     ("given", "near"),
     [("trace", "debug"), ("warning", "warn"), ("fatal", "error"), ("panic", "error")],
 )
-def test_other_levels_of_logrus_are_refused(desk: Desk, given: str, near: str) -> None:
+def test_other_levels_of_logrus_are_refused(
+    config_folder: ConfigFolder, given: str, near: str
+) -> None:
     """Docker distribution refuses them too."""
-    (problem,) = desk.problems(f"--log.level={given}")
+    (problem,) = config_folder.problems(f"--log.level={given}")
 
     assert (
         problem
@@ -44,20 +46,20 @@ def test_other_levels_of_logrus_are_refused(desk: Desk, given: str, near: str) -
     )
 
 
-def test_the_access_log_is_printed_in_the_image_only(desk: Desk) -> None:
+def test_the_access_log_is_printed_in_the_image_only(config_folder: ConfigFolder) -> None:
     """The access log is printed by default in the image only; the file decides anywhere."""
-    assert desk.settings().log.accesslog.disabled
-    assert not desk.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
+    assert config_folder.settings().log.accesslog.disabled
+    assert not config_folder.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
 
-    desk.write("log: {accesslog: {disabled: false}}")
-    assert not desk.settings().log.accesslog.disabled
-    desk.write("log: {accesslog: {disabled: true}}")
-    assert desk.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
+    config_folder.write("log: {accesslog: {disabled: false}}")
+    assert not config_folder.settings().log.accesslog.disabled
+    config_folder.write("log: {accesslog: {disabled: true}}")
+    assert config_folder.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
 
 
-def test_fields_have_the_types_of_yaml(desk: Desk) -> None:
+def test_fields_have_the_types_of_yaml(config_folder: ConfigFolder) -> None:
     """Fields of the log have the types of YAML; a field without a value is left out."""
-    desk.write(
+    config_folder.write(
         """
         log:
           fields:
@@ -79,17 +81,19 @@ def test_fields_have_the_types_of_yaml(desk: Desk) -> None:
         "share": 0.5,
         "day": "2020-01-01",
     }
-    found = desk.settings().log.fields
+    found = config_folder.settings().log.fields
     assert expected == found
     assert [type(each) for each in expected.values()] == [type(each) for each in found.values()]
 
 
-def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
+def test_variables_set_all_fields_or_single_ones(config_folder: ConfigFolder) -> None:
     """A variable adds one field of the log to those of the file; a whole map replaces them."""
-    desk.write("log: {fields: {service: registry, n: 5}}")
+    config_folder.write("log: {fields: {service: registry, n: 5}}")
 
-    single = desk.settings(REGISTRY_LOG_FIELDS_N="6", REGISTRY_LOG_FIELDS_ENVIRONMENT="a b")
-    whole = desk.settings(REGISTRY_LOG_FIELDS="{other: 1}")
+    single = config_folder.settings(
+        REGISTRY_LOG_FIELDS_N="6", REGISTRY_LOG_FIELDS_ENVIRONMENT="a b"
+    )
+    whole = config_folder.settings(REGISTRY_LOG_FIELDS="{other: 1}")
 
     assert single.log.fields == {"service": "registry", "n": 6, "environment": "a b"}
     assert whole.log.fields == {"other": 1}
@@ -106,37 +110,39 @@ def test_variables_set_all_fields_or_single_ones(desk: Desk) -> None:
         ("{" + ", ".join(f"a{n}: b" for n in range(33)) + "}", "more than 32 fields"),
     ],
 )
-def test_unusable_fields_are_one_line_each(desk: Desk, text: str, message: str) -> None:
+def test_unusable_fields_are_one_line_each(
+    config_folder: ConfigFolder, text: str, message: str
+) -> None:
     """Each unusable field of the log is one line with its key, the reason and a remedy."""
-    desk.write(f"log: {{fields: {text}}}")
+    config_folder.write(f"log: {{fields: {text}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert problem.startswith("config.yml:1: log.fields=")
     assert message in problem
     assert "; " in problem
 
 
-def test_fields_and_hooks_are_shown_on_one_line_each(desk: Desk) -> None:
+def test_fields_and_hooks_are_shown_on_one_line_each(config_folder: ConfigFolder) -> None:
     """`entrepot check` shows fields and hooks of the log on one line each, without passwords."""
-    desk.write(f"log:\n fields: {{a: b c, n: 5, d: true}}\n hooks:\n  -{_HOOK}")
+    config_folder.write(f"log:\n fields: {{a: b c, n: 5, d: true}}\n hooks:\n  -{_HOOK}")
 
-    shown = dict(shown_settings(desk.settings()))
+    shown = dict(shown_settings(config_folder.settings()))
     assert shown["log", "fields"] == "a=b c n=5 d=true"
     assert shown["log", "hooks"] == "mail panic warn to admin@example.com root"
 
 
-def test_a_field_that_is_not_finite_is_a_text(desk: Desk) -> None:
+def test_a_field_that_is_not_finite_is_a_text(config_folder: ConfigFolder) -> None:
     """JSON has no infinite number."""
-    desk.write("log: {fields: {a: .inf}}")
+    config_folder.write("log: {fields: {a: .inf}}")
 
-    assert desk.settings().log.fields == {"a": "inf"}
+    assert config_folder.settings().log.fields == {"a": "inf"}
 
 
-def test_a_mail_hook_has_the_keys_of_docker_distribution(desk: Desk) -> None:
+def test_a_mail_hook_has_the_keys_of_docker_distribution(config_folder: ConfigFolder) -> None:
     """A mail hook has the keys of docker distribution; `warning` means the level `warn`."""
-    desk.write(f"log:\n hooks:\n  -{_HOOK}")
+    config_folder.write(f"log:\n hooks:\n  -{_HOOK}")
 
-    assert desk.settings().log.hooks == (
+    assert config_folder.settings().log.hooks == (
         MailHook(
             ("panic", "warn"),
             "mail.example",
@@ -150,22 +156,22 @@ def test_a_mail_hook_has_the_keys_of_docker_distribution(desk: Desk) -> None:
     )
 
 
-def test_a_disabled_hook_is_left_out(desk: Desk) -> None:
+def test_a_disabled_hook_is_left_out(config_folder: ConfigFolder) -> None:
     """A disabled mail hook, as in docker distribution's sample file, is left out unchecked."""
-    desk.write("log: {hooks: [{type: mail, disabled: true, levels: [loud]}]}")
+    config_folder.write("log: {hooks: [{type: mail, disabled: true, levels: [loud]}]}")
 
-    assert desk.settings().log.hooks == ()
+    assert config_folder.settings().log.hooks == ()
 
 
-def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
+def test_variables_set_single_keys_of_a_hook(config_folder: ConfigFolder) -> None:
     """Variables set single keys of a mail hook.
 
     A password need not be in the file. docker distribution names `options` MAILOPTIONS in
     variables.
     """
-    desk.write(f"log:\n hooks:\n  -{_HOOK}")
+    config_folder.write(f"log:\n hooks:\n  -{_HOOK}")
 
-    settings = desk.settings(
+    settings = config_folder.settings(
         REGISTRY_LOG_HOOKS_0_MAILOPTIONS_SMTP_PASSWORD="{x",
         REGISTRY_LOG_HOOKS_0_OPTIONS_TO_1="ops@example.com",
         REGISTRY_LOG_HOOKS_0_LEVELS="[error]",
@@ -191,34 +197,38 @@ def test_variables_set_single_keys_of_a_hook(desk: Desk) -> None:
         ("insecure: true", "tls: true", "hook 0: options.smtp: no such key: tls"),
     ],
 )
-def test_an_unusable_hook_is_one_line(desk: Desk, old: str, new: str, message: str) -> None:
+def test_an_unusable_hook_is_one_line(
+    config_folder: ConfigFolder, old: str, new: str, message: str
+) -> None:
     """An unusable mail hook is one line at the start, before the first line is to be mailed."""
     assert old in _HOOK
-    desk.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
+    config_folder.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert problem.startswith(f"config.yml:3: log.hooks=***: {message}")
 
 
-def test_the_password_of_a_hook_is_in_no_message(desk: Desk) -> None:
+def test_the_password_of_a_hook_is_in_no_message(config_folder: ConfigFolder) -> None:
     """No message shows a value of a mail hook that contains a password."""
     given = "[{type: slack, options: {smtp: {password: hunter2}}}]"
     messages = [
-        *desk.problems(REGISTRY_LOG_HOOKS=given),
-        *desk.problems(REGISTRY_LOG_HOOKS_7_OPTIONS_SMTP_PASSWORD="hunter2"),
-        *desk.problems(f"--log.hooks={given}"),
+        *config_folder.problems(REGISTRY_LOG_HOOKS=given),
+        *config_folder.problems(REGISTRY_LOG_HOOKS_7_OPTIONS_SMTP_PASSWORD="hunter2"),
+        *config_folder.problems(f"--log.hooks={given}"),
     ]
 
     assert len(messages) == 3
     assert "hunter2" not in "".join(messages)
 
 
-def test_other_programs_do_not_get_the_passwords_of_hooks(desk: Desk, tmp_path: Path) -> None:
+def test_other_programs_do_not_get_the_passwords_of_hooks(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """Only `serve` gets the passwords of mail hooks; other programs get the log's fields."""
-    desk.write(f"log:\n fields: {{n: 5, on1: true}}\n hooks:\n  -{_HOOK}")
+    config_folder.write(f"log:\n fields: {{n: 5, on1: true}}\n hooks:\n  -{_HOOK}")
     path = tmp_path / run_names.SETTINGS
 
-    handover.dump(desk.settings(), path)
+    handover.dump(config_folder.settings(), path)
 
     assert "p w" not in path.read_text()
     passed = handover.resolved({"ENTREPOT_SETTINGS": str(path)}).log

@@ -10,7 +10,7 @@ import pytest
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.keys import Setting
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,13 @@ from tests.config.desk import Desk
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
     ],
 )
-def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, text: str) -> None:
+def test_an_unsupported_key_that_protects_or_places_data_is_refused(
+    config_folder: ConfigFolder, text: str
+) -> None:
     """An unsupported key that protects or places data is refused, never ignored."""
-    desk.write(text)
+    config_folder.write(text)
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert problem.startswith("config.yml:1: ")
     assert ": refused: " in problem
 
@@ -46,30 +48,36 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(desk: Desk, 
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
     ],
 )
-def test_a_variable_of_a_refused_key_is_refused(desk: Desk, name: str, value: str) -> None:
+def test_a_variable_of_a_refused_key_is_refused(
+    config_folder: ConfigFolder, name: str, value: str
+) -> None:
     """A variable of a refused key is refused, with its name and without its value."""
-    (problem,) = desk.problems(**{name: value})
+    (problem,) = config_folder.problems(**{name: value})
 
     assert problem.startswith(f"{name}: refused: ")
 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [("168h", 604_800.0), ("0", 0.0), ("0s", 0.0)])
-def test_proxy_ttl_is_another_name_of_cleaner_ttl(desk: Desk, ttl: str, seconds: float) -> None:
+def test_proxy_ttl_is_another_name_of_cleaner_ttl(
+    config_folder: ConfigFolder, ttl: str, seconds: float
+) -> None:
     """`proxy.ttl` of docker distribution is another name of `cleaner.ttl`."""
-    desk.write(f"proxy: {{ttl: {ttl}}}")
+    config_folder.write(f"proxy: {{ttl: {ttl}}}")
 
-    assert desk.settings().cleaner.ttl == seconds
-    assert desk.warnings() == []
-    assert desk.settings(REGISTRY_PROXY_TTL="1h").cleaner.ttl == 3600.0
-    assert desk.settings(CLEANER_TTL="1d").cleaner.ttl == 86400.0
+    assert config_folder.settings().cleaner.ttl == seconds
+    assert config_folder.warnings() == []
+    assert config_folder.settings(REGISTRY_PROXY_TTL="1h").cleaner.ttl == 3600.0
+    assert config_folder.settings(CLEANER_TTL="1d").cleaner.ttl == 86400.0
 
 
-def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(desk: Desk) -> None:
+def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(
+    config_folder: ConfigFolder,
+) -> None:
     """An empty `proxy.ttl` is no value; an invalid one is a problem under the key in the file."""
-    desk.write("proxy: {ttl: }")
-    assert desk.settings().cleaner.ttl == 30 * 86400.0
+    config_folder.write("proxy: {ttl: }")
+    assert config_folder.settings().cleaner.ttl == 30 * 86400.0
 
-    assert desk.problems(REGISTRY_PROXY_TTL="soon") == [
+    assert config_folder.problems(REGISTRY_PROXY_TTL="soon") == [
         "REGISTRY_PROXY_TTL=soon: not a span; try 1h30m, 30d or 60s"
     ]
 
@@ -94,12 +102,12 @@ def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(desk: Desk) ->
     ],
 )
 def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
-    desk: Desk, text: str
+    config_folder: ConfigFolder, text: str
 ) -> None:
     """A value that requests the normal behaviour causes no message, even of a refused key."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert (desk.problems(), desk.warnings()) == ([], [])
+    assert (config_folder.problems(), config_folder.warnings()) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -109,12 +117,12 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
         "compatibility: {schema1: {enabled: true}}",
     ],
 )
-def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
+def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: str) -> None:
     """A key without effect that neither protects nor places data is only a warning."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert desk.problems() == []
-    (warning,) = desk.warnings()
+    assert config_folder.problems() == []
+    (warning,) = config_folder.warnings()
     assert ": without effect: " in warning
 
 
@@ -124,33 +132,33 @@ def test_a_key_without_effect_is_a_warning(desk: Desk, text: str) -> None:
     ids=lambda row: str(row.key),
 )
 def test_each_key_without_effect_is_one_warning_with_a_remedy(
-    desk: Desk, row: DistributionKey
+    config_folder: ConfigFolder, row: DistributionKey
 ) -> None:
     """Each key without effect is one warning with a remedy, in the file and in variables."""
     path = row.key.removesuffix(".**").split(".")
-    desk.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
+    config_folder.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
 
-    assert desk.warnings() == [
+    assert config_folder.warnings() == [
         f"config.yml:1: {'.'.join(path)}: without effect: {row.why}; {row.instead}"
     ]
-    desk.write("")
+    config_folder.write("")
     variable = "_".join(("REGISTRY", *path)).upper()
-    assert desk.warnings(**{variable: "x"}) == [
+    assert config_folder.warnings(**{variable: "x"}) == [
         f"{variable}: without effect: {row.why}; {row.instead}"
     ]
 
 
-def test_a_source_with_precedence_may_override_a_refused_value(desk: Desk) -> None:
+def test_a_source_with_precedence_may_override_a_refused_value(config_folder: ConfigFolder) -> None:
     """A source with precedence may override a refused value: only the result is validated."""
-    desk.write("storage: {s3: {bucket: b}}")
+    config_folder.write("storage: {s3: {bucket: b}}")
 
-    assert desk.problems(REGISTRY_STORAGE="filesystem") == []
+    assert config_folder.problems(REGISTRY_STORAGE="filesystem") == []
 
 
-def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
+def test_loglevel_is_the_old_name_of_log_level(config_folder: ConfigFolder) -> None:
     """`loglevel` is the old name of `log.level` and has lower precedence."""
-    assert desk.settings(REGISTRY_LOGLEVEL="debug").log.level == "debug"
-    assert desk.settings("--log.level=warn", REGISTRY_LOGLEVEL="debug").log.level == "warn"
+    assert config_folder.settings(REGISTRY_LOGLEVEL="debug").log.level == "debug"
+    assert config_folder.settings("--log.level=warn", REGISTRY_LOGLEVEL="debug").log.level == "warn"
 
 
 # ---- kinds of keys
@@ -160,18 +168,20 @@ def test_loglevel_is_the_old_name_of_log_level(desk: Desk) -> None:
     "text",
     ["auth: {htpasswd: {path: /h, realm: r}}", "auth: htpasswd", "auth: {htpasswd: }"],
 )
-def test_auth_in_the_file_and_its_path_in_the_environment(desk: Desk, text: str) -> None:
+def test_auth_in_the_file_and_its_path_in_the_environment(
+    config_folder: ConfigFolder, text: str
+) -> None:
     """REGISTRY_AUTH_HTPASSWD_PATH completes the auth section of the file."""
-    desk.write(text)
-    htpasswd = desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd
+    config_folder.write(text)
+    htpasswd = config_folder.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd
 
     assert htpasswd is not None
     assert Path("/p") == htpasswd.path
 
 
-def test_registry_auth_names_the_scheme(desk: Desk) -> None:
+def test_registry_auth_names_the_scheme(config_folder: ConfigFolder) -> None:
     """REGISTRY_AUTH names the auth scheme, as in docker distribution."""
-    htpasswd = desk.settings(
+    htpasswd = config_folder.settings(
         REGISTRY_AUTH="htpasswd",
         REGISTRY_AUTH_HTPASSWD_REALM="Ours",
         REGISTRY_AUTH_HTPASSWD_PATH="/p",
@@ -181,9 +191,9 @@ def test_registry_auth_names_the_scheme(desk: Desk) -> None:
     assert ("Ours", Path("/p")) == (htpasswd.realm, htpasswd.path)
 
 
-def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
+def test_a_path_alone_switches_passwords_on(config_folder: ConfigFolder) -> None:
     """A password file alone switches passwords on: its operator expects no open registry."""
-    assert desk.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
+    assert config_folder.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
 
 
 @pytest.mark.parametrize(
@@ -198,50 +208,52 @@ def test_a_path_alone_switches_passwords_on(desk: Desk) -> None:
     ids=range(5),
 )
 def test_passwords_without_users_are_a_problem(
-    desk: Desk, text: str, environ: dict[str, str], source: str
+    config_folder: ConfigFolder, text: str, environ: dict[str, str], source: str
 ) -> None:
     """A password file without a path is a problem: the appliance never starts open to all."""
-    desk.write(text)
+    config_folder.write(text)
 
     remedy = "name a file made with htpasswd -B"
-    assert [f"{source}: auth.htpasswd.path is missing; {remedy}"] == desk.problems(**environ)
+    assert [f"{source}: auth.htpasswd.path is missing; {remedy}"] == config_folder.problems(
+        **environ
+    )
 
 
-def test_an_empty_path_is_a_problem(desk: Desk) -> None:
+def test_an_empty_path_is_a_problem(config_folder: ConfigFolder) -> None:
     """An empty path of a password file is a problem: no empty variable opens the registry."""
-    (problem,) = desk.problems(REGISTRY_AUTH_HTPASSWD_PATH="")
+    (problem,) = config_folder.problems(REGISTRY_AUTH_HTPASSWD_PATH="")
 
     assert problem.startswith("REGISTRY_AUTH_HTPASSWD_PATH=: empty; ")
 
 
-def test_a_scheme_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
+def test_a_scheme_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
     """REGISTRY_AUTH overrides `auth:` in the file with all its parameters."""
-    desk.write("auth: {token: {realm: r}, anonymous: pull}")
-    auth = desk.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
+    config_folder.write("auth: {token: {realm: r}, anonymous: pull}")
+    auth = config_folder.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
 
     assert auth.htpasswd is not None
     assert auth.anonymous == "pull"
 
 
-def test_auth_none_is_open(desk: Desk) -> None:
+def test_auth_none_is_open(config_folder: ConfigFolder) -> None:
     """REGISTRY_AUTH=none allows all requests, as in docker distribution."""
-    desk.write("auth: {htpasswd: {path: /p}}")
+    config_folder.write("auth: {htpasswd: {path: /p}}")
 
-    assert desk.settings(REGISTRY_AUTH="none").auth.htpasswd is None
+    assert config_folder.settings(REGISTRY_AUTH="none").auth.htpasswd is None
 
 
-def test_two_auth_schemes_are_a_problem(desk: Desk) -> None:
+def test_two_auth_schemes_are_a_problem(config_folder: ConfigFolder) -> None:
     """Two auth schemes are a problem, because at most one can be in force."""
-    (problem,) = desk.problems(REGISTRY_AUTH="none", REGISTRY_AUTH_HTPASSWD_PATH="/p")
+    (problem,) = config_folder.problems(REGISTRY_AUTH="none", REGISTRY_AUTH_HTPASSWD_PATH="/p")
 
     assert problem == "REGISTRY_AUTH: a second auth scheme; keep one"
 
 
-def test_a_driver_in_the_environment_replaces_that_of_the_file(desk: Desk) -> None:
+def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
     """REGISTRY_STORAGE overrides the driver in `storage:`; other keys there stay."""
-    desk.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
+    config_folder.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
 
-    assert desk.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled
+    assert config_folder.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled
 
 
 # ---- the table of keys
@@ -299,15 +311,15 @@ def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> Non
     assert expected is DistributionKey(pattern, KeySupport.HONOURED).matches(tuple(key.split(".")))
 
 
-def test_several_keys_of_one_section_are_one_line(desk: Desk) -> None:
+def test_several_keys_of_one_section_are_one_line(config_folder: ConfigFolder) -> None:
     """Variables of several keys of one unsupported driver cause one line."""
     driver = {
         "REGISTRY_STORAGE_SWIFT_USERNAME": "a",
         "REGISTRY_STORAGE_SWIFT_PASSWORD": "b",
         "REGISTRY_STORAGE_SWIFT_CONTAINER": "c",
     }
-    (problem,) = desk.problems(**driver)
-    (warning,) = desk.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
+    (problem,) = config_folder.problems(**driver)
+    (warning,) = config_folder.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
 
     assert ": refused with 2 more keys of storage.swift: only storage.filesystem" in problem
     assert warning.startswith("REGISTRY_REDIS_ADDR: without effect with 1 more key of redis: ")

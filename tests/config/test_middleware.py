@@ -8,18 +8,18 @@ from entrepot import config
 from entrepot.config import handover
 from entrepot.config.sources.environment import SETTINGS
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _LIST = "[{name: gate, options: {password: hunter2, list: [a, {b: c}]}}, {name: b, disabled: true}]"
 
 
-def test_a_list_of_middleware_has_names_and_options(desk: Desk) -> None:
+def test_a_list_of_middleware_has_names_and_options(config_folder: ConfigFolder) -> None:
     """A list of middleware keeps names and options, without disabled entries.
 
     `check` shows no option.
     """
-    desk.write(f"middleware: {{repository: {_LIST}}}")
-    settings = desk.settings()
+    config_folder.write(f"middleware: {{repository: {_LIST}}}")
+    settings = config_folder.settings()
 
     (gate,) = settings.middleware.repository
     assert gate.as_pair == ("gate", {"password": "hunter2", "list": ["a", {"b": "c"}]})
@@ -27,18 +27,20 @@ def test_a_list_of_middleware_has_names_and_options(desk: Desk) -> None:
     assert "hunter2" not in repr(settings)
 
 
-def test_the_workers_get_the_same_middleware(desk: Desk) -> None:
+def test_the_workers_get_the_same_middleware(config_folder: ConfigFolder) -> None:
     """The workers read the same middleware options from the settings file that `serve` writes."""
-    desk.write(f"middleware: {{registry: {_LIST}}}")
-    path = desk.file.parent / run_names.SETTINGS
-    handover.dump(desk.settings(), path)
+    config_folder.write(f"middleware: {{registry: {_LIST}}}")
+    path = config_folder.file.parent / run_names.SETTINGS
+    handover.dump(config_folder.settings(), path)
 
-    assert handover.resolved({SETTINGS: str(path)}).middleware == desk.settings().middleware
+    assert (
+        handover.resolved({SETTINGS: str(path)}).middleware == config_folder.settings().middleware
+    )
 
 
-def test_a_variable_sets_one_key_of_an_entry(desk: Desk) -> None:
+def test_a_variable_sets_one_key_of_an_entry(config_folder: ConfigFolder) -> None:
     """A variable sets one key of a middleware entry by its index, as in docker distribution."""
-    settings = desk.settings(
+    settings = config_folder.settings(
         REGISTRY_MIDDLEWARE_REPOSITORY_0_NAME="gate",
         REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_LIMIT="5",
     )
@@ -47,13 +49,15 @@ def test_a_variable_sets_one_key_of_an_entry(desk: Desk) -> None:
 
 
 def test_an_unknown_name_is_a_problem_that_lists_the_installed_names(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    config_folder: ConfigFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown middleware is one line with its name, the installed names, and the entry point."""
     monkeypatch.setattr("entrepot.runtime.entry_points.names", lambda _: ("gate", "stamp"))
-    desk.write("middleware: {registry: [{name: stmap}]}")
+    config_folder.write("middleware: {registry: [{name: stmap}]}")
 
-    lines = [str(each) for each in config.check(desk.settings()) if "middleware" in each.source]
+    lines = [
+        str(each) for each in config.check(config_folder.settings()) if "middleware" in each.source
+    ]
 
     assert lines == [
         (
@@ -74,9 +78,9 @@ def test_an_unknown_name_is_a_problem_that_lists_the_installed_names(
         "registery: [{name: a}]",
     ],
 )
-def test_a_wrong_entry_is_a_problem(desk: Desk, text: str) -> None:
+def test_a_wrong_entry_is_a_problem(config_folder: ConfigFolder, text: str) -> None:
     """A wrong middleware entry is a problem, because a misspelt protection must not be ignored."""
-    desk.write(f"middleware: {{{text}}}")
+    config_folder.write(f"middleware: {{{text}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert "; " in problem

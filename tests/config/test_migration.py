@@ -8,7 +8,7 @@ from pathlib import Path
 from entrepot.config.distribution import ROWS
 from entrepot.config.keys import find
 from entrepot.config.sources import cache_server
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _PAGE = (Path(__file__).parents[2] / "docs/migration.md").read_text(encoding="utf-8")
 _OF_REGISTRY_CACHE = (
@@ -45,7 +45,7 @@ def test_each_setting_of_docker_cache_server_has_a_row() -> None:
         assert changes
 
 
-def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> None:
+def test_each_setting_of_registry_cache_has_a_row_and_is_read(config_folder: ConfigFolder) -> None:
     """Each setting of registry-cache has a row.
 
     A start with all settings of registry-cache causes neither problems nor warnings.
@@ -63,8 +63,8 @@ def test_each_setting_of_registry_cache_has_a_row_and_is_read(desk: Desk) -> Non
         "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
         "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
     }
-    assert desk.problems(**environ) == []
-    assert desk.warnings(**environ) == []
+    assert config_folder.problems(**environ) == []
+    assert config_folder.warnings(**environ) == []
 
 
 def test_each_key_of_distribution_has_a_row() -> None:

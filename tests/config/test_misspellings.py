@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.config.every_key import VALUES
 from tests.sizes import scaled
 
@@ -42,11 +42,11 @@ def _document(parts: list[str], text: str) -> str:
 
 
 @pytest.mark.parametrize("key", VALUES)
-def test_no_misspelt_key_is_ignored_silently(desk: Desk, key: str) -> None:
+def test_no_misspelt_key_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
     """A misspelt part of a key is a warning, and an error in a section that protects."""
     for parts in _all_misspelt(key):
-        desk.write(_document(parts, VALUES[key]))
-        loaded = desk.examine()
+        config_folder.write(_document(parts, VALUES[key]))
+        loaded = config_folder.examine()
         warned = [each for each in loaded.warnings if _OPEN not in each.message]
 
         assert loaded.problems or warned, parts
@@ -69,8 +69,10 @@ def test_no_misspelt_key_is_ignored_silently(desk: Desk, key: str) -> None:
     ],
     ids=range(10),
 )
-def test_a_misspelt_key_in_a_list_is_named(desk: Desk, text: str, expected: str) -> None:
+def test_a_misspelt_key_in_a_list_is_named(
+    config_folder: ConfigFolder, text: str, expected: str
+) -> None:
     """A misspelt key in an entry of a list is named, as elsewhere in the file."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert any(expected in each for each in (*desk.problems(), *desk.warnings()))
+    assert any(expected in each for each in (*config_folder.problems(), *config_folder.warnings()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ from tests.config.desk import Desk
     ids=range(14),
 )
 def test_an_unknown_key_is_a_problem_with_a_suggestion(
-    desk: Desk, text: str, expected: str
+    config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
     """An unknown key is a problem with a suggestion.
 
     Any number of keys below an unknown key causes no further problem.
     """
-    desk.write(text)
+    config_folder.write(text)
 
     expected = expected.replace("{", "did you mean ").replace("}", "?")
-    assert [expected] == desk.problems()
+    assert [expected] == config_folder.problems()
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,17 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
         "x-common: &a {b: c}",
     ],
 )
-def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str) -> None:
+def test_an_unknown_key_that_protects_nothing_is_a_warning(
+    config_folder: ConfigFolder, text: str
+) -> None:
     """An unknown key that protects nothing is a warning.
 
     Docker distribution ignores an unknown key.
     """
-    desk.write(text)
+    config_folder.write(text)
 
-    assert desk.problems() == []
-    (warning,) = desk.warnings()
+    assert config_folder.problems() == []
+    (warning,) = config_folder.warnings()
     assert warning.startswith("config.yml:1: ")
     assert ": no such key; " in warning
 
@@ -91,14 +93,16 @@ def test_an_unknown_key_that_protects_nothing_is_a_warning(desk: Desk, text: str
         "storage: {delete: {enable: true}}",
     ],
 )
-def test_a_key_similar_to_a_protecting_key_is_a_problem(desk: Desk, text: str) -> None:
+def test_a_key_similar_to_a_protecting_key_is_a_problem(
+    config_folder: ConfigFolder, text: str
+) -> None:
     """A key similar to a protecting key is a problem, also if the protecting key is refused.
 
     The operator expects an effect.
     """
-    desk.write(text)
+    config_folder.write(text)
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert ": no such key; " in problem
 
 
@@ -112,18 +116,18 @@ def test_a_key_similar_to_a_protecting_key_is_a_problem(desk: Desk, text: str) -
     ],
 )
 def test_an_unknown_flag_is_a_problem_with_a_suggestion(
-    desk: Desk, flag: str, expected: str
+    config_folder: ConfigFolder, flag: str, expected: str
 ) -> None:
     """An unknown flag is a problem with a suggestion and without its value.
 
     The value of an unknown flag may be a password.
     """
-    assert [expected] == desk.problems(flag)
+    assert [expected] == config_folder.problems(flag)
 
 
-def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(desk: Desk) -> None:
+def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(config_folder: ConfigFolder) -> None:
     """The value of an unknown flag is not taken for a file, so one mistake causes one line."""
-    assert len(desk.problems("--cleaner.maxsze", "10G")) == 1
+    assert len(config_folder.problems("--cleaner.maxsze", "10G")) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,22 +141,24 @@ def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(desk: Desk) -> Non
     ],
 )
 def test_an_unknown_variable_is_a_warning_with_a_suggestion(
-    desk: Desk, name: str, near: str
+    config_folder: ConfigFolder, name: str, near: str
 ) -> None:
     """An unknown variable is a warning with a suggestion.
 
     Other programs share the environment, so an unknown variable must not prevent the start.
     """
-    assert desk.problems(**{name: "hunter2"}) == []
-    assert [f"{name}: no such setting; did you mean {near}?"] == desk.warnings(**{name: "hunter2"})
+    assert config_folder.problems(**{name: "hunter2"}) == []
+    assert [f"{name}: no such setting; did you mean {near}?"] == config_folder.warnings(
+        **{name: "hunter2"}
+    )
 
 
-def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
+def test_a_misspelt_protecting_variable_is_a_problem(config_folder: ConfigFolder) -> None:
     """A misspelt variable of a protecting setting is a problem.
 
     Otherwise the appliance would be open to all, against the operator's intention.
     """
-    assert desk.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
+    assert config_folder.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
         "REGISTRY_AUTH_HTPASWD_PATH: no such setting; did you mean REGISTRY_AUTH_HTPASSWD_PATH?"
     ]
 
@@ -175,21 +181,26 @@ def test_a_misspelt_protecting_variable_is_a_problem(desk: Desk) -> None:
         "REGISTRYFOO",
     ],
 )
-def test_variables_of_other_programs_are_ignored(desk: Desk, name: str) -> None:
+def test_variables_of_other_programs_are_ignored(config_folder: ConfigFolder, name: str) -> None:
     """Variables of other programs are ignored.
 
     Service links of Kubernetes, podman's auth file, and internal variables are such variables.
     """
-    assert (desk.problems(**{name: "x"}), desk.warnings(**{name: "x"})) == ([], [])
+    assert (config_folder.problems(**{name: "x"}), config_folder.warnings(**{name: "x"})) == (
+        [],
+        [],
+    )
 
 
 @pytest.mark.parametrize("name", ["REGISTRY_HTTP_PORT", "REGISTRY_PORT", "ENTREPOT_PORT"])
-def test_a_port_that_no_service_link_has_is_a_warning(desk: Desk, name: str) -> None:
+def test_a_port_that_no_service_link_has_is_a_warning(
+    config_folder: ConfigFolder, name: str
+) -> None:
     """A variable with a plain port is a warning: a service link begins with `tcp://`."""
-    assert desk.warnings(**{name: "8080"}) == [
+    assert config_folder.warnings(**{name: "8080"}) == [
         f"{name}: no such setting; write REGISTRY_HTTP_ADDR=:8080"
     ]
-    assert desk.warnings(**{name: "tcp://10.96.0.17:8080"}) == []
+    assert config_folder.warnings(**{name: "tcp://10.96.0.17:8080"}) == []
 
 
 @pytest.mark.parametrize(
@@ -212,13 +223,15 @@ def test_a_port_that_no_service_link_has_is_a_warning(desk: Desk, name: str) -> 
     ],
 )
 def test_each_misspelling_of_a_protecting_variable_is_a_problem(
-    desk: Desk, name: str, meant: str
+    config_folder: ConfigFolder, name: str, meant: str
 ) -> None:
     """Each misspelling of a protecting variable is a problem, not only a warning.
 
     The misspelling may be in the prefix, in a word, or one letter.
     """
-    assert desk.problems(**{name: "x"}) == [f"{name}: no such setting; did you mean {meant}?"]
+    assert config_folder.problems(**{name: "x"}) == [
+        f"{name}: no such setting; did you mean {meant}?"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -233,14 +246,16 @@ def test_each_misspelling_of_a_protecting_variable_is_a_problem(
         "REGISTRY_LOG_ACCESSLOG_DISABLED",
     ],
 )
-def test_similar_variables_of_other_programs_are_no_problem(desk: Desk, name: str) -> None:
+def test_similar_variables_of_other_programs_are_no_problem(
+    config_folder: ConfigFolder, name: str
+) -> None:
     """Variables that other programs read are no problem, although they are similar."""
-    assert desk.problems(**{name: "true"}) == []
+    assert config_folder.problems(**{name: "true"}) == []
 
 
-def test_another_misspelt_name_is_a_warning(desk: Desk) -> None:
+def test_another_misspelt_name_is_a_warning(config_folder: ConfigFolder) -> None:
     """A misspelt variable that protects nothing is a warning: the default does no harm."""
-    assert desk.problems(CLEANER_TLT="7d") == []
-    assert desk.warnings(CLEANER_TLT="7d") == [
+    assert config_folder.problems(CLEANER_TLT="7d") == []
+    assert config_folder.warnings(CLEANER_TLT="7d") == [
         "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"
     ]

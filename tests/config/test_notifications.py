@@ -9,14 +9,14 @@ import pytest
 from entrepot.appliance.check import report
 from entrepot.config.notifications import NotificationEndpoint, endpoints, show
 from entrepot.config.schema import Settings
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _VARIABLE = "REGISTRY_NOTIFICATIONS_ENDPOINTS"
 
 
-def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
+def test_an_endpoint_has_the_keys_of_docker_distribution(config_folder: ConfigFolder) -> None:
     """An endpoint has the keys and values of docker distribution's documentation."""
-    desk.write(
+    config_folder.write(
         """
         notifications:
           events:
@@ -40,7 +40,7 @@ def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
                   - pull
         """
     )
-    found = desk.settings().notifications
+    found = config_folder.settings().notifications
 
     assert found.events.includereferences
     assert found.endpoints == (
@@ -58,27 +58,31 @@ def test_an_endpoint_has_the_keys_of_docker_distribution(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("unset", ["", "timeout: 0\n", "timeout: -1\n", "threshold: -3\n"])
-def test_the_defaults_are_those_of_docker_distribution(desk: Desk, unset: str) -> None:
+def test_the_defaults_are_those_of_docker_distribution(
+    config_folder: ConfigFolder, unset: str
+) -> None:
     """Time-out and threshold of an endpoint are 1 s and 10 failures unless they are positive."""
-    desk.write(f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}")
-    (found,) = desk.settings().notifications.endpoints
+    config_folder.write(
+        f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}"
+    )
+    (found,) = config_folder.settings().notifications.endpoints
 
     assert (found.timeout, found.threshold, found.backoff) == (1.0, 10, 1.0)
 
 
-def test_a_plain_number_is_in_nanoseconds(desk: Desk) -> None:
+def test_a_plain_number_is_in_nanoseconds(config_folder: ConfigFolder) -> None:
     """A span of an endpoint without a unit is in nanoseconds, as in docker distribution."""
     text = "[{name: a, url: 'http://h', timeout: 2000000000}]"
 
-    assert desk.settings(**{_VARIABLE: text}).notifications.endpoints[0].timeout == 2.0
+    assert config_folder.settings(**{_VARIABLE: text}).notifications.endpoints[0].timeout == 2.0
 
 
-def test_one_key_can_be_set_by_a_variable(desk: Desk) -> None:
+def test_one_key_can_be_set_by_a_variable(config_folder: ConfigFolder) -> None:
     """A variable with an index sets one key of an endpoint in the file, or adds an endpoint."""
-    desk.write(
+    config_folder.write(
         "notifications: {endpoints: [{name: a, url: 'http://h', ignore: {mediatypes: [x]}}]}"
     )
-    found = desk.settings(
+    found = config_folder.settings(
         **{
             f"{_VARIABLE}_0_URL": "https://other",
             f"{_VARIABLE}_0_IGNORE_ACTIONS": "[pull, push]",
@@ -94,16 +98,16 @@ def test_one_key_can_be_set_by_a_variable(desk: Desk) -> None:
     assert (found[0].ignoredmediatypes, found[0].actions) == (("x",), ("pull", "push"))
 
 
-def test_an_index_beyond_the_list_is_a_problem(desk: Desk) -> None:
+def test_an_index_beyond_the_list_is_a_problem(config_folder: ConfigFolder) -> None:
     """A variable whose index leaves a gap in the list of endpoints is refused."""
-    (problem,) = desk.problems(**{f"{_VARIABLE}_3_URL": "http://h"})
+    (problem,) = config_folder.problems(**{f"{_VARIABLE}_3_URL": "http://h"})
 
     assert problem == f"{_VARIABLE}_3_URL=***: not the index of an entry: 3; try 0"
 
 
-def test_a_disabled_endpoint_needs_no_url(desk: Desk) -> None:
+def test_a_disabled_endpoint_needs_no_url(config_folder: ConfigFolder) -> None:
     """A disabled endpoint is kept in the settings, and gets no events."""
-    found = desk.settings(**{_VARIABLE: "[{name: a, disabled: true}]"}).notifications
+    found = config_folder.settings(**{_VARIABLE: "[{name: a, disabled: true}]"}).notifications
 
     assert [each.disabled for each in found.endpoints] == [True]
     assert found.active == ()
@@ -140,10 +144,10 @@ def test_a_disabled_endpoint_needs_no_url(desk: Desk) -> None:
     ],
 )
 def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
-    desk: Desk, text: str, reason: str
+    config_folder: ConfigFolder, text: str, reason: str
 ) -> None:
     """A bad endpoint is one line with endpoint, key and remedy, without its secrets."""
-    (problem,) = desk.problems(**{_VARIABLE: text})
+    (problem,) = config_folder.problems(**{_VARIABLE: text})
 
     assert reason in problem
     assert problem.startswith(f"{_VARIABLE}=***: ")
@@ -152,28 +156,28 @@ def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
 
 
 @pytest.mark.parametrize("value", [r"a\nb", r"a\r\nX: y", r"a\0", r"a\u2028"])
-def test_a_header_with_a_line_break_is_refused(desk: Desk, value: str) -> None:
+def test_a_header_with_a_line_break_is_refused(config_folder: ConfigFolder, value: str) -> None:
     """A header of an endpoint with a line break is refused, as it could add another header."""
     text = f'[{{name: a, url: "http://h", headers: {{Authorization: ["{value}"]}}}}]'
-    (problem,) = desk.problems(**{_VARIABLE: text})
+    (problem,) = config_folder.problems(**{_VARIABLE: text})
 
     assert "refused for Authorization: a line break or another control character" in problem
     assert "write each value on one line" in problem
 
 
-def test_an_alias_bomb_is_refused_at_once(desk: Desk) -> None:
+def test_an_alias_bomb_is_refused_at_once(config_folder: ConfigFolder) -> None:
     """A YAML text of endpoints whose aliases unfold to billions of entries is refused."""
     levels = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    (problem,) = desk.problems(**{_VARIABLE: "\n".join(levels)})
+    (problem,) = config_folder.problems(**{_VARIABLE: "\n".join(levels)})
 
     assert "more than 50,000 values with aliases; write each value once" in problem
 
 
-def test_unknown_keys_and_actions_are_warnings(desk: Desk) -> None:
+def test_unknown_keys_and_actions_are_warnings(config_folder: ConfigFolder) -> None:
     """Docker distribution ignores an unknown key of an endpoint; here it is a warning too."""
     text = "[{name: a, url: 'http://h', retries: 3, ignore: {tags: [x], actions: [pul]}}]"
-    warnings = desk.warnings(**{_VARIABLE: text})
+    warnings = config_folder.warnings(**{_VARIABLE: text})
 
     assert [each.partition("without effect: ")[2].partition(";")[0] for each in warnings] == [
         "endpoint a: retries",
@@ -182,24 +186,24 @@ def test_unknown_keys_and_actions_are_warnings(desk: Desk) -> None:
     ]
 
 
-def test_the_settings_survive_the_hand_over(desk: Desk) -> None:
+def test_the_settings_survive_the_hand_over(config_folder: ConfigFolder) -> None:
     """The programs read the same endpoints from the settings that `serve` writes for them."""
     text = "[{name: a, url: 'http://h', timeout: 1500us, headers: {X: [a, b], Y: z}}]"
     text = text.replace("1500us", "1500000")
-    found = desk.settings(**{_VARIABLE: text})
+    found = config_folder.settings(**{_VARIABLE: text})
     read = Settings.model_validate(json.loads(found.model_dump_json()))
 
     assert read.notifications == found.notifications
     assert read.notifications.endpoints[0].timeout == 0.0015
 
 
-def test_check_lists_each_endpoint_without_passwords(desk: Desk) -> None:
+def test_check_lists_each_endpoint_without_passwords(config_folder: ConfigFolder) -> None:
     """`check` lists each endpoint with URL, time-out, backoff and filters, without its secrets."""
     text = (
         "[{name: ci, url: 'https://bob:hunter2@h:8/e?token=hunter2', headers: {A: [hunter2]},"
         " ignore: {actions: [pull]}}, {name: off, url: 'http://i', disabled: true}]"
     )
-    page = report(desk.examine(**{_VARIABLE: text}))
+    page = report(config_folder.examine(**{_VARIABLE: text}))
     lines = [" ".join(line.split()) for line in page.splitlines()]
 
     assert "ci https://h:8/e time-out 1s after 10 failures every 1s without pull" in lines

@@ -7,7 +7,7 @@ import pytest
 from entrepot.config.handover import dump, resolved
 from entrepot.config.push_settings import IndexPlatform
 from entrepot.runtime import run_names
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _ALL = """
     validation:
@@ -25,11 +25,11 @@ _ALL = """
     """
 
 
-def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
+def test_every_key_is_read_and_handed_over(config_folder: ConfigFolder) -> None:
     """The programs read the same push settings from the file that `serve` writes for them."""
-    desk.write(_ALL)
-    settings = desk.settings()
-    written = desk.file.parent / run_names.SETTINGS
+    config_folder.write(_ALL)
+    settings = config_folder.settings()
+    written = config_folder.file.parent / run_names.SETTINGS
     dump(settings, written)
 
     manifests = settings.validation.manifests
@@ -38,7 +38,7 @@ def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
     assert manifests.indexes.platformlist == (IndexPlatform("linux", "amd64"),)
     assert settings.policy.repository.classes == ("image",)
     assert settings.validation.is_on
-    assert desk.warnings() == []
+    assert config_folder.warnings() == []
     handed = resolved({"ENTREPOT_SETTINGS": str(written)})
     assert (handed.validation, handed.policy) == (settings.validation, settings.policy)
 
@@ -52,24 +52,26 @@ def test_every_key_is_read_and_handed_over(desk: Desk) -> None:
         ("enabled: true, disabled: true", True),
     ],
 )
-def test_the_older_switch_has_precedence_if_it_is_on(desk: Desk, text: str, *, is_on: bool) -> None:
+def test_the_older_switch_has_precedence_if_it_is_on(
+    config_folder: ConfigFolder, text: str, *, is_on: bool
+) -> None:
     """The older switch `enabled` is in force as docker distribution computes it with `disabled`."""
-    desk.write(f"validation: {{{text}}}")
+    config_folder.write(f"validation: {{{text}}}")
 
-    assert desk.settings().validation.is_on is is_on
+    assert config_folder.settings().validation.is_on is is_on
 
 
-def test_without_the_section_nothing_is_given(desk: Desk) -> None:
+def test_without_the_section_nothing_is_given(config_folder: ConfigFolder) -> None:
     """Without `validation:` nothing is checked, so Windows images can be pushed."""
-    assert not desk.settings().validation.is_given
+    assert not config_folder.settings().validation.is_given
 
 
-def test_a_variable_may_have_one_pattern_or_a_list(desk: Desk) -> None:
+def test_a_variable_may_have_one_pattern_or_a_list(config_folder: ConfigFolder) -> None:
     """A variable of `validation:` has one pattern, which may contain commas, or a list."""
     name = "REGISTRY_VALIDATION_MANIFESTS_URLS_DENY"
 
     def read(text: str) -> tuple[str, ...]:
-        return desk.settings(**{name: text}).validation.manifests.urls.deny
+        return config_folder.settings(**{name: text}).validation.manifests.urls.deny
 
     assert read("^a{1,2} [b]") == ("^a{1,2} [b]",)
     assert read("['a,b', c]") == ("a,b", "c")
@@ -90,23 +92,23 @@ def test_a_variable_may_have_one_pattern_or_a_list(desk: Desk) -> None:
         ("policy: {repository: {classes: [helm]}}", "not a class of repositories: helm"),
     ],
 )
-def test_a_wrong_value_is_refused(desk: Desk, text: str, reason: str) -> None:
+def test_a_wrong_value_is_refused(config_folder: ConfigFolder, text: str, reason: str) -> None:
     """A wrong value in `validation:` is refused, because a rule must not be left out."""
-    desk.write(text)
-    (problem,) = desk.problems()
+    config_folder.write(text)
+    (problem,) = config_folder.problems()
 
     assert reason in problem
 
 
-def test_rules_without_an_effect_are_warnings(desk: Desk) -> None:
+def test_rules_without_an_effect_are_warnings(config_folder: ConfigFolder) -> None:
     """Docker distribution ignores them silently."""
-    desk.write(
+    config_folder.write(
         "validation: {disabled: true, manifests: {urls: {deny: [a]},"
         " indexes: {platformlist: [{os: a, architecture: b}]}}}"
     )
 
     off = "the rule has no effect: validation.disabled is true; take one of the two keys out"
-    assert [each.partition(": validation.manifests.")[2] for each in desk.warnings()] == [
+    assert [each.partition(": validation.manifests.")[2] for each in config_folder.warnings()] == [
         f"urls.deny: {off}",
         f"indexes.platformlist: {off}",
         (

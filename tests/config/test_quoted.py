@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.sources.environment import unquoted
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_a_value_without_quotes_is_unchanged(written: str) -> None:
     assert unquoted(written) == written
 
 
-def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> None:
+def test_every_kind_of_variable_may_be_quoted(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Every kind of variable may be quoted.
 
     The kinds of variables are short and derived names, sections, lists, maps, and
     docker-cache-server's names.
     """
-    settings = desk.settings(
+    settings = config_folder.settings(
         REGISTRY_AUTH='"htpasswd"',
         REGISTRY_AUTH_HTPASSWD_REALM='"My Realm"',
         REGISTRY_AUTH_HTPASSWD_PATH=f"'{tmp_path}/h'",
@@ -108,21 +108,26 @@ def test_every_kind_of_variable_may_be_quoted(desk: Desk, tmp_path: Path) -> Non
     assert settings.proxy.freshness == 120
 
 
-def test_the_file_may_be_named_in_quotes(desk: Desk, tmp_path: Path) -> None:
+def test_the_file_may_be_named_in_quotes(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """The file in REGISTRY_CONFIGURATION_PATH may be named in quotes."""
     (tmp_path / "other.yml").write_text("log: {level: debug}", encoding="utf-8")
 
-    assert desk.settings(REGISTRY_CONFIGURATION_PATH=f"'{tmp_path}/other.yml'").log.level == "debug"
+    assert (
+        config_folder.settings(REGISTRY_CONFIGURATION_PATH=f"'{tmp_path}/other.yml'").log.level
+        == "debug"
+    )
 
 
-def test_an_empty_value_in_quotes_is_empty(desk: Desk) -> None:
+def test_an_empty_value_in_quotes_is_empty(config_folder: ConfigFolder) -> None:
     """An empty value in quotes is empty: it switches the certificate off.
 
     An empty password file, in quotes too, is an error.
     """
-    desk.places.certs.mkdir()
-    (desk.places.certs / "certs.pem").write_text("", encoding="utf-8")
+    config_folder.places.certs.mkdir()
+    (config_folder.places.certs / "certs.pem").write_text("", encoding="utf-8")
 
-    assert desk.settings(REGISTRY_HTTP_TLS_CERTIFICATE='""').http.tls.certificate is None
-    (problem,) = desk.problems(REGISTRY_AUTH_HTPASSWD_PATH="''", REGISTRY_HTTP_TLS_CERTIFICATE="")
+    assert config_folder.settings(REGISTRY_HTTP_TLS_CERTIFICATE='""').http.tls.certificate is None
+    (problem,) = config_folder.problems(
+        REGISTRY_AUTH_HTPASSWD_PATH="''", REGISTRY_HTTP_TLS_CERTIFICATE=""
+    )
     assert problem.startswith("REGISTRY_AUTH_HTPASSWD_PATH=: empty; ")

@@ -11,7 +11,7 @@ from entrepot.config import handover
 from entrepot.config.sources.environment import SETTINGS
 from entrepot.runtime import run_names
 from entrepot.runtime.reporting import CLIENTS
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _ALL = """
 reporting:
@@ -22,16 +22,18 @@ reporting:
 """
 
 
-def test_no_tracker_is_configured_by_default(desk: Desk) -> None:
+def test_no_tracker_is_configured_by_default(config_folder: ConfigFolder) -> None:
     """Without settings there is no tracker, and no library is needed."""
-    assert desk.settings().reporting.active == {}
-    assert not [each for each in config.check(desk.settings()) if "reporting" in each.source]
+    assert config_folder.settings().reporting.active == {}
+    assert not [
+        each for each in config.check(config_folder.settings()) if "reporting" in each.source
+    ]
 
 
-def test_each_tracker_is_configured_by_its_key(desk: Desk) -> None:
+def test_each_tracker_is_configured_by_its_key(config_folder: ConfigFolder) -> None:
     """Each tracker of `reporting` is active with its key; `check` shows neither key nor DSN."""
-    desk.write(_ALL)
-    settings = desk.settings()
+    config_folder.write(_ALL)
+    settings = config_folder.settings()
 
     assert settings.reporting.active.keys() == CLIENTS.keys()
     assert settings.reporting.active["opentelemetry"]["headers"] == {"api-key": "hunter2"}
@@ -41,10 +43,12 @@ def test_each_tracker_is_configured_by_its_key(desk: Desk) -> None:
     assert "hunter2" not in repr(settings)
 
 
-def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: Path) -> None:
+def test_the_settings_survive_the_handover_to_the_workers(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """The workers read the same trackers from the settings file that `serve` writes."""
-    desk.write(_ALL)
-    settings = desk.settings()
+    config_folder.write(_ALL)
+    settings = config_folder.settings()
 
     handover.dump(settings, tmp_path / run_names.SETTINGS)
     read = handover.resolved({SETTINGS: str(tmp_path / run_names.SETTINGS)})
@@ -52,13 +56,15 @@ def test_the_settings_survive_the_handover_to_the_workers(desk: Desk, tmp_path: 
 
 
 def test_a_missing_library_is_a_problem_with_its_extra(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    config_folder: ConfigFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing library of a tracker is a problem with the command that installs it."""
     monkeypatch.setattr("entrepot.runtime.reporting.is_installed", lambda name: name != "sentry")
-    desk.write(_ALL)
+    config_folder.write(_ALL)
 
-    lines = [str(each) for each in config.check(desk.settings()) if "reporting" in each.source]
+    lines = [
+        str(each) for each in config.check(config_folder.settings()) if "reporting" in each.source
+    ]
 
     assert lines == [
         (
@@ -92,19 +98,19 @@ def test_a_library_is_found_without_being_imported(
         ("newrelic: {verbose: loud}", "newrelic.verbose=loud: neither true nor false"),
     ],
 )
-def test_a_wrong_value_is_a_problem(desk: Desk, text: str, expected: str) -> None:
+def test_a_wrong_value_is_a_problem(config_folder: ConfigFolder, text: str, expected: str) -> None:
     """A wrong value of a tracker is a line with its key; a value that may be a secret is hidden."""
-    desk.write(f"reporting: {{{text}}}")
+    config_folder.write(f"reporting: {{{text}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert expected in problem
 
 
-def test_a_tracker_without_its_key_is_a_warning(desk: Desk) -> None:
+def test_a_tracker_without_its_key_is_a_warning(config_folder: ConfigFolder) -> None:
     """A section of a tracker without its key has no effect, and is a warning."""
-    desk.write("reporting: {bugsnag: {releasestage: production}}")
+    config_folder.write("reporting: {bugsnag: {releasestage: production}}")
 
-    assert desk.problems() == []
-    assert desk.warnings() == [
+    assert config_folder.problems() == []
+    assert config_folder.warnings() == [
         "reporting.bugsnag: the key has no effect: reporting.bugsnag.apikey is not set; set it too"
     ]

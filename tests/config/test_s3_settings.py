@@ -6,31 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _GIVEN = "region: eu-central-1, bucket: images"
 
 
-def test_the_state_directory_is_the_only_folder(desk: Desk) -> None:
+def test_the_state_directory_is_the_only_folder(config_folder: ConfigFolder) -> None:
     """Index, logs and unfinished downloads stay on a local disk."""
-    desk.write(f"storage: {{s3: {{{_GIVEN}, rootdirectory: /a/}}}}")
-    storage = desk.settings(ENTREPOT_STATEDIR="/state").storage
+    config_folder.write(f"storage: {{s3: {{{_GIVEN}, rootdirectory: /a/}}}}")
+    storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 
     assert (storage.driver, storage.place) == ("s3", "s3://images/a")
     assert storage.rootdirectory == storage.statedir == Path("/state")
     assert storage.parameters["statedir"] == Path("/state")
     assert storage.parameters["chunksize"] == 10 * 2**20
-    assert desk.settings().storage.statedir == Path("data/entrepot").absolute()
+    assert config_folder.settings().storage.statedir == Path("data/entrepot").absolute()
 
 
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [("", False), (", regionendpoint: 'http://m:9000'", True)],
 )
-def test_the_style_of_urls_follows_the_endpoint(desk: Desk, keys: str, *, expected: bool) -> None:
+def test_the_style_of_urls_follows_the_endpoint(
+    config_folder: ConfigFolder, keys: str, *, expected: bool
+) -> None:
     """Services other than AWS rarely have a host for each bucket."""
-    desk.write(f"storage: {{s3: {{{_GIVEN}{keys}}}}}")
-    s3 = desk.settings().storage.s3
+    config_folder.write(f"storage: {{s3: {{{_GIVEN}{keys}}}}}")
+    s3 = config_folder.settings().storage.s3
 
     assert s3 is not None
     assert s3.forcepathstyle is expected
@@ -62,18 +64,20 @@ _TWO_HOSTS = (
         (f"{_GIVEN}, buket: c", f"{_AT}.buket: no such key; did you mean storage.s3.bucket?"),
     ],
 )
-def test_each_mistake_is_one_line_with_a_remedy(desk: Desk, keys: str, expected: str) -> None:
+def test_each_mistake_is_one_line_with_a_remedy(
+    config_folder: ConfigFolder, keys: str, expected: str
+) -> None:
     """No value of a key or token is shown."""
-    desk.write(f"storage: {{s3: {{{keys}}}}}")
+    config_folder.write(f"storage: {{s3: {{{keys}}}}}")
 
-    assert desk.problems() == [expected]
+    assert config_folder.problems() == [expected]
 
 
 @pytest.mark.parametrize("name", ["accelerate", "usedualstack", "usefipsendpoint"])
-def test_hosts_of_aws_contradict_another_endpoint(desk: Desk, name: str) -> None:
+def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, name: str) -> None:
     """The operator would believe that the key has an effect."""
-    desk.write(f"storage: {{s3: {{{_GIVEN}, regionendpoint: 'http://m', {name}: true}}}}")
+    config_folder.write(f"storage: {{s3: {{{_GIVEN}, regionendpoint: 'http://m', {name}: true}}}}")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
 
     assert problem.startswith(f"{_AT}.{name}: it selects a host of AWS")

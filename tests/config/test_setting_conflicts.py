@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.mark.parametrize(
@@ -52,35 +52,39 @@ from tests.config.desk import Desk
     ],
     ids=range(9),
 )
-def test_a_contradiction_is_one_line(desk: Desk, flags: str, expected: str) -> None:
+def test_a_contradiction_is_one_line(
+    config_folder: ConfigFolder, flags: str, expected: str
+) -> None:
     """A contradiction between settings is one line with their source and a remedy."""
-    assert [expected] == desk.problems(*flags.split())
+    assert [expected] == config_folder.problems(*flags.split())
 
 
-def test_the_same_default_set_twice_is_no_contradiction(desk: Desk) -> None:
+def test_the_same_default_set_twice_is_no_contradiction(config_folder: ConfigFolder) -> None:
     """Two settings with the same default upstream are no contradiction.
 
     In this test the two settings have two names of Docker Hub.
     """
     flags = ["--proxy.default=docker.io", "--proxy.remoteurl=https://registry-1.docker.io"]
 
-    assert desk.problems(*flags) == []
+    assert config_folder.problems(*flags) == []
 
 
 @pytest.mark.parametrize("address", [":5000", "0.0.0.0:5000", "10.0.0.1:5000", "[::]:5000"])
-def test_an_address_without_passwords_is_one_warning(desk: Desk, address: str) -> None:
+def test_an_address_without_passwords_is_one_warning(
+    config_folder: ConfigFolder, address: str
+) -> None:
     """An address that others reach without passwords is one warning: it may be unintended."""
-    (warning,) = desk.examine(REGISTRY_HTTP_ADDR=address).warnings
+    (warning,) = config_folder.examine(REGISTRY_HTTP_ADDR=address).warnings
 
     expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "
     assert str(warning).startswith(expected)
     assert "set REGISTRY_AUTH_HTPASSWD_PATH, or listen" in str(warning)
 
 
-def test_the_warning_mentions_deletes_if_they_are_enabled(desk: Desk) -> None:
+def test_the_warning_mentions_deletes_if_they_are_enabled(config_folder: ConfigFolder) -> None:
     """The warning of open access mentions deletes if they are enabled."""
     environ = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
-    (warning,) = desk.examine(**environ).warnings
+    (warning,) = config_folder.examine(**environ).warnings
 
     assert "may pull, push and delete; " in str(warning)
 
@@ -95,16 +99,18 @@ def test_the_warning_mentions_deletes_if_they_are_enabled(desk: Desk) -> None:
     ],
     ids=["loopback", "loopback 6", "passwords", "default"],
 )
-def test_loopback_or_passwords_cause_no_warning(desk: Desk, environ: dict[str, str]) -> None:
+def test_loopback_or_passwords_cause_no_warning(
+    config_folder: ConfigFolder, environ: dict[str, str]
+) -> None:
     """On loopback, or with passwords, there is no warning of open access."""
-    assert desk.examine(**environ).warnings == ()
+    assert config_folder.examine(**environ).warnings == ()
 
 
 @pytest.mark.parametrize(
     ("size", "is_warned"), [("10", True), ("1M", True), ("10M", False), ("0", False)]
 )
 def test_a_size_without_its_unit_is_a_warning(
-    desk: Desk,
+    config_folder: ConfigFolder,
     size: str,
     is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
@@ -117,11 +123,11 @@ def test_a_size_without_its_unit_is_a_warning(
         " try 10G"
     )
 
-    assert desk.warnings(CLEANER_MAXSIZE=size) == [expected] * is_warned
+    assert config_folder.warnings(CLEANER_MAXSIZE=size) == [expected] * is_warned
 
 
-def test_a_login_for_no_upstream_is_a_warning(desk: Desk) -> None:
+def test_a_login_for_no_upstream_is_a_warning(config_folder: ConfigFolder) -> None:
     """A login without an upstream is a warning: distribution starts and does not proxy."""
-    (warning,) = desk.warnings("--proxy.username=a", "--proxy.password=b")
+    (warning,) = config_folder.warnings("--proxy.username=a", "--proxy.password=b")
 
     assert warning.startswith("proxy.username: the key has no effect: proxy.remoteurl is not set")

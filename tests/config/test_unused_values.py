@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _OF_2 = """
 redis:
@@ -29,12 +29,12 @@ redis:
 
 
 @pytest.mark.parametrize("text", [_OF_2, _OF_3], ids=["2.x", "3.x"])
-def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
+def test_redis_is_one_warning_in_either_form(config_folder: ConfigFolder, text: str) -> None:
     """`redis:` is one warning in both forms, which states that the section has no effect."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert desk.problems() == []
-    assert desk.warnings() == [
+    assert config_folder.problems() == []
+    assert config_folder.warnings() == [
         (
             "config.yml:3: redis: without effect: the appliance looks blobs up on the disk,"
             " without redis; take it out"
@@ -54,27 +54,29 @@ def test_redis_is_one_warning_in_either_form(desk: Desk, text: str) -> None:
     ],
     ids=range(6),
 )
-def test_a_wrong_name_or_value_is_a_warning(desk: Desk, text: str, expected: str) -> None:
+def test_a_wrong_name_or_value_is_a_warning(
+    config_folder: ConfigFolder, text: str, expected: str
+) -> None:
     """A wrong name or value in a section without effect is a warning.
 
     Docker distribution ignores the name, and does not start with the value.
     """
-    desk.write(text)
+    config_folder.write(text)
 
-    assert desk.problems() == []
-    assert any(expected in each for each in desk.warnings())
+    assert config_folder.problems() == []
+    assert any(expected in each for each in config_folder.warnings())
 
 
-def test_a_wrong_value_of_a_variable_is_a_warning(desk: Desk) -> None:
+def test_a_wrong_value_of_a_variable_is_a_warning(config_folder: ConfigFolder) -> None:
     """The warning about a wrong value names the variable, but no value, which may be a secret."""
-    found = desk.warnings(REGISTRY_REDIS_DB="one", REGISTRY_REDIS_PASSWORD="hunter2")
+    found = config_folder.warnings(REGISTRY_REDIS_DB="one", REGISTRY_REDIS_PASSWORD="hunter2")
 
     assert "REGISTRY_REDIS_DB: not a whole number from 0 to 999999999; try 10" in found
     assert "hunter2" not in str(found)
 
 
-def test_disabled_middleware_is_no_problem(desk: Desk) -> None:
+def test_disabled_middleware_is_no_problem(config_folder: ConfigFolder) -> None:
     """Middleware with `disabled: true` is no problem, as in docker distribution."""
-    desk.write("middleware: {storage: [{name: cloudfront, disabled: true}]}")
+    config_folder.write("middleware: {storage: [{name: cloudfront, disabled: true}]}")
 
-    assert desk.problems() == []
+    assert config_folder.problems() == []

@@ -10,7 +10,7 @@ from entrepot.config.pull_secret import ParsedPullSecret, parse
 from entrepot.config.schema import Settings
 from entrepot.config.upstreams import PUBLIC, UpstreamValues, upstream_defaults, upstreams_in_force
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 def upstreams(settings: Settings, secret: ParsedPullSecret | None = None) -> list[UpstreamValues]:
@@ -37,21 +37,25 @@ def test_the_values_have_the_fields_of_an_upstream_config() -> None:
     assert {each.name for each in fields(UpstreamConfig)} | {"default"} == names
 
 
-def test_without_configured_upstreams_the_public_registries_are_active(desk: Desk) -> None:
+def test_without_configured_upstreams_the_public_registries_are_active(
+    config_folder: ConfigFolder,
+) -> None:
     """Without configured upstreams new users can pull from the public registries.
 
     None of the public registries is the default upstream.
     """
-    found = upstreams(desk.settings())
+    found = upstreams(config_folder.settings())
 
     assert list(PUBLIC) == _hosts(found)
     assert _defaults(found) == []
     assert found[0].url == "https://registry-1.docker.io"
 
 
-def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> None:
+def test_a_secret_that_names_a_registry_replaces_the_public_ones(
+    config_folder: ConfigFolder,
+) -> None:
     """A pull secret that names a registry, by host or glob, replaces the public upstreams."""
-    settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
+    settings = config_folder.settings(PULLSECRETPATH="/pull-secret.json")
     named = upstreams_in_force(settings, parse(b'{"auths": {"a.example": {}}}'))
     matched = upstreams_in_force(settings, parse(b'{"auths": {"*.example": {}}}'))
 
@@ -71,30 +75,32 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(desk: Desk) -> 
     ],
     ids=["empty", "store", "helpers", "ignored"],
 )
-def test_a_secret_that_names_no_registry_leaves_the_public_ones(desk: Desk, secret: bytes) -> None:
+def test_a_secret_that_names_no_registry_leaves_the_public_ones(
+    config_folder: ConfigFolder, secret: bytes
+) -> None:
     """A pull secret that names no registry, as Docker Desktop's, leaves the public upstreams.
 
     All parts of the appliance must compute the same upstreams from the pull secret.
     """
-    settings = desk.settings(PULLSECRETPATH="/pull-secret.json")
+    settings = config_folder.settings(PULLSECRETPATH="/pull-secret.json")
     known = upstreams_in_force(settings, parse(secret, ["ignored.example"]))
 
     assert known.hosts == PUBLIC
     assert known.names("quay.io")
 
 
-def test_configured_upstreams_replace_the_public_ones(desk: Desk) -> None:
+def test_configured_upstreams_replace_the_public_ones(config_folder: ConfigFolder) -> None:
     """Configured upstreams replace the public ones, in the order of the file."""
-    desk.write("upstreams: {b.io: , a.io: {}, localhost:5000: }")
-    found = upstreams(desk.settings())
+    config_folder.write("upstreams: {b.io: , a.io: {}, localhost:5000: }")
+    found = upstreams(config_folder.settings())
 
     assert _hosts(found) == ["b.io", "a.io", "localhost:5000"]
     assert [each.url for each in found] == ["https://b.io", "https://a.io", "http://localhost:5000"]
 
 
-def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
+def test_an_upstream_inherits_the_settings_of_proxy(config_folder: ConfigFolder) -> None:
     """An upstream inherits the settings of `proxy:`."""
-    desk.write(
+    config_folder.write(
         """
         proxy: {freshness: 5m, maxstale: 2d, ongone: serve, negativettl: 1s, readtimeout: 9s}
         upstreams:
@@ -102,7 +108,7 @@ def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
           b.io: {freshness: 0, ongone: refuse, connecttimeout: 1s, mirrors: [m.io], insecure: true}
         """
     )
-    a, b = upstreams(desk.settings())
+    a, b = upstreams(config_folder.settings())
 
     assert (
         a.freshness,
@@ -121,26 +127,26 @@ def test_an_upstream_inherits_the_settings_of_proxy(desk: Desk) -> None:
     assert (b.mirrors, b.insecure) == (("https://m.io",), True)
 
 
-def test_a_host_of_the_secret_inherits_the_settings_of_proxy(desk: Desk) -> None:
+def test_a_host_of_the_secret_inherits_the_settings_of_proxy(config_folder: ConfigFolder) -> None:
     """A host of the pull secret inherits the settings of `proxy`.
 
     A section of the file for any name of the pull secret's host adds settings.
     """
-    desk.write("upstreams: {index.docker.io: {freshness: 5m}}")
-    settings = desk.settings(ENTREPOT_FRESHNESS="7s")
+    config_folder.write("upstreams: {index.docker.io: {freshness: 5m}}")
+    settings = config_folder.settings(ENTREPOT_FRESHNESS="7s")
 
     assert upstream_defaults(settings, "Quay.io").freshness == 7.0
     assert upstream_defaults(settings, "Quay.io").host == "quay.io"
     assert upstream_defaults(settings, "docker.io").freshness == 300.0
 
 
-def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
+def test_a_remote_url_is_an_upstream_and_the_default(config_folder: ConfigFolder) -> None:
     """REGISTRY_PROXY_REMOTEURL sets the default upstream, with its user and password.
 
     REGISTRY_PROXY_* are the variables of docker distribution's pull-through cache.
     """
     (found,) = upstreams(
-        desk.settings(
+        config_folder.settings(
             REGISTRY_PROXY_REMOTEURL="https://registry-1.docker.io",
             REGISTRY_PROXY_USERNAME="me",
             REGISTRY_PROXY_PASSWORD="secret",
@@ -151,9 +157,9 @@ def test_a_remote_url_is_an_upstream_and_the_default(desk: Desk) -> None:
     assert (found.username, found.password, found.default) == ("me", "secret", True)
 
 
-def test_the_login_of_the_remote_url_is_used_for_its_host_only(desk: Desk) -> None:
+def test_the_login_of_the_remote_url_is_used_for_its_host_only(config_folder: ConfigFolder) -> None:
     """The login of REGISTRY_PROXY_REMOTEURL is used for the host of that URL only."""
-    settings = desk.settings(
+    settings = config_folder.settings(
         "--proxy.remoteurl=http://a.io", "--proxy.username=me", "--proxy.password=p"
     )
 
@@ -161,50 +167,56 @@ def test_the_login_of_the_remote_url_is_used_for_its_host_only(desk: Desk) -> No
     assert upstream_defaults(settings, "quay.io").username is None
 
 
-def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(desk: Desk) -> None:
+def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(
+    config_folder: ConfigFolder,
+) -> None:
     """An upstream's own login replaces that of remoteurl; their parts are never combined."""
-    desk.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
+    config_folder.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
     (found,) = upstreams(
-        desk.settings("--proxy.remoteurl=a.io", "--proxy.username=me", "--proxy.password=p")
+        config_folder.settings(
+            "--proxy.remoteurl=a.io", "--proxy.username=me", "--proxy.password=p"
+        )
     )
 
     assert (found.username, found.password, str(found.password_file)) == ("own", None, "/p")
 
 
-def test_the_default_is_an_upstream_without_a_section(desk: Desk) -> None:
+def test_the_default_is_an_upstream_without_a_section(config_folder: ConfigFolder) -> None:
     """A default upstream without a section is added to the public or configured upstreams."""
-    settings = desk.settings(ENTREPOT_DEFAULT_UPSTREAM="Registry.example")
+    settings = config_folder.settings(ENTREPOT_DEFAULT_UPSTREAM="Registry.example")
 
     assert [*PUBLIC, "registry.example"] == _hosts(upstreams(settings))
     assert _defaults(upstreams(settings)) == ["registry.example"]
 
 
-def test_the_default_may_be_marked_on_the_upstream(desk: Desk) -> None:
+def test_the_default_may_be_marked_on_the_upstream(config_folder: ConfigFolder) -> None:
     """Either `default: true` of an upstream or `proxy.default` sets the default upstream."""
-    desk.write("upstreams: {a.io: , docker.io: {default: true}}")
-    assert _defaults(upstreams(desk.settings())) == ["docker.io"]
+    config_folder.write("upstreams: {a.io: , docker.io: {default: true}}")
+    assert _defaults(upstreams(config_folder.settings())) == ["docker.io"]
 
-    desk.write("upstreams: {a.io: , docker.io: }")
-    found = upstreams(desk.settings(ENTREPOT_DEFAULT_UPSTREAM="index.docker.io"))
+    config_folder.write("upstreams: {a.io: , docker.io: }")
+    found = upstreams(config_folder.settings(ENTREPOT_DEFAULT_UPSTREAM="index.docker.io"))
     assert _defaults(found) == ["docker.io"]
 
 
-def test_a_password_is_not_shown(desk: Desk) -> None:
+def test_a_password_is_not_shown(config_folder: ConfigFolder) -> None:
     """The representations of upstreams and settings hide passwords."""
-    desk.write("upstreams: {a.io: {username: me, password: hunter2}}")
-    settings = desk.settings()
+    config_folder.write("upstreams: {a.io: {username: me, password: hunter2}}")
+    settings = config_folder.settings()
 
     assert upstreams(settings)[0].password == "hunter2"
     assert "hunter2" not in repr(upstreams(settings))
     assert "hunter2" not in repr(settings)
 
 
-def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk: Desk) -> None:
+def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(
+    config_folder: ConfigFolder,
+) -> None:
     """Redirects lead only to public addresses unless the operator allows more networks.
 
     The networks to which redirects may lead are set for all upstreams or for one.
     """
-    desk.write(
+    config_folder.write(
         """
         proxy: {redirects: "public 10.0.0.0/8, fd00::/8"}
         upstreams:
@@ -212,26 +224,28 @@ def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(desk
           b.io: {redirects: any}
         """
     )
-    a, b = upstreams(desk.settings())
+    a, b = upstreams(config_folder.settings())
 
     assert a.redirects == ("public", "10.0.0.0/8", "fd00::/8")
     assert b.redirects == ("any",)
 
 
-def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(desk: Desk) -> None:
+def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(config_folder: ConfigFolder) -> None:
     """The default is `auto`."""
-    desk.write("upstreams: {a.io: , b.io: {ranges: early}}")
-    assert [each.ranges for each in upstreams(desk.settings())] == ["auto", "early"]
+    config_folder.write("upstreams: {a.io: , b.io: {ranges: early}}")
+    assert [each.ranges for each in upstreams(config_folder.settings())] == ["auto", "early"]
 
-    desk.write("proxy: {ranges: verified}\nupstreams: {a.io: , b.io: {ranges: early}}")
-    assert [each.ranges for each in upstreams(desk.settings())] == ["verified", "early"]
+    config_folder.write("proxy: {ranges: verified}\nupstreams: {a.io: , b.io: {ranges: early}}")
+    assert [each.ranges for each in upstreams(config_folder.settings())] == ["verified", "early"]
 
 
 @pytest.mark.parametrize("wrong", ["private", "10.0.0.1/8", "10.0.0.0/33", "example.com"])
-def test_an_invalid_network_is_a_problem_with_a_remedy(desk: Desk, wrong: str) -> None:
+def test_an_invalid_network_is_a_problem_with_a_remedy(
+    config_folder: ConfigFolder, wrong: str
+) -> None:
     """An invalid network for redirects is a problem: a rule that protects is never ignored."""
-    desk.write(f"proxy: {{redirects: [{wrong}]}}")
-    (problem,) = desk.examine().problems
+    config_folder.write(f"proxy: {{redirects: [{wrong}]}}")
+    (problem,) = config_folder.examine().problems
 
     assert "try [public, 10.0.0.0/8]" in str(problem)
 
@@ -245,16 +259,18 @@ def test_an_invalid_network_is_a_problem_with_a_remedy(desk: Desk, wrong: str) -
         "--upstreams.quay.io.enabled=true",
     ],
 )
-def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(desk: Desk, flag: str) -> None:
+def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(
+    config_folder: ConfigFolder, flag: str
+) -> None:
     """A flag that adjusts a public registry leaves the other public registries."""
-    settings = desk.settings(flag)
+    settings = config_folder.settings(flag)
 
     assert [*PUBLIC] == _hosts(upstreams(settings))
 
 
-def test_an_adjusted_registry_has_the_value_of_the_flag(desk: Desk) -> None:
+def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFolder) -> None:
     """A public registry has the value of its flag, also in the programs that `serve` starts."""
-    settings = desk.settings("--upstreams.quay.io.freshness=5m")
+    settings = config_folder.settings("--upstreams.quay.io.freshness=5m")
     passed_on = Settings.model_validate(settings.model_dump(mode="json"))
 
     for each in (settings, passed_on):
@@ -275,31 +291,33 @@ def test_an_adjusted_registry_has_the_value_of_the_flag(desk: Desk) -> None:
     ],
 )
 def test_a_section_makes_its_hosts_the_only_upstreams(
-    desk: Desk, text: str, argv: list[str], environ: dict[str, str]
+    config_folder: ConfigFolder, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
     """A section of `upstreams` makes its hosts the only upstreams."""
-    desk.write(text)
+    config_folder.write(text)
 
-    assert _hosts(upstreams(desk.settings(*argv, **environ))) == ["quay.io"]
+    assert _hosts(upstreams(config_folder.settings(*argv, **environ))) == ["quay.io"]
 
 
-def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(desk: Desk) -> None:
+def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(
+    config_folder: ConfigFolder,
+) -> None:
     """A registry of the pull secret that a flag adjusts stays the only upstream."""
-    settings = desk.settings("--upstreams.quay.io.freshness=5m")
+    settings = config_folder.settings("--upstreams.quay.io.freshness=5m")
     known = upstreams_in_force(settings, parse(b'{"auths": {"quay.io": {}}}'))
 
     assert known.hosts == ("quay.io",)
 
 
-def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
+def test_a_flag_for_a_host_that_is_not_public_configures_it(config_folder: ConfigFolder) -> None:
     """A flag for a host that is not public configures it as an upstream.
 
     A public registry that another flag adjusts is then an upstream beside that host.
     """
     flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
 
-    assert _hosts(upstreams(desk.settings(*flags[1:]))) == ["corp.example"]
-    assert set(_hosts(upstreams(desk.settings(*flags)))) == {"quay.io", "corp.example"}
+    assert _hosts(upstreams(config_folder.settings(*flags[1:]))) == ["corp.example"]
+    assert set(_hosts(upstreams(config_folder.settings(*flags)))) == {"quay.io", "corp.example"}
 
 
 @pytest.mark.parametrize(
@@ -317,14 +335,16 @@ def test_a_flag_for_a_host_that_is_not_public_configures_it(desk: Desk) -> None:
         ),
     ],
 )
-def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], secret: bytes) -> None:
+def test_an_upstream_can_be_disabled(
+    config_folder: ConfigFolder, text: str, argv: list[str], secret: bytes
+) -> None:
     """`enabled: false` removes an upstream.
 
     A disabled upstream may be a public registry, one of the pull secret, or one that a glob
     matches.
     """
-    desk.write(text)
-    known = upstreams_in_force(desk.settings(*argv), parse(secret))
+    config_folder.write(text)
+    known = upstreams_in_force(config_folder.settings(*argv), parse(secret))
 
     assert "quay.io" not in known.hosts
     assert not known.names("quay.io")
@@ -336,14 +356,14 @@ def test_an_upstream_can_be_disabled(desk: Desk, text: str, argv: list[str], sec
         assert set(known.hosts) == set(PUBLIC) - {"quay.io"}
 
 
-def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
+def test_the_public_registries_can_be_switched_off(config_folder: ConfigFolder) -> None:
     """The public registries can be switched off; configured upstreams remain.
 
     Without upstreams the appliance only receives pushes.
     """
-    known = upstreams_in_force(desk.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
+    known = upstreams_in_force(config_folder.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
     named = upstreams_in_force(
-        desk.settings("--upstreams.a.io.url=a.io", ENTREPOT_PUBLIC_UPSTREAMS="false"), None
+        config_folder.settings("--upstreams.a.io.url=a.io", ENTREPOT_PUBLIC_UPSTREAMS="false"), None
     )
 
     assert (known.hosts, known.globs, known.default) == ((), (), None)
@@ -351,26 +371,28 @@ def test_the_public_registries_can_be_switched_off(desk: Desk) -> None:
     assert named.hosts == ("a.io",)
 
 
-def test_a_disabled_default_is_a_problem(desk: Desk) -> None:
+def test_a_disabled_default_is_a_problem(config_folder: ConfigFolder) -> None:
     """A default upstream that is disabled is a problem, because one setting is a mistake."""
     flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
 
     message = "quay.io is the default, but upstreams.quay.io.enabled is false"
-    assert desk.problems(*flags) == [
+    assert config_folder.problems(*flags) == [
         f"proxy.default: {message}; enable the upstream, or choose another default"
     ]
 
 
-def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(desk: Desk) -> None:
+def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(
+    config_folder: ConfigFolder,
+) -> None:
     """A path in remoteurl precedes /v2/, and a path in url begins the names.
 
     A path in remoteurl is the rule of docker distribution; a path in url is needed for Harbor's
     projects.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
-    both = desk.settings(remote, "--upstreams.a.io.url=https://a.io/team")
+    both = config_folder.settings(remote, "--upstreams.a.io.url=https://a.io/team")
 
-    values = upstream_defaults(desk.settings(remote), "a.io")
+    values = upstream_defaults(config_folder.settings(remote), "a.io")
     assert (values.url, values.path_first) == ("https://a.io/mirror", True)
     values = upstream_defaults(both, "a.io")
     assert (values.url, values.path_first) == ("https://a.io/team", False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.yaml_text import with_part
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.token_signer import signer
 
 _DEEP = "[" * 2000
@@ -24,17 +24,17 @@ _OF_YAML = (
 
 
 @pytest.mark.parametrize("name", _OF_YAML)
-def test_a_deeply_nested_value_is_one_problem(desk: Desk, name: str) -> None:
+def test_a_deeply_nested_value_is_one_problem(config_folder: ConfigFolder, name: str) -> None:
     """A variable or flag with too deeply nested YAML is one problem, as in the file."""
-    found = desk.problems(**{name: _DEEP})
+    found = config_folder.problems(**{name: _DEEP})
 
     assert any(each.startswith(f"{name}=") and "64 levels" in each for each in found)
 
 
-def test_merge_keys_of_a_field_do_not_multiply(desk: Desk) -> None:
+def test_merge_keys_of_a_field_do_not_multiply(config_folder: ConfigFolder) -> None:
     """Forty merge keys on one line of a variable are refused: expanded, they fill all memory."""
     merges = ", ".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40))
-    found = desk.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
+    found = config_folder.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
 
     assert any("not YAML" in each for each in found)
 
@@ -74,25 +74,25 @@ def test_a_part_is_set_and_the_others_stay(
     ids=range(4),
 )
 def test_checks_are_set_by_the_names_of_docker_distribution(
-    desk: Desk, variables: dict[str, str], section: str
+    config_folder: ConfigFolder, variables: dict[str, str], section: str
 ) -> None:
     """A variable sets a health check by the name in docker distribution's source, FileCheckers."""
-    found = desk.settings(**variables)
+    found = config_folder.settings(**variables)
 
     assert len(getattr(found.health, section)) == 1
-    assert desk.warnings(**variables) == []
+    assert config_folder.warnings(**variables) == []
 
 
-def test_events_are_set_by_the_name_of_docker_distribution(desk: Desk) -> None:
+def test_events_are_set_by_the_name_of_docker_distribution(config_folder: ConfigFolder) -> None:
     """A variable sets `notifications.events` by the name in docker distribution, EventConfig."""
-    found = desk.settings(REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES="true")
+    found = config_folder.settings(REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES="true")
 
     assert found.notifications.events.includereferences
 
 
-def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
+def test_an_endpoint_is_set_key_by_key(config_folder: ConfigFolder) -> None:
     """Variables set an endpoint key by key; a number, a map or a list is YAML."""
-    found = desk.settings(
+    found = config_folder.settings(
         REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME="ci",
         REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL="https://ci.example/hook",
         REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS="{Authorization: [Bearer secret]}",
@@ -106,21 +106,21 @@ def test_an_endpoint_is_set_key_by_key(desk: Desk) -> None:
     assert endpoint.actions == ("pull",)
 
 
-def test_a_list_may_have_more_than_ten_entries(desk: Desk) -> None:
+def test_a_list_may_have_more_than_ten_entries(config_folder: ConfigFolder) -> None:
     """Entries of a list in variables are in the order of their numbers, not of their digits."""
     variables = {}
     for number in range(12):
         variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_NAME"] = f"n{number}"
         variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_URL"] = "https://ci.example/hook"
-    found = desk.settings(**variables).notifications.endpoints
+    found = config_folder.settings(**variables).notifications.endpoints
 
     assert [each.name for each in found] == [f"n{number}" for number in range(12)]
 
 
-def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
+def test_what_may_be_pushed_is_set_entry_by_entry(config_folder: ConfigFolder) -> None:
     """Variables set a list of patterns or platforms entry by entry, by a number."""
-    desk.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")
-    found = desk.settings(
+    config_folder.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")
+    found = config_folder.settings(
         REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_1="^https?://[c-e], x",
         REGISTRY_VALIDATION_MANIFESTS_URLS_DENY_0="^http:",
         REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS="list",
@@ -137,11 +137,11 @@ def test_what_may_be_pushed_is_set_entry_by_entry(desk: Desk) -> None:
     assert found.policy.repository.classes == ("image",)
 
 
-def test_algorithms_are_set_entry_by_entry(desk: Desk, tmp_path: Path) -> None:
+def test_algorithms_are_set_entry_by_entry(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Variables replace entries of `signingalgorithms` in the file one by one."""
     keys = tmp_path / "keys.json"
     keys.write_bytes(signer("ES256").jwks())
-    found = desk.settings(
+    found = config_folder.settings(
         REGISTRY_AUTH_TOKEN_REALM="https://auth.example/token",
         REGISTRY_AUTH_TOKEN_SERVICE="registry",
         REGISTRY_AUTH_TOKEN_ISSUER="auth",
@@ -155,8 +155,8 @@ def test_algorithms_are_set_entry_by_entry(desk: Desk, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["URLS_ALLOW_2", "INDEXES_PLATFORMLIST_1_OS"])
-def test_an_index_after_the_next_entry_is_a_problem(desk: Desk, name: str) -> None:
+def test_an_index_after_the_next_entry_is_a_problem(config_folder: ConfigFolder, name: str) -> None:
     """A variable whose index is beyond the next entry is a problem, as in docker distribution."""
-    (problem,) = desk.problems(**{f"REGISTRY_VALIDATION_MANIFESTS_{name}": "a"})
+    (problem,) = config_folder.problems(**{f"REGISTRY_VALIDATION_MANIFESTS_{name}": "a"})
 
     assert "not the index of an entry" in problem

@@ -79,9 +79,9 @@ def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
 
 
 class _Watched(Filesystem):
-    """A disk that calls `told` when a thread finds a file absent. Commits wait for `lands`."""
+    """A disk that calls `on_absence` when a thread misses a file. Commits wait for `lands`."""
 
-    told: Callable[[], object] = staticmethod(lambda: None)
+    on_absence: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
 
     def __init__(self, root: Path) -> None:
@@ -107,7 +107,7 @@ class _Watched(Filesystem):
 
     def _notify(self) -> None:
         if threading.current_thread() is self.whom:
-            self.told()
+            self.on_absence()
 
 
 def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
@@ -127,7 +127,7 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
         disk.lands.set()
         eventually(lambda: bool(bench.events))
 
-    disk.told, disk.whom = land, threading.current_thread()
+    disk.on_absence, disk.whom = land, threading.current_thread()
 
     assert got + b"".join(body) == CONTENT
     assert remote.starts == [0]
@@ -263,7 +263,7 @@ def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
         third.wait(20)
         raise Denied("fake", "not under this name")
 
-    disk.told, disk.whom = (
+    disk.on_absence, disk.whom = (
         lambda: third.set() if next(looks) == 2 else None,
         threading.current_thread(),
     )

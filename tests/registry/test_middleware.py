@@ -18,7 +18,7 @@ from entrepot.edge.invalidation import Invalidation
 from entrepot.registry import __main__ as workers
 from entrepot.registry.errors import Refused
 from entrepot.registry.middleware import RepositoryRequest
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _ACME = '''
 from entrepot.registry import Refused, RepositoryRequest
@@ -84,15 +84,17 @@ def client(tmp_path: Path) -> Callable[[str], TestClient]:
     """Return a function that makes the workers' application with a section `middleware:`."""
 
     def make(text: str) -> TestClient:
-        desk = Desk(tmp_path)
+        config_folder = ConfigFolder(tmp_path)
         root = tmp_path / "data"
         storage = f"{{filesystem: {{rootdirectory: '{root}'}}, delete: {{enabled: true}}}}"
-        desk.write(f"storage: {storage}\ncleaner: {{maxsize: 0}}\nmiddleware: {{{text}}}\n")
+        config_folder.write(
+            f"storage: {storage}\ncleaner: {{maxsize: 0}}\nmiddleware: {{{text}}}\n"
+        )
         run = tmp_path / "run"
         run.mkdir()
         (root / "entrepot").mkdir(parents=True)
         cache_epoch.begin(run)
-        settings = desk.settings().model_copy(update={"run": run})
+        settings = config_folder.settings().model_copy(update={"run": run})
         assert not [each for each in config.check(settings) if "middleware" in each.source]
         number = CacheEpoch(run)
         made = workers.parts(settings, number, Invalidation(number))
@@ -227,11 +229,11 @@ def test_middleware_gets_every_request_of_the_appliance(
 ) -> None:
     """Middleware gets every request: HAProxy's cache is off, as it would pass it by."""
     client(_GATE)
-    desk = Desk(tmp_path)
+    config_folder = ConfigFolder(tmp_path)
 
-    assert not desk.settings().has_edge_cache
-    desk.write("middleware: {}")
-    assert desk.settings().has_edge_cache
+    assert not config_folder.settings().has_edge_cache
+    config_folder.write("middleware: {}")
+    assert config_folder.settings().has_edge_cache
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])

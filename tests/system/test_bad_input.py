@@ -144,7 +144,7 @@ def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad:
     assert all(word in said for word in bad.says), said
 
 
-def test_a_port_that_is_taken_is_told(refuse: Callable[[Bad], str]) -> None:
+def test_a_port_that_is_taken_is_reported(refuse: Callable[[Bad], str]) -> None:
     """If its port is in use, the appliance prints one line with the port and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])

@@ -159,9 +159,9 @@ def test_the_doctor_sees_every_route_work(world: World) -> None:
 
     done = world.appliance.entrepot("doctor", "--user", LOGIN, "--image", image, "--json")
 
-    told = json.loads(done.stdout)
+    found = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert {each["what"]: each["verdict"] for each in told["findings"]} == dict.fromkeys(
+    assert {each["what"]: each["verdict"] for each in found["findings"]} == dict.fromkeys(
         ("certificate", "registry", "login", "prefix", "ns", "default"), "works"
     )
 

@@ -19,7 +19,7 @@ from entrepot.appliance.logins import Login
 from entrepot.config.errors import ConfigError
 from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from tests.certificates import Authority
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.upstream import FakeUpstream
 
 IMAGE = ImageName("one.test", "app", "v1")
@@ -80,8 +80,8 @@ def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> Non
 
     No client connects to the socket itself.
     """
-    desk = Desk(tmp_path)
-    settings = desk.settings("--http.net=unix", "--http.addr=/run/registry.sock")
+    config_folder = ConfigFolder(tmp_path)
+    settings = config_folder.settings("--http.net=unix", "--http.addr=/run/registry.sock")
 
     with pytest.raises(
         ConfigError, match=r"http.addr is a socket.*give the address of the proxy: --host"

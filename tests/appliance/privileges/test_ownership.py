@@ -12,7 +12,7 @@ from entrepot.appliance.privileges import ownership
 from entrepot.appliance.privileges.ownership import OwnershipChange, is_owned, take_over
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -31,9 +31,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def config_folder(tmp_path: Path) -> ConfigFolder:
     """Return a folder for settings."""
-    return Desk(tmp_path)
+    return ConfigFolder(tmp_path)
 
 
 def _write(path: Path) -> Path:
@@ -157,9 +157,9 @@ def test_a_folder_behind_a_link_is_given(data: Path, tmp_path: Path) -> None:
     assert _owners(data) == {12345}
 
 
-def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
+def test_missing_folders_are_created(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Missing folders of the appliance are created; existing folders stay as they are."""
-    settings = desk.settings(REGISTRYDIR=str(tmp_path / "a/b"))
+    settings = config_folder.settings(REGISTRYDIR=str(tmp_path / "a/b"))
 
     ownership.make_folders(settings)
     ownership.make_folders(settings)
@@ -169,10 +169,10 @@ def test_missing_folders_are_created(desk: Desk, tmp_path: Path) -> None:
         assert (tmp_path / each).stat().st_mode & 0o007 == 0
 
 
-def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """An existing folder keeps its mode, because another program may read the folder."""
     tmp_path.chmod(0o755)
-    ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path)))
+    ownership.make_folders(config_folder.settings(REGISTRYDIR=str(tmp_path)))
 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
@@ -181,13 +181,13 @@ def test_an_existing_folder_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
     ("before", "after"), [(0o755, 0o750), (0o775, 0o775), (0o751, 0o751), (0o700, 0o700)]
 )
 def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
-    desk: Desk, tmp_path: Path, before: int, after: int
+    config_folder: ConfigFolder, tmp_path: Path, before: int, after: int
 ) -> None:
     """A folder with the mode that 0.1.0 set is closed to other accounts.
 
     Any mode of the data directory but that of 0.1.0 is the operator's choice.
     """
-    settings = desk.settings(REGISTRYDIR=str(tmp_path / "data"))
+    settings = config_folder.settings(REGISTRYDIR=str(tmp_path / "data"))
     ownership.make_folders(settings)
     folders = (settings.storage.rootdirectory, settings.storage.statedir)
     for each in folders:
@@ -198,31 +198,34 @@ def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
     assert [each.stat().st_mode & 0o777 for each in folders] == [after, after]
 
 
-def test_a_folder_behind_a_link_keeps_its_mode(desk: Desk, tmp_path: Path) -> None:
+def test_a_folder_behind_a_link_keeps_its_mode(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """A data directory behind a symbolic link keeps its mode: it may belong to any user."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other").chmod(0o755)
     (tmp_path / "data").symlink_to(tmp_path / "other")
 
-    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path / "data")))
+    ownership.close_to_others(config_folder.settings(REGISTRYDIR=str(tmp_path / "data")))
 
     assert (tmp_path / "other").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_folder_of_another_user_keeps_its_mode(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config_folder: ConfigFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A data directory of another user keeps its mode, because it is not the appliance's."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
-    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+    ownership.close_to_others(config_folder.settings(REGISTRYDIR=str(tmp_path)))
 
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_mode_that_cannot_be_changed_is_logged(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config_folder: ConfigFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A data directory whose mode cannot be changed is logged, and the appliance starts."""
 
@@ -231,16 +234,18 @@ def test_a_mode_that_cannot_be_changed_is_logged(
 
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "fchmod", refuse)
-    ownership.close_to_others(desk.settings(REGISTRYDIR=str(tmp_path)))
+    ownership.close_to_others(config_folder.settings(REGISTRYDIR=str(tmp_path)))
 
     assert "the folder stays readable for all accounts" in [each.message for each in caplog.records]
 
 
-def test_a_folder_that_cannot_be_created_is_reported(desk: Desk, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """A folder that cannot be created is reported with its path and a remedy."""
     (tmp_path / "file").write_text("")
 
     with pytest.raises(
         ConfigError, match=r"file/data: the folder cannot be created: not a directory; make its"
     ):
-        ownership.make_folders(desk.settings(REGISTRYDIR=str(tmp_path / "file/data")))
+        ownership.make_folders(config_folder.settings(REGISTRYDIR=str(tmp_path / "file/data")))

@@ -15,7 +15,7 @@ from entrepot.config.schema import Settings
 from entrepot.runtime.run_names import CERTIFICATE
 from tests.appliance.haproxy import Haproxy, eventually
 from tests.certificates import Authority
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def settings(tmp_path: Path, authority: Authority) -> Settings:
     """Return settings with a certificate for first.test."""
     path = tmp_path / "certs.pem"
     path.write_bytes(authority.certificate("first.test").read_bytes())
-    return Desk(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE=str(path))
+    return ConfigFolder(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE=str(path))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_old_certificate_stays_until_the_new_key_is_written(
     for path, half in zip(paths, first, strict=True):
         path.write_bytes(half)
     flags = [f"--http.tls.certificate={paths[0]}", f"--http.tls.key={paths[1]}"]
-    settings = Desk(tmp_path).settings(*flags)
+    settings = ConfigFolder(tmp_path).settings(*flags)
     certificate.write_pem(settings.http.tls, run / CERTIFICATE)
     with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch = renewal(settings, run)
@@ -142,7 +142,7 @@ def test_a_certificate_that_haproxy_rejects_is_logged_once(
 
 def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
     """Plain HTTP needs none."""
-    settings = Desk(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
+    settings = ConfigFolder(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
 
     renewal(settings, tmp_path / "absent").look()
 

@@ -18,7 +18,7 @@ from entrepot.config.schema import Settings
 from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 from tests.certificates import Authority
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _MODES = (
     "request-client-cert",
@@ -46,7 +46,7 @@ class _Site:
 
     def settings(self, *flags: str) -> Settings:
         """Return settings with client certificates."""
-        return Desk(self.folder).settings(
+        return ConfigFolder(self.folder).settings(
             f"--http.tls.certificate={self.folder / 'certs.pem'}",
             f"--http.tls.clientcas={self.trusted}",
             *flags,

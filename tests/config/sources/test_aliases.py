@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 
 from entrepot.config.follow import read_rights
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 from tests.config.test_access import HASH
 
 # This is the config.yaml in docker-cache-server's README.
@@ -35,13 +35,13 @@ cache:
 _DAY = 86400.0
 
 
-def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
+def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 
     Pushed content of docker-cache-server expires by its last use only.
     """
-    desk.write(README)
-    settings = desk.settings()
+    config_folder.write(README)
+    settings = config_folder.settings()
 
     assert str(settings.http.addr) == "0.0.0.0:5000"
     assert Path("/var/cache/docker-cache-server") == settings.storage.rootdirectory
@@ -54,10 +54,12 @@ def test_the_file_of_its_readme_has_the_same_effect(desk: Desk) -> None:
     assert bcrypt.checkpw(b"password1", hashes["user1"].encode())
 
 
-def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> None:
+def test_each_of_its_keys_is_one_warning_with_the_replacement(config_folder: ConfigFolder) -> None:
     """Each key of docker-cache-server is one warning with file, line and the new key."""
-    desk.write(README)
-    warnings = dict(each.split(": docker-cache-server's name", 1) for each in desk.warnings())
+    config_folder.write(README)
+    warnings = dict(
+        each.split(": docker-cache-server's name", 1) for each in config_folder.warnings()
+    )
     users = warnings.pop("config.yml:11: auth.users")
 
     assert warnings == {
@@ -77,83 +79,97 @@ def test_each_of_its_keys_is_one_warning_with_the_replacement(desk: Desk) -> Non
     assert "admin123" not in users
 
 
-def test_the_warning_about_its_users_shows_no_hash(desk: Desk) -> None:
+def test_the_warning_about_its_users_shows_no_hash(config_folder: ConfigFolder) -> None:
     """A warning about docker-cache-server's users shows no hash: each start logs the warning."""
     hashed = f"{{username: ann, password: {HASH}}}"
-    desk.write(f"auth: {{users: [{{username: admin, password: sesame}}, {hashed}]}}")
-    (warning,) = desk.warnings()
+    config_folder.write(f"auth: {{users: [{{username: admin, password: sesame}}, {hashed}]}}")
+    (warning,) = config_folder.warnings()
 
     assert warning.startswith("config.yml:1: auth.users: docker-cache-server's name, and passwords")
     assert "write auth.htpasswd.users: {admin: HASH, ann: HASH} with each HASH that" in warning
     assert "$2" not in warning
 
 
-def test_variables_of_its_http_section_are_read(desk: Desk) -> None:
+def test_variables_of_its_http_section_are_read(config_folder: ConfigFolder) -> None:
     """Variables of docker-cache-server's `http:` section are read.
 
     Newer releases have the section of docker distribution, with variables of their own prefix.
     """
-    found = desk.settings(DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001")
+    found = config_folder.settings(
+        DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001"
+    )
 
     assert str(found.http.addr) == "127.0.0.1:6000"
     assert str(found.http.debug.addr) == "127.0.0.1:6001"
-    assert str(desk.settings(DCS_SERVER_PORT="7000", DCS_HTTP_ADDR=":6000").http.addr) == ":6000"
+    assert (
+        str(config_folder.settings(DCS_SERVER_PORT="7000", DCS_HTTP_ADDR=":6000").http.addr)
+        == ":6000"
+    )
 
 
-def test_its_variables_and_its_flags_are_read(desk: Desk) -> None:
+def test_its_variables_and_its_flags_are_read(config_folder: ConfigFolder) -> None:
     """Variables and flags of docker-cache-server are read.
 
     Flags of docker-cache-server override variables, which override the file, also between old and
     new names.
     """
-    desk.write(README + "http: {addr: ':7000'}")
-    assert str(desk.settings().http.addr) == ":7000"
+    config_folder.write(README + "http: {addr: ':7000'}")
+    assert str(config_folder.settings().http.addr) == ":7000"
 
-    assert str(desk.settings(DCS_SERVER_PORT="8080").http.addr) == ":8080"
-    assert str(desk.settings("--server.port=9000", DCS_SERVER_PORT="8080").http.addr) == ":9000"
-    assert str(desk.settings("--server.address=::1").http.addr) == "[::1]:7000"
-    assert desk.settings("--cache.ttl=720h", DCS_CACHE_TTL="1h").cleaner.ttl == 30 * _DAY
-    assert desk.settings(DCS_CACHE_CLEANUP_INTERVAL="60m").cleaner.runevery == 3600.0
-    assert Path("/x") == desk.settings(DCS_STORAGE_DIRECTORY="/x").storage.rootdirectory
-    assert Path("/y") == desk.settings(REGISTRYDIR="/y").storage.rootdirectory
+    assert str(config_folder.settings(DCS_SERVER_PORT="8080").http.addr) == ":8080"
+    assert (
+        str(config_folder.settings("--server.port=9000", DCS_SERVER_PORT="8080").http.addr)
+        == ":9000"
+    )
+    assert str(config_folder.settings("--server.address=::1").http.addr) == "[::1]:7000"
+    assert config_folder.settings("--cache.ttl=720h", DCS_CACHE_TTL="1h").cleaner.ttl == 30 * _DAY
+    assert config_folder.settings(DCS_CACHE_CLEANUP_INTERVAL="60m").cleaner.runevery == 3600.0
+    assert Path("/x") == config_folder.settings(DCS_STORAGE_DIRECTORY="/x").storage.rootdirectory
+    assert Path("/y") == config_folder.settings(REGISTRYDIR="/y").storage.rootdirectory
 
 
-def test_a_port_alone_keeps_the_default_address(desk: Desk) -> None:
+def test_a_port_alone_keeps_the_default_address(config_folder: ConfigFolder) -> None:
     """A port without an address keeps the default address.
 
     Outside the image the default address is loopback, so that no other machine gets access
     unintentionally.
     """
-    assert str(desk.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
-    assert str(desk.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
-    assert str(desk.settings("--server.address=10.0.0.1").http.addr) == "10.0.0.1:5000"
+    assert str(config_folder.settings("--server.port=5001").http.addr) == "127.0.0.1:5001"
+    assert (
+        str(config_folder.settings("--server.port=5001", ENTREPOT_IMAGE="1").http.addr) == ":5001"
+    )
+    assert str(config_folder.settings("--server.address=10.0.0.1").http.addr) == "10.0.0.1:5000"
 
 
-def test_the_appliance_s_settings_override_the_effects_of_its_ttl(desk: Desk) -> None:
+def test_the_appliance_s_settings_override_the_effects_of_its_ttl(
+    config_folder: ConfigFolder,
+) -> None:
     """The appliance's own settings override the effects of docker-cache-server's `ttl`."""
-    cleaner = desk.settings(
+    cleaner = config_folder.settings(
         DCS_CACHE_TTL="1h", CLEANER_HOSTED="false", CLEANER_MAXSIZE="1G"
     ).cleaner
 
     assert (cleaner.ttl, cleaner.hosted, cleaner.maxsize) == (3600.0, False, 2**30)
 
 
-def test_the_data_folder_of_its_newer_releases_is_found(desk: Desk, tmp_path: Path) -> None:
+def test_the_data_folder_of_its_newer_releases_is_found(
+    config_folder: ConfigFolder, tmp_path: Path
+) -> None:
     """Images of any docker-cache-server release are found in its data folder."""
     flag = f"--storage.directory={tmp_path}"
-    assert tmp_path == desk.settings(flag).storage.rootdirectory
+    assert tmp_path == config_folder.settings(flag).storage.rootdirectory
 
     (tmp_path / "data/docker/registry/v2").mkdir(parents=True)
 
-    assert tmp_path / "data" == desk.settings(flag).storage.rootdirectory
+    assert tmp_path / "data" == config_folder.settings(flag).storage.rootdirectory
 
 
-def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
+def test_disabled_auth_is_open_to_all(config_folder: ConfigFolder) -> None:
     """With docker-cache-server's `auth.enabled: false` users in the file need no passwords."""
-    desk.write("auth: {enabled: false, users: [{username: a, password: b}]}")
+    config_folder.write("auth: {enabled: false, users: [{username: a, password: b}]}")
 
-    assert desk.settings().auth.htpasswd is None
-    assert desk.settings(DCS_AUTH_ENABLED="true").auth.htpasswd is not None
+    assert config_folder.settings().auth.htpasswd is None
+    assert config_folder.settings(DCS_AUTH_ENABLED="true").auth.htpasswd is not None
 
 
 @pytest.mark.parametrize(
@@ -181,47 +197,47 @@ def test_disabled_auth_is_open_to_all(desk: Desk) -> None:
     ],
 )
 def test_an_invalid_value_is_a_problem_under_its_own_key(
-    desk: Desk, text: str, expected: str
+    config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
     """An invalid value of docker-cache-server is a problem with the key that is in the file.
 
     Requested protection is never ignored.
     """
-    desk.write(text)
+    config_folder.write(text)
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
 
     assert problem.startswith(f"config.yml:1: {expected}")
 
 
-def test_an_unknown_variable_with_its_prefix_is_a_warning(desk: Desk) -> None:
+def test_an_unknown_variable_with_its_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """An unknown variable with docker-cache-server's prefix is a warning."""
     warning = "DCS_SERVER_PROT: no such setting; did you mean DCS_SERVER_PORT?"
 
-    assert [warning] == desk.warnings(DCS_SERVER_PROT="1")
+    assert [warning] == config_folder.warnings(DCS_SERVER_PROT="1")
 
 
-def test_its_users_may_be_a_map_or_have_hashes(desk: Desk) -> None:
+def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> None:
     """docker-cache-server's users may be a map or have hashes, which are not hashed again."""
-    desk.write(f"auth: {{users: {{ann: {HASH}}}}}")
-    first = desk.settings().auth.htpasswd
-    desk.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")
-    second = desk.settings().auth.htpasswd
+    config_folder.write(f"auth: {{users: {{ann: {HASH}}}}}")
+    first = config_folder.settings().auth.htpasswd
+    config_folder.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")
+    second = config_folder.settings().auth.htpasswd
 
     assert first is not None
     assert first == second
     assert first.users == {"ann": HASH}
-    assert "plain" not in desk.warnings()[0]
+    assert "plain" not in config_folder.warnings()[0]
 
 
-def test_changes_of_its_users_take_effect_without_a_restart(desk: Desk) -> None:
+def test_changes_of_its_users_take_effect_without_a_restart(config_folder: ConfigFolder) -> None:
     """Changed users of docker-cache-server take effect without a restart.
 
     Users of docker-cache-server are reread like those of `auth.htpasswd.users`.
     """
-    desk.write(README)
-    settings = desk.settings()
-    users = read_rights(desk.file.read_bytes(), desk.file).users
+    config_folder.write(README)
+    settings = config_folder.settings()
+    users = read_rights(config_folder.file.read_bytes(), config_folder.file).users
 
     assert settings.followed.users
     assert users is not None

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from tests.config.desk import Desk
+from tests.config.config_folder import ConfigFolder
 
 _MANY_MERGES = "".join(
     f"x-{each}: &m{each} {{<<: [*m{each - 1}, *m{each - 1}]}}\n" for each in range(1, 40)
@@ -51,22 +51,24 @@ _MANY_ALIASES = "".join(
         "upstreams",
     ),
 )
-def test_an_excessive_file_is_one_problem(desk: Desk, content: str, expected: str) -> None:
+def test_an_excessive_file_is_one_problem(
+    config_folder: ConfigFolder, content: str, expected: str
+) -> None:
     """An excessive YAML file is one problem, which names the bound that the file exceeds."""
-    desk.file.write_text(content, encoding="utf-8")
+    config_folder.file.write_text(content, encoding="utf-8")
 
-    (problem,) = desk.problems()
+    (problem,) = config_folder.problems()
     assert problem.startswith(expected)
 
 
 @pytest.mark.parametrize("lines", [_MANY_ALIASES, _MANY_MERGES], ids=["aliases", "merge keys"])
-def test_aliases_take_little_memory(desk: Desk, lines: str) -> None:
+def test_aliases_take_little_memory(config_folder: ConfigFolder, lines: str) -> None:
     """YAML aliases take little memory (16 MiB), as a bound is checked before any expansion."""
-    desk.write(f"x-0: &m0 {{a: 1}}\n{lines}")
+    config_folder.write(f"x-0: &m0 {{a: 1}}\n{lines}")
     tracemalloc.start()
 
     try:
-        assert len(desk.problems()) == 1
+        assert len(config_folder.problems()) == 1
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -74,14 +76,14 @@ def test_aliases_take_little_memory(desk: Desk, lines: str) -> None:
     assert most < 16 * 2**20
 
 
-def test_a_large_but_plausible_file_is_read(desk: Desk) -> None:
+def test_a_large_but_plausible_file_is_read(config_folder: ConfigFolder) -> None:
     """A large but plausible file, with a thousand upstreams and a thousand users, is read."""
     hosts = "".join(f"  h{each}.io: {{}}\n" for each in range(1000))
     hashed = "$2y$05$" + "a" * 53
     users = "".join(f"      user{each}: {hashed}\n" for each in range(1000))
-    desk.write(f"upstreams:\n{hosts}auth:\n  htpasswd:\n    users:\n{users}")
+    config_folder.write(f"upstreams:\n{hosts}auth:\n  htpasswd:\n    users:\n{users}")
 
-    found = desk.settings()
+    found = config_folder.settings()
 
     assert len(found.upstreams) == 1000
     assert found.auth.htpasswd is not None

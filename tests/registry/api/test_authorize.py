@@ -152,8 +152,8 @@ def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> 
 
     assert client.ask("ann:wrong", X_Entrepot_Verified=NOW).status_code == 401
     assert client.ask(None, X_Entrepot_Verified=NOW).status_code == 401
-    told = client.ask("ann:right").headers
-    assert not {name for name in told if "rights" in name or "-generation" in name}
+    given = client.ask("ann:right").headers
+    assert not {name for name in given if "rights" in name or "-generation" in name}
 
 
 def test_an_authenticator_without_identify_verified_is_always_called() -> None:
@@ -175,9 +175,9 @@ def test_an_authenticator_without_identify_verified_is_always_called() -> None:
 
 def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
     """A worker sends a user's name to the log in UTF-8, as HAProxy decodes it."""
-    told = client.ask("grün:right").headers["x-entrepot-user"]
+    given = client.ask("grün:right").headers["x-entrepot-user"]
 
-    assert told.encode("latin-1").decode() == "grün"
+    assert given.encode("latin-1").decode() == "grün"
 
 
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:

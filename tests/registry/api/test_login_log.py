@@ -37,7 +37,7 @@ def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
     clock.now = 61.0
     notes.failed("ann", "192.0.2.7")
 
-    told = _logged(caplog)
-    assert len(told) == 21
-    assert told[-1] == ("ann", "192.0.2.7", 4980)
-    assert max(len(user) for user, _, _ in told) == 64
+    logged = _logged(caplog)
+    assert len(logged) == 21
+    assert logged[-1] == ("ann", "192.0.2.7", 4980)
+    assert max(len(user) for user, _, _ in logged) == 64

@@ -14,7 +14,7 @@ from entrepot.registry.auth.tokens import TokensOnly
 from entrepot.registry.challenges import BearerChallenge, ChallengedRequest, SillyChallenge
 from entrepot.registry.routing.resolve import asked_name
 from tests.images import filler
-from tests.registry.auth.test_tokens import CHALLENGE, Door
+from tests.registry.auth.test_tokens import CHALLENGE, TokenAuthentication
 from tests.registry.push.pushing import Pushing, pushing
 from tests.token_signer import SERVICE
 
@@ -67,20 +67,20 @@ def _send(
 
 
 @pytest.fixture
-def door() -> Door:
+def authentication() -> TokenAuthentication:
     """Return an authenticator for tokens."""
-    return Door()
+    return TokenAuthentication()
 
 
 @pytest.fixture
-def p(tmp_path: Path, door: Door) -> Pushing:
+def p(tmp_path: Path, authentication: TokenAuthentication) -> Pushing:
     """Return a registry that requires tokens."""
-    return pushing(tmp_path, authenticator=door.authenticator, upstreams=["quay.io"])
+    return pushing(tmp_path, authenticator=authentication.authenticator, upstreams=["quay.io"])
 
 
 @pytest.mark.parametrize(("method", "target", "scope"), REQUESTS)
 def test_a_challenge_names_the_scope_of_the_request(
-    p: Pushing, door: Door, method: str, target: str, scope: str
+    p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
     """A challenge names the scope of the request.
 
@@ -91,7 +91,7 @@ def test_a_challenge_names_the_scope_of_the_request(
     for token, error in (
         (None, ""),
         ("nonsense", ',error="invalid_token"'),
-        (door.token("repository:team/other:*"), ',error="insufficient_scope"'),
+        (authentication.token("repository:team/other:*"), ',error="insufficient_scope"'),
     ):
         refused = _send(p, method, target, token)
         if error.endswith('scope"') and not scope:
@@ -105,25 +105,25 @@ def test_a_challenge_names_the_scope_of_the_request(
 
 @pytest.mark.parametrize(("method", "target", "scope"), REQUESTS)
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
-    p: Pushing, door: Door, method: str, target: str, scope: str
+    p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
     """A token with the scope of the challenge is sufficient, and needs each of its scopes."""
     scopes = scope.split()
-    assert _send(p, method, target, door.token(*scopes)).status_code != 401
+    assert _send(p, method, target, authentication.token(*scopes)).status_code != 401
 
     for left_out in scopes:
         narrower = [each for each in scopes if each != left_out]
-        assert _send(p, method, target, door.token(*narrower)).status_code == 401
+        assert _send(p, method, target, authentication.token(*narrower)).status_code == 401
     for action in ("pull", "push"):
         if scope.endswith("pull,push"):
-            token = door.token(f"repository:team/app:{action}")
+            token = authentication.token(f"repository:team/app:{action}")
             assert _send(p, method, target, token).status_code == 401
 
 
-def test_a_token_opens_no_repository_of_that_name_elsewhere(p: Pushing, door: Door) -> None:
+def test_a_token_opens_no_repository_of_that_name_elsewhere(p: Pushing, authentication: TokenAuthentication) -> None:
     """A token opens no repository of the same name elsewhere: a client chooses `ns`."""
-    hosted = door.token("repository:team/app:pull")
-    theirs = door.token("repository:quay.io/team/app:pull")
+    hosted = authentication.token("repository:team/app:pull")
+    theirs = authentication.token("repository:quay.io/team/app:pull")
 
     assert _send(p, "GET", "/v2/team/app/tags/list?ns=quay.io", hosted).status_code == 401
     assert _send(p, "GET", "/v2/quay.io/team/app/tags/list", hosted).status_code == 401
@@ -151,12 +151,12 @@ def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
     assert asked_name(name, ns) == expected
 
 
-def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, door: Door) -> None:
+def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, authentication: TokenAuthentication) -> None:
     """A blob is mounted only from a repository of the token, also without `from`.
 
     The registry must not search where the token may not read.
     """
-    both = door.token("repository:team/base:pull,push", PUSH)
+    both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {both}"}
     done = p.client.simulate_post(started, headers=headers, body=CONTENT)
@@ -164,20 +164,20 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, door:
     anywhere = f"/v2/team/app/blobs/uploads/?mount={DIGEST}"
     mount = f"{anywhere}&from=team/base"
 
-    assert _send(p, "POST", anywhere, door.token(PUSH)).status_code == 202
-    assert _send(p, "POST", mount, door.token(PUSH)).status_code == 401
+    assert _send(p, "POST", anywhere, authentication.token(PUSH)).status_code == 202
+    assert _send(p, "POST", mount, authentication.token(PUSH)).status_code == 401
     assert _send(p, "POST", anywhere, both).status_code == 201
     assert _send(p, "POST", mount, both).status_code == 201
 
 
-def test_the_catalog_scope_lists_all_repositories(p: Pushing, door: Door) -> None:
+def test_the_catalog_scope_lists_all_repositories(p: Pushing, authentication: TokenAuthentication) -> None:
     """The catalog's scope lists all repositories: a token for the catalog names none."""
-    token = door.token(PUSH)
+    token = authentication.token(PUSH)
     path = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {token}"}
     assert p.client.simulate_post(path, headers=headers, body=CONTENT).status_code == 201
 
-    listed = _send(p, "GET", "/v2/_catalog", door.token(CATALOG))
+    listed = _send(p, "GET", "/v2/_catalog", authentication.token(CATALOG))
 
     assert listed.json == {"repositories": ["team/app"]}
 

@@ -60,8 +60,8 @@ class Counted:
 
 
 @dataclass
-class Door:
-    """A `Door` is an authenticator with its clock and the number of its verifications."""
+class TokenAuthentication:
+    """A `TokenAuthentication` is an authenticator whose clock and verifications a test sees."""
 
     rules: AccessRules | None = None
     clock: Time = field(default_factory=Time)
@@ -99,7 +99,7 @@ def _header(act: Callable[[], object]) -> str:
 
 def test_a_client_without_a_token_has_no_right() -> None:
     """A request without a token gets the challenge without an error."""
-    identity = Door().authenticator.identify(None)
+    identity = TokenAuthentication().authenticator.identify(None)
 
     assert not identity.has_wrong_credentials
     header = _header(lambda: identity.require("pull", APP))
@@ -120,7 +120,7 @@ def test_a_client_without_a_token_has_no_right() -> None:
 )
 def test_a_wrong_credential_is_challenged(authorization: str, error: str | None) -> None:
     """A wrong credential is challenged, with `invalid_token` for a token, as in distribution."""
-    identity = Door().authenticator.identify(authorization)
+    identity = TokenAuthentication().authenticator.identify(authorization)
 
     assert identity.has_wrong_credentials
     assert identity.refusal
@@ -130,7 +130,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
     """A token gives the rights of its scopes, which are compared with a request's scope."""
-    identity = Door().identify("repository:team/app:pull,push")
+    identity = TokenAuthentication().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)
     assert identity.token is not None
@@ -145,7 +145,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 def test_a_token_without_a_user_is_a_login() -> None:
     """A token without `sub` is a login of no user, and no missing credential."""
-    identity = Door().identify("repository:team/app:pull", sub=None)
+    identity = TokenAuthentication().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
     identity.require_login()
@@ -154,7 +154,7 @@ def test_a_token_without_a_user_is_a_login() -> None:
 
 def test_the_access_rules_limit_a_token() -> None:
     """The access rules limit a token: both must permit the action, and a denied one is 403."""
-    door = Door(
+    authentication = TokenAuthentication(
         AccessRules(
             [
                 AccessGrant(("ann",), ("team/app",), frozenset({"pull"})),
@@ -162,8 +162,8 @@ def test_the_access_rules_limit_a_token() -> None:
             ]
         )
     )
-    ann = door.identify("repository:team/app:*", "repository:team/other:*")
-    unnamed = door.identify("repository:team/app:*", sub=None)
+    ann = authentication.identify("repository:team/app:*", "repository:team/other:*")
+    unnamed = authentication.identify("repository:team/app:*", sub=None)
 
     ann.require("pull", APP)
     for identity, action, repository in (
@@ -181,8 +181,8 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 
     User, other actions, order of scopes and lifetime do not change the rights class.
     """
-    door = Door()
-    same = door.identify("repository:a:pull", "repository:b:pull").rights_class
+    authentication = TokenAuthentication()
+    same = authentication.identify("repository:a:pull", "repository:b:pull").rights_class
 
     for scopes, changed in (
         (("repository:b:pull,push", "repository:a:pull,delete"), {}),
@@ -191,9 +191,9 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
         (("repository:a:pull", "repository:a:push", "repository:b:pull"), {"lifetime": 7}),
         (("repository:a:pull", "repository:b:pull", "repository:c:push"), {"aud": [SERVICE]}),
     ):
-        assert door.identify(*scopes, **changed).rights_class == same, scopes
+        assert authentication.identify(*scopes, **changed).rights_class == same, scopes
     others = [("repository:a:pull",), ("repository:ab:pull",), ("repository:a\nb:pull",), ()]
-    found = [door.identify(*scopes).rights_class for scopes in others]
+    found = [authentication.identify(*scopes).rights_class for scopes in others]
     assert len({same, *found}) == len(others) + 1
 
 
@@ -202,7 +202,7 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
     Rules may let two users with equal tokens pull different content.
     """
-    door = Door(
+    authentication = TokenAuthentication(
         AccessRules(
             [
                 AccessGrant(("ann", "bob"), ("team/app",), frozenset({"pull"})),
@@ -212,7 +212,9 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
         )
     )
     scope = "repository:team/app:*"
-    ann, bob, carol = (door.identify(scope, user=user) for user in ("ann", "bob", "carol"))
+    ann, bob, carol = (
+        authentication.identify(scope, user=user) for user in ("ann", "bob", "carol")
+    )
 
     assert ann.rights_class == bob.rights_class != carol.rights_class
     assert ann.rights_class != Identity("ann", frozenset({"pull"})).rights_class
@@ -220,28 +222,28 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
     """A token is verified once until it expires, and then within the leeway each time."""
-    door = Door()
-    header = f"Bearer {door.token(lifetime=100)}"
+    authentication = TokenAuthentication()
+    header = f"Bearer {authentication.token(lifetime=100)}"
     for seconds, times in ((0, 1), (50, 1), (99.9, 1), (100, 2), (100, 3), (159, 4)):
-        door.clock.now = 1_800_000_000.0 + seconds
-        assert door.authenticator.identify_verified(header).user == "ann"
-        assert door.counted.times == times, seconds
+        authentication.clock.now = 1_800_000_000.0 + seconds
+        assert authentication.authenticator.identify_verified(header).user == "ann"
+        assert authentication.counted.times == times, seconds
 
-    door.clock.now += 2
-    assert door.authenticator.identify_verified(header).refusal == "token: expired"
+    authentication.clock.now += 2
+    assert authentication.authenticator.identify_verified(header).refusal == "token: expired"
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
     """A token is verified again after a change of the keys: its signer may be removed."""
-    door = Door()
-    header = f"Bearer {door.token()}"
-    door.authenticator.identify(header)
+    authentication = TokenAuthentication()
+    header = f"Bearer {authentication.token()}"
+    authentication.authenticator.identify(header)
 
-    door.counted.generation += 1
-    door.authenticator.identify(header)
-    door.authenticator.identify(header)
+    authentication.counted.generation += 1
+    authentication.authenticator.identify(header)
+    authentication.authenticator.identify(header)
 
-    assert door.counted.times == 2
+    assert authentication.counted.times == 2
 
 
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
@@ -249,15 +251,15 @@ def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
 
     In this test the memory has room for about eight tokens.
     """
-    door = Door()
-    headers = [f"Bearer {door.token(jti=str(number))}" for number in range(20)]
+    authentication = TokenAuthentication()
+    headers = [f"Bearer {authentication.token(jti=str(number))}" for number in range(20)]
     for header in headers:
-        door.authenticator.identify(header)
+        authentication.authenticator.identify(header)
 
-    door.authenticator.identify(headers[-1])
-    assert door.counted.times == 20
-    door.authenticator.identify(headers[0])
-    assert door.counted.times == 21
+    authentication.authenticator.identify(headers[-1])
+    assert authentication.counted.times == 20
+    authentication.authenticator.identify(headers[0])
+    assert authentication.counted.times == 21
 
 
 # The files of keys.
@@ -376,22 +378,22 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
     Otherwise the memory would be full at some time, and each request would verify its token again.
     """
-    door = Door()
-    header = f"Bearer {door.token()}"
+    authentication = TokenAuthentication()
+    header = f"Bearer {authentication.token()}"
     for _ in range(20):
-        door.counted.generation += 1
-        door.authenticator.identify(header)
-    other = f"Bearer {door.token(jti='other')}"
+        authentication.counted.generation += 1
+        authentication.authenticator.identify(header)
+    other = f"Bearer {authentication.token(jti='other')}"
     for _ in range(2):
-        door.authenticator.identify(other)
-        door.authenticator.identify(header)
+        authentication.authenticator.identify(other)
+        authentication.authenticator.identify(header)
 
-    assert door.counted.times == 21
+    assert authentication.counted.times == 21
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
     """A password where only tokens are accepted is wrong, also with a client address of HAProxy."""
-    authenticator = Door().authenticator
+    authenticator = TokenAuthentication().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 
     assert identity.has_wrong_credentials

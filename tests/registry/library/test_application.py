@@ -211,11 +211,11 @@ def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClie
     A credential of the trusted proxy is valid during the life of the application that accepted it.
     """
     client = make(authenticator=_check, trust_proxy=True)
-    told = client.simulate_get("/v2/", headers=_ANN).headers
-    known = {**_ANN, "X-Entrepot-Verified": told["X-Entrepot-Generation"]}
+    given = client.simulate_get("/v2/", headers=_ANN).headers
+    known = {**_ANN, "X-Entrepot-Verified": given["X-Entrepot-Generation"]}
     unchecked = known | {"Authorization": _header("ann", "changed meanwhile")}
 
-    assert told["X-Entrepot-User"] == "ann"
+    assert given["X-Entrepot-User"] == "ann"
     assert client.simulate_get("/v2/", headers=unchecked).status_code == 200
     other = make(authenticator=_check, trust_proxy=True)
     assert other.simulate_get("/v2/", headers=unchecked).status_code == 401
@@ -274,8 +274,8 @@ def test_a_failing_callback_fails_no_pull(
     def fail(_digest: str, _size: int, _repository: str) -> None:
         raise RuntimeError("of the program")
 
-    told: OnBlobAccess = fail
-    client = make(on_blob_access=told)
+    listener: OnBlobAccess = fail
+    client = make(on_blob_access=listener)
     digest = _push(client, b"content")
 
     assert client.simulate_get(f"/v2/{NAME}/blobs/{digest}").status_code == 200
@@ -326,11 +326,11 @@ def test_a_programs_own_logger_gets_the_records(
     make(logger=own)
     ours = logging.getLogger("entrepot.registry.some.module")
 
-    ours.info("not told")
+    ours.info("not logged")
     ours.warning("blob fetched", extra={"digest": "d", "bytes": 7})
 
-    told = [(each.name, each.getMessage()) for each in caplog.records]
-    assert told == [("entrepot.registry.some.module", "blob fetched digest=d bytes=7")]
+    logged = [(each.name, each.getMessage()) for each in caplog.records]
+    assert logged == [("entrepot.registry.some.module", "blob fetched digest=d bytes=7")]
 
 
 def test_modules_are_loaded_on_demand() -> None:

@@ -80,7 +80,7 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "default", "told"),
+    ("name", "default", "remedy"),
     [
         ("quay.io/a/b", None, "disable that upstream with upstreams.quay.io.enabled: false"),
         ("localhost_5000/b", None, "upstreams.localhost:5000.enabled: false"),
@@ -88,13 +88,15 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
         ("library/alpine", "docker.io", "belongs to the upstream docker.io: push to another name"),
     ],
 )
-def test_a_405_states_the_remedy(tmp_path: Path, name: str, default: str | None, told: str) -> None:
+def test_a_405_states_the_remedy(
+    tmp_path: Path, name: str, default: str | None, remedy: str
+) -> None:
     """A 405 states how to push elsewhere, except for official images of Docker Hub."""
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
 
     assert refused.status_code == 405
-    assert refused.json["errors"][0]["message"].endswith(told)
+    assert refused.json["errors"][0]["message"].endswith(remedy)
 
 
 def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
         try:
             while not over.is_set():
                 act()
-        except BaseException as error:  # noqa: BLE001 - told below
+        except BaseException as error:  # noqa: BLE001 - reported below
             failures.append(error)
 
     thread = threading.Thread(target=run)

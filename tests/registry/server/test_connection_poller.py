@@ -317,7 +317,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 
 
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
-    """The worker counts its connections, so it is told."""
+    """The worker counts its connections, so the poller reports the change to the worker."""
     with Kept(threads.poller()) as kept:
         kept.client.close()
 

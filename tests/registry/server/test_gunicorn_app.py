@@ -29,8 +29,8 @@ def app(environ, start_response):
     return []
 
 sockets = tuple(Path(sys.argv[1]) / f"{number}.sock" for number in range(2))
-told = lambda: os.write(1, b"started\\n")
-GunicornApplication(app, SocketServing(sockets, log_level="critical", started=told)).run()
+reported = lambda: os.write(1, b"started\\n")
+GunicornApplication(app, SocketServing(sockets, log_level="critical", started=reported)).run()
 """
 
 
@@ -72,9 +72,9 @@ def app(environ, start_response):
     pieces = [FileSlice(file, 0, 10), b"between", FileSlice(file, 17, 2000000)]
     return checked_stream(iter(pieces), 2000000, environ[CONNECTION])
 
-told = lambda: os.write(1, b"started\\n")
+reported = lambda: os.write(1, b"started\\n")
 sockets = (Path(sys.argv[1]) / "0.sock",)
-GunicornApplication(app, SocketServing(sockets, log_level="critical", started=told)).run()
+GunicornApplication(app, SocketServing(sockets, log_level="critical", started=reported)).run()
 """
 
 
@@ -113,16 +113,16 @@ def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
 
 
 class _SilentWorker:
-    """A worker whose last report to the arbiter was at *told* (s)."""
+    """A worker whose last report to the arbiter was at *reported* (s)."""
 
-    def __init__(self, told: float) -> None:
+    def __init__(self, reported: float) -> None:
         self.tmp = self
         self.aborted = False
-        self._told = told
+        self._reported = reported
 
     def last_update(self) -> float:
         """Return the time of the worker's last report."""
-        return self._told
+        return self._reported
 
 
 class _RecordingArbiter(SuspendTolerantArbiter):

@@ -9,13 +9,13 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 def test_repeated_hits_of_a_limit_are_one_event() -> None:
     """Repeated hits of a limit are one event: a flood must not write an event per request."""
-    told: queue.Queue[dict[str, object]] = queue.Queue()
-    limited = LimitReports(lambda name, **fields: told.put({"name": name, **fields}), pause=0.2)
+    events: queue.Queue[dict[str, object]] = queue.Queue()
+    limited = LimitReports(lambda name, **fields: events.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):
         limited("readers")
     limited("uploads")
 
-    found = [told.get(timeout=20) for _ in range(2)]
+    found = [events.get(timeout=20) for _ in range(2)]
     assert found == [
         {"name": "limit", "limit": "readers", "count": 1000},
         {"name": "limit", "limit": "uploads", "count": 1},

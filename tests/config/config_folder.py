@@ -9,8 +9,8 @@ from entrepot.config.loader import DefaultPaths, Loaded, examine
 from entrepot.config.schema import Settings
 
 
-class Desk:
-    """A `Desk` is a folder with a configuration file and the usual places of other files."""
+class ConfigFolder:
+    """A `ConfigFolder` has a configuration file and the usual places of other files."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"

@@ -15,8 +15,8 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A `Door` is a server on loopback as clients reach it.
+class ServerAddress:
+    """A `ServerAddress` is a server on loopback as clients reach it.
 
     `login` is user:password, or empty for anonymous access.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Parse, Repositories
 from entrepot.datastore.reservations import Reservations
+from entrepot.runtime.rare_lines import RareLines
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +47,13 @@ class DiskErrorLog:
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
-        self._timer = timer
-        self._lock = threading.Lock()
-        self._quiet_until = float("-inf")
-        self._suppressed = 0
+        self._lines = RareLines(_EVERY_S, timer)
 
     def log(self, error: Exception) -> None:
         """Log that a request was passed through because of *error*, if no error was just logged."""
-        with self._lock:
-            now = self._timer()
-            if now < self._quiet_until:
-                self._suppressed += 1
-                return
-            self._quiet_until = now + _EVERY_S
-            suppressed, self._suppressed = self._suppressed, 0
+        suppressed = self._lines.due(DiskErrorLog)
+        if suppressed is None:
+            return
         fields = {"error": error, "before": suppressed}
         log.warning(
             "the disk is not readable: content is passed through from the upstream", extra=fields

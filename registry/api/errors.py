@@ -11,10 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from types import MappingProxyType
@@ -27,6 +24,7 @@ from entrepot.registry.api import cache_status, etags_and_ranges, request_body, 
 from entrepot.registry.api.cache_status import Forward
 from entrepot.registry.challenges import AuthChallenge, ChallengedRequest
 from entrepot.registry.errors import Unavailable, Why
+from entrepot.runtime.rare_lines import RareLines
 
 log = logging.getLogger(__name__)
 
@@ -252,27 +250,6 @@ def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
     if before is not None:
         fields = {**names, "error": error, "before": before}
         log.warning("the registry cannot serve the request at present", extra=fields)
-
-
-class RareLines:
-    """A `RareLines` permits one log line of each kind in *span* s (of *clock*, monotonic)."""
-
-    def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._span = span
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._quiet_until: dict[object, float] = {}
-        self._suppressed: dict[object, int] = {}
-
-    def due(self, kind: object) -> int | None:
-        """Return how many lines were left out before this one; None: leave this one out."""
-        with self._lock:
-            now = self._clock()
-            if now < self._quiet_until.get(kind, -math.inf):
-                self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
-                return None
-            self._quiet_until[kind] = now + self._span
-            return self._suppressed.pop(kind, 0)
 
 
 _foreseen = RareLines(_EVERY_S)

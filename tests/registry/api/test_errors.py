@@ -15,6 +15,7 @@ from entrepot.registry import errors as registry
 from entrepot.registry.api import errors
 from entrepot.registry.api.errors import FailedRequest
 from entrepot.registry.errors import Unavailable, Why
+from entrepot.runtime.rare_lines import RareLines
 
 _BLOB = "/v2/{name}/blobs/{digest}"
 _MANIFEST = "/v2/{name}/manifests/{reference}"
@@ -217,7 +218,7 @@ def test_a_foreseen_error_is_one_line_without_a_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreseen error is one log line without a traceback."""
-    monkeypatch.setattr(errors, "_foreseen", errors.RareLines(10.0))
+    monkeypatch.setattr(errors, "_foreseen", RareLines(10.0))
     client = testing.TestClient(_failing(error))
     for _ in range(3):
         assert client.simulate_get("/x").status_code == 503
@@ -232,16 +233,6 @@ def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCapt
 
     assert response.status_code == 500
     assert [(each.levelname, bool(each.exc_info)) for each in caplog.records] == [("ERROR", True)]
-
-
-def test_the_next_line_has_the_number_of_lines_left_out() -> None:
-    """Kinds are counted separately."""
-    now = 0.0
-    lines = errors.RareLines(10.0, lambda: now)
-
-    assert [lines.due("a"), lines.due("a"), lines.due("b"), lines.due("a")] == [0, None, 0, None]
-    now = 10.0
-    assert [lines.due("a"), lines.due("b")] == [2, 0]
 
 
 def _failing(error: Exception) -> falcon.App[falcon.Request, falcon.Response]:

@@ -1,0 +1,29 @@
+"""Limit how often a process logs a line of one kind, because an outage fails every request."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+
+class RareLines:
+    """A `RareLines` permits one log line of each kind in *span* s (of *clock*, monotonic)."""
+
+    def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._span = span
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._quiet_until: dict[object, float] = {}
+        self._suppressed: dict[object, int] = {}
+
+    def due(self, kind: object) -> int | None:
+        """Return how many lines were left out before this one; None: leave this one out."""
+        with self._lock:
+            now = self._clock()
+            if now < self._quiet_until.get(kind, -math.inf):
+                self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
+                return None
+            self._quiet_until[kind] = now + self._span
+            return self._suppressed.pop(kind, 0)

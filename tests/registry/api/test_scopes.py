@@ -120,7 +120,9 @@ def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
             assert _send(p, method, target, token).status_code == 401
 
 
-def test_a_token_opens_no_repository_of_that_name_elsewhere(p: Pushing, authentication: TokenAuthentication) -> None:
+def test_a_token_opens_no_repository_of_that_name_elsewhere(
+    p: Pushing, authentication: TokenAuthentication
+) -> None:
     """A token opens no repository of the same name elsewhere: a client chooses `ns`."""
     hosted = authentication.token("repository:team/app:pull")
     theirs = authentication.token("repository:quay.io/team/app:pull")
@@ -151,7 +153,9 @@ def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
     assert asked_name(name, ns) == expected
 
 
-def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, authentication: TokenAuthentication) -> None:
+def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
+    p: Pushing, authentication: TokenAuthentication
+) -> None:
     """A blob is mounted only from a repository of the token, also without `from`.
 
     The registry must not search where the token may not read.
@@ -170,7 +174,9 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(p: Pushing, authe
     assert _send(p, "POST", mount, both).status_code == 201
 
 
-def test_the_catalog_scope_lists_all_repositories(p: Pushing, authentication: TokenAuthentication) -> None:
+def test_the_catalog_scope_lists_all_repositories(
+    p: Pushing, authentication: TokenAuthentication
+) -> None:
     """The catalog's scope lists all repositories: a token for the catalog names none."""
     token = authentication.token(PUSH)
     path = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"

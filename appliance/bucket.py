@@ -1,4 +1,4 @@
-"""Check the bucket of `storage.s3` at the start, own it while the appliance runs, and release it.
+"""Check the bucket at the start, own it while the appliance runs, and release it.
 
 The cleaner renews the claim in between (`cleaner/bucket_owner.py`).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
@@ -17,6 +18,9 @@ from entrepot.datastore.owned import OwnedStorage
 from entrepot.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
+
+_ENDPOINTS: Final = {"s3": "storage.s3.regionendpoint"}
+"""The key of each driver that selects the host of its service."""
 
 
 def begin(settings: Settings) -> None:
@@ -59,6 +63,12 @@ def problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(_source(settings), each.why, each.remedy)
 
 
+def no_answer(settings: Settings, error: StorageBroken) -> Problem:
+    """Return the problem that the service has not answered."""
+    key = _ENDPOINTS[settings.storage.driver]
+    return Problem(_source(settings), f"no answer: {error}", f"correct {key}")
+
+
 def _open(settings: Settings) -> OwnedStorage:
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     try:
@@ -69,4 +79,4 @@ def _open(settings: Settings) -> OwnedStorage:
 
 
 def _source(settings: Settings) -> str:
-    return f"storage.s3={settings.storage.place}"
+    return f"storage.{settings.storage.driver}={settings.storage.place}"

@@ -45,8 +45,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _of_bucket(settings: Settings) -> list[Problem]:
-    """Return the problems of the bucket of `storage.s3`, also if it does not answer."""
-    if not settings.storage.s3:
+    """Return the problems of the bucket, also if it does not answer."""
+    if not settings.storage.bucket:
         return []
     from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
     from entrepot.datastore.errors import StorageBroken  # noqa: PLC0415 - likewise
@@ -56,8 +56,7 @@ def _of_bucket(settings: Settings) -> list[Problem]:
     except config.ConfigError as error:
         return list(error.problems)
     except StorageBroken as error:
-        source = f"storage.s3={settings.storage.place}"
-        return [Problem(source, f"no answer: {error}", "correct storage.s3.regionendpoint")]
+        return [bucket.no_answer(settings, error)]
 
 
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:

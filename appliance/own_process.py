@@ -1,7 +1,8 @@
 """Call a function in a process of its own, which ends with it.
 
-The library of `storage.s3` starts threads that never end. In this process they would take the
-signals that stop the appliance, and a child that is forked later could not use the library.
+The library of the drivers for buckets starts threads that never end. In this process they would
+take the signals that stop the appliance, and a child that is forked later could not use the
+library.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _leave(settings: Settings) -> None:
         from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
 
         in_memory.end(settings)
-    if settings.storage.s3:
+    if settings.storage.bucket:
         from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
 
         bucket.end(settings)
@@ -190,7 +190,7 @@ def _try_folders(settings: Settings) -> None:
         _log.info("ballast removed", extra={"path": storage.statedir})
     if storage.statedir not in unwritable:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
-    if storage.s3:
+    if storage.bucket:
         from entrepot.appliance.own_process import in_own_process  # noqa: PLC0415 - rarely used
 
         _refuse(in_own_process(lambda: _open_bucket(settings)))

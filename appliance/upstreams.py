@@ -31,7 +31,7 @@ def hidden(settings: Settings) -> list[Problem]:
     try:
         return _hidden(settings)
     except StorageBroken:
-        if settings.storage.s3:
+        if settings.storage.bucket:
             return []
         raise
 

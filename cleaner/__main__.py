@@ -127,7 +127,7 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._own_bucket()
-            if not self._settings.storage.s3:  # there, each read costs a request and a transfer
+            if not self._settings.storage.bucket:  # there, a read costs a request and a transfer
                 self._readers.start()
             # An earlier cleaner may have been killed before its purge of HAProxy's cache.
             self._purge.removed()
@@ -137,7 +137,7 @@ class CleanerProcess:
 
     def _own_bucket(self) -> None:
         """Start the thread that renews the claim on a bucket."""
-        if self._settings.storage.s3:
+        if self._settings.storage.bucket:
             from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
 
             bucket = open_owned(self._settings.storage, self._clock)
@@ -296,7 +296,7 @@ class EventsFile:
 
 def _lacking(settings: Settings) -> Callable[[int], int]:
     """Return what the disk of the content lacks; the removal of objects frees none of a disk."""
-    return _nothing if settings.storage.s3 else Disk(settings.storage.rootdirectory).lacking
+    return _nothing if settings.storage.bucket else Disk(settings.storage.rootdirectory).lacking
 
 
 def _nothing(_: int) -> int:

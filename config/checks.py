@@ -84,10 +84,12 @@ def _folders(settings: Settings) -> Iterator[Problem]:
     if storage.inmemory:
         yield from _in_memory(settings)
         return
-    if storage.s3:
+    if storage.bucket:
         if find_spec("obstore") is None:
             remedy = "install it: pip install 'entrepot[storage]'"
-            yield Problem("storage.s3", "the package obstore is not installed", remedy)
+            yield Problem(
+                f"storage.{storage.driver}", "the package obstore is not installed", remedy
+            )
         yield from _writable(storage.statedir, "storage.statedir", "ENTREPOT_STATEDIR")
         return
     yield from _writable(storage.rootdirectory, "storage.filesystem.rootdirectory", "REGISTRYDIR")

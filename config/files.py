@@ -30,12 +30,13 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     token = auth.token and _moved(auth.token, _TOKEN, places)
-    bucket = settings.storage.s3 and _moved(settings.storage.s3, _BUCKET, places)
+    storage = settings.storage
+    bucket = storage.bucket and {storage.driver: _moved(storage.bucket, _BUCKET, places)}
     upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}
     return settings.model_copy(
         update={
             "pullsecret": _moved(settings.pullsecret, _SECRET, places),
-            "storage": settings.storage.model_copy(update={"s3": bucket}),
+            "storage": storage.model_copy(update=bucket or {}),
             "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
             "http": http.model_copy(update={"tls": _moved_tls(http.tls, places)}),
             "upstreams": upstreams,
@@ -51,8 +52,8 @@ def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
 
 def _named(settings: Settings) -> Iterator[Path]:
     yield from _of(settings.pullsecret, _SECRET)
-    if settings.storage.s3 is not None:
-        yield from _of(settings.storage.s3, _BUCKET)
+    if settings.storage.bucket is not None:
+        yield from _of(settings.storage.bucket, _BUCKET)
     if settings.auth.htpasswd is not None:
         yield from _of(settings.auth.htpasswd, _HTPASSWD)
     if settings.auth.token is not None:

@@ -105,9 +105,14 @@ class StorageSettings(Section):
     )
 
     @property
+    def bucket(self) -> S3Settings | None:
+        """The section of the driver if content is in a bucket, else None."""
+        return self.s3
+
+    @property
     def rootdirectory(self) -> Path:
         """The path of the data directory; with a bucket, that of the state directory."""
-        return self.statedir if self.s3 else (self.inmemory or self.filesystem).rootdirectory
+        return self.statedir if self.bucket else (self.inmemory or self.filesystem).rootdirectory
 
     @property
     def driver(self) -> str:
@@ -117,8 +122,8 @@ class StorageSettings(Section):
     @property
     def parameters(self) -> Mapping[str, object]:
         """Return the keys of the driver's section, with their values."""
-        if self.s3:
-            return {**dict(self.s3), "statedir": self.statedir}
+        if self.bucket:
+            return {**dict(self.bucket), "statedir": self.statedir}
         return dict(self.inmemory or self.filesystem)
 
     @property

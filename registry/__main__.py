@@ -323,7 +323,7 @@ def _secret(
 
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
-        if settings.storage.s3 and os.getpid() == made_in:
+        if settings.storage.bucket and os.getpid() == made_in:
             return secret  # a request before the fork would break the workers; `serve` has checked
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)

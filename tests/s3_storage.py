@@ -44,7 +44,7 @@ def owned(
 ) -> BucketParts:
     """Return the parts of a bucket that this appliance owns from now on."""
     state.mkdir(parents=True, exist_ok=True)
-    parts = parts_of(parameters(front, state, **others), clock)
+    parts = parts_of("s3", parameters(front, state, **others), clock)
     assert parts.claim().renew()
     return parts
 
@@ -59,5 +59,5 @@ class _Held:
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
     """Return a storage that writes to an empty bucket, without an object of an owner in it."""
-    parts = parts_of(parameters(front, state, **others), time.time)
+    parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, _Held())

@@ -10,12 +10,35 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from obstore.store import S3Store
+
 from entrepot.datastore.drivers.objects.client import Bucket
+from entrepot.datastore.drivers.objects.object_service import ObjectService
 from entrepot.datastore.errors import StorageBroken
 
 _NO_CLASS: Final = {"STANDARD", "NONE"}
 _AGAIN: Final = timedelta(minutes=5)
 _FILE: Final = "AWS_SHARED_CREDENTIALS_FILE"
+_S3: Final = ObjectService(
+    store=S3Store,
+    permissions={
+        "list": "s3:ListBucket",
+        "put": "s3:PutObject",
+        "get": "s3:GetObject",
+        "conditional put": "s3:PutObject",
+        "delete": "s3:DeleteObject",
+    },
+    remedies={
+        "NoSuchBucket": "create the bucket, or correct storage.s3.bucket",
+        "AuthorizationHeaderMalformed": "set storage.s3.region to the bucket's region",
+        "PermanentRedirect": "set storage.s3.region to the bucket's region",
+        "InvalidAccessKeyId": "correct storage.s3.accesskey",
+        "SignatureDoesNotMatch": "correct storage.s3.secretkey",
+        "InvalidToken": "correct storage.s3.sessiontoken",
+        "RequestTimeTooSkewed": "set the clock of this machine",
+    },
+    place="the bucket (docs/storage.md has a policy)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +70,7 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
         client["user_agent"] = parameters["useragent"]
     storage_class = str(parameters["storageclass"]).upper()
     return Bucket(
+        service=_S3,
         name=parameters["bucket"],
         prefix=str(parameters["rootdirectory"]).strip("/"),
         config=config,

@@ -69,9 +69,13 @@ def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _s3(parameters: Parameters, clock: Now | None) -> Storage:
-    from entrepot.datastore.drivers.objects.setup import open_bucket  # noqa: PLC0415 - see the module
+    return _bucket("s3", parameters, clock)
 
-    return open_bucket(parameters, clock or time.time)
+
+def _bucket(driver: str, parameters: Parameters, clock: Now | None) -> Storage:
+    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
+
+    return parts_of(driver, parameters, clock or time.time).storage()
 
 
 def _sqlite(state: Path, clock: Now) -> Index:
@@ -103,11 +107,12 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
 def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
     """Return the storage that *settings* select with its owner, without a request.
 
-    Only the driver `s3` has one. Raises: StorageBroken if a file of the settings cannot be read.
+    Only the drivers for buckets have one. Raises: StorageBroken if a file of the settings cannot be
+    read.
     """
     from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
 
-    return parts_of(settings.parameters, clock)
+    return parts_of(settings.driver, settings.parameters, clock)
 
 
 def open_index(state: Path, clock: Now = time.time) -> Index:

@@ -58,7 +58,7 @@ def second(s3: S3Front, tmp_path: Path, uptime: Clock) -> Appliance:
 
 def _appliance(s3: S3Front, state: Path, uptime: Clock) -> Appliance:
     state.mkdir()
-    return Appliance(parts_of(parameters(s3, state), uptime), uptime)
+    return Appliance(parts_of("s3", parameters(s3, state), uptime), uptime)
 
 
 def test_the_owner_writes_and_another_appliance_only_reads(

@@ -177,7 +177,7 @@ def test_a_failed_commit_keeps_the_file(
 def test_a_removal_is_sent_once_and_nothing_follows_it(s3: S3Front, tmp_path: Path) -> None:
     """A removal is sent to S3 once and nothing follows it, as it may be applied late."""
     clock = Clock(1000.0)
-    parts = parts_of(parameters(s3, tmp_path), clock)
+    parts = parts_of("s3", parameters(s3, tmp_path), clock)
     storage = ObjectStorage(parts.client, parts.journal, _Held())
     storage.write("key", b"old")
     late = ApplyLater(threading.Event())
@@ -293,8 +293,9 @@ def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
 _FORK = """
 import os, sys
 from pathlib import Path
-from entrepot.datastore.drivers.objects.setup import open_bucket
-storage = open_bucket({**eval(sys.argv[1]), "statedir": Path(sys.argv[2])}, lambda: 0.0)
+from entrepot.datastore.drivers.objects.setup import parts_of
+keys = {**eval(sys.argv[1]), "statedir": Path(sys.argv[2])}
+storage = parts_of("s3", keys, lambda: 0.0).storage()
 if os.fork() == 0:
     os._exit(0 if storage.read("key") == b"content" else 1)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))

@@ -1,4 +1,4 @@
-"""Send requests to one bucket of S3 with obstore, and translate its errors.
+"""Send requests to one bucket with obstore, and translate its errors.
 
 obstore starts threads with its first call, and a child that is forked afterwards hangs. So obstore
 is opened with the first request of a process, and a process sends no request before it forks.
@@ -24,8 +24,8 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
 
+from entrepot.datastore.drivers.objects.object_service import ObjectService
 from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
 from entrepot.datastore.storage import Stat
 
@@ -55,17 +55,18 @@ class Rejected(StorageBroken):
 
 
 class OutcomeUnknown(StorageBroken):
-    """A request got no answer, so S3 may have applied the request, or may apply it later."""
+    """A request got no answer: the service may have applied the request, or may apply it later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A `Bucket` is where objects are stored, with the options of obstore's `S3Store`.
+    """A `Bucket` is where objects are stored, with the options of the service's class of obstore.
 
     `attributes` are those of every object that is written, such as its storage class.
     `credentials` returns a login that changes; if it is None, the login is in `config`.
     """
 
+    service: ObjectService
     name: str
     prefix: str
     config: Mapping[str, Any]
@@ -136,10 +137,15 @@ class ObjectClient:
         self._bucket = bucket
         self._circuit = circuit or StorageCircuit()
         self._lock = threading.Lock()
-        self._opened: tuple[int, S3Store, S3Store] | None = None
+        self._opened: tuple[int, Any, Any] | None = None
         self._permits = threading.BoundedSemaphore(
             max(_MEMORY_BYTES // (bucket.part_bytes * _PARTS_AT_ONCE), 1)
         )
+
+    @property
+    def service(self) -> ObjectService:
+        """Return the kind of object storage that gets the requests."""
+        return self._bucket.service
 
     def head(self, key: str) -> Stat | None:
         """Return key and size of an object; None if it is absent."""
@@ -241,16 +247,16 @@ class ObjectClient:
     # ---- one request
 
     @property
-    def _requests(self) -> S3Store:
+    def _requests(self) -> Any:  # noqa: ANN401 - obstore's class of the service
         """Return the store for requests that end within a minute."""
         return self._stores()[1]
 
     @property
-    def _bodies(self) -> S3Store:
+    def _bodies(self) -> Any:  # noqa: ANN401 - obstore's class of the service
         """Return the store for bodies, which may take long but must not fall silent."""
         return self._stores()[2]
 
-    def _stores(self) -> tuple[int, S3Store, S3Store]:
+    def _stores(self) -> tuple[int, Any, Any]:
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
             with self._lock:
@@ -261,7 +267,7 @@ class ObjectClient:
                 )
         return opened
 
-    def _store(self, *, timeout: float) -> S3Store:
+    def _store(self, *, timeout: float) -> Any:  # noqa: ANN401 - obstore's
         client: Any = {
             **self._bucket.client,
             "timeout": timedelta(seconds=timeout),
@@ -269,7 +275,7 @@ class ObjectClient:
             "connect_timeout": timedelta(seconds=_CONNECT_S),
         }
         config: Any = dict(self._bucket.config)
-        return S3Store(
+        return self._bucket.service.store(
             self._bucket.name,
             prefix=self._bucket.prefix or None,
             config=config,

@@ -1,19 +1,18 @@
-"""Connect the parts of the driver `s3`: the client, the journal and the owner of one bucket."""
+"""Connect the parts of a driver for buckets: the client, journal and owner of one bucket."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.check import refused_requests
-from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.owner import Claim, Lease
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
-from entrepot.datastore.drivers.s3 import bucket_of
 from entrepot.datastore.drivers.table import Parameters
 from entrepot.datastore.owned import RefusedRequest
 
@@ -43,18 +42,21 @@ class BucketParts:
         return ObjectStorage(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
 
 
-def parts_of(parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
-    """Return the parts that *parameters* select, without a request.
+def _s3(parameters: Mapping[str, Any]) -> Bucket:
+    from entrepot.datastore.drivers import s3  # noqa: PLC0415 - only the driver in use
 
-    Raises: StorageBroken if a file that they name cannot be read.
+    return s3.bucket_of(parameters)
+
+
+_BUCKETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Bucket]]] = {"s3": _s3}
+
+
+def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
+    """Return the parts of the bucket that the keys of a driver select, without a request.
+
+    Raises: StorageBroken if a file that the keys name cannot be read.
     """
     given: dict[str, Any] = dict(parameters)
     state: Path = given["statedir"]
-    return BucketParts(
-        ObjectClient(bucket_of(given)), BucketJournal(state / layout.BUCKET_JOURNAL, clock), state
-    )
-
-
-def open_bucket(parameters: Parameters, clock: Callable[[], float]) -> ObjectStorage:
-    """Return the storage that *parameters* select, without a request."""
-    return parts_of(parameters, clock).storage()
+    client = ObjectClient(_BUCKETS[driver](given))
+    return BucketParts(client, BucketJournal(state / layout.BUCKET_JOURNAL, clock), state)

@@ -171,6 +171,13 @@ class LinkTimes(Protocol):
         """Record that the link names *digest* now, by the clock of the index."""
         ...
 
+    def restore(self, times: Iterable[LinkTime]) -> None:
+        """Record confirmations at their own times, in one transaction.
+
+        A later confirmation of the same digest stays; a confirmation of another digest is replaced.
+        """
+        ...
+
     def page(self, after: str, limit: int) -> list[LinkTime]:
         """Return up to *limit* times of links with keys after *after*, in order of the keys."""
         ...

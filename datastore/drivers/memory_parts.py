@@ -111,6 +111,13 @@ class MemoryLinkTimes:
         """Record that a link names *digest* now."""
         self._times[key] = LinkTime(key, digest, self._clock())
 
+    def restore(self, times: Iterable[LinkTime]) -> None:
+        """Record confirmations at their own times; a later one of the same digest stays."""
+        for each in times:
+            known = self._times.get(each.key)
+            if known is None or known.digest != each.digest or known.at < each.at:
+                self._times[each.key] = each
+
     def page(self, after: str, limit: int) -> list[LinkTime]:
         """Return a page of link times in the order of the keys."""
         later = sorted(key for key in tuple(self._times) if key > after)

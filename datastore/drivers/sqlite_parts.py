@@ -19,6 +19,11 @@ INSERT INTO reservation VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
 """
 _USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
+_RESTORE_LINK = """
+INSERT INTO link (key, digest, at) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET digest = excluded.digest, at = excluded.at
+WHERE digest <> excluded.digest OR at < excluded.at
+"""
 _PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
 _PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
@@ -137,6 +142,12 @@ class SqliteLinkTimes:
         row = (key, to_key(digest), self._clock())
         with self._file.writing() as db:
             db.execute("INSERT OR REPLACE INTO link VALUES (?, ?, ?)", row)
+
+    def restore(self, times: Iterable[LinkTime]) -> None:
+        """Record confirmations at their own times; a later one of the same digest stays."""
+        rows = [(each.key, to_key(each.digest), each.at) for each in times]
+        with self._file.writing() as db:
+            db.executemany(_RESTORE_LINK, rows)
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
         """Return a page of link times in the order of the keys."""

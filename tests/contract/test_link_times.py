@@ -57,3 +57,16 @@ def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -
     assert [each.key for each in first] == ["a/10", "a/2", "b"]
     assert [each.key for each in second] == ["c"]
     assert link_times.page("c", 3) == []
+
+
+def test_restored_times_keep_their_own_time(link_times: LinkTimes, clock: Clock) -> None:
+    """A restored link time keeps its own time; it replaces another digest, but no later time."""
+    for key in ("later", "earlier", "other"):
+        link_times.confirm(key, A)
+    at = {"new": 5.0, "later": clock.now + 10, "earlier": clock.now - 10}
+    link_times.restore([*(LinkTime(key, A, at[key]) for key in at), LinkTime("other", B, 1.0)])
+
+    assert link_times.get("new") == LinkTime("new", A, 5.0)
+    assert link_times.get("later") == LinkTime("later", A, at["later"])
+    assert link_times.get("earlier") == LinkTime("earlier", A, clock.now)
+    assert link_times.get("other") == LinkTime("other", B, 1.0)

@@ -108,7 +108,7 @@ def pulling(
     *fields* are fields of the upstreams' UpstreamConfig.
     """
     named = [
-        replace(UpstreamConfig(each.host, each.url, read_timeout=2.0), **fields)
+        replace(UpstreamConfig(each.host, each.url, read_timeout=20.0), **fields)
         for each in (u, *others)
     ]
     sources = {source.host: source for source in named}

@@ -133,7 +133,7 @@ def _assembled(
     **fields: Any,
 ) -> InMemory:
     """Assemble a registry; *fields* are fields of the upstream's configuration."""
-    config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=2.0), **fields)
+    config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=20.0), **fields)
     parts = Parts(
         storage,
         index,

@@ -256,7 +256,8 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 
     No failure of an upstream is cached except a 404, for a few seconds.
     """
-    p = pulling(u, tmp_path, negative_ttl=0.0)
+    patience = 2.0 if expected == 429 else 20.0  # s; after a 429 the next request waits 5 s
+    p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
     u.misbehave("/blobs/", times=1, **knobs)
 
     assert p.get(BLOB).status_code == expected

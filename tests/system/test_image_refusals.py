@@ -87,5 +87,6 @@ def test_a_wrong_mount_is_reported_in_one_line(
     ended = run_to_end(podman, image, *wrong.options(mounted))
 
     assert ended.code == 2, ended.output
+    assert len(ended.output.splitlines()) == 1, ended.output
     (line,) = ended.output.splitlines()
     assert all(each in line for each in wrong.messages), line

@@ -116,8 +116,8 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
         try:
             return loop.run()
         finally:
-            supervisor.clear()
             loop.close()
+            supervisor.clear()
             _leave(settings)
             listen_address.remove_socket(settings.http.addr)
 

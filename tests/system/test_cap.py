@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -56,7 +57,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         images = [fake.put_image("app", f"v{n}", of_size(IMAGE, 200 + n)) for n in range(IMAGES)]
         setup = Setup({"one.test": {"url": fake.url}}, environment=BOUNDED)
         with Appliance(folder, setup) as appliance, SizeSampler(appliance.data) as sampler:
-            used = _pull_all(appliance)
+            used = _pull_all(appliance, images)
             yield Filled(appliance, images, used, sampler.largest, sampler.samples)
 
 
@@ -148,14 +149,22 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
     assert unused.digest == pull(appliance.http, NAME, "unused")[0]
 
 
-def _pull_all(appliance: Appliance) -> list[int]:
-    """Pull every image, and the favourite after every second one; return the last uses' order."""
+def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
+    """Pull every image, and the favourite after every second one; return the last uses' order.
+
+    A pull is repeated until the image is stored: while the cleaner is late, there is no room.
+    """
     used: list[int] = []
     for number in range(IMAGES):
         for each in (number, FAVOURITE) if number % 2 else (number,):
-            pull(appliance.http, NAME, f"v{each}")
+            eventually(partial(_is_stored, appliance, each, images), what="the image is stored")
             used = [before for before in used if before != each] + [each]
     return used
+
+
+def _is_stored(appliance: Appliance, number: int, images: list[Image]) -> bool:
+    pull(appliance.http, NAME, f"v{number}")
+    return _is_here(appliance, _own_layer(images[number]))
 
 
 def _own_layer(image: Image) -> Digest:

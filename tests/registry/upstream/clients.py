@@ -12,7 +12,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.upstream import FakeUpstream
 
-_TIMEOUTS = {"connect_timeout": 2.0, "read_timeout": 5.0}
+_TIMEOUTS = {"connect_timeout": 20.0, "read_timeout": 20.0}
 
 
 @dataclass

@@ -62,7 +62,7 @@ def client_for(
     try:
         if isinstance(secret, Credential):
             secret = PlainSecret({server.host: secret})
-        source = UpstreamConfig(server.host, server.url, connect_timeout=2.0, read_timeout=5.0)
+        source = UpstreamConfig(server.host, server.url, connect_timeout=20.0, read_timeout=20.0)
         yield open_upstream(source, Shared(secret=lambda: secret))
     finally:
         server.stop()

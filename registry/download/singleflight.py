@@ -42,7 +42,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 
 _MIN_SEND = 4 * 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
 _MORE_WITHIN_S = 0.01
-_LINKED_WITHIN_S = 1.0  # An index that is busy delays the end of a download by longer.
+_LINKED_WITHIN_S = 1.0  # The writer links the blob within this time (s), unless the index is busy.
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
@@ -124,7 +124,7 @@ class SingleFlight:
             raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Return True if a download of this blob has begun and not ended with its worker."""
+        """Return True if the blob has a spool file: a download runs, or ended with its worker."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
@@ -276,7 +276,7 @@ class Reader:
         while stop is None or start < stop:
             available = self._ready(stop, early=early)
             if start < available:
-                is_first = start == first  # A client waits for it.
+                is_first = start == first  # The client waits for the first byte.
                 if (
                     is_first
                     or has_waited
@@ -414,10 +414,10 @@ class Reader:
     ) -> Iterator[Piece]:
         """Fetch the rest of the blob for this client only, and verify all received bytes.
 
-        The digest needs the bytes before *start*. Bytes that are not on disk are fetched again,
-        although a client that resumes a pull has these bytes already. A range that may be *early*
-        is sent without verification. Raises: ContentDamaged if bytes that were sent can no longer
-        be verified.
+        The digest of the whole blob also needs the bytes before *start*. Bytes that are not on disk
+        are fetched again, although a client that resumes a pull has these bytes already. A range
+        that may be *early* is sent without verification. Raises: ContentDamaged if bytes that were
+        sent can no longer be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

@@ -21,7 +21,8 @@ from entrepot.registry.upstream.protocol import Fetch
 _LEAST_PROGRESS = 64 * 1024
 """This many bytes count as progress of a source.
 
-The download must not retry a source at once that sends one byte per connection.
+A source that sends one byte per connection makes no progress, so the download pauses before it uses
+that source again.
 """
 
 _MOST_REFUSALS = 2
@@ -78,8 +79,8 @@ class RetryPolicy:
 
     The sources are numbered from 0 in order of preference.
 
-    The policy is pure: every method takes the time, in s on a monotonic clock. *count* is the
-    number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
+    The policy reads no clock: every method takes the time, in s on a monotonic clock. *count* is
+    the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
     """
 
     def __init__(self, count: int, limits: Limits, now: float, jitter: Callable[[], float]) -> None:
@@ -282,7 +283,7 @@ class Sources:
         log.info("source failed", extra={"upstream": error.upstream, "start": start})
 
     def _error(self) -> UpstreamError:
-        """Return the error to report: the last source's in order of preference, if it failed."""
+        """Return the error of the last source, which is the upstream, or else the latest error."""
         preferred = self._errors.get(len(self._fetches) - 1) or self._last
         assert preferred is not None  # noqa: S101 - a download ends only after a failure
         return preferred

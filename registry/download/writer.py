@@ -246,7 +246,7 @@ class Download:
         """Announce the blob's size to the readers of this process and, by a file, to others."""
         if self.is_opened:
             return
-        # If the size file of a blob is missing, readers in other processes wait for the commit.
+        # If the size file cannot be written, readers in other processes wait for the commit.
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:
@@ -312,7 +312,7 @@ class Download:
             self._destination.index.record(
                 verified, self._offset, ContentKind.BLOB, now, prefetched_at=prefetched_at
             )
-        # The next start of the cleaner finds the blob and adds the missing row.
+        # The next start of the cleaner finds the blob and adds its missing row to the index.
         except IndexUnavailable as error:
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()

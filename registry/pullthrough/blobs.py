@@ -35,9 +35,9 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""A range may start this many bytes behind the downloaded bytes and still wait for the download.
+"""A range may start this many bytes after the last downloaded byte and still wait for the download.
 
-A range that starts further behind is fetched from the upstream by a separate request.
+A range that starts later is fetched from the upstream by a separate request.
 """
 
 
@@ -45,7 +45,7 @@ A range that starts further behind is fetched from the upstream by a separate re
 class Blobs:
     """A `Blobs` finds blobs by repository and digest.
 
-    Every method raises BlobUnknown or an UpstreamError.
+    Every method may raise BlobUnknown or an UpstreamError.
     """
 
     store: ContentStore
@@ -105,7 +105,8 @@ class Blobs:
         """Open a stored blob that this repository may serve.
 
         If the repository has no link to the blob, but the blob came from the same upstream, the
-        worker asks the upstream to confirm the blob. The repository links a blob that was served.
+        worker asks the upstream to confirm the blob. The worker then links the blob to this
+        repository.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
@@ -159,7 +160,8 @@ class Blobs:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passed_through(resolved, registered, task)
         expected = task.size
-        # The running download was begun for another repository.
+        # If the running download was begun for another repository, the upstream must confirm that
+        # this repository has the blob too.
         if not self._was_shown(resolved, task):
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected

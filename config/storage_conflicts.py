@@ -14,7 +14,7 @@ _S3 = ("storage", "s3")
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that contradicts the storage driver or that it lacks."""
+    """Yield a problem for each setting that contradicts the storage driver, or that it needs."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if settings.storage.s3:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -185,13 +185,17 @@ class Blobs:
         *,
         size: int | None,
     ) -> BlobAnswer:
-        if not reader.collapsed:
-            self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
-
         early = is_early(registered.config.ranges, size)
         reader.on_stored = lambda: self._link_stored(resolved, task.digest)
 
+        def begun() -> None:
+            if not reader.collapsed:
+                self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
+
         def read(start: int, stop: int | None) -> Iterator[Piece]:
+            return after_first(read_now(start, stop), begun)
+
+        def read_now(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.received() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(resolved.remote, task.digest, start, stop)
@@ -305,3 +309,11 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
     if resolved.upstream is None:
         raise BlobUnknown(f"{resolved.repository} has no {digest}")
     return resolved.upstream
+
+
+def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
+    """Yield *pieces*, and call *act* after the first one, which the client waits for."""
+    for number, piece in enumerate(pieces):
+        yield piece
+        if not number:
+            act()

@@ -24,6 +24,7 @@ from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import RegistryError
 from entrepot.runtime.polling import poll
+from entrepot.runtime.reused_threads import ReusedThreads
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Prefetch:
         self._downloads = downloads
         self._folder = folder
         self._concurrency = concurrency
+        self._threads = ReusedThreads()
 
     def follow(self, request: PrefetchRequest) -> None:
         """Start threads that fetch the other parts of the manifest that names a requested blob.
@@ -70,10 +72,9 @@ class Prefetch:
         This call returns at once.
         """
         if self._concurrency:
-            thread = threading.Thread(target=self._run, args=(request,), name="ahead", daemon=True)
             # If the process cannot start another thread, the layers are not prefetched.
             with contextlib.suppress(RuntimeError):
-                thread.start()
+                self._threads.start(lambda: self._run(request), "ahead")
 
     def _run(self, request: PrefetchRequest) -> None:
         try:

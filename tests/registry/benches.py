@@ -1,4 +1,4 @@
-"""Create a data directory with the downloads of any number of workers."""
+"""A data directory and the download code of several workers, which share it as processes would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = Digest.of(CONTENT)
 
 @dataclass
 class Bench:
-    """A `Bench` is a data directory with the downloads of its workers."""
+    """A data directory, and the parts of the registry with which workers download into it."""
 
     root: Path
     reservations: int | None = None
@@ -36,9 +36,9 @@ class Bench:
     woken: list[int] = field(default_factory=list)
 
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
-        """Return the downloads of a new worker.
+        """Return the `SingleFlight` of a new worker on this data directory.
 
-        *report* is called for each event in place of adding it to `events`.
+        *report* gets each event of the worker; without it the events are added to `events`.
         """
         reservations = Reservations(
             self.index.reservations,
@@ -59,23 +59,23 @@ class Bench:
 
     @property
     def spooled(self) -> list[str]:
-        """Return the names of the spool files."""
+        """Return the names of the files in the spool folder, each a download in progress."""
         folder = self.root / "spool"
         return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 
 
 def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
-    """Return the task to download a blob from *remote*."""
+    """Return the order to download a blob with `fetch` of *remote* as its only source."""
     return Task(digest, (remote.fetch,), "fake", "fake/app", limits=QUICK)
 
 
 def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:
-    """Read a range of a blob as bytes."""
+    """Return the bytes of a blob from *start* to *stop* (exclusive) that *reader* yields."""
     return in_bytes(reader.read(start, stop))
 
 
 def read_all(reader: Reader) -> bytes:
-    """Read a blob from *reader* to the blob's end."""
+    """Return the whole blob that *reader* yields, as bytes."""
     return b"".join(read(reader, 0, reader.size()))
 
 

@@ -1,4 +1,4 @@
-"""The application on an empty data directory, with an upstream that misbehaves on demand."""
+"""The registry as a WSGI application, on an empty data directory, before a fake upstream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "library/app"
 
 @dataclass
 class Pulling:
-    """A `Pulling` is the registry of one appliance, with its upstream `u`."""
+    """The registry of one appliance, which a test calls in process; `u` is its fake upstream."""
 
     u: FakeUpstream
     root: Path
@@ -39,24 +39,24 @@ class Pulling:
 
     @property
     def prefix(self) -> str:
-        """Return the upstream's folded name."""
+        """Return the name of the upstream as the first component of a repository's name."""
         return fold(self.u.host)
 
     @property
     def repositories(self) -> Repositories:
-        """Return the links in the data directory."""
+        """Return the repositories, with their tags and links, in the data directory."""
         return Repositories(disk_storage(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
-        """GET a path below the pulled repository; `_` in a header's name is a dash."""
+        """Send a GET for a path of the upstream's test repository; `_` in headers is "-"."""
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
-        """HEAD a path below the pulled repository."""
+        """Send a HEAD for a path of the upstream's test repository."""
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
-        """Send any request to the registry."""
+        """Send a request for any URL to the registry, and return the response."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         result: Result = self.client.simulate_request(
@@ -65,7 +65,7 @@ class Pulling:
         return result
 
     def pull(self, reference: str = "v1") -> None:
-        """Pull an image of one platform completely."""
+        """Pull the manifest *reference*, its config and all its layers through the registry."""
         manifest = self.get(f"manifests/{reference}")
         assert manifest.status_code == 200
         named = [manifest.json["config"], *manifest.json["layers"]]
@@ -73,7 +73,7 @@ class Pulling:
             assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
 
     def age(self, seconds: float, tag: str = "v1") -> None:
-        """Make the last confirmations in the repository older by *seconds*."""
+        """Set back by *seconds* when the upstream last confirmed the tag and each manifest."""
         name = Repository(f"{self.prefix}/{NAME}")
         storage = disk_storage(self.root)
         keys = [layout.tag_current(name, Tag(tag))]
@@ -84,7 +84,7 @@ class Pulling:
             os.utime(path, (at, at))
 
     def forget_blob(self, digest: Digest) -> None:
-        """Remove a blob as the cleaner does; a link to the blob stays."""
+        """Remove the file of a blob as an eviction does; the links of its repositories stay."""
         (self.root / layout.blob(digest)).unlink()
 
 
@@ -103,9 +103,9 @@ def pulling(
     clock: Callable[[], float] = time.time,
     **fields: Any,
 ) -> Pulling:
-    """Create an application that has *u* and *others* as upstreams, over *storage* or a disk.
+    """Create the registry with the upstreams *u* and *others*, over *storage* or a disk at *root*.
 
-    *fields* are fields of the upstreams' UpstreamConfig.
+    *fields* are further settings of each upstream, by their names in `UpstreamConfig`.
     """
     named = [
         replace(UpstreamConfig(each.host, each.url, read_timeout=20.0), **fields)

@@ -14,12 +14,12 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""Tests can wait for the end of this short patience of a download."""
+"""With these limits (s) a download ends half a second after its last byte, so tests are short."""
 
 
 @dataclass
 class FakeBody:
-    """A `FakeBody` is an open body from `start` on, which breaks off at `breaks_at`."""
+    """The body of a response from `start` on; its connection breaks at the offset `breaks_at`."""
 
     remote: FakeRemote
     start: int
@@ -28,18 +28,18 @@ class FakeBody:
 
     @property
     def stop(self) -> int | None:
-        """Return the end of the body in the blob."""
+        """Return the offset in the blob at which the body ends (exclusive)."""
         if self.end is None:
             return self.size
         return min(self.end, len(self.remote.content))
 
     @property
     def size(self) -> int | None:
-        """Return the size of the whole blob at the upstream."""
+        """Return the size of the whole blob, or None if the upstream does not state a length."""
         return len(self.remote.content) if self.remote.tells_size else None
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body in pieces, each when the test permits it."""
+        """Yield the body in pieces; each piece waits until the test permits its first byte."""
         at, end = self.start, self.stop or len(self.remote.content)
         while at < end:
             self.remote.allow(at)
@@ -54,10 +54,9 @@ class FakeBody:
 class FakeRemote:
     """A blob at an upstream; `starts` has the start of each request, in order.
 
-    `until` holds back the bytes of the blob from that offset on. `breaks` are the offsets at which
-    the first, second, ... connection breaks off. `refusals` are raised in place of a body, one per
-    request. `most` is the longest range that is sent in full. `held` is the number of open
-    connections to the blob.
+    `until` is the offset of the first byte that is held back. `breaks` has the offsets at which the
+    first, second, ... connection breaks. Each request raises one of `refusals`, until none is left.
+    `most` is the longest range that is sent in full. `held` is the number of open connections.
     """
 
     content: bytes
@@ -74,7 +73,7 @@ class FakeRemote:
 
     @contextmanager
     def fetch(self, start: int, stop: int | None = None) -> Iterator[FakeBody]:
-        """Open the blob at the upstream from *start* to *stop*."""
+        """Return a response's body with the bytes from *start* to *stop*, as for a download."""
         self.starts.append(start)
         if self.refusals:
             raise self.refusals.pop(0)
@@ -90,13 +89,13 @@ class FakeRemote:
             self.held -= 1
 
     def let(self, until: int | None) -> None:
-        """Permit the bytes of the body up to *until*; None permits all."""
+        """Permit the upstream to send the bytes before *until*; None permits all."""
         with self._news:
             self.until = until
             self._news.notify_all()
 
     def allow(self, at: int) -> None:
-        """Wait until the test permits the byte at *at*."""
+        """Wait, for at most 20 s, until the test permits the byte at offset *at*."""
         with self._news:
             if not self._news.wait_for(lambda: self.until is None or at < self.until, 20):
                 raise TimeoutError("the test never let the body through")

@@ -1,4 +1,4 @@
-"""Test the queue that serves its keys in turn."""
+"""`FairQueue` lets callers in by turns of their keys, where a key is a user or an upstream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 20.0
 
 
 def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
-    """Return a thread that waits in the queue and appends its key to *order*."""
+    """Start a thread that waits for a turn of *key* and appends it to *order*; return it."""
     before = _length(line)
 
     def wait() -> None:
@@ -45,7 +45,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 
 def test_one_key_cannot_fill_the_queue() -> None:
-    """One key cannot fill the queue: a caller without a place fails at once."""
+    """A key may have two callers in the queue here: the third fails at once, another key waits."""
     line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))
@@ -62,7 +62,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
 
 
 def test_a_caller_that_times_out_leaves_the_queue() -> None:
-    """A caller that times out leaves the queue, which then works as before."""
+    """A caller that times out leaves the queue, so its place is free for the next caller."""
     line = FairQueue(1, waiting=1, each=1, busy="busy")
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass

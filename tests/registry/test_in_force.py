@@ -1,4 +1,4 @@
-"""The workers serve the upstreams of the current configuration and pull secret."""
+"""The upstreams that a worker serves follow from the settings and the current pull secret."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from entrepot.runtime.run_names import PULL_SECRET
 
 
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
-    """A changed pull secret changes the served upstreams without a restart.
+    """A pull secret that changes adds and removes upstreams without a restart of the worker.
 
-    The upstreams follow from a changed pull secret by the same rule as at the start.
+    Its hosts become upstreams by the same rule as at the start.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
@@ -33,10 +33,7 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
-    """The settings of an upstream are built once for each pull secret.
-
-    Each warm hit reads them.
-    """
+    """The settings of an upstream are built once for each pull secret: each request reads them."""
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
     in_force = _InForce(settings, lambda: secret)
@@ -46,9 +43,9 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
-    """A pattern in the pull secret causes a bounded number of settings.
+    """A pattern in the pull secret, such as `*.example`, keeps a bounded number of settings.
 
-    Clients choose the names that match the pattern.
+    Clients choose the host names that match the pattern, so they could fill the memory.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"*.example": {}}}')

@@ -1,4 +1,4 @@
-"""Test races of one download's readers and writers, and errors between its steps."""
+"""Races between the writer of a download and its readers, and errors between two steps."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def locked(worker: SingleFlight) -> LockedFile:
-    """Hold the lock of the spool file, as a writer in another worker does."""
+    """Lock the spool file of the blob, as the writer of a download in another worker does."""
     held = try_lock(worker.path(DIGEST))
     assert held
     return held
 
 
 def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
-    """A resumed download without space is sent from its first byte.
+    """A resumed download for which no space is left is sent to the client from the first byte.
 
-    The rest of the body, which starts at the end of the spool file, must not be sent as the blob.
+    The upstream's open response starts at the end of the spool file, so it is not the whole blob.
     """
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
@@ -58,9 +58,9 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
 def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
-    """A download body that is not used keeps no connection.
+    """A download that cannot be stored closes the upstream's connection when no client reads it.
 
-    A prefetch without space once kept its connections until the next garbage collection.
+    A prefetch without disk space once kept its connections until a garbage collection of Python.
     """
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
@@ -79,7 +79,7 @@ def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
 
 
 class _Watched(Filesystem):
-    """A disk that calls `on_absence` when a thread misses a file. Commits wait for `lands`."""
+    """A disk that calls `on_absence` when a thread finds no file; commits wait for `lands`."""
 
     on_absence: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
@@ -111,10 +111,10 @@ class _Watched(Filesystem):
 
 
 def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
-    """A blob that is committed during a check is not fetched again.
+    """A blob that is committed while a reader looks for it is not fetched a second time.
 
-    A reader may find the blob absent, then the writer gone: the reader must look for the blob
-    again.
+    The reader finds no blob, and then no writer. In between the writer may have committed the blob,
+    so the reader must look for the blob once more.
     """
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
@@ -134,7 +134,7 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
 
 
 def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
-    """A late worker's empty spool file is not read; its lock after the commit creates one."""
+    """A worker that locks after the commit creates an empty spool file, which no reader may use."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     worker = bench.worker()
@@ -148,7 +148,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """A size file without text means that the upstream has not responded yet."""
+    """An empty size file means that the upstream has not yet responded with the blob's size."""
     size_path(tmp_path / "spooled").touch()
 
     with pytest.raises(FileNotFoundError):
@@ -156,7 +156,7 @@ def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
 
 
 class _Flaky(Filesystem):
-    """A `_Flaky` disk fails once."""
+    """A disk whose first `stat` fails."""
 
     refuses = True
 
@@ -168,7 +168,10 @@ class _Flaky(Filesystem):
 
 
 def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
-    """A download that fails to begin releases its lock, so the next client becomes writer."""
+    """A download that fails before its first request releases the lock of its spool file.
+
+    The next client's download can then begin.
+    """
     bench.disk = _Flaky(bench.root)
     worker = bench.worker()
     with pytest.raises(StorageBroken):
@@ -180,7 +183,7 @@ def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
 def test_a_download_without_a_thread_releases_its_lock(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A download without a thread releases its lock."""
+    """A download releases the lock of its spool file if Python cannot start the writer thread."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -195,7 +198,7 @@ def test_a_download_without_a_thread_releases_its_lock(
 
 
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
-    """A refusal that is being reported does not block another repository's client."""
+    """A writer that reports a refusal of its repository does not block clients of another one."""
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 
@@ -218,7 +221,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(benc
 
 
 class _Releasing(MemoryReservations):
-    """A storage that records whether another worker could begin at a reservation's release."""
+    """Reservations that record, at each release, whether the spool file could be locked."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(lambda: 0, MemoryNotes())
@@ -235,7 +238,10 @@ class _Releasing(MemoryReservations):
 
 
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
-    """A reservation is released before another download begins, or the cap would be exceeded."""
+    """A failed download releases its reservation of space before another worker can begin.
+
+    In the other order both reservations would count for a moment, and exceed the cap.
+    """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
     with pytest.raises(DigestMismatch):
@@ -245,9 +251,9 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """If a writer dies, a repository that may not read the blob may take the download over.
+    """After the death of a writer, a refusal of one repository does not reach readers of another.
 
-    Readers of other repositories must still get the blob after the dead writer's refusal.
+    A repository that may not read the blob may take over the download, and its upstream refuses.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
@@ -273,7 +279,7 @@ def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
 
 
 def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
-    """A disk error wakes a waiting reader, which continues without the download."""
+    """A disk error that a waiting reader meets is raised to it at once, not after a time-out."""
     worker = bench.worker()
     with locked(worker):
         reader = worker.join(task(FakeRemote(CONTENT)))
@@ -285,11 +291,10 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 
 
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
-    """A writer died before the commit of a complete file of unknown size.
+    """A spool file that is complete, though its size was unknown, is committed without a request.
 
-    The next reader commits that file without a request to the upstream.
-
-    A range request behind the end of the blob would fail again and again.
+    Its writer died before the commit. A range request for the bytes after the last one would fail
+    each time with 416.
     """
     worker = bench.worker()
     with locked(worker):
@@ -301,7 +306,7 @@ def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: B
 
 
 def test_an_empty_response_is_only_valid_for_the_empty_blob(bench: Bench) -> None:
-    """An empty response is valid for the empty blob only: it has no last byte to hold back."""
+    """An empty body is accepted for the blob without bytes only, and rejected for other digests."""
     with pytest.raises(Unavailable):
         bench.worker().join(task(FakeRemote(b"")))
     eventually(lambda: bench.spooled == [])

@@ -1,4 +1,4 @@
-"""The start of the workers connects breakers, events and the cache epoch."""
+"""The start of a worker connects circuit breakers to the event log and the cache epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
 
 
 def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
-    """A breaker that opens raises the cache epoch once, whatever number of requests follows."""
+    """A circuit breaker that opens raises the cache epoch once, however many requests follow."""
     breaker, number = _breaker(tmp_path)
     before = int(number.now())
     for _ in range(3):
@@ -34,7 +34,7 @@ def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
 
 
 def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """A breaker that closes does not raise the cache epoch: cached responses stayed valid."""
+    """A closing circuit breaker does not raise the cache epoch: cached responses stay valid."""
     breaker, number = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     before = number.now()
@@ -44,7 +44,7 @@ def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> Non
 
 
 def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """A failure that opens no breaker does not raise the cache epoch.
+    """A failure that does not open the circuit breaker does not raise the cache epoch.
 
     Otherwise each short failure of an upstream would purge HAProxy's cache.
     """
@@ -56,7 +56,7 @@ def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path
 
 
 def test_opening_and_closing_are_events(tmp_path: Path) -> None:
-    """A breaker reports an event when it opens and when it closes; metrics count the events."""
+    """A circuit breaker reports an event when it opens and when it closes, which metrics count."""
     breaker, _ = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     breaker.answered()
@@ -70,7 +70,7 @@ def _state(event: Event) -> object:
 
 
 def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
-    """Workers load error trackers and middleware only if they are configured."""
+    """Workers import the modules of error trackers and middleware only if these are configured."""
     extensions = {
         "entrepot.runtime.reporting",
         "entrepot.runtime.entry_points",
@@ -82,8 +82,8 @@ def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
 
 
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
-    """Workers load no library of tokens unless tokens are configured.
+    """Workers import no library for tokens unless token authentication is configured.
 
-    PyJWT and cryptography take 80 ms and 10 MB in the process that the workers fork from.
+    PyJWT and cryptography take 80 ms and 10 MB in the process from which the workers are forked.
     """
     assert {"jwt", "cryptography"} & worker_modules() == set()

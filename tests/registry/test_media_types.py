@@ -1,6 +1,6 @@
-"""A manifest has its own media type, or that of its repository.
+"""The media type of a manifest is in the manifest, or is stored for one repository.
 
-No other repository changes it.
+A push or an upstream's response for one repository changes it in no other repository.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _type(p: Pushing, name: str) -> str:
 
 
 def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> None:
-    """A document without a type can be pushed as two types; each repository serves its own."""
+    """A manifest without a `mediaType` can have two types, one in each repository."""
     p = pushing(tmp_path)
     assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
     assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201
@@ -58,7 +58,10 @@ def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> N
 
 
 def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
-    """A repeated push repairs a wrong media type, such as 0.1.0 stored for all repositories."""
+    """A client repairs a wrong stored media type of a manifest by pushing the manifest again.
+
+    Version 0.1.0 stored one media type for all repositories, which could be wrong.
+    """
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     for wrong in (DOCKER_MANIFEST, OCI_INDEX, "text/html"):
@@ -78,7 +81,7 @@ def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
 def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     tmp_path: Path, kept: str, shown: str
 ) -> None:
-    """A media type stored by 0.1.0 is used if it is plausible for the manifest."""
+    """The media type that 0.1.0 stored is used only if the fields of the manifest agree with it."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     storage = disk_storage(tmp_path)
@@ -111,9 +114,9 @@ def test_an_upstream_changes_no_media_type_of_other_repositories(
 
 
 def test_a_document_that_is_both_image_and_index_is_refused(tmp_path: Path) -> None:
-    """A document that is both image and index is refused: CVE-2021-41190.
+    """A manifest with the fields of both an image and an index is refused (CVE-2021-41190).
 
-    One digest would mean two things to different clients.
+    Different clients would read one digest as two different images.
     """
     fields = json.loads(STATED.manifest) | {"manifests": []}
     with FakeUpstream() as upstream:

@@ -1,6 +1,6 @@
-"""The registry and the cleaner over a storage driver that has no files, in one process.
+"""The registry and the cleaner over `MemoryStorage`, a storage driver that has no files.
 
-Each test runs with each driver of the index, which has the times that files have on a disk.
+Each test runs with each driver of the index, which then keeps the times that files have on a disk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NAME = f"{HOST}/app"
 
 
 class Recorded:
-    """The log barrier of a process without a log, in which every access is recorded."""
+    """A stand-in for the cleaner's log barrier, which reports that no access is unrecorded."""
 
     blind = 0.0
 
@@ -54,7 +54,7 @@ class Recorded:
 
 @dataclass
 class InMemory:
-    """A registry that keeps content in memory; only its spool and its locks are files."""
+    """A registry whose content is in memory; only its spool files and locks are files."""
 
     storage: MemoryStorage
     index: Index
@@ -63,7 +63,7 @@ class InMemory:
     clock: Clock
 
     def get(self, path: str, **headers: str) -> Result:
-        """GET below /v2/."""
+        """Send a GET for a path below /v2/ to the registry."""
         result: Result = self.client.simulate_get(f"/v2/{path}", headers=headers)
         return result
 
@@ -73,7 +73,7 @@ class InMemory:
         return {each.key for each in stored}
 
     def evict(self, limit: int) -> None:
-        """Run a round of the cleaner that keeps *limit* bytes."""
+        """Run a round of the cleaner 60 s later, which evicts until *limit* bytes are left."""
         clock = self.clock
         clock.now += 60.0
         data = DataDirectory(self.storage, self.index, self.state / layout.SPOOL)
@@ -104,7 +104,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["memory", *INDEXES])
 def index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    """Return the empty index of one driver."""
+    """Return an empty index of the driver with which the test runs."""
     opened = _new_index(request.param, tmp_path, clock)
     yield opened
     opened.close()
@@ -132,7 +132,7 @@ def _assembled(
     clock: Clock,
     **fields: Any,
 ) -> InMemory:
-    """Assemble a registry; *fields* are fields of the upstream's configuration."""
+    """Return a registry before *upstream*; *fields* are further settings of the upstream."""
     config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=20.0), **fields)
     parts = Parts(
         storage,
@@ -213,7 +213,7 @@ def test_a_push_in_two_chunks(memory: InMemory) -> None:
 
 
 def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
-    """Evicted content is fetched again."""
+    """A blob that the cleaner evicted is fetched from the upstream again at the next pull."""
     _pull(memory)
     stored = memory.blobs()
     memory.evict(1)
@@ -244,7 +244,10 @@ def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
 
 
 def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUpstream) -> None:
-    """A moved tag serves the new manifest, for which the old confirmation does not count."""
+    """After a tag moved at the upstream, the registry fetches and serves the new manifest.
+
+    The confirmation of the old manifest must not make the new one look stored and fresh.
+    """
     _pull(memory)
     upstream.put_image("app", "v1", image([filler(6_000, 9)]))
     memory.clock.now += 61.0
@@ -257,7 +260,10 @@ def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUps
 
 
 def test_another_worker_sees_a_confirmation(memory: InMemory, upstream: FakeUpstream) -> None:
-    """Another worker, which shares only storage and index, sees a confirmation."""
+    """A confirmation that one worker got from the upstream is valid in another worker.
+
+    The two workers share only the storage and the index.
+    """
     other = _assembled(upstream, memory.storage, memory.index, memory.state, memory.clock)
     _pull(memory)
     _pull(other)
@@ -280,7 +286,10 @@ def _with_new_index(memory: InMemory, upstream: FakeUpstream, **fields: Any) -> 
 def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
     memory: InMemory, upstream: FakeUpstream, freshness: float
 ) -> None:
-    """After the loss of the index a HEAD confirms each tag, however recent its confirmation was."""
+    """After the index is rebuilt, a HEAD to the upstream confirms each tag before it is served.
+
+    The time of the last confirmation was in the lost index.
+    """
     _pull(memory)
     upstream.forget()
     rebuilt = _with_new_index(memory, upstream, freshness=freshness)
@@ -294,7 +303,10 @@ def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
 def test_an_unconfirmed_tag_is_served_stale_without_an_age(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """An unconfirmed tag is served stale without an age, unless `maxstale` is set."""
+    """A tag without a known confirmation is served stale without an Age header.
+
+    If `maxstale` is set, such a tag is not served stale, because its age may exceed the limit.
+    """
     _pull(memory)
     limited = _with_new_index(memory, upstream, max_stale=1e9)
     unlimited = _with_new_index(memory, upstream)
@@ -311,7 +323,7 @@ def test_an_unconfirmed_tag_is_served_stale_without_an_age(
 def test_after_the_loss_of_the_index_content_counts_as_used_now(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """After the loss of the index content counts as used now, so no content is evicted for age."""
+    """A rebuilt index has the current time as last use of all content; none is too old."""
     _pull(memory)
     memory.clock.now += 1000.0
     rebuilt = _with_new_index(memory, upstream)

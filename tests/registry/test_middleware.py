@@ -1,4 +1,4 @@
-"""Middleware of another Python package, here a stand-in, is called around requests."""
+"""Middleware from another Python package, here a stand-in module, is called for requests."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ gate = acme:Gate
 
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a stand-in for a package that has middleware."""
+    """Install the stand-in package `acme`, whose entry points offer middleware."""
     folder = tmp_path / "site"
     metadata = folder / "acme-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -81,7 +81,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Callable[[str], TestClient]:
-    """Return a function that makes the workers' application with a section `middleware:`."""
+    """Return a function that starts the registry with the given section `middleware:`."""
 
     def make(text: str) -> TestClient:
         config_folder = ConfigFolder(tmp_path)
@@ -120,19 +120,19 @@ def _push(client: TestClient, name: str) -> Any:
 def test_middleware_of_the_registry_wraps_every_response(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of the registry wraps every response; the list's last one is outermost."""
+    """Middleware of kind `registry` wraps every response; the last in the list is outermost."""
     entries = "{name: stamp, options: {text: one}}, {name: stamp, options: {text: two}}"
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
-    # the client of the test keeps only the last header of a name
+    # The test client keeps only the last of several headers with one name.
     assert answer.headers["X-Stamp"] == "two"
 
 
 def test_middleware_of_the_registry_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Middleware of the registry that raises is a 500; the log names the middleware."""
+    """If middleware of kind `registry` raises, the client gets 500 and the log has its name."""
     answer = client("registry: [{name: breaking}]").simulate_get("/v2/")
 
     assert answer.status_code == 500
@@ -145,7 +145,7 @@ def test_middleware_of_the_registry_that_raises_is_a_500(
 def test_middleware_that_cannot_start_ends_the_program(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Middleware that rejects its options ends the start with a line that names it."""
+    """Middleware that rejects its options ends the start, with its name in the log."""
     with pytest.raises(SystemExit):
         client("registry: [{name: unusable}]")
 
@@ -157,7 +157,7 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of repositories sees each request's facts, and its status at the end."""
+    """Middleware of kind `repository` sees repository and action, then the status."""
     app = client(_GATE)
     assert _push(app, "team/app").status_code == 201
     assert app.simulate_get("/v2/team/app/manifests/v1").status_code == 404
@@ -172,7 +172,7 @@ def test_middleware_of_repositories_sees_the_facts_and_the_status(
 def test_middleware_of_repositories_may_refuse_a_request(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of repositories may refuse a request with a status, a code and a message."""
+    """Middleware of kind `repository` may refuse a request with a status, a code and a message."""
     app = client(_GATE)
     answer = _push(app, "team/closed")
 
@@ -201,7 +201,7 @@ def test_a_blob_of_a_refused_repository_is_not_mounted(
 def test_middleware_of_repositories_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Middleware of repositories that raises another exception is a 500 with a log line."""
+    """If middleware of kind `repository` raises an unknown exception, the client gets 500."""
     answer = client(_GATE).simulate_get("/v2/team/odd/manifests/v1")
 
     assert (answer.status_code, "hunter2" in answer.text) == (500, False)
@@ -211,13 +211,13 @@ def test_middleware_of_repositories_that_raises_is_a_500(
 def test_a_failure_after_the_request_changes_nothing(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure of middleware after the request changes no response, and is logged."""
+    """An exception of middleware after the request does not change the response, and is logged."""
     assert client(_GATE).simulate_get("/v2/team/late/manifests/v1").status_code == 404
     assert "middleware failed" in [each.message for each in caplog.records]
 
 
 def test_without_middleware_no_package_is_imported(client: Callable[[str], TestClient]) -> None:
-    """Without middleware in the settings no package is imported; nor is a disabled one."""
+    """A package of middleware is not imported if its entry in the settings is disabled."""
     answer = client("registry: [{name: stamp, disabled: true}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
@@ -227,7 +227,7 @@ def test_without_middleware_no_package_is_imported(client: Callable[[str], TestC
 def test_middleware_gets_every_request_of_the_appliance(
     client: Callable[[str], TestClient], tmp_path: Path
 ) -> None:
-    """Middleware gets every request: HAProxy's cache is off, as it would pass it by."""
+    """With middleware HAProxy's cache is off, as cached responses would bypass it."""
     client(_GATE)
     config_folder = ConfigFolder(tmp_path)
 
@@ -238,18 +238,18 @@ def test_middleware_gets_every_request_of_the_appliance(
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
-    """A refusal of middleware has a status and a code of errors; another one is an error."""
+    """`Refused` accepts only a status and a code that the distribution API has for errors."""
     with pytest.raises(ValueError, match="not a status and code"):
         Refused("no", status, code)
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """A long message of a refusal is cut to 1,024 characters."""
+    """The message with which middleware refuses a request is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 
 def test_the_example_of_the_page_is_valid() -> None:
-    """The example class of docs/extensions.md refuses a push at night, and nothing by day."""
+    """The example class in docs/extensions.md refuses pushes only between its two hours."""
     page = (Path(__file__).parents[2] / "docs/extensions.md").read_text(encoding="utf-8")
     (code,) = [each for each in page.split("```python\n") if each.startswith("import time")]
     names: dict[str, Any] = {}

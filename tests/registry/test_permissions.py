@@ -42,7 +42,7 @@ from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 _SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16
-# the folder is in memory, because a disk would sync each write
+# The data directory is in memory, because a disk would sync each write.
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
@@ -62,7 +62,7 @@ _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", 
 
 @dataclass(frozen=True)
 class Content:
-    """A `Content` is one of four contents; `part` is the blob that a manifest references."""
+    """One of the four contents of the test; `part` is the blob that a manifest references."""
 
     name: str
     body: bytes
@@ -74,10 +74,7 @@ class Content:
         return Digest.of(self.body)
 
     def media_type(self, source: Who) -> str:
-        """Return the media type with which *source* serves the content.
-
-        The type in the content overrides a header.
-        """
+        """Return the media type that clients of *source* get; one in the manifest comes first."""
         return str(json.loads(self.body).get("mediaType") or _TYPES[source])
 
 
@@ -97,9 +94,9 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 
 @dataclass
 class Claimant:
-    """A `Claimant` is an upstream that has content or only claims to have it.
+    """An upstream that has a content, or only claims to have it, as the test decides.
 
-    `ever` has all content that the claimant ever had.
+    `ever` names each content that the upstream ever had.
     """
 
     owner: Who
@@ -108,17 +105,17 @@ class Claimant:
     ever: set[str] = field(default_factory=set)
 
     def become(self, content: Content, mode: Mode) -> None:
-        """Change the upstream's behaviour for one digest."""
+        """Set how the upstream responds to requests for *content* from now on."""
         self.modes[content.name] = mode
         if mode == "has":
             self.ever.add(content.name)
 
     def mode(self, content: Content) -> Mode:
-        """Return the claimant's current behaviour for one digest."""
+        """Return how the upstream responds to requests for *content*."""
         return self.modes.get(content.name, "absent")
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request of the appliance as the claimant."""
+        """Respond to one request that the appliance sends to this upstream."""
         if seen.path == "/v2/":
             return Reply(200, {}, b"{}"), HONEST
         reference = seen.path.rpartition("/")[2]
@@ -140,7 +137,7 @@ class Claimant:
 
 
 class World:
-    """A `World` is one appliance, two upstreams and the model; `trace` lists the operations."""
+    """One appliance, its two upstreams, and a model of permissions; `trace` has all operations."""
 
     def __init__(self, root: Path, servers: dict[Who, HttpServer]) -> None:
         self.root = root
@@ -189,18 +186,18 @@ class World:
     # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the content that a repository's upstream or its pusher ever had."""
+        """Return the names of the content that the repository's upstream or pusher ever had."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 
     def is_entitled(self, who: Who, content: Content) -> bool:
-        """Return whether *who* may read a repository that had the content before."""
+        """Return True if *who* may read a repository that ever had the content."""
         return any(content.name in self.owned(each) for each in self.readable[who])
 
     # ---- operations of the test: these methods send requests
 
     def ask(self, who: Who, method: str, path: str, body: bytes = b"", **headers: str) -> Result:
-        """Send a request as *who*."""
+        """Send a request to the appliance with the login of *who*."""
         login = base64.b64encode(f"{who}:password".encode()).decode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         path, _, query = path.partition("?")
@@ -219,7 +216,7 @@ class World:
         return result
 
     def read(self, who: Who, method: str, repository: str, kind: str, content: Content) -> None:
-        """Request content by its digest, and check the response by the model."""
+        """Request content by its digest as *who*; assert that the model permits the response."""
         got = self.ask(who, method, f"/v2/{repository}/{kind}/{content.digest}")
         may_read = repository in self.readable[who]
         if got.status_code == 200:
@@ -238,7 +235,7 @@ class World:
         self._check(who, method, repository, content, got)
 
     def push(self, who: Who, manifest: Content) -> None:
-        """Push an image of one blob."""
+        """Push *manifest* and the blob that it references to the repository of *who*."""
         repository, part = self.own[who], manifest.part
         assert part is not None
         self._push_blob(who, part)
@@ -255,7 +252,7 @@ class World:
         self._has_pushed(repository, content)
 
     def mount(self, who: Who, source: str, content: Content) -> None:
-        """Mount a blob into the user's own repository, from *source* or from anywhere."""
+        """Mount a blob into the repository of *who*, from the repository *source* or from any."""
         query = f"mount={content.digest}" + (f"&from={source}" if source else "")
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)
@@ -264,7 +261,7 @@ class World:
             self._has_pushed(self.own[who], content)
 
     def evict(self, content: Content) -> None:
-        """Remove content as the cleaner does, so that links stay."""
+        """Remove the file of *content* as an eviction does; the links of its repositories stay."""
         self.trace.append(f"evict {content.name}")
         (self.root / layout.blob(content.digest)).unlink(missing_ok=True)
         self.stored_by_push = {each for each in self.stored_by_push if each[1] != content.name}
@@ -296,9 +293,9 @@ class World:
 
 
 def run(world: World, chance: random.Random) -> None:
-    """Do a random sequence of operations in the world.
+    """Run a random sequence of operations in *world*.
 
-    Raises: AssertionError if the model is violated.
+    Raises: AssertionError if a response violates the model of permissions.
     """
     repositories = (world.private, world.shared, "alice/app", "mallory/app")
     private, shared = world.upstreams[world.private], world.upstreams[world.shared]
@@ -336,7 +333,7 @@ def run(world: World, chance: random.Random) -> None:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[Who, HttpServer]]:
-    """Run a server for each upstream, which all sequences share."""
+    """Run one server for each of the two upstreams; all sequences of the test share them."""
     with ExitStack() as stack:
         found: dict[Who, HttpServer] = {}
         for who in _EVERYONE:
@@ -364,7 +361,7 @@ def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
 def test_clients_cannot_read_content_of_other_users(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """Short random sequences of requests never read content without a link."""
+    """In short random sequences no client reads content of a repository without a link to it."""
     each = _SEQUENCES // 4
     _sequences(servers, range(part * each, (part + 1) * each))
 
@@ -375,6 +372,6 @@ def test_clients_cannot_read_content_of_other_users(
 def test_clients_cannot_read_content_of_other_users_in_long_runs(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """Many more random sequences of requests never read content without a link."""
+    """In many more random sequences no client reads content that its repository does not link."""
     each = _LONG // 4
     _sequences(servers, range(1000 + part * each, 1000 + (part + 1) * each))

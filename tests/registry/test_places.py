@@ -1,4 +1,4 @@
-"""Test the resolution of names: prefix, `ns`, default upstream, or hosted repository."""
+"""The name in a request is resolved by its first component, by `ns`, or as a hosted repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
-    """Run two registries with different images in one repository name."""
+    """Run two upstreams that have different images under one repository name."""
     with FakeUpstream() as one, FakeUpstream() as other:
         one.add_image(NAME, "v1", [b"one"])
         other.add_image(NAME, "v1", [b"other"])
@@ -31,7 +31,7 @@ Two = tuple[FakeUpstream, FakeUpstream]
 
 
 def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> None:
-    """Equal repository names at two upstreams lead to each one's image, by prefix and `ns`."""
+    """Repositories of one name at two upstreams stay apart, by first component and by `ns`."""
     p = pulling(two[0], tmp_path, two[1])
     for each in two:
         meant = each._repository(NAME).tags["v1"]
@@ -47,7 +47,10 @@ def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> No
 
 
 def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
-    """A prefix that differs from `ns` is 404, so the client uses its next host."""
+    """A request whose first component and `ns` name different upstreams gets 404.
+
+    The client then tries its next host.
+    """
     p = pulling(two[0], tmp_path, two[1])
     got = p.ask("GET", f"/v2/{two[0].host}/{NAME}/manifests/v1?ns={two[1].host}")
 
@@ -68,7 +71,7 @@ def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) ->
 
 
 def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Path) -> None:
-    """The default upstream serves names without a host, as registry-mirrors of dockerd send."""
+    """A name without a host is fetched from the default upstream, as dockerd's mirrors need it."""
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
@@ -76,7 +79,7 @@ def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Pa
 
 
 def host(root: Path, name: str) -> str:
-    """Store an image as docker distribution does, and return its digest."""
+    """Write an image into the data directory as docker distribution does; return its digest."""
     p = pulling(FakeUpstream(), root)
     image = images.image([b"hosted"])
     repository = Repository(name)
@@ -97,7 +100,7 @@ def _store(root: Path, content: bytes) -> None:
 
 
 def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
-    """Repositories of docker distribution, which have no origin, are served as hosted ones."""
+    """Repositories that docker distribution wrote have no origin file, and are served as hosted."""
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)
     got = p.ask("GET", "/v2/team/app/manifests/v1")
@@ -118,7 +121,10 @@ def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
 
 
 def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -> None:
-    """Content of a removed upstream is not served, because its secret may be revoked."""
+    """Stored content of an upstream that was removed from the settings is not served.
+
+    The credentials for that upstream may have been revoked.
+    """
     before = pulling(two[0], tmp_path)
     before.pull()
     after = pulling(two[1], tmp_path)
@@ -128,7 +134,7 @@ def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -
 
 
 def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
-    """Official images of Docker Hub are in `library`, as `docker.io/library/alpine`."""
+    """A name of one component at Docker Hub is in `library/`: docker.io/library/alpine."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
         p = pulling(hub, tmp_path, host="docker.io")
@@ -139,7 +145,7 @@ def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
 
 
 def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
-    """The list of tags is the upstream's, or during an outage the stored one.
+    """The list of tags comes from the upstream, or during an outage from the stored tags.
 
     `n`, `last` and a Link header work for both lists of tags.
     """
@@ -159,7 +165,7 @@ def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_pa
 
 
 def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
-    """Referrers are requested and stored; they are filtered here, and served in an outage."""
+    """A list of referrers from the upstream is filtered by the appliance, and kept for outages."""
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
@@ -181,7 +187,10 @@ def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
 
 
 def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) -> None:
-    """Referrers of unknown subjects are not stored, because they would fill the disk."""
+    """An empty list of referrers is not stored.
+
+    Clients could otherwise fill the disk with lists for invented digests.
+    """
     p = pulling(two[0], tmp_path)
     digest = Digest.of(b"never seen")
 
@@ -213,7 +222,7 @@ def test_a_large_list_of_referrers_is_not_stored(
     ],
 )
 def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
-    """An upstream can be an IPv6 address, by path and by `ns`, in brackets or folded."""
+    """An upstream may be an IPv6 address: in `ns` with brackets, in a path without colons."""
     with FakeUpstream() as upstream:
         image = upstream.add_image(NAME, "v1", [b"layer"])
         p = pulling(upstream, tmp_path, host=host)

@@ -1,4 +1,4 @@
-"""A confirmation by an upstream permits nothing that the upstream has not sent itself."""
+"""When an upstream confirms content, a client gets only content that this upstream has sent."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def hostile() -> Iterator[FakeUpstream]:
 
 
 class Ruled:
-    """A `Ruled` is an appliance with access rules and two upstreams."""
+    """An appliance with access rules and two upstreams, which a client may both read."""
 
     def __init__(self, root: Path, one: FakeUpstream, two: FakeUpstream) -> None:
         everything = AccessRules([AccessGrant(("*",), ("**",), PULL)])
@@ -74,18 +74,18 @@ class Ruled:
     def ask(
         self, upstream: FakeUpstream, path: str, method: str = "GET", name: str = NAME
     ) -> Result:
-        """Send a request for content of an upstream through the ruled appliance."""
+        """Send a request with a login for a path of a repository of *upstream*."""
         return self.p.ask(method, f"/v2/{fold(upstream.host)}/{name}/{path}", **_LOGIN)
 
     def links_it(self, upstream: FakeUpstream, name: str = NAME) -> bool:
-        """Return True if a repository of an upstream links the layer."""
+        """Return True if the repository of *upstream* has a link to the layer."""
         repository = Repository(f"{fold(upstream.host)}/{name}")
         return self.links.links_blob(repository, Digest.of(LAYER))
 
 
 @pytest.fixture
 def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
-    """Return an appliance that has pulled the private image."""
+    """Return an appliance that has pulled the private image from the honest upstream."""
     found = Ruled(tmp_path, honest, hostile)
     for path in (MANIFEST, *(f"blobs/{Digest.of(each)}" for each in IMAGE.blobs)):
         assert found.ask(honest, path).status_code == 200
@@ -94,7 +94,10 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """A confirmation by HEAD permits nothing, as a private layer's digest is not secret."""
+    """A HEAD that the hostile upstream answers with 200 gives clients no access to a stored layer.
+
+    The digest of a private layer is not secret, so any upstream can confirm it.
+    """
     a.ask(hostile, path, "HEAD")
 
     for _ in range(2):
@@ -103,7 +106,7 @@ def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream,
 
 
 def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) -> None:
-    """A HEAD reveals nothing of the store: its response and length are the upstream's."""
+    """A HEAD is answered with the upstream's headers, and reveals nothing about stored content."""
     hostile.misbehave("/blobs/", method="HEAD", status=200, headers={"Content-Length": "7"})
     got = a.ask(hostile, BLOB, "HEAD")
 
@@ -131,7 +134,10 @@ def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: Fake
 def test_wrong_bytes_leave_no_link_without_access_rules(
     tmp_path: Path, honest: FakeUpstream
 ) -> None:
-    """Wrong bytes leave no link, also if every client may read all content."""
+    """A body with wrong bytes leaves no link, even if all clients may read all content.
+
+    Otherwise the repository would serve content that another upstream sends later.
+    """
     p = pulling(honest, tmp_path)
     honest.misbehave("/blobs/", method="GET", corrupt=True)
 
@@ -145,9 +151,9 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 
 
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
-    """Content that an upstream sent is linked in its repository and stored once.
+    """Content that a second upstream sends too is linked in its repository, and stored once.
 
-    After one download the content is a hit in its repository.
+    The next request in that repository is a hit.
     """
     hostile.behave()
     hostile.put_image(NAME, "v1", IMAGE)
@@ -160,7 +166,7 @@ def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream
 
 
 def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
-    """Repositories of one upstream share content: the upstream confirms each by a HEAD."""
+    """Repositories of one upstream share its stored content: a HEAD confirms the blob for each."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER
@@ -171,9 +177,9 @@ def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUp
 def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     tmp_path: Path, a: Ruled, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A proof, a file beside the content, survives the loss of the index.
+    """A proof that an upstream sent a blob is a file, so it survives the loss of the index.
 
-    A proof is deleted with its content.
+    The proof is deleted with the blob.
     """
     again = Ruled(tmp_path, honest, hostile)
     sent = honest.count("GET", "/blobs/")
@@ -190,7 +196,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
 def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Pushed content is no proof for an upstream, which must send the content itself."""
+    """Pushed content does not prove that an upstream has it: the upstream must send it once."""
     found = Ruled(tmp_path, honest, hostile)
     storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -204,9 +210,9 @@ def test_pushed_content_is_not_a_proof_for_an_upstream(
 def test_a_download_is_joined_within_its_upstream_only(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A download is joined within its upstream only.
+    """Requests join a running download only if they are for the same upstream.
 
-    Requests for other upstreams see neither the bytes nor the end of the download.
+    Requests for another upstream see neither its bytes nor its end.
     """
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
@@ -229,7 +235,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Without access rules upstreams share content, which the second one confirms."""
+    """Without access rules upstreams share stored content; the second one confirms it by a HEAD."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)
@@ -245,9 +251,9 @@ def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: Fa
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A complete file of a dead writer is served after the upstream confirmed it.
+    """A complete spool file of a dead writer is served only after the upstream confirmed the blob.
 
-    That file may have been begun for another repository, which proves nothing for this one.
+    The writer may have begun it for another repository, which proves nothing for this one.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

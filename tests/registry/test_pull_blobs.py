@@ -57,9 +57,9 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 
 
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
-    """The mark that the upstream confirmed a blob is removed as soon as the blob is linked.
+    """The file that marks a confirmed blob in the spool folder is removed when the blob is linked.
 
-    Otherwise the spool folder would have one file for each blob and repository.
+    Otherwise the spool folder would get one file for each blob and repository.
     """
     p.get(BLOB)
 
@@ -88,7 +88,7 @@ def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
     ],
 )
 def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
-    """A range of a blob is 206, whether the blob is stored or not.
+    """A request for a range of a blob gets 206, whether the blob is stored or not.
 
     Lazy snapshotters and resumed pulls depend on ranges of blobs.
     """
@@ -103,7 +103,7 @@ def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: i
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  # noqa: FBT001
-    """Several ranges of a blob are a multipart body, which stargz requests."""
+    """A request for several ranges of a blob gets a multipart body, as stargz-snapshotter needs."""
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range="bytes=0-9,100-109")
@@ -116,7 +116,7 @@ def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  #
 
 
 def test_a_range_past_the_end_is_416(p: Pulling) -> None:
-    """A range past the end of a blob is 416, with the size of the blob."""
+    """A request for a range past the end of a blob gets 416, with the size of the blob."""
     got = p.get(BLOB, Range="bytes=300000-")
 
     assert got.status_code == 416
@@ -124,7 +124,7 @@ def test_a_range_past_the_end_is_416(p: Pulling) -> None:
 
 
 def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: Pulling) -> None:
-    """A stored blob is confirmed by the upstream for another repository, without sent bytes."""
+    """For another repository the upstream confirms a stored blob by a HEAD, and sends no bytes."""
     p.get(BLOB)
     u.forget()
     got = p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}")
@@ -136,7 +136,10 @@ def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: P
 def test_a_blob_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """A blob is not served to a repository without permission, although its digest is known."""
+    """A stored blob is not served in a repository that the upstream says does not have it.
+
+    Clients may know the digest of a blob that they may not read.
+    """
     p.get(BLOB)
 
     assert p.ask("GET", f"/v2/{p.prefix}/third/name/{BLOB}").status_code == 404
@@ -189,14 +192,14 @@ def test_readers_of_another_repository_need_a_confirmation(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    # a HEAD that the upstream refuses proves nothing
+    # The upstream refuses the HEAD, so only a GET of its own gives the repository the blob.
     assert u.count("GET") == (1 if status == 200 else 2)
 
 
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
-    """A download is not joined if the upstream confirms another length for this repository.
+    """A request does not join a download whose length differs from the one the upstream confirms.
 
-    The bytes of a download of another length may be wrong.
+    One of the two lengths is wrong, so the bytes of that download may be wrong too.
     """
     release = threading.Event()
     u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -209,13 +212,13 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
         release.set()
 
     assert u.count("GET") == 2
-    assert second.exception() is not None  # its digest is wrong
+    assert second.exception() is not None  # the digest of its bytes is wrong
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
-    """A complete file of a dead writer is served after the upstream confirmed the blob.
+    """A complete spool file of a dead writer is served after the upstream confirmed the blob.
 
-    Without a running download nothing shows who may read that file.
+    Without a running download nothing shows which repository may read that file.
     """
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
@@ -228,7 +231,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, 
 
 
 def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
-    """An evicted blob, whose link remains, is fetched again."""
+    """A blob whose file was evicted while its link stayed is fetched from the upstream again."""
     p.get(BLOB)
     p.forget_blob(DIGEST)
 
@@ -252,7 +255,7 @@ def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
 def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
-    """A temporary failure of an upstream is retried, and a refusal is returned.
+    """A request that an upstream fails for a moment is repeated; a refusal goes to the client.
 
     No failure of an upstream is cached except a 404, for a few seconds.
     """
@@ -272,7 +275,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """A pull ends after the read time-out without a byte, or at once if no retry can help."""
+    """A pull fails when no byte came during the read time-out, or at once if no retry can help."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 
@@ -284,14 +287,14 @@ def test_a_lasting_failure_ends_the_pull(
 def test_a_body_that_breaks_off_is_completed(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any]
 ) -> None:
-    """The client does not notice."""
+    """If the upstream's connection breaks, the rest is requested again; the client sees no gap."""
     u.misbehave("/blobs/", times=1, **knobs)
 
     assert p.get(BLOB).content == CONTENT
 
 
 def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulling) -> None:
-    """A response with wrong bytes breaks off before its last byte; the next attempt succeeds."""
+    """A response with wrong bytes breaks off before its last byte; the next pull succeeds."""
     u.misbehave("/blobs/", corrupt=True)
     with pytest.raises(ConnectionResetError):
         p.get(BLOB)
@@ -301,7 +304,7 @@ def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulli
 
 
 def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path) -> None:
-    """A blob above the cap is passed through, so its pull does not fail."""
+    """A blob larger than the cap of the data directory goes to the client without being stored."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
@@ -312,7 +315,7 @@ def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path)
 def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A download that fails on the disk just after the reader looked at it fails no pull."""
+    """A pull succeeds although its download fails on the disk just after the reader joined it."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
     seen: list[object] = []
 
@@ -328,7 +331,7 @@ def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
 
 
 def _is_a_download_joined() -> bool:
-    """Return True if a thread runs code of the module that joins downloads."""
+    """Return True if some thread is inside the module that lets requests join a download."""
     for frame in sys._current_frames().values():
         calls = [each.filename for each in traceback.extract_stack(frame)]
         if any(each.endswith("download/singleflight.py") for each in calls):
@@ -337,9 +340,9 @@ def _is_a_download_joined() -> bool:
 
 
 def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
-    """A disk error during a joined download fails no pull.
+    """A disk error during a download does not fail the pulls that have joined the download.
 
-    The blob of the failed download is fetched again from its first byte and passed through.
+    Each fetches the blob again from its first byte and passes it through.
     """
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
@@ -355,7 +358,7 @@ def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None
 
 
 def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path) -> None:
-    """Without a password every request is 401, whatever content exists."""
+    """A request without a password gets 401, whether its content exists or not."""
     gate = authenticator(lambda user, password: (user, password) == ("u", "p"))
     p = pulling(u, tmp_path, authenticator=gate)
     urls = [f"/v2/{p.prefix}/{NAME}/{BLOB}", "/v2/no/such/manifests/x", "/v2/"]
@@ -385,7 +388,7 @@ def test_a_malformed_request_is_a_client_error(
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """A 405 to HEAD is no permission: only a GET shows that the repository may read the blob."""
+    """A 405 to a HEAD does not confirm a blob: a GET must show that the repository has it."""
     p.get(BLOB)
     u.misbehave("/blobs/", method="HEAD", status=405)
 
@@ -394,7 +397,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
-    """A blob is linked before its last byte is sent.
+    """The repository gets its link to a blob before the client gets the last byte.
 
     A client that has all parts of an image may request its manifest while the upstream is down.
     """

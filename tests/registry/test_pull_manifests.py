@@ -1,4 +1,4 @@
-"""Manifests through the application: fresh, stale, gone, refused."""
+"""Manifests from the registry: fresh, stale, deleted at the upstream, and refused."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pulling) -> None:
-    """A HEAD of an unknown tag stores its manifest, as containerd sends only a HEAD."""
+    """A HEAD of a tag stores the manifest, as containerd then requests it by digest."""
     digest = p.head("manifests/v1").headers["docker-content-digest"]
     p.pull(digest)
     u.stop()
@@ -117,7 +117,7 @@ def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> No
 
 
 def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> None:
-    """Beyond `maxstale` an outage is 502 for a manifest, and never a 404."""
+    """Past the age `maxstale`, a manifest whose upstream is down gets 502, never 404."""
     p = pulling(u, tmp_path, max_stale=60.0)
     p.pull()
     u.stop()
@@ -127,7 +127,10 @@ def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> No
 
 
 def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest with missing parts is 503 in an outage: podman would stay with this mirror."""
+    """A manifest whose parts are not all stored gets 503 while its upstream is down.
+
+    podman would not try another mirror for the missing layers after a 200.
+    """
     p.get("manifests/v1")
     u.stop()
     p.age(100)
@@ -139,7 +142,10 @@ def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling)
 
 
 def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
-    """A confirmation in the future is not fresh, as after the clock was set back."""
+    """A manifest whose last confirmation lies in the future is not fresh.
+
+    The clock of the machine was set back after the confirmation.
+    """
     p.get("manifests/v1")
     p.age(-3600)
     u.stop()
@@ -205,7 +211,7 @@ def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling)
 def test_a_deleted_manifest_follows_the_ongone_policy(
     u: FakeUpstream, tmp_path: Path, status: int, policy: str, expected: int | None
 ) -> None:
-    """`ongone: refuse` returns the upstream's error, `serve` a stale response."""
+    """With `ongone: refuse` a deleted manifest gets the upstream's error, with `serve` the copy."""
     p = pulling(u, tmp_path, on_gone=policy)
     p.pull()
     u.misbehave("/manifests/", status=status)
@@ -248,7 +254,7 @@ def test_a_failure_without_a_stored_copy_is_returned(
 
 
 def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
-    """A rate limit is 503 for mirror requests, because containerd repeats a 429 at once."""
+    """A mirror request gets 503 in place of 429, which containerd repeats at once."""
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
 
@@ -258,7 +264,7 @@ def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
-    """A 404 is cached for a few seconds: two requests cost one to the upstream."""
+    """A 404 of the upstream is cached for a few seconds, so two requests cost the upstream one."""
     first = p.get("manifests/none")
     second = p.get("manifests/none")
 
@@ -270,10 +276,7 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """A stored manifest is not served to another repository without the upstream's consent.
-
-    The upstream confirms a stored manifest for another repository by a HEAD, without a transfer.
-    """
+    """A stored manifest is served elsewhere only if the upstream confirms it by HEAD."""
     p.pull()
     digest = digest_of(u)
     u.forget()
@@ -284,7 +287,7 @@ def test_a_manifest_is_not_served_to_a_repository_without_permission(
 
 
 def test_a_matching_etag_is_304(p: Pulling) -> None:
-    """If-None-Match has the digest."""
+    """A client whose If-None-Match has the digest of the manifest gets 304 without a body."""
     etag = p.get("manifests/v1").headers["etag"]
 
     assert p.get("manifests/v1", If_None_Match=etag).status_code == 304
@@ -301,7 +304,10 @@ def test_a_write_is_405(p: Pulling) -> None:
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """After a 405 to HEAD a stored manifest is fetched again, which shows who may read it."""
+    """After a 405 to the HEAD that would confirm a manifest, the manifest is fetched by a GET.
+
+    The status of that GET shows whether the repository has the manifest.
+    """
     p.pull()
     digest = digest_of(u)
     u.misbehave("/manifests/", method="HEAD", status=405)

@@ -29,14 +29,14 @@ def _registry() -> FakeUpstream:
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run an upstream registry that has the blob."""
+    """Run an upstream that has the blob."""
     with _registry() as upstream:
         yield upstream
 
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Run a mirror of the upstream registry."""
+    """Run a mirror that has the blob too."""
     with _registry() as upstream:
         yield upstream
 
@@ -49,7 +49,7 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If a mirror breaks off a body, the upstream sends only the bytes that are missing."""
+    """If a mirror breaks off a body, the upstream is asked only for the bytes that are missing."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", **knobs)
 
@@ -60,7 +60,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
 def test_a_stalled_mirror_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A stalled mirror is replaced by the upstream long before the read time-out."""
+    """A mirror that sends too slowly is left for the upstream long before the read time-out."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.5)
     mirror.misbehave("/blobs/", rate=1.0)
 
@@ -70,7 +70,7 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
 def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A mirror that never answers is replaced by the upstream when its time is used up."""
+    """A mirror that does not respond is left for the upstream when the mirror's time has passed."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.0)
     ended = threading.Event()
     mirror.misbehave("/blobs/", method="GET", hold=ended)
@@ -83,10 +83,7 @@ def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
 def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A mirror with wrong bytes fails at most one pull, whose response breaks off early.
-
-    After that pull the upstream is used in place of the mirror.
-    """
+    """After a mirror's wrong bytes failed one pull, the next pull uses the upstream."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", body=CONTENT[::-1])
 
@@ -98,10 +95,7 @@ def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
 def test_a_distrusted_upstream_without_a_mirror_is_used_again(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """An upstream that sent wrong bytes is used again if it is the only source.
-
-    The distrusted upstream may send right bytes by now.
-    """
+    """An upstream that sent wrong bytes is used again if it is the only source of the blob."""
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
 
@@ -113,7 +107,7 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """A pull does not depend on another upstream's failing download of the same layer."""
+    """A pull does not wait for the failing download of the same layer from another upstream."""
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)
@@ -133,7 +127,7 @@ def test_a_pull_is_independent_of_another_upstreams_failing_download(
 def test_a_download_from_another_upstream_is_not_joined(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, sent: bytes
 ) -> None:
-    """A download from another upstream is not joined: a hostile one must fail no pull."""
+    """A pull does not join a download from another upstream, which may send wrong bytes."""
     lying, healthy, ended = u, mirror, threading.Event()
     p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
     lying.misbehave("/blobs/", body=sent, hold=ended, hold_after=10)

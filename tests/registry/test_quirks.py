@@ -1,7 +1,7 @@
-"""Deviations of real registries from the specification break no pull.
+"""Deviations of real registries from the specification do not break a pull.
 
-The test is a table. A new quirk is a row of this table; `tests.quirks` or `tests.wire` has its
-switch.
+The test is a table. A new deviation is a row of this table; `tests.quirks` or `tests.wire` make the
+fake upstream show it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _OTHER = "other/app"
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """A `Quirk` is one deviation of a registry; `source` is where it was reported.
+    """One deviation of a registry; `source` is where it was reported.
 
-    `given` configures the fake upstream, which has the image `v1`, for the quirk. `check` is the
+    `given` makes the fake upstream deviate, after it got the image `v1`. `check` asserts the
     expected behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
@@ -157,7 +157,7 @@ def _responds(status: int, path: str, **headers: str) -> Callable[[Pulling, Imag
     return check
 
 
-# ---- configurations of the fake upstream, one for each deviation
+# ---- functions that make the fake upstream deviate
 
 
 def _quirks(**knobs: Any) -> Callable[[FakeUpstream, Image], None]:
@@ -177,7 +177,7 @@ def _all(*givens: Callable[[FakeUpstream, Image], None]) -> Callable[[FakeUpstre
 
 
 def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., None]:
-    """Add *tags* beside `v1`, listed in pages of *page* tags."""
+    """Return a function that adds *tags* beside `v1`, listed by the upstream in pages of *page*."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         for tag in tags:
@@ -209,7 +209,7 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
 def _under_two_names(
     *givens: Callable[[FakeUpstream, Image], None],
 ) -> Callable[[FakeUpstream, Image], None]:
-    """Add the image to a second repository of the fake upstream as well."""
+    """Return a function that adds the image to a second repository of the upstream as well."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         u.put_image(_OTHER, "v1", image)
@@ -235,7 +235,7 @@ def _heads_refused_with_any_token(u: FakeUpstream, _image: Image) -> None:
 
 
 def _storage_without_head(status: int) -> Callable[[FakeUpstream, Image], None]:
-    """Redirect blobs to a storage host that responds to HEAD with *status*."""
+    """Return a function that redirects blobs to a host that responds *status* to a HEAD."""
 
     def given(u: FakeUpstream, _image: Image) -> None:
         port = u.host.rpartition(":")[2]
@@ -518,7 +518,7 @@ QUIRKS = (
 
 @pytest.fixture
 def upstream() -> FakeUpstream:
-    """Return a fake upstream that the test starts."""
+    """Return a fake upstream, which the test configures and starts."""
     return FakeUpstream()
 
 
@@ -526,7 +526,7 @@ def upstream() -> FakeUpstream:
 def test_a_quirk_of_a_registry_does_not_break_pulls(
     quirk: Quirk, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """No deviation of a registry breaks pulls; each row names where it was reported."""
+    """A pull works although the upstream deviates as the row of the table describes."""
     with upstream:
         image = upstream.add_image(NAME, "v1", [_LAYER])
         quirk.given(upstream, image)

@@ -1,4 +1,7 @@
-"""Test for which blobs, and until when, the application lets the server repeat a response."""
+"""For which blobs the registry lets its server repeat a response, and for how long.
+
+A connection may get equal responses from the server, without a call of the application.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeat
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
-CONTENT = b"a layer " * 100  # the connection takes it at once
+CONTENT = b"a layer " * 100  # small enough for one write to the socket
 DIGEST = Digest.of(CONTENT)
 BLOB = f"blobs/{DIGEST}"
 LOGIN = f"Basic {base64.b64encode(b'ann:right').decode()}"
 
 
 class Worker:
-    """A `Worker` sends requests with a connection, and has a cache epoch that a test may raise."""
+    """A registry that gets requests over a connection, and whose cache epoch a test may change."""
 
     def __init__(
         self, u: FakeUpstream, root: Path, authenticator: Authenticator, *, has_haproxy: bool = True
@@ -40,7 +43,7 @@ class Worker:
     def permission(
         self, path: str = BLOB, *, method: str = "GET", **headers: str
     ) -> Repeatable | None:
-        """Return what the application permits with its response to a request."""
+        """Return the permission to repeat its response that the application gave, or None."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             lent = LentConnection(ours)
@@ -57,7 +60,7 @@ class Worker:
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return an upstream with a blob."""
+    """Run an upstream with a blob."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, CONTENT)
         yield upstream
@@ -65,7 +68,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
-    """Return an open appliance that has stored the blob."""
+    """Return a registry without passwords that has stored the blob."""
     made = Worker(u, tmp_path, OpenAuthenticator())
     made.pulling.get(BLOB)
     return made
@@ -80,7 +83,7 @@ def closed(file: BinaryIO | None) -> bytes | None:
 
 
 def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None:
-    """The server gets the size, and a function that opens the file."""
+    """The permission to repeat the response with a stored blob has its size and opens its file."""
     permitted = worker.permission()
 
     assert permitted is not None
@@ -104,26 +107,26 @@ def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None
 def test_other_responses_are_not_repeated(
     worker: Worker, path: str, method: str, headers: dict[str, str]
 ) -> None:
-    """HAProxy has not verified the credential, or the response is not the whole blob."""
+    """A response is not repeated if it is partial, or HAProxy did not verify its credential."""
     assert worker.permission(path, method=method, **headers) is None
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """Its Cache-Status states that the blob was not stored."""
+    """The first response with a blob is not repeated, because it states "not stored before"."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 
 def test_the_response_with_a_large_blob_is_not_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread sends it, for which the kernel waits until the client has read."""
+    """The response with a large blob is not repeated, as the kernel sends it meanwhile."""
     monkeypatch.setattr(blobs, "LARGEST_REPEATED", len(CONTENT) - 1)
 
     assert worker.permission() is None
 
 
 def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) -> None:
-    """Without a cache epoch the server would not learn of changed rights."""
+    """Without HAProxy there is no cache epoch, which would show changed permissions."""
     worker = Worker(u, tmp_path, OpenAuthenticator(), has_haproxy=False)
     worker.pulling.get(BLOB)
 
@@ -133,7 +136,7 @@ def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) ->
 def test_a_response_to_a_verified_credential_may_be_repeated(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """HAProxy verifies the credential of each request with the same bytes."""
+    """A response to a credential may be repeated, as HAProxy verifies each request's credential."""
     check = BasicAuthenticator(
         lambda user, password: (user, password) == ("ann", "right"), realm="r"
     )
@@ -169,7 +172,7 @@ def _truncate(worker: Worker) -> None:
     ids=["a new epoch", "an unlinked blob", "an evicted blob", "a truncated file"],
 )
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
-    """The server then passes the next request to the application."""
+    """After a change the permission opens no file, so the server calls the application again."""
     permitted = worker.permission()
     assert permitted is not None
     change(worker)
@@ -178,7 +181,7 @@ def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker],
 
 
 def _pushed(worker: Worker) -> Repeatable:
-    """Push the blob to a repository, and return what the application permits with its response."""
+    """Push the blob to `team/app`, and return the permission of the GET that follows."""
     client = worker.pulling.client
     pushed = client.simulate_post(f"/v2/team/app/blobs/uploads/?digest={DIGEST}", body=CONTENT)
     assert pushed.status_code == 201
@@ -191,7 +194,7 @@ def _pushed(worker: Worker) -> Repeatable:
 
 
 def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path: Path) -> None:
-    """A client's DELETE removes the link and leaves the content."""
+    """A pushed blob is repeated until a DELETE removes its link, although its file stays."""
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)
 
@@ -203,7 +206,10 @@ def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path
 def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A repository with an origin belongs to an upstream, which may not be configured any more."""
+    """A pushed blob is not repeated after its repository got an origin.
+
+    A repository with an origin belongs to an upstream, which may not be configured any more.
+    """
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)
     worker.pulling.repositories.set_origin(Repository("team/app"), "gone.test")

@@ -1,4 +1,4 @@
-"""A repository that another proxy fetched is served, replaced by an upstream, or pushed to."""
+"""Repositories that another caching proxy stored can be served, fetched anew, or pushed to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MADE, _OTHER = image([filler(500, 1)]), image([filler(500, 2)])
 
 
 def _taken_over(root: Path, name: str = NAME) -> Pushing:
-    """Return a worker on a data directory in which another proxy has fetched an image."""
+    """Return a registry on a data directory in which another caching proxy stored an image."""
     p = pushing(root)
     p.image(_MADE)
     p.repositories.set_origin(Repository(name), UNKNOWN_ORIGIN)
@@ -24,7 +24,7 @@ def _taken_over(root: Path, name: str = NAME) -> Pushing:
 
 
 def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path) -> None:
-    """A repository of another proxy's volume is served, as docker distribution does."""
+    """A repository from another proxy's volume is served, though no upstream has its name."""
     p = _taken_over(tmp_path)
 
     assert p.ask("GET", "manifests/v1").content == _MADE.manifest
@@ -32,10 +32,9 @@ def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path)
 
 
 def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
-    """A default upstream replaces the content that another proxy fetched.
+    """With a default upstream, the content that another proxy fetched is confirmed and replaced.
 
-    The default upstream moves a tag in this test, and the appliance follows it, as the other proxy
-    would.
+    The upstream's tag moves in this test, and the registry serves the new manifest.
     """
     _taken_over(tmp_path)
     p = pushing(tmp_path)
@@ -50,7 +49,10 @@ def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None
 
 
 def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """A push into a fetched repository makes all of it hosted, before its first link."""
+    """A push into a repository that another proxy filled makes it hosted before the first link.
+
+    Content of hosted repositories is never evicted as a copy of an upstream.
+    """
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
 
@@ -59,9 +61,9 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 
 
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
-    """A push of a manifest alone makes a fetched repository hosted.
+    """A push of a manifest alone makes a repository hosted that another proxy filled.
 
-    The pushed manifest may be that of the fetched image, whose layers are stored already.
+    Its layers may be those of the fetched image, which are stored already.
     """
     p = _taken_over(tmp_path)
 
@@ -72,7 +74,7 @@ def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
 
 
 def test_pulls_and_deletes_do_not_make_it_hosted(tmp_path: Path) -> None:
-    """Only pushed content must stay."""
+    """Pulls and deletions do not make a fetched repository hosted, as neither adds content."""
     p = _taken_over(tmp_path)
     p.ask("GET", "manifests/v1")
     p.ask("DELETE", "manifests/v1")

@@ -1,4 +1,4 @@
-"""Ranges of an unverified blob: sent at once, but complete only where that is permitted."""
+"""A range of an unverified blob is sent at once; its last byte may have to wait for the digest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """A range of an unverified blob is sent at once up to its last byte."""
+    """All but the last byte of a range is sent before the digest of the blob is verified."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))
@@ -50,7 +50,7 @@ def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -
 
 
 def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -> None:
-    """Wherever the wrong byte is."""
+    """A range of a blob with a wrong digest lacks its last byte, wherever the error is."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
     body = read(reader, 1000, 3000)
@@ -64,7 +64,7 @@ def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -
 
 
 def test_an_early_range_completes_before_verification(bench: Bench) -> None:
-    """An early range completes before the upstream has sent the rest of the blob."""
+    """A range read with `early=True` is complete before the upstream has sent the whole blob."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
 
@@ -82,7 +82,7 @@ def test_an_early_range_completes_before_verification(bench: Bench) -> None:
     [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
 )
 def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
-    """A range without space for the blob is verified, as in a resumed pull."""
+    """Without disk space the whole blob is hashed for a range, and breaks off if it is wrong."""
     bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
 
@@ -92,9 +92,9 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 
 
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
-    """A range from a separate response is compared with the verified blob.
+    """Bytes of a separate range response are compared with those of the verified blob.
 
-    A separate response for a range may be wrong although the blob is right.
+    A server may send a wrong range although its whole blob is right.
     """
     right = [CONTENT[:500], CONTENT[500:1000]]
 
@@ -120,16 +120,16 @@ def test_the_size_decides_unless_the_setting_does(
     size: int | None,
     early: bool,  # noqa: FBT001
 ) -> None:
-    """The size of a blob decides about its ranges unless the setting does."""
+    """With `ranges: auto` the size of a blob decides whether its ranges are complete early."""
     assert verify.is_early(ranges, size) is early
 
 
-# ---- ranges through the application, as a client requests them
+# ---- ranges as a client requests them from the registry
 
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Return a registry with a blob whose last byte is wrong."""
+    """Run an upstream with a blob."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, BLOB)
         yield upstream
@@ -151,16 +151,13 @@ def _range(
 def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
-    """A range of a wrong blob breaks off if it waits for verification.
-
-    A range that is sent before the verification has a Warning header. The header of an early range
-    is `Warning`.
-    """
+    """A range of a wrong blob either breaks off, or was sent early with a Warning header."""
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
         _range(u, tmp_path / "waits", header, "verified", reservations)
 
-    if header != "bytes=70000-":  # the last byte of a stored blob always waits for verification
+    # the range with the last byte of a blob always waits for verification
+    if header != "bytes=70000-":
         early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206
         assert early.headers["cache-status"].endswith("; detail=unverified")
@@ -181,7 +178,7 @@ def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:
-    """A resumed pull gets the rest of the blob, with or without space for the blob."""
+    """A client that resumes a pull gets the rest of the blob, with or without disk space for it."""
     got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 
     assert (got.status_code, got.content) == (206, BLOB[70_000:])

@@ -1,4 +1,4 @@
-"""Content that was damaged on the disk is never served as valid, and is fetched again."""
+"""A stored file that was damaged on the disk is never served, and is fetched again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application, which has pulled the image once."""
+    """Return the registry, which has pulled the image once."""
     p = pulling(u, tmp_path)
     p.pull()
     u.forget()
@@ -81,7 +81,7 @@ def _quarantined(root: Path) -> list[Digest]:
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
-# ---- these tests damage the length of stored files
+# ---- stored files of a wrong length
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
@@ -111,7 +111,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
 
 
 def _rows() -> MemoryIndex:
-    """Return an index that has the length of the layer."""
+    """Return an index that has a row with the length of the layer."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, len(LAYER), ContentKind.BLOB, 0)
     return index
@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """A blob's length is compared with that in a manifest, if a rebuilt index has a wrong one."""
+    """If the rebuilt index has a wrong length, the length in a stored manifest is compared too."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
@@ -142,7 +142,7 @@ def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling)
 
 
 def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulling) -> None:
-    """Without a known length, from index or manifest, a blob's bytes are verified."""
+    """If neither the index nor a manifest has the length of a blob, all its bytes are verified."""
     right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
     _cut(_stored(p.root))
     wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
@@ -153,7 +153,7 @@ def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulli
 
 
 def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p: Pulling) -> None:
-    """A wrong row or manifest does not remove a valid file, because only its bytes decide."""
+    """A wrong length in the index does not remove a stored file whose digest is right."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
@@ -220,9 +220,9 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
-    """A damaged layer counts as missing in a push.
+    """A damaged stored layer counts as missing in a push.
 
-    A damaged layer is not mounted, HEAD returns 404, and a manifest that names it is refused.
+    It is not mounted, a HEAD gets 404, and a manifest that names it is refused.
     """
     made = images.image([LAYER])
     for blob in made.blobs:
@@ -240,7 +240,10 @@ def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Da
 
 
 def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
-    """A damaged pushed layer is quarantined and counted: the operator may recover it."""
+    """A damaged pushed layer is moved to the quarantine, where the operator may recover it.
+
+    Its bytes still count as used.
+    """
     _extended(_stored(pushed.root))
 
     pushed.ask("GET", BLOB)
@@ -266,9 +269,9 @@ def test_a_damaged_spool_file_is_never_committed(
     at: int,
     same: bool,  # noqa: FBT001
 ) -> None:
-    """A damaged spool file is never committed.
+    """A spool file that was damaged during the download is never committed.
 
-    A damaged spool file of a wrong length does not complete a response either.
+    If its length is wrong, no client gets a complete response either.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)
@@ -311,7 +314,7 @@ def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
-    """An upload's file of another length ends the upload, and the client starts again."""
+    """If the file of an upload has another length than the upload, the client must start again."""
     where = pushed.begin()
 
     def pieces() -> Iterator[bytes]:
@@ -324,7 +327,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
     assert pushed.uploads() == []
 
 
-# ---- these tests commit a file
+# ---- the commit of a file to the blob store
 
 
 @pytest.fixture
@@ -339,7 +342,10 @@ def blobs(tmp_path: Path) -> BlobStore:
 def test_a_short_file_is_read_before_the_commit(
     blobs: BlobStore, tmp_path: Path, damage: Damage
 ) -> None:
-    """A short file is read before its commit: the writer's hash does not prove the file."""
+    """A finished file of a wrong length is read again and rejected, though its digest was right.
+
+    The digest was computed from the received bytes, not from the file.
+    """
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
     damage(path)
@@ -353,7 +359,7 @@ def test_a_short_file_is_read_before_the_commit(
 def test_a_large_file_is_marked_for_verification(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file is marked for verification before its commit, so that a kill loses no mark."""
+    """A large file is marked as unverified before its commit, so that a kill loses no mark."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
@@ -366,7 +372,7 @@ def test_a_large_file_is_marked_for_verification(
 def test_a_large_file_that_cannot_be_marked_is_read_at_once(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file that cannot be marked as unverified is verified at once."""
+    """A large file for which no mark can be written is read and verified before its commit."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     (tmp_path / "unproven").write_text("no folder")
     path = tmp_path / "finished"
@@ -378,7 +384,10 @@ def test_a_large_file_that_cannot_be_marked_is_read_at_once(
 
 
 def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
-    """Content that was replaced is not quarantined, if two processes find the same damage."""
+    """A file that has replaced damaged content is not quarantined.
+
+    Two processes may find the same damage, and the second one comes after the replacement.
+    """
     storage, index = disk_storage(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)
     key = layout.blob(LAYER_DIGEST)

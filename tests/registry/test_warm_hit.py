@@ -1,4 +1,4 @@
-"""A warm hit may make few system calls, because each one slows every hit."""
+"""A request for stored content makes few system calls; this test fails when one is added."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.upstream import FakeUpstream
 LAYERS = [b"one layer", b"another"]
 _PARTS = (MemoryIndex, MemoryLinkTimes, MemoryNotes, MemoryPins, MemoryReservations)
 _INDEX = tuple(each.__name__ for each in _PARTS)
-_NO_CALL = {"fspath"}  # these functions of the module posix make no system call
+_NO_CALL = {"fspath"}  # these functions of the module `posix` make no system call
 
 
 @pytest.fixture
 def p(tmp_path: Path) -> Iterator[Pulling]:
-    """Return the application, after one pull and one request to each path."""
+    """Return the registry, after one pull by tag and one by digest."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         pulled = pulling(upstream, tmp_path)
@@ -42,17 +42,17 @@ def p(tmp_path: Path) -> Iterator[Pulling]:
 
 
 def digest_of(p: Pulling) -> str:
-    """Return the digest of the tag."""
+    """Return the digest that the tag `v1` has."""
     return str(p.head("manifests/v1").headers["docker-content-digest"])
 
 
 def layer_of(p: Pulling) -> str:
-    """Return the digest of a layer."""
+    """Return the digest of the first layer of the image."""
     return str(p.get("manifests/v1").json["layers"][0]["digest"])
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Return this thread's system calls by Python, and the methods called on the index."""
+    """Return the system calls that *act* makes in this thread, and its calls of the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 
@@ -87,7 +87,7 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 
 
 def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -> None:
-    """The server repeats a response without Falcon, and looks at the same files for it."""
+    """The server that repeats a response checks the same link and file as the application does."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         p = pulling(upstream, tmp_path, epoch=lambda: "0000000001")
@@ -126,7 +126,10 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A manifest by digest costs one check of each part, so that no later request fails."""
+    """A GET of a manifest by digest checks the link and file of each part.
+
+    A client must not get a manifest whose layers it cannot get during an outage.
+    """
     path = f"manifests/{digest_of(p)}"
     parts = len(LAYERS) + 1
     expected = Counter(stat=1 + 2 * parts) + SMALL_FILE
@@ -135,7 +138,10 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
 
 
 def test_without_file_times_only_a_pull_by_tag_reads_the_index(tmp_path: Path) -> None:
-    """Without file times only a pull by tag reads the index, for the tag's confirmation."""
+    """Over a storage without file times, only a pull by tag reads the index.
+
+    The index then has the time at which the upstream last confirmed the tag.
+    """
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         p = pulling(upstream, tmp_path, storage=MemoryStorage())

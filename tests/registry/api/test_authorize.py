@@ -1,4 +1,4 @@
-"""Test the headers between a worker and HAProxy: verified credentials and cache permission."""
+"""Headers between a worker and HAProxy: verified credentials, and permission to cache."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ NOW = "0000000007"
 
 
 class NoUpstreams:
-    """A `NoUpstreams` is a table without upstreams."""
+    """A table of upstreams that has none, so all repositories are hosted."""
 
     default = None
 
     def find(self, host: str) -> Registered | None:
-        """Return no upstream."""
+        """Return None for every host."""
         del host
         return None
 
 
 class CountingCheck:
-    """A `CountingCheck` accepts one password, and counts its calls."""
+    """A password check that accepts the password "right" of three users, and counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
 
     def __call__(self, user: str, password: str) -> bool:
-        """Return whether the password is right, and count the call."""
+        """Return True if the password is right, and count the call."""
         self.times += 1
         return (user, password) in {("ann", "right"), ("bob", "right"), ("grün", "right")}
 
 
 class Client:
-    """Sends requests to an application, with or without HAProxy in front."""
+    """A client that sends requests to an application, with or without HAProxy in front."""
 
     def __init__(self, authenticator: Authenticator, edge: EdgeHeaders) -> None:
         authorization = Authorization(
@@ -61,7 +61,7 @@ class Client:
         self._client = testing.TestClient(app)
 
     def ask(self, credential: str | None, path: str = "/v2/", **headers: str) -> testing.Result:
-        """Send a request with a credential `user:password`."""
+        """Send a request with Basic authentication; *credential* is `user:password` or None."""
         if credential is not None:
             headers["Authorization"] = f"Basic {base64.b64encode(credential.encode()).decode()}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -70,18 +70,21 @@ class Client:
 
 @pytest.fixture
 def check() -> CountingCheck:
-    """Return a counting check."""
+    """Return the password check that counts its calls."""
     return CountingCheck()
 
 
 @pytest.fixture
 def client(check: CountingCheck) -> Client:
-    """Return a client of an application with passwords behind HAProxy."""
+    """Return a client of an application that checks passwords and trusts HAProxy's headers."""
     return Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: NOW))
 
 
 def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client) -> None:
-    """HAProxy stores the rights class as numbers of at most 32 bits."""
+    """A response to a right password reports the client's rights class and the cache epoch.
+
+    HAProxy stores the rights class as four numbers of at most 32 bits.
+    """
     answer = client.ask("ann:right")
 
     assert answer.headers["x-entrepot-generation"] == NOW
@@ -92,7 +95,7 @@ def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client
 
 
 def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> None:
-    """Users with equal rights get the same rights header, so they share HAProxy's responses."""
+    """Users with equal rights get the same rights header, so HAProxy serves both from one entry."""
     ann, bob = client.ask("ann:right"), client.ask("bob:right")
 
     assert ann.headers["x-entrepot-rights"] == bob.headers["x-entrepot-rights"]
@@ -109,7 +112,10 @@ def test_a_missing_or_wrong_password_is_not_reported_as_verified(
 
 
 def test_without_passwords_a_credential_is_anonymous() -> None:
-    """HAProxy remembers the Docker Hub password that dockerd sends to a mirror, as anonymous."""
+    """Without passwords every credential is reported as one anonymous client.
+
+    dockerd sends its Docker Hub password to each mirror, so HAProxy remembers it as anonymous.
+    """
     answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
     assert answer.headers["x-entrepot-rights"].endswith(".2")
@@ -121,8 +127,7 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """A worker does not check a credential again that HAProxy has verified.
 
-    The worker does not report a verified credential again: HAProxy would remember it without an
-    end.
+    Nor does the response report it as verified: HAProxy would prolong its own entry for ever.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -146,7 +151,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
     """Without HAProxy no header of a request replaces a password.
 
-    Without HAProxy the response has no headers that only HAProxy would remove.
+    Nor does a response have the headers that HAProxy would remove before the client gets them.
     """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
@@ -181,7 +186,10 @@ def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
 
 
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
-    """The epoch is read once before the request is handled, so later changes are newer."""
+    """The cache epoch is read once, before the request is handled.
+
+    A change during the request then has a newer epoch, so the response is not cached as current.
+    """
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
 
@@ -192,9 +200,9 @@ def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingChe
 def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
     check: CountingCheck, scope: str
 ) -> None:
-    """A wrong password is counted even if the token response is 200.
+    """A wrong password is counted even if the response with an anonymous token has status 200.
 
-    The token reveals whether the password was right, so HAProxy counts a wrong one like a 401.
+    The token reveals whether the password was right, so HAProxy counts it like a 401.
     """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
@@ -230,18 +238,18 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A `RecordedFills` takes every HEAD as a repeated one, and records the cache fills."""
+    """A stand-in for the cache fill, which takes each HEAD as repeated and records each fill."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
 
     def is_repeated(self, request: HeadRequest) -> bool:
-        """Return True."""
+        """Return True, whatever the request is."""
         del request
         return True
 
     def fill(self, request: HeadRequest) -> None:
-        """Keep the request."""
+        """Record the request with which HAProxy's cache would be filled."""
         self.fills.append(request)
 
 
@@ -253,10 +261,10 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 
 
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
-    """HAProxy caches nothing for a credential that it has not verified.
+    """HAProxy's cache is filled only for credentials that HAProxy has verified.
 
-    A cache fill for an unverified credential would send a second request to the worker, and fill
-    nothing.
+    For another credential the fill would be a second request to a worker, whose response is not
+    cached.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)
@@ -270,7 +278,10 @@ def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() ->
 
 @pytest.mark.parametrize("has_cache", [True, False], ids=["with a cache", "without a cache"])
 def test_a_permission_to_cache_is_computed_only_for_a_cache(*, has_cache: bool) -> None:
-    """With `http.edgecache: off` no worker checks the parts of a manifest for nothing."""
+    """With `http.edgecache: off` a worker does not compute for how long HAProxy may cache.
+
+    For a manifest that would check each of its parts for nothing.
+    """
     computed: list[float] = []
     response = Response()
 

@@ -1,4 +1,4 @@
-"""Test the Cache-Status header (RFC 9211)."""
+"""The grammar of the header Cache-Status (RFC 9211)."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ from entrepot.registry.api.cache_status import Forward
     ],
 )
 def test_values_follow_the_grammar(actual: str, expected: str) -> None:
-    """A Cache-Status has one list member, with parameters in the order of RFC 9211.
+    """The header has one member, whose parameters have the order of RFC 9211.
 
-    A parameter of Cache-Status that is true has no value.
+    A parameter that is true has no value.
     """
     assert expected == actual
 
 
 @given(st.text())
 def test_any_detail_is_a_token_or_a_quoted_string(detail: str) -> None:
-    """Text of an upstream cannot break the header or add a parameter."""
+    """A detail from an upstream is encoded as a token or a quoted string, and adds no parameter."""
     header = cache_status.neither(detail)
 
     string = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'

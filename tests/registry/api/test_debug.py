@@ -1,4 +1,4 @@
-"""Test the pages of `http.debug.addr`."""
+"""The debug pages that workers serve at `http.debug.addr`."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
-    """An unreadable list of checks is itself a failure: it might contain a failing check.
+    """A file of failing checks that cannot be read makes /debug/health fail.
 
-    The bytes that are read from the list of checks are bounded.
+    The file might contain a failing check. The number of bytes that are read from it is bounded.
     """
     (tmp_path / HEALTH).write_text(content)
 
@@ -102,7 +102,7 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_the_counters_are_metrics_that_the_logger_writes() -> None:
-    """The counters of /debug/vars are metrics that the logger writes, else they would stay 0."""
+    """The counters of /debug/vars are metrics that the logger writes; others would stay 0."""
     written = {
         each.name
         for module in (traffic, event_metrics)
@@ -114,9 +114,9 @@ def test_the_counters_are_metrics_that_the_logger_writes() -> None:
 
 
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
-    """Metrics are served only if they are enabled, and then all of them.
+    """Metrics are served at the debug address only if they are enabled, and then to all clients.
 
-    The operator chose who can reach the address of the debug pages.
+    The operator decided who can reach that address.
     """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)

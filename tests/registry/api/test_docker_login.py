@@ -1,4 +1,4 @@
-"""Tests of the docker daemon's login where anonymous clients may pull: challenge and token."""
+"""The login of the docker daemon, where anonymous clients may pull: challenge and token."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> N
     ids=["prefix", "host"],
 )
 def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: str) -> None:
-    """The realm for dockerd begins with the configured host and prefix, sent by HAProxy."""
+    """The realm for dockerd begins with `http.host` and `http.prefix`, which HAProxy sends."""
     sent = {"User_Agent": DAEMON, "Host": "cache.example.org", SCHEME: "https", BASE: base}
 
     assert _challenge(HALF_OPEN, **sent) == f'Bearer realm="{realm}",service="entrepot"'
@@ -97,7 +97,7 @@ def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
 
 
 def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
-    """The realm for dockerd has the scheme of the client's connection, as HAProxy reports it."""
+    """The realm for dockerd has the scheme (https) that HAProxy reports for the client."""
     header = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})
 
     assert header
@@ -118,7 +118,7 @@ def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
 def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """Clients other than dockerd get the Basic challenge of docker distribution's htpasswd."""
+    """Clients other than dockerd get the Basic challenge that docker distribution sends too."""
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 
@@ -132,7 +132,7 @@ def test_an_open_registry_challenges_no_daemon() -> None:
 def test_the_token_for_a_right_password_identifies_the_user(
     authenticator: Authenticator, scopes: tuple[str, ...]
 ) -> None:
-    """A token for a right password identifies the user, for any scope.
+    """A token for a right password identifies the user, whatever scopes were requested.
 
     The rights of that user are checked with each request.
     """

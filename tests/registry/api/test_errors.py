@@ -1,4 +1,4 @@
-"""Test the table from exceptions to HTTP statuses and OCI codes."""
+"""The table `errors.TABLE`, which maps exceptions to HTTP statuses and codes of the OCI spec."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 
 @pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
 def test_every_exception_class_has_a_row(module: object) -> None:
-    """Every exception class has a row in the table of errors; otherwise clients get a 500."""
+    """Each exception class of the registry has a row in the table; others become a 500."""
     classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
     exceptions = {each for each in classes if issubclass(each, Exception)}
 
@@ -37,7 +37,7 @@ def test_every_exception_class_has_a_row(module: object) -> None:
 
 
 def test_every_reason_of_unavailability_has_a_row() -> None:
-    """Every reason of unavailability has a row in the table of errors."""
+    """Each reason why an upstream can be unavailable has a status in the table of errors."""
     assert set(errors.BY_WHY) == set(Why)
 
 
@@ -121,7 +121,10 @@ def test_every_row_is_tested() -> None:
 
 
 def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
-    """Embedding programs may define subclasses."""
+    """An exception without a row in the table has the status of its parent class.
+
+    Programs that embed the registry may define subclasses.
+    """
 
     class Revoked(registry.Denied):
         pass
@@ -149,7 +152,7 @@ def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
 def test_retry_after_is_a_positive_number_of_whole_seconds(
     error: Exception, expected: str | None
 ) -> None:
-    """Retry-After is sent with every 503 and 429, and with no other status."""
+    """Each 503 and 429 has Retry-After in whole seconds (RFC 9110, 10.2.3), other statuses none."""
     response = errors.error_response(error, FailedRequest())
 
     assert expected == response.headers.get("Retry-After")
@@ -165,7 +168,7 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
 
 
 def test_a_message_may_contain_any_character() -> None:
-    """A message may contain any character; the client's own bytes come back escaped."""
+    """A message may have any character; bytes that came from the client are escaped in JSON."""
     given = '"}\x00\n\udcff\u2028'
 
     response = errors.error_response(
@@ -199,7 +202,7 @@ def test_out_of_space_states_the_requested_and_the_free_size() -> None:
 
 
 def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
-    """A misplaced chunk gets the range received so far, with an inclusive last byte."""
+    """A chunk at a wrong offset gets the received range in Range, whose last byte is inclusive."""
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}
@@ -217,7 +220,7 @@ def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
 def test_a_foreseen_error_is_one_line_without_a_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A foreseen error is one log line without a traceback."""
+    """An expected error, such as a broken disk, is one log line without a traceback."""
     monkeypatch.setattr(errors, "_foreseen", RareLines(10.0))
     client = testing.TestClient(_failing(error))
     for _ in range(3):
@@ -236,8 +239,6 @@ def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCapt
 
 
 def _failing(error: Exception) -> falcon.App[falcon.Request, falcon.Response]:
-    """Return an application whose only resource raises *error*."""
-
     class Failing:
         def on_get(self, _req: falcon.Request, _resp: falcon.Response) -> None:
             raise error

@@ -1,4 +1,4 @@
-"""Test conditional requests and ranges."""
+"""Requests with If-None-Match, If-Range, Range, and the Content-Range of uploads."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
     "header", ["bytes=1-0", "bytes=500-0", "bytes=5000-4000", "bytes=0-0,5-4", "bytes=5-4,0-0"]
 )
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
-    """A range that ends before it starts makes the whole header invalid: RFC 9110, 14.1.1.
+    """If one range ends before it starts, the whole header is invalid (RFC 9110, 14.1.1).
 
     Valid ranges in the same header do not change that.
     """
@@ -122,7 +122,7 @@ def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: 
 
 
 def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
-    """An empty blob satisfies a suffix range but no position: RFC 9110, 14.1.2."""
+    """An empty blob has a range of its last bytes, but none with a start (RFC 9110, 14.1.2)."""
     assert etags_and_ranges.parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeUnsatisfiable):
         etags_and_ranges.parse_range("bytes=0-", 0)
@@ -130,7 +130,7 @@ def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
 
 @given(_SIZES, st.data())
 def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
-    """Every valid range and its Content-Range have the same positions."""
+    """A valid range that is parsed and written as Content-Range keeps its positions."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -143,9 +143,9 @@ def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
 
 @given(st.text(alphabet="bytes=-,0123456789 \tx", max_size=40) | st.text(), st.integers(0, 100))
 def test_any_header_is_ignored_rejected_or_within_the_size(header: str, size: int) -> None:
-    """No Range header causes an exception other than RangeUnsatisfiable.
+    """A Range header is ignored, rejected as unsatisfiable, or parsed to ranges within the blob.
 
-    No parsed range exceeds the blob or repeats a byte.
+    No parsed byte position occurs twice.
     """
     for text in (header, "bytes=" + header):
         try:
@@ -189,12 +189,12 @@ def test_a_matching_tag_means_not_modified(header: str) -> None:
     ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
 )
 def test_a_different_tag_returns_the_content(header: str | None) -> None:
-    """If-None-Match compares the whole digest."""
+    """An ETag with another digest in If-None-Match does not match, so the content is sent."""
     assert etags_and_ranges.none_match(header, _DIGEST)
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """If-None-Match and If-Range match the ETag of an earlier response."""
+    """The ETag of a response matches in If-None-Match and in If-Range of a later request."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 
@@ -216,7 +216,7 @@ def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
     expected: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """If-Range permits a range of identical content only: RFC 9110, 13.1.5."""
+    """If-Range permits a range only if its ETag is that of the same content (RFC 9110, 13.1.5)."""
     assert expected == etags_and_ranges.may_range(header, _DIGEST)
 
 
@@ -241,7 +241,7 @@ def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop
 
 @pytest.mark.parametrize("header", [None, ""])
 def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
-    """A streamed upload has none."""
+    """A chunk without Content-Range is accepted, as streamed uploads send one."""
     assert etags_and_ranges.parse_upload_range(header) is None
 
 
@@ -257,5 +257,8 @@ def test_a_malformed_upload_range_is_rejected(header: str) -> None:
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
 def test_the_received_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
-    """The Range of an empty upload is 0-0, because Docker's client cannot parse an empty range."""
+    """The header Range of an upload ends with the last received byte.
+
+    For an empty upload it is 0-0, because Docker's client cannot parse an empty range.
+    """
     assert etags_and_ranges.received_range(offset) == expected

@@ -27,7 +27,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A `Failing` resource raises an error after it has set a body and headers."""
+    """A resource that sets a body and headers and then raises an error, as real ones may."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -52,7 +52,7 @@ class Failing:
 
 @pytest.fixture
 def failing() -> Failing:
-    """Return the failing resource."""
+    """Return the resource that raises an error."""
     return Failing()
 
 
@@ -68,7 +68,7 @@ def client(failing: Failing) -> testing.TestClient:
 
 @pytest.fixture
 def fails(client: testing.TestClient, failing: Failing) -> Callable[..., testing.Result]:
-    """Return a function that requests a route which raises *error*."""
+    """Return a function that requests a resource which raises *error*."""
 
     def ask(
         error: Exception,
@@ -102,9 +102,9 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 def test_an_error_response_is_the_oci_envelope(
     fails: Callable[..., testing.Result], error: Exception, status: int, code: str
 ) -> None:
-    """An error response is the OCI envelope, and forbids caching.
+    """An error response has the JSON body of the OCI spec, and forbids caching.
 
-    The envelope is also that of Falcon's errors and of unexpected errors.
+    Errors of Falcon and unexpected errors have the same form.
     """
     answer = fails(error, _BLOB)
 
@@ -119,7 +119,7 @@ def test_an_error_response_is_the_oci_envelope(
 
 
 def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
-    """Only a 401 has a challenge, which is the registry's own and never an upstream's."""
+    """Only a 401 has a challenge; it is the registry's own, never one from an upstream."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -130,7 +130,7 @@ def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> Non
 def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """A rate limit is 503 for mirror requests: podman would sleep on a 429."""
+    """A rate limit of the upstream is 503 for a mirror request, as podman would sleep on a 429."""
     mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
     path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
 
@@ -154,9 +154,9 @@ def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
 def test_cache_status_has_the_failure_of_the_upstream(
     fails: Callable[..., testing.Result], error: Exception, expected: str
 ) -> None:
-    """Cache-Status contains the failure of the upstream.
+    """The header Cache-Status of an error has the failure of the upstream.
 
-    With an open circuit breaker Cache-Status shows that the request was not forwarded.
+    If the circuit breaker is open, the header shows that the request was not forwarded.
     """
     assert fails(error).headers["cache-status"] == expected
 
@@ -164,7 +164,7 @@ def test_cache_status_has_the_failure_of_the_upstream(
 def test_a_cache_status_set_by_the_resource_is_kept(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A Cache-Status that the resource set is kept: a cached 404 is a hit."""
+    """A resource that has set Cache-Status before its error keeps it: a cached 404 is a hit."""
     failing.cache_status = "entrepot; hit"
 
     answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
@@ -184,7 +184,7 @@ def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) 
 def test_headers_and_body_of_the_resource_are_discarded(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """Headers and body of a failed resource are discarded, and the opened file is closed."""
+    """An error response has no header or body of the failed resource, whose open file is closed."""
     answer = fails(registry.BlobUnknown("no"), _BLOB)
 
     assert "docker-content-digest" not in answer.headers
@@ -217,7 +217,7 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
 def test_a_disk_error_is_named_without_its_path(
     fails: Callable[..., testing.Result], number: int, reason: str
 ) -> None:
-    """A disk error is named in the response of a push, but its path is only in the log."""
+    """A disk error in a push is named to the client without the path, which only the log has."""
     cause = OSError(number, "broken", "/data/hunter2")
     error = storage_error(cause)
     error.__cause__ = cause
@@ -229,7 +229,7 @@ def test_a_disk_error_is_named_without_its_path(
 
 
 def test_a_full_disk_without_a_system_error_is_named() -> None:
-    """A full disk without a system error is named: a reservation finds it before a write."""
+    """A full disk that a reservation finds, before any write, is named like a failed write."""
     found = errors.error_response(StorageFull("/data"), errors.FailedRequest())
 
     assert found.message == "the registry's disk is full or read-only; see the registry's log"
@@ -238,7 +238,7 @@ def test_a_full_disk_without_a_system_error_is_named() -> None:
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error is logged once with its traceback; the response hides it."""
+    """An unexpected error is logged once with its traceback, of which the client sees nothing."""
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text
@@ -260,7 +260,7 @@ def test_errors_of_clients_and_upstreams_are_not_logged(
 
 
 def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
-    """An unknown path gets 404 with the OCI envelope; Falcon raises this error."""
+    """An unknown path gets 404 with a JSON body of the OCI spec, though Falcon raises the error."""
     answer = client.simulate_get("/v2/a/blobs/b/")
 
     assert answer.status_code == 404
@@ -268,7 +268,7 @@ def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
 
 
 def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> None:
-    """An unsupported method gets 405 with Allow and the OCI envelope; Falcon raises it."""
+    """An unsupported method gets 405 with Allow and a JSON body of the OCI spec."""
     answer = client.simulate_put("/v2/a/manifests/b")
 
     assert answer.status_code == 405

@@ -1,4 +1,4 @@
-"""Test the log lines of failed logins."""
+"""The log lines about failed logins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptur
 def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Long names are truncated."""
+    """A flood of user names makes few log lines and uses little memory.
+
+    A long user name is cut in the log.
+    """
     clock = Clock(0.0)
     notes = LoginLog(clock)
     for number in range(5000):

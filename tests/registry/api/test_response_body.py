@@ -1,4 +1,4 @@
-"""Response bodies are complete or cut off, and the middleware adds headers."""
+"""Response bodies are either complete or cut off by a closed connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from entrepot.registry.server.fileslice import FileSlice, Piece
 
 
 def sent(resp: falcon.Response) -> bytes:
-    """Return the response's body as a server sends it to the client."""
+    """Return the bytes that a server would send for the body of *resp*."""
     assert isinstance(resp.stream, Iterator)
     return b"".join(resp.stream)
 
@@ -82,7 +82,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int) -> None:
-    """Slices of a file are sent over the connection directly, after the header section."""
+    """A range of a stored file is sent with `sendfile`, after the header section."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
@@ -101,7 +101,7 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """A file slice is read into memory for other servers than gunicorn."""
+    """For servers other than gunicorn a range of a stored file is read into memory."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -128,7 +128,7 @@ def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
 def test_a_client_that_leaves_is_not_logged(
     descriptor: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Clients often leave; only a body that the registry cuts off is a warning."""
+    """A client that disconnects is not logged; only a body that the registry cuts off is."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -150,7 +150,7 @@ class Blob:
         self.opened: list[object] = []
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the resource's file as the response."""
+        """Respond with the file."""
         file = self._path.open("rb")
         self.opened.append(file)
         resp.set_header("Cache-Status", "entrepot; hit")
@@ -160,10 +160,10 @@ class Blob:
 
 
 class UnknownLength:
-    """A resource that responds with a body of unknown length."""
+    """A resource whose body is a stream without a Content-Length."""
 
     def on_head(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Send the response in pieces."""
+        """Respond with two pieces."""
         resp.stream = iter([b"a", b"b"])
 
 
@@ -201,7 +201,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) 
 def test_a_head_closes_the_file_and_keeps_its_length(
     client: testing.TestClient, blob: Blob
 ) -> None:
-    """A HEAD closes the response's file, because Falcon discards the body without closing it."""
+    """A HEAD closes the file of the response: Falcon discards a body without closing it."""
     answer = client.simulate_head("/blob")
 
     assert answer.headers["content-length"] == "7"
@@ -211,5 +211,5 @@ def test_a_head_closes_the_file_and_keeps_its_length(
 
 
 def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
-    """A HEAD of unknown length has no Content-Length, because containerd would trust a 0."""
+    """The response to a HEAD has no Content-Length if it is unknown; containerd would trust a 0."""
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -1,4 +1,4 @@
-"""Test routes with slashes in the repository's name, and malformed paths."""
+"""Routes for repository names with slashes, and malformed paths."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _NAMES = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=8).map("/".join)
 
 
 class Echo:
-    """An `Echo` responds with the matched template and its parameters."""
+    """A resource that responds with the matched template and the parameters from the path."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
-        """Send template and parameters."""
+        """Respond with the matched template and the parameters."""
         resp.media = [req.uri_template, params]
 
 
@@ -57,7 +57,7 @@ class Writable(Echo):
     """This resource also supports POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
-        """Send template and parameters."""
+        """Respond as to a GET."""
         self.on_get(req, resp, **params)
 
 
@@ -86,9 +86,9 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
-    """The router finds any valid name, also one with a marker such as `/blobs/`.
+    """The router finds any valid repository name, even one with `/blobs/` inside.
 
-    The last marker in a path ends the repository's name.
+    The last such marker in a path ends the name.
     """
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}
@@ -175,9 +175,9 @@ def test_a_path_reaches_its_route(
 def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
     client: testing.TestClient, path: str
 ) -> None:
-    """A path with an extra slash or a missing segment has no route.
+    """A path with an additional slash or a missing segment is not routed.
 
-    So no content is cached or logged under a second spelling of its path.
+    Otherwise content would be cached and logged under a second path.
     """
     assert _arrival(client, path) == 404
 

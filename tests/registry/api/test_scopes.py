@@ -1,4 +1,4 @@
-"""Each request needs a scope, which its challenge names, and a token with that scope suffices."""
+"""Each request needs a scope: the challenge names the scope, and a token with it suffices."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _send(
 
 @pytest.fixture
 def authentication() -> TokenAuthentication:
-    """Return an authenticator for tokens."""
+    """Return an authenticator for tokens, with which the test signs its own."""
     return TokenAuthentication()
 
 
@@ -82,9 +82,9 @@ def p(tmp_path: Path, authentication: TokenAuthentication) -> Pushing:
 def test_a_challenge_names_the_scope_of_the_request(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A challenge names the scope of the request.
+    """The challenge names the scope that the request needs.
 
-    The challenge has no error for a missing token, and an error for a refused or narrower one.
+    Without a token it has no error; for a refused token or one with fewer scopes it has one.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
@@ -107,7 +107,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A token with the scope of the challenge is sufficient, and needs each of its scopes."""
+    """A token with the scopes of the challenge is accepted, one without any of them is not."""
     scopes = scope.split()
     assert _send(p, method, target, authentication.token(*scopes)).status_code != 401
 
@@ -123,7 +123,10 @@ def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
 def test_a_token_opens_no_repository_of_that_name_elsewhere(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A token opens no repository of the same name elsewhere: a client chooses `ns`."""
+    """A token for a hosted repository gives no access to one of the same name at an upstream.
+
+    The client chooses the upstream by `ns`.
+    """
     hosted = authentication.token("repository:team/app:pull")
     theirs = authentication.token("repository:quay.io/team/app:pull")
 
@@ -149,7 +152,7 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(
     ],
 )
 def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
-    """A token's name of a repository is the name in the path, or begins with the host in `ns`."""
+    """The name in a token's scope is the path's, after the host in `ns` if there is one."""
     assert asked_name(name, ns) == expected
 
 
@@ -158,7 +161,7 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
 ) -> None:
     """A blob is mounted only from a repository of the token, also without `from`.
 
-    The registry must not search where the token may not read.
+    Without `from` the registry must not search repositories that the token may not pull.
     """
     both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"
@@ -201,7 +204,7 @@ def test_the_catalog_scope_lists_all_repositories(
 def test_autoredirect_leads_to_the_host_that_the_client_used(
     tmp_path: Path, host: str, scheme: str | None, realm: str
 ) -> None:
-    """The realm of autoredirect is the host that the client used, with https by default."""
+    """With `autoredirect` the realm has the host that the client used, with https by default."""
     challenge = BearerChallenge("https://fixed.test/token", SERVICE, redirect="/auth/token")
     p = pushing(tmp_path, authenticator=TokensOnly(challenge))
 
@@ -211,7 +214,7 @@ def test_autoredirect_leads_to_the_host_that_the_client_used(
 
 
 def test_silly_accepts_any_credential(tmp_path: Path) -> None:
-    """A challenge of `silly` has one scope for each action, as docker distribution's."""
+    """The challenge of `auth.silly` has a scope for each action, as distribution sends it."""
     silly = SillyAuthenticator(SillyChallenge("https://auth.test/token", SERVICE))
     p = pushing(tmp_path, authenticator=silly)
 
@@ -224,7 +227,7 @@ def test_silly_accepts_any_credential(tmp_path: Path) -> None:
 
 
 def test_a_header_is_quoted() -> None:
-    """A challenge's texts are quoted, so text of clients or settings cannot end the string."""
+    """Text of clients or settings is quoted in a challenge, so that it cannot end the string."""
     challenge = BearerChallenge('a"b', "c\\d\né")
 
     assert challenge.header(ChallengedRequest()) == 'Bearer realm="a\\"b",service="c\\\\d??"'

@@ -44,7 +44,7 @@ def _hash(password: str) -> str:
 
 @dataclass
 class Endpoint:
-    """A registry with its own token endpoint, its state directory and its files."""
+    """A registry with its own token endpoint, and the files that it reads."""
 
     p: Pushing
     state: Path
@@ -52,18 +52,18 @@ class Endpoint:
     invalidation: Invalidation
 
     def ask(self, login: str | None = None, *scopes: str, **params: str) -> Result:
-        """Request a token by GET."""
+        """Request a token for the *scopes* by GET, with a login or without."""
         query = urlencode([*params.items(), *(("scope", each) for each in scopes)])
         headers = {} if login is None else {"Authorization": _basic(login)}
         return self._send("GET", f"{router.DOCKER_LOGIN}?{query}", headers)
 
     def post(self, body: bytes) -> Result:
-        """Request a token by POST."""
+        """Request a token by POST, as containerd does."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._send("POST", router.DOCKER_LOGIN, headers, body)
 
     def use(self, token: str, method: str, path: str, body: bytes | None = None) -> Result:
-        """Send a request with a token."""
+        """Send a request to the registry with *token* as credential."""
         return self._send(method, path, {"Authorization": f"Bearer {token}"}, body)
 
     def status(self, token: str, path: str = "/v2/") -> int:
@@ -71,7 +71,7 @@ class Endpoint:
         return self.use(token, "GET", path).status_code
 
     def challenge(self, path: str, login: str | None = None) -> str:
-        """Return the challenge of a GET without a token."""
+        """Return the challenge that a GET without a token gets."""
         headers = {} if login is None else {"Authorization": _basic(login)}
         refused = self._send("GET", path, headers)
         assert refused.status_code == 401
@@ -92,7 +92,7 @@ def _basic(login: str) -> str:
 
 
 def _scopes(answer: Result) -> list[dict[str, Any]]:
-    """Return the access of a token, without a verification of its signature."""
+    """Return the access entries in the token of a response."""
     assert answer.status_code == 200, answer.text
     claims = jwt.decode(answer.json["token"], options={"verify_signature": False})
     found: list[dict[str, Any]] = claims["access"]
@@ -101,7 +101,7 @@ def _scopes(answer: Result) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Endpoint]:
-    """Return a function that starts a registry with these settings of `auth` and `access`."""
+    """Return a function that starts a registry with the given `auth.anonymous` and `access`."""
 
     def start(anonymous: str = "none", access: object = None) -> Endpoint:
         run, state = tmp_path / "run", tmp_path / "root" / "entrepot"
@@ -140,7 +140,7 @@ def make(tmp_path: Path) -> Callable[..., Endpoint]:
 
 
 def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) -> None:
-    """Every challenge, also after a wrong password, leads to the endpoint with the needed scope."""
+    """Each challenge names the endpoint and the needed scope, also after a wrong password."""
     here = make()
 
     assert here.challenge("/v2/") == here.challenge("/v2/", WRONG) == BEARER
@@ -159,7 +159,7 @@ def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) ->
 def test_the_realm_begins_as_the_other_urls(
     make: Callable[..., Endpoint], base: str, realm: str
 ) -> None:
-    """The realm of a challenge begins as other URLs do: HAProxy sends the base."""
+    """The realm of a challenge begins with the base URL that HAProxy sends in a header."""
     headers = {"Host": "cache.test:5000", BASE: base}
 
     refused = make().p.client.simulate_get("/v2/", headers=headers)
@@ -168,7 +168,7 @@ def test_the_realm_begins_as_the_other_urls(
 
 
 def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) -> None:
-    """A user logs in and pushes with tokens; a login's token opens `/v2/` only."""
+    """A user logs in and pushes with tokens; the token of a login gives access to `/v2/` only."""
     here, content = make(), filler(300, 1)
     login = here.ask(RIGHT, account="ann", client_id="docker", offline_token="true")
     assert login.json["expires_in"] == LIFETIME_S
@@ -189,7 +189,7 @@ def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) ->
 def test_without_anonymous_pulls_only_users_get_a_token(
     make: Callable[..., Endpoint], login: str | None
 ) -> None:
-    """Without anonymous pulls only users get a token; others get a Basic challenge."""
+    """With `anonymous: none` only a user gets a token; other clients get a Basic challenge."""
     here = make()
 
     for scopes in ((), (PULL,)):
@@ -200,7 +200,10 @@ def test_without_anonymous_pulls_only_users_get_a_token(
 def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
     make: Callable[..., Endpoint],
 ) -> None:
-    """Anonymous clients and users get tokens of one configuration; wrong passwords allow pulls."""
+    """With `anonymous: pull` clients without a password get a token too, which may only pull.
+
+    A wrong password gets such a token as well.
+    """
     here = make("pull")
     assert here.challenge("/v2/") == BEARER
     for login in (None, ":", WRONG):
@@ -225,7 +228,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 
 
 def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -> None:
-    """A token has only actions that the rules permit, for names as in the catalog."""
+    """A token has only the requested actions that the access rules permit to the user."""
     here = make(
         "pull",
         [
@@ -259,7 +262,7 @@ def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -
 
 
 def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
-    """A form of containerd with a password gets a token (OAuth 2.0); a wrong password is 401."""
+    """A POST of containerd with a user and a password (OAuth 2.0) gets a token, or 401."""
     here = make("pull")
     form = {"grant_type": "password", "service": "entrepot", "client_id": "c", "scope": PUSH}
 
@@ -293,7 +296,7 @@ def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
 def test_a_malformed_form_is_400(
     make: Callable[..., Endpoint], body: bytes, error: str | None
 ) -> None:
-    """A malformed form at the token endpoint is 400 with OAuth's error, or the OCI envelope."""
+    """A malformed POST gets 400 with the error of OAuth 2.0, or the JSON body of the OCI spec."""
     answer = make().post(body)
 
     assert answer.status_code == 400
@@ -330,7 +333,10 @@ def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoi
 def test_a_changed_password_or_a_removed_user_ends_its_tokens(
     make: Callable[..., Endpoint],
 ) -> None:
-    """A changed password or a removed user ends that user's tokens, also verified ones."""
+    """The tokens of a user end when the password is changed or the user is removed.
+
+    That includes tokens whose verification a worker remembers.
+    """
     here = make("pull")
     ann, bob, unnamed = (
         here.ask(login, PULL).json["token"] for login in (RIGHT, "bob:builder", None)
@@ -374,7 +380,7 @@ def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpo
 def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
     make: Callable[..., Endpoint], content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unusable key file stays, and a temporary key is in force."""
+    """An unusable file of the signing key is not replaced: a temporary key is used meanwhile."""
     if content == "other key":
         content = (
             signer("ES384")

@@ -1,4 +1,4 @@
-"""Test the password file and its bcrypt checks."""
+"""The password file (htpasswd) and the checks of its bcrypt hashes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def _line(user: str, password: bytes) -> bytes:
 
 
 class Clock:
-    """A `Clock` returns the time that a test has set."""
+    """A clock that returns the time (s) that the test has set."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the test has set."""
+        """Return the time (s) that the test has set."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands still."""
+    """Return a clock that stands at 0 s until the test sets it."""
     return Clock()
 
 
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
-    """The prefix `$2y$`, comments, blank lines, a BOM and CRLF are accepted."""
+    """The file may have the prefix `$2y$`, comments, blank lines, a byte order mark and CRLF."""
     path.write_bytes(b"\xef\xbb\xbf# ours\r\n\r\n" + _BOB + b"\r\n\n")
     check = Htpasswd(path)
 
@@ -79,14 +79,14 @@ def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> Non
 
 
 def test_a_password_may_contain_any_character(path: Path) -> None:
-    """Passwords are encoded in UTF-8."""
+    """A password with letters outside ASCII is compared in UTF-8."""
     path.write_bytes(_line("Jürgen", "pässwört:€".encode()))
 
     assert Htpasswd(path)("Jürgen", "pässwört:€")
 
 
 def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> None:
-    """All problems of a password file have line numbers and a remedy, and no hash."""
+    """Each problem of the file is reported with a line number and a remedy, without the hash."""
     lines = [
         _BOB,
         b"hunter2",
@@ -113,9 +113,9 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 
 
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
-    """To check an unknown user takes as long as to check a known user.
+    """To check an unknown user takes as long as a known one, so times reveal no user names.
 
-    The dummy hash for unknown users has the most frequent cost, and no password matches it.
+    The dummy hash has the cost that most lines have, and no password matches it.
     """
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
@@ -128,7 +128,10 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """A changed password file takes effect with a new generation: removed users are out."""
+    """A changed password file applies to the next check and raises its generation.
+
+    The generation is part of the cache of password checks, so removed users cannot log in.
+    """
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
     before = check.generation
@@ -144,9 +147,9 @@ def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Cl
 def test_an_invalid_change_keeps_the_previous_users(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After an invalid change of the password file the previous users stay in force.
+    """After an invalid change of the password file the previous users can still log in.
 
-    One warning names the invalid line of the changed password file.
+    One warning names the invalid line.
     """
     check = Htpasswd(path, clock=clock)
     path.write_bytes(path.read_bytes() + b"carl:hunter2\n")
@@ -160,7 +163,7 @@ def test_an_invalid_change_keeps_the_previous_users(
 
 
 class BlockingCompare:
-    """A `BlockingCompare` blocks until it is released, and counts its callers."""
+    """A comparison of passwords that blocks until the test releases it, and counts its callers."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -169,7 +172,7 @@ class BlockingCompare:
         self.most = 0
 
     def __call__(self, _password: bytes, _hashed: bytes) -> bool:
-        """Block the comparison of passwords until the test releases it."""
+        """Wait for the test, then accept the password."""
         with self.changed:
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -180,7 +183,7 @@ class BlockingCompare:
         return True
 
     def wait_for(self, inside: int) -> None:
-        """Wait until *inside* callers are blocked in the comparison."""
+        """Wait until *inside* callers are in the comparison."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.inside == inside, 10)
 
@@ -206,7 +209,7 @@ def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
 
 @contextmanager
 def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None]:
-    """Run another check of a password until the end of the block."""
+    """Run a password check in a thread, which blocks until the end of the `with` block."""
     first = threading.Thread(target=check, args=("ann", "right"))
     first.start()
     turnstile.wait_for(1)
@@ -218,7 +221,7 @@ def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None
 
 
 def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
-    """A password check that waits longer than its patience fails, and frees its thread."""
+    """A check that has waited longer than its patience fails, so that its thread is free."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
 
@@ -228,7 +231,7 @@ def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -
 
 
 def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
-    """A password check fails at once if the queue is full, which leaves threads for requests."""
+    """A check fails at once if the queue of checks is full, so that threads stay free."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
 
@@ -240,10 +243,9 @@ def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
     "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
 )
 def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
-    """Unknown users, and users with many wrong passwords, wait in a queue of their own.
+    """Checks of unknown users, and of users with many wrong passwords, have a separate queue.
 
-    Guesses fill that queue, also from the user's own address, and the right password is checked at
-    once.
+    Guesses fill only that queue, so a right password from another address is checked at once.
     """
     turnstile = BlockingCompare()
     check = Htpasswd(path, compare=turnstile)
@@ -266,7 +268,7 @@ def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource)
 
 
 def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
-    """A right password of an address that guessed often is accepted after a wait in the queue."""
+    """A right password from an address that has guessed often is accepted, after a wait."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 
@@ -276,7 +278,7 @@ def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
 
 
 def test_a_rejected_check_is_reported(path: Path) -> None:
-    """A password check that is refused without a place in the queue is counted in a metric."""
+    """A check that is refused because the queue is full is reported to a metric."""
     turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)
@@ -297,7 +299,7 @@ def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
 
 
 def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
-    """Additional users are merged with those of the file; for a user in both, they count."""
+    """Users from the settings are added to those in the file, and replace those of equal names."""
     users = _users(_BOB, _line("ann", b"inline"))
     check = Htpasswd(path, users=lambda: users)
 
@@ -307,7 +309,7 @@ def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
 
 
 def test_the_password_file_is_optional() -> None:
-    """Additional users are enough."""
+    """The password file may be absent if the settings have users."""
     check = Htpasswd(None, users=lambda: _users(_BOB))
 
     assert check("bob", "secret")
@@ -315,7 +317,7 @@ def test_the_password_file_is_optional() -> None:
 
 
 def test_a_removed_additional_user_cannot_log_in(path: Path) -> None:
-    """A removed additional user cannot log in, because the generation rises."""
+    """A user that is removed from the settings cannot log in, because the generation rises."""
     now = [_users(_BOB)]
     check = Htpasswd(path, users=lambda: now[0])
     assert check("bob", "secret")

@@ -1,4 +1,4 @@
-"""Test the authenticators and the rights of a client."""
+"""The authenticators, and the rights that they give to a client."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def _basic(anonymous: Anonymous = "none") -> BasicAuthenticator:
 
 
 def _passes(identity: Identity, action: Action) -> bool:
-    """Return whether `require` accepts the client; a rejection must be a challenge."""
+    """Return True if `require` permits *action*; assert that a rejection is a challenge."""
     return _challenged(lambda: identity.require(action, _REPOSITORY)) is None
 
 
 def _enters(identity: Identity) -> bool:
-    """Return whether `require_access` accepts the client; a rejection must be a challenge."""
+    """Return True if `require_access` accepts the client; a rejection must be a challenge."""
     return _challenged(identity.require_access) is None
 
 
@@ -101,9 +101,9 @@ def test_with_a_password_file_only_known_users_are_accepted(
     pulls: bool,  # noqa: FBT001 - a table's column
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """With a password file only known users are accepted, on `/v2/` and for pulls.
+    """With a password file only its users may use `/v2/` and pull; others get a challenge.
 
-    All other clients are challenged; no header of a client causes a 500.
+    No Authorization header of a client causes a 500.
     """
     identity = _basic().identify(header)
 
@@ -123,7 +123,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
     ],
 )
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
-    """A credential that HAProxy cannot decode is malformed: its guesses could not be counted."""
+    """A credential that HAProxy cannot decode is rejected, as HAProxy could not count guesses."""
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
     assert everybody.identify("Basic YTpi").user == "a"
@@ -242,7 +242,10 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
 @given(_TEXT.filter(lambda user: ":" not in user), _TEXT)
 def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
-    """Any user and password reach the check unchanged, with colons and letters of any script."""
+    """The password check gets user and password as the client sent them.
+
+    They may have colons in the password and letters of any script.
+    """
     arrived: list[tuple[str, str]] = []
 
     def check(user: str, password: str) -> bool:
@@ -261,7 +264,7 @@ def test_any_user_and_password_reach_the_check_unchanged(user: str, password: st
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
-    """No Authorization header raises: it is a user, an anonymous client, or wrong credentials."""
+    """An Authorization header of any text identifies a user or an anonymous client, or is wrong."""
     for text in (header, "Basic " + header):
         assert _basic().identify(text).user in {None, "ann"}
 

@@ -1,4 +1,4 @@
-"""Test the cache of password checks."""
+"""The cache of the results of password checks."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from entrepot.registry.auth.password_cache import PasswordCache
 
 
 class Check:
-    """A `Check` accepts one password, and records all passwords that it checks."""
+    """A password check that accepts the password "right", and records each password."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, _user: str, password: str) -> bool:
-        """Return whether the password is right."""
+        """Return True if the password is right, and record it."""
         self.asked.append(password)
         return password == "right"
 
 
 class Now:
-    """A `Now` returns a time or a generation that the test has set."""
+    """A clock, or the generation of the password file, that returns what the test has set."""
 
     now = 0
 
     def __call__(self) -> int:
-        """Return the value that the test has set."""
+        """Return the number that the test has set."""
         return self.now
 
 
 @pytest.fixture
 def check() -> Check:
-    """Return a recording check."""
+    """Return the password check that records its calls."""
     return Check()
 
 
 @pytest.fixture
 def clock() -> Now:
-    """Return a clock in s."""
+    """Return a clock that stands at 0 s until the test sets it."""
     return Now()
 
 
@@ -48,7 +48,7 @@ def clock() -> Now:
 def test_a_result_is_cached_for_its_lifetime(
     check: Check, clock: Now, password: str, span: int
 ) -> None:
-    """A result of a password check is cached: right ones for minutes, wrong ones for seconds."""
+    """The result of a check is cached for a time: minutes for a right password, else seconds."""
     verdicts = PasswordCache(check, clock=clock)
 
     for now in (0, span // 2, span - 1):
@@ -62,7 +62,7 @@ def test_a_result_is_cached_for_its_lifetime(
 
 
 def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
-    """A new generation of the password file checks every password again."""
+    """After the password file changed, each password is checked again."""
     generation = Now()
     verdicts = PasswordCache(check, generation=generation, clock=clock)
     verdicts("ann", "right")
@@ -76,7 +76,7 @@ def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
 
 
 def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
-    """A cached password is valid only for its user: the key has user and password as parts."""
+    """A cached result is valid for its user only: `ann`+`right` is not `annr`+`ight`."""
 
     def only_ann(user: str, password: str) -> bool:
         return check(user, password) and user == "ann"
@@ -89,9 +89,9 @@ def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
 
 
 def test_guesses_do_not_evict_users(check: Check) -> None:
-    """Wrong passwords do not evict users' entries from the cache.
+    """Wrong passwords do not displace the cached results of right ones.
 
-    The caches of right and of wrong passwords are bounded, and evict the oldest entry first.
+    There is one bounded cache for each, which drops its oldest entry first.
     """
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")
@@ -159,7 +159,7 @@ def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check
 
 
 def _start(many: int, ask: Callable[[], object]) -> Callable[[], list[object]]:
-    """Call *ask* in *many* threads at the same moment; the returned function waits for them."""
+    """Call *ask* in *many* threads at once; return a function that returns their results."""
     together = threading.Barrier(many + 1)
     answers: list[object] = []
 

@@ -72,7 +72,7 @@ def test_without_any_rule_nothing_is_permitted() -> None:
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """Without a repository, as for metrics, a right in any repository counts."""
+    """With no repository given, as for metrics, a right in any repository is enough."""
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
     assert ann.allow("pull", None)
@@ -93,10 +93,9 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
     ],
 )
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
-    """A rule's pattern may have the form that clients use.
+    """A pattern in a rule may name a repository as clients do.
 
-    A pattern of a rule may have a colon before the port, and no `library/` for Docker Hub's
-    official images.
+    It may have a colon before the port, and official images of Docker Hub without `library/`.
     """
     assert named == auth_rules.disk_pattern(pattern)
 
@@ -107,7 +106,7 @@ def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
         AccessRules([_rule("ann", "team/[ab]", "pull")])
 
 
-# ---- the rights class
+# ---- the rights class, a hash of a client's rights
 
 
 def test_users_with_equal_rights_share_a_rights_class() -> None:
@@ -141,7 +140,7 @@ def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
     assert len(name) == 25
 
 
-# ---- for any access rules
+# ---- rules that Hypothesis generates
 
 _USERS = ["ann", "bob", "*", "anonymous"]
 _PATTERNS = ["a", "a/*", "a/**", "b/**", "*/x", "**"]

@@ -1,4 +1,4 @@
-"""Test the verification of tokens: every algorithm, way to name a key, and refusal."""
+"""The verification of tokens: each algorithm, each way to name a key, each reason to refuse."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.token_signer import (
 NOW = 1_800_000_000.0
 PULL = "repository:team/app:pull"
 TODAY = time.time()
-"""This is a time at which the certificates of the tests are valid (s)."""
+"""A time (s, UTC epoch) at which the certificates of the tests are valid."""
 EVERY = frozenset(ALGORITHMS)
 
 
@@ -83,9 +83,9 @@ HEADERS: dict[str, Callable[[Signer], dict[str, Any]]] = {
 def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
     algorithm: str, header: str
 ) -> None:
-    """A valid token is accepted with each algorithm and each name of its key.
+    """A valid token is accepted for each algorithm, and for each header that can name its key.
 
-    The signing key is that of a certificate in the bundle.
+    The key is that of a certificate in `rootcertbundle`.
     """
     by = signer(algorithm)
 
@@ -107,7 +107,7 @@ def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
 
 @pytest.mark.parametrize("token", ALGORITHMS)
 def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
-    """A token whose algorithm is not allowed is refused, even if all others are allowed."""
+    """A token with an algorithm that the settings do not allow is refused."""
     by = signer(token)
     verify = _verifier(parse_jwks(by.jwks(kid="k")), algorithms=EVERY - {token})
 
@@ -116,7 +116,7 @@ def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_token_that_another_key_signed_is_refused(algorithm: str) -> None:
-    """A token that another key signed is refused, whatever key its header names."""
+    """A token signed by an unknown key is refused, whatever trusted key its header names."""
     good, bad = signer(algorithm), signer(algorithm, "another")
     verify = _verifier(_bundle(good), now=TODAY)
     content = claims(PULL, now=TODAY)
@@ -151,7 +151,7 @@ def _unsigned(header: dict[str, Any], content: dict[str, Any], signature: bytes 
 def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
     algorithm: str, name: str
 ) -> None:
-    """An unsigned token, or one signed with the public key as secret, is never accepted."""
+    """A token without a signature, or signed with the public key as a shared secret, is refused."""
     by = signer(algorithm)
     verify = _verifier(_bundle(by))
     content = claims(PULL, now=NOW)
@@ -177,9 +177,9 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     real: str, declared: str
 ) -> None:
-    """A token with the algorithm of another key type is refused.
+    """A token whose header names an algorithm of another kind of key is refused.
 
-    The header of such a token may name a trusted key; two curves and two paddings are tested too.
+    That includes another elliptic curve and another padding of RSA.
     """
     if real == declared:
         return
@@ -193,7 +193,7 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 
 
 def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
-    """A key of a set is used with its own algorithm only: RFC 7517, 4.4."""
+    """A key with `alg` in a key set verifies only tokens of that algorithm (RFC 7517, 4.4)."""
     by = Signer(signer("RS256").key, "PS256")
     verify = _verifier(parse_jwks(by.jwks(kid="k", alg="RS256")))
 
@@ -201,9 +201,9 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 
 
 def test_a_chain_is_verified_against_the_bundle() -> None:
-    """A chain of certificates is verified against the bundle, with intermediate authorities.
+    """The certificate chain in a token's header must lead to a certificate of `rootcertbundle`.
 
-    The certificate of a user is no authority in a chain.
+    Only certificates of authorities may issue others in that chain.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
@@ -222,7 +222,10 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 
 
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
-    """Of authorities with one subject only the first counts, as trying every order takes long."""
+    """Of several authorities with one subject in a chain only the first one is tried.
+
+    To try each order would take a time that grows without bound.
+    """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
     other.certificate = certificate_of(other.key, root, subject=middle.certificate.subject)
@@ -247,7 +250,7 @@ def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None
 
 @pytest.mark.parametrize("days", [(-30, -2), (10, 30)], ids=["expired", "not valid yet"])
 def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None:
-    """A certificate of the bundle, or one that it issued, is refused out of its time."""
+    """A token is refused if a certificate of its chain has expired or is not valid yet."""
     root = Signer(new_key("ES256"), "ES256")
     old = Signer(new_key("ES256"), "ES256", root)
     old.certificate = certificate_of(old.key, root, days=days)
@@ -306,7 +309,7 @@ TRUSTED = parse_jwks(BY.jwks())
     ids=lambda each: str(each)[:48],
 )
 def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], reason: str) -> None:
-    """A claim that does not fit refuses the token; the log has the reason, the client does not."""
+    """A token with a wrong claim is refused; the log has the reason, the response has not."""
     assert _reason(_verifier(TRUSTED), _valid(BY, **changed)) == reason
 
 
@@ -325,7 +328,10 @@ def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], re
 def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
     changed: dict[str, Any],
 ) -> None:
-    """A claim within the leeway and an absent optional claim are accepted, as in distribution."""
+    """A token with a time just outside its limits, or without an optional claim, is accepted.
+
+    Docker distribution allows a difference between clocks of 60 s too.
+    """
     assert _verifier(TRUSTED)(_valid(BY, **changed)).subject == "ann"
 
 
@@ -346,7 +352,7 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
 
 
 def test_the_access_of_several_entries_is_combined() -> None:
-    """The access of several entries is combined; `*` is every action, and names are literal."""
+    """The actions of several entries of access in a token add up; `*` is each action."""
     content = claims(now=NOW) | {
         "access": [
             {"type": "repository", "name": "a", "actions": ["pull"]},
@@ -429,7 +435,7 @@ def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     ids=lambda each: repr(each[:16]),
 )
 def test_text_that_is_no_token_is_refused(token: str) -> None:
-    """Text that is no token is refused, and raises no other exception."""
+    """A credential that is not a token is refused, and raises no other exception."""
     assert _reason(_verifier(TRUSTED), token)
 
 
@@ -465,7 +471,7 @@ def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
     ids=str,
 )
 def test_a_malformed_name_of_the_key_refuses_the_token(header: dict[str, Any]) -> None:
-    """A malformed name of the key refuses the token; no header raises another exception."""
+    """A header of a token whose name of a key has a wrong type makes the token refused."""
     token = _unsigned({"alg": "ES256", **header}, claims(PULL, now=NOW), b"x" * 64)
 
     assert _reason(_verifier(TRUSTED | _bundle(BY)), token)
@@ -488,7 +494,7 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 def test_no_content_raises_anything_but_a_refusal(
     header: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    """Claims and headers of any type raise no exception but a refusal."""
+    """Claims and headers of any JSON type either are accepted or make the token refused."""
     verify = _verifier(TRUSTED | _bundle(BY))
 
     for token in (

@@ -1,4 +1,4 @@
-"""Test authentication by tokens: identity, rights class, memory, and files of keys."""
+"""Clients with tokens: identity, rights class, remembered tokens, and the files of keys."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ APP, OTHER = Repository.parse("team/app"), Repository.parse("team/other")
 
 @dataclass
 class Time:
-    """A `Time` is a clock that the test sets."""
+    """A clock that returns the time (s, UTC epoch) that the test has set."""
 
     now: float = 1_800_000_000.0
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time (s, UTC epoch) that the test has set."""
         return self.now
 
 
 @dataclass
 class Counted:
-    """A `Counted` counts a verifier's verifications; `generation` is that of its keys."""
+    """A token verifier that counts its calls; `generation` rises when its keys change."""
 
     verify: TokenVerifier
     times: int = 0
     generation: int = 1
 
     def __call__(self, token: str) -> object:
-        """Verify a token."""
+        """Verify *token*, and count the call."""
         self.times += 1
         return self.verify(token)
 
@@ -82,11 +82,11 @@ class TokenAuthentication:
         )
 
     def token(self, *scopes: str, **changed: object) -> str:
-        """Return a valid token."""
+        """Return a valid token with the *scopes*."""
         return BY.sign(claims(*scopes, now=self.clock.now, **changed))  # type: ignore[arg-type]
 
     def identify(self, *scopes: str, **changed: object) -> Identity:
-        """Return the identity of a client with a token."""
+        """Return the identity of a client that sends a token with the *scopes*."""
         return self.authenticator.identify(f"Bearer {self.token(*scopes, **changed)}")
 
 
@@ -144,7 +144,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 
 def test_a_token_without_a_user_is_a_login() -> None:
-    """A token without `sub` is a login of no user, and no missing credential."""
+    """A token without `sub` is accepted as a login, although its client has no user name."""
     identity = TokenAuthentication().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
@@ -153,7 +153,7 @@ def test_a_token_without_a_user_is_a_login() -> None:
 
 
 def test_the_access_rules_limit_a_token() -> None:
-    """The access rules limit a token: both must permit the action, and a denied one is 403."""
+    """A token permits an action only if the access rules permit it to the user too; else 403."""
     authentication = TokenAuthentication(
         AccessRules(
             [
@@ -221,7 +221,10 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
-    """A token is verified once until it expires, and then within the leeway each time."""
+    """A verified token is remembered until it expires; during the leeway it is verified each time.
+
+    The leeway is the difference between clocks that is allowed (60 s).
+    """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token(lifetime=100)}"
     for seconds, times in ((0, 1), (50, 1), (99.9, 1), (100, 2), (100, 3), (159, 4)):
@@ -234,7 +237,7 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
-    """A token is verified again after a change of the keys: its signer may be removed."""
+    """After a change of the keys a remembered token is verified again: its key may be removed."""
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
     authentication.authenticator.identify(header)
@@ -247,9 +250,9 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 
 
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
-    """The memory of tokens is bounded by their size: the oldest tokens are forgotten.
+    """Remembered tokens have a limit on their total size, above which the oldest are forgotten.
 
-    In this test the memory has room for about eight tokens.
+    In this test about eight tokens fit.
     """
     authentication = TokenAuthentication()
     headers = [f"Bearer {authentication.token(jti=str(number))}" for number in range(20)]
@@ -272,7 +275,10 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
-    """The keys of both files are trusted and followed; a bad content leaves the last good keys."""
+    """The keys of both files are used, and read again after a change.
+
+    A file with bad content leaves the last good keys in use.
+    """
     bundle = _write(tmp_path / "bundle.pem", signer("RS256").bundle())
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="old"))
     files = KeyFiles(bundle, jwks, tmp_path)
@@ -293,7 +299,7 @@ def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None
 
 
 def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
-    """Little more of a key file is read than is accepted, so a terabyte is refused at once."""
+    """At most one byte more than the limit is read of a key file, so a huge file is refused."""
     huge = tmp_path / "keys.json"
     with huge.open("wb") as file:
         file.truncate(2**40)
@@ -346,9 +352,9 @@ def test_an_unusable_key_set_is_refused(content: bytes, message: str) -> None:
 
 
 def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
-    """Unusable keys beside a usable one are skipped, as Keycloak's key for encryption.
+    """Keys that cannot verify tokens are skipped, such as Keycloak's key for encryption.
 
-    A private key in a key set is read as its public part.
+    Of a private key in a key set only its public part is used.
     """
     entries = [
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
@@ -374,9 +380,9 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 
 
 def test_a_token_that_is_verified_again_counts_once() -> None:
-    """A token takes its share of the memory once, however often the keys change.
+    """A token that is verified again after a change of keys uses its share of the memory once.
 
-    Otherwise the memory would be full at some time, and each request would verify its token again.
+    Otherwise the memory would fill up, and each request would verify its token again.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
@@ -392,7 +398,7 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
-    """A password where only tokens are accepted is wrong, also with a client address of HAProxy."""
+    """Where only tokens are accepted, a password is wrong credentials from any client address."""
     authenticator = TokenAuthentication().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 

@@ -30,7 +30,7 @@ CONTENT = bytes(range(250)) * 40
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the parts of a large download small."""
+    """Set the size of a part to 1,500 bytes, so that small contents have several parts."""
     monkeypatch.setattr(parallel, "PART_SIZE", 1500)
 
 
@@ -42,7 +42,10 @@ def read(
     permits: threading.Semaphore | None = None,
     said: int = len(CONTENT),
 ) -> Iterator[bytes]:
-    """Read the missing range from *start* on, of a blob whose manifest states *said* bytes."""
+    """Return the pieces that a download over *count* connections yields from offset *start* on.
+
+    *said* is the size of the blob by its manifest, in bytes.
+    """
     seen: list[RemoteBlob] = []
     budget = ConnectionBudget(count, permits or threading.Semaphore(count - 1))
     return in_parallel(
@@ -56,13 +59,13 @@ def parts(start: int = 0, count: int = 3) -> list[int]:
 
 
 def divided(span: MissingRange, count: int) -> list[tuple[int, int]]:
-    """Return all parts of a missing range."""
+    """Return the first and the last offset (exclusive) of each part of a missing range."""
     parts = span.parts(count)
     return [parts.part(number) for number in range(parts.count)]
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most twenty seconds."""
+    """Wait until *holds* returns True, for at most 20 s."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
@@ -73,7 +76,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
 def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
-    """The parts of a blob let all connections end together.
+    """The parts of a blob are cut so that all connections end at about the same time.
 
     All parts but the last have one length, and their number is a multiple of the connections.
     """
@@ -90,9 +93,9 @@ def test_parts_let_all_connections_end_together(start: int, size: int, count: in
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
 @pytest.mark.parametrize("count", [2, 3, 20])
 def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
-    """The parts of a blob are yielded in order and once.
+    """The bytes of the parts are yielded in order, and each byte once.
 
-    The parts are in order wherever the file ends, and with more connections than parts.
+    That holds wherever the file ends, and with more connections than parts.
     """
     remote = FakeRemote(CONTENT)
 
@@ -101,7 +104,7 @@ def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
 
 
 def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
-    """An upstream that ignores ranges is read with one request."""
+    """An upstream that ignores the header Range is read with one request."""
     remote = FakeRemote(CONTENT, takes_ranges=False)
 
     assert b"".join(read(remote)) == CONTENT
@@ -109,7 +112,7 @@ def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
 
 
 def test_parts_in_memory_are_limited_by_the_connections() -> None:
-    """Parts in memory are limited by the connections, whatever the size of the blob is."""
+    """At most one part for each connection is in memory, however large the blob is."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
@@ -120,9 +123,9 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 
 
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
-    """Without a permit of the upstream, parts are fetched one by one.
+    """If other downloads use all connections permitted to an upstream, parts are fetched in turn.
 
-    Other blobs have all permits in this test; the download does not wait for them.
+    The download does not wait for a permit, but uses its own first connection only.
     """
     remote = FakeRemote(CONTENT)
 
@@ -131,7 +134,7 @@ def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
 
 
 def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a thread parts are fetched one by one."""
+    """If Python cannot start a thread, the parts are fetched in turn over one connection."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -145,7 +148,7 @@ def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end", ["read", "left", "broken"])
 def test_all_permits_are_released(end: str) -> None:
-    """A download releases all permits, because later blobs would lack a lost one."""
+    """A download returns all its permits for connections; a lost one would be missing for ever."""
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
     body = read(remote, permits=permits)
@@ -165,7 +168,7 @@ def test_all_permits_are_released(end: str) -> None:
 
 
 def test_each_upstream_has_its_own_permits() -> None:
-    """Each upstream has its own permits, enough for three blobs with all connections."""
+    """Each upstream has its own permits for connections, enough for three blobs at full speed."""
     limits = ParallelLimits(4)
     one, other = limits.budget("one.test"), limits.budget("other.test")
     taken = 0
@@ -178,7 +181,7 @@ def test_each_upstream_has_its_own_permits() -> None:
 
 
 def test_a_part_that_breaks_off_is_continued() -> None:
-    """A part that breaks off is continued up to the end of the part."""
+    """If the connection of a part breaks, the rest of the part is requested again."""
     remote = FakeRemote(CONTENT, breaks=[10_000, 2500])
 
     assert b"".join(read(remote, count=2)) == CONTENT
@@ -196,9 +199,9 @@ def test_a_part_that_breaks_off_is_continued() -> None:
 def test_an_upstream_that_accepts_one_connection_fails_no_pull(
     error: Exception,
 ) -> None:
-    """An upstream that accepts one connection fails no pull.
+    """An upstream that accepts one connection at a time does not fail a pull.
 
-    Parts of refused connections are fetched over the first connection.
+    The parts of refused connections are fetched over the first connection.
     """
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)
@@ -214,7 +217,7 @@ def test_an_upstream_that_accepts_one_connection_fails_no_pull(
 
 
 def test_a_part_that_never_arrives_ends_the_download() -> None:
-    """If a part never arrives, the download ends after all bytes before the part."""
+    """If a part cannot be fetched, the download fails after it has yielded all bytes before it."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
     received = [next(body)]
@@ -227,11 +230,9 @@ def test_a_part_that_never_arrives_ends_the_download() -> None:
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
 def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
-    """Connections to an upstream may differ in their support of ranges.
+    """Ranges may work on some connections to an upstream only; the bytes are right all the same.
 
     Behind a load balancer each connection may reach another host.
-
-    The bytes of the download must be right nevertheless.
     """
     remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
     body = read(remote, count=2)
@@ -244,9 +245,9 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
-    """A response may be shorter than the requested part: RFC 9110, 15.3.7.
+    """A response may have fewer bytes than the requested range (RFC 9110, 15.3.7).
 
-    The missing bytes of a part must be requested, or the digest of the blob fails.
+    The missing bytes must be requested again, or the digest of the blob is wrong.
     """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
@@ -255,9 +256,9 @@ def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
 
 
 def test_a_helper_thread_may_receive_less_than_a_part() -> None:
-    """A helper thread may receive less than the requested part.
+    """A thread that helps a download may receive fewer bytes than the part that it requested.
 
-    Behind a load balancer each connection may reach another host.
+    Behind a load balancer its connection may reach a host that sends shorter ranges.
     """
     remote = FakeRemote(CONTENT, piece=500)
     body = read(remote, count=2)
@@ -269,7 +270,7 @@ def test_a_helper_thread_may_receive_less_than_a_part() -> None:
 
 @pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
 def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
-    """A wrong size in the manifest fails no pull: the size that the upstream reports counts."""
+    """If the manifest states a wrong size of a blob, the size that the upstream reports is used."""
     remote = FakeRemote(CONTENT, piece=500)
 
     assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT
@@ -277,9 +278,9 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 
 
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
-    """An unexpected exception in a part ends the download.
+    """An unexpected exception in the thread of a part ends the download.
 
-    Otherwise the download would wait for that part for ever, with its file locked.
+    Otherwise the download would wait for that part for ever, with its spool file locked.
     """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
@@ -291,7 +292,10 @@ def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
 def test_a_false_size_uses_no_memory(said: int) -> None:
-    """A false size in a manifest, which anyone may push, uses no memory."""
+    """A manifest that states a huge size for a small blob makes the download use no more memory.
+
+    Any client that may push can push such a manifest.
+    """
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()
     try:
@@ -306,7 +310,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """A false size that the upstream confirms causes one request per connection, not more.
+    """If the upstream confirms a huge size too, each connection sends one request and no more.
 
     An attacker may control both the manifest and the upstream.
     """
@@ -339,10 +343,7 @@ def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
 def test_every_byte_is_yielded_once_and_in_order(
     start: int, size: int, count: int, permits: int, most: int | None
 ) -> None:
-    """A download yields every byte once and in order.
-
-    The bytes are right for any number of parts, connections and permits.
-    """
+    """For any number of parts, connections and permits, each byte is yielded once and in order."""
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
     semaphore = threading.Semaphore(permits)
@@ -356,7 +357,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 def test_no_part_is_taken_after_the_last_one() -> None:
     """A thread that finds no part left returns its permit, and requests no bytes past the end.
 
-    Another thread may have taken the last part since this thread looked.
+    Another thread may have taken the last part in the meantime.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

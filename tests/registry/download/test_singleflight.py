@@ -1,4 +1,4 @@
-"""Readers join one download of a blob, whatever breaks and whichever process dies."""
+"""Requests of all workers join one download of a blob, and survive its failure or the writer's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
-    """A download is stored and recorded, and leaves no spool file."""
+    """A download ends as a blob with a row in the index, and its spool file is gone."""
     remote = FakeRemote(CONTENT)
     received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
@@ -172,9 +172,9 @@ def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
 def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader in the writer's process waits for the writer's link, and does not link it as well.
+    """A reader in the writer's process waits until the writer has linked the blob.
 
-    The writer links the blob after it is stored, so a reader could find it without a link.
+    The blob is stored a moment before it is linked, so the reader could otherwise link it too.
     """
     order: list[str] = []
     wait_done = Download.wait_done
@@ -194,7 +194,7 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 
 
 def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench) -> None:
-    """A reader in another worker follows the spool file before the download ends."""
+    """A reader in another worker reads the growing spool file while the download runs."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -243,14 +243,15 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
 def test_a_failed_download_ends_after_its_flush(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed download ends after its flush in the background, before its file is closed.
+    """A failed download closes its spool file only after the flush in the background has ended.
 
-    The number of the closed spool file may belong to another file at once.
+    Another file could get the number of the closed descriptor, and be flushed in its place.
     """
     reported: list[bool] = []
 
     def flush(_: int) -> None:
-        threading.Event().wait(0.1)  # the end of the download would be reported in this time
+        # long enough for a download that does not wait to be reported as failed
+        threading.Event().wait(0.1)
         reported.append(bool(bench.events))
 
     monkeypatch.setattr(spoolfile, "_STEP", 1)
@@ -269,7 +270,7 @@ def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
-    """A broken download is resumed by a range, without the bytes on disk."""
+    """After a broken connection a download requests only the bytes after those on the disk."""
     remote = FakeRemote(CONTENT, breaks=[3000, 7000])
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
@@ -277,7 +278,7 @@ def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
 
 
 def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench) -> None:
-    """An upstream that ignores ranges sends the bytes on disk again; they are dropped."""
+    """If an upstream ignores the range, the bytes that are on the disk already are dropped."""
     remote = FakeRemote(CONTENT, breaks=[3000], takes_ranges=False)
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
@@ -310,7 +311,7 @@ def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
 
 
 def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> None:
-    """A refusal for one repository does not fail another that shares the download."""
+    """A refusal for one repository does not end the download that another repository shares."""
     worker = bench.worker()
     gate = threading.Event()
     denied = FakeRemote(CONTENT)
@@ -332,7 +333,7 @@ def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> Non
 
 
 def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
-    """Without space a blob is sent and not stored, with one request to the upstream."""
+    """A blob for which there is no disk space is sent to the client, and requested once only."""
     bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
@@ -382,7 +383,7 @@ def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
 
 
 def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
-    """A reader that comes after the download reads the stored file with one sendfile."""
+    """A reader that comes after the commit gets the stored file as one range for `sendfile`."""
     worker = bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     reader = worker.join(task(remote))
@@ -395,7 +396,10 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 
 
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
-    """`shown` is called before the size is announced, as other readers rely on it."""
+    """The callback `shown` is called before other readers can see the size of the blob.
+
+    It records that the upstream has the blob, which those readers rely on.
+    """
     shown: list[bool] = []
     worker = bench.worker()
 
@@ -449,7 +453,7 @@ time.sleep(60)
 
 
 def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
-    """A reader continues after its writer is killed: it requests the rest of the spool file."""
+    """If the process of the writer is killed, a reader in another worker continues the download."""
     worker = bench.worker()
     path = worker.path(DIGEST)
     path.parent.mkdir(parents=True)
@@ -476,9 +480,9 @@ def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
 
 
 def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
-    """A spool file with bytes that a crash left wrong is discarded by the pull that reads it.
+    """A spool file with wrong bytes, as after a crash, is deleted by the first pull that reads it.
 
-    The next pull of the blob after that succeeds.
+    The next pull of the blob succeeds.
     """
     worker = bench.worker()
     lock = try_lock(worker.path(DIGEST))

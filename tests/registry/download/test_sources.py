@@ -1,4 +1,4 @@
-"""Test the choice of sources, the pauses, and the end of a download."""
+"""Which source a download asks next, how long it pauses, and when it fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # a download that receives this many bytes makes progress
+_PROGRESS = 100_000  # a connection that sent this many bytes counts as progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -65,7 +65,7 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
-    """The last request is sent when the time limit ends, so an upstream that is back is used."""
+    """The last request is sent at the end of the time limit, in case the upstream works again."""
     policy = _policy(silence=1.0, first_pause=0.7)
     policy.failed(0, 0.0)
     first = policy.decide(0.0)
@@ -78,7 +78,7 @@ def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
 
 
 def test_progress_resets_the_time_limit() -> None:
-    """Progress resets a download's time limit and its pauses, so every source is used at once."""
+    """Bytes from any source restart the time limit and reset the pauses of all sources."""
     policy = _policy(2)
     for source in (0, 1):
         policy.failed(source, 20.0)
@@ -93,7 +93,7 @@ def test_progress_resets_the_time_limit() -> None:
 
 
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
-    """One byte per connection restarts the time limit, but the pauses keep growing."""
+    """A connection that breaks after one byte restarts the time limit, but not the pauses."""
     policy = _policy()
     pauses = []
     now = 0.0
@@ -141,9 +141,9 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 
 
 def test_the_second_invalid_response_removes_a_source() -> None:
-    """A source's second invalid response removes the source.
+    """A source is given up after its second invalid response.
 
-    The first invalid response may come from a redirect whose target changed.
+    The first one may come from a redirect whose target changed.
     """
     policy = _policy()
     policy.refused(0, 0.0)
@@ -155,9 +155,9 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 
 @pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
-    """Only refusals in a row remove a source, so progress starts their count again.
+    """Only refusals without bytes between them count towards giving up a source.
 
-    A long download may meet many refusals: a source may accept only one connection at a time.
+    A long download may meet many: a source may accept only one connection at a time.
     """
     policy = _policy()
     for at in range(3 * most):
@@ -179,9 +179,9 @@ def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
 def test_a_download_always_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:
-    """A download without progress always ends.
+    """Without progress a download ends within its time limit, after a limited number of requests.
 
-    The number of a download's requests and its time are limited.
+    This holds for any sequence of failures, refusals and pauses.
     """
     policy = _policy(count, jitter)
     now, asked = 0.0, 0
@@ -210,7 +210,7 @@ def test_a_download_always_ends_and_never_spins(
 
 
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
-    """A connection below the least rate is too slow after one span; the next has twice the time."""
+    """A connection below the lowest rate is given up after one span, the next one after two."""
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
     assert not pace.is_too_slow(14.9, 10)
@@ -221,29 +221,29 @@ def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
 
 @pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
 def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
-    """A connection that is fast enough is kept; a least rate of 0 turns the check off."""
+    """A connection above the lowest rate is kept; a rate of 0 switches the check off."""
     pace = Pace(Limits(min_rate=rate, slow_span=15.0))
     pace.begin(0.0)
 
     assert not pace.is_too_slow(15.0, came)
 
 
-# ---- with sources
+# ---- the loop that reads from the sources
 
 
 @dataclass
 class Time:
-    """A `Time` is a clock that a pause moves forward."""
+    """A clock that a pause of the download moves forward."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Return the clock's time."""
+        """Return the time (s) after all pauses until now."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Advance the clock by the download's pause."""
+        """Move the clock by the length of the pause, and record the pause."""
         self.pauses.append(seconds)
         self.now += seconds
 
@@ -285,7 +285,7 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 
 
 def test_a_source_that_keeps_refusing_is_removed() -> None:
-    """A source that keeps refusing is removed: its permission may be revoked."""
+    """A source that refuses again and again is given up: it may have revoked its permission."""
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())
     next(body)
@@ -316,7 +316,7 @@ def test_a_slow_connection_is_replaced() -> None:
 
 
 def test_an_outage_during_a_body_is_waited_for() -> None:
-    """A download waits during an outage of its source that is shorter than the time limit."""
+    """A download continues after an outage of its only source if it is within the time limit."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(8)]
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000], refusals=[])
     time = Time()
@@ -360,7 +360,7 @@ def test_a_distrusted_source_is_not_used() -> None:
 
 
 def test_a_source_with_a_final_error_is_removed_at_once() -> None:
-    """A source with a final error, such as a forbidden redirect, is removed at once."""
+    """A source is given up at once after a final error, such as a redirect to a forbidden host."""
     forbidden = Unavailable("fake", "not permitted", Why.NONSENSE, is_final=True)
     remote, time = FakeRemote(CONTENT, refusals=[forbidden] * 100), Time()
     with pytest.raises(Unavailable, match="not permitted"):

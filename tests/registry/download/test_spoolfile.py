@@ -1,4 +1,4 @@
-"""Partial downloads survive a restart of the appliance, but not a reboot of the machine."""
+"""Partial downloads are kept at a restart of the appliance and deleted after a reboot."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def spool(tmp_path: Path) -> Path:
 
 
 def files(spool: Path) -> set[str]:
-    """Return the names in the spool folder."""
+    """Return the names of the partial downloads in the spool folder."""
     return {path.name for path in spool.iterdir()} - {"boot", "uploads"}
 
 
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
-    """Partial downloads of an earlier boot are discarded.
+    """Partial downloads that were written before the last reboot are deleted.
 
-    Otherwise readers could be sent bytes of a partial download that never reached the disk.
+    Their last bytes may never have reached the disk, and readers would get zeros.
     """
     discard_partial_downloads(tmp_path, "a")
 
@@ -54,7 +54,7 @@ def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) ->
 
 
 def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
-    """A partial download that another process has locked is kept."""
+    """A partial download that another process has locked is not deleted, as it is in use."""
     held = try_lock(spool / layout.spool(LAYER))
     assert held is not None
 
@@ -67,7 +67,7 @@ def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
 def test_a_disk_error_does_not_stop_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error is logged."""
+    """If the spool folder cannot be read, the start logs a warning and goes on."""
     (tmp_path / layout.SPOOL).write_text("no folder")
     discard_partial_downloads(tmp_path, "a")
 

@@ -1,4 +1,4 @@
-"""Access times are written to the index in batches."""
+"""The library collects times of use and writes them to the index in batches."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Index(MemoryIndex):
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Record access times, unless the index is unavailable."""
+        """Record the times of use, unless the test has made the index unavailable."""
         if self.is_away:
             raise IndexUnavailable("away")
         self.touched += 1
         super().touch(accesses, notes)
 
     def used(self, digest: Digest) -> float:
-        """Return the last access time in the index."""
+        """Return the time of the last use that the index has for *digest*."""
         entry = self.entry(digest)
         assert entry is not None
         return entry.used

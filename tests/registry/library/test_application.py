@@ -1,4 +1,4 @@
-"""Test the registry embedded in another Python program, from plain values."""
+"""The registry inside another Python program, which passes plain values to `create_app`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _used(root: Path, digest: Digest) -> float:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
-    """Return a function that makes applications below one folder; they end with the test."""
+    """Return a function that calls `create_app` on one folder; the test closes the results."""
     made: list[Application] = []
 
     def begin(**said: object) -> TestClient:
@@ -180,9 +180,9 @@ def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
 def test_a_header_of_a_client_authenticates_no_user(
     make: Callable[..., TestClient], value: str
 ) -> None:
-    """A header that a client sends authenticates no user.
+    """No header of a client can stand for a password in the library.
 
-    In the appliance HAProxy sets headers that authenticate a user.
+    In the appliance HAProxy sets such headers, and removes those of clients.
     """
     client = make(authenticator=_check)
     wrong = {"Authorization": _header("ann", "wrong")}
@@ -197,7 +197,7 @@ def test_a_header_of_a_client_authenticates_no_user(
 
 
 def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> None:
-    """Headers for a proxy, which have names of users and repositories, are removed."""
+    """Responses of the library lack the headers for HAProxy, which name users and repositories."""
     client = make(authenticator=_check)
     digest = _push(client, b"content", **_ANN)
     headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers
@@ -206,9 +206,9 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 
 
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
-    """A trusted proxy gets and sends the headers for verified credentials.
+    """With `trust_proxy` the headers about verified credentials are accepted and sent.
 
-    A credential of the trusted proxy is valid during the life of the application that accepted it.
+    They are valid for one application object: another one does not accept them.
     """
     client = make(authenticator=_check, trust_proxy=True)
     given = client.simulate_get("/v2/", headers=_ANN).headers
@@ -225,18 +225,18 @@ def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClie
 
 
 class Accesses:
-    """An `Accesses` records the calls of the callback."""
+    """A callback `on_blob_access` that records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str]] = []
 
     def __call__(self, digest: str, size: int, repository: str) -> None:
-        """Record a call."""
+        """Record one call."""
         self.seen.append((digest, size, repository))
 
 
 def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> None:
-    """Every access to a blob is reported: a push, a pull, a part, and a 304, but no HEAD."""
+    """The callback gets each push, pull and range of a blob, and a 304, but no HEAD."""
     accesses = Accesses()
     client = make(on_blob_access=accesses)
     digest = _push(client, b"content")
@@ -253,9 +253,9 @@ def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> 
 def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """A proxied pull is reported with its local name and the announced size.
+    """For a blob from an upstream the callback gets the local repository name and the size.
 
-    The pull is reported before its download ends.
+    It is called before the download ends.
     """
     accesses = Accesses()
     with FakeUpstream() as u:
@@ -269,7 +269,7 @@ def test_a_proxied_pull_is_reported_with_its_local_name(
 def test_a_failing_callback_fails_no_pull(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception is logged."""
+    """If the callback raises, the pull succeeds and the exception is logged."""
 
     def fail(_digest: str, _size: int, _repository: str) -> None:
         raise RuntimeError("of the program")
@@ -303,7 +303,7 @@ def test_access_times_reach_the_index_with_track(
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Restore the loggers of the registry."""
+    """Restore the loggers of the registry after the test, because `create_app` changes them."""
     ours = [logging.getLogger(name) for name in LOGGERS]
     before = [(each.handlers[:], each.level, each.propagate) for each in ours]
     yield
@@ -316,10 +316,7 @@ def quiet() -> Iterator[None]:
 def test_a_programs_own_logger_gets_the_records(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A program's own logger gets each record once, from its own level on.
-
-    The fields follow the message.
-    """
+    """With `logger=` a program's logger gets each record once, with its fields in the message."""
     own = logging.getLogger("my.program")
     own.setLevel(logging.WARNING)
     make(logger=own)
@@ -334,10 +331,7 @@ def test_a_programs_own_logger_gets_the_records(
 
 
 def test_modules_are_loaded_on_demand() -> None:
-    """`import entrepot.registry` loads no other module.
-
-    The names of `entrepot.registry` load neither `config` nor `logger`.
-    """
+    """`import entrepot.registry` loads no module; its names load no `config` or `logger`."""
     program = """
 import sys
 from entrepot import registry

@@ -1,4 +1,4 @@
-"""Test the prefetch of an image's layers."""
+"""The prefetch of the other layers of an image after the first request for one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYERS = [images.filler(5000, seed) for seed in range(6)]
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run a registry that holds one image of six layers."""
+    """Run an upstream that has one image of six layers."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         yield upstream
@@ -46,12 +46,12 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def first_blob(p: Pulling) -> None:
-    """Request the first layer."""
+    """Request the first layer of the image from the registry."""
     assert p.get(f"blobs/{Digest.of(LAYERS[0])}").content == LAYERS[0]
 
 
 def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path: Path) -> None:
-    """A request for one layer prefetches the image's other layers, each of them once.
+    """A request for one layer downloads the other layers of the image, each once.
 
     A later pull in the same repository sends no request to the upstream.
     """
@@ -95,7 +95,7 @@ def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) 
 
 
 def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) -> None:
-    """Update bots read manifests only."""
+    """A manifest request or a HEAD of a layer starts no prefetch: update bots send only these."""
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")
     p.head(f"blobs/{Digest.of(LAYERS[0])}")
@@ -135,7 +135,7 @@ def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> Non
 def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a thread nothing is prefetched, and no pull fails."""
+    """If Python cannot start a thread, nothing is prefetched and the pull succeeds."""
     p = pulling(u, tmp_path, prefetch=1)
     start = threading.Thread.start
 
@@ -153,10 +153,7 @@ def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
 def test_a_large_layer_is_fetched_once_over_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer whose manifest states a large size is fetched once over several connections.
-
-    The client gets one body.
-    """
+    """A layer that is large by its manifest is downloaded once, over several connections."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)
@@ -191,7 +188,7 @@ def test_a_large_prefetch_uses_several_connections(
 def test_a_large_blob_without_a_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large blob without a known manifest is one request, because its size is unknown."""
+    """A large blob without a known manifest is one request: its size is not known beforehand."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])

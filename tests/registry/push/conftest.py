@@ -1,4 +1,4 @@
-"""Run a worker on an empty data directory."""
+"""A worker of the registry, for all tests of pushes."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.registry.push.pushing import Pushing, pushing
 
 @pytest.fixture
 def p(tmp_path: Path) -> Pushing:
-    """Return the worker."""
+    """Return a worker of the registry on an empty data directory."""
     return pushing(tmp_path)

@@ -1,4 +1,4 @@
-"""The application on an empty data directory, and a client that pushes as the OCI spec requires."""
+"""A worker of the registry on an empty data directory, and a client that pushes by the OCI spec."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ OCTETS = "application/octet-stream"
 
 @dataclass
 class Pushing:
-    """A `Pushing` is the registry of one worker; `root` is its data directory."""
+    """A worker of the registry, which a test calls in process; `root` is its data directory."""
 
     root: Path
     client: TestClient
     index: Index
 
-    # ---- files on the disk: these methods read the data directory
+    # ---- files in the data directory
 
     @property
     def storage(self) -> Storage:
-        """Return the storage of the data directory."""
+        """Return the storage driver for the data directory."""
         return disk_storage(self.root)
 
     @property
     def repositories(self) -> Repositories:
-        """Return the links in the data directory."""
+        """Return the repositories, with their tags and links, in the data directory."""
         return Repositories(self.storage)
 
     def content(self, digest: Digest) -> bytes | None:
-        """Return the stored bytes of a digest."""
+        """Return the stored bytes of *digest*, or None."""
         path = self.root / layout.blob(digest)
         return path.read_bytes() if path.exists() else None
 
@@ -63,14 +63,14 @@ class Pushing:
         folder = self.root / "entrepot" / layout.UPLOADS
         return sorted(folder.iterdir()) if folder.exists() else []
 
-    # ---- requests: these methods send requests to the worker
+    # ---- requests to the worker
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send a request to a path below the repository; `_` in a header's name is a dash."""
+        """Send a request for a path of the test repository; `_` in a header's name is a dash."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send any request to the worker under test."""
+        """Send a request for any URL to the worker."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.simulate_request(
@@ -78,35 +78,35 @@ class Pushing:
         )
 
     def stream(self, method: str, url: str, pieces: Iterable[bytes | Exception]) -> Result:
-        """Send a request whose body has no announced length."""
+        """Send a request whose body comes in *pieces*, without a Content-Length."""
         path, _, query = url.partition("?")
         extras = {"wsgi.input": Stream(pieces), "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
         return self.client.simulate_request(
             method, path, query_string=query, body=b"-", extras=extras
         )
 
-    # ---- pushes: these methods push blobs and manifests
+    # ---- pushes of whole blobs and manifests
 
     def begin(self, query: str = "", name: str = NAME) -> str:
-        """Begin an upload and return its location."""
+        """Begin an upload and return the URL in its Location."""
         begun = self.send("POST", f"/v2/{name}/blobs/uploads/{query}")
         assert begun.status_code == 202, begun.text
         return begun.headers["location"]
 
     def blob(self, content: bytes, name: str = NAME, algorithm: str = "sha256") -> Digest:
-        """Push a blob to the worker."""
+        """Push *content* as a blob, and return its digest."""
         digest = Digest.of(content, algorithm)
         done = self.send("PUT", f"{self.begin(name=name)}?digest={digest}", content)
         assert done.status_code == 201, done.text
         return digest
 
     def manifest(self, body: bytes, media_type: str, reference: object, name: str = NAME) -> Result:
-        """Push a manifest to the worker."""
+        """Push a manifest under *reference*, a tag or a digest, and return the response."""
         path = f"/v2/{name}/manifests/{reference}"
         return self.send("PUT", path, body, Content_Type=media_type)
 
     def image(self, made: Image, reference: object = "v1", name: str = NAME) -> Digest:
-        """Push an image with all its parts."""
+        """Push an image with all its parts, and return the digest of its manifest."""
         for blob in made.blobs:
             self.blob(blob, name)
         done = self.manifest(made.manifest, made.media_type, reference, name)
@@ -114,32 +114,32 @@ class Pushing:
         return made.digest
 
     def tags(self, query: str = "") -> list[str]:
-        """Return the listed tags."""
+        """Return the tags that the worker lists for the test repository."""
         return list(self.ask("GET", f"tags/list{query}").json["tags"])
 
 
 class RecordingPins(MemoryPins):
-    """An index's pins that record all calls, and whether the pins were removed."""
+    """Pins of an index in memory, which also record each digest that was ever pinned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held_once: set[Digest] = set()
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Pin the digests and record the pins."""
+        """Pin the digests, and record them."""
         wanted = set(digests)
         self.held_once |= wanted
         super().pin(wanted, until)
 
     def are_removed(self) -> bool:
-        """Return True if no pin is left in the index."""
+        """Return True if each pin that was set has been removed."""
         return not self.pinned(self.held_once)
 
 
 class Stream(io.RawIOBase):
-    """A `Stream` is a request body that arrives in pieces.
+    """The body of a request, which arrives in pieces.
 
-    A piece of a `Stream` may be an exception, at which the body breaks off.
+    An exception among the pieces is raised in its place, as after a broken connection.
     """
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
@@ -176,7 +176,7 @@ def pushing(
     token_endpoint: Callable[[Authorization], object] | None = None,
     events: WriteEvents | None = None,
 ) -> Pushing:
-    """Start a worker on *root*; several workers share one *index*."""
+    """Return a worker on the data directory *root*; workers that get one *index* share it."""
     index = index or MemoryIndex()
     index.notes.put({REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
@@ -211,11 +211,11 @@ def document(body: bytes, **changes: Any) -> bytes:
 
 
 def is_served(p: Pushing, content: bytes, algorithm: str = "sha256") -> bool:
-    """Return True if a blob can be pulled byte for byte."""
+    """Return True if the worker serves exactly *content* for its digest."""
     got = p.ask("GET", f"blobs/{Digest.of(content, algorithm)}")
     return got.status_code == 200 and got.content == content
 
 
 def pieces(content: bytes, size: int) -> Iterator[bytes]:
-    """Cut content into pieces."""
+    """Return *content* in pieces of *size* bytes."""
     return (content[start : start + size] for start in range(0, len(content), size))

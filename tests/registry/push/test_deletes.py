@@ -32,9 +32,9 @@ def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
 
 
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
-    """DELETE of a manifest removes its tags: a GET of any of them is 404.
+    """DELETE of a manifest removes its tags too: a GET of any of them is 404.
 
-    Other manifests keep their tags; the sweep removes the deleted content.
+    Other manifests keep their tags. The content stays until the cleaner removes it.
     """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
@@ -62,7 +62,7 @@ def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
 
 
 def test_deleting_missing_content_is_404(p: Pushing) -> None:
-    """DELETE of missing content is 404, in an existing repository and in a missing one."""
+    """DELETE of a tag, manifest or blob that does not exist is 404."""
     p.image(_MADE)
     absent = Digest.of(b"absent")
 
@@ -111,7 +111,7 @@ def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
 
 
 def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
-    """A tag without its current link is not listed, though its manifest may be stored."""
+    """A tag whose folder has lost its link to a manifest is not listed, and DELETE of it is 404."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
     (p.root / layout.tags(Repository(NAME)) / "v1" / "current" / "link").unlink()

@@ -1,4 +1,4 @@
-"""Test the end of an upload: interrupted, wrong, cancelled, or shared by two requests."""
+"""The end of an upload: interrupted, with a wrong digest, cancelled, or used by two requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIGEST = Digest.of(_CONTENT)
 _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 
-# ---- interrupted
+# ---- interrupted uploads
 
 
 def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
@@ -78,7 +78,10 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 
 
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
-    """A worker without the upload's hash reads the file, as the saved hash may be older."""
+    """A worker that lacks the running hash of an upload reads its file again before the commit.
+
+    A saved hash may be older than the file.
+    """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (word,) = [path for path in p.uploads() if path.suffix == ".digest"]
@@ -93,9 +96,9 @@ def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
 def test_a_saved_hash_is_used_by_another_worker(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A saved hash is used by another worker, which need not read the upload again.
+    """A worker continues with the hash that another worker saved, and does not read the file again.
 
-    The test changes the bytes in between: the commit marks the upload to be read once more.
+    The test changes bytes in between; the commit marks the blob for a later verification.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
@@ -112,7 +115,7 @@ def test_a_saved_hash_is_used_by_another_worker(
 
 
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
-    """An upload whose file was changed is refused: a worker reads it before it confirms."""
+    """An upload whose file became shorter is refused when it ends, as its bytes are read again."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
@@ -168,7 +171,7 @@ def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
     assert p.send("GET", where).status_code == 204
 
 
-# ---- unknown uploads
+# ---- uploads that do not exist
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "PUT", "DELETE"])
@@ -187,7 +190,10 @@ def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
 
 
 def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
-    """An upload's ID is valid in its repository only, by whose name permissions are checked."""
+    """The ID of an upload is valid only in the repository in which the upload began.
+
+    Permissions are checked by the repository's name in the URL.
+    """
     where = p.begin().replace(NAME, "team/other")
 
     refused = p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
@@ -220,14 +226,14 @@ def test_an_upload_can_be_cancelled(p: Pushing) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
-    """GET of all uploads is 405: a client can only begin uploads there."""
+    """A GET of `/blobs/uploads/` is 405: a client can only begin an upload there."""
     refused = p.ask(method, "blobs/uploads/")
 
     assert refused.status_code == 405
     assert refused.headers["allow"] == "POST"
 
 
-# ---- two at once
+# ---- two requests at once
 
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:

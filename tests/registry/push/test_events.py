@@ -1,4 +1,4 @@
-"""Pushes, mounts and deletions queue their events before they are answered."""
+"""Pushes, mounts and deletions queue their notification events before the response is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SOURCE = Source("vm:5000", "i")
 
 
 class Recorded:
-    """A `Recorded` makes the events that a worker records, and keeps their JSON."""
+    """A stand-in for the queue of notifications, which keeps the JSON of each event."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -31,12 +31,12 @@ class Recorded:
     def __call__(
         self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
     ) -> None:
-        """Make and keep the events."""
+        """Write the events as the notifier does, and keep them."""
         made = [write_event(action, target, request, _SOURCE) for action, target in happened]
         self.events += [json.loads(each.text) for each in made]
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return action and target of the recorded events since the last call, without URLs."""
+        """Return action and target of the events since the last call, without URLs."""
         taken, self.events = self.events, []
         for each in taken:
             each["target"].pop("url", None)
@@ -45,13 +45,13 @@ class Recorded:
 
 @pytest.fixture
 def recorded() -> Recorded:
-    """Return an empty record."""
+    """Return the stand-in for the queue of notifications."""
     return Recorded()
 
 
 @pytest.fixture
 def p(tmp_path: Path, recorded: Recorded) -> Pushing:
-    """Return a registry that records its events, with the parts of an image in it."""
+    """Return a registry that sends its events to the stand-in and has the parts of an image."""
     found = pushing(tmp_path, delete_enabled=True, events=Notifier(recorded, has_references=False))
     found.image(_MADE)
     recorded.take()
@@ -183,7 +183,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
 
 
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
-    """A worker's modules load the queue only if an endpoint is configured."""
+    """Without a configured endpoint a worker imports no module of `notifications`."""
     loaded = worker_modules()
 
     assert "entrepot.registry.app" in loaded

@@ -1,4 +1,4 @@
-"""Test the index row and the log fields of a pushed blob."""
+"""The row in the index, and the log fields, of a pushed blob."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _DIGEST = Digest.of(_CONTENT)
 
 
 def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
-    """A pushed blob counts against the cap.
+    """A pushed blob counts against the cap, and is pinned until the repository has a link to it.
 
-    A pin keeps the pushed blob from eviction until a manifest links it.
+    The pin keeps the cleaner from removing the blob meanwhile.
     """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
@@ -46,9 +46,9 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 
 
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
-    """A push of a manifest's bytes as a blob keeps the manifest's row with its parts.
+    """A manifest that is pushed again as a blob stays a manifest in the index, with its parts.
 
-    The order of eviction depends on the manifest's parts.
+    The cleaner evicts a manifest before its parts.
     """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
@@ -67,7 +67,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 
 
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
-    """A push is logged as an access: HAProxy logs kind and digest."""
+    """A push counts as a use: HAProxy logs kind and digest from the headers."""
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 
     assert done.headers["x-entrepot-kind"] == "blob"

@@ -1,4 +1,4 @@
-"""Test pages of tags and repositories (OCI spec 1.1, end-8; docker's `_catalog`)."""
+"""Pages of the lists of tags and repositories (OCI spec 1.1, end-8; docker's `_catalog`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _link(p: Pushing, *names: str, origin: str | None = None) -> None:
 
 
 def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
-    """Follow the Link headers of a list from one page to the last."""
+    """Return all pages of a list, following their Link headers."""
     found = []
     while url:
         answer = p.send("GET", url)
@@ -54,7 +54,7 @@ def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
 
 
 def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
-    """An unknown repository is 404."""
+    """A repository without tags has an empty list of tags; an unknown one is 404."""
     p.image(_MADE, _MADE.digest)
 
     assert p.tags() == []
@@ -109,7 +109,7 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
     assert (refused.status_code, code(refused)) == (400, "PAGINATION_NUMBER_INVALID")
 
 
-# ---- repositories
+# ---- pages of repositories
 
 
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:

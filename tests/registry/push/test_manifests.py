@@ -1,4 +1,4 @@
-"""Test manifest pushes: by tag, by digest, with `tag` parameters (OCI spec 1.1, end-7)."""
+"""Pushes of manifests: by tag, by digest, and with `tag` parameters (OCI spec 1.1, end-7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _image(seed: int = 1, family: Family = "oci") -> Image:
 
 
 def _in_sha512(made: Image) -> Image:
-    """Return an image whose manifest names its parts by sha512."""
+    """Return an image whose manifest names its parts by sha512 digests."""
 
     def named(content: bytes, said: dict[str, Any]) -> dict[str, Any]:
         return said | {"digest": str(Digest.of(content, "sha512"))}
@@ -76,7 +76,7 @@ def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
 
 
 def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
-    """A missing child manifest of an index is an error, whatever the case of its media type."""
+    """A child that is missing is 404 even if its media type in the index is in upper case."""
     child = _image()
     for blob in (*child.blobs, child.manifest):
         p.blob(blob)
@@ -114,7 +114,7 @@ def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
 
 
 def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
-    """`tag` parameters set tags of a push by digest; OCI-Tag confirms each of them.
+    """A push by digest sets the tags of its `tag` parameters, which OCI-Tag in the response lists.
 
     The next version of the OCI spec permits several `tag` parameters.
     """
@@ -131,7 +131,7 @@ def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
 
 
 def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
-    """`tag` parameters are ignored in a push by tag, because the spec has them for digests."""
+    """In a push by tag the `tag` parameters are ignored: the spec has them for digests only."""
     made = _image()
     p.image(made, "v1?tag=v2")
 
@@ -139,9 +139,9 @@ def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
 
 
 def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
-    """After a tag is moved, every worker serves the new manifest at once.
+    """After a push moved a tag, every worker serves the new manifest at once.
 
-    A manifest to which a tag pointed before can still be pulled by digest.
+    The manifest to which the tag pointed before can still be pulled by digest.
     """
     first, second = _image(1), _image(2)
     p.image(first)
@@ -215,9 +215,9 @@ def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
 
 
 def test_an_index_may_list_blobs(p: Pushing) -> None:
-    """An index may list blobs, as the caches of BuildKit do.
+    """An index may list blobs, as BuildKit's caches do.
 
-    A manifest that is linked only as a blob does not count as a manifest of the index.
+    A manifest that was pushed as a blob does not count as a manifest of the index.
     """
     layer, child = filler(500, 3), _image()
     p.blob(layer)
@@ -230,7 +230,7 @@ def test_an_index_may_list_blobs(p: Pushing) -> None:
     assert p.manifest(listed, media_type, "many").status_code == 404
 
 
-# ---- other documents
+# ---- other manifests
 
 
 def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
@@ -293,14 +293,14 @@ def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
     assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
 
 
-# ---- with concurrent writers
+# ---- pushes with concurrent deletions
 
 
 @pytest.mark.parametrize("what", ["blob", "child"])
 def test_a_part_that_is_unlinked_during_the_push_is_reported(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A part that is unlinked during the push is reported, as after a DELETE."""
+    """If a part loses its link while its manifest is pushed, the push is 404."""
     child = _image()
     p.image(child, child.digest)
     body, media_type = images.index([child])

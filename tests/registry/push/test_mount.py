@@ -29,7 +29,7 @@ def _mount(p: Pushing, query: str, name: str = NAME) -> Result:
 
 
 def _is_mounted(p: Pushing, answer: Result) -> bool:
-    """Return True after a mount; otherwise check that an upload has begun."""
+    """Return True after a mount; otherwise assert that an upload has begun."""
     if answer.status_code == 201:
         assert answer.headers["location"] == f"/v2/{NAME}/blobs/{_DIGEST}"
         assert answer.headers["docker-content-digest"] == str(_DIGEST)
@@ -44,9 +44,9 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
-    """A blob is mounted from another repository with 201, without a sent byte.
+    """A blob is mounted from another repository with 201, and none of its bytes is sent.
 
-    The repository from which the blob was mounted keeps its link.
+    That repository keeps its own link.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
@@ -69,14 +69,14 @@ def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
-    """A link whose content is absent is not mounted: no client could pull the blob."""
+    """A blob whose link exists but whose file is gone is not mounted: no client could pull it."""
     p.repositories.link_blob(Repository(_OTHER), _DIGEST)
 
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}&from={_OTHER}")) is False
 
 
 def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
-    """A mount without `from` searches all repositories, the target first."""
+    """A mount without `from` searches all repositories, the one in the URL first."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
 
 
 class _NotSecret(Identity):
-    """An identity that may do everything except pull from `secret`."""
+    """A user that may do everything except pull from repositories named `secret`."""
 
     def may(self, action: Action, repository: Repository | None) -> bool:
         return action != "pull" or repository is None or "secret" not in repository.name
@@ -148,7 +148,7 @@ class _Rules:
 
 
 class _Token:
-    """An authenticator of a token for one repository; its user may do everything."""
+    """An authenticator whose only token permits pull and push in one repository."""
 
     def identify(self, authorization: str | None) -> Identity:
         access = {("repository", NAME): frozenset({"pull", "push"})}
@@ -170,7 +170,10 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Authenticator
 ) -> None:
-    """A mount takes as long for unreadable content as for absent content, and reveals nothing."""
+    """A mount reads as many files for content that the user may not read as for absent content.
+
+    Otherwise the time of the response would reveal which content is stored.
+    """
     owner = pushing(tmp_path)
     for name in ("secret/app", "secret/other"):
         owner.blob(_CONTENT, name)
@@ -202,9 +205,9 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
 
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
-    """A mounted blob is pinned until it is linked, and counted once.
+    """A mounted blob is pinned until it is linked, and its size is counted once.
 
-    The row of a mounted blob stays the same, with a new access time.
+    The blob keeps its row in the index, which gets a new access time.
     """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))

@@ -1,4 +1,4 @@
-"""Test the permission to push, by user and by repository name."""
+"""Which users may push to which repository names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WRITES = [
 def test_a_push_to_an_upstreams_name_is_405(
     tmp_path: Path, method: str, path: str, name: str
 ) -> None:
-    """A push to an upstream's name, in any spelling, is 405 UNSUPPORTED, and so is a DELETE."""
+    """A push or DELETE under an upstream's name, in any spelling, is 405 UNSUPPORTED."""
     p = pushing(tmp_path, upstreams=["quay.io"])
 
     refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)
@@ -50,7 +50,7 @@ def test_a_push_to_an_upstreams_name_is_405(
 
 @pytest.mark.parametrize("name", ["library/alpine", "alpine", "some/thing"])
 def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name: str) -> None:
-    """A push over a name of the default upstream is 405.
+    """A push under a name that the default upstream serves is 405.
 
     Otherwise every dockerd would pull the pushed image in place of the upstream's.
     """
@@ -63,7 +63,7 @@ def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name:
 
 @pytest.mark.parametrize("name", ["team/app", "team/app/web", "a.b/c", "app"])
 def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) -> None:
-    """The setting named in a 405 permits the push."""
+    """After the setting that a 405 names was changed, the push is accepted."""
     default = "corp.example"
     refused = pushing(tmp_path, upstreams=[default], default=default).send(
         "POST", f"/v2/{name}/blobs/uploads/"

@@ -1,4 +1,4 @@
-"""`validation:` and `policy:` decide which manifests may be pushed."""
+"""The settings `validation:` and `policy:` decide which manifests may be pushed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _urls(**urls: list[str]) -> dict[str, object]:
 
 
 def _push_foreign(p: Pushing, *urls: str) -> tuple[int, str]:
-    """Push an image whose layer is elsewhere; return status and error code."""
+    """Push an image that names its layer by URL; return status and error code."""
     made = image([filler(100, 1)])
     p.blob(made.config)
     layer = images.descriptor(b"not ours", _FOREIGN) | {"urls": list(urls)}
@@ -71,7 +71,7 @@ _REFUSED, _STORED = (400, "MANIFEST_INVALID"), (201, "")
 def test_the_urls_of_layers_are_restricted_as_in_docker_distribution(
     start: Start, validation: dict[str, object] | None, url: str, expected: tuple[int, str]
 ) -> None:
-    """The URLs of layers are restricted as in docker distribution: by patterns, if configured."""
+    """The URLs of layers must match the patterns in `validation:`, as in docker distribution."""
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert _push_foreign(p, url) == expected
@@ -119,7 +119,7 @@ def _only(*platforms: tuple[str, str]) -> dict[str, object]:
 def test_the_images_of_an_index_must_be_stored_by_platform(
     start: Start, validation: dict[str, object] | None, index: bytes, status: int
 ) -> None:
-    """The images of an index must be stored by platform; an empty list means all images."""
+    """Which images of an index must be stored follows from `validation:`, by their platforms."""
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert p.manifest(index, OCI_INDEX, "v1").status_code == status
@@ -170,7 +170,7 @@ def _of_config(p: Pushing, media_type: str, manifest_type: str) -> tuple[int, st
 def test_only_the_configured_classes_may_be_pushed(
     start: Start, classes: str, media_type: str, manifest_type: str, expected: tuple[int, str]
 ) -> None:
-    """Only the configured classes may be pushed, by the media type of the config."""
+    """Only images of the classes in `policy:` may be pushed; the config's type is the class."""
     p = start(policy={"repository": {"classes": classes}})
 
     assert _of_config(p, media_type, manifest_type) == expected

@@ -16,7 +16,7 @@ _LAYER = Digest.of(_MADE.layers[0])
 
 @pytest.fixture
 def frozen(tmp_path: Path, p: Pushing) -> Pushing:
-    """Return a read-only worker on a data directory with one image."""
+    """Return a read-only worker on a data directory that has one image."""
     p.image(_MADE)
     return pushing(tmp_path, index=p.index, read_only=True)
 
@@ -39,7 +39,7 @@ def frozen(tmp_path: Path, p: Pushing) -> Pushing:
 def test_every_change_is_405_and_changes_nothing(
     p: Pushing, frozen: Pushing, method: str, path: str, body: bytes | None
 ) -> None:
-    """Every change in read-only mode is 405, as in docker distribution, and changes nothing."""
+    """Each request that changes content is 405 in read-only mode, as in docker distribution."""
     upload = p.begin().rpartition("/")[2]
     before = sorted(each for each in p.root.rglob("*") if each.is_file())
 

@@ -1,4 +1,4 @@
-"""Test the referrers API (OCI distribution-spec 1.1, end-12)."""
+"""The list of the referrers of a manifest (OCI distribution-spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 
 @pytest.mark.parametrize("name", [NAME, "team/none"])
 def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
-    """The list of an unknown subject is empty with 200, as a 404 would lead to the tag."""
+    """An unknown subject has an empty list of referrers with 200.
+
+    After a 404 a client would look for a tag in place of the list.
+    """
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
     assert answer.status_code == 200
@@ -56,9 +59,9 @@ def test_an_invalid_digest_is_400(p: Pushing) -> None:
 
 
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
-    """A push with a subject is confirmed by OCI-Subject.
+    """The push of a manifest with a subject is confirmed by the header OCI-Subject.
 
-    The list of the subject's referrers then has the type, size and annotations.
+    The list of the subject's referrers then has its type, size and annotations.
     """
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")
@@ -145,9 +148,9 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 
 
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
-    """A referrer is no longer listed after it is deleted by digest.
+    """A referrer is listed until it is deleted by digest.
 
-    Without a tag a manifest with a subject is still a referrer.
+    A manifest with a subject is a referrer even without a tag.
     """
     made = _artifact(1)
     p.image(made, "signature")
@@ -219,9 +222,9 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """Manifests under the referrers tag, which is an ordinary tag, are listed.
+    """A manifest that was pushed under the referrers tag of its subject is listed.
 
-    A manifest under the referrers tag counts if it states the subject.
+    It must name the subject itself; that tag is an ordinary tag otherwise.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

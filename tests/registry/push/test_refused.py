@@ -1,4 +1,4 @@
-"""Test manifests that are refused, and the records of manifests that are stored."""
+"""Manifests that are refused, and the index rows of manifests that are stored."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
-    """A link without content is a missing part: the blob must be pushed again."""
+    """If the file of a linked blob is gone, the blob is a missing part and must be pushed again."""
     made = _image()
     p.image(made)
     digest = Digest.of(made.layers[0])
@@ -107,7 +107,7 @@ def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) ->
 
 
 def _of_length(made: Image, length: int) -> bytes:
-    """Return a manifest that an annotation extends to exactly *length* bytes."""
+    """Return the manifest of *made*, filled up to *length* bytes by an annotation."""
     fill = length - len(document(made.manifest, annotations={"fill": ""}))
     return document(made.manifest, annotations={"fill": "x" * fill})
 
@@ -174,10 +174,7 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A push to another repository cannot change a manifest's media type.
-
-    The manifest is the same in both repositories, and states no type.
-    """
+    """A manifest without a media type keeps it when pushed elsewhere with another."""
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -192,11 +189,11 @@ def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
 
 
 class _Died(BaseException):
-    """Raised in place of a write to the storage: the process was killed."""
+    """Raised in place of a write to the storage, as if the process had been killed."""
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
-    """Return a storage write that works for some calls and then raises `_Died`."""
+    """Return a write method of the storage that raises `_Died` after *after* calls."""
     left = iter(range(after))
     write = Filesystem.write
 
@@ -212,7 +209,7 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """A push interrupted at any write leaves no dangling tag."""
+    """A push that is killed at any write leaves no tag that points to a missing manifest."""
     subject = _image()
     p.image(subject, subject.digest)
     made = images.artifact(subject, b"a signature", "application/vnd.example.signature")

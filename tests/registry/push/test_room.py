@@ -1,4 +1,4 @@
-"""Pushes without disk space: refused at the first chunk, and nothing of them stays."""
+"""Pushes without disk space are refused at the first chunk, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
 
 
 def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
-    """Return True if a push was refused with both sizes and left nothing behind."""
+    """Return True if the push was refused with the needed and the free size, and left nothing."""
     detail = answer.json["errors"][0]["detail"]
     assert (answer.status_code, code(answer)) == (507, "DENIED")
     assert detail["size"] >= size
@@ -128,7 +128,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
-    """A push is 503 while the index is rebuilt, so that its client retries."""
+    """A push is 503 while the index is being rebuilt, because the used bytes are not known yet."""
     p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
 
@@ -167,9 +167,9 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
 
 
 def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
-    """An upload keeps its reservation between chunks.
+    """Between two chunks an upload keeps its reservation, which other uploads cannot use.
 
-    Other uploads cannot use the reserved space, and the reservation is no larger than needed.
+    The reservation is no larger than the received bytes.
     """
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
@@ -215,9 +215,9 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
-    """A push waits for a removal by the cleaner.
+    """A push of content that the cleaner is just removing waits until it is removed.
 
-    Otherwise the push would rely on an old copy that is gone a moment later.
+    Otherwise the push would rely on a stored copy that is gone a moment later.
     """
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -248,7 +248,10 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A push undoes the mark of a dead cleaner, or the next cleaner would remove its content."""
+    """If a cleaner died after it marked content for removal, a push of it removes the mark.
+
+    Otherwise the next cleaner would remove the pushed content.
+    """
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -265,7 +268,7 @@ def test_a_push_undoes_the_mark_of_a_dead_cleaner(
 def test_a_push_is_refused_during_a_slow_removal(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A push is refused during a slow removal, which would remove the pushed content."""
+    """A push is 503 if the cleaner takes too long to remove the old copy of the content."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)

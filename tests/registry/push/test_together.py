@@ -1,4 +1,4 @@
-"""Pushes during deletes, mounts and evictions: responses follow the spec, and nothing is lost."""
+"""Pushes during deletions, mounts and evictions: responses follow the spec, no content is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OTHER = "team/other"
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
-    """Open a real index, which workers share."""
+    """Open an index on disk, which the workers share."""
     found = open_index(tmp_path)
     yield found
     found.close()
@@ -41,7 +41,7 @@ def p(tmp_path: Path, index: Index) -> Pushing:
 
 @contextmanager
 def _concurrently(act: Callable[[], object]) -> Iterator[None]:
-    """Repeat an action in another thread until the end of the block."""
+    """Repeat *act* in another thread until the end of the `with` block."""
     over = threading.Event()
     failures: list[BaseException] = []
 
@@ -63,7 +63,7 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
-    """A mount during a delete links content with 201, or begins an upload with 202."""
+    """A mount while the blob is being deleted links it (201) or begins an upload (202)."""
 
     def come_and_go() -> None:
         p.blob(_CONTENT, _OTHER)
@@ -86,13 +86,13 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
 
 
 def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
-    """An eviction during a push removes no acknowledged blob, even of an old stored copy."""
+    """An eviction during a push removes no blob whose push was answered with 201."""
     blobs = BlobStore(p.storage)
-    # a commit must not happen between the cleaner's check and its removal
+    # stands for the lock of the index: no commit may fall between the check and the removal
     commit_lock = threading.Lock()
 
     def evict() -> None:
-        # the calls to the storage are in the cleaner's order
+        # the order of these calls is that of the cleaner
         began, awaited = time.time(), index.pins.all()
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
@@ -118,7 +118,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """A tag that is set during a delete of its manifest does not dangle."""
+    """A tag that is set while its manifest is deleted never points to a missing manifest."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)
@@ -135,9 +135,9 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 
 
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
-    """Simultaneous referrers are all listed.
+    """Referrers that are pushed at the same time are all listed.
 
-    Simultaneous referrers are all listed, unlike those under a tag that clients overwrite.
+    If clients kept the list under a tag, one client would overwrite the entry of another.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

@@ -1,4 +1,4 @@
-"""Test limits on the number of unfinished uploads."""
+"""Limits on the number of unfinished uploads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = Repository.parse("team/app")
 
 
 class Uploads:
-    """Upload sessions of a worker with a limit of three in total, and two per owner."""
+    """The uploads of a worker whose limits are three in total and two for each user or address."""
 
     def __init__(self, folder: Path) -> None:
         self.reached = 0
@@ -34,11 +34,11 @@ class Uploads:
         self.reached += 1
 
     def begin(self, owner: str) -> str:
-        """Begin an upload, and return its number."""
+        """Begin an upload for *owner*, and return its ID."""
         return self.sessions.begin(NAME, owner=owner)
 
     def age(self, number: str, seconds: float, content: bytes = b"") -> None:
-        """Set the age and the length of an upload."""
+        """Set the age (s) and the content of an upload's file."""
         (path,) = self.folder.glob(f"{number}*")
         path.write_bytes(content)
         then = time.time() - seconds
@@ -47,7 +47,7 @@ class Uploads:
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    """Return sessions without uploads."""
+    """Return a worker's uploads, of which there are none yet."""
     return Uploads(tmp_path / "uploads")
 
 
@@ -66,7 +66,7 @@ def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
 
 
 def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
-    """The limit of uploads covers all workers: it counts the files on the disk."""
+    """The limit counts the files of uploads on the disk, so it holds for all workers together."""
     for owner in ("ann", "bob", "cid"):
         uploads.begin(owner)
 
@@ -82,9 +82,9 @@ def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
 def test_idle_uploads_are_removed_at_the_limit(
     uploads: Uploads, age: float, content: bytes, *, makes_way: bool
 ) -> None:
-    """At the limit, idle uploads are removed: empty ones after a minute, others after an hour.
+    """At the limit the oldest idle uploads are removed: empty ones after a minute, else an hour.
 
-    Abandoned uploads block no client.
+    Abandoned uploads therefore block no client for long.
     """
     number = uploads.begin("ann")
     uploads.begin("ann")
@@ -99,7 +99,7 @@ def test_idle_uploads_are_removed_at_the_limit(
 
 
 def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
-    """An upload that a request has locked is not removed, however long the request waits."""
+    """The file of an upload that a request is using is locked and is never removed."""
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, 10_000)
@@ -109,9 +109,9 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
 
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
-    """A file that notes an upload's length or digest does not count as an upload.
+    """A file with the length or the digest of an upload does not count as a further upload.
 
-    A note about an upload is removed with its upload, and not before.
+    It is removed together with the upload, and not before.
     """
     uploads.begin("ann")
     (upload,) = uploads.folder.iterdir()

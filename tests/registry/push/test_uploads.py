@@ -1,4 +1,4 @@
-"""Test blob uploads: monolithic, in chunks, as a stream, and resumed (end-4 to 6, end-13)."""
+"""Uploads of blobs: in one request, in chunks, as a stream, and resumed (end-4 to 6, end-13)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _span(start: int, chunk: bytes) -> str:
     return f"{start}-{start + len(chunk) - 1}"
 
 
-# ---- monolithic
+# ---- uploads in one or two requests
 
 
 def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
@@ -89,7 +89,7 @@ def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
     assert got.headers["content-range"] == f"bytes 500-1499/{len(_CONTENT)}"
 
 
-# ---- in chunks
+# ---- uploads in chunks
 
 
 @_ALGORITHMS
@@ -116,9 +116,9 @@ def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> N
 
 @pytest.mark.parametrize("start", [0, 3999, 4001, 9000])
 def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
-    """A chunk out of order is 416 and is not stored.
+    """A chunk that does not start at the offset of the upload is 416 and is not stored.
 
-    The 416 response and a GET have the offset of the upload.
+    The response and a GET of the upload have the offset.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
@@ -181,7 +181,7 @@ def test_an_invalid_content_range_is_400(p: Pushing) -> None:
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 
-# ---- as a stream
+# ---- uploads as a stream
 
 
 @_ALGORITHMS

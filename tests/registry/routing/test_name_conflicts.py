@@ -1,4 +1,4 @@
-"""A configuration must not hide pushed repositories."""
+"""The check for upstreams whose name would hide repositories that clients have pushed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the poller for slow readers, slow senders and lingering closes."""
+"""The thread that polls connections: slow readers, slow senders, and lingering closes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONTENT = os.urandom(1_000_000)
 
 
 class Threads:
-    """A stand-in that runs functions in threads, and records connections closed by a limit."""
+    """A stand-in for a worker's threads and clock; it records connections closed by a limit."""
 
     def __init__(self) -> None:
         self.limited: list[str] = []
         self.now = 0.0
 
     def run(self, work: Callable[[], None]) -> None:
-        """Run *work* in a thread."""
+        """Run *work* in a new thread."""
         threading.Thread(target=work, daemon=True).start()
 
     def clock(self) -> float:
@@ -37,7 +37,7 @@ class Threads:
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return a poller that reports to the stand-in."""
+        """Return a poller with these limits, which uses the stand-in's threads and clock."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
@@ -49,13 +49,13 @@ class Threads:
 
 @pytest.fixture
 def threads() -> Threads:
-    """Return a stand-in for the worker's threads."""
+    """Return the stand-in for a worker's threads."""
     return Threads()
 
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Return an open file."""
+    """Return the descriptor of an open file with `CONTENT`."""
     (tmp_path / "file").write_bytes(CONTENT)
     opened = os.open(tmp_path / "file", os.O_RDONLY)
     yield opened
@@ -63,14 +63,14 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """Read to the end of the client's connection."""
+    """Return all bytes that arrive on the client's connection, until it is closed."""
     connection.settimeout(20)
     with connection, connection.makefile("rb") as file:
         return file.read()
 
 
 def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) -> socket.socket:
-    """Return the client's end of a connection that was handed over before the client read."""
+    """Return the client's end of a connection whose rest of the response the poller sends."""
     ours, theirs = socket.socketpair()
     with ours:
         connection = LentConnection(ours, poller, patience=0)
@@ -88,7 +88,10 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 
 
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
-    """A thread waits for the next piece of a download, so that other connections need not."""
+    """A thread, not the poller, waits for the next bytes of a download.
+
+    Other connections get their bytes meanwhile.
+    """
     more = threading.Event()
 
     def arriving() -> Iterator[Piece]:
@@ -110,7 +113,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """If a response fails after the handover, it is cut off and its pieces are closed."""
+    """A response whose body raises while the poller sends it is cut off, and the body is closed."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -127,7 +130,7 @@ def test_a_response_that_fails_after_the_handover_is_cut_off(
 
 
 def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descriptor: int) -> None:
-    """When a client disconnects, the response's pieces are closed, so no file stays open."""
+    """When a client disconnects, the poller closes the body, so that no file stays open."""
     closed = threading.Event()
 
     def pieces() -> Iterator[Piece]:
@@ -162,7 +165,7 @@ def test_the_slowest_reader_is_closed_only_above_the_limit(
 
 
 def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
-    """A fast reader is never closed, however many readers there are."""
+    """A reader above the lowest rate is never closed, however many readers there are."""
     poller = threads.poller(readers=0, rate=10_000)
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
@@ -173,7 +176,7 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 
 
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
-    """A slow request body is cut only above the limit; its thread wakes up and sees `is_cut`."""
+    """Above the limit the slowest sender is cut off; its thread wakes up and sees `is_cut`."""
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
     with ExitStack() as stack:
@@ -191,7 +194,7 @@ def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
 
 
 def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
-    """The poller reads the rest of the body until the client stops."""
+    """After an early response the poller reads the rest of a request, so the client gets it."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
@@ -209,7 +212,7 @@ def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) 
 def test_a_connection_that_the_client_does_not_close_is_closed_later(
     threads: Threads, drain: float
 ) -> None:
-    """The poller closes a connection that the client does not close, after its patience."""
+    """If a client leaves the connection open after its response, the poller closes it in time."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
@@ -248,7 +251,7 @@ REPEATED = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\n\r\n"
 
 
 class Kept:
-    """An idle connection of a poller: what its thread was given, and whether it was closed."""
+    """An idle connection in a poller: its requests for a thread, and whether it was closed."""
 
     def __init__(self, poller: ConnectionPoller) -> None:
         self.requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -259,11 +262,11 @@ class Kept:
         self.keep()
 
     def keep(self) -> None:
-        """Hand the connection over to the poller."""
+        """Give the connection back to the poller, as a thread does after a response."""
         self._poller.keep(KeptConnection(self.server, self.requests.put, self.closed.set))
 
     def ask(self, size: int) -> bytes:
-        """Send the remembered request; return its body of *size* bytes."""
+        """Send the request whose response is remembered; return its body of *size* bytes."""
         self.client.sendall(REPEATED)
         answer = self.client.makefile("rb")
         while answer.readline() != b"\r\n":
@@ -275,11 +278,11 @@ class Kept:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        assert self.closed.wait(20)  # the polling thread closes the other end
+        assert self.closed.wait(20)  # closed by the poller's thread
 
 
 def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> ConnectionPoller:
-    """Return the poller, which repeats the first *size* bytes of a file."""
+    """Return *poller* after it has remembered a response with the first *size* bytes of a file."""
     parsed = {"RAW_URI": "/v2/a/blobs/sha256:1"}
     opened = Repeatable(size, lambda: os.fdopen(os.dup(descriptor), "rb", buffering=0))
     poller.repeats.keep(REPEATED, parsed, [("Content-Length", str(size))], opened)
@@ -290,7 +293,7 @@ def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> Connect
 def test_an_idle_connection_gets_remembered_responses(
     threads: Threads, descriptor: int, size: int
 ) -> None:
-    """One connection gets several of them, one after another, also those that it reads slowly."""
+    """One idle connection gets a remembered response several times, even if it reads slowly."""
     poller = remembering(threads.poller(), descriptor, size)
     with Kept(poller) as kept:
         bodies = [kept.ask(size) for _ in range(3)]
@@ -302,7 +305,10 @@ def test_an_idle_connection_gets_remembered_responses(
 def test_a_thread_gets_any_other_request_with_its_connection(
     threads: Threads, descriptor: int
 ) -> None:
-    """The polling thread has read the bytes, and does not read the connection any more."""
+    """A request that is not remembered goes with its connection to a thread.
+
+    The poller passes on the bytes that it has read, and reads no more from the connection.
+    """
     poller = remembering(threads.poller(), descriptor, 1)
     with Kept(poller) as kept:
         kept.client.sendall(b"GET /other")
@@ -326,17 +332,20 @@ def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None
 
 
 def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> None:
-    """HAProxy closes it earlier; this limit is for other clients."""
+    """A connection is idle for 75 s at most.
+
+    HAProxy closes its own earlier; the limit is for other clients.
+    """
     poller = threads.poller()
     with Kept(poller) as kept:
         threads.now = 76.0
-        with Kept(poller):  # wakes the polling thread
+        with Kept(poller):  # wakes the poller's thread, so that it checks the ages
             assert kept.closed.wait(20)
         assert kept.client.recv(1) == b""
 
 
 def test_an_error_of_one_connection_does_not_end_the_polling_thread(threads: Threads) -> None:
-    """If a request cannot be passed on, the poller closes its connection and polls the others."""
+    """If a request cannot be given to a thread, only its connection is closed."""
     poller, handled, counted = threads.poller(), queue.Queue[bytes](), queue.Queue[str]()
 
     def fail(request: bytes) -> None:

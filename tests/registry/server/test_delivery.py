@@ -1,4 +1,4 @@
-"""Test response bodies that are sent without blocking."""
+"""Response bodies that are sent to a connection without blocking the thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def delivered(pieces: list[Piece], length: int) -> bytes:
-    """Send pieces to a client that reads at once; return the bytes that the client received."""
+    """Send *pieces* to a client that reads at once, and return the bytes that it received."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
@@ -59,7 +59,7 @@ def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
 def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
     """Sending stops if the client reads nothing, and another thread may continue later.
 
-    The result `False` means that a part remains to be sent.
+    `send` returns False while a part of the body is left.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -77,9 +77,9 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel waits for a client that reads a large slice, so the thread is not woken for parts.
+    """A large file for a client that reads is one call of `sendfile`, in which the kernel waits.
 
-    Several calls are possible only if the client reads nothing for longer than the patience.
+    Without that the thread would be woken up for each small part.
     """
     calls = []
     sendfile = os.sendfile
@@ -111,7 +111,7 @@ def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
 
 
 def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int) -> None:
-    """A client that reads nothing holds the thread for the patience, and gets the rest later."""
+    """A client that reads nothing has the thread for its patience only; the rest comes later."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -131,9 +131,9 @@ def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int
 def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
     descriptor: int, *, is_short: bool
 ) -> None:
-    """A failed delivery is a ConnectionError and closes its pieces.
+    """A body that breaks off raises ConnectionError and is closed, so no file stays open.
 
-    No file of a failed delivery stays open, and the client sees an incomplete response.
+    The client sees an incomplete response.
     """
     closed = []
 

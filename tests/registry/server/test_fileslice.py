@@ -1,4 +1,4 @@
-"""Test ranges of open files."""
+"""Ranges of open files, as `sendfile` sends them."""
 
 from __future__ import annotations
 

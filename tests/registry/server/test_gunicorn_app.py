@@ -1,4 +1,4 @@
-"""The worker processes and their arbiter serve, are replaced, and are killed when they hang."""
+"""The workers and their arbiter: they serve, are replaced, and are killed when they hang."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _response(path: Path) -> bytes:
 
 
 def test_sighup_replaces_the_workers_and_each_has_a_socket(tmp_path: Path) -> None:
-    """SIGHUP replaces the workers, which start before the old ones stop, each with a socket."""
+    """At SIGHUP new workers start before the old ones stop; each worker has its own socket."""
     with running(_SERVE, tmp_path) as master:
         assert [next_line(master) for _ in range(2)] == ["started"] * 2
         master.send_signal(signal.SIGHUP)
@@ -79,9 +79,9 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 
 
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
-    """A body may be written to the lent connection, after the headers.
+    """The application may write a body to the connection itself, after gunicorn sent the headers.
 
-    The connection stays usable.
+    The connection then gets further requests.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
@@ -104,7 +104,10 @@ def _body(client: socket.socket) -> bytes:
 
 
 def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
-    """The send buffer is larger than the default: a wake-up for every 50 KB was costly."""
+    """The send buffer of a connection is larger than the default.
+
+    With the default a thread is woken for every 50 KB, which cost much CPU time.
+    """
     with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
         assert next_line(master) == "started"
         held = _response(tmp_path / "0.sock").partition(b"Held: ")[2].split()[0]
@@ -121,12 +124,11 @@ class _SilentWorker:
         self._reported = reported
 
     def last_update(self) -> float:
-        """Return the time of the worker's last report."""
         return self._reported
 
 
 class _RecordingArbiter(SuspendTolerantArbiter):
-    """A `_RecordingArbiter` records the workers that it would kill."""
+    """An arbiter that records which workers it would kill."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", clock)
@@ -135,14 +137,13 @@ class _RecordingArbiter(SuspendTolerantArbiter):
         self.killed: list[int] = []
 
     def kill_worker(self, pid: int, _: int) -> None:
-        """Record the worker instead of killing it."""
         self.killed.append(pid)
 
 
 def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a pause of the whole appliance the arbiter kills no worker.
+    """After the whole appliance was stopped for a while, the arbiter kills no worker.
 
     Each worker gets the full time-out again, because SIGCONT may reach the arbiter first.
     """

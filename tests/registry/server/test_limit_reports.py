@@ -1,4 +1,4 @@
-"""A worker reports reached limits as events, not too often."""
+"""Workers report a limit that was reached as an event, at most one in a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test which requests get an earlier response again, and what is sent then."""
+"""Which requests get a remembered response again, and which bytes are sent then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADERS = [("Content-Length", "1000"), ("ETag", '"x"')]
 
 
 class Body:
-    """A `Body` opens a file, or nothing once the application no longer permits the response."""
+    """The application's permission for a response: it opens the file until the test forbids it."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
@@ -30,7 +30,7 @@ class Body:
         self.opened: list[BinaryIO] = []
 
     def open(self) -> BinaryIO | None:
-        """Open the file if the response is permitted."""
+        """Open the file, or return None if the test has forbidden the response."""
         if not self.is_permitted:
             return None
         self.opened.append(self._path.open("rb", buffering=0))
@@ -38,13 +38,13 @@ class Body:
 
     @property
     def repeatable(self) -> Repeatable:
-        """The permission of the application."""
+        """Return the permission as the application gives it to the server."""
         return Repeatable(self.size, self.open)
 
 
 @pytest.fixture
 def body(tmp_path: Path) -> Body:
-    """Return a small body."""
+    """Return the permission for a small body."""
     return Body(tmp_path / "body", CONTENT)
 
 
@@ -59,7 +59,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def kept(body: Body) -> Repeats:
-    """Return the memory of a worker that has answered ASK."""
+    """Return the memory of a worker, which has one response: that to the request ASK."""
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, body.repeatable)
     return repeats
@@ -68,7 +68,7 @@ def kept(body: Body) -> Repeats:
 def test_an_equal_request_gets_the_same_headers_and_the_body(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """The response has the headers of the first one, the current date, and the whole file."""
+    """A repeated response has the headers of the first one, the current date and the whole file."""
     client, server = ends
     repeats = kept(body)
 
@@ -102,7 +102,7 @@ def test_an_equal_request_gets_the_same_headers_and_the_body(
 def test_a_request_with_other_bytes_is_not_answered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes
 ) -> None:
-    """Gunicorn parses every request that is not equal byte for byte, and nothing is sent before."""
+    """A request with one other byte is not answered from memory, and nothing is sent for it."""
     client, server = ends
 
     assert kept(body).answer(request_, server) is False
@@ -146,7 +146,10 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """Bytes that are less or more than a request without a body would move its end."""
+    """Only a GET that came whole and without a body is remembered.
+
+    With other bytes the end of the request would be found at a wrong place.
+    """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)
 
@@ -156,7 +159,7 @@ def test_a_request_that_is_not_one_whole_get_is_not_remembered(
 def test_a_response_that_is_no_longer_permitted_is_not_repeated(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """The application decides at each request, and is not asked again after it has refused."""
+    """A response that the application no longer permits is forgotten, and not sent."""
     repeats = kept(body)
     body.is_permitted = False
 
@@ -173,7 +176,7 @@ def _failing() -> BinaryIO:
 def test_an_error_of_the_application_does_not_end_the_polling_thread(
     ends: tuple[socket.socket, socket.socket], open_: Callable[[], BinaryIO | None]
 ) -> None:
-    """The request then goes to a thread, where the application answers it with an error."""
+    """If opening the file raises, the request goes to a thread, which answers it with an error."""
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, open_))
 
@@ -183,7 +186,7 @@ def test_an_error_of_the_application_does_not_end_the_polling_thread(
 def test_a_large_body_is_continued_when_the_client_reads(
     ends: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
-    """What the connection does not accept at once is left in a delivery; nothing blocks."""
+    """The part of a large body that the connection does not accept at once is left for later."""
     client, server = ends
     content = os.urandom(4_000_000)
     body = Body(tmp_path / "large", content)
@@ -204,7 +207,7 @@ def test_a_large_body_is_continued_when_the_client_reads(
 def test_a_body_that_became_shorter_breaks_the_connection(
     ends: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
-    """The response has promised its length, so the connection must end."""
+    """If the file became shorter than the announced length, the connection is closed."""
     body = Body(tmp_path / "short", CONTENT[:10])
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, body.open))
@@ -217,7 +220,7 @@ def test_a_body_that_became_shorter_breaks_the_connection(
 def test_a_lost_connection_closes_the_file(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """No descriptor is left when the client has gone."""
+    """If the client has disconnected, the file of the response is closed."""
     client, server = ends
     client.close()
 
@@ -229,7 +232,7 @@ def test_a_lost_connection_closes_the_file(
 def test_the_responses_kept_first_are_dropped(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A worker remembers 1,024 responses."""
+    """A worker remembers 1,024 responses; a further one displaces the one remembered first."""
     repeats = kept(body)
     for number in range(1024):
         other = f"/v2/b/blobs/{number}"

@@ -1,4 +1,4 @@
-"""A worker limits the time for which one thread may keep the interpreter from the others."""
+"""A worker limits for how long one thread may keep Python's interpreter lock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from entrepot.registry.server.worker import KeepAliveWorker
 def test_a_worker_shortens_the_time_that_one_thread_may_compute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker shortens Python's 5 ms, for which one thread may compute.
+    """A worker shortens the 5 ms after which Python lets another thread run.
 
-    A request beside a large document would wait 5 ms about ten times.
+    A request beside the parsing of a large document would wait 5 ms about ten times.
     """
     set_to: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", set_to.append)

@@ -1,4 +1,4 @@
-"""Tests of a worker whose threads wait a moment for the next request of a connection."""
+"""The worker class: its threads wait a moment for the next request of a connection."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _pieces(file: BinaryIO) -> Iterator[Piece]:
 
 
 def _chunks(client: socket.socket) -> bytes:
-    """Read a chunked response to the end of its connection, and return its body."""
+    """Read a response to the end of its connection; return its chunked body."""
     with client.makefile("rb") as answer:
         head, body = answer.read().split(b"\r\n\r\n", 1)
     assert b"transfer-encoding: chunked" in head.lower()
@@ -96,7 +96,7 @@ def _chunks(client: socket.socket) -> bytes:
 
 
 def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
-    """HAProxy's next request on a connection is handled by the thread that waits for it."""
+    """The next request that comes soon is handled by the thread that handled the one before."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
@@ -114,7 +114,7 @@ def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
 
 
 def test_a_closed_connection_ends_the_wait() -> None:
-    """A closed connection is readable."""
+    """If the client closes the connection, the thread stops waiting for a next request at once."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)
@@ -123,9 +123,9 @@ def test_a_closed_connection_ends_the_wait() -> None:
 
 
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
-    """An idle connection returns to gunicorn's polling thread and frees its slot.
+    """After a moment without a request the connection goes back to gunicorn's polling thread.
 
-    An idle connection occupies a worker's thread for a moment only.
+    The thread and its slot for waiting are then free.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -139,9 +139,9 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
-    """A thread does not wait for a next request if all slots for waiting are taken.
+    """Only some threads may wait for a next request; above that number a thread does not wait.
 
-    Other requests need the thread.
+    Other requests need the threads.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker._waiting_slots.clear()
@@ -152,9 +152,9 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
-    """A thread does not wait if bytes of the next request were already read.
+    """A thread does not wait for a next request that it has already read in part.
 
-    Bytes that were read make no socket readable; gunicorn checks for them after the request.
+    Such bytes do not make the socket readable; gunicorn looks for them after the request.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
@@ -237,7 +237,7 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
         if patience:
             reading.start()
 
-        assert worker.handle(conn) is False  # a slow reader has read nothing by now
+        assert worker.handle(conn) is False  # a slow reader has read nothing until here
         assert conn.sock.fileno() == -1
         if not patience:
             reading.start()
@@ -247,9 +247,9 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
 
 
 def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
-    """An incomplete chunked body has no last chunk, also if its file became shorter.
+    """A chunked body whose file became too short gets no last chunk, so the client sees the error.
 
-    No chunk has bytes of another piece or of the framing.
+    No chunk contains bytes of another piece.
     """
     (tmp_path / "content").write_bytes(b"x" * 10)
 
@@ -267,7 +267,7 @@ def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
 
 
 def test_a_lost_connection_does_not_raise() -> None:
-    """A lost connection raises no error; it may already be closed when its thread ends."""
+    """If the client disconnects inside a request, the thread raises no error."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(b"GET")
         client.close()
@@ -277,7 +277,7 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """A worker without free descriptors accepts the connection later, and does not end."""
+    """A worker that has no free file descriptor accepts the connection later, and does not end."""
     client, server = socket.socketpair()
     listener = _Listener([OSError(shortage, os.strerror(shortage))], server)
     with client, server, _worker(KeepAliveWorker) as worker:
@@ -293,13 +293,13 @@ def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage
 
 
 def test_a_broken_listener_ends_the_worker() -> None:
-    """A broken listener ends the worker, and the arbiter starts a new worker."""
+    """If its listening socket is broken the worker ends, and the arbiter starts another one."""
     with _worker(KeepAliveWorker) as worker, pytest.raises(OSError, match="Bad file"):
         worker.accept(_Listener([OSError(errno.EBADF, os.strerror(errno.EBADF))]))
 
 
 class _Listener:
-    """A listener that raises each error once, and then returns a connection."""
+    """A listening socket that raises each of *errors* once, and then returns *connection*."""
 
     def __init__(self, errors: list[OSError], connection: socket.socket | None = None) -> None:
         self._errors = errors
@@ -315,26 +315,28 @@ class _Listener:
 
 
 class _CountingSocket(socket.socket):
-    """A socket that counts the changes of its blocking mode."""
+    """A socket that counts the changes of its blocking mode and time-out."""
 
     changes = 0
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of a socket
-        """Count a change."""
         self.changes += 1
         super().setblocking(flag)
 
     def settimeout(self, value: float | None, /) -> None:
-        """Count a change."""
         self.changes += 1
         super().settimeout(value)
 
 
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
-    """Each change of a time-out is a system call after which a thread waits for the interpreter."""
+    """After a request without a body the thread does not try to read a rest of a body.
+
+    Each change of the time-out is a system call, after which the thread waits for Python's lock.
+    """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
-        for changes in (2, 3, 4):  # the first request also creates the parser
+        # the first request changes the mode once more, when the parser is created
+        for changes in (2, 3, 4):
             client.sendall(_ASK)
             assert worker.handle(conn) is True
             assert conn.sock.changes == changes
@@ -342,7 +344,10 @@ def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
 
 
 def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> None:
-    """The rest of a body is read before the next request, as gunicorn does it."""
+    """The rest of a body that the application did not read is read before the next request.
+
+    Its bytes could otherwise be taken for a request.
+    """
     body = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     asked: list[str] = []
 
@@ -365,7 +370,7 @@ def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> 
 
 
 def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
-    """The mode that the socket reports is the mode of the descriptor."""
+    """The blocking mode of the descriptor is changed only when the requested mode is another."""
     client, accepted = socket.socketpair(socket.AF_UNIX)
     descriptor = accepted.fileno()
     with client, _Connection.taken_over(accepted) as connection:
@@ -384,7 +389,7 @@ BLOBS = "blobs1.sock"
 
 
 class _BlobApplication:
-    """An application that permits its response to be repeated, and counts its requests."""
+    """A WSGI application that permits its response to be repeated, and records its requests."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(b"content")
@@ -392,7 +397,6 @@ class _BlobApplication:
         self.requests: list[str] = []
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Return the content of the file."""
         self.requests.append(environ["RAW_URI"])
         environ[CONNECTION].repeatable = Repeatable(7, lambda: self._path.open("rb", buffering=0))
         start_response("200 OK", [("Content-Length", "7")])
@@ -401,7 +405,7 @@ class _BlobApplication:
 
 @contextmanager
 def _main_thread(worker: Any) -> Iterator[None]:
-    """Run what other threads queue for gunicorn's main thread."""
+    """Run, in a thread, the calls that other threads queue for gunicorn's main thread."""
     worker.method_queue.init()
     ended = threading.Event()
 
@@ -421,7 +425,7 @@ def _main_thread(worker: Any) -> Iterator[None]:
 
 @contextmanager
 def _blob_connection(worker: Any, app: _BlobApplication) -> Iterator[socket.socket]:
-    """Yield the client's end of a connection for blobs, after a first request."""
+    """Yield the client's end of a connection to the socket for blobs, after a first request."""
     worker.wsgi = worker.lend_connections(app)
     worker.blobs_socket = BLOBS
     with _connection(worker) as (client, conn), _main_thread(worker):
@@ -432,7 +436,7 @@ def _blob_connection(worker: Any, app: _BlobApplication) -> Iterator[socket.sock
 
 
 def _answer(client: socket.socket, request: bytes) -> bytes:
-    """Send a request and return the body of its response."""
+    """Send *request*, and return the body of its response."""
     client.sendall(request)
     answer = b""
     while not answer.endswith(b"content"):
@@ -443,7 +447,7 @@ def _answer(client: socket.socket, request: bytes) -> bytes:
 
 
 def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Path) -> None:
-    """The poller repeats the response of the first request that it has read itself."""
+    """The poller repeats the response to an equal request, so the application is called once."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         bodies = [_answer(client, _ASK) for _ in range(5)]
@@ -455,7 +459,7 @@ def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Pat
 def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response(
     tmp_path: Path,
 ) -> None:
-    """After SIGTERM no response is repeated, and the next response announces the close."""
+    """After SIGTERM no response is repeated; the next response announces that the worker closes."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for _ in range(3):
@@ -470,7 +474,7 @@ def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response
 
 
 def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> None:
-    """Two requests that differ in a header are two requests, each of them answered by a thread."""
+    """Requests that differ in a header each call the application."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for number in range(3):
@@ -481,7 +485,7 @@ def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> No
 
 @pytest.mark.timeout(15)
 def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
-    """Bytes that hold two requests are no remembered request: gunicorn finds where each ends."""
+    """If the read bytes hold two requests, gunicorn parses them: none is answered from memory."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for _ in range(3):
@@ -496,7 +500,7 @@ def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> Non
 
 
 def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> None:
-    """The body of an equal request would be read as the next request."""
+    """A GET with a body is never answered from memory: its body would be read as a request."""
     app = _BlobApplication(tmp_path / "blob")
     request = _ASK.replace(b"Host: x", b"Host: x\r\nContent-Length: 5")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
@@ -509,7 +513,7 @@ def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(15)
 def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: Path) -> None:
-    """Gunicorn counts the open connections of a worker in its main thread only."""
+    """A connection that ends in the poller is counted in the main thread, as gunicorn needs it."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         worker.nr_conns = 1
@@ -520,9 +524,9 @@ def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: P
 
 
 def test_a_connection_of_the_worker_can_be_duplicated() -> None:
-    """A worker duplicates the connection of a response that breaks off, to close it properly.
+    """The connection of a response can be duplicated, as a worker does to close it properly.
 
-    A `dup` that raises would leave the connection open, and its client would wait for ever.
+    If `dup` raised, the connection would stay open, and its client would wait for ever.
     """
     client, accepted = socket.socketpair()
     with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:

@@ -1,4 +1,4 @@
-"""Create clients for a fake upstream, and record their events."""
+"""Clients of a fake upstream, and stand-ins that record their events."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TIMEOUTS = {"connect_timeout": 20.0, "read_timeout": 20.0}
 
 @dataclass
 class Events:
-    """An `Events` is an EventLog that keeps every event."""
+    """A stand-in for the event log, which keeps every event."""
 
     seen: list[tuple[str, dict[str, str | float]]] = field(default_factory=list)
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Keep one event."""
+        """Keep the event with its fields."""
         self.seen.append((event, fields))
 
     def outcomes(self) -> list[tuple[Any, Any]]:
@@ -32,21 +32,21 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """A pull secret with one credential for each key: a host, a path or a glob."""
+    """A stand-in for the pull secret, with one credential for each key: host, path or pattern."""
 
     entries: dict[str, Credential]
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return the hosts that the pull secret names in full."""
+        """Return the hosts that the pull secret names without a pattern."""
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
-        """Return whether a key of the pull secret names *host*, in full or as `*.domain`."""
+        """Return True if a key of the pull secret is *host*, or a pattern that matches it."""
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:
-        """Return the credential of the longest matching path in the pull secret."""
+        """Return the credential for *repository*, or else for the whole *host*."""
         return self.entries.get(f"{host}/{repository}") or self.entries.get(host)
 
 
@@ -65,6 +65,6 @@ def secret_of(host: str, username: str, password: str) -> PlainSecret:
 def listening(
     breakers: Path | None = None, secret: PlainSecret | None = None
 ) -> tuple[Events, Shared]:
-    """Return an event log, and the `Shared` objects that make clients write to it."""
+    """Return a list of events, and the `Shared` objects that make clients add to it."""
     events = Events()
     return events, Shared(secret=lambda: secret, breakers=breakers, report=events)

@@ -1,4 +1,4 @@
-"""Define fixtures for the tests of upstreams."""
+"""The fixture for the tests of clients of upstreams."""
 
 from __future__ import annotations
 

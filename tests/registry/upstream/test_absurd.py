@@ -1,4 +1,4 @@
-"""An absurd value in an upstream's header, URL or body is a RegistryError."""
+"""Absurd values in the headers, URLs and bodies of an upstream raise only a RegistryError."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ URLS = [
 
 
 def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
-    """Read a blob, or a part of it, from the upstream."""
+    """Return the pieces of a blob, or of a range of it, from the upstream."""
     with client.blob("app", DIGEST, start, stop) as body:
         return list(body.chunks())
 
 
 def call_everything(client: Upstream) -> None:
-    """Call every method of a client; only RegistryError is permitted."""
+    """Call every method of *client*; each may raise a RegistryError and no other exception."""
     for call in (
         lambda: client.head("app", V1),
         lambda: client.manifest("app", V1),
@@ -189,17 +189,17 @@ def test_an_absurd_date_of_a_token_is_ignored(issued: str, date: str) -> None:
 
 
 def test_a_token_that_is_too_long_is_rejected() -> None:
-    """Thousands of tokens are cached."""
+    """A token of more than 16 KiB is rejected, because thousands of tokens are kept in memory."""
     with pytest.raises(ConnectionBroken):
         read_token(json.dumps({"token": "t" * 20_000}).encode(), {})
 
 
 class TestUnexpectedErrors:
-    """An unexpected error becomes a 502 in one place, and the breaker counts it."""
+    """An unexpected exception in a client of an upstream becomes a 502 and counts as a failure."""
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Allow these tests to log tracebacks."""
+        """Replace the fixture of the module, because these tests cause tracebacks in the log."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
     def test_an_unexpected_error_is_unavailable_and_logged_once(
@@ -209,7 +209,7 @@ class TestUnexpectedErrors:
         caplog: pytest.LogCaptureFixture,
         error: type[Exception],
     ) -> None:
-        """An unexpected error is `Unavailable`, and its traceback is only in the log."""
+        """An unexpected exception is raised as `Unavailable`; its traceback is only in the log."""
         failures: list[str] = []
 
         def broken(*_: object) -> None:
@@ -244,7 +244,7 @@ class TestUnexpectedErrors:
 def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
     upstream: FakeUpstream, size: int
 ) -> None:
-    """A body that cannot be decoded is soon given up: each retry decodes as many bytes."""
+    """A body that cannot be decoded is requested only a few times, as each costs CPU time."""
     upstream.add_image("app", "v1", [b"layer"])
     body = gzip.compress(bytes(size), 1) if size else b"no gzip"
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)

@@ -1,4 +1,4 @@
-"""A blob is read in ranges, continues after a cut, and is passed on at once."""
+"""Blobs from an upstream: whole, as a range, cut off, stalled, and in pieces."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> 
 def test_a_part_other_than_the_requested_one_is_nonsense(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """A part other than the requested one is nonsense: only the blob's digest would detect it."""
+    """If the upstream sends another range than the requested one, the download fails at once.
+
+    Otherwise only the digest of the whole blob would show the error.
+    """
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(**knobs)
 
@@ -94,7 +97,7 @@ def _drain(blob: RemoteBlob, into: bytearray) -> None:
 def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
     upstream: FakeUpstream, *, chunked: bool
 ) -> None:
-    """A cut blob yields the received bytes and then fails, so it does not look complete."""
+    """A body that is cut off yields the received bytes and then raises Unavailable."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", cut=300, chunked=chunked)
     received = bytearray()
@@ -118,7 +121,7 @@ def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
 
 
 def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
-    """A blob that stalls ends with a time-out, because each read of the body has one."""
+    """A body that stalls raises Unavailable after the read time-out."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", hold=threading.Event(), hold_after=100)
     client = client_of(upstream, read_timeout=0.5)

@@ -1,4 +1,4 @@
-"""Test when the breaker opens and closes, and how workers share its state."""
+"""When the circuit breaker of an upstream opens and closes, and how workers share its state."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 def _patience(knobs: dict[str, Any]) -> float:
-    """Return a read time-out in s, short only if the upstream holds a response back."""
+    """Return a read time-out (s) that is short only if the upstream holds its response back."""
     return 0.5 if "hold" in knobs else 10.0
 
 
 class Clock:
-    """A `Clock` returns the time that the test has set."""
+    """A clock that returns the time (s) that the test has set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Return the current time of the test's clock (s)."""
+        """Return the time (s) that the test has set."""
         return self.now
 
 
@@ -67,9 +67,9 @@ def _rejection(breaker: Breaker) -> Unavailable:
 def test_breaker_rests_then_probes_then_closes(
     tmp_path: Path, clock: Clock, *, shared: bool
 ) -> None:
-    """An open breaker rejects requests, then admits a probe, then closes.
+    """An open circuit breaker rejects requests for a while, then admits one request as a probe.
 
-    A breaker behaves the same with and without shared files.
+    A response to the probe closes the breaker. That is so with and without shared files.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -87,11 +87,10 @@ def test_breaker_rests_then_probes_then_closes(
 
 
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
-    """Workers share a breaker's state: a failure in one rejects requests in another.
+    """Workers share the state of a circuit breaker through a file.
 
-    One probe serves all workers.
-
-    The first worker that changes the state creates the directory.
+    A failure in one worker rejects requests in another, and one probe serves all. The first worker
+    that changes the state creates the folder.
     """
     one, other = (
         Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
@@ -138,7 +137,7 @@ def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
-    """The opening and closing of a breaker are reported once, because a report purges the cache."""
+    """Opening and closing are reported once each, as a report purges HAProxy's cache."""
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -164,7 +163,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
 
 
 def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
-    """A truncated state file counts as a closed breaker, and stops no pull."""
+    """A state file that cannot be parsed counts as a closed circuit breaker, so pulls go on."""
     (tmp_path / "host.json").write_text('{"trips": ')
 
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
@@ -241,7 +240,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # this GET would wait for the read time-out once more
+    if "hold" in knobs:  # this GET would wait until the read time-out
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -265,7 +264,7 @@ def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_p
 
 
 def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
-    """A 404 or 403 does not count as a failure: the upstream works."""
+    """A response of 404 or 403 does not count as a failure, because the upstream works."""
     client = client_of(upstream)
 
     for _ in range(5):
@@ -276,7 +275,7 @@ def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
 
 
 def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """A rejected HEAD alone does not open the breaker: the GET after it shows more."""
+    """A HEAD that fails does not open the circuit breaker if the GET after it succeeds."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=500)
     upstream.misbehave("/v2/$", status=500)
@@ -288,7 +287,7 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
-    """After a rate limit of manifests no GET follows a HEAD, which is not limited."""
+    """If the upstream limits the rate of manifests, no GET follows a HEAD, which is not limited."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
     client = client_of(upstream)
@@ -305,7 +304,7 @@ def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpst
 
 
 def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """Cut bodies do not open the breaker, so that the next request may resume the body."""
+    """Bodies that are cut off do not open the circuit breaker, so the next request can resume."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -322,7 +321,7 @@ class TestOfOnePath:
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
-        """Request the failing path and return the reasons of the failures."""
+        """Request the failing path *times* times, and return the reasons of the failures."""
         found = set()
         for _ in range(times):
             with pytest.raises(Unavailable) as raised:
@@ -389,14 +388,15 @@ class TestOfOnePath:
     def test_breaker_opens_if_v2_fails_as_well(
         self, upstream: FakeUpstream, knobs: dict[str, Any]
     ) -> None:
-        """The breaker opens if `/v2/` fails as well as a path, after few requests."""
+        """The circuit breaker opens after few requests if `/v2/` fails too."""
         upstream.misbehave("/bad", status=500)
         upstream.misbehave("/v2/$", **knobs)
 
         client = client_of(upstream, read_timeout=_patience(knobs))
 
         assert Why.RESTING in self._fails(client)
-        assert upstream.count() <= 5  # the client replaces a dead idle connection once
+        # the client repeats a request once if its idle connection was dead
+        assert upstream.count() <= 5
 
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
         """A refused connection opens the breaker without a check of `/v2/`.
@@ -424,7 +424,7 @@ class TestOfOnePath:
 def test_each_change_of_an_upstream_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each change of a breaker is logged once, by one of several workers."""
+    """When a circuit breaker opens or closes, only one of several workers logs it."""
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)]
@@ -459,7 +459,7 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Return a circuit after *times* rests, the last of which begins at *now*."""
+    """Return the state of a breaker after it opened *times* times, lastly at *now* (s)."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
@@ -479,12 +479,12 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One connection time-out opens the breaker: each attempt would take as long."""
+    """One connection time-out opens the circuit breaker: each further request would wait."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
 def test_the_rest_doubles_up_to_30_s() -> None:
-    """The rests are 1, 2, 4, 8, 16, 30, 30 s."""
+    """The pauses without requests last 1, 2, 4, 8, 16, 30, 30 s: each failed probe doubles them."""
     rests = [_tripped(times).until - 100 for times in range(1, 8)]
 
     assert rests == [1, 2, 4, 8, 16, 30, 30]
@@ -516,7 +516,7 @@ def test_any_response_closes_the_breaker() -> None:
 
 
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
-    """Failures of requests that began before the rest do not extend it.
+    """Requests that were sent before the circuit breaker opened do not prolong its pause.
 
     Twenty requests that fail together count as one failure.
     """
@@ -531,7 +531,7 @@ def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
 def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
     retry_after: float | None, span: float
 ) -> None:
-    """A rate limit lasts for Retry-After, at most 60 s.
+    """A rate limit lasts for the time in Retry-After, 60 s at most.
 
     Docker Hub may send hours in Retry-After; one request a minute does no harm.
     """
@@ -544,14 +544,14 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 
 
 def test_a_rate_limit_closes_an_open_breaker() -> None:
-    """A rate limit closes an open breaker, as it is a response, and outlasts later responses."""
+    """A response 429 closes an open circuit breaker; its rate limit outlasts later responses."""
     circuit = answered(limited(_tripped(3), 100, 7))
 
     assert circuit == Circuit(limited=107)
 
 
 def test_a_clock_set_back_does_not_extend_a_rest() -> None:
-    """A clock that is set back does not extend a rest of the breaker."""
+    """A clock that is set back does not prolong the pause of an open circuit breaker."""
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 
     assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Rejection("resting", 30)

@@ -1,4 +1,4 @@
-"""Test the parser of WWW-Authenticate, and the choice of trusted token endpoints."""
+"""The parser of WWW-Authenticate, and the choice of token endpoints that may get a password."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_challenges_are_parsed(header: str, expected: list[Challenge]) -> None:
 def test_only_the_upstreams_own_realm_is_trusted(
     realm: str, url: str, trusted: str | None, *, expected: bool
 ) -> None:
-    """A password may go to the upstream's own realm only, over https if it uses https.
+    """A password is sent only to a trusted token endpoint, over https if the upstream uses it.
 
-    The trusted realm is on the upstream's host, in a known pair of hosts, or configured.
+    Trusted are endpoints on the upstream's host, known pairs of hosts, and the setting `realm`.
     """
     assert may_trust(realm, url, trusted) is expected
 
@@ -91,7 +91,7 @@ def test_only_the_upstreams_own_realm_is_trusted(
 @given(st.text(alphabet='Ba_-,="\\ \t;realmservic!', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_no_header_raises(text: str) -> None:
-    """No WWW-Authenticate raises an error, and every challenge that is found has a scheme."""
+    """No text in WWW-Authenticate raises an exception; each challenge found in it has a scheme."""
     assert all(each.scheme for each in parse_challenges(text))
 
 

@@ -1,4 +1,4 @@
-"""Test manifests of an upstream, and the error for each kind of failure."""
+"""Requests for manifests of an upstream, and the error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeU
 def test_each_failure_of_a_manifest_has_its_error(
     upstream: FakeUpstream, knobs: dict[str, Any], kind: type[UpstreamError], why: Why | None
 ) -> None:
-    """Each failure of a manifest is one of three errors; `why` decides the client's message."""
+    """Each failure of a manifest request is one of three exceptions, with a reason."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", **knobs)
 
@@ -128,7 +128,7 @@ def test_each_failure_of_a_manifest_has_its_error(
 def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong digest header of a tag is a warning: the digest is that of the body."""
+    """If the digest header of a tag is wrong, a warning is logged and the body's digest is used."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
     client = client_of(upstream)
@@ -214,7 +214,7 @@ def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None
 
 
 def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
-    """A path in the URL of an upstream precedes repository names.
+    """If the URL of an upstream has a path, it stands before the repository names.
 
     Harbor stores cached images under the name of a project.
     """
@@ -227,7 +227,7 @@ def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> 
 def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Events have each request, and Docker Hub's rate limit as `budget`."""
+    """Each request is an event, and each reported rate limit is an event `budget`."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)
@@ -258,7 +258,7 @@ def test_events_have_each_request_and_the_rate_limit(
 def test_a_manifest_of_an_unsupported_type_is_unsupported(
     upstream: FakeUpstream, content_type: str, body: dict[str, Any], *, named: bool
 ) -> None:
-    """A manifest of an unsupported type fails with a message that repeats no unknown type."""
+    """A manifest of an unknown type is refused; the message does not repeat unknown texts."""
     upstream.add_manifest("app", "v1", json.dumps(body).encode(), content_type)
 
     with pytest.raises(Unavailable) as raised:

@@ -1,4 +1,4 @@
-"""Test the content codings of response bodies, and their bounds."""
+"""The decoding of compressed response bodies, and its limits."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstre
 
 
 def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
-    """A wrong Content-Encoding of a layer that is a gzip file is ignored the next time."""
+    """If a layer that is a gzip file is sent as "Content-Encoding: gzip", the header is wrong.
+
+    The decoded bytes have another digest, so the next request does not decode them.
+    """
     layer = gzip.compress(CONTENT)
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"})
@@ -98,7 +101,7 @@ def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstrea
 
 
 def _decode(body: bytes, size: int | None = None) -> tuple[int, bool]:
-    """Decode a gzip body; return the number of bytes, and whether it was rejected."""
+    """Decode the gzip *body*; return the number of bytes, and whether it was rejected."""
     received = 0
     try:
         for piece in decoded(iter([body]), ("gzip",), size):
@@ -110,7 +113,7 @@ def _decode(body: bytes, size: int | None = None) -> tuple[int, bool]:
 
 @pytest.mark.parametrize("size", [1000, 70 << 20], ids=["small", "larger than without a size"])
 def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
-    """No more bytes are decoded than the named size has."""
+    """If the size of the content is known, decoding stops after that many bytes."""
     assert _decode(gzip.compress(bytes(size), 1), size) == (size, False)
 
     received, refused = _decode(gzip.compress(bytes(size + 1), 1), size)
@@ -141,7 +144,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """With a size, a wrong Content-Encoding is ignored the next time: the sent bytes match."""
+    """If the sent bytes have the expected size, Content-Encoding is wrong, as the size shows."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

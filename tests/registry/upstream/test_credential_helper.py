@@ -1,4 +1,4 @@
-"""`proxy.exec`: a credential helper of Docker has the login for an upstream."""
+"""`proxy.exec`: a program of Docker's credential helpers supplies the login for an upstream."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Helper = Callable[[str], str]
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
-    """Return a function that writes a shell script and returns its path."""
-    # the temporary folder may belong to any user, so the check of owners is off
+    """Return a function that writes a shell script as credential helper and returns its path."""
+    # other users may own the temporary folder, so the check of owners is switched off
     monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
 
     def write(script: str) -> str:
@@ -191,7 +191,7 @@ def test_a_program_that_hangs_leaves_its_previous_login_in_use(
 
 
 def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
-    """A helper that works again is waited for again."""
+    """A helper that has hung is waited for again once it has ended in time."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
     credentials._patience = 0.0
 
@@ -206,7 +206,7 @@ def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, cloc
 def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
     helper: Helper, tmp_path: Path
 ) -> None:
-    """A helper is given the host of the URL, and precedes a password in the settings."""
+    """The helper gets the host of the upstream's URL; its login precedes a configured password."""
     config = UpstreamConfig(
         "docker.io",
         "https://registry-1.docker.io",
@@ -236,5 +236,5 @@ def test_root_runs_no_program_that_others_can_change(tmp_path: Path) -> None:
 
 
 def test_no_worker_loads_the_helper_unless_it_is_configured() -> None:
-    """Without `proxy.exec` a worker never imports what starts programs."""
+    """Without `proxy.exec` a worker does not import the module that starts programs."""
     assert "entrepot.registry.upstream.credential_helper" not in worker_modules()

@@ -1,4 +1,4 @@
-"""The address to which a response directs a request is checked when it is dialled."""
+"""The address to which a response of an upstream leads is checked when it is dialled."""
 
 from __future__ import annotations
 
@@ -103,7 +103,10 @@ def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
 def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
-    """A private registry has private storage; cloud metadata addresses are never permitted."""
+    """An upstream with a private address may redirect to private addresses, except cloud metadata.
+
+    A private registry has its storage in the same network.
+    """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(("http", "reg.lan", 5000), home)
 
@@ -198,12 +201,12 @@ def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
     checked.check_by_name("http://8.8.8.8/")
 
 
-# ---- these tests send requests through a client of an upstream
+# ---- redirects that the client of an upstream follows
 
 
 @pytest.fixture
 def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat the first checked address, the upstream's own loopback address, as public."""
+    """Treat the upstream's own loopback address, which is checked first, as public."""
     reaches = iter([Reach.PUBLIC])
     monkeypatch.setattr(
         destinations, "reach_of", lambda each: next(reaches, None) or reach_of(each)
@@ -212,7 +215,7 @@ def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def internal() -> Iterator[FakeUpstream]:
-    """Run a service that no upstream may read."""
+    """Run a service with an internal address, to which no redirect may lead."""
     with FakeUpstream() as service:
         service.add_image("app", "v1", [b"layer"])
         yield service

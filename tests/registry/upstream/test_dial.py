@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """Return the port of a listener whose backlog is full: it drops every further SYN."""
+    """Return the port of a listener that accepts no more connections: it drops each further SYN."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -33,7 +33,7 @@ def black_hole() -> Iterator[int]:
 
 
 def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Let every host name resolve to the given addresses."""
+    """Make every host name resolve to the given addresses, in their order."""
     real = socket.getaddrinfo
 
     def answer(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -74,7 +74,7 @@ def test_the_first_address_that_connects_is_used(
 
 
 def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hanging resolver is a time-out: its call goes on in a thread that is abandoned."""
+    """If the resolver hangs, the connection fails in time; the call is left in its thread."""
     release = threading.Event()
     real = socket.getaddrinfo
 

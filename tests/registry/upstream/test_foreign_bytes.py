@@ -1,4 +1,4 @@
-"""No bytes of an upstream reach an error message: after a redirect they may be internal."""
+"""Error messages contain no bytes that an upstream sent: after a redirect they may be internal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _client(upstream: FakeUpstream) -> Upstream:
 
 
 def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
-    """Read a blob, or a part of it, from the upstream."""
+    """Return the pieces of a blob, or of a range of it, from the upstream."""
     with client.blob("app", DIGEST, start, stop) as body:
         return list(body.chunks())
 
 
 def _everything(client: Upstream) -> list[str]:
-    """Return the messages of all errors that the methods of a client raise."""
+    """Return the messages of all errors that the methods of *client* raise."""
     messages = []
     for call in (
         lambda: client.head("app", Tag("v1")),

@@ -1,4 +1,4 @@
-"""Test the parsers of response headers, with valid and invalid values."""
+"""The parsers of response headers, with valid and invalid values."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ ABSURD = [
     " ",
     "x" * 65536,
 ]
-"""These values stand in place of a number or a date of a header."""
+"""Texts that a hostile upstream may send in place of a number or a date in a header."""
 DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
 
 
@@ -183,7 +183,7 @@ def test_no_header_value_raises(text: str, name: str) -> None:
 @given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_a_link_raises_only_valueerror(text: str) -> None:
-    """A Link header raises only ValueError, for which the list is rejected."""
+    """A Link header that cannot be used raises ValueError only, and the list is then rejected."""
     with suppress(ValueError):
         page = next_page({"Link": text}, URL)
 

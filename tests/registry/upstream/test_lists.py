@@ -1,4 +1,4 @@
-"""Upstreams send lists of tags and referrers page by page."""
+"""Lists of tags and referrers, which an upstream sends in pages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> No
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
 def test_a_body_that_is_not_a_list_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
-    """A body that is no list is nonsense, and not an empty list."""
+    """A body that is not a list of tags is an error, and not taken for an empty list."""
     upstream.misbehave("/tags", status=200, body=body)
 
     with pytest.raises(Unavailable) as raised:
@@ -97,7 +97,7 @@ def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
 
 
 def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) -> None:
-    """Referrers are filtered by the upstream, if it states so, or by the appliance."""
+    """If the upstream does not filter referrers by type, the appliance filters them."""
     subject = _with_referrers(upstream)
 
     by_upstream = _kinds(client_of(upstream), subject, "application/x.sig")
@@ -125,11 +125,11 @@ def test_an_upstream_without_the_referrers_api_is_absent(
 
 
 class TestBounds:
-    """A list without an end is rejected; the bounds apply to all of its pages together."""
+    """A list without an end is rejected; its limits apply to all pages together."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lower the bounds of lists for these tests."""
+        """Lower the limits of lists, so that short lists reach them."""
         monkeypatch.setattr(client, "_MOST_TAGS", 50)
         monkeypatch.setattr(client, "MOST_DESCRIPTORS", 50)
         monkeypatch.setattr(client, "_LARGEST_LIST", 20_000)
@@ -137,7 +137,7 @@ class TestBounds:
 
     @staticmethod
     def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
-        """Respond to every page with *body* and a link to one more page."""
+        """Make the upstream respond with *body* and a link to a further page, *times* times."""
         upstream.quirks.endless = True
         upstream.misbehave(
             body=json.dumps(body).encode(),

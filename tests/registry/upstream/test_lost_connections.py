@@ -1,4 +1,4 @@
-"""Idle connections may be lost: the network drops their packets."""
+"""Idle connections to an upstream that were lost: the network drops their packets silently."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.upstream import FakeUpstream
 
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
-_ATTACH_FILTER = 26  # the value is SO_ATTACH_FILTER of socket(7)
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of socket(7), which Python does not name
 _RETURN_0 = struct.pack(
     "HBBI", 0x06, 0, 0, 0
-)  # BPF_RET of linux/filter.h: keep no byte of any packet
+)  # BPF_RET of linux/filter.h, with 0: drop each packet
 
 
 def lose_packets(connection: socket.socket) -> None:
-    """Drop all packets that arrive on a connection from now on, also acknowledgements.
+    """Drop all packets that arrive on *connection* from now on, acknowledgements too.
 
-    The lost connection has no error and no end.
+    Neither end sees an error.
     """
     program = ctypes.create_string_buffer(_RETURN_0)
     attached = struct.pack("HP", 1, ctypes.addressof(program))
@@ -37,7 +37,7 @@ def lose_packets(connection: socket.socket) -> None:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
-    """Return the list of opened connections; a lost one is detected after half a second."""
+    """Return the list of dialled connections; lost packets are noticed after half a second."""
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     made = list[socket.socket]()
     real = dial.dial
@@ -92,7 +92,7 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 def test_an_unsafe_request_is_not_repeated(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """A request that may not be repeated fails if only its response was lost."""
+    """A POST whose response was lost is not repeated, as it may have had an effect."""
     upstream.add_image("app", "v1", [b"layer"])
     wire = Wire(UpstreamConfig("upstream.test", upstream.url))
     answer = wire.send(Request("GET", f"{upstream.url}/v2/"))

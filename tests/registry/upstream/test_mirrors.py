@@ -1,4 +1,4 @@
-"""Mirrors are tried before the upstream, whose error is the result."""
+"""Mirrors are asked before their upstream; if none has the content, the upstream decides."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_a_failed_mirror_is_skipped(
 def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """A mirror with an open breaker gets no request; the upstream's breaker stays closed.
+    """A mirror whose circuit breaker is open gets no request; the upstream's stays closed.
 
-    Each HEAD to the mirror is followed by a GET in this test.
+    In this test a GET follows each HEAD to the mirror.
     """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -121,7 +121,7 @@ def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> 
 def test_all_hanging_mirrors_share_a_time_limit(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """The first of several hanging mirrors has a time limit, and all others share one."""
+    """Mirrors that hang use a limited time: the first has its own, all others share one."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)
     image = upstream.add_image("app", "v1", [b"layer"])

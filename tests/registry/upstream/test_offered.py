@@ -1,4 +1,4 @@
-"""The configured credential is sent before an upstream's rejection is accepted."""
+"""The configured credential is offered before an upstream's 401, 403 or 404 is believed."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _TAG = Tag("v1")
 
 @dataclass
 class Strict:
-    """A `Strict` registry has one manifest, and records its requests.
+    """A registry that has one manifest and records its requests.
 
-    `refuses` returns a rejection of the registry, or None.
+    `refuses` returns the response of the registry to a request that it refuses, or None.
     """
 
     refuses: Callable[[Seen], Reply | None]
     seen: list[Seen] = field(default_factory=list)
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request of the client as the registry."""
+        """Respond to one request of the client."""
         self.seen.append(seen)
         refused = self.refuses(seen)
         if refused is not None:
@@ -56,7 +56,7 @@ class Strict:
 def client_for(
     strict: Strict, secret: PlainSecret | Credential | None = None
 ) -> Iterator[Upstream]:
-    """Run a registry, and yield a client with a pull secret for it."""
+    """Run the registry, and yield a client whose pull secret has *secret* for it."""
     server = HttpServer(strict.answer)
     server.start()
     try:
@@ -71,7 +71,7 @@ def client_for(
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
     """Return the rule of a registry that hides repositories from clients without a login.
 
-    A registry that hides repositories sends a challenge at /v2/ only.
+    It sends a challenge at /v2/ only.
     """
 
     def refuse(seen: Seen) -> Reply | None:
@@ -86,7 +86,7 @@ def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], R
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) -> None:
-    """A registry that hides repositories gets the password after `/v2/` without and with it.
+    """If a repository looks absent, the client gets a challenge at `/v2/` and sends its password.
 
     Artifactory can be configured so.
     """
@@ -137,7 +137,7 @@ def test_a_rejected_password_is_not_sent_twice() -> None:
 
 
 class TokenRegistry:
-    """A `TokenRegistry` has a token endpoint; `valid` is the token that it accepts."""
+    """A registry with a token endpoint, which accepts only the token `valid`."""
 
     def __init__(self, scope: str = "", realm: str = "") -> None:
         self.valid = "t1"
@@ -147,7 +147,7 @@ class TokenRegistry:
         self.strict = Strict(self.refuse)
 
     def refuse(self, seen: Seen) -> Reply | None:
-        """Issue tokens, and accept requests with the valid one."""
+        """Issue a token, accept a request with the valid one, and challenge others."""
         if seen.path == "/token":
             good = self.valid if self.scope in ("", seen.query.get("scope")) else "bad"
             return Reply(
@@ -177,9 +177,9 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
 
 
 def test_the_scope_of_the_challenge_is_requested() -> None:
-    """The scope of the challenge is requested, as a reverse proxy may rewrite names.
+    """A token is requested with the scope in the challenge, as a reverse proxy may rename things.
 
-    A challenge's scope is remembered for its name and used at once the next time.
+    The scope is remembered for the repository and used at once the next time.
     """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
     with client_for(registry.strict) as upstream:

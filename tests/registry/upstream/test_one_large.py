@@ -1,4 +1,4 @@
-"""Large documents of upstreams are parsed one at a time, with pauses."""
+"""Large documents of upstreams are parsed one at a time, with pauses between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGE = b"x" * 1_000_000
 
 
 class Times:
-    """A clock and the CPU time of a thread, which a test sets (s); waiting moves the clock."""
+    """A clock and the CPU time of a thread, in s, which a test sets; a wait moves the clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -21,16 +21,16 @@ class Times:
         self.waits: list[float] = []
 
     def wait(self, duration: float) -> None:
-        """Record a wait of the limiter and let its time pass."""
+        """Record a wait of *duration* s, and move the clock by it."""
         self.waits.append(duration)
         self.now += duration
 
     def documents(self) -> LargeDocuments:
-        """Return a limiter of documents that uses the test's times."""
+        """Return a limiter of documents that uses this clock."""
         return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
 
     def parse(self, seconds: float) -> None:
-        """Spend CPU time."""
+        """Spend *seconds* of CPU time, as the parsing of a document does."""
         self.spent += seconds
         self.now += seconds
 
@@ -53,7 +53,7 @@ def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
 
 
 def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
-    """A document that cannot be parsed does not block the next one."""
+    """A document whose parsing raises does not block the next one."""
     documents = LargeDocuments()
     with suppress(ValueError), documents.turn("a.test", LARGE):
         int("no number")
@@ -80,7 +80,7 @@ def test_large_documents_take_at_most_a_third_of_the_time() -> None:
 
 
 def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
-    """A large document that is requested now and then does not wait."""
+    """A large document is parsed without a wait if none was parsed shortly before."""
     times = Times()
     documents = times.documents()
     for _ in range(3):

@@ -22,7 +22,7 @@ DIGEST = Digest.of(CONTENT)
 
 @pytest.fixture
 def storage() -> Iterator[FakeUpstream]:
-    """Run the storage behind a registry."""
+    """Run the storage host to which the registry redirects."""
     with FakeUpstream() as running:
         running.add_blob("any", CONTENT)
         yield running
@@ -81,14 +81,14 @@ def test_every_kind_of_redirect_is_followed(
     ids=["loop", "ftp", "bad", "none"],
 )
 def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) -> None:
-    """An invalid redirect is nonsense: more than five of them, or to another scheme than HTTP."""
+    """More than five redirects, or one to another scheme than HTTP, make the request fail."""
     upstream.misbehave("/blobs/", redirect=target)
 
     with pytest.raises(Unavailable) as raised:
         client_of(upstream).blob_size("app", DIGEST)
 
     assert raised.value.why is Why.NONSENSE
-    assert upstream.count() <= 12  # each of these requests is a HEAD, or the GET after it
+    assert upstream.count() <= 12  # each of them is a HEAD, or the GET that follows a failed HEAD
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -106,7 +106,7 @@ def test_a_rejection_by_the_storage_host_is_not_a_denial(
 def test_the_first_byte_is_requested_if_the_storage_rejects_head(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """If the storage rejects HEAD, the first byte is requested by GET: its range has the size."""
+    """If the storage host rejects a HEAD, a GET of the first byte shows the size of the blob."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(method="HEAD", status=403)
 

@@ -1,4 +1,4 @@
-"""Status line and headers of a response are bounded in size and time; interim ones are skipped."""
+"""Status line and headers of an upstream's response, which are limited in size and time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
 def sending(
     pieces: Callable[[], Iterator[bytes]], pause: float = 0
 ) -> Iterator[tuple[Upstream, list[int]]]:
-    """Respond to each request with *pieces*; yield a client and the sent bytes of each response."""
+    """Respond to each request with *pieces*; yield a client, and the sizes that were sent."""
     sent: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -104,7 +104,7 @@ def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why
     [b"x", b"", b"-1", b"+7", b"7_0", b"7.0", b"0x7", b"7, 8", b"7,", b"9" * 17, b"9" * 5000],
 )
 def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
-    """A length that cannot be read is refused at once: RFC 9112, 6.3."""
+    """A Content-Length that is not one number is an error at once (RFC 9112, 6.3)."""
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + length + b"\r\n\r\n" + IMAGE.manifest
     with sending(lambda: iter([answer])) as (client, _):
@@ -136,7 +136,7 @@ def test_equal_lengths_are_one_length(lengths: bytes) -> None:
     ids=["headers", "line", "body", "chunks", "trailers"],
 )
 def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
-    """Bytes that arrive slowly do not block a thread.
+    """Headers that arrive byte by byte do not occupy a thread for long.
 
     All headers, and all of a small body, share the time-out of one read.
     """

@@ -1,4 +1,4 @@
-"""Test tokens and passwords with an upstream that requires them."""
+"""Tokens and passwords, for an upstream that requires them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_wrong_password_is_denied_and_not_repeated() -> None:
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        # the client sends HEAD and GET without the password, and one request for /v2/ with it
+        # HEAD and GET without the password, and `/v2/` with it
         assert upstream.count() == 3
         assert len(upstream.find(pattern="/v2/$")) == 1
         with pytest.raises(Denied):
@@ -75,7 +75,10 @@ def test_without_credentials_basic_is_denied() -> None:
 
 
 def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """A password file is read again when it changes; settings precede the pull secret."""
+    """The file of an upstream's password is read again after a change.
+
+    A password in the settings precedes the pull secret.
+    """
     path = tmp_path / "password"
     path.write_text("old\n")
     users = {"me": "old"}
@@ -152,7 +155,10 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
 
 
 def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
-    """A HEAD that is rejected with any token costs one token; then a GET is sent."""
+    """A HEAD that is rejected even with a token is not sent again with another token.
+
+    The client sends a GET from then on.
+    """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         upstream.misbehave(
             method="HEAD",
@@ -246,7 +252,7 @@ def _key(scope: str = "a") -> TokenKey:
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    """A token is kept until 10 s before it expires, or a tenth of a short lifetime."""
+    """A token is used until 10 s before it expires, or for nine tenths of a short lifetime."""
     now = 0.0
     fetched: list[str] = []
 
@@ -318,7 +324,7 @@ def test_a_failed_fetch_caches_no_token() -> None:
     ids=["not sent", "sent", "too short", "issued before", "issued later", "unreadable"],
 )
 def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], life: float) -> None:
-    """The lifetime of a token excludes its age by the endpoint's clock."""
+    """The lifetime of a token is shortened by its age, measured by the endpoint's own clock."""
     assert read_token(json.dumps(document).encode(), DATE) == ("t", life)
 
 

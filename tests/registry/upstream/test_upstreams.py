@@ -1,4 +1,4 @@
-"""Test the table of upstreams: names, globs, and changes of the settings."""
+"""The table of upstreams: names, patterns, and changes of the settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _config(host: str) -> UpstreamConfig:
 
 
 class InForce:
-    """Upstreams of a configuration and a pull secret, which a test can change at any time."""
+    """The settings of upstreams, with a pull secret that the test can change at any time."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class InForce:
         self._config = config
 
     def hosts(self) -> list[str]:
-        """Return the hosts of the pull secret that are named in full."""
+        """Return the configured hosts, and those that the pull secret names in full."""
         secret = self._secret()
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if no such upstream exists."""
+        """Return the settings of the upstream *host*; None if it is not an upstream."""
         secret = self._secret()
         is_named = host in self._hosts or (secret is not None and secret.names(host))
         return self._config(host) if is_named else None
@@ -150,7 +150,7 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
 
 
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
-    """Requests choose the names."""
+    """At most some clients are kept for hosts that match a pattern: requests choose them."""
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
     for number in range(300):
@@ -175,7 +175,7 @@ def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
-    """Hosts from globs share TLS contexts: one takes a third of a MiB."""
+    """Hosts that match a pattern share TLS contexts, each of which takes a third of a MiB."""
     shared = Shared()
     scheme = "https" if secure else "http"
     wires = [
@@ -214,9 +214,9 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
 def test_a_host_that_never_responded_has_no_breaker_file(
     upstream: FakeUpstream, tmp_path: Path, *, answers: bool
 ) -> None:
-    """A host that never responded has no breaker file, so invented names leave no files.
+    """The circuit breaker of a host that never responded has no file, so invented names leave none.
 
-    The breaker of a host that has responded is shared by all workers.
+    Once the host has responded, all workers share the state of its breaker.
     """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
@@ -263,13 +263,13 @@ NO_HOSTS += ["%61", "a?b", "a#b", "*", "*.a", "a" * 64, ".".join(["a" * 50] * 5)
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda each: each[:20])
 def test_valid_host_names_are_accepted(host: str) -> None:
-    """Valid host names are accepted: RFC 1123, 2.1 and RFC 3986, 3.2.2."""
+    """A host name is accepted if it is valid by RFC 1123, 2.1 or RFC 3986, 3.2.2."""
     assert is_host(host)
 
 
 @pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
 def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
-    """An invalid host name is no upstream, although a glob may match it."""
+    """An invalid host name is not an upstream, even if a pattern in the pull secret matches it."""
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
     lookups: list[str] = []
 

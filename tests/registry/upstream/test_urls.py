@@ -1,4 +1,4 @@
-"""Credentials stay at their origin; the URL of a redirect is sent byte for byte."""
+"""Credentials stay at their origin, and the URL of a redirect is sent byte for byte."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
     ],
 )
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
-    """A URL of another origin gets no credential.
+    """A URL with another origin than the upstream's gets no credential.
 
-    A URL that parsers could read differently gets no credential either.
+    Nor does a URL that two parsers could read differently.
     """
     known = sealed(HOME, "Basic secret")
     assert known is not None
@@ -103,12 +103,12 @@ def test_repr_of_a_sealed_credential_hides_it() -> None:
     assert "secret" not in repr(Sealed(origin, "Basic secret"))
 
 
-# ---- these tests send requests through a client of an upstream
+# ---- requests through the client of an upstream
 
 
 @pytest.fixture(params=["basic", "bearer"])
 def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
-    """Yield each kind of authentication."""
+    """Yield an upstream's authentication: by password, then by token."""
     if request.param == "basic":
         yield BasicGate({"me": "pw"})
         return
@@ -118,7 +118,7 @@ def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
 
 @pytest.fixture
 def registry(gate: Gate) -> Iterator[FakeUpstream]:
-    """Run a registry that requires credentials."""
+    """Run an upstream that requires credentials."""
     with FakeUpstream(gate=gate) as running:
         running.add_image("app", "a", [b"layer"])
         yield running
@@ -126,7 +126,7 @@ def registry(gate: Gate) -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def other() -> Iterator[FakeUpstream]:
-    """Run another host, which lists one tag per page."""
+    """Run another host, which lists one tag in each page."""
     with FakeUpstream() as running:
         for tag in "abc":
             running.add_image("app", tag, [b"layer"])
@@ -154,7 +154,10 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
     other: FakeUpstream,
     by_name: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """Later pages of a redirected list get no credential, as the other host links them."""
+    """If a list is redirected to another host, no further page is requested with the credential.
+
+    That host chooses the links to the further pages.
+    """
     target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
 
@@ -165,10 +168,10 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 def test_a_challenge_of_another_host_is_not_answered(
     registry: FakeUpstream, other: FakeUpstream, gate: Gate
 ) -> None:
-    """A challenge of another host is not answered on any page: it could name a foreign realm."""
+    """A challenge of another host is never answered with a password: its realm may be any URL."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
-    client.tags("app")  # the client now knows the registry's challenge
+    client.tags("app")  # the client has learned the challenge of the upstream
     requests = len(gate.requests) if isinstance(gate, TokenService) else 0
     other.forget()
     challenge = f'Basic realm="x", Bearer realm="{_renamed(other)}/token",service="s"'
@@ -205,7 +208,7 @@ def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
 ) -> None:
     """A path in `url` begins each name; a path in `proxy.remoteurl` precedes the API."""
     config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
-    with suppress(RegistryError):  # the fake upstream has nothing at most of these paths
+    with suppress(RegistryError):  # the fake upstream has no tags at most of these paths
         open_upstream(config, Shared()).tags("app")
 
     assert requested in [each.path for each in registry.requests]
@@ -234,7 +237,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
     target = location.format(own=registry.host, other=there)
     registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
 
-    # some of these URLs are valid, and lead to the other host's list of tags
+    # some of these URLs are valid and lead to the other host's list of tags
     with suppress(RegistryError):
         _client(registry).tags("app")
 

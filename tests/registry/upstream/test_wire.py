@@ -1,4 +1,4 @@
-"""Connections of an upstream are opened with TLS, through proxies, and after forks."""
+"""Connections to an upstream: with TLS, through proxies, and after a fork."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
 def test_a_missing_authority_file_makes_only_that_upstream_unavailable(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """A missing authority file makes only its upstream unavailable, and ends no start."""
+    """If the file of an upstream's authorities is missing, only that upstream is unavailable."""
     assert _why(upstream, ca=tmp_path / "gone.pem", url="https://127.0.0.1:1") is Why.REFUSED
 
 
@@ -122,7 +122,7 @@ def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
 
 
 def test_a_stopped_proxy_is_named_in_the_message(upstream: FakeUpstream) -> None:
-    """The reason is `refused`."""
+    """If the configured proxy is down, the error names the proxy, and its reason is `refused`."""
     shared = Shared(proxies=Proxies({"https": "http://127.0.0.1:1"}))
 
     with pytest.raises(Unavailable) as raised:

@@ -1,4 +1,4 @@
-"""A wrong password in the configuration reaches an upstream rarely, so that it locks no account."""
+"""A wrong password is sent to an upstream only rarely, so that the upstream locks no account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYER = Digest.of(b"layer")
 
 
 def upstream_with(gate: BasicGate | TokenService) -> FakeUpstream:
-    """Return an upstream with two images."""
+    """Return an upstream with two images behind *gate*."""
     upstream = FakeUpstream(gate=gate)
     for name in ("app", "other"):
         upstream.add_image(name, "v1", [b"layer"])
@@ -36,7 +36,7 @@ def sent(upstream: FakeUpstream) -> list[str]:
 
 
 def denied(*acts: Callable[[], object]) -> None:
-    """Do each act, which the upstream must deny."""
+    """Call each of *acts*, and assert that the upstream denies it."""
     for act in acts:
         with pytest.raises(Denied):
             act()
@@ -79,7 +79,7 @@ def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
 
 
 def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong password is tried again later, as the upstream may have got it meanwhile."""
+    """A wrong password is tried again after a while, as the upstream may know it by then."""
     monkeypatch.setattr(trials, "AGAIN_S", 0.0)
     gate = BasicGate({"me": "other"})
     with upstream_with(gate) as upstream:
@@ -117,7 +117,7 @@ def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> Non
 
 
 def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
-    """A repository that refuses a right password stops no other, as some registries use 401."""
+    """A repository that refuses a right password does not stop requests for other repositories."""
 
     class Gate(BasicGate):
         def challenge(self, seen: Seen) -> str | None:
@@ -135,7 +135,7 @@ def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut": 0}])
 def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[str, Any]) -> None:
-    """If `/v2/` does not work, the password is sent without a check, as to any other path."""
+    """If `/v2/` cannot show whether a password is right, the password is sent unchecked."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         upstream.misbehave("/v2/$", **fault)
         secret = secret_of(upstream.host, "me", "right")
@@ -161,7 +161,10 @@ def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
 
 
 def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
-    """A token endpoint that refuses one scope stops no other: the password may be right."""
+    """A token endpoint that refuses one scope does not stop requests for other scopes.
+
+    The password may be right, and only its user may not have that scope.
+    """
 
     class Service(TokenService):
         def _is_authenticated(self, seen: Seen, form: object) -> bool:  # noqa: ARG002 - of the class

@@ -1,4 +1,4 @@
-"""Write the output files of commands atomically, and only to folders that root can trust."""
+"""Write a file atomically with a given mode; in the image, not where the service user can write."""
 
 from __future__ import annotations
 

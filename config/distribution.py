@@ -114,9 +114,7 @@ ROWS: Final = (
     _honoured("storage.s3.usefipsendpoint"),
     _ineffective("storage.s3.loglevel", "requests are not logged", "off", "false"),
     _honoured("storage.delete.enabled"),
-    _ineffective(
-        "storage.redirect.disable", "no response is a redirect", "true", instead="take it out"
-    ),
+    _honoured("storage.redirect.disable", "GETs of blobs above 64 KiB in a bucket are redirected"),
     _ineffective("storage.cache.blobdescriptor", _LOOKED_UP),
     _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),

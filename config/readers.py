@@ -112,7 +112,7 @@ def choice(*known: str) -> Reader[str]:
     return read
 
 
-# The storage classes of S3 whose objects can be read without waiting.
+# those of S3 whose objects can be read at once
 _STORAGE_CLASS: Final = choice(
     "STANDARD",
     "NONE",

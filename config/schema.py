@@ -22,6 +22,7 @@ from entrepot.config.log_settings import LogSettings
 from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
+from entrepot.config.redirect_settings import RedirectSettings
 from entrepot.config.reporting_settings import ReportingSettings
 from entrepot.config.s3_settings import S3Settings
 from entrepot.config.section import Section, setting
@@ -96,6 +97,7 @@ class StorageSettings(Section):
     inmemory: InMemorySettings | None = None
     s3: S3Settings | None = None
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
+    redirect: RedirectSettings = Field(default_factory=RedirectSettings)
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
         _state_beside_data,
@@ -125,6 +127,11 @@ class StorageSettings(Section):
         if self.bucket:
             return {**dict(self.bucket), "statedir": self.statedir}
         return dict(self.inmemory or self.filesystem)
+
+    @property
+    def has_redirects(self) -> bool:
+        """Return whether clients may fetch large blobs from the bucket itself."""
+        return self.s3 is not None and not self.redirect.disable
 
     @property
     def place(self) -> str:

@@ -56,6 +56,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *_open(settings),
         *token_auth.advice(settings),
         *http_conflicts.advice(settings.http, given),
+        *storage_conflicts.advice(settings, given),
         *_pages(settings, given),
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),

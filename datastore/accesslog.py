@@ -24,9 +24,10 @@ from entrepot.datastore.errors import InvalidLine
 
 _MANIFESTS = ("manifest", "index")
 _READ = (200, 206, 304)
+_REDIRECTED = 307
 _WRITTEN = 201
 _USES = frozenset(
-    [("GET", "blob", status) for status in _READ]
+    [("GET", "blob", status) for status in (*_READ, _REDIRECTED)]
     + [
         (method, kind, status)
         for method in ("GET", "HEAD")

@@ -74,6 +74,16 @@ class BlobStore:
             return None
         return self._storage.stat(layout.blob(digest))
 
+    def intact_size(self, digest: Digest) -> int | None:
+        """Return the length of a blob in bytes without opening it.
+
+        Return None if the blob is absent, or if its length is not known to be the verified one.
+        """
+        found = self._storage.stat(layout.blob(digest))
+        if found is None or self._integrity is None:
+            return None
+        return found.size if self._integrity.has_expected_size(digest, found.size) else None
+
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob. Raises: NotFound."""
         return self.open_sized(digest)[0]
@@ -266,15 +276,24 @@ class Integrity:
             except (RuntimeError, StopIteration):  # Another thread removed the entry first.
                 return
 
-    def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
-        """Return whether an open file of *size* bytes is intact; quarantine a damaged file.
+    def has_expected_size(self, digest: Digest, size: int) -> bool:
+        """Return whether *size* is the verified length of content, as index or manifests state it.
 
-        Raises: StorageFull, StorageBroken.
+        Nothing is opened.
         """
         if self.is_known(digest, size):
             return True
         if self._is_expected_size(digest, size):
             self.remember_size(digest, size)
+            return True
+        return False
+
+    def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
+        """Return whether an open file of *size* bytes is intact; quarantine a damaged file.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        if self.has_expected_size(digest, size):
             return True
         # Several clients may request one digest, and the lock lets one thread hash it.
         with self._lock:

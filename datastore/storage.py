@@ -119,6 +119,25 @@ class TimedStorage(Storage, Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteStorage(Storage, Protocol):
+    """A storage that is reached over a network, and whose values clients may fetch themselves."""
+
+    def look(self, key: str) -> Stat | None:
+        """Return key and size of a value as the storage has it now; None if the value is absent.
+
+        The method sends one request, which takes at most two seconds. Raises: StorageBroken.
+        """
+        ...
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the storage answered within *within_s* seconds, without a failure since.
+
+        Only the answers to this process count.
+        """
+        ...
+
+
 def as_timed(storage: Storage) -> TimedStorage | None:
     """Return *storage* if its values have times, else None."""
     return storage if _has_times(type(storage)) else None  # type: ignore[return-value] # just checked

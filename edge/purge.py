@@ -41,8 +41,7 @@ class Purge:
                 self._due.start()
 
     def _rise(self) -> None:
-        # The timer is forgotten before the purge, because content that is removed during this purge
-        # needs another purge.
+        # The flag is reset first, because content removed during this purge needs another purge.
         with self._lock:
             self._due = None
         try:

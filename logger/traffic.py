@@ -17,7 +17,7 @@ from entrepot.logger.metrics import Labels, Metric, Registry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES = tuple(float(1024 * 4**power) for power in range(12))
-_SERVED = (200, 206, 304)
+_SERVED = (200, 206, 304, 307)
 _TYPES = {"blob": "blob", "manifest": "manifest", "index": "manifest"}
 _FROM_STORE = ("hit", "stale", "revalidated", "linked")
 

@@ -36,7 +36,7 @@ _MANIFESTS: Final = ("manifest", "index")
 _SERVED: Final[Mapping[str, tuple[int, ...]]] = {
     "manifest": (200,),
     "index": (200,),
-    "blob": (200, 206, 304),
+    "blob": (200, 206, 304, 307),
 }
 _TAG = re.compile(r"/manifests/([A-Za-z0-9_][A-Za-z0-9._-]{0,127})(?:\?|$)")
 _MOST_KEPT: Final = 4096

@@ -19,8 +19,10 @@ from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.datastore.globs import Globs
+from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLimits
+from entrepot.datastore.storage import Storage
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
@@ -31,6 +33,7 @@ from entrepot.registry.app import App, Parts, assemble
 from entrepot.registry.client_auth import client_auth
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
+from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.push.upload_sessions import UploadLimits
 from entrepot.registry.push_settings import push_rules
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
@@ -57,9 +60,7 @@ from entrepot.runtime.run_names import (
 log = logging.getLogger(__name__)
 
 _MOST_SOURCES = 1024
-"""A worker caches the settings of at most this many upstreams, because a glob matches any number of
-hosts.
-"""
+"""A worker caches the settings of so many upstreams, because a glob matches any number of hosts."""
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None]:
-    """Return the function that each worker calls after its start; that function calls *start*."""
+    """Return the function that each worker calls after its start; *start* is always called."""
     trackers = settings.reporting.active
     if not trackers:
         return start
@@ -116,8 +117,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
     middleware = settings.middleware
     if not middleware.is_set:
         return assemble(made)
-    # Middleware must see each request, so the server repeats no response by itself.
-    made = dataclasses.replace(made, may_repeat=False)
+    made = dataclasses.replace(made, may_repeat=False)  # Middleware is called for each request.
     # The worker loads the modules of middleware only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
     from entrepot.registry.api import repository_hooks  # noqa: PLC0415
@@ -137,7 +137,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits for slow connections, which may use three quarters of the slots."""
+    """Return a worker's limits for slow connections: three quarters of the slots of each kind."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
@@ -149,12 +149,13 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
     limited = LimitReports(report)
     auth = client_auth(settings, invalidation, limited)
     index = open_index(settings.storage.statedir, clock)
+    storage = open_storage(settings.storage, clock)
     return Parts(
         limited=limited,
         uploads=UploadLimits(
             settings.limits.uploads, settings.limits.useruploads, lambda: limited("uploads")
         ),
-        storage=open_storage(settings.storage, clock),
+        storage=storage,
         index=index,
         state=settings.storage.statedir,
         upstreams=_upstreams(
@@ -186,7 +187,19 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
         damaged=partial(damaged, report, cache_epoch.increment),
         add_debug_pages=_debug_pages(settings),
         events=_write_events(settings, limited),
+        redirects=_redirects(settings, storage, index, clock),
     )
+
+
+def _redirects(
+    settings: Settings, storage: Storage, index: Index, clock: Clock
+) -> Redirects | None:
+    """Return the redirects to the storage; None if every blob is sent by the appliance."""
+    if not settings.storage.has_redirects:
+        return None
+    from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - only with a bucket
+
+    return redirects(settings, storage, index, clock)
 
 
 def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
@@ -327,9 +340,7 @@ def _secret(
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         if settings.storage.bucket and os.getpid() == made_in:
-            # With an object storage, a request before the fork would break the workers; `serve` has
-            # checked the names.
-            return secret
+            return secret  # a request before the fork would break the workers; `serve` has checked
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)
         for name in shadowed(storage, known.names):

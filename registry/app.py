@@ -17,7 +17,7 @@ from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.quarantine import Quarantine, Report
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.reservations import Reservations
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, is_remote
 from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.registry.api import errors, router
@@ -46,6 +46,7 @@ from entrepot.registry.pullthrough.lists import Lists
 from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
 from entrepot.registry.pullthrough.prefetch import Prefetch
 from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentConfirmations
+from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.hashes import Hashes
@@ -75,7 +76,8 @@ class Parts:
     for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
     middleware of repositories, if there is any. `may_repeat` states that the server may repeat a
     response without a call of the application. `has_edge_cache` states that HAProxy has a content
-    cache.
+    cache. `redirects` makes the URLs with which clients fetch blobs from the storage; None: the
+    appliance sends all blobs.
     """
 
     storage: Storage
@@ -107,6 +109,7 @@ class Parts:
     add_hooks: Callable[[App], None] | None = None
     may_repeat: bool = True
     has_edge_cache: bool = True
+    redirects: Redirects | None = None
 
 
 def assemble(parts: Parts) -> App:
@@ -125,7 +128,8 @@ def assemble(parts: Parts) -> App:
     )
     downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
-    blobs = Blobs(store, downloads, negative, prefetch, RecentConfirmations(spool / "locks"))
+    recent = RecentConfirmations(spool / "locks")
+    blobs = Blobs(store, downloads, negative, prefetch, recent, is_remote=is_remote(parts.storage))
     manifests = Manifests(store, KeyedLock(spool / "locks"), negative)
     authorization = parts.make_authorization(
         parts.authenticator,
@@ -187,7 +191,10 @@ def _route_content(app: App, authorization: Authorization, parts: Parts, content
     catalog = Catalog(parts.storage, store.repositories, parts.upstreams)
     manifests = ManifestResource(authorization, content.manifests, pushes, deletes, parts.events)
     app.add_route(router.MANIFEST, manifests)
-    app.add_route(router.BLOB, BlobResource(authorization, content.blobs, deletes, parts.events))
+    blobs = BlobResource(
+        authorization, content.blobs, deletes, parts.events, redirects=parts.redirects
+    )
+    app.add_route(router.BLOB, blobs)
     app.add_route(router.UPLOADS, StartUploadResource(authorization, uploads, parts.events))
     app.add_route(router.UPLOAD, UploadResource(authorization, uploads, parts.events))
     app.add_route(router.TAGS, TagsResource(authorization, lists, parts.tags_page))

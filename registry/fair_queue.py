@@ -78,6 +78,5 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                # The key goes to the end of the order, because other callers with this key still
-                # wait.
+                # The key goes to the end of the queue, because other callers wait for the key.
                 self._queues[key] = queue

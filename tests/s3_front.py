@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -235,7 +235,12 @@ class S3Front:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         request = Signed(handler.command, handler.path, headers, handler.rfile.read(length))
         parts = urlsplit(handler.path)
-        key = unquote(parts.path).removeprefix(f"/{self.bucket}").removeprefix("/")
+        if not headers.get("host", "").startswith(f"{self.bucket}."):
+            key = unquote(parts.path).removeprefix(f"/{self.bucket}").removeprefix("/")
+            behind = request
+        else:  # the bucket is in the host, and moto gets the request without its host
+            key = unquote(parts.path).removeprefix("/")
+            behind = replace(request, target=f"/{self.bucket}{request.target}")
         refused = refusal(request, self.account)
         with self._lock:
             self.requests.append(Seen(handler.command, key, parts.query, headers))
@@ -244,7 +249,7 @@ class S3Front:
         if refused:
             _send_error(handler, refused)
             return
-        self._answer(handler, request, self._fault(handler.command, key))
+        self._answer(handler, behind, self._fault(handler.command, key))
 
     def _fault(self, method: str, key: str) -> Fault | None:
         with self._lock:

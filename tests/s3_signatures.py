@@ -88,9 +88,11 @@ def refusal(  # noqa: PLR0911 - one for each rule
     return _wrong_body(request)
 
 
-def _of_url(
+def _of_url(  # noqa: PLR0911 - one for each rule
     request: Signed, account: Account, query: Mapping[str, str], now: datetime
 ) -> Refusal | None:
+    if "authorization" in request.headers:
+        return Refusal(400, "InvalidArgument", "Only one auth mechanism allowed")
     sent = _time(query.get("X-Amz-Date", ""))
     seconds = int(query.get("X-Amz-Expires", "0"))
     key, _, scope = query.get("X-Amz-Credential", "").partition("/")
@@ -101,8 +103,12 @@ def _of_url(
         return Refusal(403, "AccessDenied", "Request has expired")
     if wrong := _wrong_account(key, region, account):
         return wrong
+    if query.get("X-Amz-Security-Token") != account.token:
+        return Refusal(400, "InvalidToken")
     unsigned = re.sub(r"&?X-Amz-Signature=[^&]*", "", request.target)
     signed = query.get("X-Amz-SignedHeaders", "").split(";")
+    if "host" not in signed:
+        return Refusal(400, "AuthorizationQueryParametersError")
     expected = _signature(request, account, signed, unsigned, date=query["X-Amz-Date"])
     if expected != query["X-Amz-Signature"]:
         return Refusal(403, "SignatureDoesNotMatch")

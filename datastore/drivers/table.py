@@ -91,6 +91,9 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
 }
 """Each function opens a storage; the names are those of docker distribution's `storage:`."""
 
+SIGNING: Final = frozenset({"s3"})
+"""With these drivers a client can fetch a blob from the storage itself, by a signed URL."""
+
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 """Each function opens an index in the state directory."""
 
@@ -113,6 +116,19 @@ def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
     from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
 
     return parts_of(settings.driver, settings.parameters, clock)
+
+
+def open_signer(settings: DriverSettings, endpoint: str | None) -> Callable[[str, int], str] | None:
+    """Return the function that signs a URL of a value, for its key and a number of seconds.
+
+    The URL begins with *endpoint*; None: with the endpoint of the driver. Return None for a driver
+    that signs no URLs. Raises: StorageBroken if a file of the settings cannot be read.
+    """
+    if settings.driver not in SIGNING:
+        return None
+    from entrepot.datastore.drivers.objects.setup import signer_of  # noqa: PLC0415 - see the module
+
+    return signer_of(settings.driver, settings.parameters, endpoint)
 
 
 def open_index(state: Path, clock: Now = time.time) -> Index:

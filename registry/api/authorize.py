@@ -46,6 +46,8 @@ WRONG_CREDENTIALS = "X-Entrepot-Mistaken"
 VERIFIED = "X-Entrepot-Verified"
 SOURCE = "X-Entrepot-Source"
 GUESSES = "X-Entrepot-Guesses"
+REDIRECTED = "X-Entrepot-Redirected"
+"""HAProxy sets this header if the client was redirected to the blob in the last two minutes."""
 
 LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
@@ -85,8 +87,7 @@ class EdgeHeaders:
         """Return a function that returns whether the client's rights are still the same.
 
         The rights of equal requests are the same within an epoch. Return None if that is not known:
-        HAProxy has not verified the credential in this epoch, so the credential may expire within
-        the epoch.
+        HAProxy has not verified the credential in this epoch, so it may expire within the epoch.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:
@@ -97,7 +98,7 @@ class EdgeHeaders:
         return lambda: read_epoch() == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
-        """Return the client's address, and whether HAProxy counted many wrong passwords from it."""
+        """Return the client's address and mark of failed logins, as HAProxy sent both."""
         if self.epoch is None:
             return LoginSource()
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
@@ -169,7 +170,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
     if not resolved.mirror_form:
         disabled = f"upstreams.{resolved.host}.enabled: false"
         return f"push to another name, or disable that upstream with {disabled}"
-    # A default upstream overrules `hosted:` for Docker Hub's official images.
+    # A default upstream overrules `hosted:` for official images.
     if first == "library" and slash:
         return "push to another name"
     pattern = f"{first}/**" if slash else first

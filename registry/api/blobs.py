@@ -9,8 +9,8 @@ import falcon
 
 from entrepot.datastore.refs import Digest
 from entrepot.registry.api import response_body
-from entrepot.registry.api.authorize import KIND, LARGEST_CACHED, Authorization
-from entrepot.registry.api.cache_status import HIT, Forward, forwarded
+from entrepot.registry.api.authorize import KIND, LARGEST_CACHED, REDIRECTED, Authorization
+from entrepot.registry.api.cache_status import HIT, Forward, forwarded, hit
 from entrepot.registry.api.etags_and_ranges import (
     ByteRange,
     etag,
@@ -20,11 +20,14 @@ from entrepot.registry.api.etags_and_ranges import (
     parse_range,
 )
 from entrepot.registry.api.write_events import WriteEvents
+from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import Unsupported
 from entrepot.registry.pullthrough.blobs import Blobs
+from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.pullthrough.responses import (
     ArrivingBlob,
     BlobAnswer,
+    KnownBlob,
     ResponseSource,
     StoredBlob,
 )
@@ -36,8 +39,7 @@ from entrepot.registry.server.fileslice import in_bytes
 LARGEST_REPEATED = 8 * 1024 * 1024
 """The server repeats responses with blobs up to this size in bytes.
 
-PERF: to repeat a larger blob saves little: the thread that sends the blob is woken rarely, because
-the kernel waits for the client.
+PERF: the thread that sends a larger blob is woken rarely, because the kernel waits for the client.
 """
 
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
@@ -49,6 +51,7 @@ _CACHE_STATUS = {
     ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
     ResponseSource.PASSED: forwarded(Forward.URI_MISS),
 }
+_REDIRECTED = hit(detail="redirected")
 _UNVERIFIED = {
     ResponseSource.MISS: forwarded(Forward.URI_MISS, stored=True, detail="unverified"),
     ResponseSource.COLLAPSED: forwarded(
@@ -63,7 +66,8 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 class BlobResource:
     """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends.
 
-    *events* queues events of deletions; None: no endpoint is configured.
+    *events* queues events of deletions; None: no endpoint is configured. *redirects* makes the URLs
+    with which clients fetch blobs from the storage; None: all blobs are sent.
     """
 
     def __init__(
@@ -72,8 +76,11 @@ class BlobResource:
         blobs: Blobs,
         deletes: Deletions | None,
         events: WriteEvents | None = None,
+        *,
+        redirects: Redirects | None = None,
     ) -> None:
         self._events = events
+        self._redirects = redirects
         self._authorization = authorization
         self._blobs = blobs
         self._deletes = deletes
@@ -100,6 +107,10 @@ class BlobResource:
             _describe(resp, answer)
             not_modified(resp)
             return
+        if self._redirects is not None and self._redirect(
+            self._redirects, req, resp, resolved, parsed
+        ):
+            return
         answer = self._blobs.get(resolved, parsed)
         _describe(resp, answer)
         self._authorization.edge.permit_caching(req, resp, lambda: _cacheable_s(resolved, answer))
@@ -109,6 +120,40 @@ class BlobResource:
             self._permit_repeating(req, resp, resolved, answer)
         else:
             _send_ranges(req, resp, answer, parts)
+
+    def _redirect(
+        self,
+        redirects: Redirects,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resolved: ResolvedRepository,
+        digest: Digest,
+    ) -> bool:
+        """Redirect the client to the storage, if it may and can fetch the blob there.
+
+        The entity tag of the storage is not the digest, so a request with If-Range is answered
+        here: the storage would send the whole blob.
+        """
+        if req.get_header("If-Range") is not None:
+            return False
+        size = self._blobs.stored_size(resolved, digest)
+        identity: Identity = req.context.identity
+        url = size and redirects.url(
+            digest,
+            size,
+            expires=identity.token.claims.expires if identity.token else None,
+            is_repeated=req.get_header(REDIRECTED) is not None,
+        )
+        if not url:
+            return False
+        _describe(resp, KnownBlob(digest, size, ResponseSource.HIT))
+        resp.set_headers((("Cache-Control", "no-store"), ("Cache-Status", _REDIRECTED)))
+        resp.delete_header("ETag")
+        resp.delete_header("Accept-Ranges")
+        resp.location = url
+        resp.status = falcon.HTTP_307
+        resp.content_length = 0
+        return True
 
     def _permit_repeating(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -35,9 +35,9 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""A range may start this many bytes after the last downloaded byte and still wait for the download.
+"""A range may start this many bytes behind the downloaded bytes and still wait for the download.
 
-A range that starts later is fetched from the upstream by a separate request.
+A range that starts further behind is fetched from the upstream by a separate request.
 """
 
 
@@ -45,7 +45,8 @@ A range that starts later is fetched from the upstream by a separate request.
 class Blobs:
     """A `Blobs` finds blobs by repository and digest.
 
-    Every method may raise BlobUnknown or an UpstreamError.
+    `is_remote` states that opening a stored blob costs a request to the storage. Every method
+    raises BlobUnknown or an UpstreamError, except where its docstring states otherwise.
     """
 
     store: ContentStore
@@ -53,6 +54,7 @@ class Blobs:
     negative: NegativeCache
     prefetch: Prefetch
     shown: RecentConfirmations
+    is_remote: bool = False
 
     def get(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
         """Find a blob that the caller will read.
@@ -82,6 +84,8 @@ class Blobs:
 
         Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
+        if self.is_remote and (size := self.stored_size(resolved, digest)) is not None:
+            return KnownBlob(digest, size, ResponseSource.HIT)
         try:
             stored = self._stored(resolved, digest)
         except (StorageFull, StorageBroken) as error:
@@ -101,12 +105,24 @@ class Blobs:
 
     # ---- stored blobs
 
+    def stored_size(self, resolved: ResolvedRepository, digest: Digest) -> int | None:
+        """Return the size in bytes of a stored blob that this repository links, without opening it.
+
+        Return None for any other blob, for one whose size is not the verified one, and if the
+        storage does not answer.
+        """
+        try:
+            if not self.store.repositories.links_blob(resolved.repository, digest):
+                return None
+            return self.store.blobs.intact_size(digest)
+        except DatastoreError:
+            return None
+
     def _stored(self, resolved: ResolvedRepository, digest: Digest) -> StoredBlob | None:
         """Open a stored blob that this repository may serve.
 
         If the repository has no link to the blob, but the blob came from the same upstream, the
-        worker asks the upstream to confirm the blob. The worker then links the blob to this
-        repository.
+        worker asks the upstream to confirm the blob. The repository links a blob that was served.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
@@ -160,8 +176,7 @@ class Blobs:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passed_through(resolved, registered, task)
         expected = task.size
-        # If the running download was begun for another repository, the upstream must confirm that
-        # this repository has the blob too.
+        # The running download was begun for another repository.
         if not self._was_shown(resolved, task):
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected
@@ -185,17 +200,13 @@ class Blobs:
         *,
         size: int | None,
     ) -> BlobAnswer:
+        if not reader.collapsed:
+            self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
+
         early = is_early(registered.config.ranges, size)
         reader.on_stored = lambda: self._link_stored(resolved, task.digest)
 
-        def begun() -> None:
-            if not reader.collapsed:
-                self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
-
         def read(start: int, stop: int | None) -> Iterator[Piece]:
-            return after_first(read_now(start, stop), begun)
-
-        def read_now(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.received() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(resolved.remote, task.digest, start, stop)
@@ -309,11 +320,3 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
     if resolved.upstream is None:
         raise BlobUnknown(f"{resolved.repository} has no {digest}")
     return resolved.upstream
-
-
-def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
-    """Yield *pieces*, and call *act* after the first one, which the client waits for."""
-    for number, piece in enumerate(pieces):
-        yield piece
-        if not number:
-            act()

@@ -1,6 +1,7 @@
 """Resolve a repository name to a repository of an upstream, or to a hosted repository.
 
-The function `resolve` is pure, except that it looks up upstreams and hosted repositories.
+The page docs/architecture.md names the modules that resolve a name. The function `resolve` is pure,
+except that it looks up upstreams and hosted repositories.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class KeptConnection:
     """A `KeptConnection` is idle: the polling thread waits for its next request until `until` (s).
 
     `handle` gets the bytes of a request that the polling thread does not answer, and owns the
-    connection from then on. `closed` is called after the polling thread has closed the connection.
+    connection from then on. `closed` is called after the polling thread has closed it.
     """
 
     connection: socket.socket
@@ -75,11 +75,10 @@ class KeptConnection:
 
 @dataclass(slots=True, eq=False)
 class SlowReader:
-    """A `SlowReader` is a client that reads a response slowly; its last write was at `seen`.
+    """A `SlowReader` reads a response that is polled since `began`; `seen`: its last write.
 
-    The poller has the response since `began`; `before` is the number of bytes that were sent
-    earlier. Times are in s. After the response `kept` waits for the next request; None: the
-    connection is closed.
+    `before` is the number of bytes that were sent before. Times are in s. After the response `kept`
+    waits for the next request; None: the connection is closed.
     """
 
     delivery: Delivery
@@ -93,7 +92,7 @@ class SlowReader:
 
     @property
     def connection(self) -> socket.socket:
-        """Return the connection over which the response is sent."""
+        """The slot has the connection over which the response is sent."""
         return self.delivery.connection
 
     def rate(self, now: float) -> float:

@@ -31,11 +31,15 @@ class _Server(ThreadingMixIn, UnixStreamServer):
 
 
 class StubWorker:
-    """A `StubWorker` listens on the socket *path*; `seen` lists all requests but checks."""
+    """A `StubWorker` listens on the socket *path*; `seen` lists all requests but checks.
+
+    `status` is that of the responses with the request's headers.
+    """
 
     def __init__(self, path: Path, headers: Mapping[str, str] | None = None) -> None:
         self.seen: list[str] = []
         self.headers = dict(headers or {})
+        self.status = 200
         self._server = _Server(str(path), _Handler)
         self._server.worker = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -93,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/wait/"):
             return self.send(200, wait_for(Path(self.path.removeprefix("/wait"))))
         headers = [[name.lower(), value] for name, value in self.headers.items()]
-        return self.send(200, json.dumps(headers).encode(), self.server.worker.headers)
+        worker = self.server.worker
+        return self.send(worker.status, json.dumps(headers).encode(), worker.headers)
 
     def send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)

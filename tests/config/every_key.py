@@ -52,7 +52,7 @@ VALUES: Final[dict[str, str]] = {
     "storage.oss": "{accesskeyid: a, accesskeysecret: b, region: r, bucket: c}",
     "storage.inmemory.rootdirectory": "{folder}",
     "storage.delete.enabled": "true",
-    "storage.redirect.disable": "false",
+    "storage.redirect.disable": "true",
     "storage.cache.blobdescriptor": "redis",
     "storage.cache.blobdescriptorsize": "5000",
     "storage.cache.layerinfo": "inmemory",

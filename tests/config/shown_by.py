@@ -39,6 +39,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "::test_the_folder_has_the_content_until_the_appliance_ends",
     "storage.s3.**": "datastore/test_s3_bucket.py::test_each_key_has_its_effect",
     "storage.delete.enabled": "registry/push/test_deletes.py::test_deletes_are_405_unless_enabled",
+    "storage.redirect.disable": "registry/test_redirects.py"
+    "::test_a_large_blob_is_fetched_from_the_bucket",
     "storage.maintenance.readonly.enabled": "registry/push/test_read_only.py"
     "::test_every_change_is_405_and_changes_nothing",
     "storage.maintenance.uploadpurging.enabled": f"{_PURGE}"

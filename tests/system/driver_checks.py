@@ -13,7 +13,7 @@ from entrepot.datastore.refs import Digest
 from tests.images import filler, image
 from tests.system.appliance import Appliance
 from tests.system.images import KB, MB, of_size
-from tests.system.pulls import blob_path, manifest_path, pull, pull_blob
+from tests.system.pulls import blob_path, get_blob, manifest_path, pull, pull_blob
 from tests.system.pushes import begin, push, push_blob, put_manifest, tags
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
@@ -24,6 +24,9 @@ SMALL: Final = {
     "ENTREPOT_WORKERS": "2",
 }
 """With these variables the evictions of `check_eviction` begin soon."""
+
+SHORT: Final = {"expiry": "10s"}
+"""With this section `storage.redirect`, blobs that were redirected can be evicted soon."""
 
 _CHUNKS: Final = 3
 _IMAGES: Final = 15
@@ -49,12 +52,12 @@ def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
     made = fake.put_image("range", "v1", of_size(2 * MB, 510))
     pull(appliance.http, "one.test/range", "v1")
     content = made.layers[0]
-    path = blob_path("one.test/range", Digest.of(content))
+    name, digest = "one.test/range", Digest.of(content)
 
-    middle = appliance.http.get(path, Range="bytes=1000-1500000")
-    end = appliance.http.get(path, Range="bytes=-10")
-    none = appliance.http.get(path, Range=f"bytes={len(content)}-")
-    head = appliance.http.head(path)
+    middle = get_blob(appliance.http, name, digest, Range="bytes=1000-1500000")
+    end = get_blob(appliance.http, name, digest, Range="bytes=-10")
+    none = get_blob(appliance.http, name, digest, Range=f"bytes={len(content)}-")
+    head = appliance.http.head(blob_path(name, digest))
 
     assert (middle.status, middle.body) == (206, content[1000:1_500_001])
     assert (end.status, end.body) == (206, content[-10:])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Self
+from urllib.parse import urlsplit
 
 from entrepot.datastore import manifest
 from entrepot.datastore.index import ContentKind
@@ -31,9 +33,27 @@ def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
     return response
 
 
+def get_blob(http: HttpClient, name: str, digest: Digest, **headers: str) -> Response:
+    """GET a blob; follow a redirect, and ask the appliance again if the redirect leads nowhere.
+
+    Docker, podman and containerd follow redirects, and repeat a request that failed.
+    """
+    response = http.get(blob_path(name, digest), **headers)
+    if response.status != HTTPStatus.TEMPORARY_REDIRECT:
+        return response
+    to = urlsplit(response.headers["location"])
+    storage = HttpClient(to.port or 80, to.hostname or "")
+    try:
+        found = storage.get(f"{to.path}?{to.query}", **headers)
+    except (OSError, HTTPException):
+        return http.get(blob_path(name, digest), **headers)
+    is_refused = found.status in {HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE}
+    return http.get(blob_path(name, digest), **headers) if is_refused else found
+
+
 def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
     """Fetch a blob, which must exist and match its digest."""
-    response = http.get(blob_path(name, digest))
+    response = get_blob(http, name, digest)
     assert response.status == 200, (name, digest, response.status, response.body)
     assert Digest.of(response.body) == digest
     return response.body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.s3_front import S3Front, SlowDown
 from tests.system.appliance import Appliance, Setup
-from tests.system.driver_checks import CHECKS, SMALL, Check
+from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
 from tests.system.images import KB, MB, of_size
-from tests.system.pulls import manifest_path, pull, pull_blob
+from tests.system.pulls import blob_path, get_blob, manifest_path, pull, pull_blob, pull_manifest
 from tests.system.pushes import ALLOWED, push, tags, uploads_path
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
@@ -60,7 +61,7 @@ def _setup(
     """Return the configuration of an appliance whose state is below *data*."""
     return Setup(
         {"one.test": {"url": upstream.url}},
-        {"storage": {**ALLOWED["storage"], "s3": _keys(s3, **others)}},
+        {"storage": {**ALLOWED["storage"], "s3": _keys(s3, **others), "redirect": SHORT}},
         {**SMALL, "REGISTRYDIR": "", "ENTREPOT_STATEDIR": str(data / "entrepot")},
         data=data,
     )
@@ -84,26 +85,56 @@ def test_clients_are_served_from_a_bucket(
     check(appliance, upstream)
 
 
-def test_a_warm_pull_costs_one_request_for_each_long_blob(
+def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
     """Links, manifests and short blobs are known to both workers without a request.
 
-    The cleaner examines each new blob once, with requests of its own, at any time after the first
-    pull. So the test repeats its four pulls until the cleaner has finished.
+    A client fetches a long blob from the bucket, which the appliance asks for it with a HEAD now
+    and then. The cleaner examines each new blob once, with requests of its own, at any time after
+    the first pull. So the test repeats its four pulls until the cleaner has finished.
     """
     made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
+    pull(appliance.http, "one.test/cost", "v1")
     names = ("one.test/cost", made.digest.hex, *(Digest.of(each).hex for each in made.blobs))
-    layer = Digest.of(made.layers[0]).hex
+    layer = Digest.of(made.layers[0])
+    clients = count(1)
 
     def cost_one_request() -> bool:
         s3.forget()
         for _ in range(4):
-            pull(appliance.http, "one.test/cost", "v1")
+            pull_manifest(appliance.http, "one.test/cost", "v1")
+            # each client is another one for HAProxy, so none repeats the request of another
+            other = f"192.0.2.{next(clients)}"
+            found = get_blob(appliance.http, "one.test/cost", layer, X_Forwarded_For=other)
+            assert found.body == made.layers[0]
         ours = [each for each in s3.requests if any(name in each.key for name in names)]
-        return len(ours) <= 4 and all(each.method == "GET" and layer in each.key for each in ours)
+        theirs = [each for each in ours if "X-Amz-Signature" in each.query]
+        asked = [each.method for each in ours if each not in theirs and layer.hex in each.key]
+        return len(theirs) == 4 and len(ours) == 4 + len(asked) and set(asked) <= {"HEAD"}
 
-    eventually(cost_one_request, what="each pull costs one GET of the layer", within=30)
+    eventually(cost_one_request, what="each client fetches the layer with one GET", within=30)
+
+
+def test_the_url_of_a_redirect_is_written_nowhere(
+    appliance: Appliance, upstream: FakeUpstream
+) -> None:
+    """No log and no file has a signed URL; the use is recorded; a second request is streamed."""
+    made = upstream.put_image("secret", "v1", of_size(300 * KB, 605))
+    layer = Digest.of(made.layers[0])
+    pull(appliance.http, "one.test/secret", "v1")
+    path = blob_path("one.test/secret", layer)
+
+    first = appliance.http.get(path, X_Forwarded_For="192.0.2.200")
+    second = appliance.http.get(path, X_Forwarded_For="192.0.2.200")
+
+    assert (first.status, second.status, second.body) == (307, 200, made.layers[0])
+    signature = first.headers["location"].partition("X-Amz-Signature=")[2].encode()
+    log = appliance.state / layout.ACCESS_LOG
+    eventually(lambda: b'"status":307' in log.read_bytes(), what="the redirect is logged")
+    files = [each for each in appliance.state.rglob("*") if each.is_file()]
+    assert [each for each in files if signature in each.read_bytes()] == []
+    assert signature.decode() not in appliance.output()
 
 
 def test_a_restart_keeps_the_content_and_the_claim(

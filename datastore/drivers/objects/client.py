@@ -32,6 +32,7 @@ from entrepot.datastore.storage import Stat
 _REQUEST_S: Final = 60
 _BODY_S: Final = 24 * 3600
 _SILENCE_S: Final = 20
+_LOOK_S: Final = 2
 _CONNECT_S: Final = 5
 _PAUSE_S: Final = 0.1
 _LIST_PAGE: Final = 1000
@@ -91,7 +92,12 @@ class StorageCircuit:
         self._timer = timer
         self._lock = threading.Lock()
         self._failed = _NEVER
+        self._answered = _NEVER
         self._next_probe: float | None = None
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the last answer is at most *within_s* s old, without a failure since."""
+        return self._timer() - self._answered <= within_s
 
     @property
     def is_open(self) -> bool:
@@ -117,10 +123,11 @@ class StorageCircuit:
             now = self._timer()
             if self._next_probe is not None or now - self._failed <= self._TOGETHER_S:
                 self._next_probe = now + self._PROBE_S
-            self._failed = now
+            self._failed, self._answered = now, _NEVER
 
     def worked(self) -> None:
         """Record that the storage has answered."""
+        self._answered = self._timer()
         if self._failed != _NEVER:  # PERF: no lock while the storage answers
             with self._lock:
                 self._failed, self._next_probe = _NEVER, None
@@ -138,6 +145,7 @@ class ObjectClient:
         self._circuit = circuit or StorageCircuit()
         self._lock = threading.Lock()
         self._opened: tuple[int, Any, Any] | None = None
+        self._quick: tuple[int, Any] | None = None
         self._permits = threading.BoundedSemaphore(
             max(_MEMORY_BYTES // (bucket.part_bytes * _PARTS_AT_ONCE), 1)
         )
@@ -151,6 +159,31 @@ class ObjectClient:
         """Return key and size of an object; None if it is absent."""
         found = self._read(lambda: obstore.head(self._requests, key), key)
         return None if found is None else Stat(key, found["size"])
+
+    def look(self, key: str) -> Stat | None:
+        """Return key and size of an object with one request of at most two seconds.
+
+        The request is not repeated. Return None if the object is absent.
+        """
+        try:
+            found = self._once(lambda: obstore.head(self._looks, key))
+        except FileNotFoundError:
+            return None
+        return Stat(key, found["size"])
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the storage answered this process within *within_s* seconds.
+
+        Return False also if a request has failed since the last answer.
+        """
+        return self._circuit.has_answered(within_s)
+
+    def sign(self, key: str, seconds: int) -> str:
+        """Return a URL with which any client can GET an object for *seconds*, without a request."""
+        try:
+            return obstore.sign(self._requests, "GET", key, timedelta(seconds=seconds))
+        except (BaseError, OSError, ValueError) as error:
+            raise StorageBroken(_line(error)) from error
 
     def get(self, key: str, start: int = 0) -> obstore.GetResult | None:
         """Return an object from byte *start* on, whose body has not been read; None if absent."""
@@ -255,6 +288,15 @@ class ObjectClient:
     def _bodies(self) -> Any:  # noqa: ANN401 - obstore's class of the service
         """Return the store for bodies, which may take long but must not fall silent."""
         return self._stores()[2]
+
+    @property
+    def _looks(self) -> Any:  # noqa: ANN401 - a store of obstore
+        """Return the store for requests whose answer a client awaits; most processes send none."""
+        opened = self._quick
+        if opened is None or opened[0] != os.getpid():
+            with self._lock:
+                opened = self._quick = os.getpid(), self._store(timeout=_LOOK_S)
+        return opened[1]
 
     def _stores(self) -> tuple[int, Any, Any]:
         opened = self._opened

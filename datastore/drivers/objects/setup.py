@@ -60,3 +60,21 @@ def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) ->
     state: Path = given["statedir"]
     client = ObjectClient(_BUCKETS[driver](given))
     return BucketParts(client, BucketJournal(state / layout.BUCKET_JOURNAL, clock), state)
+
+
+_ENDPOINTS: Final[Mapping[str, str]] = {"s3": "regionendpoint"}
+"""The key of a driver that selects the endpoint."""
+
+
+def signer_of(
+    driver: str, parameters: Parameters, endpoint: str | None
+) -> Callable[[str, int], str]:
+    """Return the function that signs a URL for a key and a number of seconds, without a request.
+
+    The URL begins with *endpoint*; None: with the endpoint of the driver. Raises: StorageBroken if
+    a file that the keys name cannot be read; the function raises StorageBroken without a login.
+    """
+    given: dict[str, Any] = dict(parameters)
+    if endpoint is not None:
+        given[_ENDPOINTS[driver]] = endpoint
+    return ObjectClient(_BUCKETS[driver](given)).sign

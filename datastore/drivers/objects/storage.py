@@ -54,6 +54,25 @@ class ObjectStorage:
         self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
         return found
 
+    def look(self, key: str) -> Stat | None:
+        """Return key and size of a value as the bucket has it now, with one request.
+
+        The request takes at most two seconds and is not repeated. Return None for an absent value.
+        """
+        generation = self._journal.generation(key)
+        found = self._client.look(key)
+        known, now = self._journal.known(key), Known(found.size, None) if found else ABSENT
+        if known is None or known.size != now.size:
+            self._journal.learn(key, now, generation)
+        return found
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the bucket answered this process within *within_s* seconds.
+
+        Return False also if a request has failed since the last answer.
+        """
+        return self._client.has_answered(within_s)
+
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
         known = self._journal.known(key) if self._owner.holds() else None

@@ -1,0 +1,59 @@
+"""Define the settings of `storage.redirect:`: clients fetch large blobs from the bucket."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+from entrepot.config import readers, units, value_types
+from entrepot.config.errors import Unreadable
+from entrepot.config.section import Section, setting
+
+_SHORTEST_S: Final = 10.0
+_LONGEST_S: Final = 20 * 60.0
+_AUTHORITY = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
+
+
+def service_url(given: object) -> str:
+    """Read the URL of a storage service, without a slash at its end. Raises: Unreadable."""
+    text = readers.text(given).strip().rstrip("/")
+    parts = urlsplit(text)
+    is_plain = not (parts.path or parts.query or parts.fragment)
+    if parts.scheme not in {"http", "https"} or not _AUTHORITY.fullmatch(parts.netloc):
+        raise Unreadable("not the URL of a storage service", "try https://s3.example")
+    if not is_plain:
+        raise Unreadable("a URL with a path or a query", f"try {parts.scheme}://{parts.netloc}")
+    return text
+
+
+def lifetime(given: object) -> float:
+    """Read a span from 10 s to 20 min, in s. Raises: Unreadable."""
+    found = units.span(given)
+    if not _SHORTEST_S <= found <= _LONGEST_S:
+        raise Unreadable("not from 10s to 20m", "try 10m")
+    return found
+
+
+_ServiceUrl = Annotated[str | None, BeforeValidator(readers.optional(service_url))]
+_Lifetime = Annotated[float, BeforeValidator(lifetime), value_types.SECONDS]
+
+
+class RedirectSettings(Section):
+    """The settings of `storage.redirect:`; `expiry` is in seconds."""
+
+    disable: value_types.Switch = setting(
+        "false", "whether the appliance itself sends every blob, also a large one in a bucket"
+    )
+    endpoint: _ServiceUrl = setting(
+        None,
+        "the URL of the storage as clients reach it, with which the URLs of redirects begin",
+        shown="that of the driver",
+    )
+    expiry: _Lifetime = setting(
+        "10m",
+        "how long the URL of a redirect can be used, 10s to 20m; until then its holder can read the"
+        " blob, also without the right to read it",
+    )

@@ -1,0 +1,133 @@
+"""Decide whether a client fetches a stored blob from the storage itself, and make the URL.
+
+The URL is a permission: its holder can read that blob until the URL expires. So a URL is made only
+after the client's rights were checked, is never logged, and no cache may keep it.
+
+A client that is redirected cannot come back if the storage fails. So the storage must have answered
+this process within the last 1.5 s, otherwise it is asked for the blob first. The blob is pinned, so
+that it is not evicted while a URL may be used.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from entrepot.datastore import layout
+from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.index import Index
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import RemoteStorage
+from entrepot.runtime.bounded_dict import BoundedDict
+
+log = logging.getLogger(__name__)
+
+SMALLEST: Final = 64 * 1024
+"""The appliance itself sends blobs up to this size in bytes, because it remembers their bytes."""
+
+_SHORTEST_S: Final = 5
+"""A URL that expires earlier might expire before the client uses it."""
+_ANSWERED_S: Final = 1.5
+_CONFIRMED_S: Final = 600.0
+_MOST: Final = 32 * 1024
+
+Sign = Callable[[str, int], str]
+"""A `Sign` returns the URL of a stored value, by the value's key and the lifetime of the URL in s.
+
+Raises: StorageBroken.
+"""
+
+
+class Redirects:
+    """A `Redirects` makes the URLs of one process; any thread may call it.
+
+    *expiry* is the lifetime of a URL in s; *clock* returns s, UTC epoch, and *timer* is monotonic.
+    """
+
+    def __init__(
+        self,
+        storage: RemoteStorage,
+        index: Index,
+        sign: Sign,
+        expiry: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage = storage
+        self._index = index
+        self._sign = sign
+        self._expiry = expiry
+        self._clock = clock
+        self._timer = timer
+        self._asking = threading.Lock()
+        self._confirmed: BoundedDict[str, float] = BoundedDict(_MOST)
+        self._pinned: BoundedDict[str, float] = BoundedDict(_MOST)
+
+    def url(
+        self, digest: Digest, size: int, *, expires: float | None = None, is_repeated: bool = False
+    ) -> str | None:
+        """Return the URL of a stored blob of *size* bytes; None: the appliance sends the blob.
+
+        *expires* is when the client's token expires (s, UTC epoch). *is_repeated* states that the
+        client was redirected to this blob a moment ago, and probably could not fetch it there: the
+        storage is then asked whether it has the blob, and the appliance sends it.
+        """
+        if size <= SMALLEST:
+            return None
+        try:
+            if is_repeated:
+                self._storage.look(layout.blob(digest))
+                return None
+            return self._made(digest, expires)
+        except DatastoreError as error:
+            log.debug("no redirect", extra={"digest": digest, "error": error})
+            return None
+
+    def _made(self, digest: Digest, expires: float | None) -> str | None:
+        now = self._clock()
+        lifetime = self._expiry if expires is None else min(self._expiry, expires - now)
+        if lifetime < _SHORTEST_S or not self._is_kept(digest, now):
+            return None
+        key = layout.blob(digest)
+        return self._sign(key, int(lifetime)) if self._is_there(key) else None
+
+    def _is_kept(self, digest: Digest, now: float) -> bool:
+        """Return whether the blob is stored and is not evicted before a URL of now expires.
+
+        PERF: a pin lasts twice as long as a URL, so a popular blob is pinned once in that time.
+        """
+        if self._pinned.get(digest.hex, 0.0) >= now + self._expiry:
+            return True
+        until = now + 2 * self._expiry
+        self._index.pins.pin([digest], until)
+        # The cleaner may have marked the blob before it was pinned, and may have removed it.
+        is_marked = any(each.digest == digest for each in self._index.marked_for_deletion())
+        if is_marked or self._index.entry(digest) is None:
+            return False
+        self._pinned.keep(digest.hex, until)
+        return True
+
+    def _is_there(self, key: str) -> bool:
+        """Return whether the storage answers and has the blob. Raises: StorageBroken."""
+        if not self._is_confirmed(key):
+            return self._look(key)
+        if self._storage.has_answered(_ANSWERED_S):
+            return True
+        with self._asking:  # one request proves for all that the storage answers
+            return self._storage.has_answered(_ANSWERED_S) or self._look(key)
+
+    def _is_confirmed(self, key: str) -> bool:
+        confirmed = self._confirmed.get(key)
+        return confirmed is not None and self._timer() - confirmed < _CONFIRMED_S
+
+    def _look(self, key: str) -> bool:
+        now = self._timer()
+        if self._storage.look(key) is None:
+            self._confirmed.pop(key, None)
+            return False
+        self._confirmed.keep(key, now)
+        return True

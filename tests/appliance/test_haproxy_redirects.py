@@ -1,0 +1,84 @@
+"""HAProxy remembers which client a worker has redirected to the storage, and for which blob."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.runtime.run_names import blob_socket
+from tests.appliance.haproxy import Haproxy
+from tests.appliance.stub_worker import StubWorker
+
+BLOB = "/v2/one.test/app/blobs/sha256:"
+NAME = "x-entrepot-redirected"
+URL = "https://s3.test/images/data?X-Amz-Signature=0123456789"
+
+
+@pytest.fixture(scope="module")
+def blobs(run: Path) -> Iterator[StubWorker]:
+    """Run a stub worker on the socket for blobs."""
+    with StubWorker(run / blob_socket(1)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def started(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
+    """Return HAProxy with the variables that it gets for a bucket."""
+    assert worker.seen == []  # HAProxy checks this socket
+    with Haproxy(run, 1, variables={"ENTREPOT_REDIRECTING": "on"}) as running:
+        yield running
+
+
+@pytest.fixture
+def haproxy(started: Haproxy, blobs: StubWorker) -> Haproxy:
+    """Return HAProxy in front of a worker that redirects."""
+    blobs.status = 307
+    blobs.headers = {
+        "Location": URL,
+        "X-Entrepot-Repository": "one.test/app",
+        "X-Entrepot-Kind": "blob",
+        "Docker-Content-Digest": "sha256:" + "a" * 64,
+        "Cache-Status": "entrepot; hit; detail=redirected",
+    }
+    return started
+
+
+def _is_marked(haproxy: Haproxy, path: str, *headers: str) -> bool:
+    """Send a request; return whether the worker was informed of a redirect before."""
+    return NAME in dict(json.loads(haproxy.request(path, *headers).body))
+
+
+def test_a_client_that_asks_again_is_known_to_the_worker(
+    haproxy: Haproxy, blobs: StubWorker
+) -> None:
+    """Only the same client is marked, only for the same blob, and only after a redirect."""
+    one, other = f"{BLOB}{'1' * 64}", f"{BLOB}{'2' * 64}"
+    assert not _is_marked(haproxy, one)
+    assert _is_marked(haproxy, one)
+    assert not _is_marked(haproxy, other)
+    assert not _is_marked(haproxy, one, "X-Forwarded-For: 192.0.2.1")
+
+    blobs.status = 200
+    sent = f"{BLOB}{'3' * 64}"
+
+    assert [_is_marked(haproxy, sent) for _ in range(2)] == [False, False]
+
+
+def test_a_client_cannot_send_the_mark(haproxy: Haproxy) -> None:
+    """The header of a client is removed, because it would cost the bucket a request each time."""
+    assert not _is_marked(haproxy, f"{BLOB}{'4' * 64}", f"{NAME}: 1")
+
+
+def test_the_url_is_in_no_log(haproxy: Haproxy) -> None:
+    """The line of a redirect has the digest, which counts as a use, and nothing of the URL."""
+    path = f"{BLOB}{'5' * 64}"
+
+    answer = haproxy.request(path)
+
+    line = haproxy.line("5" * 64)
+    assert answer.headers["location"] == URL
+    assert (line.status, line.kind, line.digest) == (307, "blob", "sha256:" + "a" * 64)
+    assert b"X-Amz" not in (haproxy.run / "access.log").read_bytes()

@@ -2,9 +2,9 @@
 
 The run directory is removed when the appliance stops.
 
-The file `run` in the state directory contains the path of the run directory, and is locked while
-the appliance runs. By this file, `entrepot status` finds the run directory, and a second appliance
-on the same data directory is refused.
+The file `run` in the state directory contains the path of the run directory; the appliance keeps
+`run` locked while it runs. With this file, `entrepot status` finds the run directory, and a second
+appliance on the same data directory is refused.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from entrepot.runtime.run_names import LOG_PIPES, PREFIX, SETTINGS, SUPERVISOR_S
 from entrepot.runtime.small_file import read_small_file
 
 COPIES = f"{PREFIX}files-"
-"""The folders of secret copies have this prefix; in the image they belong to root."""
+"""Folders with copies of secret files have this prefix; in the image these folders belong to root.
+"""
 
 # The pattern of run directories matches names that tempfile.mkdtemp generates.
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 _ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)  # Every run directory has one of these files.
 _LONGEST_PATH = 4096  # bytes of a path, at most
 _LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
-# bytes of "/supervisor.sock" with the process id that supervisord appends for a moment
+# bytes of the name "/supervisor.sock", to which supervisord appends its process id for a moment
 _LONGEST_NAME = 28
 _REMOVALS = 5  # A folder is removed so often at most while other processes create files in it.
 
@@ -58,7 +59,7 @@ def create(state: Path) -> Iterator[Path]:
             try:
                 yield run
             finally:
-                # The next start overwrites the path in the file.
+                # If `run` can't be deleted, the next start overwrites the path in it.
                 with suppress(OSError, DatastoreError):
                     if note is not None:
                         note.unlink()
@@ -85,7 +86,8 @@ def _lock_folder(state: Path) -> int:
 def _write(note: LockedFile | None, run: Path) -> None:
     """Write the path of the run directory.
 
-    On a full or read-only disk, the path is not written (see `find`).
+    On a full or read-only disk, the path is not written, and `find` searches the temporary folder
+    instead.
     """
     with suppress(OSError):
         if note is not None:
@@ -154,8 +156,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 
     Repeat this if another start removed the folder as abandoned before it was locked.
 
-    The lock on a run directory also keeps systemd-tmpfiles from deleting the folder (tmpfiles.d(5),
-    "age").
+    The lock also keeps systemd-tmpfiles from deleting the folder when the folder is old
+    (tmpfiles.d(5), "age").
     """
     while True:
         folder = fresh(prefix)
@@ -170,7 +172,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    A folder that a process has locked stays. A process id would not prove that a folder is unused.
+    A folder that a process has locked stays. A process id in the folder's name would prove nothing,
+    because another process can have the same number later.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
@@ -224,7 +227,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether the appliance made a folder, because an operator may use the same prefix."""
+    """Return whether an appliance made a folder; an operator may use the same prefix too."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -253,8 +256,8 @@ def find(state: Path) -> Path | None:
 
 
 def _searched(state: Path) -> Path | None:
-    """Find a run directory by its settings, for a disk that refused the file with the path."""
-    # Any account of the machine may make a folder of this name.
+    """Find a run directory by its settings file, if the disk was too full for the file `run`."""
+    # Any account of the machine may make a folder with the name of a run directory.
     owners = {0, os.geteuid(), state.stat().st_uid}
     for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -289,7 +292,7 @@ def _text(note: LockedFile) -> str:
 
 
 def _remove_noted(path: str) -> None:
-    """Remove the run directory that an earlier appliance noted, if no process has locked it."""
+    """Remove an earlier appliance's run directory, if no process has locked it."""
     folder = Path(path)
     if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
         _remove(folder)

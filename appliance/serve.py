@@ -51,7 +51,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 1.0  # interval in s while the appliance serves
 _LOOK_FIRST = 0.05  # interval in s before the appliance serves
-_ASK_EVERY = 10.0  # interval in s; a change of a program is in supervisord's log at once
+# interval in s between two requests for the programs' states, if supervisord's log reports no
+# change
+_ASK_EVERY = 10.0
 _OK = 200
 _STATE = "storage.statedir"
 
@@ -123,7 +125,7 @@ def _serve(settings: Settings, warnings: Sequence[str], environ: Mapping[str, st
 
 
 def _leave(settings: Settings) -> None:
-    """Remove all content if `storage.inmemory` is set, and release a bucket."""
+    """Remove all content if `storage.inmemory` is set, and release the claim on a bucket."""
     if settings.storage.inmemory:
         from entrepot.appliance import in_memory  # noqa: PLC0415 - only with this driver
 
@@ -200,7 +202,7 @@ def _try_folders(settings: Settings) -> None:
 
 
 def _open_bucket(settings: Settings) -> list[Problem]:
-    """Own the bucket, and return the problems of its content. Raises: ConfigError."""
+    """Claim the bucket, and return the problems of its content. Raises: ConfigError."""
     from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
 
     bucket.begin(settings)
@@ -263,7 +265,7 @@ def _begin_record(settings: Settings, run: Path) -> RunState:
 
 
 class _MainLoop:
-    """A `_MainLoop` watches the programs, logs their ends, and ends all if one cannot stay up."""
+    """A `_MainLoop` watches the programs, logs their ends, and ends all if one can't stay up."""
 
     def __init__(self, settings: Settings, record: RunState, supervisor: SupervisorProcess) -> None:
         self._settings = settings
@@ -315,7 +317,7 @@ class _MainLoop:
         return self._ask() if self._must_ask() else None
 
     def _must_ask(self) -> bool:
-        """Return whether to read the programs' states: after a change, and every 10 s."""
+        """Return whether to read the programs' states: after a change, and every 10 s without."""
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY
         return has_changed or is_late or not self._serving or self._has_failed
@@ -341,7 +343,7 @@ class _MainLoop:
     def _gather(self) -> Status:
         """Return the overall state of the appliance.
 
-        The first reader of the state loads the modules that gather the state.
+        The first request for the state loads the modules that gather the state.
         """
         from entrepot.appliance.overall_state import look  # noqa: PLC0415 - 10 MB, rarely used
 
@@ -349,7 +351,7 @@ class _MainLoop:
         return look(config.resolved(written), time.time())
 
     def _lacks_space(self, seen: Sequence[programs.Program]) -> bool:
-        """Restart failed programs while the temporary folder is full; False: it is not full."""
+        """While the temporary folder is full, restart failed programs and return True."""
         with suppress(OSError):
             if problem := disk_space(self._run).problem:
                 self._no_space.failed(OSError(f"{self._run.parent} is {problem}"))

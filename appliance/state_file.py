@@ -1,4 +1,4 @@
-"""Write the overall state into the run directory's state.json while readers request the state.
+"""Write the overall state of the appliance into the run directory's state.json while readers ask.
 
 A reader touches a request file beside the state file. `serve` then gathers the state once a second
 for a minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the
@@ -49,7 +49,7 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An `EndpointStatus` counts an endpoint's events: `waiting`, and `dropped` in its life."""
+    """An `EndpointStatus` counts an endpoint's events: those `pending`, and those `dropped`."""
 
     name: str
     pending: int
@@ -132,7 +132,7 @@ class StateWriter:
     """A `StateWriter` writes the state into *run* once a second while readers request it.
 
     *gather* returns the state; *gather* may take long or fail, and runs in a thread of its own.
-    *clock* returns s and never goes back.
+    *clock* returns a time in s that never goes back.
     """
 
     def __init__(

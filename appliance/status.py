@@ -29,7 +29,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises: ConfigError.
     """
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    # As root, `entrepot status` could be led to any file by a link in the data directory.
+    # As root, `entrepot status` would follow a link in the data directory to any file.
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:

@@ -1,4 +1,4 @@
-"""Return the upstreams in force, and the pushed repositories that they would hide."""
+"""Return the upstreams in force, and report pushed repositories that an upstream would hide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def upstreams_now(settings: Settings) -> UpstreamSet:
 
 
 def upstream_names(settings: Settings) -> list[str]:
-    """Return the hosts of the upstreams in force, then the globs of the pull secret."""
+    """Return the hosts of the upstreams in force, then the globs in the pull secret."""
     known = upstreams_now(settings)
     return [*known.hosts, *known.globs]
 
@@ -26,7 +26,8 @@ def upstream_names(settings: Settings) -> list[str]:
 def hidden(settings: Settings) -> list[Problem]:
     """Return a problem for each pushed repository that an upstream of that name would hide.
 
-    A bucket that does not answer hides nothing: the start has reported it.
+    If a bucket does not answer, the result is empty, because the start has already reported the
+    bucket.
     """
     try:
         return _hidden(settings)
@@ -54,6 +55,6 @@ def _secret(settings: Settings) -> ParsedPullSecret | None:
         return None
     try:
         return config.parse_pull_secret(path.read_bytes(), settings.pullsecret.ignore)
-    # The folder of certificates changed since the start; the registry logs a warning.
+    # If the pull secret became unreadable or invalid after the start, the registry logs a warning.
     except (OSError, ConfigError):
         return None

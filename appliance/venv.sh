@@ -15,7 +15,7 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# Print the requested Python, or the first Python that is new enough.
+# Print the requested Python, or the first one in PATH that is new enough.
 choose() {
     for each in "$1" python3 python3.14 python3.13 python3.12 python3.11; do
         if is_new_enough "$each"; then

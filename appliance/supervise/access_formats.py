@@ -28,7 +28,8 @@ _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
 _OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
-# Every log line begins with {"start":1790000000123,"duration":
+# Every log line begins with {"start":1790000000123,"duration": and these slices have its seconds,
+# its milliseconds and the rest.
 _SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)
 _DURATION = b',"duration":'
 
@@ -62,7 +63,8 @@ def combined_lines(lines: bytes) -> bytes:
     In docker distribution's lines the user is always `-`, and the size is that of the body alone;
     here the size includes headers.
 
-    PERF: most log lines repeat an earlier line except for their times.
+    PERF: most log lines repeat an earlier line except for their times, so the text around the time
+    is cached.
     """
     rendered = list[bytes]()
     for line in lines.split(b"\n"):

@@ -23,9 +23,10 @@ from entrepot.datastore.budget import Budget
 
 
 def access_log(settings: Settings) -> Callable[[Sequence[int]], LogMover]:
-    """Return a function that moves lines from HAProxy's pipes, given their reading ends.
+    """Return a function that moves lines from HAProxy's pipes into the log file.
 
-    Lines that a limit leaves out are counted as events.
+    The function takes the reading ends of the pipes. An event is written with the number of lines
+    that a limit dropped.
     """
     share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
     state = settings.storage.statedir

@@ -1,8 +1,8 @@
 """Print the access log on stdout, in a thread of `serve` (`log.accesslog`).
 
-A program that reads stdout slowly delays nothing: lines for which stdout has no room are left out
-and counted. stdout also has the log of all programs, so the access log uses only the first quarter
-of a pipe.
+If the reader of stdout is slow, nothing waits for it: lines for which stdout has no room are left
+out and counted. stdout also carries the log of all programs, so the access log uses only the first
+quarter of a pipe.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUEUE_BYTES = 4 * 1024 * 1024
 """This many bytes of lines wait for stdout; further lines are left out."""
 
 _PIECE = 16 * 1024  # bytes of one write to stdout
-_SHARE = 4  # The access log may use one part in this many of a pipe.
+_SHARE = 4  # The access log may use a quarter of a pipe.
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 _CLOSE_S = 1.0
 _REPORT_S = 10.0
@@ -36,7 +36,8 @@ _REPORT_S = 10.0
 class AccessPrinter:
     """An `AccessPrinter` has a thread that renders lines and writes them to *descriptor*.
 
-    *left_out* is called with the number of lines that were left out, at most every 10 s.
+    *left_out* is called at most every 10 s, with the number of lines that were left out since the
+    last call.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class AccessPrinter:
             return lines
 
     def _print(self, piece: bytes) -> bool:
-        """Write a piece when stdout has room; return False if the piece is given up."""
+        """Write a piece as soon as stdout has room; return False if the piece was not written."""
         left = memoryview(piece)
         while left:
             if not self._wait_for_room(len(left)):
@@ -136,8 +137,8 @@ class AccessPrinter:
     def _has_room(self, length: int) -> bool:
         """Return whether stdout has room for *length* bytes, and for lines of the programs.
 
-        A pipe consists of pages, and a short write may use a page alone. In the worst case, lines
-        use twice their number of bytes.
+        A pipe consists of pages, and a short write may use a whole page. In the worst case, lines
+        fill twice their own number of bytes.
         """
         if not self._poll.poll(0):
             return False

@@ -1,4 +1,4 @@
-"""Write the PEM files that HAProxy reads: certificate, chain and key; and the client CAs."""
+"""Write the PEM files that HAProxy reads: the server's certificate and key, and the client CAs."""
 
 from __future__ import annotations
 

@@ -20,16 +20,18 @@ WORKER_THREADS = 768
 MANY_FILES = 65536
 """A program of the appliance may open at most this many files; some systems allow a billion."""
 
-_OTHER_FILES = 128  # HAProxy needs these descriptors for listeners, checks, log and poller.
-_REQUEST_FILES = 6  # One request may need this many descriptors.
-# A worker keeps these slots for the health check, and for requests over its own socket.
+# HAProxy needs these descriptors for listeners, health checks, the log and epoll.
+_OTHER_FILES = 128
+_REQUEST_FILES = 6  # One request in a registry worker may need this many descriptors.
+# A worker keeps these threads for the health check, and for requests over its own socket.
 _SPARE_THREADS = 16
-# A worker keeps these slots for addresses with few requests, when addresses with many requests use
-# all others.
+# A worker keeps these slots for clients with few requests, when clients with many requests use all
+# others.
 _SPARE_SLOTS = 64
-# All addresses may use this fraction of the connections; the rest is for addresses that have few.
+# Once this fraction of all connections is in use, client addresses with many connections get no
+# more.
 _CROWDED = 7, 8
-# With fewer connections in all, an address with many connections waits, and is not refused.
+# If HAProxy may have fewer connections than this, no client address is refused for having many.
 _MANY_CONNECTIONS = 4096
 # Minimum and maximum number of log files, so that lines survive some rotations while no logger
 # runs.
@@ -38,7 +40,8 @@ _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
 _OVERSHOOT = log_mover.PIECE  # A log file's size is checked only between two writes.
-# The settings file replaces variables with these prefixes, of which some are secret.
+# The settings file contains the values of variables with these prefixes, some of which are secret,
+# so the programs do not inherit the variables.
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
 _OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
@@ -82,7 +85,7 @@ class Start:
 
 
 def log_share(budget: Budget) -> LogShare:
-    """Return the rotation for three quarters of the logs' budget; events have the last quarter."""
+    """Return the size and number of access logs; they get three quarters of the logs' budget."""
     total = budget.log_bytes * 3 // 4
     fewest, most = _LOG_FILES
     files = min(most, max(fewest, total // _GOOD_LOG_FILE))
@@ -90,12 +93,12 @@ def log_share(budget: Budget) -> LogShare:
 
 
 def file_share(files: int, slots: int) -> FileShare:
-    """Divide HAProxy's open files; *slots* is the number of requests that all workers accept.
+    """Divide HAProxy's open files into connections and pipes.
 
-    A client connection needs two files, because HAProxy connects to a worker for it; a pipe needs
-    two. Without a pipe for a body that should have one, HAProxy loops at full CPU. Therefore
-    HAProxy gets one pipe for each body in transfer, and one more pipe, because HAProxy 2.6 never
-    uses the last pipe.
+    *slots* is the number of requests that all workers accept. A client connection needs two files,
+    because HAProxy connects to a worker for it; a pipe needs two. Without a pipe for a body that
+    should have one, HAProxy loops at full CPU. Therefore HAProxy gets one pipe for each body in
+    transfer, and one more pipe, because HAProxy 2.6 never uses the last pipe.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -106,8 +109,9 @@ def worker_slots(files: int) -> int:
     """Return how many requests a worker accepts at a time, by its threads and by *files*.
 
     A request may need a client connection, a file in the store, one in the spool, and connections
-    to an upstream. A worker without descriptors could neither read stored content nor accept a
-    connection. Half of the descriptors are for blobs, which have threads of their own.
+    to an upstream. A worker that ran out of descriptors could neither read stored content nor
+    accept a connection. Half of the descriptors are reserved for downloads of blobs, which have
+    threads of their own.
     """
     return max(min(WORKER_THREADS - _SPARE_THREADS, _blob_slots(files)), 3)
 
@@ -183,7 +187,7 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return from how many connections on an address with many gets no further one."""
+    """Return the number of connections from which addresses with many connections get no more."""
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]

@@ -1,8 +1,8 @@
-"""supervisord's poller, which waits for events instead of looking once a second.
+"""A poller for supervisord that waits for events instead of looking once a second.
 
-supervisord polls with a time-out of one second, and looks then for signals and ended programs.
-Python continues a poll that a signal has interrupted (PEP 475), so a program that ended was noticed
-up to a second later, and an idle supervisord woke up every second.
+supervisord's own poller waits at most one second, and then looks for signals and ended programs.
+Python continues a poll that a signal has interrupted (PEP 475). So supervisord noticed the end of a
+program up to a second late, and woke up every second even when idle.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from contextlib import suppress
 from supervisor.poller import PollPoller
 
 _IDLE_S = 60.0
-_CHANGING_S = 0.1  # a program that ended is started again so soon
+_CHANGING_S = 0.1  # an ended program is started again within this time, in s
 _BYTES = 4096
 
 
 class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no types
     """A poller that also ends its wait after a signal, by Python's wake-up descriptor.
 
-    `is_settled` returns True if no program will change its state without an event: then a wait
-    takes up to a minute. Otherwise a wait takes 0.1 s at most, whatever the time-out. supervisord
-    handles one signal after each wait; after one, `has_signals` lets it look for the next at once.
+    If no program is about to change its state by itself, `is_settled` returns True, and a wait
+    takes up to a minute. Otherwise a wait takes 0.1 s at most. supervisord handles one signal after
+    each wait; if it handled one, `has_signals` is set, and the next wait ends at once.
     """
 
     is_settled: Callable[[], bool] = staticmethod(lambda: False)

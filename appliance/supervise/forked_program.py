@@ -26,14 +26,16 @@ Main = Callable[[], int | None]
 """A `Main` runs a program, and returns its exit code; None means 0."""
 
 _FAILED = 1
-_PR_SET_NAME = 15  # prctl(2)
-_ARGUMENTS = slice(45, 47)  # arg_start and arg_end, after the name in /proc/PID/stat; proc(5)
+_PR_SET_NAME = 15  # the option of prctl(2) that sets the name of the process
+# indexes of arg_start and arg_end in /proc/PID/stat, counted after the name of the process; proc(5)
+_ARGUMENTS = slice(45, 47)
 
 
 def fork() -> int:
-    """Fork; return 0 in the child, whose signals stay blocked until it is a program.
+    """Fork; return 0 in the child, whose signals stay blocked until `run` or `reset_signals`.
 
-    A signal that arrives before is then pending, and not handled by the parent's handlers.
+    A signal that arrives before stays pending, so the parent's handlers never handle it in the
+    child.
 
     Raises: OSError.
     """
@@ -52,7 +54,7 @@ def fork() -> int:
 
 
 def reset_signals() -> None:
-    """Remove the parent's handlers, and unblock all signals; ignored ones stay ignored."""
+    """Remove the parent's handlers, and unblock all signals; ignored signals stay ignored."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -66,7 +68,7 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
 
     The forked program ends with its parent.
 
-    *argv* is the command that this replaces: `python -m MODULE ARGUMENT...`.
+    *argv* is the command in whose place *main* runs: `python -m MODULE ARGUMENT...`.
     """
     code = _FAILED
     try:
@@ -89,7 +91,7 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
 
 
 def _exit_code(end: SystemExit) -> int:
-    """Return the exit code of `sys.exit`; print the message if it was given one."""
+    """Return the exit code of `sys.exit`; print a message that was given instead of a code."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
@@ -109,10 +111,11 @@ def _end(code: int) -> NoReturn:
 
 
 def set_command_line(argv: Sequence[str]) -> None:
-    """Show *argv* in ps(1), cut to the room that this process's own arguments have.
+    """Make ps(1) show *argv*, cut to the length of this process's first arguments.
 
-    Where the kernel does not tell the place of the arguments, this does nothing. The name of the
-    process, which the kernel logs when memory is short, is the last part of the module's name.
+    If the kernel does not report where the arguments are in memory, the function does nothing. The
+    name of the process, which the kernel logs when memory is short, is the last part of the
+    module's name.
     """
     name = argv[2].rpartition(".")[2].encode()
     with suppress(OSError):
@@ -126,7 +129,7 @@ def set_command_line(argv: Sequence[str]) -> None:
 
 
 def _is_on_stack(start: int, end: int) -> bool:
-    """Return whether the addresses are in the process's first stack, where the kernel puts them."""
+    """Return whether the addresses are in the main stack, where the kernel puts arguments."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("[stack]"):
             low, _, high = line.split()[0].partition("-")

@@ -1,9 +1,9 @@
 """Start HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
 
-The program opens the pipes of the access log as haproxy.cfg has them: stdout for the first thread,
-and the descriptors 7 to 9 for the second to the fourth. Then it waits until a worker answers, and
-executes HAProxy in place of itself. HAProxy considers every server alive until the first check:
-without the wait, HAProxy would answer 503 meanwhile.
+The program opens the pipes of the access log at the descriptors that haproxy.cfg names: stdout for
+the first thread of HAProxy, and 7 to 9 for the second to the fourth. Then the program waits until a
+registry worker answers, and executes HAProxy in place of itself. HAProxy considers every server
+alive until its first check, so without the wait HAProxy would answer 503.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from entrepot.runtime.unix_socket import status_of
 # After this time HAProxy starts even if no worker answers, and responds with 503.
 _TIMEOUT_S = 15.0
 _PAUSE = 0.02
-_DESCRIPTORS = (1, 7, 8, 9)  # of the pipe of each thread
+_DESCRIPTORS = (1, 7, 8, 9)  # the descriptor of each thread's pipe
 _OK = 200
 
 
@@ -32,8 +32,8 @@ def main() -> None:
     for thread, descriptor in enumerate(_DESCRIPTORS[:threads], start=1):
         log_pipe.redirect(run, descriptor, thread)
     poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
-    # HAProxy runs without a master process (-W), which loses a signal that arrives while it starts;
-    # the admin socket can replace a certificate without a master.
+    # HAProxy runs without a master process (-W), because a master loses signals that arrive while
+    # it starts. The admin socket can replace a certificate without a master.
     execute(["haproxy", "-db", "-f", os.fspath(configuration)])
 
 

@@ -35,8 +35,8 @@ _READ = (
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
-# This expression matches the most frequent lines that show a use, one after another. The expression
-# `_LINE` finds other uses.
+# This expression matches any number of lines of the most frequent kinds that show a use. The
+# expression `_LINE` finds other uses.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -44,8 +44,8 @@ _FREQUENT_USES = re.compile(
         for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
     )
 )
-# A line with this word is of a request over HAProxy's own socket, and the cleaner waits for such a
-# line (log barrier).
+# This source marks a request over HAProxy's own socket; the cleaner waits for the line of such a
+# request (log barrier).
 _OWN = b"unix"
 _SHORTEST = 192  # A log line has at least this many bytes: HAProxy's format with empty fields.
 _PERIOD_S = 1.0
@@ -70,7 +70,7 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        # Fewer bytes than this cannot exceed any limit.
+        # While fewer bytes than this arrive in a second, no limit can be exceeded.
         self._few = min(in_all, by_address * _SHORTEST)
         self._on_left_out = left_out
         self._clock = clock
@@ -82,8 +82,8 @@ class LineLimit:
     def filter(self, lines: memoryview) -> memoryview:
         """Return the given lines that go into the log. *lines* must end with a newline.
 
-        PERF: lines are not parsed while few bytes arrive. If the limit on log lines is exceeded,
-        one match of an expression passes all consecutive lines of the usual form, 0.5 us for each.
+        PERF: lines are not parsed while few bytes arrive. When lines must be parsed, one match of
+        an expression passes all consecutive lines of the usual form, in 0.5 us for each.
         """
         self._begin_period()
         if self._bytes + len(lines) <= self._few:
@@ -141,7 +141,7 @@ class LineLimit:
 
 
 def _source_of_no_use(line: bytes) -> bytes | None:
-    """Return the client's address of a line without a use; None for a line that must be kept."""
+    """Return the client address of a line that shows no use; None for a line to be kept."""
     match = _LINE.match(line)
     if match is None:
         return b""

@@ -1,4 +1,4 @@
-"""Write the addresses that HAProxy listens on in HAProxy's notation, after checking them."""
+"""Translate the addresses that HAProxy listens on into HAProxy's notation, after checking them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class _Endpoint:
 
 
 def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
-    """Return HAProxy's form of *address*. An empty host means all addresses, IPv6 if available.
+    """Return *address* in HAProxy's notation, after trying to listen there.
+
+    An empty host means all addresses, IPv6 if available.
 
     A socket that no program listens on is removed. *setting* names the address in messages.
 
@@ -119,7 +121,7 @@ def _resolved(address: Address, setting: str) -> _Endpoint:
         raise _refusal(
             address, "no such host", "give an address of this machine", setting
         ) from error
-    # The function chooses IPv4 first, as Go's net.Listen in docker distribution does.
+    # An IPv4 address is chosen first, as Go's net.Listen in docker distribution does.
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
 

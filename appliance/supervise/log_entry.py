@@ -15,7 +15,7 @@ _LONGEST = 16 * 1024  # Characters of a log line that are parsed, at most.
 _TEXT = re.compile(r"(?P<time>\S+Z) (?P<level>error|warn|info|debug) (?P<process>[\w-]+): ")
 _FIRST_FIELD = re.compile(r" [\w.@-]+=")
 _FIELD = re.compile(r' ([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_LEVELS: Final = {"warning": "warn"}  # Logstash's format has this name of a level.
+_LEVELS: Final = {"warning": "warn"}  # Logstash's format has another name for the level `warn`.
 
 
 @dataclass(frozen=True, slots=True)

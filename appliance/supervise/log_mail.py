@@ -41,7 +41,8 @@ _LONGEST_SUBJECT = 200  # largest number of characters of a subject
 _LONGEST_VALUE = 4096
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _IMPLICIT_TLS = 465  # RFC 8314, 7.3, assigns this port to TLS.
-_NAMES: Final = {"warn": "warning"}  # logrus writes this name of the level.
+# logrus, the log library of docker distribution, has another name for the level `warn`.
+_NAMES: Final = {"warn": "warning"}
 
 
 class LogMail:
@@ -149,8 +150,8 @@ def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> Email
     """
     subject = f"[{_NAMES.get(level, level)}] {hook.host}: {entry.message}"
     subject = _one_line(subject, _LONGEST_SUBJECT)
-    # A folded line would begin with a space for some readers; RFC 5322, 2.1.1, allows 998
-    # characters.
+    # Some mail readers show a space where a long subject was folded; RFC 5322, 2.1.1, allows 998
+    # characters in a line.
     mail = EmailMessage(policy=SMTP.clone(max_line_length=998) if subject.isascii() else SMTP)
     mail["Subject"] = subject
     mail["From"] = hook.sender
@@ -184,8 +185,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         if is_tls
         else smtplib.SMTP(timeout=_STEP_S)
     )
-    # If the constructor of the SMTP client got a host, it would connect without the deadline; TLS
-    # verifies this name.
+    # The constructor of the SMTP client would connect at once if it got a host, before the watchdog
+    # runs. TLS verifies this name.
     connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
     watchdog.daemon = True

@@ -33,12 +33,14 @@ _PAUSE_MS = 8
 _RETRY_MS = 200
 _REPORT_S = 1.0
 _NEWLINE = ord("\n")
-_MARK = b"\t"  # HAProxy marks lines that may show no use of content; a field has no such byte
+# HAProxy puts this byte into lines that may show no use of content; the values in a line never
+# contain it.
+_MARK = b"\t"
 _LAST_TRIES = 5  # number of writes to a failing disk after `close`
 
 
 class _Source:
-    """A `_Source` is a pipe, and a piece of its bytes that are not written yet."""
+    """A `_Source` is the pipe of a HAProxy thread, and bytes from it that are not written yet."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
@@ -105,7 +107,9 @@ class LogMover:
         the writer of each line a wake-up. When no line arrives, the thread blocks. A small pipe
         would fill up between two polls.
         """
-        with suppress(OSError):  # The first line opens the file again, and an error is logged then.
+        # If the log file can't be opened now, the first line tries again, and then the error is
+        # logged.
+        with suppress(OSError):
             self._log.open()
         pipes = [source.pipe for source in self._sources]
         while not self._is_ended(0):
@@ -127,7 +131,7 @@ class LogMover:
         return bool(select.select([self._end], [], [], wait_ms / 1000)[0])
 
     def _move(self, source: _Source) -> int:
-        """Move the content of a pipe, and return the number of bytes."""
+        """Move the content of a pipe into the log, and return the number of bytes."""
         moved, is_more = 0, True
         while is_more:
             room = PIECE - source.filled
@@ -166,7 +170,7 @@ class LogMover:
         return memoryview(without_tails(lines))
 
     def _append(self, lines: memoryview) -> int | None:
-        """Return the number of bytes written; None if the last try has failed."""
+        """Return the number of bytes written; None if the disk failed and no retry is left."""
         try:
             written = self._log.append(lines)
         except OSError as error:

@@ -1,7 +1,7 @@
 """Send one log line per response from HAProxy through a pipe to `serve`, which stores the lines.
 
-Each thread of HAProxy has a pipe of its own: when two threads write to one at the same moment,
-HAProxy drops one of the lines. HAProxy does not block, but drops a line when the pipe is full.
+Each thread of HAProxy has a pipe of its own, because HAProxy drops a line if two threads write to
+the same pipe at the same moment. HAProxy does not block, but drops a line when the pipe is full.
 Therefore the pipe for log lines is large.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from entrepot.runtime.run_names import LOG_PIPES
 
 BYTES = 1024 * 1024
-"""The capacity of the pipe, if the system allows it: the maximum for a plain user."""
+"""The capacity of the pipe, which is the maximum for a plain user; some systems allow less."""
 
 
 def create(run: Path, thread: int = 1) -> int:
@@ -24,7 +24,7 @@ def create(run: Path, thread: int = 1) -> int:
     os.mkfifo(path, 0o600)
     # With O_RDWR the reader is also a writer, and never sees an end of file.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    with suppress(OSError):  # The user's pages for pipes are used up, so the log pipe stays small.
+    with suppress(OSError):  # If the user's pages for pipes are used up, the log pipe stays small.
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, BYTES)
     return reader
 

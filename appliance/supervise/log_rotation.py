@@ -65,7 +65,8 @@ class RotatedLog:
         for age in range(self._backups, 1, -1):
             with suppress(FileNotFoundError):
                 self._aged(age - 1).replace(self._aged(age))
-        with suppress(FileNotFoundError):  # Another program deleted the log file.
+        # If another program deleted the log file, there is nothing to rename.
+        with suppress(FileNotFoundError):
             self._path.replace(self._aged(1))
         self.close()
         self.open()

@@ -1,8 +1,8 @@
 """Copy the output of the programs to stdout, line by line, and remember the last lines.
 
 supervisord writes each program's output into a named pipe of the run directory. Therefore
-supervisord need not know whether stdout is a terminal, a file, a pipe or a journal's socket. When a
-program cannot stay up, `serve` can log the program's last lines.
+supervisord needs no descriptor of stdout, whether it is a terminal, a file, a pipe or a journal's
+socket. When a program cannot stay up, `serve` can log the program's last lines.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class _Pipe:
 class Output:
     """An `Output` has the pipes of several programs, and the thread that reads them.
 
-    *readers* has a function for each program that receives its lines; a program with None has its
-    lines copied unchanged to *target*. *observer* also receives the copied lines.
+    *readers* has a function for each program, which receives the program's lines. The lines of a
+    program with None are copied unchanged to *target*. *observer* also receives the copied lines.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Output:
         return list(self._pipes[name].last)
 
     def close(self) -> None:
-        """Copy the rest of the pipes, and end the thread."""
+        """Copy the lines that are left in the pipes, and end the thread."""
         os.write(self._waker, b".")
         self._thread.join()
         for name in self._pipes:
@@ -106,7 +106,7 @@ class Output:
             for line in lines.decode(errors="replace").splitlines():
                 reader(line)
         elif lines:
-            # stdout was closed, but the appliance must continue to serve.
+            # If stdout was closed, the appliance must continue to serve.
             with suppress(OSError, ValueError):
                 self._target.write(lines)
                 self._target.flush()

@@ -19,8 +19,8 @@ PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 _MOST_ENDS = 5
 _WITHIN = 60.0  # span in s in which the ends of a program are counted
 _TIMEOUT_S = 2.0
-_LONGEST_SILENCE = 30.0  # limit in s, summed over unanswered requests
-# limit in s; a longer gap between two requests was a pause of `serve`
+_LONGEST_SILENCE = 30.0  # limit in s on the time that supervisord leaves requests unanswered
+# If `serve` did not look for longer than this, in s, `serve` itself was paused.
 _LONGEST_LOOK = _TIMEOUT_S + 1.0
 # The log lines of supervisord have this format.
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
@@ -62,7 +62,7 @@ def read_all(run: Path) -> list[Program]:
 
 
 def start(run: Path, program: Program) -> None:
-    """Request that supervisord starts a program that supervisord gave up.
+    """Ask supervisord to start a program again that supervisord has given up.
 
     Raises: SupervisorUnreachable, also if the program runs.
     """
@@ -70,14 +70,14 @@ def start(run: Path, program: Program) -> None:
 
 
 def is_gone(run: Path) -> bool:
-    """Return whether supervisord's socket was deleted, so that no call can reach supervisord."""
+    """Return whether supervisord's socket was deleted; then no request can reach supervisord."""
     return not (run / SUPERVISOR_SOCKET).exists()
 
 
 class _Transport(Transport):
     """A `_Transport` sends XML-RPC over a unix socket, with a time-out.
 
-    The caller of supervisord handles no signals during a request.
+    In this time, `serve` handles no signals.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,14 +110,16 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 
 
 class ProgramWatch:
-    """A `ProgramWatch` counts how often each program has ended. The watch does no input or output.
+    """A `ProgramWatch` counts how often each program has ended.
+
+    The watch only computes: it does no input or output.
 
     Times are in s, of any clock.
     """
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._silent = 0.0  # span in s without an answer of supervisord
+        self._silent = 0.0  # time in s without an answer of supervisord
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -148,15 +150,16 @@ class ProgramWatch:
         return None
 
     def forgive(self) -> None:
-        """Reset the counts, when the programs ended because the disk was full."""
+        """Reset the counts, because a full disk ended the programs, and no error of their own."""
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
-        """Count a request without an answer of supervisord; return a failure after 30 s of these.
+        """Count a request that supervisord left unanswered; return a failure after 30 s.
 
-        The watch counts requests, not the time that passes: after a pause (SIGSTOP, a frozen
-        container, a suspended machine) one unanswered request proves nothing. If *is_frozen* is
-        set, a signal has stopped supervisord, and an unanswered request proves nothing either.
+        The watch adds up the time of requests, not the time that passes: after a pause of the whole
+        machine (SIGSTOP, a frozen container, suspend), one unanswered request proves nothing. If
+        *is_frozen* is set, a signal has stopped supervisord, and an unanswered request proves
+        nothing either.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now

@@ -7,7 +7,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-# index in /proc/PID/stat after the name of a process: state, parent, group, session; proc(5)
+# The fields of /proc/PID/stat after the name of the process begin with its state, parent, group and
+# session; proc(5). This is the index of the session.
 _SESSION = 3
 _DEAD = ("Z", "X")
 _STOPPED = ("T", "t")

@@ -1,9 +1,9 @@
 """Decide which signals stop the appliance.
 
 SIGTERM and SIGINT stop the appliance. SIGHUP stops the appliance if the terminal of the process was
-closed; otherwise SIGHUP requests a reload, as of many daemons, and has no effect, because the
-appliance follows changed files. SIGUSR1 and SIGUSR2, which reopen logs or print states of other
-programs, must not kill the appliance either.
+closed. Otherwise SIGHUP asks many daemons to reload their settings; here it has no effect, because
+the appliance follows changed files by itself. SIGUSR1 and SIGUSR2, which other programs use to
+reopen logs or to print states, have no effect either.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _log = logging.getLogger("serve")
 
 
 class StopSignals:
-    """A `StopSignals` receives the signals for this process, as `Signals` does.
+    """A `StopSignals` receives the signals for this process.
 
     The signals are blocked in the calling thread, in later threads and in forked processes.
     """
 
     def __init__(self) -> None:
-        # The program nohup has set SIGHUP to be ignored.
+        # If nohup started the process, nohup has set SIGHUP to be ignored.
         is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self._had_terminal = _has_terminal() and not is_ignored
         self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})

@@ -22,12 +22,12 @@ from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
 
 _log = logging.getLogger(__name__)
-_log.addFilter(LogLimit())  # Clients can cause messages of HAProxy.
+_log.addFilter(LogLimit())  # Clients can cause messages of HAProxy, so their number is limited.
 
 # The programs other than HAProxy get this many seconds to stop after HAProxy's grace period.
 _STOP_WITHIN = 3.0
 _HURRY_WITHIN = 1.0  # time in s for all programs after a second signal
-_PAUSE = 0.02  # pause in s between two looks
+_PAUSE = 0.02  # pause in s between two looks for remaining processes
 _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -38,11 +38,11 @@ _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 class SupervisorProcess:
     """A `SupervisorProcess` runs supervisord in its own session.
 
-    Therefore a terminal's Ctrl-C reaches only `serve`.
+    Therefore Ctrl-C in a terminal reaches only `serve`.
 
     *open_access_log* receives the reading ends of the pipes for HAProxy's log lines. *observer*
-    receives each line that another program prints. At a stop, HAProxy gets *grace* s for requests
-    in flight.
+    receives each line that another program prints. When the appliance stops, HAProxy gets *grace* s
+    to finish its requests.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class SupervisorProcess:
         )
 
     def wait(self, timeout: float) -> signal.Signals | None:
-        """Wait at most *timeout* s for a signal, reap ended children, and return a stop signal.
+        """Wait at most *timeout* s for a signal, and return one that stops the appliance, or None.
 
-        A change of a program's state ends the wait, too.
+        The wait also ends when a program's state changes; ended children are reaped.
         """
         caught = self._signals.wait(timeout)
         self._reap()
@@ -144,7 +144,7 @@ class SupervisorProcess:
         self._output.close()
 
     def _note_change(self, _: str) -> None:
-        """End a wait: each line of supervisord's log is about a program's state."""
+        """End the wait: each line of supervisord's log is about a program's state."""
         self._changed.set()
         self._signals.wake()
 

@@ -1,12 +1,12 @@
 """Run supervisord, which starts our own programs by fork: `python -m MODULE -c supervisord.conf`.
 
-MODULE is this module. Our programs have most of their modules in common. The common modules of our
-programs are loaded once, before the first program starts; the programs share that memory, and start
-without an import. supervisord and its configuration are unchanged: only the last step of a start,
-execve(2), is replaced, and only for the commands of our programs.
+MODULE is this module. Our programs have most of their modules in common. The common modules are
+loaded once, before the first program starts; the programs share that memory, and start without an
+import. Only the last step of a start, execve(2), is replaced, and only for our programs;
+supervisord and its configuration stay as they are.
 
-A program whose modules cannot be loaded is executed: then it prints its error itself. The modules
-of the other programs are loaded, so they start.
+A program whose modules cannot be loaded is executed, so that it prints the error itself. The other
+programs are still forked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROGRAMS: Final = {
 """The module of each program's function `main`, by the name that follows `python -m`."""
 
 _SETTLED = frozenset({ProcessStates.RUNNING, ProcessStates.FATAL})
-_STOPPED = ProcessStates.STOPPED  # by an operator, or not started yet
+_STOPPED = ProcessStates.STOPPED  # an operator stopped the program, or it has not been started yet
 _STARTER = "entrepot.appliance.supervise.parent_death_signal"
 
 
@@ -60,7 +60,7 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
         self.poller.watch_signals()
 
     def get_signal(self) -> int | None:
-        """Return the next signal to be handled; None if there is none."""
+        """Return the next signal that supervisord must handle, or None."""
         number: int | None = super().get_signal()
         self.poller.has_signals = number is not None
         return number
@@ -88,7 +88,7 @@ def program_of(argv: Sequence[str]) -> list[str]:
 
 
 def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
-    """Load the programs, and return their functions; {} if that started a thread.
+    """Import the programs, and return their functions `main`; {} if an import made a thread.
 
     A process with several threads must not fork and continue: a lock that another thread holds
     would stay locked in the child.
@@ -99,7 +99,8 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # The first two load the drivers, and open nothing. The others return kept values later.
+        # `open_index` and `open_storage` import the drivers, and open nothing here. `version` and
+        # `config.resolved` keep their results for the forked programs.
         open_index(Path("/"))
         open_storage(on_disk(Path("/")))
         version()
@@ -108,7 +109,7 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
 
 
 def run(options: ForkingOptions) -> None:
-    """Run supervisord until it ends all programs or begins anew, as its function `go` does."""
+    """Run supervisord until it has ended all programs, or must begin anew after SIGHUP."""
     supervisor = supervisord.Supervisor(options)
     options.poller.is_settled = lambda: is_settled(supervisor)
     with suppress(asyncore.ExitNow):
@@ -116,7 +117,7 @@ def run(options: ForkingOptions) -> None:
 
 
 def is_settled(supervisor: supervisord.Supervisor) -> bool:
-    """Return True if the state of each program changes only with an event."""
+    """Return True if no program will change its state without an event."""
     return all(
         program.get_state() in _SETTLED or (program.get_state() == _STOPPED and program.laststart)
         for group in supervisor.process_groups.values()
@@ -130,7 +131,8 @@ def main(argv: Sequence[str]) -> None:
     forked_program.reset_signals()
     mains = load()
     gc.collect()
-    gc.freeze()  # a collection would write to all objects, and copy their memory
+    # After a fork, a garbage collection would write to all objects, and so copy their memory.
+    gc.freeze()
     is_first = True
     while True:  # supervisord begins anew after SIGHUP
         options = ForkingOptions(mains)

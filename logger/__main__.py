@@ -34,14 +34,14 @@ _KEEP_S = 0.5
 
 
 class EventThreads(Protocol):
-    """An `EventThreads` has the threads that queue and deliver events."""
+    """An `EventThreads` has the threads that queue events and deliver them to the endpoints."""
 
     def start(self) -> None:
         """Start all threads for events."""
         ...
 
     def wake(self) -> None:
-        """Queue the events of new lines soon."""
+        """Tell the threads that the access log has new lines, whose events must be queued."""
         ...
 
     def stop(self) -> None:
@@ -73,9 +73,10 @@ def main() -> int:
 
 
 def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None:
-    """Run the loop until *is_ended* returns True; *wake* ends a wait and is set at the end.
+    """Run the loop until *is_ended* returns True.
 
-    PERF: while lines are written, polling costs a third of an inotify wake-up for each line.
+    The caller sets *wake* to end a wait, also after *is_ended* has become True. PERF: while lines
+    are written, polling costs a third of what an inotify wake-up for each line costs.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     made = work(settings, clock)
@@ -98,7 +99,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
                 notifications.wake()
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
-        # A new watch needs one more turn of the loop, because the watch missed earlier lines.
+        # A watch that has just been started missed earlier lines, so the loop turns once more
+        # before it waits.
         elif not watch.start():
             wake.wait(seconds)
     if notifications is not None:
@@ -117,7 +119,8 @@ def _notifications(settings: Settings, clock: Clock, display: Display) -> EventT
             queue.remove(queue_file)
             log.warning("the event queue was removed, because no endpoint is configured")
         return None
-    # The delivery of events loads HTTP and TLS, so the logger imports it only for notifications.
+    # The modules that deliver events load HTTP and TLS, so they are imported only if an endpoint is
+    # configured.
     from entrepot.logger import pull_events  # noqa: PLC0415
 
     made = pull_events.build(settings, clock)
@@ -142,7 +145,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / ADMIN_SOCKET,
-            # The events file gets a quarter of the space for logs, in two files.
+            # The events file and its rotated file each get an eighth of the space for logs.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(open_storage(settings.storage, clock), index),
@@ -163,7 +166,7 @@ def work(settings: Settings, clock: Clock) -> Work:
 
 
 def _began(run: Path, clock: Clock) -> float:
-    """Return the start of this run of the appliance, which is when its settings were written."""
+    """Return when this run of the appliance began: when `serve` wrote the settings file."""
     return (run / SETTINGS).stat().st_mtime + clock.shift()
 
 

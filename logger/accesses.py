@@ -1,6 +1,6 @@
 """Extract access times from lines of the access log.
 
-The functions of `accesses` have no side effects.
+The functions of this module only compute: they read and write no files.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from entrepot.datastore.refs import Digest
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
     """Update the access times in *latest*: the end of the last response with each digest.
 
-    The access times are in s, UTC epoch. Digests stay text, so that `stamps` parses each digest
-    once per commit and not once per line.
+    The access times are in s, UTC epoch. Digests stay text here, so that `stamps` parses each
+    digest once per commit and not once per line.
     """
     for line, _ in lines:
         if is_access(line.method, line.kind, line.status):
@@ -26,7 +26,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
 
 
 def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
-    """Return the access time of each digest; ignore texts that are no digests."""
+    """Return the access time of each digest; leave out texts that are not digests."""
     parsed = ((_digest(text), at) for text, at in latest.items())
     return {digest: at for digest, at in parsed if digest is not None}
 

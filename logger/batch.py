@@ -36,9 +36,9 @@ _MARK = "logger:mark"
 _LATEST = "logger:latest"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
-_PROBED = "unix"  # The access log has this source address for a request over HAProxy's unix socket.
+_PROBED = "unix"  # A request over HAProxy's unix socket has this source address in the access log.
 _FULL_LINES = 50_000
-# The limit on a batch bounds how long one commit blocks other writers of the index.
+# These two limits bound how long the commit of one batch blocks other writers of the index.
 _FULL_STAMPS = 10_000
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
@@ -60,13 +60,13 @@ METRICS = (
 
 
 class LogBatch:
-    """A `LogBatch` is the open batch of log lines, for use by one thread.
+    """A `LogBatch` collects values from log lines until they are committed; for one thread.
 
-    *upstreams* are the hosts that get their own label values from the start. *run* names this run
-    of the appliance, which began at *since* (s, UTC epoch); states of circuit breakers from earlier
-    runs are dropped. *clock* corrects HAProxy's times, which jump with the wall clock, to lie
-    between the last committed access time and now. Counters start with their values in *index*.
-    Raises: IndexUnavailable.
+    *upstreams* are the hosts that get their own label values from the start; other hosts get theirs
+    when they appear. *run* names this run of the appliance, which began at *since* (s, UTC epoch).
+    States of circuit breakers from earlier runs are dropped. HAProxy's times jump with the wall
+    clock; *clock* corrects them to lie between the last committed access time and now. Counters
+    continue from their values in *index*. Raises: IndexUnavailable.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LogBatch:
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
         self._dropped = DroppedLines.load(self.committed.get(_HAPROXY))
-        # the number of lines that were lost in this run
+        # how often lines of the access log were lost in this run
         self._lost = int(self.committed.get(_LOST, 0))
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
@@ -97,20 +97,23 @@ class LogBatch:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(event_metrics.BREAKER)
-            # The count starts anew for a new HAProxy process, which in a container may have the
-            # same pid.
+            # HAProxy's count of dropped lines begins at 0 in a new HAProxy process, which in a
+            # container may have the same pid as before.
             self._dropped = DroppedLines(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}
 
     @property
     def is_full(self) -> bool:
-        """True if the batch must be committed before more lines are read."""
+        """True if the batch is so large that it must be committed before more lines are read."""
         return self._lines >= _FULL_LINES or len(self._uses) >= _FULL_STAMPS
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing to commit; a pending log barrier request is not counted."""
+        """True if there is nothing to commit.
+
+        A log barrier request of the cleaner does not count.
+        """
         return not self._notes
 
     @property
@@ -123,7 +126,7 @@ class LogBatch:
         return LogPosition.load(self.committed.get(_position(name)))
 
     def access(self, batch: Batch) -> None:
-        """Add lines of the access log."""
+        """Add lines of the access log to the batch."""
         lines, errors = self._log.read(batch.lines)
         for error in errors:
             self._unreadable(ACCESS, error)
@@ -135,7 +138,7 @@ class LogBatch:
         self._take(ACCESS, batch)
 
     def events(self, batch: Batch) -> None:
-        """Add lines of the events file."""
+        """Add lines of the events file to the batch."""
         for text in batch.lines:
             try:
                 self._happenings.count(parse_event(text))
@@ -144,7 +147,7 @@ class LogBatch:
         self._take(EVENTS, batch)
 
     def drop(self, dropped: DroppedLines) -> None:
-        """Add HAProxy's count of the lines that it could not write."""
+        """Add HAProxy's count of dropped lines, which it could not write to its log."""
         if dropped == self._dropped:
             return
         lost = dropped.total - self._dropped.total
@@ -158,9 +161,9 @@ class LogBatch:
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
         """Commit the batch to the index in one transaction, and return the access times.
 
-        If the batch *is_whole*, which means that HAProxy's count of dropped lines is known too, the
-        commit also answers the cleaner's log barrier request, with the number of losses in this
-        run: lines that HAProxy dropped, and rotations that deleted unread lines. Raises:
+        If *is_whole* is set, the batch also has HAProxy's current count of dropped lines. The
+        commit then answers the cleaner's log barrier request with the number of losses in this run:
+        lines that HAProxy dropped, and rotations that deleted unread lines. Raises:
         IndexUnavailable. After an error of the index nothing is committed, and the batch keeps its
         content.
         """
@@ -180,7 +183,7 @@ class LogBatch:
         return accesses
 
     def heal(self) -> bool:
-        """Schedule all values for the next commit if the index was deleted and created again.
+        """Put all values into the next commit if the index was deleted and created again.
 
         Return whether the index was created again. Raises: IndexUnavailable.
         """
@@ -192,10 +195,9 @@ class LogBatch:
         return True
 
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
-        """Return the access times on the appliance's clock, none before those of earlier commits.
+        """Return the access times by the appliance's clock, none before those of earlier commits.
 
-        Within a commit, access times keep the order of the wall clock, if it did not jump
-        meanwhile.
+        Access times in one commit keep their order, if the wall clock did not jump between them.
         """
         if self._clock is None or not accesses:
             return accesses
@@ -227,7 +229,7 @@ class LogBatch:
         self._registry.add(UNREADABLE, 1, name)
 
     def _is_probe(self, line: AccessLine) -> bool:
-        """Return whether *line* is a log barrier request of the cleaner; remember the request."""
+        """Return whether *line* is the cleaner's log barrier request; remember such a request."""
         if line.source != _PROBED or not line.uri.startswith(_PROBE):
             return False
         self.news = line.uri.removeprefix(_PROBE)
@@ -245,7 +247,7 @@ def _committed(notes: KeyValueStore) -> dict[str, str]:
 
 
 def _seen(registry: Registry) -> Iterable[str]:
-    """Return the upstreams that already have label values in committed metrics."""
+    """Return the upstreams that have a label value in the committed metrics."""
     for metric in METRICS:
         if "upstream" in metric.labels:
             place = metric.labels.index("upstream")

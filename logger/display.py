@@ -63,9 +63,10 @@ WRITABLE = Metric(
 
 
 class Display:
-    """A `Display` writes the metrics to *path*.
+    """A `Display` writes the metrics into the file *path*.
 
-    *cap* is in bytes; *build* has the labels of the build.
+    *cap* is the largest size of the data directory in bytes; *build* has the labels of the metric
+    `entrepot_build_info`.
 
     *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
     the state directory. *failing* returns the number of failing health checks; None: no checks are
@@ -98,9 +99,9 @@ class Display:
         self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
-        """Write the values in *notes* and the gauges; *lag* is in s.
+        """Write the counters in *notes* (texts from the index) and the gauges; *lag* is in s.
 
-        Sizes keep their last values while the index is unavailable.
+        While the index is unavailable, the sizes in it keep their last values.
         """
         self._gauges[LAG] = lag
         if self._clock is not None:
@@ -112,7 +113,7 @@ class Display:
         self._measure_disks()
         text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
-            # A lost file of metrics is written again, so it needs no fsync.
+            # If the file of metrics is lost in a crash, it is written again, so it needs no fsync.
             write_atomically(self._path, text)
         except OSError as error:
             self._complaint.failed(error)

@@ -13,27 +13,27 @@ _TIMEOUT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class DroppedLines:
-    """A `DroppedLines` counts dropped lines: `total` of all HAProxy processes, `raw` of one."""
+    """A `DroppedLines` has the count of HAProxy process `pid` (`raw`), and of all (`total`)."""
 
     pid: int = 0
     raw: int = 0
     total: int = 0
 
     def then(self, pid: int, raw: int) -> DroppedLines:
-        """Return the count after HAProxy reported *raw*.
+        """Return the count after the HAProxy process *pid* reported *raw*.
 
-        A new HAProxy process, or one whose counters were reset, counts from 0 again.
+        A new HAProxy process counts from 0, as does a process whose counters were reset.
         """
         new = raw - self.raw if pid == self.pid and raw >= self.raw else raw
         return DroppedLines(pid, raw, self.total + new)
 
     def dump(self) -> str:
-        """Return the count as text that `load` can parse."""
+        """Return the count as text for the index, which `load` parses."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str | None) -> DroppedLines:
-        """Return the count in *text*, 0 if the text contains no count."""
+        """Return the count in *text*, which `dump` made; 0 if *text* is damaged or None."""
         try:
             return cls(**json.loads(text or "{}"))
         except (TypeError, ValueError):
@@ -41,7 +41,7 @@ class DroppedLines:
 
 
 def read_dropped(path: Path, before: DroppedLines) -> DroppedLines | None:
-    """Return the count that follows *before*; None if HAProxy does not respond."""
+    """Return HAProxy's count, added to *before*; None if HAProxy does not respond."""
     try:
         info = _show_info(path)
         return before.then(int(info["Pid"]), int(info["DroppedLogs"]))

@@ -102,9 +102,10 @@ METRICS = (
 
 
 class EventMetrics:
-    """An `EventMetrics` adds events to *registry*.
+    """An `EventMetrics` counts events in the metrics of *registry*.
 
-    Breaker events before *since* (s, UTC epoch), the start of the appliance, are ignored.
+    Events of circuit breakers before *since* (s, UTC epoch), the start of the appliance, are
+    ignored.
     """
 
     def __init__(self, registry: Registry, upstreams: UpstreamLabels, *, since: float = 0) -> None:
@@ -145,7 +146,10 @@ class EventMetrics:
             self._registry.add(RESUMED_BYTES, start, upstream)
 
     def _eviction(self, event: Event) -> None:
-        """Count an eviction. Evictions less than 60 s apart belong to one sweep."""
+        """Count an eviction, and set the age of the sweep that it belongs to.
+
+        Evictions less than 60 s apart belong to one sweep.
+        """
         reason = labels.word(event.fields.get("reason"), _REASONS)
         size, idle = _number(event, "size"), max(_finite(event, "idle"), 0)
         self._registry.add(EVICTIONS, 1, reason)

@@ -1,4 +1,4 @@
-"""Render the metrics as Prometheus text, which the workers serve at /metrics."""
+"""Render the metrics in the text format of Prometheus, which the workers serve at /metrics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from entrepot.logger import metrics
 from entrepot.logger.metrics import Amounts, Labels, Metric
 
 MetricRows = tuple[Metric, list[tuple[Labels, Amounts]]]
-"""A `MetricRows` has a metric and its values."""
+"""A `MetricRows` is a metric, and its values for each combination of label values."""
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class _Families(Collector):
-    """A `_Families` is a Prometheus collector of a list of metric families."""
+    """An adapter from a list of metric families to the interface of prometheus_client."""
 
     def __init__(self, families: list[_Family]) -> None:
         self._families = families
@@ -35,7 +35,7 @@ def render(
     build: Mapping[str, str],
     more: Iterable[MetricRows] = (),
 ) -> bytes:
-    """Return the text of the metrics *shown* from their *notes*, *gauges*, *more* and *build*."""
+    """Return the Prometheus text of all metrics."""
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]
     families += [_family(metric, rows) for metric, rows in more]
@@ -55,7 +55,9 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     if metric.type == "counter" and not metric.labels:
-        rows = rows or [((), [0.0])]  # An alert on an increase needs the initial 0 of a counter.
+        # A counter without labels is shown with 0 before its first increase, because an alert
+        # compares with that 0.
+        rows = rows or [((), [0.0])]
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])
     return family

@@ -1,7 +1,8 @@
-"""Writes access times to the stored files at long intervals.
+"""Writes access times as modification times of the stored files, at long intervals.
 
-The order of eviction thereby survives the loss of the index. A storage without times keeps no
-access times: after a loss of the index, the ages of all content count from the rebuild.
+So the order of eviction survives the loss of the index. An object storage has no modification times
+that can be set: after the loss of the index, all of its content counts as used when the index was
+rebuilt.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 STEP_S = 3600.0
-"""The access time must exceed the file's time by this many s before the file is updated."""
+"""A file's time is written only if the access time is this much later, in s."""
 
 
 class FileTimes:
-    """A `FileTimes` has the times of files of used blobs, and access times not yet written.
+    """A `FileTimes` has modification times of used blobs' files, and access times to write.
 
-    Each of the two tables keeps at most *limit* digests. The time of a digest that is dropped from
-    a table is read from the file again, or is written at once, which only costs time.
+    Each of the two tables keeps at most *limit* digests. When a table is full, its oldest digest is
+    dropped: the modification time is read from the file again when needed, and the access time is
+    written at once.
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
@@ -45,7 +47,7 @@ class FileTimes:
         )
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
-        """Write each access time that is STEP_S or more after the file's time; keep the others."""
+        """Write access times that are STEP_S after the file's time; keep others for `flush`."""
         for digest, at in stamps.items():
             known = self._known(digest)
             if known is None:
@@ -58,7 +60,7 @@ class FileTimes:
             self._write(*next(iter(self._waiting.items())))
 
     def flush(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write the remaining access times, the latest first, for *seconds* at most."""
+        """Write the access times that `follow` kept, the latest first, for *seconds* at most."""
         end = clock() + seconds
         for digest, at in sorted(self._waiting.items(), key=lambda item: item[1], reverse=True):
             if clock() >= end:
@@ -67,7 +69,7 @@ class FileTimes:
                 self._write(digest, at)
 
     def _known(self, digest: Digest) -> float | None:
-        """Return the time of a blob's file, None if the file does not exist."""
+        """Return the modification time of a blob's file, None if the file does not exist."""
         storage = self._storage
         if storage is None:
             return None
@@ -79,9 +81,9 @@ class FileTimes:
         return self._written[digest]
 
     def _write(self, digest: Digest, at: float) -> None:
-        """Write the time of *digest*, and of its parts with older times.
+        """Write the access time of *digest*, also to blobs that it references with earlier times.
 
-        A part must not be evicted before the manifest that references it.
+        A blob must not be evicted before a manifest that references it.
         """
         at = max(at, self._waiting.pop(digest, at))
         storage = self._storage
@@ -107,7 +109,7 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Return the result of *act*; on a disk error, log the error and return None."""
+        """Return the result of *act*; if the disk fails, log the error and return None."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:

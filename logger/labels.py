@@ -1,7 +1,8 @@
 """Map the values of log lines to label values of metrics.
 
-The number of label values is bounded, so that clients cannot increase it without limit.
-Repositories, digests, users and addresses are never labels; an unknown value becomes `other`.
+The number of label values is bounded, because each costs memory, and clients choose the values.
+Repositories, digests, users and addresses are never labels. A value that is not in a fixed list
+becomes `other`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# The pattern matches the parameters of Cache-Status (RFC 9211, 2); a value is a token or a string.
+# The pattern matches a parameter of the header Cache-Status (RFC 9211, 2), whose value is a token
+# or a quoted string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [
@@ -38,10 +40,9 @@ _MOST_UPSTREAMS = 64
 
 
 class UpstreamLabels:
-    """An `UpstreamLabels` has the upstreams with their own label values.
+    """An `UpstreamLabels` decides which upstreams have label values of their own.
 
-    The *known* upstreams have their own label values, and other upstreams as long as there are at
-    most *limit* in all.
+    The *known* upstreams have one; further upstreams get one until *limit* upstreams have one.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
@@ -49,7 +50,7 @@ class UpstreamLabels:
         self._limit = limit
 
     def of_repository(self, name: str) -> str:
-        """Return the label of a repository's upstream, HOSTED without one, empty for no name."""
+        """Return the label of a repository's upstream; HOSTED without upstream, "" without name."""
         first = name.partition("/")[0]
         if not first:
             return ""
@@ -71,29 +72,29 @@ def _folded(host: str) -> str:
 
 
 def handler(kind: str, uri: str) -> str:
-    """Return the handler's name in docker distribution's metrics."""
+    """Return the name that docker distribution's metrics have for the handler of a request."""
     if kind:
         return _HANDLERS.get(kind, OTHER)
     return "base" if uri.partition("?")[0] in _BASE else OTHER
 
 
 def method(text: str) -> str:
-    """Return a method in the form of docker distribution's metrics."""
+    """Return an HTTP method as docker distribution's metrics write it."""
     return text.lower() if text in _METHODS else "unknown"
 
 
 def code(status: int) -> str:
-    """Return a status; `none` if the client disconnected before the response."""
+    """Return a status as a label; `none` if the client disconnected before the response."""
     return str(status) if status in _STATUSES else "none"
 
 
 def kind(text: str) -> str:
-    """Return the kind of the requested content."""
+    """Return the kind of the requested content as a label."""
     return text if text in _KINDS else OTHER
 
 
 def result(cache: str) -> str:
-    """Return the result in a Cache-Status header as one word; `none` without the header."""
+    """Return a Cache-Status header as one word; `none` without the header."""
     if not cache:
         return "none"
     parameters = _parameters(cache)
@@ -118,7 +119,7 @@ def _forwarded(parameters: dict[str, str]) -> str:
 
 
 def reason(cache: str) -> str:
-    """Return the reason for a stale response."""
+    """Return why the response was stale, from its Cache-Status header."""
     return word(_parameters(cache).get("detail", ""), _REASONS)
 
 

@@ -1,6 +1,6 @@
 """Run the loop of the logger: read the logs, commit to the index, write the metrics.
 
-Each call of `Loop.turn` does the work that is due; the caller passes the time and waits.
+`LoggerLoop.turn` does the work that is due; the caller passes the time and waits between two calls.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class LogPaths:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A `Work` has the dependencies of the loop.
+    """A `Work` has the objects and functions that the loop uses.
 
-    If `open_ledger` raises IndexUnavailable, the loop calls `open_ledger` again later.
+    If `open_ledger` raises IndexUnavailable, the loop calls it again after a pause.
 
     `wall` returns the wall-clock time in s, UTC epoch.
     """
@@ -70,8 +70,8 @@ class LoggerLoop:
 
     *now* is the time of a monotonic clock in s.
 
-    While the index is unavailable, lines that were read stay in memory, and all other lines stay in
-    the log.
+    While the index is unavailable, lines that were read stay in memory, and no further lines are
+    read.
     """
 
     def __init__(self, work: Work) -> None:
@@ -88,7 +88,7 @@ class LoggerLoop:
         self._disk_out = LogOnce(log, "log not readable", "log readable again")
 
     def turn(self, now: float) -> float:
-        """Do the work that is due, and return the longest time in s until the next call."""
+        """Do the work that is due, and return after how many seconds the next call is due."""
         if self._ledger is None:
             self._ledger = self._open(now)
         if self._ledger is None:
@@ -115,7 +115,7 @@ class LoggerLoop:
             tail.close()
 
     def _open(self, now: float) -> LogBatch | None:
-        """Open the batch and both logs at their committed positions; None if the index fails."""
+        """Open a batch, and both logs at their committed positions; None if the index fails."""
         if now < self._retry_at:
             return None
         try:
@@ -136,7 +136,7 @@ class LoggerLoop:
             self._shown = now
 
     def _time_until_due(self, ledger: LogBatch, now: float, *, more: bool) -> float:
-        """Return the time in s until work is due if no log changes."""
+        """Return the seconds until work is due, if no log changes before."""
         if more and not ledger.is_full:
             return 0
         until = now + _POLL_S
@@ -174,10 +174,10 @@ class LoggerLoop:
     # ---- committing to the index
 
     def _is_due(self, ledger: LogBatch, now: float) -> bool:
-        """Return whether to commit: at an interval, or at once if the log barrier waits.
+        """Return whether to commit: at intervals, and at once if the cleaner waits for the log.
 
         PERF: the update of one row among a million costs more than reading ten lines. If many lines
-        are unread, many of these lines touch the same row, so the interval is longer.
+        are unread, the commits are rarer, because many of these lines change the same row.
         """
         if now < self._retry_at:
             return False
@@ -224,7 +224,7 @@ class LoggerLoop:
         """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
         if now - self._dropped_read_at >= _DROPPED_S:
             self._read_dropped(ledger, now)
-        with suppress(IndexUnavailable):  # The next commit logs the error of the index.
+        with suppress(IndexUnavailable):  # If the index fails here, the next commit logs the error.
             if ledger.is_empty and ledger.heal():
                 log.warning("the access index was created again")
                 self._work.times.flush(_FLUSH_S)
@@ -240,10 +240,10 @@ class LoggerLoop:
         return max(self._work.wall() - ledger.last, 0.0)
 
     def _rotate_events(self) -> None:
-        """Rotate the events file if it is large enough and completely in the index.
+        """Rotate the events file if the file is large enough and all of its lines are in the index.
 
-        A process that has the old events file open may still write to it; the logger reads these
-        lines in the old file.
+        A process that has the rotated file still open may write to it, so the logger reads such
+        lines there.
         """
         events = self._work.places.events
         try:

@@ -18,15 +18,16 @@ _NOTE = "metric:"
 
 Labels = tuple[str, ...]
 Amounts = list[float]
-"""A counter has one number; a histogram has the sum, then the count of each bucket.
+"""A counter has one number. A histogram has the sum of its observations, then the count of each
+bucket.
 
-The last bucket of a histogram is unbounded.
+A histogram's last bucket has no upper bound.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A `Metric` describes a metric.
+    """A `Metric` describes a metric as Prometheus shows it.
 
     `name` is the metric's Prometheus name, without the suffix `_total` of a counter.
 
@@ -41,7 +42,7 @@ class Metric:
 
 
 class Registry:
-    """A `Registry` has the values of *metrics*, each by its label values."""
+    """A `Registry` has the values of *metrics*: for each metric, the amounts by label values."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self.metrics = tuple(metrics)
@@ -63,12 +64,12 @@ class Registry:
             amounts[place] += amount
 
     def clear(self, metric: Metric) -> None:
-        """Delete the values of a metric."""
+        """Delete the values of a metric for all labels."""
         self._values[metric.name].clear()
         self._changed.add(metric.name)
 
     def values(self, metric: Metric) -> Mapping[Labels, Amounts]:
-        """Return the values of a metric."""
+        """Return the values of a metric, by label values."""
         return self._values[metric.name]
 
     def _amounts(self, metric: Metric, labels: Labels) -> Amounts:
@@ -79,10 +80,10 @@ class Registry:
             amounts = self._values[metric.name][labels] = [0.0] * width
         return amounts
 
-    # ---- notes in the index
+    # ---- texts in the index
 
     def load(self, notes: Mapping[str, str]) -> None:
-        """Load values that `changed` returned; reset a metric with other labels or buckets."""
+        """Load the texts that `changed` returned, except values with other labels or buckets."""
         for metric in self.metrics:
             width = len(metric.buckets) + 2 if metric.type == "histogram" else 1
             for labels, amounts in read(notes.get(note(metric))):
@@ -90,15 +91,15 @@ class Registry:
                     self._values[metric.name][labels] = amounts
 
     def changed(self) -> dict[str, str]:
-        """Return the notes of the metrics that changed since `committed`, by key."""
+        """Return the index's new texts, by key, of the metrics that changed since `committed`."""
         return {f"{_NOTE}{name}": self._dump(name) for name in sorted(self._changed)}
 
     def committed(self) -> None:
-        """Mark all metrics as unchanged: the index contains the notes that `changed` returned."""
+        """Mark all metrics as unchanged, after the index has stored what `changed` returned."""
         self._changed.clear()
 
     def touch_all(self) -> None:
-        """Mark all metrics as changed, because the index is a new index."""
+        """Mark all metrics as changed, because a newly created index has none of them."""
         self._changed.update(self._values)
 
     def _dump(self, name: str) -> str:
@@ -106,12 +107,12 @@ class Registry:
 
 
 def note(metric: Metric) -> str:
-    """Return the key of a metric's note."""
+    """Return the key under which the index has the values of a metric."""
     return _NOTE + metric.name
 
 
 def read(text: str | None) -> list[tuple[Labels, Amounts]]:
-    """Return the values in the note of one metric, none if the note is invalid."""
+    """Return the values in the index's text of one metric; none if the text is damaged or None."""
     try:
         rows = [(tuple(labels), amounts) for labels, amounts in json.loads(text or "[]")]
         return [(labels, [float(each) for each in amounts]) for labels, amounts in rows]

@@ -35,7 +35,7 @@ Rows = list[tuple[Labels, Amounts]]
 
 
 def rows(statistics: Iterable[Statistics]) -> list[tuple[Metric, Rows]]:
-    """Return the values of each metric of notifications."""
+    """Return the metrics of notifications with their values."""
     found: dict[Metric, Rows] = {EVENTS: [], PENDING: [], STATUS: [], DROPPED: []}
     for each in statistics:
         found[EVENTS] += [
@@ -53,7 +53,7 @@ def rows(statistics: Iterable[Statistics]) -> list[tuple[Metric, Rows]]:
 
 
 def _code(status: int) -> str:
-    """Return a status as Go's net/http names it."""
+    """Return a status with its phrase, as docker distribution's label `code` has it."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

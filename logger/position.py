@@ -3,7 +3,7 @@
 The functions of `position` do not access files. A rotated log is a family of files: `log` is the
 current file, `log.1` the file before, `log.2` the file before that. Each rotation renames the
 files, and a file system may reuse the inode number of a deleted file. A position therefore
-identifies its file by inode number and by a fingerprint of the file's first bytes.
+identifies its file by the inode number and by a hash of the file's first bytes (fingerprint).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 HEAD = 256
-"""A fingerprint covers at most this many bytes; no two lines of a log start with equal bytes."""
+"""A fingerprint covers at most this many bytes; no two lines of a log have equal first bytes."""
 
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A `LogPosition` is a position in one file: all bytes before `offset` were read.
+    """A `LogPosition` is a position in one file of a log: all bytes before `offset` were read.
 
-    `head` is the fingerprint and `length` the number of bytes that the fingerprint covers;
-    `modified`, in s, UTC epoch, is the file's modification time. `skipping` means that the line at
-    `offset` began earlier and is skipped because it is too long.
+    `head` is the fingerprint of the file's first `length` bytes; `modified`, in s, UTC epoch, is
+    the file's modification time. If `skipping` is set, the line at `offset` began earlier, and is
+    skipped because it is too long.
     """
 
     inode: int
@@ -37,12 +37,12 @@ class LogPosition:
     skipping: bool = False
 
     def dump(self) -> str:
-        """Return the position as text that `load` can parse."""
+        """Return the position as text for the index, which `load` parses."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str | None) -> LogPosition | None:
-        """Return the position in *text*, None if the text contains no position."""
+        """Return the position in *text*, which `dump` made; None if *text* is damaged or None."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):
@@ -51,7 +51,8 @@ class LogPosition:
     def is_in(self, seen: Seen) -> bool:
         """Return whether *seen* is this position's file or a copy of it.
 
-        If a copy counts too, lines are neither read twice nor lost.
+        Because a copy counts too, a program that copies the log to rotate it makes the logger
+        neither read lines twice nor lose any.
         """
         if self.length == 0:
             return seen.inode == self.inode
@@ -60,7 +61,7 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A `Seen` is the state of one file: `size` in bytes, and `head`, its first HEAD bytes."""
+    """A `Seen` is one file of a log when it was listed; `head` has its first HEAD bytes."""
 
     name: str
     inode: int
@@ -75,9 +76,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A `ResumePoint` is the file and position at which reading continues.
+    """A `ResumePoint` is the file and the position at which reading continues.
 
-    `gap` states that unread lines before this position were deleted.
+    `gap` is True if unread lines before this position were deleted.
     """
 
     seen: Seen
@@ -91,10 +92,10 @@ def fingerprint(head: bytes) -> str:
 
 
 def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint | None:
-    """Return where to continue in *family*, the oldest file first; None if *family* is empty.
+    """Return where to continue in *family*, oldest file first; None if *family* is empty.
 
-    If the position's file was deleted, there is a gap. Reading continues with the oldest file that
-    was modified since then, because older files were read before.
+    If the file of *position* was deleted, there is a gap. Reading then continues with the oldest
+    file that was modified since *position*, because older files were read before.
     """
     if not family:
         return None
@@ -109,11 +110,11 @@ def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint 
 
 
 def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
-    """Return the file after that of *position*, which was read to its end; None if it is last.
+    """Return the file after that of *position*, which was read to its end; None if it is the last.
 
-    Empty rotated files are skipped, because an empty file does not even contain the end of a split
-    line. If the position's file left the family while it was read, files after it may be missing,
-    which is a gap.
+    Empty rotated files are skipped: an empty file has not even the end of a line that a rotation
+    split. If the file of *position* was deleted while it was read, files after it may be missing
+    too, so there is a gap.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:
@@ -128,7 +129,7 @@ def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
 
 
 def generation(name: str, log: str) -> int | None:
-    """Return the number of rotations since *name* was *log*: 0 for *log*; None for other files."""
+    """Return how often *name* was rotated since it was *log*; None for other files."""
     if name == log:
         return 0
     number = _ROTATED.fullmatch(name.removeprefix(log))

@@ -2,9 +2,9 @@
 
 Queueing and delivery have separate threads.
 
-The access log is read by this module a second time, with a separate position that is committed
-together with the events, so that a kill neither loses nor doubles an event. The logger's other
-work, access times and metrics, never waits for the queue or for a receiver.
+This module reads the access log a second time. Its own position is committed together with the
+events, so a kill neither loses nor doubles an event. So the logger's other work, access times and
+metrics, never waits for the event queue or for a receiver of events.
 """
 
 from __future__ import annotations
@@ -46,23 +46,25 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
-_IDLE_S = 2.0  # The logger's loop wakes an idle collector when it has read a line.
-# After this many lines, the next lines wait, because each transaction has its cost.
+# When the loop of the logger has read a line, it wakes a collector that waits this long.
+_IDLE_S = 2.0
+# After a read of this many lines, the collector waits longer, so that one transaction has more
+# lines.
 _MANY_LINES = 64
 _BUSY_S = 1.0
 _RETRY_S = 1.0
 _STOP_S = 0.4
-_GARBAGE = 20_000  # The garbage collector runs after this many new objects.
+_GARBAGE = 20_000  # The garbage collector runs after this many new objects; see `start`.
 _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
-    # The limit is in bytes of one read of the log; each line may become an event with 64 KiB of
-    # references.
+    # With references, each line may become an event with 64 KiB of descriptors, so that one read
+    # takes fewer lines.
 )
 
 
 class StoredContents:
-    """A `StoredContents` looks up facts in the store that the access log does not show."""
+    """A `StoredContents` looks up facts about stored content that the access log does not have."""
 
     def __init__(self, storage: Storage, index: AccessIndex) -> None:
         self._storage = storage
@@ -76,14 +78,14 @@ class StoredContents:
         return None
 
     def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
-        """Return the descriptors of a stored manifest; None if the manifest is not stored."""
+        """Return the descriptors in a stored manifest; None if the manifest is not stored."""
         with suppress(DatastoreError, ValueError, TypeError, AttributeError):
             return events.references(self._storage.read(layout.blob(digest), LARGEST))
         return None
 
 
 class PullCollector:
-    """A `PullCollector` queues the events of pulls in its own thread, from `start` to `stop`."""
+    """A `PullCollector` queues the events of pulls, in its own thread."""
 
     def __init__(
         self,
@@ -124,10 +126,10 @@ class PullCollector:
         self._thread.join(_STOP_S)
 
     def turn(self, now: float) -> float:
-        """Queue the events of unread lines; return how long to wait afterwards, in s.
+        """Queue the events of unread lines; return how long to wait before the next call, in s.
 
-        *now* is the time of a monotonic clock. If the queue is unavailable, no more lines are read
-        until the events of the last lines are queued.
+        *now* is the time of a monotonic clock. While the queue is unavailable, the lines that were
+        read last are tried again, and no more lines are read.
         """
         try:
             tail = self._tail = self._tail or self._open()
@@ -150,7 +152,7 @@ class PullCollector:
         return _BUSY_POLL_S if len(batch.lines) < _MANY_LINES else _POLL_S
 
     def wake(self) -> None:
-        """End the wait of an idle thread, because the access log has new lines."""
+        """End the wait of an idle collector, because the access log has new lines."""
         self._news.set()
 
     def _open(self) -> Tail:
@@ -194,7 +196,7 @@ class Notifications:
         self._statistics: list[Statistics] = []
 
     def metrics(self) -> list[tuple[Metric, list[tuple[Labels, Amounts]]]]:
-        """Return the metrics of the endpoints; the last metrics while the queue is unavailable."""
+        """Return the metrics of the endpoints; their last values while the queue is unavailable."""
         with suppress(QueueUnavailable):
             self._statistics = self._queue.statistics()
         return notification_metrics.rows(self._statistics)
@@ -202,8 +204,8 @@ class Notifications:
     def start(self) -> None:
         """Start all threads.
 
-        PERF: with Python's default of 700 objects, the garbage collector examined the events of a
-        batch again and again, which was a sixth of their cost.
+        PERF: with Python's default of 700 objects, the garbage collector examined all objects of a
+        batch again and again, which was a sixth of the cost of queueing.
         """
         gc.set_threshold(_GARBAGE)
         self._collector.start()
@@ -211,7 +213,7 @@ class Notifications:
             each.start()
 
     def wake(self) -> None:
-        """Queue the events of new lines soon; the logger's loop has read some."""
+        """Tell the collector that the access log has new lines."""
         self._collector.wake()
 
     def stop(self) -> None:

@@ -19,20 +19,20 @@ from entrepot.logger import position as positions
 from entrepot.logger.position import HEAD, LogPosition, ResumePoint, Seen
 
 LONGEST = 64 * 1024
-"""The longest line that is read has this many bytes, including its line end."""
+"""A line with more bytes than this, with its newline, is skipped."""
 CHUNK = 1024 * 1024
-"""One read of a file returns at most this many bytes, which must exceed LONGEST."""
+"""One read of a file returns at most this many bytes; it must exceed LONGEST."""
 _ATTEMPTS = 100
-# With O_NONBLOCK, a pipe in place of the log does not block the logger.
+# If a pipe has the name of the log, O_NONBLOCK keeps `open` from blocking the logger.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A `Batch` is the result of one read: complete lines, and the position after them.
+    """A `Batch` is the result of one read: complete lines, and the position after these lines.
 
-    `overlong` lines were skipped; `gaps` is the number of losses before these lines. If `more` is
-    True, another read may return lines at once.
+    `overlong` is the number of skipped lines; `gaps` is the number of times that lines before these
+    were deleted unread. If `more` is True, another read may return lines at once.
     """
 
     lines: Sequence[bytes] = ()
@@ -45,10 +45,10 @@ class Batch:
 class Tail:
     """A `Tail` reads one log, from *position* or from the oldest file.
 
-    The reader leaves a rotated file *grace* seconds after it noticed the rotation, because a writer
-    may still have the file open. One read takes at most *chunk* bytes, which must be above LONGEST.
+    After a rotation, the reader waits *grace* s before it leaves the rotated file, because a writer
+    may still have the file open. One read takes at most *chunk* bytes, which must exceed LONGEST.
     `read` and `close` are for one thread. `read` raises disk errors as OSError; the next `read`
-    continues at the last position.
+    continues at the same position.
     """
 
     def __init__(
@@ -100,9 +100,10 @@ class Tail:
         return replace(batch, more=True) if batch.lines else self._leave(now)
 
     def _open(self, found: ResumePoint | None) -> Batch:
-        """Continue reading at the position *found*.
+        """Open the file *found*, and continue at the position in it.
 
-        If the log file was rotated meanwhile, the next read finds the position again.
+        If the file was rotated or deleted in between, return no lines; the next read locates the
+        position again.
         """
         if found is None:
             return Batch()
@@ -161,7 +162,7 @@ class Tail:
         )
 
     def _move(self, to: LogPosition, *, overlong: int) -> Batch:
-        """Set the position to *to*, with a fingerprint of up to HEAD bytes."""
+        """Set the position to *to*; compute its fingerprint anew while the file has few bytes."""
         length = min(to.offset, HEAD)
         if length != to.length:
             head = positions.fingerprint(os.pread(self._file, length, 0))
@@ -170,7 +171,7 @@ class Tail:
         return Batch(position=self._position, overlong=overlong, more=True)
 
     def _leave(self, now: float) -> Batch:
-        """Continue with the next file, and with the unfinished last line of the current file."""
+        """Leave a rotated file that was read to its end: continue with the next file of the log."""
         if self._rotated is None:
             self._rotated = now
         if now - self._rotated < self._grace:
@@ -186,7 +187,7 @@ class Tail:
         return self._join(rest, found) if rest or at.skipping else self._open(found)
 
     def _join(self, rest: bytes, found: ResumePoint) -> Batch:
-        """Join the two parts of a split line, if the second part is not a complete line."""
+        """Join the two parts of a line that a rotation split between two files."""
         skipping, file = self._at().skipping, self._file
         second = self._beginning(found)
         if second is None:
@@ -202,9 +203,9 @@ class Tail:
         return replace(moved, lines=[rest + second[:-1]])
 
     def _beginning(self, found: ResumePoint) -> bytes | None:
-        """Return a file's first line with its line end.
+        """Return the first line of the file *found*, with its newline.
 
-        Return None if the line may still be completed, and an empty text if it never will be.
+        Return None if the line may still be completed, and b"" if it is cut and never will be.
         """
         with suppress(FileNotFoundError), self._path.with_name(found.seen.name).open("rb") as file:
             data = file.read(LONGEST)
@@ -217,8 +218,8 @@ class Tail:
 def is_whole(line: bytes) -> bool:
     """Return whether *line* is a complete log line, a JSON object.
 
-    The second part of a split line is never a complete line, because the objects of the log are
-    flat.
+    The second part of a split line is never complete, because the JSON objects in a log contain no
+    objects.
     """
     if not line.startswith(b"{"):
         return False
@@ -231,8 +232,8 @@ def is_whole(line: bytes) -> bool:
 def family(path: Path) -> list[Seen]:
     """Return a consistent list of a log's files, oldest first.
 
-    The folder of the log is listed until two lists are equal, because a rotation may be running.
-    Raises: OSError.
+    The folder is listed until two lists are equal, because a rotation may be going on. Raises:
+    OSError.
     """
     before = _list(path)
     for _ in range(_ATTEMPTS):
@@ -246,7 +247,7 @@ def family(path: Path) -> list[Seen]:
 
 
 def _list(path: Path) -> list[Seen]:
-    """List the files of a log once; during a rotation a file may be listed twice or not at all."""
+    """List the files of a log once; during a rotation, a file may be listed twice or not at all."""
     try:
         names = [each.name for each in path.parent.iterdir()]
     except FileNotFoundError:

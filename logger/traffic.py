@@ -1,7 +1,7 @@
-"""Count the lines of the access log: a table with one row for each metric.
+"""Count the lines of the access log in metrics: the table ROWS has a row for each metric.
 
-Similar lines of a batch are grouped first, so that the table is evaluated once for a group and not
-once for a line.
+Lines with the same labels are grouped first, so that the table is evaluated once for a group and
+not for each line.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ STALE = Metric(
 
 @dataclass(slots=True)
 class Alike:
-    """An `Alike` is a group of similar lines: their number, and sums and buckets of histograms.
+    """An `Alike` is a group of lines with the same labels: their number, sums and histograms.
 
     `bytes` and `milliseconds` are sums; `durations` and `sizes` count the lines in each bucket.
     """
@@ -84,7 +84,7 @@ class Alike:
 
     @property
     def handler(self) -> str:
-        """Return the handler, under the name that docker distribution's metrics use."""
+        """Return the name that docker distribution's metrics have for the handler."""
         return labels.handler(self.line.kind, self.line.uri)
 
     @property
@@ -101,9 +101,9 @@ class Alike:
 
 @dataclass(frozen=True, slots=True)
 class TrafficCounter:
-    """A `TrafficCounter` has a counter and two functions: for its labels and for the amount.
+    """A `TrafficCounter` has a counter, and functions for the labels and the amount of a group.
 
-    The labels of an ignored group of lines are None.
+    If `labels` returns None, the counter ignores the group.
     """
 
     metric: Metric
@@ -175,8 +175,8 @@ def _alike(lines: Iterable[Repeated]) -> Iterable[Alike]:
     """
     groups: dict[tuple[str, str, int, str, str], Alike] = {}
     for line, count in lines:
-        # The path of a request determines the handler only if the response names no kind of
-        # content.
+        # Only if the response names no kind of content, the labels depend on the path of the
+        # request.
         kind_or_path = line.kind or line.uri
         key = (kind_or_path, line.method, line.status, line.repository, line.cache)
         alike = groups.get(key)

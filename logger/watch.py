@@ -25,7 +25,7 @@ _CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, Fi
 
 
 class Wake:
-    """A `Wake` ends a wait from another thread or from a signal handler. A `Wake` takes no lock."""
+    """A `Wake` ends a wait from another thread or from a signal handler, without a lock."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -34,7 +34,7 @@ class Wake:
 
     def set(self) -> None:
         """End the current wait, or the next wait if no thread waits."""
-        # The pipe that ends the wait is full, so the wait ends anyway.
+        # If the pipe is full, the wait ends anyway.
         with suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
@@ -52,24 +52,24 @@ class Wake:
 
 
 class FolderWatch(FileSystemEventHandler):
-    """Sets *wake* at each change in *folder*, between `start` and `stop`, which may be repeated.
+    """Sets *wake* at each change in *folder*, between `start` and `stop`.
 
-    Without inotify the loop polls and notices changes later, so a failure is only a warning.
+    Without inotify, the loop notices changes only by its polls, so a failure is only a warning.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
-        # The library watchdog logs an event during its stop as an error. The loop of the logger
-        # polls the logs while the watch stops.
+        # The library watchdog logs an error for a change that happens while it stops. Such a change
+        # is not lost, because the loop of the logger polls the logs then.
         logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:
         """Start watching the folder.
 
-        Return False if the watch was already running, or is not possible.
+        Return False if the watch was already running, or if inotify is unavailable.
         """
         if self._observer or self._is_refused:
             return False

@@ -64,6 +64,12 @@ def _verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return verify(argv, environ)
 
 
+def _migrate(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    from entrepot.appliance.migrate.command import migrate  # noqa: PLC0415
+
+    return migrate(argv, environ)
+
+
 def _healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     from entrepot.appliance.healthy import healthy  # noqa: PLC0415
 
@@ -121,6 +127,11 @@ COMMANDS = {
         "verify [--json] [FILE]",
         "re-read all stored content, and report damaged files",
         _verify,
+    ),
+    "migrate": _Command(
+        "migrate [--json] FROM TO",
+        "copy all content to another storage; FROM and TO are configuration files or data folders",
+        _migrate,
     ),
     "healthy": _Command(
         "healthy [--ready]",

@@ -83,6 +83,19 @@ def _lock_folder(state: Path) -> int:
     return folder
 
 
+@contextmanager
+def hold(state: Path) -> Iterator[None]:
+    """Keep every appliance from a start on the state directory *state* for a block.
+
+    The lock needs no write to the disk. Raises: ConfigError if an appliance uses *state*.
+    """
+    folder = _lock_folder(state)
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
 def _write(note: LockedFile | None, run: Path) -> None:
     """Write the path of the run directory.
 

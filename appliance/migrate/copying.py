@@ -1,0 +1,267 @@
+"""Copy one value from the source to the target, and verify the bytes of content."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar, cast
+
+from entrepot.appliance.migrate.errors import Interrupted, MigrationStopped
+from entrepot.appliance.migrate.stock import Blob
+from entrepot.datastore import layout
+from entrepot.datastore.errors import (
+    DatastoreError,
+    IndexUnavailable,
+    NotFound,
+    StorageBroken,
+    StorageFull,
+    storage_error,
+)
+from entrepot.datastore.storage import Storage, as_timed, set_time
+
+_CHUNK: Final = 1024 * 1024
+SMALL: Final = 1024 * 1024
+"""A value of at most this many bytes is copied in memory; a longer value in a temporary file."""
+
+_PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
+"""After these pauses a request to a bucket is repeated; a disk's error would be the same again."""
+_MOST_FAILURES: Final = 8
+
+T = TypeVar("T")
+
+
+class Outcome(Enum):
+    """An `Outcome` is the result for one blob."""
+
+    COPIED = "copied"
+    DAMAGED = "damaged"
+    UNREADABLE = "unreadable"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobResult:
+    """A `BlobResult` has the blob, the outcome, and the reason if the blob was not copied."""
+
+    blob: Blob
+    outcome: Outcome
+    why: str = ""
+
+
+class _Damaged(Exception):  # noqa: N818 - the name states the fact
+    """The content does not match its digest."""
+
+
+class Copier:
+    """A `Copier` copies values; all threads share it.
+
+    *scratch* is a folder for temporary files. *moved* is called with each number of bytes that was
+    read. *stop* ends all calls with `Interrupted`.
+    """
+
+    def __init__(
+        self,
+        source: Storage,
+        target: Storage,
+        scratch: Path,
+        stop: threading.Event,
+        moved: Callable[[int], None],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._scratch = scratch
+        self._stop = stop
+        self._moved = moved
+        self._aborted = threading.Event()
+        self._failures = 0
+
+    def abort(self) -> None:
+        """Make all running calls end soon."""
+        self._aborted.set()
+
+    def blob(self, blob: Blob) -> BlobResult:
+        """Copy content and verify its digest; a failure of the source is a result.
+
+        Raises: Interrupted; MigrationStopped if the target fails, or if the source failed for eight
+        blobs in a row.
+        """
+        try:
+            self._copy(blob)
+        except NotFound:
+            return BlobResult(blob, Outcome.GONE)
+        except _Damaged as error:
+            return BlobResult(blob, Outcome.DAMAGED, str(error))
+        except DatastoreError as error:
+            self._failures += 1
+            if self._failures >= _MOST_FAILURES:
+                raise MigrationStopped(f"the source cannot be read: {error}") from error
+            return BlobResult(blob, Outcome.UNREADABLE, str(error))
+        self._failures = 0
+        return BlobResult(blob, Outcome.COPIED)
+
+    def read(self, key: str) -> bytes:
+        """Return a small value of the source. Raises: NotFound, StorageBroken, Interrupted."""
+        return self._patiently(self._source, lambda: self._source.read(key, SMALL))
+
+    def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
+        """Write a small value; return False if *is_same* and the target has these bytes already.
+
+        *at* (s, UTC epoch) becomes the time of the value. Raises: MigrationStopped, Interrupted.
+        """
+        with target_errors():
+            if is_same and self._has(key, content):
+                changed = False
+            else:
+                self._patiently(self._target, lambda: self._target.write(key, content))
+                changed = True
+            self.set_time(key, at)
+        return changed
+
+    def long_value(self, key: str, at: float | None) -> None:
+        """Copy a value that is no content and too long for memory.
+
+        Raises: NotFound, StorageBroken, Interrupted, MigrationStopped.
+        """
+        with self._temporary_file() as path:
+            self._patiently(self._source, lambda: self._spool(key, path, hashlib.sha256()))
+            self._commit(path, key)
+        self.set_time(key, at)
+
+    def set_time(self, key: str, at: float | None) -> None:
+        """Set the time of a value of the target, if *at* and the driver have one."""
+        if at is not None:
+            with target_errors():
+                set_time(self._target, key, at)
+
+    # ---- content
+
+    def _copy(self, blob: Blob) -> None:
+        key = layout.blob(blob.digest)
+        if blob.size <= SMALL:
+            content = self._patiently(self._source, lambda: self._content(blob))
+            self.write(key, content, blob.used, is_same=False)
+            return
+        with self._temporary_file() as path:
+            self._patiently(self._source, lambda: self._verified_file(blob, path))
+            self._commit(path, key)
+        self.set_time(key, blob.used)
+
+    def _content(self, blob: Blob) -> bytes:
+        """Return verified content. Raises: _Damaged, NotFound, StorageBroken."""
+        hasher, pieces = hashlib.new(blob.digest.algorithm), []
+        with self._source.open(layout.blob(blob.digest)) as file:
+            for chunk in self._chunks(file, SMALL):
+                hasher.update(chunk)
+                pieces.append(chunk)
+        _compare(blob, hasher.hexdigest())
+        return b"".join(pieces)
+
+    def _verified_file(self, blob: Blob, path: Path) -> None:
+        hasher = hashlib.new(blob.digest.algorithm)
+        self._spool(layout.blob(blob.digest), path, hasher)
+        _compare(blob, hasher.hexdigest())
+
+    def _spool(self, key: str, path: Path, hasher: hashlib._Hash) -> None:
+        """Write a value of the source to a local file, and hash it."""
+        with self._source.open(key) as file, _created(path) as sink:
+            for chunk in self._chunks(file):
+                hasher.update(chunk)
+                _append(sink, chunk)
+
+    def _chunks(self, file: BinaryIO, longest: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of an open value. Raises: _Damaged if it is longer than *longest*."""
+        length = 0
+        while chunk := _read(file):
+            if self._stop.is_set() or self._aborted.is_set():
+                raise Interrupted
+            length += len(chunk)
+            if longest is not None and length > longest:
+                raise _Damaged("the file is longer than its length was")
+            self._moved(len(chunk))
+            yield chunk
+
+    def _commit(self, path: Path, key: str) -> None:
+        with target_errors():
+            self._patiently(self._target, lambda: self._target.commit_file(path, key))
+
+    def _has(self, key: str, content: bytes) -> bool:
+        with suppress(NotFound):
+            found = self._patiently(self._target, lambda: self._target.read(key, SMALL))
+            return found == content
+        return False
+
+    # ---- failures
+
+    def _patiently(self, storage: Storage, act: Callable[[], T]) -> T:
+        """Repeat *act* after failures of a storage that is behind a network."""
+        for pause in () if as_timed(storage) else _PAUSES_S:
+            try:
+                return act()
+            except StorageBroken:
+                if self._stop.wait(pause) or self._aborted.is_set():
+                    raise Interrupted from None
+        return act()
+
+    @contextmanager
+    def _temporary_file(self) -> Iterator[Path]:
+        path = self._scratch / f"{threading.get_ident()}"
+        try:
+            yield path
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def target_errors() -> Iterator[None]:
+    """Stop the migration if the target fails. Raises: MigrationStopped."""
+    try:
+        yield
+    except StorageFull as error:
+        raise MigrationStopped(
+            f"the target is full: {error}; free space, then run the command again"
+        ) from (error)
+    except (StorageBroken, IndexUnavailable) as error:
+        raise MigrationStopped(
+            f"the target fails: {error}; run the command again to continue"
+        ) from error
+
+
+def _compare(blob: Blob, found: str) -> None:
+    if found != blob.digest.hex:
+        raise _Damaged(f"its bytes have the digest {blob.digest.algorithm}:{found}")
+
+
+def _read(file: BinaryIO) -> bytes:
+    """Return the next bytes of an open value of the source. Raises: StorageBroken, StorageFull."""
+    try:
+        return file.read(_CHUNK)
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[BinaryIO]:
+    """Open a new temporary file, which belongs to the target. Raises: MigrationStopped."""
+    with target_errors():
+        try:
+            file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise storage_error(error) from error
+    with file:
+        yield cast("BinaryIO", file)
+
+
+def _append(file: BinaryIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    with target_errors():
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            raise storage_error(error) from error

@@ -1,0 +1,335 @@
+"""Copy the content of one storage to another, step by step.
+
+1. List the blobs of both sides.
+2. Copy the blobs that the target lacks, each verified by its digest.
+3. List the target again, and compare the lengths; record the last uses in the target's index.
+4. Copy links, tags and other small values; record the manifests in the target's index.
+5. Copy the pins, and state that the target's index is complete.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from entrepot.appliance.migrate.copying import (
+    SMALL,
+    BlobResult,
+    Copier,
+    Outcome,
+    target_errors,
+)
+from entrepot.appliance.migrate.errors import Interrupted, MigrationStopped
+from entrepot.appliance.migrate.progress import Progress
+from entrepot.appliance.migrate.report import Failure, Report
+from entrepot.appliance.migrate.rows import LastUses, TargetRows
+from entrepot.appliance.migrate.stock import Stock
+from entrepot.appliance.migrate.values import TREES, Value, ValuesToCopy
+from entrepot.appliance.migrate.workers import in_threads
+from entrepot.cleaner.readable_units import size
+from entrepot.datastore import layout
+from entrepot.datastore.disk_space import disk_space
+from entrepot.datastore.errors import DatastoreError, Malformed, NotFound
+from entrepot.datastore.index import Index, LinkTime
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.storage import Stat, Storage, as_timed
+from entrepot.datastore.takeover import LARGEST_LIST
+
+_BLOB_THREADS: Final = 4
+_VALUE_THREADS: Final = 16
+_LINK_BATCH: Final = 500
+_SAME_TIME_S: Final = 0.001
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A `Side` is the source or the target: its name for messages, storage and index.
+
+    `folder` is the data directory of a disk, else None. `largest` is the size limit of the target
+    in bytes, else None.
+    """
+
+    name: str
+    storage: Storage
+    index: Index | None
+    folder: Path | None = None
+    largest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An `_Item` is a value with the size and the time that the target has under its key."""
+
+    value: Value
+    there: tuple[int, float | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A `_Done` is the result for a value; `digest` is that of a link."""
+
+    value: Value
+    is_copied: bool = False
+    digest: Digest | None = None
+    problem: str = ""
+
+
+class Migration:
+    """A `Migration` runs once; `stop` interrupts it. *scratch* is a folder for temporary files.
+
+    `now` is the time of the appliance (s, UTC epoch).
+    """
+
+    def __init__(
+        self,
+        source: Side,
+        target: Side,
+        scratch: Path,
+        *,
+        now: float,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        assert target.index is not None  # noqa: S101 - every appliance has an index
+        self._source = source
+        self._target = target
+        self._now = now
+        self._progress = progress
+        self._stop = stop
+        self._stock = Stock(scratch / "stock.sqlite")
+        self._copier = Copier(source.storage, target.storage, scratch, stop, progress.moved)
+        self._rows = TargetRows(target.storage, target.index, now)
+        self._has_times = as_timed(target.storage) is not None
+        self._report = Report(source.name, target.name)
+
+    def run(self) -> Report:
+        """Copy everything that the target lacks, and return the report."""
+        try:
+            self._run()
+        except Interrupted:
+            self._report.stopped = "interrupted: run the command again to continue"
+        except MigrationStopped as error:
+            self._report.stopped = str(error)
+        finally:
+            self._stock.close()
+        return self._report
+
+    def _run(self) -> None:
+        self._list()
+        self._check_space()
+        self._copy_blobs()
+        others = self._compare_lengths()
+        self._rows.record(self._stock.present())
+        self._copy_values()
+        self._count_quarantine()
+        self._go_on()
+        self._rows.finish(self._source.index, is_complete=others == 0)
+
+    def _go_on(self) -> None:
+        """Raise Interrupted after a signal."""
+        if self._stop.is_set():
+            raise Interrupted
+
+    # ---- content
+
+    def _list(self) -> None:
+        self._progress.begin("blobs found")
+        uses = LastUses(self._source.index, self._now)
+        stats = self._counted(self._of_source(layout.BLOBS))
+        self._stock.add(uses.blobs(stats, self._ignore))
+        self._stock.find_in(self._of_target(layout.BLOBS))
+        count = self._stock.count()
+        self._report.blobs, self._report.blob_bytes = count.number, count.size
+
+    def _ignore(self, _: str) -> None:
+        self._report.ignored += 1
+
+    def _check_space(self) -> None:
+        """Compare the space of the target with what is to be copied. Raises: MigrationStopped."""
+        needed, total = self._stock.count_to_copy().size, self._report.blob_bytes
+        largest = self._target.largest
+        if largest is not None and total > largest:
+            self._report.warnings.append(
+                f"the content has {size(total)}, and the size limit of the target is"
+                f" {size(largest)}: raise CLEANER_MAXSIZE, or the cleaner evicts what it may"
+            )
+        if self._target.folder is not None:
+            free = disk_space(self._target.folder).free
+            if free < needed:
+                raise MigrationStopped(
+                    f"the target has {size(free)} of free space, and {size(needed)} are needed:"
+                    " free space, or name another disk"
+                )
+
+    def _copy_blobs(self) -> None:
+        self._progress.begin("blobs", self._stock.count_to_copy())
+        for result in in_threads(
+            self._stock.to_copy(),
+            self._copier.blob,
+            threads=_BLOB_THREADS,
+            abort=self._copier.abort,
+        ):
+            self._progress.done()
+            self._settle(result)
+
+    def _settle(self, result: BlobResult) -> None:
+        blob = result.blob
+        if result.outcome is Outcome.COPIED:
+            self._report.copied_blobs += 1
+            self._report.copied_bytes += blob.size
+            return
+        self._stock.lost(blob.digest)
+        if result.outcome is not Outcome.GONE:  # a source that is served may evict content
+            failure = Failure(str(blob.digest), blob.size, result.outcome.value, result.why)
+            self._report.fail(failure)
+
+    def _compare_lengths(self) -> int:
+        """Compare the lengths of all content; return the number of blobs that only the target has.
+
+        Only content with the right length gets a row in the target's index.
+        """
+        self._progress.begin("blobs compared")
+        others = self._stock.find_in(self._counted(self._of_target(layout.BLOBS)))
+        for blob in self._stock.to_copy():
+            self._report.problem(
+                f"{blob.digest} has not its {blob.size} bytes at the target: run the command again"
+            )
+        return others
+
+    # ---- small values
+
+    def _copy_values(self) -> None:
+        self._progress.begin("links, tags and other values")
+        for tree in TREES:
+            self._stock.add_values(self._of_target(tree))
+        times: list[LinkTime] = []
+        values = ValuesToCopy(self._source.storage, self._source.index)
+        for done in in_threads(
+            self._items(values),
+            self._copy_value,
+            threads=_VALUE_THREADS,
+            abort=self._copier.abort,
+        ):
+            self._progress.done()
+            self._settle_value(done)
+            times += self._link_times(done)
+            if len(times) >= _LINK_BATCH:
+                self._rows.record_links(times)
+                times.clear()
+        self._rows.record_links(times)
+
+    def _items(self, values: ValuesToCopy) -> Iterator[_Item]:
+        for value in self._reading(values.all()):
+            yield _Item(value, self._stock.value(value.key))
+
+    def _copy_value(self, item: _Item) -> _Done:
+        self._go_on()
+        value = item.value
+        if value.size > LARGEST_LIST:
+            return _Done(value, problem=f"{value.key}: {value.size} bytes are no link: not copied")
+        try:
+            done = self._skipped(item) or self._copied(item)
+        except NotFound:  # a source that is served may remove it
+            return _Done(value)
+        except DatastoreError as error:
+            return _Done(value, problem=f"{value.key} cannot be read: {error}")
+        if (linked := value.linked) is not None and linked[2]:
+            self._rows.record_manifest(linked[0], linked[1])
+        return done
+
+    def _skipped(self, item: _Item) -> _Done | None:
+        """Return the result for a value that the target has already; None if that is not sure."""
+        value, there = item.value, item.there
+        if there is None or there[0] != value.size:
+            return None
+        is_same_time = _is_same_time(value.at, there[1])
+        if not (value.is_fixed or is_same_time):
+            return None
+        if not is_same_time:
+            self._copier.set_time(value.key, value.at)
+        return _Done(value, digest=layout.linked_digest(value.key))
+
+    def _copied(self, item: _Item) -> _Done:
+        value, there = item.value, item.there
+        at = value.at if there is not None else self._first_time(value)
+        if value.size > SMALL:
+            self._copier.long_value(value.key, at)
+            return _Done(value, is_copied=True)
+        content = self._copier.read(value.key)
+        is_same = there is not None and there[0] == len(content)
+        is_copied = self._copier.write(value.key, content, at, is_same=is_same)
+        return _Done(value, is_copied, _digest(content))
+
+    def _first_time(self, value: Value) -> float | None:
+        """Return the time of a link that the target lacks.
+
+        If the source does not know when an upstream confirmed a link, the link must not count as
+        confirmed now. A hosted link of unknown age counts from now.
+        """
+        if value.at is not None or not self._has_times or not value.is_timed_link:
+            return value.at
+        name = value.key.removeprefix(f"{layout.REPOSITORIES}/").partition("/_")[0]
+        try:
+            origin = Repositories(self._source.storage).origin(Repository.parse(name))
+        except Malformed:
+            return None
+        return None if origin is None else 0.0
+
+    def _settle_value(self, done: _Done) -> None:
+        self._report.values += 1
+        self._report.copied_values += done.is_copied
+        if done.problem:
+            self._report.problem(done.problem)
+        if self._report.failures and (linked := done.value.linked) is not None:
+            self._report.linked(str(linked[1]), str(linked[0]))
+
+    def _link_times(self, done: _Done) -> Iterator[LinkTime]:
+        """Yield the time of a link, for a target whose index has the times of links."""
+        value = done.value
+        if not self._has_times and value.is_timed_link and value.at is not None and done.digest:
+            yield LinkTime(value.key, done.digest, value.at)
+
+    def _count_quarantine(self) -> None:
+        self._report.quarantined = sum(1 for _ in self._of_source(layout.QUARANTINE))
+
+    # ---- reading
+
+    def _of_source(self, key: str) -> Iterator[Stat]:
+        return self._reading(self._source.storage.walk(key))
+
+    def _reading(self, found: Iterator[T]) -> Iterator[T]:
+        """Yield what a list of the source has. Raises: MigrationStopped, Interrupted."""
+        try:
+            for each in found:
+                self._go_on()
+                yield each
+        except DatastoreError as error:
+            raise MigrationStopped(f"the source cannot be listed: {error}") from error
+
+    def _of_target(self, key: str) -> Iterator[Stat]:
+        with target_errors():
+            for each in self._target.storage.walk(key):
+                self._go_on()
+                yield each
+
+    def _counted(self, stats: Iterator[Stat]) -> Iterator[Stat]:
+        for each in stats:
+            self._progress.done()
+            yield each
+
+
+def _is_same_time(at: float | None, there: float | None) -> bool:
+    return at is not None and there is not None and abs(at - there) < _SAME_TIME_S
+
+
+def _digest(content: bytes) -> Digest | None:
+    try:
+        return Digest.parse(content.decode("ascii", "replace"))
+    except Malformed:
+        return None

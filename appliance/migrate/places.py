@@ -1,0 +1,258 @@
+"""Open the source and the target of a migration, and refuse those that an appliance uses.
+
+No appliance can start on the data directory or state directory of either side meanwhile. This
+process owns the bucket of the target, as an appliance does, so an appliance on another machine
+writes nothing there.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from entrepot import config
+from entrepot.appliance import rundir
+from entrepot.appliance.migrate.migration import Side
+from entrepot.appliance.privileges import ownership
+from entrepot.cleaner.bucket_owner import BucketOwner
+from entrepot.config.errors import ConfigError, Problem
+from entrepot.config.schema import Settings
+from entrepot.datastore import layout
+from entrepot.datastore.budget import Budget
+from entrepot.datastore.drivers.table import DriverChoice, open_index, open_owned, open_storage
+from entrepot.datastore.errors import DatastoreError, StorageBroken
+from entrepot.datastore.index import Index
+from entrepot.datastore.owned import RENEW_S, OwnedStorage, StorageClaim
+from entrepot.datastore.storage import Storage
+from entrepot.runtime.clock import Clock
+from entrepot.runtime.run_names import SETTINGS
+
+_LOCAL: Final = frozenset({"filesystem", "inmemory"})
+OWNER: Final = f"{layout.OWN}/owner"
+"""The owner of a bucket renews the object with this key."""
+_WATCH_S: Final = 2 * RENEW_S + 5
+_LOOK_S: Final = 1.0
+
+Wait = Callable[[float], bool]
+"""A `Wait` waits for a time in s; it returns True if the migration was interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """An `OpenedSource` is the source, with the object of its owner when it was opened.
+
+    `is_served`: a read-only appliance of this machine serves it.
+    """
+
+    side: Side
+    owner: bytes | None
+    is_served: bool
+
+    def was_used(self) -> bool:
+        """Return whether an appliance that may have changed the source has begun to use it."""
+        return not self.is_served and owner_of(self.side.storage) != self.owner
+
+
+def has_owner(settings: Settings) -> bool:
+    """Return whether one appliance at a time owns the storage, as it does with a bucket."""
+    return settings.storage.driver not in _LOCAL
+
+
+def refuse_same(source: Settings, target: Settings) -> None:
+    """Raise ConfigError if both sides have the same data or state directory or bucket."""
+    one, other = source.storage, target.storage
+    if (one.driver, one.place) == (other.driver, other.place):
+        problem = Problem(other.place, "this is the source too", "name another target")
+        raise ConfigError([problem])
+    if one.statedir.resolve() == other.statedir.resolve():
+        message = "this is the state directory of the source too"
+        remedy = "set another storage.statedir for the target"
+        raise ConfigError([Problem(str(other.statedir), message, remedy)])
+
+
+@contextmanager
+def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[OpenedSource]:
+    """Open the source; its content is only read.
+
+    *scratch* is a folder for what a driver remembers. Raises: ConfigError if an appliance uses the
+    source, except a read-only appliance of this machine, or if the source is empty.
+    """
+    storage = settings.storage
+    with ExitStack() as left:
+        is_served = _is_served_read_only(settings)
+        if not is_served:
+            _hold_source(storage.statedir, left)
+        parameters = {**storage.parameters}
+        if has_owner(settings):
+            parameters["statedir"] = scratch
+        content = _opened(storage.place, DriverChoice(storage.driver, parameters))
+        _refuse_empty(storage.place, content)
+        if not is_served:
+            refuse_renewed_owner(storage.place, content, wait)
+        index = _index_of(storage.statedir)
+        if index is not None:
+            left.callback(index.close)
+        side = Side(storage.place, content, index)
+        yield OpenedSource(side, owner_of(content), is_served)
+
+
+def owner_of(storage: Storage) -> bytes | None:
+    """Return the object with which an appliance owns a bucket.
+
+    Return None if there is none, or if the bucket does not answer: then its content cannot be
+    copied either.
+    """
+    try:
+        return storage.read(OWNER, 64 * 1024)
+    except DatastoreError:
+        return None
+
+
+@contextmanager
+def opened_target(settings: Settings, clock: Clock) -> Iterator[Side]:
+    """Open the target for writing, and own it if it is a bucket. Raises: ConfigError."""
+    storage = settings.storage
+    with ExitStack() as left:
+        left.enter_context(rundir.hold(storage.statedir))
+        if has_owner(settings):
+            left.enter_context(_owned(settings, open_owned(storage, clock)))
+        index = open_index(storage.statedir, clock)
+        left.callback(index.close)
+        budget = Budget(settings.cleaner.maxsize, settings.cleaner.threshold)
+        folder = None if has_owner(settings) else storage.rootdirectory
+        yield Side(storage.place, open_storage(storage, clock), index, folder, budget.target)
+
+
+def make_folders(settings: Settings) -> None:
+    """Create the folders of the target. Raises: ConfigError."""
+    if settings.storage.inmemory:
+        message = "an appliance removes this content when it starts"
+        remedy = "name a target with another driver"
+        raise ConfigError([Problem(settings.storage.place, message, remedy)])
+    ownership.make_folders(settings)
+
+
+# ---- the source
+
+
+def _is_served_read_only(settings: Settings) -> bool:
+    """Return whether a read-only appliance of this machine serves the source."""
+    run = rundir.find(settings.storage.statedir)
+    if run is None:
+        return False
+    running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
+    return running.storage.maintenance.readonly.enabled
+
+
+def _hold_source(state: Path, left: ExitStack) -> None:
+    """Lock the state directory of the source, if it is on this machine. Raises: ConfigError."""
+    if not (state.is_dir() or state.parent.is_dir()):
+        return
+    try:
+        left.enter_context(rundir.hold(state))
+    except ConfigError as error:
+        message = "an appliance uses the source"
+        remedy = "stop it, or restart it with storage.maintenance.readonly.enabled: true"
+        raise ConfigError([Problem(str(state), message, remedy)]) from error
+
+
+def _opened(place: str, choice: DriverChoice) -> Storage:
+    try:
+        return open_storage(choice)
+    except StorageBroken as error:
+        raise ConfigError([Problem(place, str(error), "name a file that can be read")]) from error
+
+
+def _refuse_empty(place: str, storage: Storage) -> None:
+    try:
+        found = (next(storage.walk(key), None) for key in (layout.BLOBS, layout.REPOSITORIES))
+        is_empty = all(each is None for each in found)
+    except DatastoreError as error:
+        remedy = "correct the source; it needs the permissions to list and to read"
+        raise ConfigError([Problem(place, f"it cannot be read: {error}", remedy)]) from error
+    if is_empty:
+        remedy = "correct the folder, or the bucket and storage.*.rootdirectory, of the source"
+        raise ConfigError([Problem(place, "the source has no content", remedy)])
+
+
+def refuse_renewed_owner(
+    place: str, storage: Storage, wait: Wait, timer: Callable[[], float] = time.monotonic
+) -> None:
+    """Raise ConfigError if an appliance, on whatever machine, renews its claim on the source.
+
+    A killed appliance leaves an owner that nothing renews: such an owner is watched for 35 s.
+    """
+    before = owner_of(storage)
+    if before is None:
+        return
+    _note(f"{place} has an owner: waiting up to {_WATCH_S:.0f} s for a sign of a running appliance")
+    deadline = timer() + _WATCH_S
+    while timer() < deadline and not wait(_LOOK_S):
+        now = owner_of(storage)
+        if now is None:
+            return
+        if now != before:
+            problem = Problem(place, "an appliance owns the source", "stop that appliance")
+            raise ConfigError([problem])
+
+
+def _index_of(state: Path) -> Index | None:
+    """Return the index of the source; None without one, because nothing is created there."""
+    return open_index(state) if (state / layout.INDEX).is_file() else None
+
+
+# ---- the target
+
+
+@contextmanager
+def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
+    """Check and own the bucket of the target for a block. Raises: ConfigError."""
+    place = settings.storage.place
+    claim = bucket.claim()
+    try:
+        if found := [Problem(place, each.why, each.remedy) for each in bucket.refused()]:
+            raise ConfigError(found)
+        is_held = claim.renew()
+    except StorageBroken as error:
+        raise ConfigError([Problem(place, f"no answer: {error}", "correct the target")]) from error
+    if not is_held:
+        message = "an appliance owns the target"
+        remedy = f"stop it; if it is gone for good, remove the object {OWNER}"
+        raise ConfigError([Problem(place, message, remedy)])
+    with _renewing(claim):
+        yield
+
+
+@contextmanager
+def _renewing(claim: StorageClaim) -> Iterator[None]:
+    """Renew a claim in a thread for a block, and release it afterwards."""
+    ended = threading.Event()
+    owner = BucketOwner(claim, ended)
+
+    def run() -> None:
+        pause = RENEW_S
+        while not ended.wait(pause):
+            pause = owner.turn()
+
+    thread = threading.Thread(target=run, name="bucket owner", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        try:
+            claim.release()
+        except DatastoreError as error:
+            _note(f"the target keeps its owner, so the next one waits for 90 s: {error}")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,38 @@
+"""Call a function for many items in a few threads, without reading all items at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD: Final = 4
+"""So many items for each thread are read before the first of them is done."""
+
+
+def in_threads(
+    items: Iterable[T], act: Callable[[T], R], *, threads: int, abort: Callable[[], None]
+) -> Iterator[R]:
+    """Yield the results of *act* in the order of *items*, which this thread reads.
+
+    If *act* raises, *abort* is called, which must make the running calls end soon. Then the running
+    calls are awaited, the others are dropped, and the exception is raised.
+    """
+    pending: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="migrate")
+    try:
+        for item in items:
+            pending.append(pool.submit(act, item))
+            if len(pending) >= threads * _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BaseException:
+        abort()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

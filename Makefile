@@ -10,8 +10,9 @@ PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 # Without this variable, each process of the tests would compile every test module again, for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-# The unit tests run in one process for each of these groups. Workers of one process would collect
-# all tests once each, and send a report of each test: a sixth of the CPU time.
+# The unit tests run in one process for each of these groups. The worker processes of pytest-xdist
+# would each collect all tests, and send a report of each test to the main process: a sixth of the
+# CPU time.
 UNIT_registry-parts = $(wildcard tests/registry/*/)
 UNIT_appliance      = tests/appliance
 UNIT_registry       = $(wildcard tests/registry/test_*.py) tests/logger

@@ -1,4 +1,4 @@
-"""Write a file atomically with a given mode; in the image, not where the service user can write."""
+"""Write the output files of commands atomically, and only to folders that root can trust."""
 
 from __future__ import annotations
 

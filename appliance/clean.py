@@ -92,7 +92,8 @@ def _run(
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / SETTINGS, is_quiet=is_quiet)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
-    # The socket of `entrepot clean` is in the folder of the sockets that the cleaner uses.
+    # The cleaner uses the sockets in the folder of its settings file, which therefore is in the run
+    # directory.
     file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)

@@ -1,4 +1,4 @@
-"""Call a function in a process of its own, which ends with it.
+"""Call a function in a child process, which ends after the call.
 
 The library of the drivers for buckets starts threads that never end. In this process they would
 take the signals that stop the appliance, and a child that is forked later could not use the

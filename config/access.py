@@ -121,7 +121,7 @@ def _wrong_users(named: tuple[str, ...]) -> Iterator[str]:
 
 def _wrong_patterns(named: tuple[str, ...]) -> Iterator[str]:
     if not named:
-        yield "none; ** is every one"
+        yield "none; ** means every repository"
     yield from (f"{each!r} can't be a name or a pattern" for each in named if not is_pattern(each))
 
 

@@ -14,7 +14,7 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.AS
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
-# The prefix has no dot segment.
+# No segment of a path begins with a dot, so `.` and `..` are no segments.
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
 # RFC 3986, 3.2, also allows a name with an underscore, as compose gives to services.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
@@ -48,8 +48,8 @@ class SocketPath:
 
     `str()` of a socket path returns the path.
 
-    A proxy on this machine makes the socket available to clients, usually as `https`: a client on
-    this machine would then use `host` and `port`.
+    A proxy on this machine makes the socket available to clients, usually over HTTPS: `host` and
+    `port` are the address that a client on this machine then uses.
     """
 
     path: str

@@ -21,7 +21,7 @@ _DRIVERS = {("storage", "inmemory"), ("storage", "s3")}
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A `Built` has the settings, their raw values, and the problems of other values."""
+    """A `Built` has the settings, the valid raw values, and the problems of the invalid values."""
 
     settings: Settings
     used: Mapping[Key, RawValue]

@@ -34,7 +34,7 @@ def credential(entry: object) -> SecretCredential | None:
 
     Return None if the entry has no credentials, which means anonymous access.
 
-    The field `auth` of a credential takes precedence over `username` and `password`, as in Docker.
+    The field `auth` of an entry takes precedence over `username` and `password`, as in Docker.
     Raises: Unreadable, whose message contains no part of the secret.
     """
     if not isinstance(entry, dict):

@@ -48,6 +48,6 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
 def _parsed(content: bytes) -> Settings:
     """Parse the content of the file. Raises: ValueError.
 
-    PERF: programs that are forked share the settings that were parsed before: 2 MB each.
+    PERF: the parsed settings are cached, so that forked programs share their 2 MB.
     """
     return Settings.model_validate(json.loads(content))

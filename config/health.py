@@ -28,7 +28,7 @@ _PORT = readers.count(1, 65535, such_as=6379)
 # RFC 9110, 5.6.2 and 5.5, define these patterns, here without obs-text.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
-# A header of this list frames a request or names its target.
+# The HTTP client sets these headers itself, because they frame a request or name its target.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _FILE_EXAMPLE: Final = "try [{file: /path/to/file}]"

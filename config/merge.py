@@ -95,7 +95,10 @@ def _line(row: DistributionKey, verdict: str, given: Sequence[RawValue]) -> Prob
 
 
 def _rank(given: RawValue) -> tuple[bool, bool]:
-    """Return a sort key: choices of a driver first, own keys last, because the last value wins."""
+    """Return a sort key: the choice of a driver or scheme first, the appliance's own keys last.
+
+    The last value wins.
+    """
     return not given.chooses, given.key not in cache_server.MEANT
 
 

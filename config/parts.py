@@ -2,7 +2,7 @@
 
 docker distribution reads REGISTRY_HTTP_HEADERS_X-Frame-Options as a key of the map `http.headers`,
 and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. The appliance also
-accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, with which docker distribution sets an empty text.
+accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, which makes docker distribution set an empty text.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def choice(*known: str) -> Reader[str]:
     return read
 
 
-# those of S3 whose objects can be read at once
+# The storage classes of S3 whose objects can be read without waiting.
 _STORAGE_CLASS: Final = choice(
     "STANDARD",
     "NONE",

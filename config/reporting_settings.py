@@ -157,7 +157,7 @@ def problems(settings: ReportingSettings) -> Iterator[Problem]:
 
 
 def advice(settings: ReportingSettings) -> Iterator[Problem]:
-    """Yield a warning for each tracker with settings but without the one that switches it on."""
+    """Yield a warning for each tracker that has settings, but not the one that switches it on."""
     for name, key in _REQUIRED.items():
         section = getattr(settings, name)
         if name not in settings.active and section != type(section)():

@@ -97,7 +97,7 @@ def show(given: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def merged(lower: object, name: str, value: object) -> dict[str, object]:
-    """Return the unread map *lower* with one header replaced, whose case may differ.
+    """Return the map or YAML text *lower* with the header *name* set, whose case may differ there.
 
     A variable can name a single header: REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
     """

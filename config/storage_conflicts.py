@@ -21,7 +21,7 @@ _INTERNAL = (".svc", ".cluster.local", ".internal", ".local", ".lan")
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that contradicts the storage driver or that it lacks."""
+    """Yield a problem for each setting that contradicts the storage driver, or that it needs."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if settings.storage.s3:

@@ -83,7 +83,7 @@ def _remark(
     above = ".".join(given.key)
     source = given.name if dotted == above else f"{given.name.removesuffix(above)}{dotted}"
     if any(each.startswith(f"{name}.") for each in known):
-        return  # The section has no keys.
+        return  # The value is an empty section.
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {given.key[0]}.{near[0]}?" if near else "take it out"

@@ -47,7 +47,9 @@ class CacheEpoch:
     def __init__(self, run: Path) -> None:
         self._path = run / CACHE_EPOCH
         self._admin = run / ADMIN_SOCKET
-        self._is_pending = True  # A killed process may not have sent the last epoch to HAProxy.
+        # The last process that raised the epoch may have been killed before it sent the epoch to
+        # HAProxy.
+        self._is_pending = True
         with self._path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), len(_FIRST), prot=mmap.PROT_READ)
 

@@ -1,12 +1,12 @@
-"""Check watched files even while no request arrives, and raise the cache epoch after a change.
+"""Check the watched files even without requests, and raise the cache epoch after a change.
 
 HAProxy responds from its cache without a worker. Without checks of the watched files, a changed
 password file would take effect only with the next request that reaches a worker.
 
-Every worker checks the watched files for itself and raises the cache epoch after its own view of
-the files has changed. Responses that the worker allowed under the old view therefore carry an older
-epoch. The other workers notice the new cache epoch and refresh their views of the files before
-their next response. Therefore no response with a new epoch reflects an old view of the files.
+Every worker checks the watched files for itself and raises the cache epoch once it has read their
+new content. Responses that the worker allowed with the old content therefore carry an older epoch.
+The other workers notice the new cache epoch, and read the changed files before their next response.
+Therefore no response with a new epoch reflects old content of the files.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
-_UNWATCHED_S = 5.0  # without watched files, only a failed update of HAProxy is repeated
+_UNWATCHED_S = 5.0  # without watched files, the thread only repeats a failed update of HAProxy
 
 
 class Watchable(Protocol):
-    """A `Watchable` is a watched file, as this process sees the file."""
+    """A `Watchable` is a watched file with the content that this process has read."""
 
     @property
     def generation(self) -> int:
@@ -31,7 +31,7 @@ class Watchable(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Check the file now."""
+        """Read the file again if the file has changed."""
         ...
 
 

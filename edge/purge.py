@@ -41,7 +41,8 @@ class Purge:
                 self._due.start()
 
     def _rise(self) -> None:
-        # The flag is reset first, because content removed during this purge needs another purge.
+        # The timer is forgotten before the purge, because content that is removed during this purge
+        # needs another purge.
         with self._lock:
             self._due = None
         try:

@@ -60,7 +60,9 @@ from entrepot.runtime.run_names import (
 log = logging.getLogger(__name__)
 
 _MOST_SOURCES = 1024
-"""A worker caches the settings of so many upstreams, because a glob matches any number of hosts."""
+"""A worker caches the settings of at most this many upstreams, because a glob matches any number of
+hosts.
+"""
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def main() -> None:
 
 
 def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None]:
-    """Return the function that each worker calls after its start; *start* is always called."""
+    """Return the function that each worker calls after its start; that function calls *start*."""
     trackers = settings.reporting.active
     if not trackers:
         return start
@@ -117,7 +119,8 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
     middleware = settings.middleware
     if not middleware.is_set:
         return assemble(made)
-    made = dataclasses.replace(made, may_repeat=False)  # Middleware is called for each request.
+    # Middleware must see each request, so the server repeats no response by itself.
+    made = dataclasses.replace(made, may_repeat=False)
     # The worker loads the modules of middleware only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
     from entrepot.registry.api import repository_hooks  # noqa: PLC0415
@@ -137,7 +140,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits for slow connections: three quarters of the slots of each kind."""
+    """Return a worker's limits for slow connections, which may use three quarters of the slots."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
@@ -340,7 +343,9 @@ def _secret(
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         if settings.storage.bucket and os.getpid() == made_in:
-            return secret  # a request before the fork would break the workers; `serve` has checked
+            # With an object storage, a request before the fork would break the workers; `serve` has
+            # checked the names.
+            return secret
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)
         for name in shadowed(storage, known.names):

@@ -78,5 +78,6 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                # The key goes to the end of the queue, because other callers wait for the key.
+                # The key goes to the end of the order, because other callers with this key still
+                # wait.
                 self._queues[key] = queue

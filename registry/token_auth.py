@@ -32,7 +32,7 @@ from entrepot.runtime.token_keys import UnusableKeys
 
 
 def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
-    """Return the authenticator for tokens of a token server, or the one that accepts anything.
+    """Return the authenticator for tokens of a token server, or that of `auth.silly`.
 
     Raises: OSError, UnusableKeys.
     """

@@ -1,4 +1,4 @@
-"""The appliance's time: the wall clock while it runs evenly, and independent of its jumps.
+"""The appliance's time, which follows the wall clock while that runs evenly, but not its jumps.
 
 The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
 a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
@@ -15,8 +15,8 @@ appliance share in a small file. The wall clock corrects the time as follows:
   time.
 
 The small file survives a restart of the appliance. Within one boot of the machine, a jump during
-the restart is noticed exactly. After a reboot, the wall clock must not be behind the last time, nor
-more than a day ahead.
+the restart is noticed exactly. After a reboot, a wall clock that is behind the last written time,
+or more than a day ahead of it, counts as a jump.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Ages(Protocol):
         ...
 
     def age(self, at: float) -> float:
-        """Return the certain age of a time, in s; never below zero."""
+        """Return how old a time is at least, in s; never below zero."""
         ...
 
     def before(self, span: float) -> float:
@@ -123,7 +123,7 @@ def begin(last: State | None, boot: str, wall: float, now: float) -> State:
         return replace(
             last, boot=boot, base=wall - now, anchor=last.seen, anchored=now, pending=None
         )
-    latest = last.seen + _WRITE_EVERY_S  # No use has a later time.
+    latest = last.seen + _WRITE_EVERY_S  # No recorded use has a later time.
     return replace(
         last, boot=boot, base=latest - now, anchor=latest, anchored=now, moved=latest, pending=None
     )

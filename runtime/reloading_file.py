@@ -175,7 +175,7 @@ class ReloadingFile(Generic[T]):
         return None if read.fingerprint == before.fingerprint else content
 
     def _read(self, now: float) -> tuple[_ReadFile, bytes, tuple[int, ...]]:
-        """Return the file as it was before its content was read, the content, and the file after.
+        """Return the state of the file before the read, its content, and its signature afterwards.
 
         Raises: OSError.
         """
@@ -264,7 +264,7 @@ class _LastGood:
 
 
 class _LastWarning:
-    """A `_LastWarning` is in memory that forked processes share, so that only one logs a warning.
+    """A `_LastWarning` is in memory that forked processes share, so that only one warns.
 
     A record lock (fcntl(2)) belongs to one process, so the lock also excludes processes that were
     forked with the descriptor.

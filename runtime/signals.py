@@ -44,7 +44,7 @@ class Signals:
     def wake(self) -> None:
         """End the wait, or the next wait; any thread may call it, also after `close`."""
         if (fd := self._wake_fd) >= 0:
-            with suppress(BlockingIOError):  # so many calls end the wait anyway
+            with suppress(BlockingIOError):  # a full counter ends the wait anyway
                 os.eventfd_write(fd, 1)
 
     def wait(self, timeout: float) -> list[signal.Signals]:

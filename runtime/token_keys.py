@@ -24,7 +24,7 @@ MAX_BYTES: Final = 2**20
 """The largest accepted file has this many bytes."""
 MAX_KEYS: Final = 1000
 _MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3, sets this minimum.
-_MAX_RSA_BITS: Final = 16_384  # OpenSSL verifies no longer keys.
+_MAX_RSA_BITS: Final = 16_384  # OpenSSL does not verify with larger keys.
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey

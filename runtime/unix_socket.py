@@ -35,7 +35,7 @@ def status_of(path: str | PathLike[str], target: str, *, timeout: float) -> int 
 
 
 def _status(line: bytes) -> int | None:
-    """Parse a status line (RFC 9112, section 4); None if the line is none."""
+    """Parse a status line (RFC 9112, section 4); None if the line is malformed."""
     version, _, rest = line.partition(b" ")
     number = rest[:3]
     return int(number) if version.startswith(b"HTTP/1.") and number.isdigit() else None

@@ -1,4 +1,4 @@
-"""Requests tokens as clients do, from the realm that a challenge names."""
+"""Request tokens as clients do, from the realm that a challenge names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TokenResponse:
 
 
 class BearerTokens:
-    """Requests tokens for one client, each scope once; *trusting* is for a realm with https."""
+    """A `BearerTokens` requests tokens for one client, each scope once."""
 
     def __init__(self, login: Login | None, trusting: ssl.SSLContext | None) -> None:
         self.login = login

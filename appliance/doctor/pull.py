@@ -25,7 +25,8 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _UPSTREAM_FAILED = (502, 503, 504)
 _UPSTREAM = "check that the upstream responds: entrepot status"
-# Characters of a cause that are shown: the file of a breaker belongs to the user of the workers.
+# At most this many characters of a cause are shown: the user of the workers could write anything
+# into the file of a breaker.
 _LONGEST_CAUSE = 200
 _TOKENS = "log in as a user for whom the token server permits this: --user USER:PASSWORD"
 _REMEDIES = {

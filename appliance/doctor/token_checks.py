@@ -21,7 +21,7 @@ _KINDS = {"RSAPublicKey": "RSA", "ECPublicKey": "EC", "Ed25519PublicKey": "Ed255
 
 
 def keys(settings: TokenSettings) -> Finding:
-    """Load the files of keys, and name those algorithms that no key fits.
+    """Load the files of keys, and name each accepted algorithm for which there is no key.
 
     Raises: CannotContinue if a file cannot be used.
     """

@@ -194,9 +194,9 @@ def _unknown(name: str) -> Problem:
 
 
 def _port(name: str, number: str) -> Problem:
-    """Return a warning about a variable with a port.
+    """Return a warning about a variable whose name ends with `_PORT` and whose value is a number.
 
-    A service link of Kubernetes has `tcp://` before the port.
+    A service link of Kubernetes is no such variable: its value has `tcp://` before the port.
     """
     return Problem(name, "no such setting", f"write REGISTRY_HTTP_ADDR=:{number}")
 

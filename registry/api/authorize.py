@@ -87,7 +87,8 @@ class EdgeHeaders:
         """Return a function that returns whether the client's rights are still the same.
 
         The rights of equal requests are the same within an epoch. Return None if that is not known:
-        HAProxy has not verified the credential in this epoch, so it may expire within the epoch.
+        HAProxy has not verified the credential in this epoch, so the credential may expire within
+        the epoch.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:
@@ -98,7 +99,7 @@ class EdgeHeaders:
         return lambda: read_epoch() == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
-        """Return the client's address and mark of failed logins, as HAProxy sent both."""
+        """Return the client's address, and whether HAProxy counted many wrong passwords from it."""
         if self.epoch is None:
             return LoginSource()
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
@@ -170,7 +171,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
     if not resolved.mirror_form:
         disabled = f"upstreams.{resolved.host}.enabled: false"
         return f"push to another name, or disable that upstream with {disabled}"
-    # A default upstream overrules `hosted:` for official images.
+    # A default upstream overrules `hosted:` for Docker Hub's official images.
     if first == "library" and slash:
         return "push to another name"
     pattern = f"{first}/**" if slash else first

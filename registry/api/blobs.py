@@ -39,7 +39,8 @@ from entrepot.registry.server.fileslice import in_bytes
 LARGEST_REPEATED = 8 * 1024 * 1024
 """The server repeats responses with blobs up to this size in bytes.
 
-PERF: the thread that sends a larger blob is woken rarely, because the kernel waits for the client.
+PERF: to repeat a larger blob saves little: the thread that sends the blob is woken rarely, because
+the kernel waits for the client.
 """
 
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.

@@ -2,9 +2,9 @@
 
 A repository name contains slashes, which Falcon's path templates do not match. The name is cut out
 of the path before Falcon's compiled lookup and put back into the parameters afterwards, so
-resources need no special code. The grammar of the distribution spec allows only one reading: the
-part after the name has a fixed number of segments, so the last marker counts, and `a/manifests/b`
-is a valid name.
+resources need no special code. The part after the name has a fixed number of segments, so a path
+has only one reading: the last `manifests` of `/v2/a/manifests/b/manifests/latest` ends the name,
+which is `a/manifests/b`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ANY = "/v2/-"
 class Router(CompiledRouter):
     """A `Router` is Falcon's compiled router, extended for names with slashes and for HEAD.
 
-    The router also handles superfluous slashes in a path.
+    A path with an empty segment, such as `/v2//tags/list`, matches no route.
 
     A HEAD request uses the resource's method for GET if the resource has no method for HEAD. The
     path `/v2` is the same as `/v2/`.
@@ -81,5 +81,6 @@ class Router(CompiledRouter):
         if uri.startswith("//"):  # Falcon would strip all leading slashes of the path.
             return None
         found = super().find(BASE if uri == "/v2" else uri, req)
-        # If the path has no valid repository name, the name or the part after the name is empty.
+        # Falcon matched a template with a name although `_NAMED` did not match: the name, or the
+        # part after the name, is empty.
         return None if found is None or _NAME in found[2] else found

@@ -1,4 +1,4 @@
-"""Authenticate by Basic (RFC 7617): users with passwords, and rights of anonymous clients."""
+"""Authenticate clients by Basic credentials (RFC 7617), and give anonymous clients their rights."""
 
 from __future__ import annotations
 
@@ -151,10 +151,10 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return an authenticator for an embedding program: its own one, a function, or an open one.
+    """Return the authenticator that an embedding program passes as *of*; without *of*, an open one.
 
-    The embedding program's function is called for each request; a `PasswordCache` around the
-    function caches its results.
+    If *of* is a function, the function checks each password of each request; a `PasswordCache`
+    around the function caches its results.
     """
     if of is None:
         return OpenAuthenticator()

@@ -1,9 +1,9 @@
 """Authenticate clients, and give them an identity with rights.
 
-The section "Logins" of docs/internals/edge-cache.md describes the flows. If a password file is
-configured, every client without credentials gets a challenge. If anonymous clients may pull, only
-clients that do more than pull get a challenge. If anonymous clients may pull, invalid credentials
-make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
+The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
+file is configured, every client without credentials gets a challenge. If anonymous clients may
+pull, only clients that do more than pull get a challenge. If anonymous clients may pull, invalid
+credentials make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ class Identity:
         return self.granted.everywhere(action) if self.granted else action in self.rights
 
     def require(self, action: Action, repository: Repository | None = None) -> None:
-        """Return if the client has the right, else raise an error.
+        """Raise an error if the client has no right to do *action* in *repository*.
 
-        Raises: Unauthenticated, Forbidden.
+        Raises: Unauthenticated if the client is anonymous and passwords are configured, else
+        Forbidden.
         """
         if self.may(action, repository):
             return

@@ -41,7 +41,7 @@ _FINGERPRINT_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """An `OwnKey` has the private key, its name in tokens, and the secret of the fingerprints."""
+    """An `OwnKey` has the signing key, its name in tokens, and the key of the fingerprints."""
 
     key: ec.EllipticCurvePrivateKey
     name: str

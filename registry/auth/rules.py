@@ -26,9 +26,8 @@ ANONYMOUS: Final = "anonymous"
 PULL: Final[frozenset[Action]] = frozenset({"pull"})
 ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})
 
-# Docker Hub's official images are in `library`, which users leave out of their names.
 _CACHE_SIZE = 4096
-"""The rights of so many users are cached."""
+"""The rights of at most this many users are cached."""
 
 
 @dataclass(frozen=True, slots=True)

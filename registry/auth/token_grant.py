@@ -64,9 +64,9 @@ class TokenGrant:
     pulled: tuple[str, ...]
 
     def require(self, scopes: Iterable[Scope]) -> None:
-        """Return if the token covers all *scopes*, else raise an error.
+        """Raise an error if the token does not cover all *scopes*.
 
-        Raises: Unauthenticated, as distribution.
+        Raises: Unauthenticated with the error `insufficient_scope`, as docker distribution does.
         """
         if not all(map(self.claims.covers, scopes)):
             raise Unauthenticated(

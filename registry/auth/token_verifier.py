@@ -47,8 +47,10 @@ MOST_SCOPES: Final = 500
 _LARGEST_CHAIN: Final = 8  # largest number of certificates in x5c
 _LARGEST_DEPTH: Final = 4  # largest number of intermediate certificates between the leaf and a root
 _MOST_VALUES: Final = 8 * MOST_SCOPES
-_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all numbers below this limit.
-_SHORT_HEADER: Final = 512  # A token's header is remembered up to this many characters.
+_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all integers below this limit.
+# The parsed form of a token's header is kept for the next token if the header is no longer than
+# this (characters).
+_SHORT_HEADER: Final = 512
 _LONGEST_SUBJECT: Final = 1024  # largest number of characters of the claim `sub`
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
@@ -112,7 +114,7 @@ class TokenVerifier:
         return algorithm, header
 
     def _verify(self, signed: bytes, signature: bytes, key: PublicKey, algorithm: str) -> None:
-        """Return if the token's signature is right, else raise an error. Raises: InvalidToken.
+        """Raise an error if the token's signature is wrong. Raises: InvalidToken.
 
         PyJWT's `prepare_key` checks that the key's type and curve fit the algorithm.
         """

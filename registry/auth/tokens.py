@@ -105,11 +105,11 @@ class TokensOnly:
         return self._password if authorization else self._nothing
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:  # noqa: ARG002 - of the protocol
-        """Return an anonymous identity without rights."""
+        """Return the same as `identify`: no password is checked, so *source* has no effect."""
         return self.identify(authorization)
 
     def identify_verified(self, authorization: str) -> Identity:
-        """Return an anonymous identity without rights."""
+        """Return the same as `identify`, because no password can be verified."""
         return self.identify(authorization)
 
 

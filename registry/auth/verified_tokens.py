@@ -34,7 +34,8 @@ class VerifiedTokens:
 
     *clock* is the wall clock (s, UTC epoch). A token that has expired is verified again, because
     *verify* may tolerate a difference of clocks. The oldest remembered tokens are dropped when all
-    have *most* bytes. The memory keeps only a digest of each token. Thread-safe.
+    tokens together have more than *most* bytes. The memory keeps only a digest of each token.
+    Thread-safe.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class VerifiedTokens:
 
     def __call__(self, token: str) -> TokenGrant:
         """Return the grant of a token. Raises: every exception that *verify* raises."""
-        generation = self._generation()  # The generation is read before the keys are read.
+        # The generation is read before the keys: if the keys change in between, the token is
+        # verified again.
+        generation = self._generation()
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation and self._is_current(entry.grant):

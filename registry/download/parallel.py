@@ -22,7 +22,8 @@ from entrepot.registry.upstream.protocol import RemoteBlob
 PART_SIZE = 8 * 1024 * 1024
 """A part of a blob has at most this size in bytes: one request fetches one part."""
 
-# number of blobs that use all their connections at a time: clients fetch 3 layers at once
+# The permits of an upstream let this many blobs use all of their connections at a time, because
+# clients fetch 3 layers at once.
 _BLOBS = 3
 _WAIT_S = 0.2
 
@@ -151,9 +152,9 @@ class _Part:
 class _Helpers:
     """The helper threads that fetch the parts after the first part, until the context is left.
 
-    The caller of `chunks` also fetches parts: the first part of each round, and every part that no
-    thread has taken. Without a permit or a thread, the download is only slower. Memory is limited
-    to one part per connection, for any number of parts.
+    The caller of `chunks` fetches parts too: the first of every round (a round has one part for
+    each connection), and every part that no thread has taken. Without a permit or a thread, the
+    download is only slower. Memory is limited to one part per connection, for any number of parts.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:
@@ -172,7 +173,8 @@ class _Helpers:
         self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        # The process cannot start another thread for the part of a blob.
+        # A process that cannot start another thread raises RuntimeError. The caller of `chunks`
+        # then fetches the parts itself.
         with suppress(RuntimeError):
             for _ in range(self._thread_count):
                 threading.Thread(target=self._run_thread, name="lane", daemon=True).start()
@@ -243,7 +245,7 @@ class _Helpers:
     def _next_for_thread(self) -> int:
         """Return the next part that a thread may take.
 
-        The writer of the blob fetches the first part of each round.
+        The caller of `chunks` fetches the first part of each round.
         """
         return self._next + 1 if self._next % self._round == 0 else self._next
 

@@ -45,9 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    This function fetches a part of a blob beside another connection. A download on another
-    connection fetches the missing bytes, so a refusal of an extra connection is not counted against
-    the source. Raises: UpstreamError.
+    This function fetches a part of a blob beside the download's other connections. If this
+    connection breaks off or is refused, another connection fetches the missing bytes, so the
+    failure is not counted against the source. Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
@@ -96,7 +96,7 @@ def passed_through(
 def _check_pace(
     remote: RemoteBlob, chunks: Iterator[bytes], pace: Pace, now: Callable[[], float]
 ) -> Iterator[bytes]:
-    """Yield *chunks*; raise an error if they arrive too slowly before the last one.
+    """Yield *chunks*; raise an error if they arrive too slowly and the last one is missing.
 
     Raises: Unavailable (TIMEOUT).
     """

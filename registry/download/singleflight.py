@@ -39,10 +39,11 @@ from entrepot.registry.download.writer import Destination, Download, Task
 from entrepot.registry.errors import Absent, Denied
 from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
+from entrepot.runtime.reused_threads import ReusedThreads
 
 _MIN_SEND = 4 * 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
 _MORE_WITHIN_S = 0.01
-_LINKED_WITHIN_S = 1.0  # An index that is busy delays the end of a download by longer.
+_LINKED_WITHIN_S = 1.0  # The writer links the blob within this time (s), unless the index is busy.
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
@@ -88,6 +89,7 @@ class SingleFlight:
         self._destination = destination
         self._running: dict[Digest, Download] = {}
         self._distrusted = _Distrusted()
+        self._threads = ReusedThreads()
         self._lock = threading.Lock()
 
     def path(self, key: Digest) -> Path:
@@ -124,7 +126,7 @@ class SingleFlight:
             raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Return True if a download of this blob has begun and not ended with its worker."""
+        """Return True if the blob has a spool file: a download runs, or ended with its worker."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
@@ -139,8 +141,10 @@ class SingleFlight:
         Raises: UpstreamError if this call began the download and the upstream refused it;
         StorageFull or StorageBroken if nothing can be written.
         """
-        download, is_ours = self.begin(task)
+        download, is_ours = self.begin(task, is_opened_by_caller=True)
         try:
+            if download and is_ours:
+                download.open()
             if download:
                 download.wait_opened()
         except (Absent, Denied):
@@ -149,11 +153,14 @@ class SingleFlight:
             return self.join(task)  # The upstream refused the download for another repository.
         return Reader(self, task, download, is_ours=is_ours)
 
-    def begin(self, task: Task) -> tuple[Download | None, bool]:
+    def begin(
+        self, task: Task, *, is_opened_by_caller: bool = False
+    ) -> tuple[Download | None, bool]:
         """Start to write the spool file of a blob in this process, unless a writer is active.
 
         Return the download, and True if this call started it. The download is None if another
-        process writes the file, or if the blob is stored already.
+        process writes the file, or if the blob is stored already. With *is_opened_by_caller*, the
+        caller must call `open` of a download that this call started.
         """
         with self._lock, ExitStack() as undo:
             known = self._running.get(task.key)
@@ -172,13 +179,14 @@ class SingleFlight:
                 locked.fd,
                 self._destination,
                 self._distrusted.add,
+                is_opened_by_caller=is_opened_by_caller,
             )
             self._start(download, locked)
             undo.pop_all()
         return download, True
 
     def _start(self, download: Download, locked: LockedFile) -> None:
-        """Run a download in a new thread of this process.
+        """Run a download in another thread of this process.
 
         Raises: StorageBroken if the process can start no thread.
         """
@@ -195,7 +203,7 @@ class SingleFlight:
 
         self._running[key] = download
         try:
-            threading.Thread(target=run, name=f"fetch {download.task.digest}", daemon=True).start()
+            self._threads.start(run, f"fetch {download.task.digest}")
         except RuntimeError as error:
             del self._running[key]
             raise StorageBroken(str(error)) from error
@@ -273,10 +281,12 @@ class Reader:
 
     def _read(self, start: int, stop: int | None, *, early: bool) -> Iterator[Piece]:
         first, has_waited = start, False
+        if self._download is not None:
+            self._download.follow()
         while stop is None or start < stop:
             available = self._ready(stop, early=early)
             if start < available:
-                is_first = start == first  # A client waits for it.
+                is_first = start == first  # The client waits for the first byte.
                 if (
                     is_first
                     or has_waited
@@ -414,10 +424,10 @@ class Reader:
     ) -> Iterator[Piece]:
         """Fetch the rest of the blob for this client only, and verify all received bytes.
 
-        The digest needs the bytes before *start*. Bytes that are not on disk are fetched again,
-        although a client that resumes a pull has these bytes already. A range that may be *early*
-        is sent without verification. Raises: ContentDamaged if bytes that were sent can no longer
-        be verified.
+        The digest of the whole blob also needs the bytes before *start*. Bytes that are not on disk
+        are fetched again, although a client that resumes a pull has these bytes already. A range
+        that may be *early* is sent without verification. Raises: ContentDamaged if bytes that were
+        sent can no longer be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

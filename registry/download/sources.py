@@ -13,15 +13,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
 
 from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
-from entrepot.registry.upstream.protocol import Fetch
+from entrepot.registry.upstream.protocol import Fetch, RemoteBlob
 
 _LEAST_PROGRESS = 64 * 1024
 """This many bytes count as progress of a source.
 
-The download must not retry a source at once that sends one byte per connection.
+A source that sends one byte per connection makes no progress, so the download pauses before it uses
+that source again.
 """
 
 _MOST_REFUSALS = 2
@@ -78,8 +81,8 @@ class RetryPolicy:
 
     The sources are numbered from 0 in order of preference.
 
-    The policy is pure: every method takes the time, in s on a monotonic clock. *count* is the
-    number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
+    The policy reads no clock: every method takes the time, in s on a monotonic clock. *count* is
+    the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
     """
 
     def __init__(self, count: int, limits: Limits, now: float, jitter: Callable[[], float]) -> None:
@@ -191,6 +194,40 @@ class Pace:
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _SentAhead:
+    """A `_SentAhead` is a `Fetch` whose request was sent before its first use.
+
+    Its only use returns the `remote` that was opened then, or raises the `error` of then.
+    """
+
+    opened: ExitStack = field(default_factory=ExitStack)
+    remote: RemoteBlob | None = None
+    error: Exception | None = None
+
+    def send(self, fetch: Fetch, start: int) -> None:
+        try:
+            self.remote = self.opened.enter_context(fetch(start, None))
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that uses the response
+            self.error = error
+
+    def __call__(self, _start: int, _stop: int | None = None, /) -> _SentAhead:
+        return self
+
+    def __enter__(self) -> RemoteBlob:
+        if self.remote is None:
+            raise self.error or AssertionError("no request was sent")
+        return self.remote
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self.opened.__exit__(kind, error, trace)
+
+
 class Sources:
     """A `Sources` has the sources of a download, in order of preference.
 
@@ -221,13 +258,38 @@ class Sources:
         self._delivered: set[int] = set()
         self._errors: dict[int, UpstreamError] = {}
         self._last: UpstreamError | None = None
+        self._ahead: tuple[int, _SentAhead] | None = None
         self._lock = threading.Lock()
+
+    def send_ahead(self, start: int) -> RemoteBlob | None:
+        """Send the first request of a download now, for the bytes from *start* to the end.
+
+        The next call of `choose` returns its response, or the error. Return the response too; None
+        after an error.
+        """
+        try:
+            source, fetch = self.choose()
+        except UpstreamError:  # The next call of `choose` raises it again.
+            return None
+        ahead = _SentAhead()
+        ahead.send(fetch, start)
+        self._ahead = source, ahead
+        return ahead.remote
+
+    def close(self) -> None:
+        """Close the response to a request that was sent ahead, if nothing has used it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead[1].opened.close()
 
     def choose(self) -> tuple[int, Fetch]:
         """Return the source for the next request, after a pause if a pause is due.
 
         Raises: UpstreamError of the last source in order of preference, when the download ends.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
         while True:
             with self._lock:
                 decision = self._policy.decide(self._clock())
@@ -282,7 +344,7 @@ class Sources:
         log.info("source failed", extra={"upstream": error.upstream, "start": start})
 
     def _error(self) -> UpstreamError:
-        """Return the error to report: the last source's in order of preference, if it failed."""
+        """Return the error of the last source, which is the upstream, or else the latest error."""
         preferred = self._errors.get(len(self._fetches) - 1) or self._last
         assert preferred is not None  # noqa: S101 - a download ends only after a failure
         return preferred

@@ -93,9 +93,9 @@ log = logging.getLogger(__name__)
 def discard_partial_downloads(state: Path, boot: str) -> None:
     """Remove the spool files in the state directory that an earlier boot of the machine wrote.
 
-    The downloads do not flush spool files byte by byte. After a power failure, the length of a
-    spool file may include bytes that never reached the disk. Readers would be sent such lost bytes
-    of the spool file before the digest of the whole blob fails.
+    A download flushes its spool file in large steps only. After a power failure, the length of a
+    spool file may include bytes that never reached the disk. Readers would receive these wrong
+    bytes before the writer finds that the digest differs.
 
     *boot* identifies this boot of the machine. If *boot* is empty, boots cannot be distinguished
     and this function keeps all files. A restart of the appliance alone keeps the spool files too. A

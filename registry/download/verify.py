@@ -15,7 +15,7 @@ from entrepot.registry.errors import Unavailable, Why
 VERIFIED_RANGES_MAX = 64 * 1024 * 1024
 """Ranges of blobs up to this size in bytes wait with their last byte for the whole blob.
 
-The limit for small blobs applies if `proxy.ranges` is `auto`.
+This limit applies if `proxy.ranges` is `auto`.
 """
 
 

@@ -98,13 +98,16 @@ log = logging.getLogger(__name__)
 _LARGE = 16 * 1024 * 1024  # bytes; a smaller blob is not worth several requests
 _NOTIFY_STEP = 4 * 1024 * 1024  # bytes between two wake-ups of the readers
 _NOTIFY_S = 0.01
+_HEAD_WITHIN_S = 0.01
+"""The writer waits this long, in s, for the first reader to send the head of its response."""
 _UNKNOWN_SIZE = "?"
 
 
 class Download:
     """A `Download` fills a spool file.
 
-    The thread that runs a download holds the lock of the spool file.
+    The thread that runs a download holds the lock of the spool file. With *is_opened_by_caller*,
+    that thread waits until another thread has called `open`.
     """
 
     def __init__(
@@ -114,8 +117,12 @@ class Download:
         descriptor: int,
         destination: Destination,
         distrust: Callable[[Task, frozenset[int]], None] = lambda *_: None,
+        *,
+        is_opened_by_caller: bool = False,
     ) -> None:
         self.task = task
+        self._is_awaited = is_opened_by_caller
+        self._is_followed = not is_opened_by_caller
         self._distrust = distrust
         self.size: int | None = None
         self.error: UpstreamError | DatastoreError | None = None
@@ -133,6 +140,33 @@ class Download:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         self._fsync = BackgroundFsync(descriptor)
         self._began = time.monotonic()
+
+    def open(self) -> None:
+        """Send the request to the upstream in the calling thread, and announce the response.
+
+        PERF: the thread of a client waits for the response in any case. If it sends the request
+        itself, its response needs no wake-up of the writer and of this thread. An error is not
+        raised here, but by `run`, which tries the other sources. The writer continues a spool file
+        that has bytes, and uses several connections for a large blob, without this call.
+        """
+        try:
+            if not self._start and not self._is_parallel():
+                remote = self._sources.send_ahead(0)
+                if remote is not None:
+                    with contextlib.suppress(UpstreamError):
+                        self._on_response(remote)
+        finally:
+            with self._changed:
+                self._is_awaited = False
+                self._is_followed = self._is_followed or not self.is_opened
+                self._changed.notify_all()
+
+    def follow(self) -> None:
+        """Let the writer continue, because the first reader has sent the head of its response."""
+        if not self._is_followed:
+            with self._changed:
+                self._is_followed = True
+                self._changed.notify_all()
 
     def wait_opened(self) -> None:
         """Wait until the upstream has responded to the download.
@@ -167,6 +201,7 @@ class Download:
         If the download fails, the attribute `error` keeps the exception.
         """
         outcome = "failed"
+        self._let_first_reader_begin()
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
@@ -179,11 +214,21 @@ class Download:
             self.error = StorageBroken(repr(error))
             outcome = self._abandon(self.error)
         finally:
+            self._sources.close()
             self._fsync.wait()
             with self._changed:
                 self.is_done = True
                 self._changed.notify_all()
             self._report(outcome)
+
+    def _let_first_reader_begin(self) -> None:
+        """Wait until `open` has returned, and a moment for the head of the first response.
+
+        PERF: this thread would take the interpreter from the reader at each of its system calls.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_awaited)
+            self._changed.wait_for(lambda: self._is_followed, _HEAD_WITHIN_S)
 
     # ---- filling the spool file
 
@@ -219,12 +264,17 @@ class Download:
 
     def _body(self) -> Iterator[bytes]:
         """Yield the body from the upstream; a large blob comes over several connections."""
-        size, parallel = self.task.size or 0, self._destination.parallel
         sources = self._sources
-        if parallel.most > 1 and size - self._start >= _LARGE:
-            budget = parallel.budget(self.task.upstream)
-            return in_parallel(sources, MissingRange(self._start, size), budget, self._on_response)
+        if self._is_parallel():
+            missing = MissingRange(self._start, self.task.size or 0)
+            budget = self._destination.parallel.budget(self.task.upstream)
+            return in_parallel(sources, missing, budget, self._on_response)
         return resumed(sources, self._start, self._on_response)
+
+    def _is_parallel(self) -> bool:
+        """Return True if the missing bytes are worth several connections."""
+        most = self._destination.parallel.most
+        return most > 1 and (self.task.size or 0) - self._start >= _LARGE
 
     def _on_response(self, remote: RemoteBlob) -> None:
         if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
@@ -246,7 +296,7 @@ class Download:
         """Announce the blob's size to the readers of this process and, by a file, to others."""
         if self.is_opened:
             return
-        # If the size file of a blob is missing, readers in other processes wait for the commit.
+        # If the size file cannot be written, readers in other processes wait for the commit.
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:
@@ -312,7 +362,7 @@ class Download:
             self._destination.index.record(
                 verified, self._offset, ContentKind.BLOB, now, prefetched_at=prefetched_at
             )
-        # The next start of the cleaner finds the blob and adds the missing row.
+        # The next start of the cleaner finds the blob and adds its missing row to the index.
         except IndexUnavailable as error:
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()

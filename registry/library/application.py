@@ -68,7 +68,7 @@ class BackgroundCleaner(Protocol):
         ...
 
     def wake(self, needs: int) -> None:
-        """Check the size of the data directory now."""
+        """Request an eviction, because *needs* bytes are needed below the size limits."""
         ...
 
     def stop(self) -> None:

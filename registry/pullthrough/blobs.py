@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -35,9 +35,9 @@ from entrepot.registry.upstream.upstreams import Registered
 log = logging.getLogger(__name__)
 
 _NEAR = 4 * 1024 * 1024
-"""A range may start this many bytes behind the downloaded bytes and still wait for the download.
+"""A range may start this many bytes after the last downloaded byte and still wait for the download.
 
-A range that starts further behind is fetched from the upstream by a separate request.
+A range that starts later is fetched from the upstream by a separate request.
 """
 
 
@@ -45,8 +45,8 @@ A range that starts further behind is fetched from the upstream by a separate re
 class Blobs:
     """A `Blobs` finds blobs by repository and digest.
 
-    `is_remote` states that opening a stored blob costs a request to the storage. Every method
-    raises BlobUnknown or an UpstreamError, except where its docstring states otherwise.
+    `is_remote` states that opening a stored blob costs a request to the storage. Every method may
+    raise BlobUnknown or an UpstreamError, except where its docstring states otherwise.
     """
 
     store: ContentStore
@@ -122,7 +122,8 @@ class Blobs:
         """Open a stored blob that this repository may serve.
 
         If the repository has no link to the blob, but the blob came from the same upstream, the
-        worker asks the upstream to confirm the blob. The repository links a blob that was served.
+        worker asks the upstream to confirm the blob. The worker then links the blob to this
+        repository.
         """
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
@@ -176,7 +177,8 @@ class Blobs:
             log.warning("blob not stored", extra={"digest": digest, "error": error})
             return self._passed_through(resolved, registered, task)
         expected = task.size
-        # The running download was begun for another repository.
+        # If the running download was begun for another repository, the upstream must confirm that
+        # this repository has the blob too.
         if not self._was_shown(resolved, task):
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected
@@ -200,13 +202,17 @@ class Blobs:
         *,
         size: int | None,
     ) -> BlobAnswer:
-        if not reader.collapsed:
-            self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
-
         early = is_early(registered.config.ranges, size)
         reader.on_stored = lambda: self._link_stored(resolved, task.digest)
 
+        def begun() -> None:
+            if not reader.collapsed:
+                self.prefetch.follow(self._prefetch_request(resolved, registered, task.digest))
+
         def read(start: int, stop: int | None) -> Iterator[Piece]:
+            return after_first(read_now(start, stop), begun)
+
+        def read_now(start: int, stop: int | None) -> Iterator[Piece]:
             if stop is not None and start > reader.received() + _NEAR:
                 reader.close()
                 body = registered.upstream.blob(resolved.remote, task.digest, start, stop)
@@ -320,3 +326,11 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
     if resolved.upstream is None:
         raise BlobUnknown(f"{resolved.repository} has no {digest}")
     return resolved.upstream
+
+
+def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
+    """Yield *pieces*, and call *act* after the first one, which the client waits for."""
+    for number, piece in enumerate(pieces):
+        yield piece
+        if not number:
+            act()

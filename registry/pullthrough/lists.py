@@ -32,7 +32,7 @@ _LARGEST_STORED = 64 * 1024
 class Lists:
     """A `Lists` has the lists of tags and referrers of a repository.
 
-    Every method raises NameUnknown, Denied or Unavailable.
+    Every method may raise NameUnknown, Denied or Unavailable.
     """
 
     store: ContentStore

@@ -122,7 +122,7 @@ def _is_gone(error: UpstreamError) -> bool:
 class Manifests:
     """A `Manifests` finds manifests by repository and reference.
 
-    Every method raises ManifestUnknown, Denied, Unavailable or PartsMissing.
+    Every method may raise ManifestUnknown, Denied, Unavailable or PartsMissing.
     """
 
     store: ContentStore

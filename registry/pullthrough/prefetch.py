@@ -24,6 +24,7 @@ from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import RegistryError
 from entrepot.runtime.polling import poll
+from entrepot.runtime.reused_threads import ReusedThreads
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,17 @@ class Prefetch:
         self._downloads = downloads
         self._folder = folder
         self._concurrency = concurrency
+        self._threads = ReusedThreads()
 
     def follow(self, request: PrefetchRequest) -> None:
         """Start threads that fetch the other parts of the manifest that names a requested blob.
 
-        The function `prefetch` returns at once.
+        This call returns at once.
         """
         if self._concurrency:
-            thread = threading.Thread(target=self._run, args=(request,), name="ahead", daemon=True)
-            # The process cannot start another thread for the prefetch of a layer.
+            # If the process cannot start another thread, the layers are not prefetched.
             with contextlib.suppress(RuntimeError):
-                thread.start()
+                self._threads.start(lambda: self._run(request), "ahead")
 
     def _run(self, request: PrefetchRequest) -> None:
         try:
@@ -118,7 +119,7 @@ class Prefetch:
             digests.clear()
 
     def _fetch(self, request: PrefetchRequest, digest: Digest) -> bool:
-        """Download a blob that no worker stores or downloads; return False if it was not stored."""
+        """Download a blob unless it is stored or being downloaded; return False if that failed."""
         task = replace(request.task(digest), is_ahead=True)
         if self._downloads.stored_size(task) is not None or self._downloads.is_running(task):
             return True

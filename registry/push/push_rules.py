@@ -88,7 +88,7 @@ def is_web_url(text: str) -> bool:
 def url_predicate(
     allow: Callable[[str], bool] | None, deny: Callable[[str], bool] | None
 ) -> Callable[[str], bool]:
-    """Return a function that is true for a URL that *allow* (None: all) and not *deny* accepts."""
+    """Return a predicate of URLs: *allow* (None: all) must match the URL, and *deny* must not."""
     return lambda url: (allow is None or allow(url)) and not (deny is not None and deny(url))
 
 

@@ -328,7 +328,7 @@ class Session:
                 self.offset += written
         except OSError as error:
             refused = storage_error(error)
-            # The cleaner can make space for a retry of the client.
+            # The cleaner is woken to make space, so that a retry of the client can succeed.
             if isinstance(refused, StorageFull):
                 self._reservations.refused(self.offset + len(view))
             raise refused from error

@@ -38,7 +38,7 @@ class Mounted:
 class BlobUploads:
     """A `BlobUploads` has all uploads; *state* is the state directory.
 
-    Every method raises UploadUnknown, IndexUnavailable, OutOfSpace, Overloaded or StorageBroken.
+    Every method may raise UploadUnknown, IndexUnavailable, OutOfSpace, Overloaded or StorageBroken.
     """
 
     store: ContentStore
@@ -171,7 +171,7 @@ class BlobUploads:
             self.store.reservations.release(digest)
             session.discard()
             raise
-        # The next start of the cleaner adds the missing row.
+        # The next start of the cleaner adds the blob's missing row to the index.
         with contextlib.suppress(IndexUnavailable):
             record_use(self.store, digest, session.offset)
 

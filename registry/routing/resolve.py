@@ -1,7 +1,6 @@
 """Resolve a repository name to a repository of an upstream, or to a hosted repository.
 
-The page docs/architecture.md names the modules that resolve a name. The function `resolve` is pure,
-except that it looks up upstreams and hosted repositories.
+The function `resolve` is pure, except that it looks up upstreams and hosted repositories.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from entrepot.registry.server.repeats import Repeats
 TICK_S = 0.5
 """The poller checks for connections that are too slow or overdue at this interval, in s."""
 _IDLE_TICKS = 30
-"""While all connections are idle, the time between two checks is so many times as long."""
+"""While all connections are idle, the poller checks this many times less often."""
 KEEP_S = 75.0
 """How long an idle connection is kept, in s; longer than HAProxy keeps it."""
 
@@ -90,7 +90,7 @@ class ConnectionPoller:
         self._add(SlowReader(delivery, now, now))
 
     def keep(self, kept: KeptConnection) -> None:
-        """Wait for the next request of a connection, and answer it if it is remembered."""
+        """Wait for the next request of a connection; repeat the response to an equal request."""
         kept.connection.setblocking(False)
         kept.until = self._clock() + KEEP_S
         self._add(kept)
@@ -137,7 +137,7 @@ class ConnectionPoller:
     def _wake(self) -> None:
         """Let the polling thread look at its connections; start it if it does not run."""
         self._start()
-        # The pipe that wakes the polling thread is full, so the thread wakes up anyway.
+        # If the pipe is full, its bytes wake the polling thread anyway.
         with suppress(OSError):
             os.write(self._waker, b"!")
 
@@ -230,7 +230,7 @@ class ConnectionPoller:
             self._close(poller, each)
 
     def _answer(self, poller: selectors.BaseSelector, kept: KeptConnection) -> None:
-        """Answer the next request if it is remembered; a thread handles any other request."""
+        """Repeat the response to an equal request; a thread handles any other request."""
         request = kept.read()
         if request is None:
             return
@@ -254,7 +254,8 @@ class ConnectionPoller:
         """Send what the client reads of the current piece."""
         try:
             is_sent = reader.delivery.push()
-            if is_sent and reader.kept is not None:  # the body has only this piece
+            # a repeated response has one piece only, after which `send` closes its file
+            if is_sent and reader.kept is not None:
                 reader.delivery.send(0.0)
         except ConnectionError:
             self._close(poller, reader)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 CONNECTION = "entrepot.connection"
 """The WSGI environment has the request's connection (`LentConnection`) under this key."""
 _LARGE = 512 * 1024  # bytes; a shorter slice fits into the buffer of the connection
-_MOST_SENT = 16 * 1024 * 1024  # bytes for one system call, which may take as long as they take
+_MOST_SENT = 16 * 1024 * 1024  # bytes that one system call sends at most
 PATIENCE_S = 1.0
 """A thread waits this long for a client that reads nothing, in s, before it hands the response
 over.
@@ -175,7 +175,7 @@ class Repeatable:
     """A `Repeatable` permits the server to send a response again, to an equal request.
 
     `open` returns a file with the body of `size` bytes if the application would send the same
-    response now, else None. It waits for nothing but the disk.
+    response now, else None. The function `open` waits for nothing but the disk.
     """
 
     size: int

@@ -26,8 +26,8 @@ from entrepot.runtime.parent_death import end_with_parent
 THREADS = 768
 """One worker handles this many requests at a time, and as many requests for blobs in addition.
 
-A thread in the system call sendfile does not hold the interpreter lock. The worker creates threads
-when they are first needed.
+So many threads are possible because a thread in the system call sendfile does not hold the
+interpreter lock. The worker creates threads when they are first needed.
 """
 
 _KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProxy does, in s.
@@ -148,7 +148,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     """
 
     look_s = 10.0
-    """The arbiter checks its workers after so many seconds, and at once when one ends."""
+    """The arbiter checks its workers at this interval (s), and at once when a worker ends."""
     pause_s = 20.0
     """A gap of this many seconds between two checks counts as a pause."""
 

@@ -50,7 +50,7 @@ class KeptConnection:
     """A `KeptConnection` is idle: the polling thread waits for its next request until `until` (s).
 
     `handle` gets the bytes of a request that the polling thread does not answer, and owns the
-    connection from then on. `closed` is called after the polling thread has closed it.
+    connection from then on. `closed` is called after the polling thread has closed the connection.
     """
 
     connection: socket.socket
@@ -75,10 +75,11 @@ class KeptConnection:
 
 @dataclass(slots=True, eq=False)
 class SlowReader:
-    """A `SlowReader` reads a response that is polled since `began`; `seen`: its last write.
+    """A `SlowReader` is a client that reads a response slowly; its last write was at `seen`.
 
-    `before` is the number of bytes that were sent before. Times are in s. After the response `kept`
-    waits for the next request; None: the connection is closed.
+    The poller has the response since `began`; `before` is the number of bytes that were sent
+    earlier. Times are in s. After the response `kept` waits for the next request; None: the
+    connection is closed.
     """
 
     delivery: Delivery
@@ -92,7 +93,7 @@ class SlowReader:
 
     @property
     def connection(self) -> socket.socket:
-        """The slot has the connection over which the response is sent."""
+        """Return the connection over which the response is sent."""
         return self.delivery.connection
 
     def rate(self, now: float) -> float:

@@ -1,12 +1,12 @@
 """Repeat a response to a request that is byte for byte equal to an earlier one.
 
 Most requests for a blob are equal to earlier ones: HAProxy writes their headers, and the clients of
-a cluster send the same ones. The application may permit a response to be repeated
-(`LentConnection.repeatable`). The worker then remembers it by the bytes of its request, and answers
-the next equal request without gunicorn, Falcon and a thread.
+a cluster send equal headers. The application may permit a response to be repeated
+(`LentConnection.repeatable`). The worker then remembers the response by the bytes of its request,
+and answers the next equal request without gunicorn, Falcon and a thread.
 
 Nothing is parsed here. Only a request that gunicorn has parsed and found complete is remembered, so
-no request is accepted that gunicorn rejects, and none ends at another byte.
+no request is accepted that gunicorn rejects, and no request ends at another byte than for gunicorn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 _MOST = 1024
 _LONGEST_REQUEST = 2048
-"""So many responses are remembered, for requests of at most so many bytes: 4 MB at most."""
+"""At most `_MOST` responses are remembered, for requests of at most `_LONGEST_REQUEST` bytes: 4 MB.
+"""
 _END = b"\r\n\r\n"
 _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 """A request with one of these headers has a body, or its client waits for an interim response."""
@@ -51,9 +52,9 @@ class Repeats:
         headers: Sequence[tuple[str, str]],
         repeatable: Repeatable,
     ) -> None:
-        """Remember a response with status 200 and *headers* if *request* is a whole GET.
+        """Remember a response with status 200 and *headers* if *request* is one GET without a body.
 
-        gunicorn has made *environ* of the bytes *request*, and has read none after them.
+        gunicorn has parsed the bytes *request* into *environ*, and has read no byte after them.
         """
         line = f"GET {environ['RAW_URI']} HTTP/1.1\r\n".encode("latin-1")
         is_whole = request.startswith(line) and request.find(_END) == len(request) - len(_END)
@@ -65,8 +66,8 @@ class Repeats:
     def answer(self, request: bytes, connection: socket.socket) -> Delivery | bool:
         """Repeat the response to a request; return False if none is remembered or permitted.
 
-        *connection* must not block. Return True if all is sent, else the `Delivery` of the rest.
-        Raises: OSError if a part of the response cannot be sent.
+        *connection* must be non-blocking. Return True if all is sent, else the `Delivery` of the
+        rest. Raises: OSError if a part of the response cannot be sent.
         """
         known = self._known.get(request)
         if known is None or self._is_ended:
@@ -85,7 +86,7 @@ class Repeats:
         return body.send(0.0) or body
 
     def end(self) -> None:
-        """Repeat nothing from here on: the worker stops, and gunicorn announces each close."""
+        """Repeat no more responses: a stopping worker must send `Connection: close`."""
         self._is_ended = True
 
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:

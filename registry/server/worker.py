@@ -63,7 +63,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     keepalive_wait_s = 0.2
     close_wait_s = 2.0
     idle_s = 10.0
-    """An idle worker reports after so many seconds that it lives: a sixth of the time-out."""
+    """An idle worker reports at this interval (s) that it lives: a sixth of gunicorn's time-out."""
     blobs_socket = ""
     """Path of the worker's socket for blob requests; empty without a separate socket."""
     send_buffer = 0
@@ -71,7 +71,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
-        # PERF: taking and putting back is atomic; a semaphore runs 30 lines of Python for each
+        # PERF: pop and append of a deque are atomic; a semaphore would run 30 lines of Python for
+        # each.
         self._waiting_slots = deque(range(MAX_WAITING_THREADS))
         self._local = threading.local()
         self._blob_threads: futures.Executor | None = None
@@ -120,7 +121,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         headers: list[tuple[str, str]],
         repeatable: Repeatable,
     ) -> None:
-        """Let the poller repeat a response, if it has read the request that this thread handles."""
+        """Let the poller repeat a response, if the poller has read its request."""
         conn = self._local.conn
         request = getattr(conn, "request", None)
         if request and not _has_read_ahead(conn):
@@ -135,7 +136,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         super().wait_for_and_dispatch_events(self.idle_s if is_idle else timeout)
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Stop gracefully: the next response of each connection is the last, and announces that."""
+        """Stop gracefully: the next response of each connection has `Connection: close`."""
         self.connection_poller.repeats.end()
         super().handle_exit(sig, frame)
 
@@ -158,7 +159,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Submit a connection to the thread pool, or to the second pool if it is for blobs."""
-        # The first request of a connection sets the buffer.
+        # The first request of a connection sets the size of the connection's send buffer.
         if not conn.initialized and type(conn.sock) is socket.socket:
             conn.sock = _Connection.taken_over(conn.sock)
             if self.send_buffer:
@@ -198,7 +199,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False if connection and connection.is_handed_over else is_kept
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Return whether the connection can have another request, after the rest of the body.
+        """Return whether the connection can have another request, once the request body is read.
 
         PERF: a request without a body has no rest. gunicorn would set the socket's time-out three
         times to read it, and the thread would acquire the interpreter lock again each time.
@@ -224,7 +225,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller.keep(KeptConnection(conn.sock, handle, self._count_closed))
 
     def _count_closed(self) -> None:
-        """Let gunicorn's main thread count a connection that the poller has closed."""
+        """Let gunicorn's main thread subtract a connection that the poller has closed."""
 
         def closed() -> None:
             self.nr_conns -= 1
@@ -291,7 +292,8 @@ class _Connection(socket.socket):
     def taken_over(cls, accepted: socket.socket) -> Self:
         """Take over an accepted connection, which does not block from here on.
 
-        `dup` calls the constructor with the arguments of `socket.socket`, so it stays unchanged.
+        `dup` calls the constructor with the arguments of `socket.socket`, so this class has no
+        constructor of its own.
         """
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
         connection = cls(family, kind, protocol, accepted.detach())

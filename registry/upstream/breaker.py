@@ -95,7 +95,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A `Rejection` of a request for `retry_after` s: the breaker is open, or a rate limited."""
+    """A `Rejection` of a request: the breaker is open, or the rate limited, for `retry_after` s."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -185,7 +185,7 @@ def refused(circuit: Circuit, now: float) -> Circuit:
 def limited(
     circuit: Circuit, now: float, retry_after: float | None, operation: str = ""
 ) -> Circuit:
-    """Return the breaker's state after a 429, which is also a response; the later limit counts."""
+    """Return the breaker's state after a 429; of two rate limits, the longer one counts."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
     until = now + span
     if until < circuit.limited:
@@ -420,7 +420,7 @@ def _count(directory: Path | None) -> int:
 
 @contextmanager
 def _locked(directory: Path | None) -> Iterator[None]:
-    """Hold the lock of all processes; if the directory is not writable, continue without a lock."""
+    """Hold the lock that all processes share; if the directory is not writable, hold no lock."""
     descriptor = None
     if directory is not None:
         with suppress(OSError):

@@ -123,7 +123,7 @@ class Destinations:
     """A `Destinations` checks the addresses of one upstream's requests, in any thread.
 
     The upstream's own origin and the configured token realm may have any address. Every other host
-    is named by a response of the upstream. The address of the target must be public, or as near as
+    is named by a response of the upstream. The address of such a host must be public, or as near as
     the upstream's own address (a private upstream may redirect to private addresses), or in a
     network that the operator permits (`upstreams.NAME.redirects`). Once an upstream was dialled at
     a public address, it counts as public.

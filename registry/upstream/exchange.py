@@ -331,8 +331,8 @@ class Exchange:
         """Send the request with the known Authorization, and respond to one challenge.
 
         A registry may respond 403 or 404 to clients without credentials and send a challenge only
-        at /v2/. A status of a hidden repository is accepted only after the configured credential
-        was sent.
+        at /v2/. A 403 or 404 counts as the final response only after the configured credential was
+        sent.
 
         Only a challenge of the upstream itself is answered, never a challenge of a redirect's
         target. For a HEAD with an Authorization no second token is fetched, because the registry

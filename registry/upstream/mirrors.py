@@ -20,8 +20,8 @@ from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
 _FIRST_S = 10.0
-"""All mirrors together may take this many s before the upstream is asked. After these seconds
-clients wait for the upstream.
+"""All mirrors together may take this many s before the upstream is asked. Then the request is sent
+to the upstream, for which the clients still wait.
 """
 _REST_S = 3.0
 """After the first failure of a mirror, the other mirrors together may take this many s."""

@@ -13,7 +13,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 AGAIN_S: Final = 600.0
-"""A refused credential is not sent again for this many s, unless it changes."""
+"""A refused credential is not sent again for this many s; a changed credential is sent at once."""
 UNPROVEN_S: Final = 60.0
 """If a check gave no result, a credential is used unchecked for this many s."""
 _MOST: Final = 256
@@ -47,7 +47,7 @@ class CredentialTrials:
         self._accepted.keep(credential, True)
 
     def refuse(self, credential: Credential) -> None:
-        """Record that the upstream refused *credential* where it accepts every valid one."""
+        """Record that the upstream refused *credential* where it accepts every valid credential."""
         self._accepted.pop(credential, None)
         self._refused.keep(credential, self._clock() + AGAIN_S)
 

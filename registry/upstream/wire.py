@@ -259,7 +259,7 @@ class Wire:
             raise _as_broken(error, self._config) from error
 
     def _refused(self, error: AddressRefused) -> ConnectionBroken:
-        """Log the rejected address, and return an error without it for the client.
+        """Log the rejected address, and return an error without the address for the client.
 
         The error of a rejected address is final, because a retry would be refused as well.
         """

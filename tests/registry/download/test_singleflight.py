@@ -10,13 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from entrepot.datastore.errors import DigestMismatch
+from entrepot.datastore.errors import DigestMismatch, StorageBroken
 from entrepot.datastore.locks import try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.registry.download import singleflight, spoolfile
@@ -26,7 +27,7 @@ from entrepot.registry.download.writer import Download, Task
 from entrepot.registry.errors import Absent, Denied, Unavailable, Why
 from entrepot.registry.server.fileslice import FileSlice
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
-from tests.registry.remotes import QUICK, FakeRemote
+from tests.registry.remotes import QUICK, FakeBody, FakeRemote
 
 
 @pytest.fixture
@@ -84,6 +85,65 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
     assert first == CONTENT[:1000]
     assert first + b"".join(body) == CONTENT
+
+
+def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task:
+    """Return a task whose requests note the threads that send them."""
+
+    def fetch(start: int, stop: int | None = None) -> AbstractContextManager[FakeBody]:
+        threads.append(threading.current_thread())
+        return remote.fetch(start, stop)
+
+    return replace(task(remote), fetches=(fetch,))
+
+
+def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
+    """The thread of the client that begins a download sends the request, which saves a wake-up.
+
+    The thread of the download reads the body of the response.
+    """
+    threads: list[threading.Thread] = []
+    remote = FakeRemote(CONTENT)
+    reader = bench.worker().join(_noting_threads(remote, threads))
+
+    assert reader.size() == len(CONTENT)
+    assert read_all(reader) == CONTENT
+    assert threads == [threading.current_thread()]
+    assert remote.starts == [0]
+
+
+def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -> None:
+    """If the request of the client's thread fails, the thread of the download sends the others."""
+    threads: list[threading.Thread] = []
+    remote = FakeRemote(CONTENT, refusals=[Unavailable("fake", "busy", Why.REFUSED)])
+    reader = bench.worker().join(_noting_threads(remote, threads))
+
+    assert read_all(reader) == CONTENT
+    assert threads[0] is threading.current_thread()
+    assert len(threads) == 2
+    assert threads[1] is not threads[0]
+
+
+def test_a_download_goes_on_if_its_first_client_never_reads(bench: Bench) -> None:
+    """A client that leaves before the first byte of its response does not stop the download."""
+    bench.worker().join(task(FakeRemote(CONTENT)))
+
+    eventually(lambda: bench.blobs.stat(DIGEST) is not None)
+
+
+def test_the_response_is_closed_if_the_download_cannot_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response that the client's thread has opened is closed if nothing reads its body."""
+
+    def fail(_: Download, __: str) -> Iterator[bytes]:
+        raise StorageBroken("no disk")
+
+    monkeypatch.setattr(Download, "_missing", fail)
+    remote = FakeRemote(CONTENT)
+    bench.worker().join(task(remote))
+
+    eventually(lambda: remote.starts == [0] and remote.held == 0)
 
 
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(

@@ -14,6 +14,7 @@ from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.download import parallel, writer
+from entrepot.registry.pullthrough.blobs import after_first
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
@@ -62,6 +63,19 @@ def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path
 
     assert u.count("GET", "/blobs/") == len(LAYERS) + 1
     assert u.count("HEAD") == 0
+
+
+def test_the_prefetch_begins_after_the_first_bytes_are_sent() -> None:
+    """The prefetch is prepared after the first piece of the body was sent.
+
+    The client waits for that piece, and preparing a prefetch takes a millisecond.
+    """
+    order: list[str] = []
+    for piece in after_first(iter([b"first", b"second", b"third"]), lambda: order.append("act")):
+        assert isinstance(piece, bytes)
+        order.append(piece.decode())
+
+    assert order == ["first", "act", "second", "third"]
 
 
 def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) -> None:

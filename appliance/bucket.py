@@ -19,8 +19,12 @@ from entrepot.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
-_ENDPOINTS: Final = {"s3": "storage.s3.regionendpoint"}
-"""The key of each driver that selects the host of its service."""
+_ENDPOINTS: Final = {
+    "azure": "storage.azure.accountname, realm or serviceurl",
+    "oss": "storage.oss.region or endpoint",
+    "s3": "storage.s3.regionendpoint",
+}
+"""The keys of each driver that select the host of its service."""
 
 
 def begin(settings: Settings) -> None:

@@ -129,6 +129,26 @@ def base_url(given: object) -> str:
     return f"{scheme}://{parts.netloc}{path}"
 
 
+def service_url(given: object) -> str:
+    """Read the URL of a service that stores objects, without a slash at its end.
+
+    Raises: Unreadable.
+    """
+    try:
+        return base_url(given)
+    except Unreadable as error:
+        remedy = "try https://images.blob.core.windows.net"
+        raise Unreadable("not the URL of a service", remedy) from error
+
+
+def cloud_domain(given: object) -> str:
+    """Read the domain of a cloud of Azure, in lower case. Raises: Unreadable."""
+    try:
+        return registry_host(given)
+    except Unreadable as error:
+        raise Unreadable("not the domain of a cloud", "try core.windows.net") from error
+
+
 def prefix(given: object) -> str:
     """Read `http.prefix`, and return it without a slash at its end; `/` means no prefix.
 

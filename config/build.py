@@ -16,7 +16,7 @@ from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings
 
 _SCHEMES = {("auth", name) for name in ("htpasswd", "token", "silly")}
-_DRIVERS = {("storage", "inmemory"), ("storage", "s3")}
+_DRIVERS = {("storage", name) for name in ("azure", "inmemory", "oss", "s3")}
 
 
 @dataclass(frozen=True, slots=True)

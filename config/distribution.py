@@ -62,7 +62,8 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
     return DistributionKey(key, KeySupport.REFUSED, why, harmless=harmless)
 
 
-_NO_DRIVER = "only storage.filesystem, storage.inmemory and storage.s3 are implemented"
+_NO_DRIVER = "the driver is not implemented"
+_COPY_WAIT = "the appliance waits for no copy by the service; a failed request is sent once more"
 _ONE_COPY = "an object is copied by one request, and only when it turns out to be damaged"
 _NO_REDIS = "the appliance looks blobs up on the disk, without redis"
 _LOOKED_UP = "the appliance looks blobs up on the disk"
@@ -113,6 +114,50 @@ ROWS: Final = (
     _honoured("storage.s3.accelerate"),
     _honoured("storage.s3.usefipsendpoint"),
     _ineffective("storage.s3.loglevel", "requests are not logged", "off", "false"),
+    _honoured("storage.azure.accountname"),
+    _honoured("storage.azure.accountkey"),
+    _honoured("storage.azure.container", "the container must exist; 2.x creates it"),
+    _honoured("storage.azure.credentials.type", "without it shared_key, as in 2.x"),
+    _honoured("storage.azure.credentials.clientid"),
+    _honoured("storage.azure.credentials.tenantid"),
+    _honoured("storage.azure.credentials.secret"),
+    _honoured("storage.azure.realm", "it also selects the host that issues tokens"),
+    _honoured("storage.azure.rootdirectory", "as in 3.x; 2.x has no such key"),
+    _honoured("storage.azure.serviceurl"),
+    _honoured("storage.azure.skipverify"),
+    _ineffective("storage.azure.max_retries", _COPY_WAIT),
+    _ineffective("storage.azure.retry_delay", _COPY_WAIT),
+    DistributionKey(
+        "storage.azure.connectionstring",
+        KeySupport.REFUSED,
+        "docker distribution ignores the key",
+        instead="set accountname, accountkey and serviceurl",
+        harmless=("",),
+    ),
+    DistributionKey(
+        "storage.azure.trimlegacyrootprefix",
+        KeySupport.REFUSED,
+        "names that begin with a slash, as GitLab's registry writes them, are not supported",
+        instead="copy the blobs to names without that slash (docs/storage.md, azure)",
+        harmless=("true",),
+    ),
+    DistributionKey(
+        "storage.azure.legacyrootprefix",
+        KeySupport.REFUSED,
+        "names that begin with a slash, as GitLab's registry writes them, are not supported",
+        instead="copy the blobs to names without that slash (docs/storage.md, azure)",
+        harmless=("false", ""),
+    ),
+    _honoured("storage.oss.accesskeyid"),
+    _honoured("storage.oss.accesskeysecret"),
+    _honoured("storage.oss.region"),
+    _honoured("storage.oss.bucket", "reached by OSS's API of S3; not tested against the service"),
+    _honoured("storage.oss.endpoint"),
+    _honoured("storage.oss.internal"),
+    _honoured("storage.oss.rootdirectory"),
+    _honoured("storage.oss.encrypt"),
+    _honoured("storage.oss.secure"),
+    _honoured("storage.oss.chunksize", "5M to 512M"),
     _honoured("storage.delete.enabled"),
     _honoured("storage.redirect.disable", "GETs of blobs above 64 KiB in a bucket are redirected"),
     _ineffective("storage.cache.blobdescriptor", _LOOKED_UP),
@@ -133,9 +178,16 @@ ROWS: Final = (
         "another name of storage.s3",
         instead="write storage.s3",
     ),
+    _refused("storage.gcs.**", _NO_DRIVER),
     *(
-        _refused(f"storage.{driver}.**", _NO_DRIVER)
-        for driver in ("azure", "gcs", "oss", "rados", "swift")
+        DistributionKey(
+            f"storage.{driver}.**",
+            KeySupport.REFUSED,
+            _NO_DRIVER,
+            instead=f"use storage.s3 with the S3 gateway of {system}: set regionendpoint and"
+            " forcepathstyle",
+        )
+        for driver, system in (("rados", "Ceph"), ("swift", "Swift"))
     ),
     _honoured("auth.htpasswd.realm"),
     _honoured(
@@ -257,6 +309,6 @@ ROWS: Final = (
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
-IMPLEMENTED: Final = frozenset({"filesystem", "inmemory", "s3"})
+IMPLEMENTED: Final = frozenset({"azure", "filesystem", "inmemory", "oss", "s3"})
 """The operator may select the storage drivers of this list; other drivers are refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

@@ -31,12 +31,13 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     token = auth.token and _moved(auth.token, _TOKEN, places)
     storage = settings.storage
-    bucket = storage.bucket and {storage.driver: _moved(storage.bucket, _BUCKET, places)}
+    bucket = storage.s3 or storage.azure
+    driver = {storage.driver: _moved(bucket, _BUCKET, places)} if bucket else {}
     upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}
     return settings.model_copy(
         update={
             "pullsecret": _moved(settings.pullsecret, _SECRET, places),
-            "storage": storage.model_copy(update=bucket or {}),
+            "storage": storage.model_copy(update=driver),
             "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
             "http": http.model_copy(update={"tls": _moved_tls(http.tls, places)}),
             "upstreams": upstreams,
@@ -52,8 +53,8 @@ def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
 
 def _named(settings: Settings) -> Iterator[Path]:
     yield from _of(settings.pullsecret, _SECRET)
-    if settings.storage.bucket is not None:
-        yield from _of(settings.storage.bucket, _BUCKET)
+    if bucket := settings.storage.s3 or settings.storage.azure:
+        yield from _of(bucket, _BUCKET)
     if settings.auth.htpasswd is not None:
         yield from _of(settings.auth.htpasswd, _HTPASSWD)
     if settings.auth.token is not None:

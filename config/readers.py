@@ -105,7 +105,9 @@ def choice(*known: str) -> Reader[str]:
 
     def read(given: object) -> str:
         if given not in known:
-            near = difflib.get_close_matches(str(given).lower(), known, 1) or known
+            word = str(given).lower()
+            longer = [each for each in known if each.startswith(word)]
+            near = longer or difflib.get_close_matches(word, known, 1) or known
             raise Unreadable(f"not one of {', '.join(known)}", f"try {near[0]}")
         return str(given)
 

@@ -54,3 +54,8 @@ class S3Settings(Section):
     usefipsendpoint: value_types.Switch = setting(
         "false", "whether AWS is reached by its FIPS endpoints"
     )
+
+    @property
+    def place(self) -> str:
+        """Return the bucket, as messages name it."""
+        return str(self.bucket)

@@ -7,9 +7,7 @@ in bytes, paths absolute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -22,123 +20,10 @@ from entrepot.config.log_settings import LogSettings
 from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
-from entrepot.config.redirect_settings import RedirectSettings
 from entrepot.config.reporting_settings import ReportingSettings
-from entrepot.config.s3_settings import S3Settings
 from entrepot.config.section import Section, setting
+from entrepot.config.storage_settings import StorageSettings
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
-
-
-class FilesystemSettings(Section):
-    """The settings of `storage.filesystem:`."""
-
-    rootdirectory: value_types.File = setting(
-        "./data",
-        "the data directory",
-        env="REGISTRYDIR",
-        shown="/var/lib/registry in the image, else ./data",
-    )
-
-
-class InMemorySettings(Section):
-    """The settings of `storage.inmemory:`.
-
-    If the section `inmemory` is present, content is not on a disk.
-    """
-
-    rootdirectory: value_types.File = setting(
-        "/dev/shm/entrepot",  # noqa: S108 - the start makes it private
-        "a folder on a tmpfs that no other program uses; the appliance empties it when it starts"
-        " and when it ends",
-    )
-
-
-class DeleteSettings(Section):
-    """The settings of `storage.delete:`."""
-
-    enabled: value_types.Switch = setting("false", "whether clients may DELETE pushed content")
-
-
-class UploadPurgingSettings(Section):
-    """The settings of `storage.maintenance.uploadpurging:`."""
-
-    enabled: value_types.Switch = setting("true", "whether the cleaner deletes abandoned uploads")
-    age: value_types.LongerSpan = setting(
-        "168h", "an upload without a new byte for this long is abandoned"
-    )
-    interval: value_types.LongerSpan = setting(
-        "24h", "time between two searches for abandoned uploads"
-    )
-    dryrun: value_types.Switch = setting("false", "whether abandoned uploads are only logged")
-
-
-class ReadOnlySettings(Section):
-    """The settings of `storage.maintenance.readonly:`."""
-
-    enabled: value_types.Switch = setting("false", "whether all pushes and deletes get 405")
-
-
-class MaintenanceSettings(Section):
-    """The settings of `storage.maintenance:`."""
-
-    uploadpurging: UploadPurgingSettings = Field(default_factory=UploadPurgingSettings)
-    readonly: ReadOnlySettings = Field(default_factory=ReadOnlySettings)
-
-
-def _state_beside_data(before: dict[str, Any]) -> Path:
-    chosen: FilesystemSettings | InMemorySettings = before["inmemory"] or before["filesystem"]
-    return chosen.rootdirectory / "entrepot"
-
-
-class StorageSettings(Section):
-    """The settings of `storage:`."""
-
-    filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
-    inmemory: InMemorySettings | None = None
-    s3: S3Settings | None = None
-    delete: DeleteSettings = Field(default_factory=DeleteSettings)
-    redirect: RedirectSettings = Field(default_factory=RedirectSettings)
-    maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
-    statedir: value_types.File = setting(
-        _state_beside_data,
-        "index, logs and unfinished downloads; use a local disk if the data is on a network disk",
-        env="ENTREPOT_STATEDIR",
-        shown="entrepot in the data directory",
-    )
-
-    @property
-    def bucket(self) -> S3Settings | None:
-        """The section of the driver if content is in a bucket, else None."""
-        return self.s3
-
-    @property
-    def rootdirectory(self) -> Path:
-        """The path of the data directory; with a bucket, that of the state directory."""
-        return self.statedir if self.bucket else (self.inmemory or self.filesystem).rootdirectory
-
-    @property
-    def driver(self) -> str:
-        """Return the name of the storage driver, as in docker distribution."""
-        return "s3" if self.s3 else "inmemory" if self.inmemory else "filesystem"
-
-    @property
-    def parameters(self) -> Mapping[str, object]:
-        """Return the keys of the driver's section, with their values."""
-        if self.bucket:
-            return {**dict(self.bucket), "statedir": self.statedir}
-        return dict(self.inmemory or self.filesystem)
-
-    @property
-    def has_redirects(self) -> bool:
-        """Return whether clients may fetch large blobs from the bucket itself."""
-        return self.s3 is not None and not self.redirect.disable
-
-    @property
-    def place(self) -> str:
-        """Return where content is stored, as messages name it."""
-        if self.s3:
-            return f"s3://{self.s3.bucket}/{(self.s3.rootdirectory or '').strip('/')}"
-        return str(self.rootdirectory)
 
 
 class HtpasswdSettings(Section):

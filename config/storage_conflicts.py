@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from entrepot.config.azure_settings import AzureSettings
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key
+from entrepot.config.oss_settings import OssSettings
 from entrepot.config.raw_value import RawValue
 from entrepot.config.s3_settings import S3Settings
 from entrepot.config.schema import Settings
+from entrepot.config.section import Section
 from entrepot.runtime.hostnames import is_loopback
 
 _S3 = ("storage", "s3")
+_AZURE = ("storage", "azure")
+_OSS = ("storage", "oss")
 _REDIRECT = ("storage", "redirect")
 _ENDPOINT = (
     "set storage.redirect.endpoint to a URL that clients can use, or storage.redirect.disable"
@@ -26,9 +32,23 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
         yield from _in_memory(settings, given)
     if settings.storage.s3:
         yield from _s3(settings.storage.s3, given)
+    if settings.storage.azure:
+        yield from _azure(settings.storage.azure, given)
+    if settings.storage.oss:
+        yield from _oss(settings.storage.oss, given)
 
 
 def advice(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    """Yield a warning for each setting of the storage that is probably a mistake."""
+    yield from _redirects(settings, given)
+    if settings.storage.azure:
+        yield from _unused_login(settings.storage.azure, given)
+    if settings.storage.oss:
+        why = "the driver uses OSS's API of S3, and was not tested against the service"
+        yield _section(_OSS, given).objection(why, "try a push and a pull first")
+
+
+def _redirects(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a warning for each key of `storage.redirect:` that is probably a mistake."""
     s3 = settings.storage.s3
     if not settings.storage.has_redirects or s3 is None:
@@ -81,10 +101,8 @@ def _in_memory(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Pr
 
 
 def _s3(s3: S3Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    chosen = next(each for key, each in given.items() if key[:2] == _S3)
-    for name in ("bucket", "region"):
-        if getattr(s3, name) is None:
-            yield chosen.objection(f"storage.s3.{name} is missing", f"set storage.s3.{name}")
+    yield from _missing(_S3, s3, ("bucket", "region"), given)
+    chosen = _section(_S3, given)
     if (s3.accesskey is None) != (s3.secretkey is None):
         lacking = "accesskey" if s3.accesskey is None else "secretkey"
         yield chosen.objection(f"storage.s3.{lacking} is missing", "set both keys, or neither")
@@ -100,3 +118,64 @@ def _s3(s3: S3Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     if s3.accelerate and s3.usefipsendpoint:
         why = "AWS has no such host together with storage.s3.usefipsendpoint"
         yield given[*_S3, "accelerate"].objection(why, "take one of them out")
+
+
+def _azure(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    yield from _missing(_AZURE, azure, ("accountname", "container"), given)
+    if azure.credentials.type == "shared_key":
+        yield from _missing(_AZURE, azure, ("accountkey",), given)
+        if azure.accountkey is not None and not _is_base64(azure.accountkey):
+            remedy = "copy one of the two keys of the storage account, all of it"
+            yield given[*_AZURE, "accountkey"].objection("not base64", remedy)
+    if azure.credentials.type == "client_secret":
+        above = (*_AZURE, "credentials")
+        yield from _missing(above, azure.credentials, ("clientid", "tenantid", "secret"), given)
+    if azure.serviceurl is not None and (realm := given.get((*_AZURE, "realm"))) is not None:
+        why = "it selects a host, and storage.azure.serviceurl selects another"
+        yield realm.objection(why, "take one of them out")
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _unused_login(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    """Yield a warning for each key of another login than `credentials.type` selects."""
+    chosen = azure.credentials.type
+    of_other = {
+        (*_AZURE, "accountkey"): "shared_key",
+        (*_AZURE, "credentials", "clientid"): "client_secret",
+        (*_AZURE, "credentials", "tenantid"): "client_secret",
+        (*_AZURE, "credentials", "secret"): "client_secret",
+    }
+    for key, login in of_other.items():
+        if login != chosen and key in given and given[key].value not in {"", None}:
+            why = f"without effect with storage.azure.credentials.type {chosen}"
+            yield given[key].objection(why, f"set that key to {login}, or take this one out")
+
+
+def _oss(oss: OssSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
+    needed = ("accesskeyid", "accesskeysecret", "region", "bucket")
+    yield from _missing(_OSS, oss, needed, given)
+    if (internal := given.get((*_OSS, "internal"))) is not None and oss.internal and oss.endpoint:
+        why = "it selects a host, and storage.oss.endpoint selects another"
+        yield internal.objection(why, "take one of them out")
+
+
+def _section(above: Key, given: Mapping[Key, RawValue]) -> RawValue:
+    """Return the first value of a section, whose name starts the messages about the section."""
+    return next(each for key, each in given.items() if key[: len(above)] == above)
+
+
+def _missing(
+    above: Key, section: Section, names: tuple[str, ...], given: Mapping[Key, RawValue]
+) -> Iterator[Problem]:
+    """Yield a problem for each key of a section that is required and not set."""
+    for name in names:
+        if getattr(section, name) is None:
+            key = ".".join((*above, name))
+            yield _section(above[:2], given).objection(f"{key} is missing", f"set {key}")

@@ -25,10 +25,12 @@ from entrepot.config.address import (
     SocketPath,
     address,
     base_url,
+    cloud_domain,
     prefix,
     realm_url,
     registry_host,
     registry_url,
+    service_url,
     tcp_address,
     url_path,
 )
@@ -69,6 +71,13 @@ Switch = Annotated[bool, BeforeValidator(readers.switch)]
 Text = Annotated[str, BeforeValidator(readers.text)]
 File = Annotated[Path, BeforeValidator(readers.path)]
 PartSize = Annotated[int, BeforeValidator(units.size_between(5 * 2**20, 512 * 2**20)), BYTES]
+_AZURE_LOGIN = readers.choice("shared_key", "client_secret", "default_credentials")
+AzureLogin = Annotated[
+    Literal["shared_key", "client_secret", "default_credentials"],
+    BeforeValidator(readers.or_default(_AZURE_LOGIN, "shared_key")),
+]
+Realm = Annotated[str, BeforeValidator(readers.or_default(cloud_domain, "core.windows.net"))]
+MaybeServiceUrl = Annotated[str | None, BeforeValidator(optional(service_url))]
 StorageClass = Annotated[str, BeforeValidator(readers.storage_class)]
 Words = Annotated[tuple[str, ...], BeforeValidator(readers.words)]
 Host = Annotated[str, BeforeValidator(registry_host)]

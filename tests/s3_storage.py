@@ -49,7 +49,7 @@ def owned(
     return parts
 
 
-class _Held:
+class Held:
     """The ownership of a bucket by an appliance that is never asked for it."""
 
     def holds(self) -> bool:
@@ -60,4 +60,4 @@ class _Held:
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
     """Return a storage that writes to an empty bucket, without an object of an owner in it."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
-    return ObjectStorage(parts.client, parts.journal, _Held())
+    return ObjectStorage(parts.client, parts.journal, Held())

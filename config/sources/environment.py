@@ -147,6 +147,8 @@ def _read_other(name: str, text: str, reading: SourceValues) -> None:
 
 def _key(name: str) -> Key:
     """Return the key that the variable *name* sets."""
+    if name in _with_underscores():
+        return _with_underscores()[name]
     key = tuple(name.lower().split("_"))[1:]
     for theirs, ours in _GO_NAMES.items():
         if key[: len(theirs)] == theirs:
@@ -218,4 +220,14 @@ def _all_names() -> frozenset[str]:
 
 def _row_names() -> Iterator[str]:
     for row in ROWS:
-        yield "_".join(("REGISTRY", *row.key.removesuffix(".**").split("."))).upper()
+        yield _variable(row.key)
+
+
+def _variable(key: str) -> str:
+    return "_".join(("REGISTRY", *key.removesuffix(".**").split("."))).upper()
+
+
+@cache
+def _with_underscores() -> Mapping[str, Key]:
+    """Return the variable of each key of docker distribution that has an underscore in its name."""
+    return {_variable(row.key): tuple(row.key.split(".")) for row in ROWS if "_" in row.key}

@@ -14,7 +14,7 @@ from obstore.store import S3Store
 
 from entrepot.datastore.drivers.objects.client import Bucket
 from entrepot.datastore.drivers.objects.object_service import ObjectService
-from entrepot.datastore.errors import StorageBroken
+from entrepot.datastore.drivers.objects.tls import content, tls_options
 
 _NO_CLASS: Final = {"STANDARD", "NONE"}
 _AGAIN: Final = timedelta(minutes=5)
@@ -61,11 +61,7 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
         **_encryption(parameters),
         **_login(parameters),
     }
-    client: dict[str, Any] = {"allow_http": service.url.startswith("http:")}
-    if parameters["skipverify"]:
-        client["allow_invalid_certificates"] = True
-    if parameters["ca"] is not None:
-        client["root_certificate"] = _content(parameters["ca"])
+    client = {"allow_http": service.url.startswith("http:"), **tls_options(parameters)}
     if parameters["useragent"]:
         client["user_agent"] = parameters["useragent"]
     storage_class = str(parameters["storageclass"]).upper()
@@ -143,7 +139,7 @@ def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
 
     def read() -> dict[str, Any]:
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_string(_content(path))
+        parser.read_string(content(path))
         section = parser[profile]
         return {
             "access_key_id": section["aws_access_key_id"],
@@ -153,10 +149,3 @@ def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
         }
 
     return read
-
-
-def _content(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StorageBroken(f"{path} cannot be read: {error}") from error

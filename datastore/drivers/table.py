@@ -68,6 +68,14 @@ def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
     return _filesystem(parameters, clock)
 
 
+def _azure(parameters: Parameters, clock: Now | None) -> Storage:
+    return _bucket("azure", parameters, clock)
+
+
+def _oss(parameters: Parameters, clock: Now | None) -> Storage:
+    return _bucket("oss", parameters, clock)
+
+
 def _s3(parameters: Parameters, clock: Now | None) -> Storage:
     return _bucket("s3", parameters, clock)
 
@@ -87,6 +95,8 @@ def _sqlite(state: Path, clock: Now) -> Index:
 STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "filesystem": _filesystem,
     "inmemory": _in_memory,
+    "azure": _azure,
+    "oss": _oss,
     "s3": _s3,
 }
 """Each function opens a storage; the names are those of docker distribution's `storage:`."""

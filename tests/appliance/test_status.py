@@ -21,7 +21,8 @@ from entrepot.appliance.state_file import (
     StoreStatus,
 )
 from entrepot.appliance.status import screen, status
-from entrepot.config.schema import CleanerSettings, FilesystemSettings, Settings, StorageSettings
+from entrepot.config.schema import CleanerSettings, Settings
+from entrepot.config.storage_settings import FilesystemSettings, StorageSettings
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.index import REBUILT, ContentKind

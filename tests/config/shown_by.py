@@ -37,6 +37,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "::test_what_docker_registry_wrote_is_served",
     "storage.inmemory.rootdirectory": "system/test_in_memory.py"
     "::test_the_folder_has_the_content_until_the_appliance_ends",
+    "storage.azure.**": "datastore/test_azure_container.py::test_each_key_selects_host_and_login",
+    "storage.oss.**": "datastore/test_oss_bucket.py::test_each_key_becomes_a_key_of_s3",
     "storage.s3.**": "datastore/test_s3_bucket.py::test_each_key_has_its_effect",
     "storage.delete.enabled": "registry/push/test_deletes.py::test_deletes_are_405_unless_enabled",
     "storage.redirect.disable": "registry/test_redirects.py"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from entrepot.config import keys, show
-from entrepot.config.distribution import ROWS, SCHEMES
+from entrepot.config.distribution import IMPLEMENTED, ROWS, SCHEMES
 from entrepot.config.sources.yaml_file import read_file
 from entrepot.config.upstreams import PUBLIC
 from tests.config.config_folder import ConfigFolder
@@ -40,7 +40,7 @@ def test_the_example_changes_nothing(config_folder: ConfigFolder) -> None:
     assert config_folder.settings() == loaded.settings
 
 
-@pytest.mark.parametrize("driver", ["filesystem", "inmemory", "s3"])
+@pytest.mark.parametrize("driver", sorted(IMPLEMENTED))
 @pytest.mark.parametrize("scheme", sorted(SCHEMES - {"none"}))
 def test_the_commented_lines_of_the_example_are_valid(
     config_folder: ConfigFolder, tmp_path: Path, scheme: str, driver: str
@@ -53,12 +53,14 @@ def test_the_commented_lines_of_the_example_are_valid(
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     for other in SCHEMES - {scheme}:
         document["auth"].pop(other, None)
-    for other in {"filesystem", "inmemory", "s3"} - {driver}:
+    for other in IMPLEMENTED - {driver}:
         document["storage"].pop(other)
     if driver != "filesystem":
         document["storage"].pop("statedir", None)
     if driver == "s3":  # these select other hosts of AWS, or need encryption
         document["storage"]["s3"].pop("keyid")
+    if driver == "azure":  # it selects another host than the realm
+        document["storage"]["azure"].pop("serviceurl")
     if scheme != "htpasswd":  # the rules of the example are for users with passwords
         document.pop("access", None)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -120,7 +122,7 @@ def test_the_errors_on_the_page_are_real(config_folder: ConfigFolder) -> None:
     The tests in test_checks.py cover the errors about files.
     """
     block = PAGE.partition("```\n")[2].partition("```")[0].splitlines()
-    config_folder.write("\n\nstorage: {gcs: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
+    config_folder.write("\n\nstorage: {swift: {}}" + "\n" * 9 + "cleaner: {maxsze: 1G}\n")
     found = config_folder.problems(CLEANER_MAXSIZE="10X")
 
     expected = [line for line in block if not line.startswith("auth.htpasswd.path=")]

@@ -16,11 +16,11 @@ from tests.config.config_folder import ConfigFolder
 @pytest.mark.parametrize(
     "text",
     [
-        "storage: {azure: {accountname: a}}",
         "storage: {gcs: {bucket: b}}",
         "storage: {swift: {}}",
         "storage: {rados: {poolname: p}}",
-        "storage: {oss: {}}",
+        "storage: {azure: {accountname: a, accountkey: YQ==, container: c, connectionstring: d}}",
+        "storage: {azure: {accountname: a, accountkey: YQ==, container: c, legacyrootprefix: on}}",
         "storage: {s3aws: {bucket: b}}",
         "storage: {s3: {region: r, bucket: b, v4auth: false}}",
         "storage: {s3: {region: r, bucket: b, objectacl: public-read}}",
@@ -42,8 +42,8 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("REGISTRY_STORAGE", "azure"),
-        ("REGISTRY_STORAGE_AZURE_CONTAINER", "images"),
+        ("REGISTRY_STORAGE", "swift"),
+        ("REGISTRY_STORAGE_SWIFT_CONTAINER", "images"),
         ("REGISTRY_MIDDLEWARE_STORAGE", '[{"name": "cloudfront"}]'),
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
     ],
@@ -321,5 +321,5 @@ def test_several_keys_of_one_section_are_one_line(config_folder: ConfigFolder) -
     (problem,) = config_folder.problems(**driver)
     (warning,) = config_folder.warnings(REGISTRY_REDIS_ADDR="a:1", REGISTRY_REDIS_DB="1")
 
-    assert ": refused with 2 more keys of storage.swift: only storage.filesystem" in problem
+    assert ": refused with 2 more keys of storage.swift: the driver is not" in problem
     assert warning.startswith("REGISTRY_REDIS_ADDR: without effect with 1 more key of redis: ")

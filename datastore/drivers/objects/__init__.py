@@ -5,6 +5,7 @@
 | `setup` | connects the parts for the configured driver |
 | `storage` | `ObjectStorage`: the storage that the appliance uses |
 | `object_service` | what differs between the services that store objects |
+| `tls` | the keys of every driver for the certificate of its service |
 | `client` | `ObjectClient`: single requests, their repetition, and the circuit |
 | `file` | an open object as a seekable file |
 | `journal` | what the bucket has, for all processes of one appliance |

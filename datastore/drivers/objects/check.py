@@ -12,11 +12,19 @@ from entrepot.datastore.owned import RefusedRequest
 
 _log = logging.getLogger(__name__)
 
+_OTHER_NAMES = (
+    "there is no content below storage.azure.rootdirectory, and names begin with /, as docker"
+    " distribution 2 and GitLab's registry write them"
+)
+_RENAME = "copy them to names without that / (docs/storage.md, azure), or name another container"
 _PROBE = b"Entrepot writes and removes this object to check the bucket.\n"
 
 
 def refused_requests(client: ObjectClient) -> Iterator[RefusedRequest]:
-    """Yield the first request that the service refuses. Raises: StorageBroken without an answer."""
+    """Yield the first request that the service refuses, or that content is under other names.
+
+    Raises: StorageBroken without an answer.
+    """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, act in _attempts(client, key):
         try:
@@ -24,6 +32,8 @@ def refused_requests(client: ObjectClient) -> Iterator[RefusedRequest]:
         except Rejected as error:
             yield RefusedRequest(f"{name}: {error}", client.service.remedy(name, str(error)))
             return
+    if client.service.had_slash and not client.names("docker") and client.has_slash():
+        yield RefusedRequest(_OTHER_NAMES, _RENAME)
 
 
 def _attempts(client: ObjectClient, key: str) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -41,7 +41,10 @@ _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 """A process keeps parts of at most this many bytes in memory; further commits wait."""
 
-_STATUS: Final = re.compile(r"status code: (\d{3})")
+_STATUS: Final = re.compile(r"(?:status code: |\(code: )(\d{3})")
+_REFUSALS: Final = {"301", "307", "400", "401", "403", "404", "405", "501"}
+_OTHER_TYPE: Final = "InvalidBlobType"
+_LONGEST_LINE: Final = 1000
 _NEVER: Final = float("-inf")
 
 T = TypeVar("T")
@@ -49,6 +52,14 @@ T = TypeVar("T")
 
 class Conflict(StorageBroken):
     """A conditional put found another value than the expected value."""
+
+
+class OtherType(Conflict):
+    """The object is of a type that this client does not write, so it must be removed first.
+
+    docker distribution writes the layers of an upload to Azure as append blobs, and a block blob
+    cannot replace an append blob.
+    """
 
 
 class Rejected(StorageBroken):
@@ -229,11 +240,29 @@ class ObjectClient:
             raise StorageBroken(f"the object {key} has not the length of its file, {size} bytes")
 
     def copy(self, key: str, target: str) -> None:
-        """Copy an object within the bucket, without reading it. Raises: NotFound."""
+        """Copy an object within the bucket. Raises: NotFound.
+
+        The object is read and written if the service may answer a copy before the copy is made:
+        the caller removes *key* afterwards.
+        """
         try:
-            self._twice(lambda: obstore.copy(self._requests, key, target))
+            if self.service.copies_at_once:
+                self._twice(lambda: obstore.copy(self._requests, key, target))
+            else:
+                self._twice(lambda: self._transfer(key, target))
         except FileNotFoundError as error:
             raise NotFound(key) from error
+
+    def _transfer(self, key: str, target: str) -> None:
+        stream = obstore.get(self._bodies, key).stream(min_chunk_size=self._bucket.part_bytes)
+        obstore.put(
+            self._bodies,
+            target,
+            (bytes(each) for each in stream),
+            attributes=self._attributes(),
+            chunk_size=self._bucket.part_bytes,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
 
     def delete(self, key: str) -> None:
         """Remove an object with one request.
@@ -261,6 +290,15 @@ class ObjectClient:
             raise Rejected(_line(error)) from error
         below = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
         return sorted({each.rpartition("/")[2] for each in below})
+
+    def has_slash(self) -> bool:
+        """Return whether the bucket, below no prefix, has an object whose name begins with a slash.
+
+        obstore drops a slash at the start of a name, so no other method finds these objects.
+        """
+        whole = self._store(timeout=_REQUEST_S, prefix="")
+        found = self._twice(lambda: obstore.list_with_delimiter(whole))
+        return "" in found["common_prefixes"]
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield all objects below *key*, a page at a time."""
@@ -309,7 +347,7 @@ class ObjectClient:
                 )
         return opened
 
-    def _store(self, *, timeout: float) -> Any:  # noqa: ANN401 - obstore's
+    def _store(self, *, timeout: float, prefix: str | None = None) -> Any:  # noqa: ANN401 - obstore's
         client: Any = {
             **self._bucket.client,
             "timeout": timedelta(seconds=timeout),
@@ -319,7 +357,7 @@ class ObjectClient:
         config: Any = dict(self._bucket.config)
         return self._bucket.service.store(
             self._bucket.name,
-            prefix=self._bucket.prefix or None,
+            prefix=(self._bucket.prefix if prefix is None else prefix) or None,
             config=config,
             client_options=client,
             retry_config={"max_retries": 0},
@@ -330,7 +368,10 @@ class ObjectClient:
         return dict(self._bucket.attributes) or None
 
     def _written(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
-        return self._twice(lambda: self._written_once(key, content, mode))
+        try:
+            return self._twice(lambda: self._written_once(key, content, mode))
+        except FileNotFoundError as error:
+            raise Rejected(_line(error)) from error
 
     def _written_once(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
         done = obstore.put(
@@ -376,7 +417,8 @@ class ObjectClient:
     def _broken(self, error: Exception) -> StorageBroken:
         if isinstance(error, AlreadyExistsError | PreconditionError):
             self._circuit.worked()
-            return Conflict(_line(error))
+            line = _line(error)
+            return (OtherType if _OTHER_TYPE in line else Conflict)(line)
         if _is_rejected(error):
             self._circuit.worked()
             return Rejected(_line(error))
@@ -392,11 +434,11 @@ def _is_rejected(error: Exception) -> bool:
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True
     status = _STATUS.search(str(error))
-    return status is not None and status[1] in {"301", "307", "400", "403", "404", "405", "501"}
+    return status is not None and status[1] in _REFUSALS
 
 
 def _line(error: Exception) -> str:
     """Return an error of obstore on one line, without the answer's XML and the debug output."""
     text = str(error).partition("\n")[0].partition("<?xml")[0].strip(" :")
     code = str(error).partition("<Code>")[2].partition("</Code>")[0]
-    return f"{text}: {code}" if code else text
+    return f"{text}: {code}"[:_LONGEST_LINE] if code else text[:_LONGEST_LINE]

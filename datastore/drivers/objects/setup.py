@@ -48,7 +48,23 @@ def _s3(parameters: Mapping[str, Any]) -> Bucket:
     return s3.bucket_of(parameters)
 
 
-_BUCKETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Bucket]]] = {"s3": _s3}
+def _azure(parameters: Mapping[str, Any]) -> Bucket:
+    from entrepot.datastore.drivers import azure  # noqa: PLC0415 - only the driver in use
+
+    return azure.bucket_of(parameters)
+
+
+def _oss(parameters: Mapping[str, Any]) -> Bucket:
+    from entrepot.datastore.drivers import oss  # noqa: PLC0415 - only the driver in use
+
+    return oss.bucket_of(parameters)
+
+
+_BUCKETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Bucket]]] = {
+    "azure": _azure,
+    "oss": _oss,
+    "s3": _s3,
+}
 
 
 def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) -> BucketParts:

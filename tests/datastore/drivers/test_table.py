@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.distribution import ROWS, KeySupport
-from entrepot.config.schema import StorageSettings
+from entrepot.config.storage_settings import StorageSettings
 from entrepot.datastore.drivers.table import STORAGES, on_disk, open_index, open_storage
 from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest

@@ -1,0 +1,218 @@
+"""Test the effect of each key of `storage.azure` on the requests and on the login."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore.drivers.azure import bucket_of, default_credentials
+from entrepot.datastore.drivers.objects.check import refused_requests
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.errors import StorageBroken
+from tests.azure_storage import parameters
+
+
+class _Service(ThreadingHTTPServer):
+    """A server that keeps what it was asked, and answers all requests alike."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seen: list[tuple[str, str, str]] = []
+        self.answer: tuple[int, bytes] = (404, b"")
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the server."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        assert isinstance(self.server, _Service)
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        authorization = self.headers.get("Authorization", "")
+        self.server.seen.append((self.command, self.path, authorization.rpartition(":")[0]))
+        status, body = self.server.answer
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = _answer  # noqa: N815 - names of the base class
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[_Service]:
+    """Run a server in place of Azure."""
+    with _Service() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def _config(**others: object) -> Mapping[str, Any]:
+    return bucket_of(dict(parameters("https://blobs.test", Path(), **others))).config
+
+
+_CLIENT = {"type": "client_secret", "clientid": "c", "tenantid": "t", "secret": "s"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"accountname": "images"}, {"account_name": "images"}),
+        ({"serviceurl": None}, {"endpoint": "https://devstoreaccount1.blob.core.windows.net"}),
+        (
+            {"serviceurl": None, "realm": "core.chinacloudapi.cn"},
+            {
+                "endpoint": "https://devstoreaccount1.blob.core.chinacloudapi.cn",
+                "authority_host": "https://login.chinacloudapi.cn",
+            },
+        ),
+        (
+            {"realm": "core.usgovcloudapi.net"},
+            {"authority_host": "https://login.microsoftonline.us"},
+        ),
+        (
+            {"accountkey": "c2VzYW1l"},
+            {"account_key": "c2VzYW1l", "credential_type": "access_key"},
+        ),
+        (
+            {"credentials": _CLIENT},
+            {
+                "credential_type": "client_secret",
+                "client_id": "c",
+                "tenant_id": "t",
+                "client_secret": "s",
+            },
+        ),
+        (
+            {"credentials": {**_CLIENT, "type": "default_credentials"}},
+            {"credential_type": "managed_identity"},
+        ),
+    ],
+)
+def test_each_key_selects_host_and_login(
+    monkeypatch: pytest.MonkeyPatch, keys: dict[str, object], expected: dict[str, object]
+) -> None:
+    """Each key of docker distribution becomes an option of the library, and no other login."""
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    config = _config(**keys)
+
+    assert expected.items() <= config.items()
+    if expected.get("credential_type", "access_key") != "access_key":
+        assert "account_key" not in config
+
+
+_APPLICATION = {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "managed_identity"),
+        ({"AZURE_CLIENT_ID": "c"}, "managed_identity"),
+        ({**_APPLICATION, "AZURE_CLIENT_SECRET": "s"}, "client_secret"),
+        ({**_APPLICATION, "AZURE_FEDERATED_TOKEN_FILE": "/token"}, "workload_identity"),
+        (
+            {**_APPLICATION, "AZURE_CLIENT_SECRET": "s", "AZURE_FEDERATED_TOKEN_FILE": "/token"},
+            "client_secret",
+        ),
+    ],
+)
+def test_the_default_credentials_are_those_of_azures_libraries(
+    environ: dict[str, str], expected: str
+) -> None:
+    """The order is that of `DefaultAzureCredential`, which docker distribution uses."""
+    assert default_credentials(environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [("", "/registry/key"), ("/", "/registry/key"), ("/a/b/", "/registry/a/b/key")],
+)
+def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
+    service: _Service, monkeypatch: pytest.MonkeyPatch, root: str, path: str
+) -> None:
+    """Requests are signed with the account's key, whatever the variables of Azure contain."""
+    monkeypatch.setenv("AZURE_STORAGE_TOKEN", "of another program")
+    monkeypatch.setenv("AZURE_CONTAINER_NAME", "other")
+    monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
+    keys = parameters(service.url, Path(), container="registry", rootdirectory=root)
+
+    assert ObjectClient(bucket_of(dict(keys))).head("key") is None
+    assert service.seen == [("HEAD", path, "SharedKey devstoreaccount1")]
+
+
+def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) -> None:
+    """`ca` adds authorities, and `skipverify` accepts any certificate."""
+    authority = tmp_path / "ca.pem"
+    authority.write_text("the PEM")
+
+    def client(**others: object) -> Mapping[str, Any]:
+        return bucket_of(dict(parameters("https://blobs.test", Path(), **others))).client
+
+    assert client(ca=authority)["root_certificate"] == "the PEM"
+    assert client(skipverify=True)["allow_invalid_certificates"] is True
+    assert {"root_certificate", "allow_invalid_certificates"}.isdisjoint(client())
+    with pytest.raises(StorageBroken, match="cannot be read"):
+        client(ca=tmp_path / "absent")
+
+
+def _error(code: str) -> bytes:
+    return (
+        f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>m\nn</Message></Error>'.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (404, "ContainerNotFound", "create the container, or correct storage.azure.container"),
+        (400, "InvalidResourceName", "correct storage.azure.container"),
+        (
+            403,
+            "AuthenticationFailed",
+            "correct storage.azure.accountkey, or set the clock of this machine",
+        ),
+        (
+            403,
+            "KeyBasedAuthenticationNotPermitted",
+            "the account accepts no keys: set storage.azure.credentials",
+        ),
+        (
+            403,
+            "AuthorizationPermissionMismatch",
+            "allow the role Storage Blob Data Contributor on the container (docs/storage.md,",
+        ),
+        (401, "NoAuthenticationInformation", "allow the role Storage Blob Data Contributor"),
+    ],
+)
+def test_a_refused_request_is_one_line_with_a_remedy(
+    service: _Service, status: int, code: str, remedy: str
+) -> None:
+    """The line has the error code of Azure, and neither the answer's XML nor a second line."""
+    service.answer = status, _error(code)
+
+    (found,) = refused_requests(ObjectClient(bucket_of(dict(parameters(service.url, Path())))))
+
+    assert found.why.startswith("list: ")
+    assert found.why.endswith(f": {code}")
+    assert found.remedy.startswith(remedy)
+    assert "\n" not in found.why

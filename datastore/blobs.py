@@ -33,7 +33,7 @@ from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.manifest import LARGEST, parse
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Stat, Storage, descriptor_of, is_remote
+from entrepot.datastore.storage import Sending, Stat, Storage, as_sending, descriptor_of
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
@@ -60,6 +60,7 @@ class BlobStore:
 
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
         self._storage = storage
+        self._remote = as_sending(storage)
         self._integrity = integrity
         self._hashed: dict[Digest, bytes] = {}
 
@@ -155,15 +156,36 @@ class BlobStore:
         if self._integrity:
             self._integrity.remember_size(digest, len(content))
 
+    @property
+    def is_remote(self) -> bool:
+        """Return whether content is behind a network, so that a commit can take long."""
+        return self._remote is not None
+
+    def sending(self, path: Path, digest: Digest, size: int | None = None) -> Sending | None:
+        """Return what sends a file to a remote storage while the file grows; None for a disk.
+
+        *size* is the expected length of the file in bytes, None if it is unknown.
+        """
+        if self._remote is None:
+            return None
+        return self._remote.begin_file(path, layout.blob(digest), digest, size)
+
     def commit_file(
-        self, path: Path, digest: Digest, *, verified: Digest | None = None, size: int | None = None
+        self,
+        path: Path,
+        digest: Digest,
+        *,
+        verified: Digest | None = None,
+        size: int | None = None,
+        sending: Sending | None = None,
     ) -> None:
         """Move a finished local file into the store, in place of any older blob.
 
         *verified* is the digest that the caller computed while writing *size* bytes; if it is None,
         the file is read and hashed. A digest that the caller computed does not prove that the file
         has the hashed bytes. Therefore the length of the file is compared, a short file is read
-        once more, and a long file is marked to be read soon.
+        once more, and a long file is marked to be read soon. A remote storage hashes the bytes that
+        it sends. *sending* has sent a part of the file already.
 
         Raises: DigestMismatch, ContentDamaged; the file then stays at *path*.
         """
@@ -174,18 +196,26 @@ class BlobStore:
                 raise DigestMismatch(digest, actual)
         elif verified != digest:
             raise DigestMismatch(digest, verified)
-        elif not _is_as_written(path, digest, found, size):
+        elif not self._is_as_written(path, digest, found, size):
             raise ContentDamaged(
                 f"the file of {digest} does not contain the bytes that were written to it"
             )
+        sending = sending or self.sending(path, digest, found)
+        if sending is not None:
+            sending.commit(found)
+        elif self._integrity and verified is not None and found > REREAD:
+            self._mark(path, digest)
         if self._integrity:
-            if verified is not None and found > REREAD:
-                if is_remote(self._storage):
-                    _reread(path, digest)
-                else:
-                    self._mark(path, digest)
             self._integrity.remember_size(digest, found)
-        self._storage.commit_file(path, layout.blob(digest))
+        if sending is None:
+            self._storage.commit_file(path, layout.blob(digest))
+
+    def _is_as_written(self, path: Path, digest: Digest, found: int, size: int | None) -> bool:
+        """Return whether a file has the written length and, if it is short, the written bytes."""
+        if size is not None and found != size:
+            return False
+        is_read_later = self.is_remote or found > REREAD
+        return is_read_later or digest_of_file(path, digest.algorithm) == digest
 
     def _mark(self, path: Path, digest: Digest) -> None:
         """Mark a file to be re-read soon; if the mark cannot be written, read the file now."""
@@ -221,13 +251,6 @@ def digest_of_file(path: Path, algorithm: str) -> Digest:
         raise NotFound(str(path)) from error
     except OSError as error:
         raise storage_error(error) from error
-
-
-def _is_as_written(path: Path, digest: Digest, found: int, size: int | None) -> bool:
-    """Return whether a file has the written length and, if the file is short, the written bytes."""
-    if size is not None and found != size:
-        return False
-    return found > REREAD or digest_of_file(path, digest.algorithm) == digest
 
 
 def _size(file: BinaryIO) -> int:

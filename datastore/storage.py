@@ -18,6 +18,8 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from entrepot.datastore.refs import Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
@@ -99,6 +101,44 @@ class Storage(Protocol):
         ...
 
 
+class Sending(Protocol):
+    """A `Sending` sends one local file to a storage while another thread appends to the file."""
+
+    def reached(self, length: int) -> None:
+        """Note that the file has *length* bytes, which may be sent; return at once."""
+        ...
+
+    def commit(self, size: int) -> None:
+        """Move the finished file of *size* bytes into the storage, as `Storage.commit_file` does.
+
+        Raises: ContentDamaged if the bytes of the file do not have the digest; NotFound if the file
+        is absent; StorageFull, StorageBroken.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Discard what was sent; do nothing after `commit`. The file stays."""
+        ...
+
+
+class SendingStorage(Storage, Protocol):
+    """A storage behind a network, which can receive a file while the file grows.
+
+    Each reading of a value is a transfer. Therefore the driver, not its caller, verifies the bytes
+    of a file before they become a value.
+    """
+
+    def begin_file(
+        self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
+    ) -> Sending:
+        """Return what sends the file *path*, without reading it yet.
+
+        The value is written only if its bytes have *digest*. *size* is the expected length of the
+        file in bytes; None if it is unknown.
+        """
+        ...
+
+
 @runtime_checkable
 class TimedStorage(Storage, Protocol):
     """A storage that knows, and can set, when a value last changed, as a disk can."""
@@ -151,6 +191,11 @@ def time_of(stat: Stat) -> float | None:
 def is_remote(storage: Storage) -> bool:
     """Return whether each reading of a value is a transfer, so that content is verified before."""
     return getattr(storage, "is_remote", False)
+
+
+def as_sending(storage: Storage) -> SendingStorage | None:
+    """Return *storage* if it is remote, else None."""
+    return storage if is_remote(storage) else None  # type: ignore[return-value] # just checked
 
 
 def set_time(storage: Storage, key: str, at: float) -> None:

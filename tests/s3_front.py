@@ -30,7 +30,9 @@ from urllib.parse import unquote, urlsplit
 from tests.ports import free_port
 from tests.s3_signatures import Account, Refusal, Signed, refusal
 
-_PIECE = 64 * 1024
+LEAST_PART = 5 * 1024 * 1024
+"""S3 refuses a smaller part of a multipart upload, except the last part."""
+
 _BEHIND = {  # moto itself refuses only requests without any signature
     "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
@@ -109,10 +111,10 @@ class S3Front:
     """The front and the server behind it, with one empty bucket.
 
     `requests` has all requests that the front received, in order; `refused` has the codes of those
-    that it refused.
+    that it refused. A part of a multipart upload has *least_part* bytes or more, but the last part.
     """
 
-    def __init__(self, account: Account | None = None) -> None:
+    def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
         self.account = account or Account()
         # all of moto's servers in a process have the same buckets
         self.bucket = f"images-{secrets.token_hex(4)}"
@@ -121,7 +123,7 @@ class S3Front:
         self.is_down = False
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
-        self._behind = _Moto()
+        self._behind = _Moto(least_part)
         self._server: ThreadingHTTPServer | None = None
         self._port = free_port()
 
@@ -319,14 +321,18 @@ class _Server(ThreadingHTTPServer):
 class _Moto:
     """moto's server for S3, in a thread of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, least_part: int) -> None:
         self._port = free_port()
+        self._least_part = least_part
         self._server: Any = None
         self._local = threading.local()
 
     def start(self) -> None:
         """Start moto's server with an empty account."""
-        from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second, only if it is used
+        from moto.s3 import models  # noqa: PLC0415 - a second, only if it is used
+        from moto.server import ThreadedMotoServer  # noqa: PLC0415 - as above
+
+        vars(models)["S3_UPLOAD_PART_MIN_SIZE"] = self._least_part
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)

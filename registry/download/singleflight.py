@@ -6,7 +6,9 @@ grows. A held lock means that a writer is active; the length of the file is its 
 the blob store is verified. A writer may therefore die at any byte: its lock is released, a reader
 takes the lock, and the download continues where the file ends.
 
-The worker sends the last byte of a blob only after the digest is verified.
+The worker sends the last byte of a blob only after the digest is verified. If the storage is behind
+a network, the commit takes long: the writer then marks the spool file as verified, and readers send
+the whole spool file while the writer still commits the blob.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import descriptor_of
 from entrepot.registry.download.resume import limited, resumed
-from entrepot.registry.download.spoolfile import read_size
+from entrepot.registry.download.spoolfile import is_verified, read_size
 from entrepot.registry.download.verify import verified_range
 from entrepot.registry.download.writer import Destination, Download, Task
 from entrepot.registry.errors import Absent, Denied
@@ -87,6 +89,7 @@ class SingleFlight:
     def __init__(self, spool: Path, destination: Destination) -> None:
         self._spool = spool
         self._destination = destination
+        self.is_remote = destination.blobs.is_remote
         self._running: dict[Digest, Download] = {}
         self._distrusted = _Distrusted()
         self._threads = ReusedThreads()
@@ -213,7 +216,8 @@ class Reader:
     """A `Reader` is one client's view of a blob that is being downloaded.
 
     `collapsed` is True if another client's request began the download. `on_stored` is called once
-    the blob is verified and stored, before its last byte is yielded.
+    the blob is verified and stored, before its last byte is yielded; with a remote storage, it is
+    called by the thread of the download after the commit.
     """
 
     def __init__(
@@ -229,6 +233,7 @@ class Reader:
         self._stored: BinaryIO | None = None
         self._stored_size = 0
         self._size = download.size if download else None
+        self._is_verified = False
         self._pause = _SHORTEST_WAIT_S
 
     def size(self) -> int | None:
@@ -297,8 +302,8 @@ class Reader:
                     start, self._pause, has_waited = available, _SHORTEST_WAIT_S, False
                     continue
                 self._wait(_MORE_WITHIN_S)
-            elif self._stored is not None:
-                if start < (self._stored_size if stop is None else stop):
+            elif self._is_verified or self._stored is not None:
+                if start < (self._whole_size() if stop is None else stop):
                     raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
             elif self._is_stored():
@@ -308,9 +313,13 @@ class Reader:
                 return
             has_waited = True
 
+    def _whole_size(self) -> int:
+        """Return the size of a blob whose bytes are all verified; 0 if no source has stated it."""
+        return self._stored_size if self._stored is not None else self._size or 0
+
     def _is_worth_it(self, length: int) -> bool:
         """Return True if *length* bytes are enough to send, because each wake-up costs CPU time."""
-        return length >= _MIN_SEND or self._stored is not None
+        return length >= _MIN_SEND or self._is_verified or self._stored is not None
 
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
         """Yield bytes that have arrived, from the stored blob or from the spool file."""
@@ -326,7 +335,7 @@ class Reader:
         """
         length = self._length()
         end = length if stop is None else min(length, stop)
-        if self._stored is not None:
+        if self._is_verified or self._stored is not None:
             return end
         if stop is not None and not early:
             end = min(end, stop - 1)
@@ -337,7 +346,30 @@ class Reader:
             return self._length_of_stored(self._stored)
         if self._descriptor is None:
             self._descriptor = self._downloads.open_spooled(self._task)
-        return os.fstat(self._descriptor).st_size if self._descriptor is not None else 0
+        if self._descriptor is None:
+            return 0
+        found = os.fstat(self._descriptor)
+        if self._downloads.is_remote and not self._is_verified and is_verified(found):
+            self._note_verified()
+        return found.st_size
+
+    def _note_verified(self) -> None:
+        """Note that the spool file has the whole blob; its repository links it after the commit."""
+        self._is_verified = True
+        if self._download is not None:
+            self._download.after_commit(self.on_stored)
+
+    def _may_be_stored(self) -> bool:
+        """Return False if the blob is certainly not committed yet.
+
+        PERF: to look for the blob in a remote storage costs a request. A commit to a remote storage
+        removes the spool file.
+        """
+        if not self._downloads.is_remote:
+            return True
+        if self._download is not None and not self._download.is_done:
+            return False
+        return self._descriptor is None or os.fstat(self._descriptor).st_nlink == 0
 
     def _is_stored(self) -> bool:
         """Return True if the blob is in the store.
@@ -347,7 +379,7 @@ class Reader:
         The existence of a spool file proves nothing, because another process creates the spool file
         for an instant to take its lock.
         """
-        if self._stored is None:
+        if self._stored is None and not self._is_verified and self._may_be_stored():
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
                 # The writer links the blob; if this reader linked the blob too, that would cost

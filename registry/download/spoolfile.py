@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,23 @@ def append(descriptor: int, chunk: bytes, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
+
+
+_VERIFIED = 0o744
+
+
+def mark_verified(descriptor: int) -> None:
+    """Record for all readers, in all processes, that a spool file has the whole verified blob.
+
+    The mark is a bit of the file's mode, the right of its owner to execute it: a reader asks for
+    mode and length with one system call, and the mark ends with the file. Raises: OSError.
+    """
+    os.fchmod(descriptor, _VERIFIED)
+
+
+def is_verified(found: os.stat_result) -> bool:
+    """Return whether a spool file has the mark of `mark_verified`."""
+    return bool(found.st_mode & stat.S_IXUSR)
 
 
 _STEP = 32 * 1024 * 1024  # bytes that one flush writes

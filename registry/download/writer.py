@@ -26,10 +26,17 @@ from entrepot.datastore.errors import (
 from entrepot.datastore.index import AccessIndex, ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.reservations import Reservations
+from entrepot.datastore.storage import Sending
 from entrepot.registry.download.parallel import MissingRange, ParallelLimits, in_parallel
 from entrepot.registry.download.resume import resumed
 from entrepot.registry.download.sources import DEFAULT, Limits, Sources
-from entrepot.registry.download.spoolfile import BackgroundFsync, append, read_size, size_path
+from entrepot.registry.download.spoolfile import (
+    BackgroundFsync,
+    append,
+    mark_verified,
+    read_size,
+    size_path,
+)
 from entrepot.registry.errors import Unavailable, UpstreamError, Why
 from entrepot.registry.server.fileslice import FileSlice
 from entrepot.registry.upstream.protocol import Fetch, RemoteBlob
@@ -49,7 +56,8 @@ class Task:
     A download calls three functions of its task in this order. The download calls `shown` after the
     upstream responded to a request for the blob in this repository, before any reader sees the
     response. The download calls `verified` after the digest matched, before the blob is committed.
-    The download calls `landed` after the commit.
+    The download calls `landed` after the commit. If the storage is remote, readers get the last
+    byte before `verified` is called.
 
     `key` names the download in the spool: tasks with the same key share one download. If `key` is
     not the digest, all bytes come from one upstream, and the blob counts as stored only if
@@ -139,6 +147,8 @@ class Download:
         self._reserved = 0
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         self._fsync = BackgroundFsync(descriptor)
+        self._sending: Sending | None = None
+        self._after_commit: list[Callable[[], None]] = []
         self._began = time.monotonic()
 
     def open(self) -> None:
@@ -189,6 +199,15 @@ class Download:
         with self._changed:
             self._changed.wait_for(lambda: self.is_done, within)
 
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Call *act* in the thread of the download after the commit; at once if that was before."""
+        with self._changed:
+            if not self.is_done:
+                self._after_commit.append(act)
+                return
+        if self.error is None:
+            act()
+
     def take_rest(self) -> Iterator[bytes] | None:
         """Return the whole body of a download without disk space; None after the first call."""
         with self._changed:
@@ -216,9 +235,13 @@ class Download:
         finally:
             self._sources.close()
             self._fsync.wait()
+            if self._sending is not None:
+                self._sending.abort()
             with self._changed:
                 self.is_done = True
                 self._changed.notify_all()
+            if self.error is None:
+                self._call_after_commit()
             self._report(outcome)
 
     def _let_first_reader_begin(self) -> None:
@@ -230,12 +253,22 @@ class Download:
             self._changed.wait_for(lambda: not self._is_awaited)
             self._changed.wait_for(lambda: self._is_followed, _HEAD_WITHIN_S)
 
+    def _call_after_commit(self) -> None:
+        for act in self._after_commit:
+            with contextlib.suppress(DatastoreError):  # The next request of the reader repeats it.
+                act()
+
     # ---- filling the spool file
 
     def _fill_and_commit(self) -> str:
         hasher = self.task.digest.hasher()
         for chunk in FileSlice(self._descriptor, 0, self._start).chunks():
             hasher.update(chunk)
+        self._sending = self._destination.blobs.sending(
+            self._path, self.task.digest, self.task.size
+        )
+        if self._sending is not None:
+            self._sending.reached(self._start)
         for chunk in self._missing(hasher.hexdigest()):
             self._append(chunk)
             hasher.update(chunk)
@@ -325,7 +358,10 @@ class Download:
             raise refused from error
         self._offset += len(chunk)
         self._notify()
-        self._fsync.reached(self._offset)
+        if self._sending is None:
+            self._fsync.reached(self._offset)
+        else:
+            self._sending.reached(self._offset)
 
     def _notify(self) -> None:
         """Wake the readers that wait for bytes.
@@ -345,7 +381,10 @@ class Download:
     # ---- ending the download
 
     def _commit(self, verified: Digest) -> None:
-        self._fsync.wait()
+        if self._sending is None:
+            self._fsync.wait()
+        else:
+            self._release_last_byte()
         self.task.verified()
         # The reservation moves to the blob first, so that a crash cannot leave the blob without a
         # reservation.
@@ -353,7 +392,7 @@ class Download:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)
         self._destination.blobs.commit_file(
-            self._path, verified, verified=verified, size=self._offset
+            self._path, verified, verified=verified, size=self._offset, sending=self._sending
         )
         size_path(self._path).unlink(missing_ok=True)
         now = self._destination.reservations.clock()
@@ -366,6 +405,18 @@ class Download:
         except IndexUnavailable as error:
             log.warning("blob not recorded", extra={"digest": verified, "error": error})
         self.task.landed()
+
+    def _release_last_byte(self) -> None:
+        """Let all readers send the whole spool file, because its digest is verified.
+
+        A commit to a remote storage takes long, and clients must not wait for it.
+        """
+        try:
+            mark_verified(self._descriptor)
+        except OSError as error:
+            raise storage_error(error) from error
+        with self._changed:
+            self._changed.notify_all()
 
     def _abandon(self, error: UpstreamError | DatastoreError) -> str:
         """Keep the spool file if a later download can continue it; otherwise remove the file.

@@ -132,6 +132,8 @@ class Blobs:
         if not self._may_share(resolved, digest):
             # The upstream must send the bytes of the blob: a confirmation is not enough.
             return None
+        if self._is_being_linked(resolved, resolved.upstream, digest):
+            return self._opened(digest, ResponseSource.CONFIRMED)
         with self._negative_cached(resolved, digest):
             resolved.upstream.upstream.blob_size(resolved.remote, digest)
         self.store.link_blob(resolved.repository, digest, resolved.host)
@@ -158,6 +160,18 @@ class Blobs:
     def _opened(self, digest: Digest, source: ResponseSource) -> StoredBlob | None:
         opened = self.store.open_blob(digest)
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
+
+    def _is_being_linked(
+        self, resolved: ResolvedRepository, registered: Registered, digest: Digest
+    ) -> bool:
+        """Return True if the writer of a blob that was just committed links the blob now.
+
+        A remote storage takes a moment for the link, and clients that have the whole blob already
+        may request the blob again meanwhile.
+        """
+        if not self.downloads.is_remote:
+            return False
+        return self.shown.is_recent(self._task(resolved, registered, digest, size=None))
 
     def _may_share(self, resolved: ResolvedRepository, digest: Digest) -> bool:
         """Return True if a confirmation of the upstream suffices to serve stored content."""

@@ -32,6 +32,7 @@ from entrepot.datastore.errors import (
 from entrepot.datastore.locks import LockedFile, try_lock_present
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import Reservations
+from entrepot.datastore.storage import Sending
 from entrepot.registry.errors import ChunkMisplaced, TooManyUploads, UploadUnknown
 from entrepot.registry.push import hashes
 from entrepot.registry.push.hashes import Hashes
@@ -192,7 +193,11 @@ class Sessions:
             message = "another request is writing to this upload"
             raise ChunkMisplaced(message, self.offset(name, number))
         with lock:
-            yield Session(lock, _algorithm(number), self.reservations, self.hashes)
+            session = Session(lock, _algorithm(number), self.reservations, self.hashes)
+            try:
+                yield session
+            finally:
+                session.end()
 
     def _path(self, name: Repository, number: str) -> Path:
         """Return the path of an upload's file.
@@ -220,6 +225,18 @@ class Session:
         self.promise = layout.upload_reservation(lock.path.name)
         self._reserved = 0
         self._is_ended = False
+        self.sending: Sending | None = None
+
+    def send_to(self, sending: Sending | None) -> None:
+        """Let *sending* send the bytes of the upload, those that have arrived and those to come."""
+        self.sending = sending
+        if sending is not None:
+            sending.reached(self.offset)
+
+    def end(self) -> None:
+        """End this request: what was sent to a remote storage and not committed is discarded."""
+        if self.sending is not None:
+            self.sending.abort()
 
     def fill(self, body: Body) -> None:
         """Append a request body to the upload.
@@ -244,6 +261,8 @@ class Session:
         for chunk in body.chunks():
             self._grow(len(chunk))
             self._append(chunk)
+            if self.sending is not None:
+                self.sending.reached(self.offset)
             if hasher:
                 hasher.update(chunk)
 

@@ -80,6 +80,7 @@ class BlobUploads:
             # A pin protects the blob from eviction. It is set before a byte is read: if the pin
             # fails, the upload is unchanged, and the client may repeat the request.
             with pinned(self.store, self.state, [digest]):
+                self._send_meanwhile(session, body, digest)
                 session.fill(body)
                 return self._commit(name, session, digest)
 
@@ -93,6 +94,7 @@ class BlobUploads:
         number = self.sessions.begin(name, digest.algorithm, owner=owner)
         with self.sessions.open(name, number) as session:
             try:
+                self._send_meanwhile(session, body, digest)
                 session.fill(body)
             except BodyBroken:
                 session.discard()
@@ -144,6 +146,16 @@ class BlobUploads:
 
     # ---- commit
 
+    def _send_meanwhile(self, session: Session, body: Body, digest: Digest) -> None:
+        """Let a remote storage receive the blob while its last bytes arrive.
+
+        The key of the blob contains the digest. Therefore nothing can be sent before the request
+        that names the digest, and a request without a body has no bytes to wait for.
+        """
+        if body.length != 0:
+            size = None if body.length is None else session.offset + body.length
+            session.send_to(self.store.blobs.sending(session.path, digest, size))
+
     def _commit(self, name: Repository, session: Session, digest: Digest) -> int:
         actual = session.digest(digest.algorithm)
         if actual != digest:
@@ -166,7 +178,13 @@ class BlobUploads:
         self.store.reservations.settle(digest, session.offset)
         self.store.reservations.release(session.promise)
         try:
-            self.store.blobs.commit_file(session.path, digest, verified=digest, size=session.offset)
+            self.store.blobs.commit_file(
+                session.path,
+                digest,
+                verified=digest,
+                size=session.offset,
+                sending=session.sending,
+            )
         except ContentDamaged:
             self.store.reservations.release(digest)
             session.discard()

@@ -11,8 +11,8 @@ from tests.s3_front import S3Front
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one S3 server for this module."""
-    with S3Front() as front:
+    """Run one S3 server for this module; it accepts small parts, which cost less time."""
+    with S3Front(least_part=1024) as front:
         yield front
 
 

@@ -44,7 +44,7 @@ def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
 
     for _ in range(4):
         assert pull(appliance.http, "one.test/pull", "v1") == first
-    assert fake.requests == []
+    assert fake.requests == [], [(each.method, each.path) for each in fake.requests]
 
 
 def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:

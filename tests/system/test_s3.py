@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,13 +14,13 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.owner import KEY
 from entrepot.datastore.refs import Digest
-from tests.images import filler
-from tests.s3_front import S3Front, SlowDown
+from tests.images import filler, image
+from tests.s3_front import S3Front, SlowDown, Stall
 from tests.system.appliance import Appliance, Setup
 from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
 from tests.system.images import KB, MB, of_size
 from tests.system.pulls import blob_path, get_blob, manifest_path, pull, pull_blob, pull_manifest
-from tests.system.pushes import ALLOWED, push, tags, uploads_path
+from tests.system.pushes import ALLOWED, begin, push, tags, uploads_path
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
@@ -75,6 +76,56 @@ def appliance(
     folder = tmp_path_factory.mktemp("s3")
     with Appliance(folder, _setup(s3, upstream, folder / "data")) as running:
         yield running
+
+
+def test_the_last_byte_does_not_wait_for_the_bucket(
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream
+) -> None:
+    """While the bucket takes no byte of a blob, clients of both workers get the whole blob."""
+    made = upstream.put_image("early", "v1", image([filler(300 * KB, 605)]))
+    layer = Digest.of(made.layers[0])
+    stall = Stall(threading.Event())
+    end = s3.fault("PUT", layer.hex, stall)
+    appliance.http.get(manifest_path("one.test/early", "v1"))
+
+    for _ in range(4):
+        assert pull_blob(appliance.http, "one.test/early", layer) == made.layers[0]
+    assert upstream.count("GET", str(layer)) == 1
+    assert s3.get(f"registry/{layout.blob(layer)}") is None
+
+    end()
+    stall.until.set()
+    eventually(
+        lambda: s3.get(f"registry/{layout.blob(layer)}") == made.layers[0],
+        what="the blob is in the bucket",
+        within=60,
+    )
+
+
+def test_parts_of_an_upload_are_sent_while_its_bytes_arrive(
+    appliance: Appliance, s3: S3Front
+) -> None:
+    """The first part is in the bucket before the client has sent the second half of the blob."""
+    content = filler(7 * MB, 606)
+    digest = Digest.of(content)
+    where = begin(appliance.http, "team/parts")
+
+    def body() -> Iterator[bytes]:
+        yield content[: 6 * MB]
+        eventually(lambda: s3.count("PUT", digest.hex) >= 1, what="a part was sent", within=60)
+        assert s3.get(f"registry/{layout.blob(digest)}") is None
+        yield content[6 * MB :]
+
+    pushed = appliance.http.request(
+        "PUT",
+        f"{where}?digest={digest}",
+        headers={"Content-Length": str(len(content))},
+        body=body(),
+    )
+
+    assert pushed.status == 201, pushed
+    assert s3.get(f"registry/{layout.blob(digest)}") == content
+    assert pull_blob(appliance.http, "team/parts", digest) == content
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda each: str(each.__name__))

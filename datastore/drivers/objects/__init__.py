@@ -7,6 +7,8 @@
 | `object_service` | what differs between the services that store objects |
 | `tls` | the keys of every driver for the certificate of its service |
 | `client` | `ObjectClient`: single requests, their repetition, and the circuit |
+| `sending` | sends a local file in parts, also while the file grows |
+| `part_memory` | bounds the memory of these parts |
 | `file` | an open object as a seekable file |
 | `journal` | what the bucket has, for all processes of one appliance |
 | `owner` | the claim on the bucket: one appliance at a time writes |

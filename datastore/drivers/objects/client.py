@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import obstore
@@ -26,7 +25,8 @@ from obstore.exceptions import (
 )
 
 from entrepot.datastore.drivers.objects.object_service import ObjectService
-from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
+from entrepot.datastore.drivers.objects.part_memory import PartMemory
+from entrepot.datastore.errors import NotFound, StorageBroken
 from entrepot.datastore.storage import Stat
 
 _REQUEST_S: Final = 60
@@ -39,7 +39,7 @@ _LIST_PAGE: Final = 1000
 PART_BYTES: Final = 10 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
-"""A process keeps parts of at most this many bytes in memory; further commits wait."""
+"""A process keeps parts of at most this many bytes in memory; further parts wait."""
 
 _STATUS: Final = re.compile(r"(?:status code: |\(code: )(\d{3})")
 _REFUSALS: Final = {"301", "307", "400", "401", "403", "404", "405", "501"}
@@ -157,9 +157,8 @@ class ObjectClient:
         self._lock = threading.Lock()
         self._opened: tuple[int, Any, Any] | None = None
         self._quick: tuple[int, Any] | None = None
-        self._permits = threading.BoundedSemaphore(
-            max(_MEMORY_BYTES // (bucket.part_bytes * _PARTS_AT_ONCE), 1)
-        )
+        self.memory = PartMemory(_MEMORY_BYTES)
+        self.part_bytes = bucket.part_bytes
 
     @property
     def service(self) -> ObjectService:
@@ -213,31 +212,28 @@ class ObjectClient:
         """Write an object that still has *entity_tag*. Raises: Conflict."""
         return self._once(lambda: self._written_once(key, content, {"e_tag": entity_tag}))
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Write an object from a file, in parts if it is long. Raises: NotFound for the file."""
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise NotFound(str(path)) from error
-        except OSError as error:
-            raise storage_error(error) from error
+    def put_once(self, key: str, content: bytes | bytearray) -> None:
+        """Write an object with one request, which is not repeated."""
+        self._once(lambda: self._written_once(key, content, None))
+
+    def put_parts(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
+        """Write an object from *parts*, which are sent as *parts* yields them.
+
+        All parts but the last have *part_bytes* bytes. No request is repeated. If *parts* raises an
+        exception, the object is not written, and the exception is raised.
+        """
 
         def send() -> None:
             obstore.put(
                 self._requests,
                 key,
-                path,
+                parts,
                 attributes=self._attributes(),
-                use_multipart=size > self._bucket.part_bytes,
-                chunk_size=self._bucket.part_bytes,
+                chunk_size=part_bytes,
                 max_concurrency=_PARTS_AT_ONCE,
             )
 
-        with self._permits:
-            self._twice(send)
-        stored = self.head(key)
-        if stored is None or stored.size != size:
-            raise StorageBroken(f"the object {key} has not the length of its file, {size} bytes")
+        self._once(send)
 
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
@@ -373,7 +369,12 @@ class ObjectClient:
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error
 
-    def _written_once(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
+    def _written_once(
+        self,
+        key: str,
+        content: bytes | bytearray,
+        mode: Any,  # noqa: ANN401 - obstore's
+    ) -> str:
         done = obstore.put(
             self._requests,
             key,
@@ -393,13 +394,7 @@ class ObjectClient:
 
     def _twice(self, act: Callable[[], T]) -> T:
         """Send a request that may be repeated, at most twice."""
-        try:
-            return self._once(act)
-        except (Conflict, Rejected):
-            raise
-        except StorageBroken:
-            time.sleep(_PAUSE_S)
-            return self._once(act)
+        return repeated(lambda: self._once(act))
 
     def _once(self, act: Callable[[], T]) -> T:
         """Send a request. Raises: FileNotFoundError, which the caller translates."""
@@ -424,6 +419,17 @@ class ObjectClient:
             return Rejected(_line(error))
         self._circuit.failed()
         return StorageBroken(_line(error))
+
+
+def repeated(act: Callable[[], T]) -> T:
+    """Call *act*, which sends requests of an `ObjectClient`, and once more if that fails."""
+    try:
+        return act()
+    except (Conflict, Rejected):
+        raise
+    except StorageBroken:
+        time.sleep(_PAUSE_S)
+        return act()
 
 
 def _is_rejected(error: Exception) -> bool:

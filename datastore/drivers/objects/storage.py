@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from entrepot.datastore.drivers.objects.client import ObjectClient, OutcomeUnknown
 from entrepot.datastore.drivers.objects.file import ObjectFile
 from entrepot.datastore.drivers.objects.journal import ABSENT, SHORT, BucketJournal, Known
+from entrepot.datastore.drivers.objects.sending import FileSender
 from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
+from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
 
@@ -28,6 +31,28 @@ class Ownership(Protocol):
     def holds(self) -> bool:
         """Return whether this appliance may write now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSending:
+    """An `ObjectSending` sends one file to *storage* while the file grows (`Sending`)."""
+
+    storage: ObjectStorage
+    sender: FileSender
+    path: Path
+    key: str
+
+    def reached(self, length: int) -> None:
+        """Send the parts before *length*, from the first byte of the second part on."""
+        self.sender.reached(length)
+
+    def commit(self, size: int) -> None:
+        """Complete the object, and delete the file."""
+        self.storage.commit_sent(self.sender, self.path, self.key, size)
+
+    def abort(self) -> None:
+        """Discard the parts; the file stays."""
+        self.sender.abort()
 
 
 class ObjectStorage:
@@ -113,18 +138,32 @@ class ObjectStorage:
             self._client.put(key, data)
             change.written(len(data), data)
 
+    def begin_file(
+        self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
+    ) -> ObjectSending:
+        """Return an object that sends the file *path* while the file grows.
+
+        If *digest* is given, a file with another digest is not stored. *size* is the expected
+        length in bytes; None if it is unknown.
+        """
+        return ObjectSending(self, FileSender(self._client, path, key, digest, size), path, key)
+
     def commit_file(self, path: Path, key: str) -> None:
         """Write a finished file, in parts if it is long, and delete it.
 
         Raises: NotFound if *path* is absent.
         """
-        self._check_owner()
         try:
             size = path.stat().st_size
         except FileNotFoundError as error:
             raise NotFound(str(path)) from error
+        self.begin_file(path, key).commit(size)
+
+    def commit_sent(self, sender: FileSender, path: Path, key: str, size: int) -> None:
+        """Complete the object that *sender* sends, and delete the file *path* of *size* bytes."""
+        self._check_owner()
         with self._journal.changing(key, is_removal=False) as change:
-            self._client.put_file(key, path)
+            sender.finish(size)
             change.written(size)
         try:
             path.unlink(missing_ok=True)

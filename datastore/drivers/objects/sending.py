@@ -1,0 +1,206 @@
+"""Send a local file to one object in parts, also while another thread still appends to the file.
+
+A multipart upload becomes an object only when it is completed. Therefore parts are sent before the
+digest of the file is known to be right, and the upload is completed only afterwards. An upload that
+is not completed is aborted: obstore aborts it if the iterator of its parts raises an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from entrepot.datastore.drivers.objects.client import ObjectClient, repeated
+from entrepot.datastore.errors import (
+    ContentDamaged,
+    DatastoreError,
+    NotFound,
+    StorageBroken,
+    storage_error,
+)
+from entrepot.datastore.refs import Digest
+
+log = logging.getLogger(__name__)
+
+_MOST_PARTS: Final = 10_000  # in one multipart upload of S3
+
+
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """Ends a multipart upload: obstore aborts it, and raises this exception again."""
+
+
+class FileSender:
+    """A `FileSender` sends the file *path* to the object *key*.
+
+    If *digest* is given, the object is written only if the bytes that were sent have this digest.
+    *size* is the expected length of the file in bytes, None if it is unknown.
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        path: Path,
+        key: str,
+        digest: Digest | None = None,
+        size: int | None = None,
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._key = key
+        self._digest = digest
+        self._each = max(client.part_bytes, -(-(size or 0) // _MOST_PARTS))
+        self._changed = threading.Condition()
+        self._length = 0
+        self._end: int | None = None
+        self._next = self._each + 1
+        self._is_stopped = False
+        self._is_sent = False
+        self._error: DatastoreError | None = None
+        self._thread: threading.Thread | None = None
+
+    def reached(self, length: int) -> None:
+        """Send the parts before *length*, which is the length of the file in bytes now.
+
+        A thread sends them, from the first byte of the second part on.
+        """
+        if length < self._next:  # PERF: a writer calls this method after each chunk
+            return
+        with self._changed:
+            self._length = length
+            self._next = (length // self._each + 1) * self._each
+            self._changed.notify_all()
+        if self._thread is None and not self._is_stopped:
+            self._begin()
+
+    def abort(self) -> None:
+        """Stop to send, and abort the multipart upload; do not wait for that."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def finish(self, size: int) -> None:
+        """Send the rest of the file, and complete the object of *size* bytes.
+
+        If a part could not be sent, the whole file is sent anew.
+
+        Raises: ContentDamaged if the file does not have the digest; NotFound if the file is absent;
+        StorageFull, StorageBroken.
+        """
+        with self._changed:
+            self._end = size
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if not self._is_sent and self._error is None:
+            self._send_whole(size)
+        if self._error is not None:
+            raise self._error
+        stored = self._client.head(self._key)
+        if stored is None or stored.size != size:
+            raise StorageBroken(
+                f"the object {self._key} does not have the length of its file, {size} bytes"
+            )
+
+    # ---- the thread that sends parts while the file grows
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"send {self._path.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # The process can start no thread: `finish` sends the whole file.
+            self._is_stopped = True
+        else:
+            self._thread = thread
+
+    def _run(self) -> None:
+        try:
+            self._client.put_parts(self._key, self._parts(self._wait), self._each)
+            self._is_sent = True
+        except _Stopped:
+            log.debug("the parts of a file were discarded", extra={"key": self._key})
+        except StorageBroken as error:
+            log.info(
+                "parts could not be sent to the bucket", extra={"key": self._key, "error": error}
+            )
+        except Exception:  # The file is sent anew.
+            log.exception("parts could not be sent to the bucket", extra={"key": self._key})
+
+    def _wait(self, start: int) -> int:
+        """Return where the part from *start* ends, when the file has that part."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._is_stopped or self._end is not None or self._length >= start + self._each
+                )
+            )
+            self._check()
+            return min(start + self._each, self._end or start + self._each)
+
+    def _check(self) -> None:
+        if self._is_stopped:
+            raise _Stopped
+
+    # ---- reading the file
+
+    def _send_whole(self, size: int) -> None:
+        """Send all bytes of the file, and once more if a request fails."""
+        self._is_stopped = False
+
+        def stop(start: int) -> int:
+            return min(start + self._each, size)
+
+        def send() -> None:
+            parts = self._parts(stop)
+            if size > self._each:
+                self._client.put_parts(self._key, parts, self._each)
+                return
+            content = next(parts, b"")
+            next(parts, None)  # The iterator compares the digest at its end.
+            self._client.put_once(self._key, content)
+
+        try:
+            repeated(send)
+        except _Stopped:
+            if self._error is None:
+                raise StorageBroken(f"{self._path.name} was given up") from None
+
+    def _parts(self, stop_of: Callable[[int], int]) -> Iterator[bytearray]:
+        """Yield the parts of the file. Raises: _Stopped, with the reason in `_error`."""
+        hasher = self._digest.hasher() if self._digest else None
+        start = 0
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                while (stop := stop_of(start)) > start:
+                    part = self._client.memory.part(stop - start, self._check)
+                    _fill(part, file)
+                    if hasher is not None:
+                        hasher.update(part)
+                    start = stop
+                    yield part
+                    del part  # Otherwise this frame keeps the part while it waits for the next one.
+        except FileNotFoundError:
+            self._error = NotFound(str(self._path))
+        except OSError as error:
+            self._error = storage_error(error)
+        if hasher is not None and self._error is None and hasher.hexdigest() != self._digest_hex():
+            self._error = ContentDamaged(
+                f"the file of {self._digest} does not contain the bytes that were written to it"
+            )
+        if self._error is not None:
+            raise _Stopped
+
+    def _digest_hex(self) -> str:
+        return self._digest.hex if self._digest else ""
+
+
+def _fill(part: bytearray, file: object) -> None:
+    """Read as many bytes as *part* has. Raises: OSError, also if the file ends before."""
+    view, at = memoryview(part), 0
+    while at < len(part):
+        count = file.readinto(view[at:])  # type: ignore[attr-defined] # a raw file
+        if not count:
+            raise OSError(f"the file ends {len(part) - at} bytes too early")
+        at += count

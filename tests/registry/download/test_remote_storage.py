@@ -1,0 +1,180 @@
+"""Clients do not wait until a verified blob is committed to a storage behind a network."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.errors import DigestMismatch, StorageBroken
+from entrepot.datastore.refs import Digest
+from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
+from tests.registry.remotes import FakeRemote
+
+KEY = layout.blob(DIGEST)
+
+
+@dataclass
+class Sent:
+    """A file that is sent to `Remote`: the lengths that were reached, and how it ended."""
+
+    storage: Remote
+    path: Path
+    key: str
+    lengths: list[int] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+
+    def reached(self, length: int) -> None:
+        """Note the length."""
+        self.lengths.append(length)
+
+    def commit(self, size: int) -> None:
+        """Wait until the test lets the commit happen."""
+        assert self.path.stat().st_size == size
+        self.storage.committing.set()
+        assert self.storage.lands.wait(60)
+        if self.storage.error is not None:
+            raise self.storage.error
+        self.storage.commit_file(self.path, self.key)
+        self.ends.append("committed")
+
+    def abort(self) -> None:
+        """Note the end of a file that was not committed."""
+        if not self.ends:
+            self.ends.append("aborted")
+
+
+class Remote(MemoryStorage):
+    """A storage behind a network: a commit waits for `lands`; `looked` counts requests for KEY."""
+
+    is_remote = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committing, self.lands = threading.Event(), threading.Event()
+        self.error: StorageBroken | None = None
+        self.sent: list[Sent] = []
+        self.looked = 0
+
+    def begin_file(
+        self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
+    ) -> Sent:
+        """Begin to send a file."""
+        del digest, size
+        self.sent.append(Sent(self, path, key))
+        return self.sent[-1]
+
+    def open(self, key: str) -> BinaryIO:
+        """Count the request."""
+        self.looked += key == KEY
+        return super().open(key)
+
+
+@pytest.fixture
+def storage() -> Remote:
+    """Return the storage of all workers."""
+    return Remote()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, storage: Remote) -> Bench:
+    """Return a data directory whose content is behind a network."""
+    return Bench(tmp_path, disk=storage)
+
+
+def test_the_last_byte_is_sent_before_the_commit(bench: Bench, storage: Remote) -> None:
+    """Readers that wait and readers that come during the commit, in both workers, get all bytes."""
+    ours, other = bench.worker(), bench.worker()
+    remote = FakeRemote(CONTENT, until=1)
+    waiting = [worker.join(task(remote)) for worker in (ours, other)]
+    remote.let(None)
+
+    for reader in waiting:
+        assert read_all(reader) == CONTENT
+    assert storage.committing.wait(60)
+    for worker in (ours, other):
+        assert read_all(worker.join(task(remote))) == CONTENT
+        assert b"".join(read(worker.join(task(remote)), 100, len(CONTENT))) == CONTENT[100:]
+    assert not storage.lands.is_set()
+    assert storage.looked == 0
+    assert remote.starts == [0]
+
+    storage.lands.set()
+    eventually(lambda: bench.spooled == [])
+    assert read_all(ours.join(task(remote))) == CONTENT
+    assert storage.sent[0].ends == ["committed"]
+    assert storage.sent[0].lengths[-1] == len(CONTENT)
+    assert remote.starts == [0]
+
+
+def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> None:
+    """A request during the commit begins no second download, also in another worker."""
+    remote = FakeRemote(CONTENT)
+    read_all(bench.worker().join(task(remote)))
+    assert storage.committing.wait(60)
+
+    second, is_ours = bench.worker().begin(task(remote))
+
+    assert (second, is_ours) == (None, False)
+    storage.lands.set()
+    eventually(lambda: [event["outcome"] for event in bench.events] == ["stored"])
+
+
+def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage: Remote) -> None:
+    """A link to a blob that is not stored would be dangling."""
+    worker, linked = bench.worker(), []
+    remote = FakeRemote(CONTENT)
+    reader = worker.join(task(remote))
+    reader.on_stored = lambda: linked.append(bench.blobs.stat(DIGEST) is not None)
+    read_all(reader)
+    assert linked == []
+
+    storage.lands.set()
+
+    eventually(lambda: linked == [True])
+
+
+def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
+    """A blob with another digest is neither released nor committed."""
+    remote = FakeRemote(CONTENT[:-1] + b"x")
+
+    with pytest.raises(DigestMismatch):
+        read_all(bench.worker().join(task(remote)))
+
+    assert not storage.committing.is_set()
+    eventually(lambda: storage.sent[0].ends == ["aborted"])
+
+
+def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) -> None:
+    """The bytes are verified, so a failure of the storage is not the client's concern."""
+    storage.error = StorageBroken("the storage does not answer")
+    remote = FakeRemote(CONTENT)
+    body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
+    first = next(body)
+    assert storage.committing.wait(60)
+    storage.lands.set()
+    eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
+
+    assert first + b"".join(body) == CONTENT
+    assert remote.starts == [0]
+    assert bench.spooled == []
+
+
+def test_the_next_writer_commits_a_verified_spool_file(bench: Bench, storage: Remote) -> None:
+    """A worker that dies during the commit leaves a verified file, which needs no upstream."""
+    remote = FakeRemote(CONTENT)
+    dead = bench.worker()
+    dead.path(DIGEST).parent.mkdir(parents=True)
+    dead.path(DIGEST).write_bytes(CONTENT)
+    dead.path(DIGEST).chmod(0o744)
+    storage.lands.set()
+
+    assert read_all(bench.worker().join(task(remote))) == CONTENT
+
+    eventually(lambda: bench.blobs.stat(DIGEST) is not None and bench.spooled == [])
+    assert remote.starts == []

@@ -6,19 +6,24 @@ The cleaner renews the claim in between (`cleaner/bucket_owner.py`).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Final
 
+from entrepot.cleaner.maintenance.index_snapshot import IndexSnapshot
+from entrepot.cleaner.store import DataDirectory
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.table import open_owned
+from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError, StorageBroken
 from entrepot.datastore.owned import OwnedStorage
 from entrepot.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
 
+_SNAPSHOT_S: Final = 5.0
+"""The end of the appliance waits at most this many seconds for the snapshot of the index."""
 _ENDPOINTS: Final = {
     "azure": "storage.azure.accountname, realm or serviceurl",
     "oss": "storage.oss.region or endpoint",
@@ -48,7 +53,11 @@ def begin(settings: Settings) -> None:
 
 
 def end(settings: Settings) -> None:
-    """Release the bucket, so that another appliance can own it at once."""
+    """Write the snapshot of the index, and release the bucket for another appliance.
+
+    At this time all programs have ended, so the index has every last use.
+    """
+    _write_snapshot(settings)
     try:
         _open(settings).claim().release()
     except (DatastoreError, ConfigError) as error:
@@ -56,6 +65,22 @@ def end(settings: Settings) -> None:
             "bucket not released: another appliance waits for 90 s",
             extra={"bucket": settings.storage.place, "error": error},
         )
+
+
+def _write_snapshot(settings: Settings) -> None:
+    """Write the parts of the snapshot that changed, as many as a few seconds allow."""
+    until = time.monotonic() + _SNAPSHOT_S
+    state = settings.storage.statedir
+    clock = Clock(state / layout.CLOCK)
+    index = open_index(state, clock)
+    try:
+        store = DataDirectory(open_storage(settings.storage, clock), index, state / layout.SPOOL)
+        snapshots = _open(settings).snapshots()
+        IndexSnapshot(store, snapshots, clock, lambda: time.monotonic() > until).write()
+    except (DatastoreError, ConfigError) as error:
+        _log.warning("snapshot of the index not written", extra={"error": error})
+    finally:
+        index.close()
 
 
 def problems(settings: Settings) -> Iterator[Problem]:

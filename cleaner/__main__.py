@@ -39,6 +39,7 @@ from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.rebuild import needs_rebuild
+from entrepot.datastore.snapshot import SnapshotStore
 from entrepot.datastore.takeover import taken_at
 from entrepot.edge.purge import Purge
 from entrepot.runtime import logs
@@ -107,6 +108,7 @@ class CleanerProcess:
             stopped=self._stop.is_set,
             wake=self._ring,
             room=bounds(settings).room,
+            snapshots=_snapshots(settings, clock),
         )
         intervals = settings.cleaner
         self._maintenance = Maintenance(
@@ -292,6 +294,13 @@ class EventsFile:
             self._is_failing = True
         else:
             self._is_failing = False
+
+
+def _snapshots(settings: Settings, clock: Clock) -> SnapshotStore | None:
+    """Return where the bucket has the snapshot of the index; None without a bucket."""
+    if not settings.storage.bucket:
+        return None
+    return open_owned(settings.storage, clock).snapshots()
 
 
 def _lacking(settings: Settings) -> Callable[[int], int]:

@@ -6,6 +6,7 @@ DatastoreError
 │   ├── InvalidTag
 │   ├── InvalidRepository
 │   ├── InvalidManifest
+│   ├── InvalidSnapshot     of the index, in a bucket
 │   └── InvalidLine         of the access log or the events file
 ├── NotFound                no value is stored under that key
 ├── DigestMismatch          the bytes do not match the digest
@@ -51,6 +52,10 @@ class InvalidRepository(Malformed):
 
 class InvalidManifest(Malformed):
     """The bytes of a manifest are not JSON, or not a manifest of a supported type."""
+
+
+class InvalidSnapshot(Malformed):
+    """A shard is not a part of a snapshot of the index."""
 
 
 class InvalidLine(Malformed):

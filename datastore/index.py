@@ -26,6 +26,14 @@ from entrepot.datastore.refs import Digest
 REBUILT = "rebuilt"
 """The note `rebuilt` exists if all stored files have their rows. A lost index has no such note."""
 
+BORN = "born"
+"""The note `born` has the time when the index was created: the index knows no earlier use."""
+
+SNAPSHOT_AT = "snapshot at"
+"""The note has the time of the last snapshot of the index in a bucket (s, UTC epoch)."""
+SNAPSHOT_SHARDS = "snapshot shards"
+"""The note has the hash and the entity tag of each part of that snapshot, as JSON."""
+
 
 class ContentKind(IntEnum):
     """A `ContentKind` is the kind of a row; at equal times the smaller kind is evicted first."""
@@ -229,10 +237,16 @@ class AccessIndex(Protocol):
         """
         ...
 
-    def restore(self, entries: Iterable[IndexEntry]) -> None:
+    def restore(
+        self,
+        entries: Iterable[IndexEntry],
+        children: Mapping[Digest, Sequence[Digest]] | None = None,
+    ) -> None:
         """Make the missing rows; existing rows, also marked ones, stay unchanged.
 
-        The restored rows need no reservations, because the bytes are already on the disk.
+        *children* has the digests that a new manifest's row lists; no child's last use is then
+        earlier than that of the manifest. The restored rows need no reservations, because the bytes
+        are already stored.
         """
         ...
 
@@ -262,6 +276,13 @@ class AccessIndex(Protocol):
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
+        ...
+
+    def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
+        """Return a page of unmarked rows in the order of digests; no cursor stays open.
+
+        *after* is exclusive and *until* is inclusive. None: from the first, or to the last row.
+        """
         ...
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:

@@ -18,6 +18,8 @@ entrepot/
     referrers/<name>/<alg>/<hex>            an upstream's last list of a manifest's referrers
     referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  pushed: the subject, then its referrer
     quarantine/<alg>/<hex>                  a stored file that does not match its digest
+    owner                                   in a bucket: the appliance that may write
+    index/<xx>                              in a bucket: a shard of the snapshot of the index
 
 In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     index.sqlite                            the access index
@@ -59,6 +61,7 @@ MEDIA_TYPES = f"{OWN}/mediatypes"
 ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
 QUARANTINE = f"{OWN}/quarantine"
+SNAPSHOT = f"{OWN}/index"
 # in the state directory
 INDEX = "index.sqlite"
 CLOCK = "clock"
@@ -125,6 +128,18 @@ def revisions(name: Repository) -> str:
 def revision_link(name: Repository, digest: Digest) -> str:
     """Return the key of the link that permits a repository to serve a manifest."""
     return f"{revisions(name)}/{digest.algorithm}/{digest.hex}/link"
+
+
+def revision_of(key: str) -> tuple[Repository, Digest] | None:
+    """Return the repository and the manifest of a link's *key*: the inverse of `revision_link`."""
+    name, separator, rest = key.removeprefix(f"{REPOSITORIES}/").partition("/_manifests/revisions/")
+    if not separator:
+        return None
+    try:
+        found = Repository.parse(name), Digest.parse(rest.removesuffix("/link").replace("/", ":"))
+    except Malformed:
+        return None
+    return found if revision_link(*found) == key else None
 
 
 def tags(name: Repository) -> str:

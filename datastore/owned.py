@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from entrepot.datastore.snapshot import SnapshotStore
+
 RENEW_S: Final = 15.0
 """The owner renews its claim so often, in seconds."""
 
@@ -44,6 +46,10 @@ class OwnedStorage(Protocol):
 
     def forget(self) -> None:
         """Forget what is remembered of the storage: another program may have written to it."""
+        ...
+
+    def snapshots(self) -> SnapshotStore:
+        """Return where the snapshot of the index is stored."""
         ...
 
     def refused(self) -> Iterator[RefusedRequest]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.errors import InvalidManifest, NotFound
 from entrepot.datastore.index import (
+    BORN,
     REBUILT,
     AccessIndex,
     ContentKind,
@@ -27,10 +29,10 @@ from entrepot.datastore.index import (
 from entrepot.datastore.manifest import Manifest
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.storage import Stat, Storage, time_of
+from entrepot.datastore.storage import Stat, Storage, is_remote, time_of
 
-BORN = "born"
-"""The note `born` has the time when the index was created: the index knows no earlier use."""
+if TYPE_CHECKING:
+    from entrepot.datastore.snapshot import SnapshotStore
 
 _BATCH = 500  # A transaction has this many rows, so that other writers wait only for milliseconds.
 _YOUNG_S = 3600.0  # A worker writes a row much sooner after its blob.
@@ -50,23 +52,42 @@ def born(notes: KeyValueStore) -> float:
 
 
 def rebuild(
-    storage: Storage, index: Index, now: float, between: Callable[[], None] = lambda: None
+    storage: Storage,
+    index: Index,
+    now: float,
+    between: Callable[[], None] = lambda: None,
+    snapshots: SnapshotStore | None = None,
 ) -> None:
     """Make a row for every blob, remove the rows of deleted blobs, and note the completion.
+
+    A lost index is first restored from *snapshots*, which only a storage in a bucket has.
 
     *between* is called after each batch; an exception from *between* ends the rebuild, which then
     starts again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
-    for steps in (
-        _restore(storage, index, now),
-        _record_manifests(storage, index),
-        _remove_stale(storage, index, now),
-        _forget_link_times(index, now),
-    ):
+    for steps in _steps(storage, index, now, snapshots):
         for _ in steps:
             between()
     notes = {REBUILT: str(now)}
     index.notes.put(notes | {BORN: str(now)} if needs_rebuild(index.notes) else notes)
+
+
+def _steps(
+    storage: Storage, index: Index, now: float, snapshots: SnapshotStore | None
+) -> Iterator[Iterator[int]]:
+    """Yield the steps of a rebuild, each with its batches."""
+    if not is_remote(storage):
+        yield _restore(storage, index, now)
+        yield _record_manifests(storage, index)
+        yield _remove_stale(storage, index, now)
+    else:
+        from entrepot.datastore import bucket_rebuild  # noqa: PLC0415 - only with a bucket
+
+        if snapshots is not None and needs_rebuild(index.notes):
+            yield bucket_rebuild.restore_snapshot(index, snapshots, now)
+        yield bucket_rebuild.compare_with_lists(storage, index, now)
+        yield bucket_rebuild.record_manifests(storage, index)
+    yield _forget_link_times(index, now)
 
 
 def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:

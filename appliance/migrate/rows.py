@@ -11,8 +11,8 @@ from entrepot.appliance.migrate.stock import Blob
 from entrepot.datastore import layout
 from entrepot.datastore.blobs import BlobStore
 from entrepot.datastore.errors import DatastoreError, IndexUnavailable, InvalidManifest, NotFound
-from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry, LinkTime
-from entrepot.datastore.rebuild import BORN, needs_rebuild
+from entrepot.datastore.index import BORN, REBUILT, ContentKind, Index, IndexEntry, LinkTime
+from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import Stat, Storage, set_time, time_of

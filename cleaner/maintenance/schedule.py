@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from entrepot.cleaner.hosted.repositories import HostedRepositories
 from entrepot.cleaner.hosted.retention import RetentionRules
@@ -26,6 +27,9 @@ from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.runtime.clock import Ages
 
+if TYPE_CHECKING:
+    from entrepot.datastore.snapshot import SnapshotStore
+
 _DAILY_S = 24 * 3600
 _USUAL_PURGING = UploadPurging()
 
@@ -41,6 +45,8 @@ class Tools:
     `stopped` ends a job between two steps, `wake` starts a round.
 
     `room` is the cap (bytes), None for no cap: the index never reserves more than the cap.
+
+    `snapshots` is where a bucket has the snapshot of the index; None without a bucket.
     """
 
     store: DataDirectory
@@ -50,6 +56,7 @@ class Tools:
     stopped: Callable[[], bool]
     wake: Callable[[], None]
     room: int | None = None
+    snapshots: SnapshotStore | None = None
 
 
 class Maintenance:
@@ -84,6 +91,13 @@ class Maintenance:
             purge = PurgeUploads(self._store, self._purging, tools.clock, tools.stopped)
             yield Job("uploads", self._purging.interval, purge.run)
         yield Job("unfinished files", _DAILY_S, leftovers.purge_unfinished)
+        if tools.snapshots is not None:
+            from entrepot.cleaner.maintenance.index_snapshot import (  # noqa: PLC0415 - rarely used
+                IndexSnapshot,
+            )
+
+            snapshot = IndexSnapshot(self._store, tools.snapshots, tools.clock, tools.stopped)
+            yield Job("snapshot", 0, snapshot.write_if_due)
 
     def settle(self) -> None:
         """Rebuild the index from the files: at the start, daily, and after the index was lost."""
@@ -92,7 +106,11 @@ class Maintenance:
             with suppress(_Stopped):
                 promise_again(self._store, self._tools.room, self._tools.clock())
                 rebuild(
-                    self._store.storage, self._store.index, self._tools.clock(), self._check_stopped
+                    self._store.storage,
+                    self._store.index,
+                    self._tools.clock(),
+                    self._check_stopped,
+                    self._tools.snapshots,
                 )
                 self._settled = time.monotonic()
                 self._tools.wake()

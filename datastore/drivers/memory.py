@@ -170,13 +170,20 @@ class MemoryIndex:
                 self._prefetched[digest] = prefetched_at
         self.reservations.release(digest)
 
-    def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the missing rows."""
+    def restore(
+        self,
+        entries: Iterable[IndexEntry],
+        children: Mapping[Digest, Sequence[Digest]] | None = None,
+    ) -> None:
+        """Make the missing rows, with their edges."""
         with self._lock:
             for entry in entries:
                 if entry.digest not in self._rows:
                     used = max(entry.used, self._last_use_of_parents(entry.digest, entry.used))
                     self._rows[entry.digest] = replace(entry, used=used)
+                    if children and entry.digest in children:
+                        self._names[entry.digest] = tuple(children[entry.digest])
+                        self._spread(entry.digest, used)
 
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
@@ -207,6 +214,14 @@ class MemoryIndex:
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of eviction."""
         return self._rows_after(after)[:limit]
+
+    def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
+        """Return a page of unmarked rows in the order of digests."""
+        with self._lock:
+            found = [row for row in self._rows.values() if row.digest not in self._marked]
+        later = [row for row in found if after is None or row.digest > after]
+        page = [row for row in later if until is None or row.digest <= until]
+        return sorted(page, key=lambda row: row.digest)[:limit]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows that no manifest's row lists."""

@@ -42,6 +42,8 @@ _RECORD = (
     size = excluded.size, kind = excluded.kind, used = max(used, excluded.used), leaving = 0
 """
 )
+_STAMP = "INSERT INTO stamp SELECT digest, used FROM blob WHERE digest = ?"
+_ADD_EDGE = "INSERT INTO edge VALUES (?, ?, ?)"
 _TOUCH = """
 INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
@@ -69,6 +71,10 @@ ORDER BY used, kind, digest LIMIT ?
 """
 _OLDEST = _PAGE % ""
 _UNREFERENCED = _PAGE % "AND NOT EXISTS (SELECT 1 FROM edge WHERE child = blob.digest)"
+_BY_DIGEST = """
+SELECT digest, size, kind, used FROM blob
+WHERE leaving = 0 AND digest > ? AND digest <= ? ORDER BY digest LIMIT ?
+"""
 _PREFETCHED_UNUSED = """
 SELECT digest, size, kind, used FROM ahead JOIN blob USING (digest)
 WHERE leaving = 0 AND at < ? ORDER BY at, digest LIMIT ?
@@ -86,6 +92,7 @@ _PARENTS = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
+_AFTER_ALL = b"\xff"  # The stored form of each digest sorts before this text.
 _CLOCK_TOLERANCE_S = 60.0  # The clocks of two processes never differ by this much.
 
 
@@ -140,22 +147,35 @@ class SqliteIndex:
         """Make a row in place of the reservation, last used no earlier than its parents."""
         key = to_key(digest)
         row = _to_row(IndexEntry(digest, size, kind, at))
-        edges = [(key, place, to_key(child)) for place, child in enumerate(children)]
+        edges = _to_edges(digest, children)
         with self._file.writing() as db:
             db.execute("DELETE FROM reservation WHERE digest = ?", (key,))
             is_new = not db.execute("SELECT 1 FROM blob WHERE digest = ?", (key,)).fetchone()
             db.execute(_RECORD, row)
             db.execute("DELETE FROM edge WHERE parent = ?", (key,))
-            db.executemany("INSERT INTO edge VALUES (?, ?, ?)", edges)
-            db.execute("INSERT INTO stamp SELECT digest, used FROM blob WHERE digest = ?", (key,))
+            db.executemany(_ADD_EDGE, edges)
+            db.execute(_STAMP, (key,))
             _spread(db)
             if is_new and prefetched_at is not None:
                 db.execute("INSERT OR REPLACE INTO ahead VALUES (?, ?)", (key, prefetched_at))
 
-    def restore(self, entries: Iterable[IndexEntry]) -> None:
-        """Make the missing rows."""
+    def restore(
+        self,
+        entries: Iterable[IndexEntry],
+        children: Mapping[Digest, Sequence[Digest]] | None = None,
+    ) -> None:
+        """Make the missing rows, with their edges."""
+        if children is None:
+            with self._file.writing() as db:
+                db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
+            return
         with self._file.writing() as db:
-            db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
+            for entry in entries:
+                below = children.get(entry.digest, ())
+                if db.execute(_RESTORE, _to_row(entry)).rowcount == 1 and below:
+                    db.executemany(_ADD_EDGE, _to_edges(entry.digest, below))
+                    db.execute(_STAMP, (to_key(entry.digest),))
+            _spread(db)
 
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
@@ -189,6 +209,12 @@ class SqliteIndex:
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of eviction."""
         return self._page(_OLDEST, after, limit)
+
+    def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
+        """Return a page of unmarked rows in the order of digests."""
+        first = to_key(after) if after else b""
+        last = to_key(until) if until else _AFTER_ALL
+        return [_to_entry(row) for row in self._file.select(_BY_DIGEST, first, last, limit)]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of rows that no manifest references, without rows marked for deletion."""
@@ -239,6 +265,12 @@ def _to_row(entry: IndexEntry) -> dict[str, bytes | int | float]:
     """Return the columns of the row of an entry."""
     key = to_key(entry.digest)
     return {"digest": key, "size": entry.size, "kind": int(entry.kind), "at": entry.used}
+
+
+def _to_edges(parent: Digest, children: Sequence[Digest]) -> list[tuple[bytes, int, bytes]]:
+    """Return the columns of the edges from a manifest to its parts."""
+    key = to_key(parent)
+    return [(key, place, to_key(child)) for place, child in enumerate(children)]
 
 
 def _to_entry(row: tuple[bytes, int, int, float]) -> IndexEntry:

@@ -101,6 +101,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         datastore.InvalidRepository: ErrorRow(400, "NAME_INVALID"),
         datastore.InvalidManifest: ErrorRow(400, "MANIFEST_INVALID"),
         datastore.InvalidLine: _INTERNAL,
+        datastore.InvalidSnapshot: _INTERNAL,
         datastore.NotFound: ErrorRow(404, None),
         datastore.DigestMismatch: ErrorRow(400, "DIGEST_INVALID"),
         # A full or failing disk may recover soon, and clients retry after a 503.

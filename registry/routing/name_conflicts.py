@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.repositories import Repositories
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, is_remote
 from entrepot.runtime.hostnames import unfold
 
 
@@ -19,10 +19,24 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
     pulled, and images of the upstream would be stored in the same folder.
     """
     repositories = Repositories(storage)
-    for first in storage.list(layout.REPOSITORIES):
-        if is_upstream(first) or is_upstream(unfold(first)):
-            below = repositories.below(first)
-            yield from (name for name in below if repositories.origin(name) is None)
+    folders = storage.list(layout.REPOSITORIES)
+    found = [each for each in folders if is_upstream(each) or is_upstream(unfold(each))]
+    if not found:
+        return
+    is_hosted = _is_hosted(storage, repositories)
+    for first in found:
+        yield from filter(is_hosted, repositories.below(first))
+
+
+def _is_hosted(storage: Storage, repositories: Repositories) -> Callable[[Repository], bool]:
+    """Return a function that returns whether a repository has no origin.
+
+    In a bucket, lists of 1,000 origins each replace one request for each repository.
+    """
+    if not is_remote(storage):
+        return lambda name: repositories.origin(name) is None
+    proxied = {layout.origin_of(stat.key) for stat in storage.walk(layout.ORIGINS)}
+    return lambda name: name not in proxied
 
 
 def leaves_out(name: Repository) -> str:

@@ -15,8 +15,7 @@ from entrepot.appliance.__main__ import main
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.table import open_index
-from entrepot.datastore.index import REBUILT
-from entrepot.datastore.rebuild import BORN
+from entrepot.datastore.index import BORN, REBUILT
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.storage import set_time

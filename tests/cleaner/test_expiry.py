@@ -16,8 +16,8 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
+from entrepot.datastore.index import BORN
 from entrepot.datastore.locks import repository_lock
-from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import set_time
 from tests import images

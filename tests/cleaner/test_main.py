@@ -21,7 +21,8 @@ from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import parse_event
 from entrepot.datastore.drivers.table import open_index
-from entrepot.datastore.rebuild import BORN, needs_rebuild, rebuild
+from entrepot.datastore.index import BORN
+from entrepot.datastore.rebuild import needs_rebuild, rebuild
 from entrepot.datastore.refs import Repository
 from entrepot.runtime import run_names
 from tests.cleaner.front import Front

@@ -132,6 +132,52 @@ class TestRestore:
 
         assert _used(index, B) == 5.0
 
+    def test_a_restored_manifest_has_its_edges(self, index: Index) -> None:
+        """`restore` adds the edges of a new manifest, and its parts get the time of its last use.
+
+        The edges of a row that exists stay unchanged.
+        """
+        index.record(D, 1, ContentKind.MANIFEST, 1.0, children=[LONG])
+        rows = [
+            IndexEntry(B, 1, ContentKind.BLOB, 2.0),
+            IndexEntry(A, 10, ContentKind.MANIFEST, 5.0),
+            IndexEntry(D, 1, ContentKind.MANIFEST, 9.0),
+        ]
+
+        index.restore(rows, {A: [C, B], D: [B]})
+
+        assert (index.children(A), index.children(D)) == ([C, B], [LONG])
+        assert (_used(index, B), _used(index, D)) == (5.0, 1.0)
+
+
+class TestByDigest:
+    """`by_digest` of an index yields rows in the order of their digests."""
+
+    def test_pages_have_each_row_of_a_range_once(self, index: Index) -> None:
+        """A page begins after its first bound and ends with its second one; marked rows are out."""
+        digests = sorted([A, B, C, D, LONG])
+        for number, digest in enumerate(digests):
+            index.record(digest, 1, ContentKind.BLOB, float(-number))
+        assert index.mark_for_deletion(IndexEntry(digests[1], 1, ContentKind.BLOB, -1.0))
+
+        def page(after: Digest | None, until: Digest | None, limit: int) -> list[Digest]:
+            return [row.digest for row in index.by_digest(after, until, limit)]
+
+        assert page(None, None, 9) == [digests[0], *digests[2:]]
+        assert page(None, None, 2) == [digests[0], digests[2]]
+        assert page(digests[0], digests[3], 9) == digests[2:4]
+        assert page(digests[4], None, 9) == []
+
+    def test_the_bounds_may_be_the_first_bytes_of_digests(self, index: Index) -> None:
+        """The rows whose digest begins with a byte are those after this byte alone."""
+        first = Digest("sha256", "ab" + 62 * "0")
+        for digest in (first, Digest("sha256", "aa" + 62 * "f"), Digest("sha256", "ac" + 62 * "0")):
+            index.record(digest, 1, ContentKind.BLOB, 1.0)
+
+        found = index.by_digest(Digest("sha256", "ab"), Digest("sha256", "ab" + 62 * "f"), 9)
+
+        assert [row.digest for row in found] == [first]
+
 
 class TestTouch:
     """`touch` updates access times."""

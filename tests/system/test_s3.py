@@ -13,6 +13,7 @@ import pytest
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.owner import KEY
+from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.refs import Digest
 from tests.images import filler, image
 from tests.s3_front import S3Front, SlowDown, Stall
@@ -212,16 +213,28 @@ def test_a_restart_keeps_the_content_and_the_claim(
 
 
 def test_a_lost_index_is_rebuilt_from_the_bucket(
-    appliance: Appliance, upstream: FakeUpstream
+    appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """The state directory is removed: content, tags and referrers stay, and uses are counted."""
+    """The state directory is removed: content, tags and referrers stay, and all last uses too.
+
+    The snapshot of the index that was written at the clean end has the last uses.
+    """
     made = of_size(200 * KB, 620)
     assert push(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0
+    before = _last_uses(appliance)
+    assert Digest.of(made.layers[0]) in before
     shutil.rmtree(appliance.state)
+    s3.forget()
 
     appliance.start()
 
+    def are_restored() -> bool:
+        uses = _last_uses(appliance)
+        return Digest.of(made.layers[0]) in uses and uses.items() <= before.items()
+
+    eventually(are_restored, what="the last uses are restored", within=60)
+    assert 0 < s3.count("GET", f"^registry/{layout.SNAPSHOT}/..$") <= len(before)
     assert pull(appliance.http, "team/rebuilt", "v1")[0] == made.digest
     assert tags(appliance.http, "team/rebuilt") == ["v1"]
     upstream.put_image("after", "v1", of_size(100 * KB, 621))
@@ -233,6 +246,15 @@ def test_a_lost_index_is_rebuilt_from_the_bucket(
         return not any("/blobs/" in each.path for each in upstream.requests)
 
     eventually(is_stored, what="downloads are stored after the rebuild", within=30)
+
+
+def _last_uses(appliance: Appliance) -> dict[Digest, float]:
+    """Return the last use of all content by the appliance's index."""
+    index = open_index(appliance.state)
+    try:
+        return {row.digest: row.used for row in index.oldest(None, 10_000)}
+    finally:
+        index.close()
 
 
 def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(

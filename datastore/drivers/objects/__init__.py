@@ -11,6 +11,7 @@
 | `part_memory` | bounds the memory of these parts |
 | `file` | an open object as a seekable file |
 | `journal` | what the bucket has, for all processes of one appliance |
+| `snapshots` | the objects of the snapshot of the index |
 | `owner` | the claim on the bucket: one appliance at a time writes |
 | `check` | the requests that a start and `entrepot check` try |
 """

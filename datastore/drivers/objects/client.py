@@ -298,13 +298,22 @@ class ObjectClient:
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield all objects below *key*, a page at a time."""
+        for each in self._listed(key):
+            yield Stat(each["path"], each["size"])
+
+    def entity_tags(self, key: str) -> Iterator[tuple[str, str]]:
+        """Yield the key and the entity tag of all objects below *key*, a page at a time."""
+        for each in self._listed(key):
+            yield each["path"], each["e_tag"] or ""
+
+    def _listed(self, key: str) -> Iterator[Any]:
+        """Yield what obstore lists of each object below *key*."""
         self._circuit.admit()
         try:
             pages = obstore.list(self._requests, key or None, chunk_size=_LIST_PAGE)
             for page in pages:
                 self._circuit.worked()
-                for each in page:
-                    yield Stat(each["path"], each["size"])
+                yield from page
             self._circuit.worked()  # there may be no page at all
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error

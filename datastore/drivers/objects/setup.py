@@ -12,6 +12,7 @@ from entrepot.datastore.drivers.objects.check import refused_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.owner import Claim, Lease
+from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
 from entrepot.datastore.owned import RefusedRequest
@@ -36,6 +37,10 @@ class BucketParts:
     def refused(self) -> Iterator[RefusedRequest]:
         """Yield the first request that the service refuses. Raises: StorageBroken."""
         return refused_requests(self.client)
+
+    def snapshots(self) -> BucketSnapshots:
+        """Return the objects of the snapshot of the index."""
+        return BucketSnapshots(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
 
     def storage(self) -> ObjectStorage:
         """Return the storage, for any number of processes."""

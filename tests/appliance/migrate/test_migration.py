@@ -13,9 +13,8 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import StorageFull
-from entrepot.datastore.index import REBUILT, ContentKind
+from entrepot.datastore.index import BORN, REBUILT, ContentKind
 from entrepot.datastore.proofs import Proofs
-from entrepot.datastore.rebuild import BORN
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.datastore.storage import set_time, time_of
 from tests.appliance.migrate.sides import NOW, Run, contents, in_memory, on_disk, times

@@ -115,7 +115,7 @@ def test_every_row_is_tested() -> None:
         datastore.DatastoreError,
         datastore.Malformed,
     }
-    startup = {registry.InvalidHtpasswd, datastore.InvalidLine}
+    startup = {registry.InvalidHtpasswd, datastore.InvalidLine, datastore.InvalidSnapshot}
 
     assert set(errors.TABLE) == {type(row[0]) for row in _ROWS} - {RuntimeError} | roots | startup
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
@@ -10,12 +13,28 @@ from entrepot.registry.routing.name_conflicts import shadowed
 DIGEST = Digest.of(b"")
 
 
-def test_only_pushed_repositories_under_an_upstreams_name_conflict() -> None:
-    """A pushed repository under an upstream's name conflicts; one pulled from there does not."""
-    storage = MemoryStorage()
+class RemoteStorage(MemoryStorage):
+    """A storage in which each reading of a value costs a request."""
+
+    is_remote = True
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Refuse to read a value."""
+        raise AssertionError(f"{key} was read up to {max_bytes}")
+
+
+@pytest.mark.parametrize("driver", [MemoryStorage, RemoteStorage])
+def test_only_pushed_repositories_under_an_upstreams_name_conflict(
+    driver: type[MemoryStorage],
+) -> None:
+    """A pushed repository under an upstream's name conflicts; one pulled from there does not.
+
+    In a bucket no origin is read, because the start of an appliance would send a request for each.
+    """
+    storage = driver()
     repositories = Repositories(storage)
     for name in ("quay.io/pushed/app", "quay.io/pulled/app", "team/app"):
-        repositories.link_blob(Repository(name), DIGEST)
+        storage.write(layout.layer_link(Repository(name), DIGEST), b"")
     repositories.set_origin(Repository("quay.io/pulled/app"), "quay.io")
 
     assert list(shadowed(storage, "quay.io".__eq__)) == [Repository("quay.io/pushed/app")]

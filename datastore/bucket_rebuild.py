@@ -1,0 +1,197 @@
+"""Restore the index from the snapshot in the bucket, and make the index consistent with the lists.
+
+In a bucket, each reading of an object costs a request, so a rebuild reads as few as possible:
+
+1. The snapshot of the index gives the rows, last uses and edges as they were an hour ago at most.
+   From then on new downloads are stored, although content that was stored after the snapshot is
+   not counted yet.
+2. The lists of the bucket give the difference: each list has 1,000 objects.
+3. A linked manifest whose row has no edges, because the snapshot does not have it, is read.
+
+Without a snapshot, all content counts as used at the rebuild: the time at which an object was
+written does not show when it was used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+
+from entrepot.datastore import layout, manifest
+from entrepot.datastore.blobs import BlobStore
+from entrepot.datastore.errors import InvalidManifest, InvalidSnapshot, NotFound
+from entrepot.datastore.index import (
+    BORN,
+    REBUILT,
+    AccessIndex,
+    ContentKind,
+    Index,
+    IndexEntry,
+)
+from entrepot.datastore.manifest import Manifest
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.repositories import Repositories
+from entrepot.datastore.snapshot import (
+    LARGEST_SHARD,
+    SnapshotOrigin,
+    SnapshotRow,
+    SnapshotStore,
+    born_of,
+    parse,
+    shard_key,
+)
+from entrepot.datastore.storage import Storage
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+_LISTED = 1000
+_YOUNG_S = 3600.0
+_MOST_ORIGINS = 100_000
+"""So many origins are remembered; the others are read when they are used."""
+
+
+def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iterator[int]:
+    """Make the missing rows as the snapshot has them, and remember the origins of repositories.
+
+    A corrupt shard counts as absent. If each shard could be read, the index counts as rebuilt from
+    then on. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    """
+    births: list[float] = []
+    origins: dict[str, tuple[bytes, str]] = {}
+    shards = sorted(key.rpartition("/")[2] for key in snapshots.tags(layout.SNAPSHOT))
+    for shard in shards:
+        content = snapshots.read(shard_key(shard), LARGEST_SHARD)
+        if content is not None and _is_sound(content, shard):
+            births.append(born_of(content))
+            yield from _restore_shard(index, content, shard, now, origins)
+    if births and len(births) == len(shards):
+        index.notes.put({REBUILT: str(now), BORN: str(min(now, *births))})
+    if births:
+        log.info("the snapshot of the index was read", extra={"rows": index.count()})
+    if origins:
+        snapshots.remember(layout.ORIGINS, origins)
+    yield len(origins)
+
+
+def _is_sound(content: bytes, shard: str) -> bool:
+    """Return whether each line of a shard is right; log a defect."""
+    try:
+        for _ in parse(content, shard):
+            pass
+    except InvalidSnapshot as error:
+        log.warning(
+            "a part of the snapshot of the index is damaged, and is not used",
+            extra={"key": shard_key(shard), "error": error},
+        )
+        return False
+    return True
+
+
+def _restore_shard(
+    index: AccessIndex,
+    content: bytes,
+    shard: str,
+    now: float,
+    origins: dict[str, tuple[bytes, str]],
+) -> Iterator[int]:
+    found = parse(content, shard)
+    while batch := list(islice(found, _BATCH)):
+        rows = [each for each in batch if isinstance(each, SnapshotRow)]
+        index.restore(
+            (_used_before(row.entry, now) for row in rows),
+            {row.entry.digest: row.children for row in rows if row.children},
+        )
+        for each in batch:
+            if isinstance(each, SnapshotOrigin) and len(origins) < _MOST_ORIGINS:
+                origins[layout.origin(each.name)] = each.upstream.encode(), each.entity_tag
+        yield len(batch)
+
+
+def _used_before(entry: IndexEntry, now: float) -> IndexEntry:
+    return IndexEntry(entry.digest, entry.size, entry.kind, min(entry.used, now))
+
+
+def compare_with_lists(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
+    """Make rows for the listed blobs, and remove the rows of blobs that are gone.
+
+    A batch of listed digests is compared with the rows between its first and its last digest. This
+    finds every difference because a bucket lists in byte order of keys, which is the order of
+    digests. If a service listed in another order, a HEAD of each blob would keep its row.
+    """
+    listed = (
+        IndexEntry(digest, stat.size, ContentKind.BLOB, now)
+        for stat in storage.walk(layout.BLOBS)
+        if (digest := layout.blob_of(stat.key)) is not None
+    )
+    after: Digest | None = None
+    while batch := list(islice(listed, _LISTED)):
+        index.restore(batch)
+        until = max(each.digest for each in batch)
+        yield from _settle_rows(
+            storage, index, {each.digest: each.size for each in batch}, (after, until), now
+        )
+        after = until
+    yield from _settle_rows(storage, index, {}, (after, None), now)
+
+
+def _settle_rows(
+    storage: Storage,
+    index: AccessIndex,
+    sizes: dict[Digest, int],
+    within: tuple[Digest | None, Digest | None],
+    now: float,
+) -> Iterator[int]:
+    """Correct the sizes of rows, and remove the rows that are not in *sizes* and not stored."""
+    after, until = within
+    while page := index.by_digest(after, until, _BATCH):
+        after = page[-1].digest
+        for row in page:
+            size = sizes.get(row.digest)
+            if size is None:
+                _forget_if_gone(storage, index, row, now)
+            elif size != row.size:
+                _correct(index, row, size)
+        yield len(page)
+
+
+def _forget_if_gone(storage: Storage, index: AccessIndex, row: IndexEntry, now: float) -> None:
+    """Remove the row of a blob that is not stored; a recent row may precede its blob."""
+    if row.used >= now - _YOUNG_S or BlobStore(storage).stat(row.digest) is not None:
+        return
+    if index.mark_for_deletion(row):
+        index.forget(row.digest)
+
+
+def _correct(index: AccessIndex, row: IndexEntry, size: int) -> None:
+    index.record(row.digest, size, row.kind, row.used, children=index.children(row.digest))
+
+
+def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
+    """Set the kind and the edges of each linked manifest whose row has the kind of a blob."""
+    for stat in storage.walk(layout.REPOSITORIES):
+        linked = layout.revision_of(stat.key)
+        if linked is None:
+            continue
+        name, digest = linked
+        row = index.entry(digest)
+        if row is not None and row.kind is ContentKind.BLOB:
+            read = _read(storage, name, digest)
+            if read is not None:
+                index.record(digest, row.size, read.kind, row.used, children=read.parts())
+        yield 1
+
+
+def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
+    """Parse a linked manifest with one request; a second one only if its type is not in it."""
+    try:
+        content = BlobStore(storage).read(digest)
+    except NotFound:
+        return None
+    with suppress(InvalidManifest):
+        return manifest.parse(content)
+    with suppress(InvalidManifest):
+        return Repositories(storage).read_manifest(name, digest, content)
+    return None

@@ -1,0 +1,62 @@
+"""Read and write the objects of the snapshot of the index (`datastore/snapshot.py`).
+
+These objects bypass the journal of the bucket: they are read once, after a loss of the index, and
+the journal has 256 MB for what clients need. The journal only learns the origins of repositories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.objects.file import ObjectFile
+from entrepot.datastore.drivers.objects.journal import BucketJournal, Known
+from entrepot.datastore.drivers.objects.storage import Ownership
+from entrepot.datastore.errors import StorageBroken, storage_error
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSnapshots:
+    """A `BucketSnapshots` has the objects of one bucket."""
+
+    client: ObjectClient
+    journal: BucketJournal
+    owner: Ownership
+
+    def holds(self) -> bool:
+        """Return whether this appliance owns the bucket."""
+        return self.owner.holds()
+
+    def tags(self, key: str) -> Mapping[str, str]:
+        """Return the entity tag of each object below *key*, with one request for 1,000 objects."""
+        return dict(self.client.entity_tags(key))
+
+    def read(self, key: str, max_bytes: int) -> bytes | None:
+        """Return an object; None if it is absent or has more than *max_bytes* bytes."""
+        found = self.client.get(key)
+        if found is None or found.meta["size"] > max_bytes:
+            return None
+        try:
+            with ObjectFile(key, found, lambda start: self.client.get(key, start)) as file:
+                return file.read()
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def write(self, key: str, content: bytes) -> str:
+        """Write an object, and return its entity tag. Raises: StorageBroken if it is not owned."""
+        if not self.holds():
+            raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
+        return self.client.put(key, content)
+
+    def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
+        """Let the journal learn the objects below *root* that still have the given entity tag.
+
+        The generations are read before the list, so an object that a process changes during the
+        list is not remembered with its old content.
+        """
+        generations = {key: self.journal.generation(key) for key in values}
+        for key, entity_tag in self.client.entity_tags(root):
+            content, expected = values.get(key, (b"", ""))
+            if expected and expected == entity_tag:
+                self.journal.learn(key, Known(len(content), content), generations[key])

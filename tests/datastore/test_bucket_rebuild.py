@@ -1,0 +1,299 @@
+"""A lost index is restored from the snapshot in the bucket, and from the lists of the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entrepot.cleaner.maintenance.index_snapshot import IndexSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
+from entrepot.datastore.drivers.table import open_index
+from entrepot.datastore.index import BORN, ContentKind, Index, IndexEntry
+from entrepot.datastore.rebuild import born, needs_rebuild, rebuild
+from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.snapshot import SHARDS, shard_key
+from tests.cleaner.stock import HOSTED, PROXIED, UPSTREAM, pull, push, put_blob
+from tests.clock import Clock
+from tests.s3_front import S3Front, SlowDown
+from tests.s3_storage import parameters
+
+NOW = 1_700_000_000.0
+DAY = 86_400.0
+
+
+class Appliance:
+    """An appliance that owns the bucket, with an empty state directory at first."""
+
+    def __init__(self, s3: S3Front, state: Path) -> None:
+        self.clock = Clock(NOW)
+        parts = parts_of("s3", parameters(s3, state), self.clock)
+        self.is_owner = True
+        self.snapshots = BucketSnapshots(parts.client, parts.journal, self)
+        self.index: Index = open_index(state, self.clock)
+        storage = ObjectStorage(parts.client, parts.journal, self)
+        self.store = DataDirectory(storage, self.index, state / layout.SPOOL)
+
+    def holds(self) -> bool:
+        """Return whether the bucket belongs to this appliance."""
+        return self.is_owner
+
+    def rebuild(self) -> None:
+        """Rebuild the index as the cleaner does at its start."""
+        rebuild(self.store.storage, self.index, self.clock(), snapshots=self.snapshots)
+
+    def write(self) -> int:
+        """Write the snapshot, and return the number of written shards."""
+        return IndexSnapshot(self.store, self.snapshots, self.clock).write()
+
+    def rows(self) -> list[IndexEntry]:
+        """Return all rows in the order of eviction."""
+        return self.index.oldest(None, 1000)
+
+
+@pytest.fixture
+def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:
+    """Return an appliance that has recorded uses for ten days."""
+    made = Appliance(s3, tmp_path / "first")
+    made.rebuild()
+    made.index.notes.put({BORN: str(NOW - 10 * DAY)})
+    yield made
+    made.index.close()
+
+
+@pytest.fixture
+def second(s3: S3Front, tmp_path: Path, first: Appliance) -> Iterator[Appliance]:
+    """Return the same appliance a day later, after the loss of its state directory."""
+    made = Appliance(s3, tmp_path / "second")
+    made.clock.now = first.clock.now + DAY
+    yield made
+    made.index.close()
+
+
+def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """After the loss of the state directory the order of eviction is as before.
+
+    No manifest and no link is read, and no shard without content is asked for.
+    """
+    pulled = [pull(first.store, seed, NOW - seed * DAY) for seed in range(4)]
+    push(first.store, 9, NOW - 2 * DAY)
+    written = first.write()
+    s3.forget()
+
+    second.rebuild()
+
+    assert second.rows() == first.rows()
+    assert [second.index.children(each.digests[0]) for each in pulled] == [
+        each.digests[1:] for each in pulled
+    ]
+    assert (born(second.index.notes), needs_rebuild(second.index.notes)) == (NOW - 10 * DAY, False)
+    assert s3.count("GET", f"^{layout.SNAPSHOT}/..$") == written
+    assert s3.count("GET", "^docker/") == s3.count("HEAD") == 0
+    assert s3.count("GET", "^$") == 4, "the snapshot, origins, blobs and repositories are listed"
+
+
+def test_the_lists_give_the_difference_to_the_snapshot(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """Content that came after the snapshot has a row, and content that went since has none.
+
+    Only a manifest that came later is read; its parts count as used at the rebuild.
+    """
+    kept = pull(first.store, 1, NOW - 3 * DAY)
+    gone = put_blob(first.store, b"gone", NOW - DAY)
+    first.write()
+    first.store.blobs.delete(gone)
+    came = pull(first.store, 2, NOW)
+    s3.forget()
+
+    second.rebuild()
+
+    uses = {row.digest: (row.kind, row.used) for row in second.rows()}
+    manifest, later = ContentKind.MANIFEST, second.clock.now
+    assert uses == {
+        kept.digests[0]: (manifest, NOW - 3 * DAY),
+        **dict.fromkeys(kept.digests[1:], (ContentKind.BLOB, NOW - 3 * DAY)),
+        came.digests[0]: (manifest, later),
+        **dict.fromkeys(came.digests[1:], (ContentKind.BLOB, later)),
+    }
+    assert second.index.children(came.digests[0]) == came.digests[1:]
+    assert s3.count("GET", "^docker/") == s3.count("GET", came.digests[0].hex) == 1
+
+
+def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """Space is reserved before the first list of the content, as long as that list may take."""
+    pull(first.store, 1, NOW)
+    first.write()
+    s3.forget()
+    reserved: list[bool] = []
+
+    def reserve() -> None:
+        if not reserved and not needs_rebuild(second.index.notes):
+            lists = [each for each in s3.requests if "prefix=docker" in each.query]
+            reserve = second.index.reservations.reserve
+            reserved.append(not lists and reserve(Digest.of(b"new"), 100, 10**9, 1.0))
+
+    rebuild(second.store.storage, second.index, NOW, reserve, second.snapshots)
+
+    assert reserved == [True]
+
+
+def test_without_a_snapshot_each_manifest_is_read_once(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """Ages count from the rebuild; two repositories that link one manifest cost one request."""
+    image = pull(first.store, 1, NOW - 9 * DAY)
+    push(first.store, 1, NOW - 9 * DAY)
+    s3.forget()
+
+    second.rebuild()
+
+    assert {row.used for row in second.rows()} == {second.clock.now}
+    assert second.index.children(image.digests[0]) == image.digests[1:]
+    assert born(second.index.notes) == second.clock.now
+    assert (s3.count("GET", "^docker/"), s3.count("HEAD")) == (1, 0)
+
+
+def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second: Appliance) -> None:
+    """The other shards are used; the content of the corrupt shard counts as used now."""
+    blobs = [put_blob(first.store, bytes([number]), NOW - DAY) for number in range(8)]
+    first.write()
+    corrupt = shard_key(blobs[0].hex[:2])
+    content = s3.get(corrupt)
+    assert content is not None
+    s3.put(corrupt, content[:-1])
+
+    second.rebuild()
+
+    hit = [each for each in blobs if each.hex[:2] == blobs[0].hex[:2]]
+    uses = {row.digest: row.used for row in second.rows()}
+    assert uses == {each: second.clock.now if each in hit else NOW - DAY for each in blobs}
+
+
+def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
+    first: Appliance, second: Appliance
+) -> None:
+    """A wrong clock, or a foreign program that wrote the snapshot, protects no content for ever."""
+    digest = put_blob(first.store, b"content", NOW + 300 * DAY)
+    first.write()
+
+    second.rebuild()
+
+    assert second.rows() == [IndexEntry(digest, 7, ContentKind.BLOB, second.clock.now)]
+
+
+def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: Appliance) -> None:
+    """The list of the bucket decides about sizes, which count against the limit."""
+    digest = put_blob(first.store, b"content", NOW)
+    first.index.record(digest, 10**12, ContentKind.BLOB, NOW)
+    first.write()
+
+    second.rebuild()
+
+    assert second.rows() == [IndexEntry(digest, 7, ContentKind.BLOB, NOW)]
+
+
+def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """An origin that was written after the snapshot is read from the bucket."""
+    changed = Repository("quay.io/other")
+    for name in (PROXIED, changed):
+        first.store.repositories.set_origin(name, UPSTREAM)
+    first.write()
+    first.store.repositories.set_origin(changed, "docker.io")
+    second.rebuild()
+    s3.forget()
+
+    origins = [second.store.repositories.origin(name) for name in (PROXIED, changed, HOSTED)]
+
+    assert origins == [UPSTREAM, "docker.io", None]
+    assert s3.count("GET", f"^{layout.ORIGINS}/{PROXIED}/") == 0
+
+
+def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
+    """A use changes the shards of the content; a shard of removed content is written once more."""
+    digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
+    assert first.write() == len({each.hex[:2] for each in digests})
+    s3.forget()
+    assert first.write() == 0
+    assert s3.count("PUT") == 0
+
+    first.index.touch({digests[3]: NOW + 5})
+    assert first.write() == 1
+    row = first.index.entry(digests[3])
+    assert row is not None
+    assert first.index.mark_for_deletion(row)
+    first.index.forget(digests[3])
+    assert (first.write(), first.write()) == (1, 0)
+
+
+def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appliance) -> None:
+    """An appliance that owned the bucket in between has written its own snapshot."""
+    digest = put_blob(first.store, b"content", NOW)
+    first.write()
+    key = shard_key(digest.hex[:2])
+    mine = s3.get(key)
+    s3.put(key, b"of another appliance")
+
+    assert (first.write(), s3.get(key)) == (1, mine)
+
+
+def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> None:
+    """Changes within an hour are written together, also by a cleaner that was started again."""
+
+    def turn() -> int:
+        s3.forget()
+        IndexSnapshot(first.store, first.snapshots, first.clock).write_if_due()
+        return s3.count("PUT", layout.SNAPSHOT)
+
+    put_blob(first.store, b"one", NOW)
+    assert turn() == 1
+    put_blob(first.store, b"two", NOW)
+    first.clock.now += 3599
+    assert turn() == 0
+    first.clock.now += 1
+    assert turn() == 1
+
+
+def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance) -> None:
+    """The shards that were written before a failure are not written again."""
+    digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
+    shards = sorted({each.hex[:2] for each in digests})
+    s3.fault("PUT", shard_key(shards[-1]), SlowDown())
+    snapshot = IndexSnapshot(first.store, first.snapshots, first.clock)
+    with pytest.raises(Exception, match="SlowDown"):
+        snapshot.write_if_due()
+    s3.forget()
+
+    snapshot.write_if_due()
+
+    assert s3.count("PUT", layout.SNAPSHOT) == 1
+
+
+def test_without_ownership_and_before_a_rebuild_nothing_is_written(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """A snapshot of an index that is not complete would replace one that is."""
+    put_blob(first.store, b"content", NOW)
+    s3.forget()
+
+    assert second.write() == 0
+    first.is_owner = False
+    assert first.write() == 0
+    assert s3.count("PUT", layout.SNAPSHOT) == 0
+
+
+def test_every_first_byte_has_a_shard() -> None:
+    """The shards together have all digests, with 256 objects at most."""
+    assert len(SHARDS) == len(set(SHARDS)) == 256
+    assert {Digest.of(bytes([number])).hex[:2] for number in range(256)} <= set(SHARDS)

@@ -1,4 +1,4 @@
-"""A complete appliance as a user starts it: `entrepot serve` with a data directory of its own."""
+"""A complete appliance, started as users start it: `entrepot serve` with its own data directory."""
 
 from __future__ import annotations
 
@@ -33,13 +33,11 @@ _STOPS_WITHIN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A `Setup` holds an appliance's configuration.
+    """The configuration with which a test starts an appliance.
 
-    `upstreams` and `settings` are in YAML; `environment` has variables.
-
-    `data` is the appliance's data directory (None: a new one). With `tls`, clients use TLS. `files`
-    is the appliance's limit of open files (`ulimit -n`, soft and hard), if it differs from that of
-    the tests.
+    `upstreams` and `settings` become parts of the YAML file; `environment` has variables. `data` is
+    the data directory (None: a new one). With `tls`, clients use TLS. `files` is the limit of open
+    files (`ulimit -n`, soft and hard), if it is not that of the tests.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -51,7 +49,7 @@ class Setup:
 
 
 class Appliance:
-    """An `Appliance` is one appliance on a free loopback port; the file `log` has its output."""
+    """An appliance on a free port of loopback; the file `log` gets its output."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +73,7 @@ class Appliance:
         if self._process is not None:
             self.stop()
 
-    # these methods start and stop the appliance
+    # ---- start and end
 
     def start(self) -> None:
         """Start the appliance, and wait until `/healthz` returns 200."""
@@ -87,8 +85,8 @@ class Appliance:
             raise
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the appliance without waiting until it serves."""
-        # the folder's path is short, because a socket's path is limited to about 100 characters
+        """Start the appliance, and do not wait until it serves."""
+        # the folder has a short path, because a path of a socket has at most about 100 characters
         self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -110,15 +108,18 @@ class Appliance:
         return self._process
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop the appliance, check that it left nothing behind, and return its exit code."""
+        """Send the signal *number* to the appliance, wait for its end, and return its exit code.
+
+        Assert that it left no process and no socket behind.
+        """
         assert self._process is not None
         self._process.send_signal(number)
         return self.ended()
 
     def ended(self, *, within: float = _STOPS_WITHIN) -> int:
-        """Wait up to *within* seconds for the appliance's end; return its exit code.
+        """Wait up to *within* s for the appliance's end, and return its exit code.
 
-        Check that the appliance left nothing behind.
+        Assert that it left no process and no socket behind.
         """
         assert self._process is not None
         try:
@@ -143,9 +144,9 @@ class Appliance:
             self._sockets = None
 
     def environment(self) -> dict[str, str]:
-        """Return the appliance's environment variables.
+        """Return the environment variables of the appliance.
 
-        The environment has no inherited variable that could configure the appliance.
+        The variables of the test run are left out, because they could configure the appliance.
         """
         name, _, value = self._mark.partition("=")
         own = {
@@ -157,7 +158,7 @@ class Appliance:
         }
         return processes.clean_environment(own | self._environment)
 
-    # these methods find the appliance's processes
+    # ---- the processes of the appliance
 
     def processes(self) -> list[Process]:
         """Return all processes of this appliance."""
@@ -175,12 +176,12 @@ class Appliance:
         return [each for each in registry if each.pid not in parents]
 
     def kill_program(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one program of the appliance."""
+        """Send the signal *number* to the program *name* of the appliance."""
         found = self.program(name)
         assert found is not None, f"{name} does not run"
         os.kill(found.pid, number)
 
-    # these methods read the appliance's output
+    # ---- the output of the appliance
 
     def output(self) -> str:
         """Return everything that the appliance has written to its log."""
@@ -235,6 +236,6 @@ class Appliance:
 
 def _is_program(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words or "appliance." in process.argv:  # that process only starts or watches the program
+    if not words or "appliance." in process.argv:  # the process only starts or watches the program
         return False
     return words[0].rpartition("/")[2] == name or f"-m entrepot.{name}" in process.argv

@@ -1,6 +1,6 @@
-"""Attacks on an appliance, one for each resource.
+"""Attacks on an appliance, each on one of its resources.
 
-An honest client sends requests during the attack, and measures its effect.
+During an attack an honest client sends requests, whose times and failures show its effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.system.http_client import HttpClient, basic
 
 @dataclass(slots=True)
 class Honest:
-    """An honest client requests the same *paths* repeatedly, and records failures and durations."""
+    """A client that requests *paths* in turn, and records failures and times of the responses."""
 
     http: HttpClient
     paths: tuple[str, ...]
@@ -43,12 +43,12 @@ class Honest:
             self.seconds.append(time.monotonic() - begun)
 
     def p99(self) -> float:
-        """Return the 99th percentile of the response times, in s."""
+        """Return the 99th percentile of the response times (s)."""
         return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
 
 
 def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socket.socket]:
-    """Open *many* connections with a small receive buffer; *stack* closes them."""
+    """Open *many* connections with a small receive buffer, which *stack* closes."""
     opened = []
     for _ in range(many):
         each = stack.enter_context(socket.socket())
@@ -61,7 +61,7 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
 
 @contextmanager
 def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Request a blob on many connections, and read nothing from them."""
+    """Request a blob on many connections, and read nothing until the end of the `with` block."""
     with ExitStack() as stack:
         for each in connections(appliance, many, stack):
             each.sendall(_head("GET", path, login).encode())
@@ -70,7 +70,7 @@ def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") ->
 
 @contextmanager
 def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Request a blob on as many connections as slow readers do, and read all that comes."""
+    """Request a blob on many connections, and read all that comes, for a comparison."""
     with ExitStack() as stack:
         opened = connections(appliance, many, stack)
         for each in opened:
@@ -104,7 +104,7 @@ def _read_all(opened: list[socket.socket], ended: threading.Event) -> None:
 def slow_bodies(
     appliance: Appliance, method: str, paths: list[str], many: int, login: str = ""
 ) -> Iterator[None]:
-    """Begin large request bodies, and send one byte at intervals."""
+    """Begin large request bodies, and send one byte of each every 0.2 s."""
     with ExitStack() as stack:
         ended = threading.Event()
         opened = connections(appliance, many, stack)
@@ -133,7 +133,7 @@ def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
 def flood(
     appliance: Appliance, requests: Callable[[int], bytes], threads: int
 ) -> Iterator[list[int]]:
-    """Send requests one after the other in *threads* threads; yield the list of statuses."""
+    """Send the requests that *requests* makes, in *threads* threads; yield the list of statuses."""
     ended, answers = threading.Event(), list[int]()
     numbers = itertools.count()
 
@@ -141,7 +141,7 @@ def flood(
         while not ended.is_set():
             with suppress(OSError, IndexError, ValueError):
                 raw = appliance.http.raw(requests(next(numbers)))
-                # the index is missing if the response was cut off
+                # a response that was cut off has no status
                 answers.append(int(raw.split(b" ", 2)[1]))
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
@@ -157,7 +157,7 @@ def flood(
 
 @contextmanager
 def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
-    """Send the same request without waiting for responses; yield the list of byte counts."""
+    """Send *request* again and again without waiting; yield the numbers of the received bytes."""
     ended, answers = threading.Event(), list[int]()
 
     def send() -> None:
@@ -181,7 +181,7 @@ def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[li
 
 
 def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return requests with wrong passwords for the users that *user* returns."""
+    """Return a function that makes the request number n, with a wrong password for `user(n)`."""
     return lambda number: (
         f"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: {basic(f'{user(number)}:wrong{number}')}\r\n\r\n"
@@ -189,7 +189,7 @@ def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
 
 
 def requests_for(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return requests without a body for the paths that *path* returns."""
+    """Return a function that makes the request number n, for `path(n)` and without a body."""
     return lambda number: (
         f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"
         "Connection: close\r\nContent-Length: 0\r\n\r\n"
@@ -197,7 +197,7 @@ def requests_for(method: str, path: Callable[[int], str]) -> Callable[[int], byt
 
 
 def resident(appliance: Appliance) -> dict[str, int]:
-    """Return the resident bytes of each process of an appliance."""
+    """Return the resident memory (bytes) of each process of the appliance, by name and id."""
     found = {}
     for each in appliance.processes():
         with suppress(OSError):

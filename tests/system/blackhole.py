@@ -1,4 +1,4 @@
-"""A port on loopback that neither accepts nor refuses: a listener whose queue is full."""
+"""A port of loopback that neither accepts nor refuses connections, as its queue is full."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import socket
 from contextlib import suppress
 from typing import Self
 
-_ENOUGH = 8  # Linux accepts one or two connections more than the backlog allows
+_ENOUGH = 8  # Linux accepts one or two connections more than the backlog of a listener
 
 
 class BlackHole:
-    """A connection to `url` is neither accepted nor refused."""
+    """A URL whose host neither accepts nor refuses a connection, as behind a firewall."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()
@@ -33,5 +33,5 @@ class BlackHole:
 
     @property
     def url(self) -> str:
-        """Return the URL of the port that never responds."""
+        """Return the URL of the port."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"

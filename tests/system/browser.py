@@ -1,4 +1,4 @@
-"""Run a real Chromium on a page of a test, and collect what the page's script reports."""
+"""Run Chromium on a page of the test, and collect the results that the page's script sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.system.waiting import eventually
 
 _FLAGS: Final = (
     "--headless=new",
-    "--no-sandbox",  # Chromium has no sandbox as root, and the page is our own
+    "--no-sandbox",  # Chromium as root has no sandbox, and the page is the test's own
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -29,9 +29,9 @@ _WITHIN = 60.0
 
 
 class PageServer:
-    """An HTTP server on loopback with pages; a page reports by a POST of JSON to `/report/NAME`.
+    """An HTTP server on loopback with pages, whose scripts POST their results to `/report/NAME`.
 
-    Each of the names `localhost` and `127.0.0.1` is an origin of its own for a browser.
+    `localhost` and `127.0.0.1` are two origins for the browser.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class PageServer:
 
     @property
     def port(self) -> int:
-        """Return the port of both origins."""
+        """Return the port of the server, which is that of both origins."""
         return int(self._server.server_address[1])
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class PageServer:
         pages, reports = self.pages, self.reports
 
         class Handler(BaseHTTPRequestHandler):
-            """Sends the test's pages to the browser, and keeps their reports."""
+            """Sends the pages of the test to the browser, and keeps the results that they POST."""
 
             def do_GET(self) -> None:
                 page = pages.get(self.path)
@@ -83,7 +83,7 @@ class PageServer:
 
 
 def visit(server: PageServer, url: str, *names: str) -> Mapping[str, Any]:
-    """Open *url* in Chromium, wait for the reports of *names*, and return all reports."""
+    """Open *url* in Chromium, wait for the results *names*, and return all results."""
     with _chromium(url):
         eventually(
             lambda: set(names) <= server.reports.keys(),

@@ -1,4 +1,4 @@
-"""Each failure has its own upstream, because a failure opens the upstream's breaker."""
+"""Upstreams that belong to one test each: a failure opens the circuit breaker of its upstream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 512 * KB
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A test case has its own upstream, which no other case uses."""
+    """A test's own upstream, which an appliance of many tests has in its configuration."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -24,18 +24,18 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Return the name of the only repository of this case's upstream."""
+        """Return the name of the repository `app` of this upstream in the appliance."""
         return f"{self.host}/app"
 
     @property
     def seed(self) -> int:
-        """Return a seed for content that no other upstream has; no such content is stored yet."""
+        """Return a seed for content that no other upstream has, so none of it is stored yet."""
         return zlib.crc32(self.host.encode())
 
     def put(self) -> Image:
-        """Add an image as app:v1."""
+        """Add an image to the upstream as `app:v1`, and return it."""
         return self.fake.put_image("app", "v1", of_size(KB, self.seed))
 
     def put_blob(self) -> Digest:
-        """Add a blob of SIZE bytes."""
+        """Add a blob of SIZE bytes to the upstream's repository `app`, and return its digest."""
         return self.fake.add_blob("app", filler(SIZE, self.seed))

@@ -1,4 +1,4 @@
-"""A private CA and certificates that it signed, for upstreams with TLS or token authentication."""
+"""A private CA and its certificates, for upstreams with TLS or tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A `Pair` is a certificate and its private key."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -45,7 +45,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority, trusted only by clients that are configured to trust it."""
+    """A certificate authority that only clients with its certificate trust."""
 
     def __init__(self, name: str = "system test CA") -> None:
         self.pair = _signed(name, None)

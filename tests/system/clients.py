@@ -1,4 +1,4 @@
-"""podman, buildah and skopeo as users run them, with a store and logins of their own."""
+"""podman, buildah and skopeo as users run them; each test has its own images and logins."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.system import processes
 
-# CONTAINERS_CONF names a file with this text: two defaults of Debian's podman fail where limits
-# cannot be raised
+# the file that CONTAINERS_CONF names: two defaults of Debian's podman fail in a container that may
+# not raise limits
 ENGINE = """\
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
@@ -25,7 +25,7 @@ _TIMEOUT_S = 240  # podman waits two minutes for a mirror that does not respond
 
 
 class Clients:
-    """The clients of one user; their images, logins and configuration are in *folder*."""
+    """The clients of one user, whose images, logins and configuration are in *folder*."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -38,25 +38,25 @@ class Clients:
         (folder / "auth.json").chmod(0o600)
 
     def podman(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run podman; the command may fail."""
+        """Run podman with these arguments, and return its result."""
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         return self._run(["podman", *stores, f"--tmpdir={self._folder}/tmp", *words])
 
     def buildah(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run buildah, which shares podman's store; the command must succeed."""
+        """Run buildah, which uses podman's images, and assert that it succeeds."""
         stores = [f"--root={self._folder}/root", f"--runroot={self._folder}/run"]
         done = self._run(["buildah", *stores, *words])
         assert done.returncode == 0, (words, done.stderr)
         return done
 
     def skopeo(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run skopeo; the command may fail."""
+        """Run skopeo with these arguments, and return its result."""
         policy = f"--policy={self._folder}/policy.json"
         registries = f"--registries-conf={self._folder}/registries.conf"
         return self._run(["skopeo", policy, registries, *words])
 
     def configure(self, tree: Path) -> None:
-        """Use the files below *tree*/etc/containers as this user's configuration."""
+        """Install the files below *tree*/etc/containers as this user's configuration."""
         source = tree / "etc" / "containers"
         (drop_in,) = (source / "registries.conf.d").iterdir()
         shutil.copy(drop_in, self._folder / "registries.conf")
@@ -65,24 +65,24 @@ class Clients:
             shutil.copytree(source / "certs.d", own, dirs_exist_ok=True)
 
     def pull(self, image: str) -> str:
-        """Pull with podman over plain HTTP; return the image's ID, the hex digest of its config."""
+        """Pull *image* with podman over plain HTTP; return its ID, the hex digest of its config."""
         done = self.podman("pull", "--quiet", "--tls-verify=false", image)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def pull_fails(self, image: str) -> str:
-        """Try to pull an image with podman, which must fail; return podman's error message."""
+        """Pull *image* with podman, assert that it fails, and return podman's error message."""
         done = self.podman("pull", "--quiet", "--tls-verify=false", image)
         assert done.returncode != 0, done.stdout
         return done.stderr
 
     def copy(self, image: str, target: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        """Copy an image with skopeo into a folder, with unchanged bytes."""
+        """Copy an image with skopeo into the folder *target*, with unchanged bytes."""
         plain = ["--src-tls-verify=false", "--preserve-digests", *options]
         return self.skopeo("copy", *plain, f"docker://{image}", f"dir:{target}")
 
     def login(self, registry: str, login: str) -> subprocess.CompletedProcess[str]:
-        """Log in with podman as user:password; skopeo reads podman's file of logins."""
+        """Log in to *registry* with podman; *login* is user:password, which skopeo uses as well."""
         user, _, password = login.partition(":")
         return self.podman("login", "--tls-verify=false", f"-u={user}", f"-p={password}", registry)
 
@@ -92,7 +92,7 @@ class Clients:
         assert done.returncode == 0, done.stderr
 
     def close(self) -> None:
-        """Remove all images, and unmount the store."""
+        """Remove all images, and unmount podman's image store."""
         self.podman("rmi", "--all", "--force")
         overlay = self._folder / "root" / "overlay"
         if os.path.ismount(overlay):

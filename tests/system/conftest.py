@@ -1,4 +1,4 @@
-"""Define the fixtures of the system tests: clients, upstreams, and appliances."""
+"""The fixtures of the system tests: clients, upstreams and appliances."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
 _PODMAN = ("test_image", "test_play_kube")
-"""Prefixes of the files whose tests use the engine `podman`; one session has it at a time."""
-_MUCH = 4000  # the number of characters of a log that a report shows
+"""The files with these prefixes use the fixture `podman`, which one pytest process may have."""
+_MUCH = 4000  # this many characters of an appliance's log are in a report
 _LONGEST = (
     "test_image",
     "test_attacks",
@@ -40,15 +40,12 @@ _LONGEST = (
     "test_supervision",
     "test_notification_kills",
 )
-"""Names of the files that run for the longest time: they start first, so that none starts last."""
+"""The files that take longest start first, so that no long one runs alone at the end."""
 Start = Callable[[Setup], Appliance]
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types for it
-    """Run the tests of a file in one process.
-
-    All tests that use podman's store share one process.
-    """
+    """Runs all tests of a file in one process, and all files with the fixture `podman` in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -57,20 +54,21 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Distribute the tests by file, so that an appliance of a file is started once."""
-    config.option.loadscopereorder = False  # pytest-xdist would start the file with most tests
+    """Distribute the tests by file, so that the appliance that a file shares is started once."""
+    # else pytest-xdist would start the file with most tests first
+    config.option.loadscopereorder = False
     return _ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first where several processes run the files."""
+    """Put the files that take longest first, if several processes share the tests."""
     if hasattr(config, "workerinput"):
         ranks = {name: rank for rank, name in enumerate(_LONGEST)}
         items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test of this folder as a system test; `make check` deselects system tests."""
+    """Mark each test of this folder as a system test, which `make check` leaves out."""
     item.add_marker(pytest.mark.system)
     uses_podman = "podman" in getattr(item, "fixturenames", ())
     assert not uses_podman or item.path.name.startswith(_PODMAN), "its file needs a name of _PODMAN"
@@ -80,7 +78,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the logs of a failed test's appliances to its report."""
+    """Add the last part of the logs of a failed test's appliances to its report."""
     report = yield
     if report.failed and report.when == "call":
         found = getattr(item, "funcargs", {}).get("tmp_path")
@@ -92,7 +90,8 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def clients() -> Iterator[Clients]:
     """Return the clients of one user, which has no images and no logins yet."""
-    folder = Path(tempfile.mkdtemp(prefix="cl-"))  # short: podman allows 50 characters
+    # short, because podman allows a path of 50 characters
+    folder = Path(tempfile.mkdtemp(prefix="cl-"))
     user = Clients(folder)
     yield user
     user.close()
@@ -101,7 +100,7 @@ def clients() -> Iterator[Clients]:
 
 @pytest.fixture(scope="session")
 def podman() -> Iterator[Engine]:
-    """Return podman with a store that only the tests use."""
+    """Return podman with an image store that only the tests use."""
     if os.geteuid() != 0 or (absent := missing()):
         here = "root" if os.geteuid() != 0 else " ".join(absent)
         pytest.skip(f"{here} is needed: as root, sh appliance/packages.sh test")
@@ -117,7 +116,7 @@ def image(podman: Engine) -> str:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounts:
-    """Return the files that an operator mounts, each with its usual owner and mode."""
+    """Return the folder of files that an operator mounts, with their usual owners and modes."""
     return Mounts(tmp_path)
 
 
@@ -137,7 +136,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts an appliance; each appliance is stopped after the test."""
+    """Return a function that starts an appliance, which is stopped at the end of the test."""
     with ExitStack() as running:
         numbers = iter(range(1000))
 
@@ -150,7 +149,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run one appliance for tests that neither fill the store nor change settings."""
+    """Run an appliance for all tests that neither fill its disk nor change its settings."""
     setup = Setup({"one.test": {"url": public.url}})
     with Appliance(tmp_path_factory.mktemp("shared"), setup) as appliance:
         yield appliance
@@ -158,7 +157,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run one appliance with two workers for a module's pushes; its clients may delete content."""
+    """Run an appliance with two workers for all pushes of a file; clients may delete content."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

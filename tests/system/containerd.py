@@ -24,7 +24,7 @@ _TIMEOUT_S = 240  # containerd waits 30 s for each request to a host that does n
 
 
 class Containerd:
-    """A containerd whose only registry configuration is the hosts.toml files of `configure`."""
+    """A containerd that finds registries only in the hosts.toml files given to `configure`."""
 
     reads = "containerd"
 
@@ -59,11 +59,11 @@ class Containerd:
         return self._ctr("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Use the hosts.toml files below *tree*, as config_path would."""
+        """Use the hosts.toml files below *tree*, as the setting `config_path` would."""
         self._hosts = tree / "etc" / "containerd" / "certs.d"
 
     def pull(self, image: str) -> set[str]:
-        """Pull an image for this machine's platform, unpack it, and return the stored digests."""
+        """Pull and unpack *image* for this machine's platform; return the digests of its parts."""
         hosts = ["--hosts-dir", str(self._hosts), "--snapshotter", "native"]
         done = self._ctr("images", "pull", *hosts, image)
         if done.returncode != 0:
@@ -71,7 +71,7 @@ class Containerd:
         return set(self._ctr("content", "ls", "--quiet").stdout.split())
 
     def push(self, image: str, target: str, login: str = "") -> bool:
-        """Push an image under another name; return whether the registry allowed the push."""
+        """Push *image* under the name *target*; return True if the registry accepted it."""
         user = ["--user", login] if login else []
         return self._ctr("images", "push", "--plain-http", *user, target, image).returncode == 0
 
@@ -82,7 +82,7 @@ class Containerd:
             done = self._ctr("images", "rm", "--sync", *names)
             assert done.returncode == 0, done.stderr
         left = self._ctr("content", "ls", "--quiet").stdout.split()
-        if left:  # failed pulls also leave content
+        if left:  # the content of failed pulls is left
             self._ctr("content", "rm", *left)
 
     def _answers(self) -> bool:

@@ -1,7 +1,7 @@
-"""podman as an operator uses it, with a store of the tests that is kept between test sessions.
+"""podman as an operator uses it, with an image store that stays between test runs.
 
-The build needs no registry: the base image is made of Debian's packages. The base and the layers
-are kept in the system's temporary folder, so that only the first session on a machine builds them.
+The build needs no registry, because Debian's packages make its base image. Base and layers stay in
+the system's temporary folder, so that only the first run on a machine builds them.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
 _TIMEOUT_S = 300.0
-# the build needs these variables to fetch packages; podman inherits no others
+# the build fetches packages with these variables; podman inherits no others
 _INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]
 
 
 def missing() -> list[str]:
-    """Return the programs that these tests need and that are not installed."""
+    """Return the programs that tests with podman need and this machine lacks."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/podman"
     return [each for each in NEEDED if shutil.which(each, path=path) is None]
 
 
 class Engine:
-    """podman with a store in *folder*, whose path is short: podman allows 50 characters."""
+    """podman with its image store in *folder*, whose path may have 50 characters."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -76,17 +76,17 @@ class Engine:
         )
 
     def try_podman(self, *words: str, cwd: Path | None = None) -> Done:
-        """Run podman; the command may fail."""
+        """Run podman with these arguments, and return its result."""
         return self.run([*self.words, *words], cwd)
 
     def podman(self, *words: str, cwd: Path | None = None) -> str:
-        """Run podman, which must succeed, and return podman's output."""
+        """Run podman, assert that it succeeds, and return its output."""
         done = self.try_podman(*words, cwd=cwd)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout.strip()
 
     def build(self, suite: str) -> str:
-        """Build the image with `make image` from a base of Debian's *suite*; return its name."""
+        """Build the image with `make image` on a base of Debian *suite*, and return its name."""
         base = self._base(suite)
         image = f"{_IMAGE}:{suite}"
         make = ["make", "--no-print-directory", "image", f"IMAGE={image}", f"BASE={base}"]
@@ -100,15 +100,15 @@ class Engine:
         return int(self.podman("image", "inspect", "--format={{.Size}}", image))
 
     def close(self) -> None:
-        """Unmount the store of podman."""
+        """Unmount podman's image store."""
         overlay = self._folder / "root" / "overlay"
         if os.path.ismount(overlay):
             subprocess.run(["umount", str(overlay)], check=False)
 
     def _base(self, suite: str) -> str:
-        """Return the base image; build the image if it does not exist yet.
+        """Return the name of the base image of Debian *suite*, which is built if it does not exist.
 
-        The base image's file name contains a hash of the command that builds the image.
+        The file of the base has a hash of the command that made it in its name.
         """
         command = ["mmdebstrap", "--variant=minbase", "--mode=root", suite]
         made = hashlib.sha256(" ".join(command).encode()).hexdigest()[:12]
@@ -127,7 +127,7 @@ class Engine:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """Return the machine's podman for tests; concurrent test sessions wait for each other."""
+    """Return podman for the tests; two test runs on one machine wait for each other."""
     folder = Path(tempfile.gettempdir()) / f"entrepot-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -148,7 +148,7 @@ class Ended:
 
 
 class Container:
-    """This is one started container."""
+    """A container that has been started."""
 
     def __init__(self, podman: Engine, name: str) -> None:
         self._podman = podman
@@ -169,17 +169,17 @@ class Container:
         return found[0]
 
     def processes(self) -> list[tuple[int, str]]:
-        """Return the user id and the command line of each process, the first process first."""
+        """Return user id and command line of each process in the container, the first one first."""
         pids = self._podman.podman("top", self.name, "hpid").split()[1:]
         found = [Path("/proc") / pid for pid in sorted(pids, key=int)]
         return [(each.stat().st_uid, _command(each)) for each in found if _command(each)]
 
     def execute(self, *words: str) -> Done:
-        """Run a command in the container; the command may fail."""
+        """Run a command in the container, and return its result."""
         return self._podman.try_podman("exec", self.name, *words)
 
     def is_healthy(self) -> bool:
-        """Run the container's health check, as systemd would, and return the result."""
+        """Run the health check of the container, as systemd would; return True if it is healthy."""
         return self._podman.try_podman("healthcheck", "run", self.name).returncode == 0
 
     def stop(self, timeout: int = 10) -> Ended:
@@ -192,7 +192,7 @@ class Container:
         self._podman.podman("start", self.name)
 
     def remove(self) -> None:
-        """Remove the container, running or not, and its anonymous volumes."""
+        """Remove the container, whether it runs or not, with its anonymous volumes."""
         self._podman.try_podman("rm", "--force", "--volumes", "--time=0", self.name)
 
     def _serves(self) -> bool:
@@ -205,7 +205,7 @@ class Container:
 def running(
     podman: Engine, image: str, *options: str, cwd: Path | None = None
 ) -> Iterator[Container]:
-    """Run the image in the background until it serves; remove the container afterwards."""
+    """Run *image* in the background until the end of the `with` block, once it serves."""
     container = Container(podman, f"test-{uuid.uuid4().hex[:12]}")
     try:
         podman.podman("run", "--detach", f"--name={container.name}", *options, image, cwd=cwd)
@@ -216,9 +216,9 @@ def running(
 
 
 def run_to_end(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ended:
-    """Run the image in the foreground until the container ends."""
+    """Run *image* in the foreground until it ends."""
     done = podman.try_podman("run", "--rm", *options, image, cwd=cwd)
-    # podman writes these messages of its own on a machine without systemd
+    # messages of podman about a machine without systemd
     noise = ("healthcheck", "systemd")
     lines = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
     return Ended(done.returncode, done.stdout + "\n".join(lines))

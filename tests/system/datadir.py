@@ -1,4 +1,4 @@
-"""Read a data directory from outside: its size over time, its files, its index, its logs."""
+"""Read a data directory from outside: its size while it changes, its files, and its logs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _EVERY = 0.05
 
 
 def size(root: Path) -> int:
-    """Return the sum of `st_size` of every file below *root*, in bytes.
+    """Return the sum of the sizes of all files below *root*, in bytes.
 
-    A file that is renamed during the walk may be found twice; its size counts once.
+    A file that is renamed during the walk may be found twice, and counts once.
     """
     return sum({status.st_ino: status.st_size for _, status in _walk(str(root))}.values())
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int, int]]:
-    """Return inode, size and mtime (ns) of every file below *root*, by relative path."""
+    """Return inode, size (bytes) and mtime (ns) of each file below *root*, by its relative path."""
     return {
         os.path.relpath(path, root): (status.st_ino, status.st_size, status.st_mtime_ns)
         for path, status in _walk(str(root))
@@ -32,7 +32,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, int]]:
 
 
 class SizeSampler:
-    """Measures a data directory every 50 ms while its block runs; `largest` is in bytes."""
+    """Measures a data directory every 50 ms during the `with` block; `largest` is in bytes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -56,13 +56,13 @@ class SizeSampler:
 
 
 def access_lines(state: Path) -> list[AccessLine]:
-    """Return every line of the access log and its rotated files, in the order of their ends."""
+    """Return the lines of all files of the access log, in the order in which the requests ended."""
     lines = (line for file in _logs(state) for line in file.read_bytes().splitlines())
     return sorted((accesslog.parse(line) for line in lines), key=lambda line: line.end)
 
 
 def spool_files(state: Path) -> list[Path]:
-    """Return the spool files of unfinished downloads, without their `.size` files."""
+    """Return the spool files of unfinished downloads, without the files of their sizes."""
     spool = state / "spool"
     return [path for path in spool.glob("sha*-*") if path.suffix != ".size"]
 

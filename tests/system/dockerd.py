@@ -1,4 +1,4 @@
-"""Run dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
+"""dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _OPTIONS = (
 class Dockerd:
     """A dockerd that `configure` starts; it can connect only to the ports in *ways*.
 
-    *ways* maps ports of the namespace's loopback interface to ports of the machine. dockerd
-    resolves the hosts *names* to loopback. dockerd trusts only the CA *ca* and the authorities in
-    its configuration. *folder* must have a short path, because there are sockets below it.
+    *ways* maps ports of the namespace's loopback to ports of the machine's loopback. dockerd
+    resolves the host names *names* to loopback, and trusts the CA *ca* beside the authorities in
+    its configuration. *folder* must have a short path, because sockets are below it.
     """
 
     reads = "docker"
@@ -65,7 +65,7 @@ class Dockerd:
         self._stop()
 
     def configure(self, tree: Path) -> None:
-        """Restart dockerd with the files of *tree*/etc/docker as /etc/docker."""
+        """Restart dockerd with the files of *tree*/etc/docker in the place of /etc/docker."""
         self._stop()
         places = {self._folder / "hosts": "/etc/hosts", tree / "etc" / "docker": "/etc/docker"}
         with self._log.open("ab") as log:
@@ -93,7 +93,7 @@ class Dockerd:
         return {str(json.loads(self._ask("GET", f"/images/{quote(image)}/json"))["Id"])}
 
     def push(self, image: str, repository: str, tag: str, login: str = "") -> None:
-        """Tag a stored image, and push it under that name; *login* is user:password."""
+        """Tag the pulled *image* as *repository*:*tag* and push it; *login* is user:password."""
         target = urlencode({"repo": repository, "tag": tag})
         self._ask("POST", f"/images/{quote(image)}/tag?{target}")
         path = f"/images/{quote(repository)}/push?{urlencode({'tag': tag})}"
@@ -102,7 +102,7 @@ class Dockerd:
         _check_progress(self._ask("POST", path, headers))
 
     def login(self, registry: str, login: str) -> bool:
-        """Return whether `docker login` accepts user:password."""
+        """Return True if `docker login` accepts *login* (user:password)."""
         username, _, password = login.partition(":")
         body = {"username": username, "password": password, "serveraddress": registry}
         try:
@@ -114,7 +114,7 @@ class Dockerd:
     def forget(self) -> None:
         """Remove every image of dockerd."""
         for each in json.loads(self._ask("GET", "/images/json?all=1")):
-            # dockerd has removed the parent image together with its child
+            # dockerd removes a parent image together with its child
             with suppress(PullFailed):
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 
@@ -156,7 +156,7 @@ class Dockerd:
 
 
 def _check_progress(text: str) -> None:
-    """Search the progress lines of a pull or a push for an error.
+    """Look for an error in the progress lines of a pull or a push.
 
     Raises: PullFailed if dockerd reports an error.
     """

@@ -1,6 +1,7 @@
-"""What every storage driver does for clients: each check needs a running appliance and an upstream.
+"""The checks that an appliance must pass with each storage driver.
 
-The appliance of a driver has the upstream `one.test`, `SMALL` as its limits, and `ALLOWED`.
+A check gets a running appliance and its upstream `one.test`. The appliance is started with the
+variables `SMALL` and the settings `ALLOWED`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SMALL: Final = {
     "CLEANER_RUNEVERY_TIME": "1s",
     "ENTREPOT_WORKERS": "2",
 }
-"""With these variables the evictions of `check_eviction` begin soon."""
+"""With these variables an eviction begins soon after the clients of `check_eviction`."""
 
 SHORT: Final = {"expiry": "10s"}
 """With this section `storage.redirect`, blobs that were redirected can be evicted soon."""
@@ -31,13 +32,13 @@ SHORT: Final = {"expiry": "10s"}
 _CHUNKS: Final = 3
 _IMAGES: Final = 15
 _OLDER: Final = 5 * MB
-"""The proxied content of the checks before `check_eviction` has fewer bytes than this."""
+"""The checks before `check_eviction` pull less than this from the upstream (bytes)."""
 
 Check = Callable[[Appliance, FakeUpstream], None]
 
 
 def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
-    """A second pull sends no request to the upstream, in either worker."""
+    """A second pull of an image sends no request to the upstream, whichever worker gets it."""
     fake.put_image("pull", "v1", of_size(2 * MB, 500))
     first = pull(appliance.http, "one.test/pull", "v1")
     fake.forget()
@@ -48,7 +49,7 @@ def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
-    """A range, a suffix and an impossible range of stored content."""
+    """A range, the last bytes, and an impossible range of a stored blob."""
     made = fake.put_image("range", "v1", of_size(2 * MB, 510))
     pull(appliance.http, "one.test/range", "v1")
     content = made.layers[0]
@@ -66,7 +67,7 @@ def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_push(appliance: Appliance, _: FakeUpstream) -> None:
-    """An image is pushed in chunks and at once, mounted, listed and pulled."""
+    """An image is pushed in chunks and in one request, mounted, listed and pulled."""
     made = of_size(MB, 520)
     layer = made.layers[0]
     where = begin(appliance.http, "team/push")
@@ -89,7 +90,7 @@ def check_push(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_delete(appliance: Appliance, _: FakeUpstream) -> None:
-    """A deleted tag, manifest and blob are 404; another repository keeps shared parts."""
+    """A deleted tag, manifest or blob is 404; another repository keeps what it shared."""
     made = of_size(100 * KB, 530)
     assert push(appliance.http, "team/kept", "v1", made)
     assert push(appliance.http, "team/delete", "v1", made)
@@ -115,7 +116,7 @@ def check_delete(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_referrers(appliance: Appliance, _: FakeUpstream) -> None:
-    """A signature of a pushed image is listed until it is deleted."""
+    """A signature that was pushed for an image is listed until it is deleted."""
     subject = of_size(50 * KB, 540)
     assert push(appliance.http, "team/signed", "v1", subject)
     signature = {
@@ -150,7 +151,7 @@ def check_referrers(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
-    """If clients pull more than the limit, the first image is evicted, and later fetched again."""
+    """If clients pull more than the limit, the first image is evicted, and can be fetched again."""
     made = [
         fake.put_image("evict", f"v{n}", image([filler(4 * MB, 550 + n)])) for n in range(_IMAGES)
     ]
@@ -177,4 +178,4 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_referrers,
     check_eviction,
 )
-"""These are all checks, in an order in which one appliance passes them; the evictions come last."""
+"""All checks in an order that suits one appliance: the evictions come last."""

@@ -1,4 +1,4 @@
-"""Define the table of mirror failures, and how each version of each client reacts to them."""
+"""The table of a mirror's failures, and how each client reacts to each of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 Outcome = Literal["mirror", "origin", "both", "fails"]
 
 VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
-"""The versions of Debian 12, with which the table was measured; dockerd with its older store."""
+"""The versions of Debian 12, with which the table was measured; dockerd uses its older store."""
 
 LAYER = "LAYER"
-"""This placeholder in a rule stands for the digest of the image's layer."""
+"""Stands for the digest of the image's layer in the rules of a row."""
 
 _ALL, _MANIFESTS, _BLOBS = "", "/manifests/", "/blobs/"
 _BASIC = {"WWW-Authenticate": 'Basic realm="mirror"'}
@@ -22,9 +22,9 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """The source of an image, and the number of requests to the mirror for the image's parts.
+    """From where a client got the image, and how often it asked the mirror for parts of the image.
 
-    `waits` is the client's delay, if it is noticeable; slow cases run only in `make soak`.
+    `waits` describes a noticeable delay; slow cases run only in `make soak`.
     """
 
     outcome: Outcome
@@ -38,9 +38,9 @@ class Did:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row describes one failure: `rules` map paths to a fake upstream's options.
+    """One failure of the mirror: `rules` map paths to the faults of the fake upstream.
 
-    If a row's `rules` is None, the upstream is stopped.
+    If `rules` is None, the mirror does not run at all.
     """
 
     failure: str
@@ -48,7 +48,7 @@ class Row:
     did: Mapping[str, Did]
 
     def markdown(self) -> str:
-        """Return the row of the failure as in the documentation."""
+        """Return the row as the table in docs/clients.md has it."""
         return f"| {self.failure} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
 
 

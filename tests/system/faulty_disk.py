@@ -1,8 +1,8 @@
-"""A disk that fails on demand, as seen by the storage and lock modules of one appliance.
+"""A disk that fails on demand, as the storage and lock modules of one appliance see it.
 
-Each Python process of the disk's environment loads a `sitecustomize` module that wraps system
-calls. While the control file names a system call, or `*`, that call fails with the given error if
-one of the modules made the call.
+Each Python process with the environment of the disk loads a `sitecustomize` module, which wraps
+system calls. While the control file names a call or `*`, that call fails with the given error if
+one of those modules made it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ builtins.open = io.open
 
 
 class FaultyDisk:
-    """The disk as processes with its `environment` see it."""
+    """A disk that fails on demand, for the processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,15 +105,15 @@ class FaultyDisk:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment variables with which a Python process uses this disk."""
+        """Return the environment variables that make a Python process use this disk."""
         return {"PYTHONPATH": str(self._folder), "FAULTY_DISK": str(self._control)}
 
     def fail(self, number: int, call: str = "*") -> None:
-        """Make *call* fail with the error *number* from now on."""
+        """Make the system call *call* fail with the error *number* (errno) from now on."""
         self._set(f"{number} {call}")
 
     def behave(self) -> None:
-        """Make all calls succeed again."""
+        """Make all system calls succeed again."""
         self._set("")
 
     def _set(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Send HTTP requests for tests: one connection per request, no redirects, all headers visible."""
+"""An HTTP client for tests: a connection for each request, no redirects, all headers visible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Response:
 
     @property
     def code(self) -> str:
-        """Return the code of the first error in an OCI error envelope; "" without an envelope."""
+        """Return the code of the first error in a JSON body of the OCI spec, or ""."""
         try:
             return str(json.loads(self.body)["errors"][0]["code"])
         except (ValueError, KeyError, IndexError, TypeError):
@@ -37,9 +37,9 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class HttpClient:
-    """A client has a server's address and a login: user:password, or a `bearer` token.
+    """A client of the server at `host` and `port`, with a login user:password or a `bearer` token.
 
-    With `unix` the client connects to that socket, and host and port are only sent as Host.
+    With `unix` the client connects to that socket; host and port are only in the header Host.
     """
 
     port: int
@@ -55,11 +55,11 @@ class HttpClient:
         return f"{self.host}:{self.port}"
 
     def get(self, path: str, **headers: str) -> Response:
-        """Send a GET; header names have underscores for dashes."""
+        """Send a GET; `_` in a header's name becomes a dash."""
         return self.request("GET", path, headers=_dashed(headers))
 
     def head(self, path: str, **headers: str) -> Response:
-        """Send a HEAD; header names have underscores for dashes."""
+        """Send a HEAD; `_` in a header's name becomes a dash."""
         return self.request("HEAD", path, headers=_dashed(headers))
 
     def request(
@@ -87,7 +87,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send one request, and yield its response when the headers have arrived."""
+        """Send a request, and yield the response as soon as its headers have arrived."""
         connection = self._connection()
         try:
             connection.request(method, path, body, {**self._usual(), **(headers or {})})
@@ -98,7 +98,7 @@ class HttpClient:
     def raw(self, request: bytes) -> bytes:
         """Send raw bytes, and return all bytes of the response."""
         with socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S) as wire:
-            with suppress(OSError):  # the server may refuse the request before all of it is sent
+            with suppress(OSError):  # the server may refuse the request before all of it was sent
                 wire.sendall(request)
                 wire.shutdown(socket.SHUT_WR)
             return _all_of(wire)
@@ -129,7 +129,7 @@ def basic(login: str) -> str:
 
 
 def listens(port: int) -> bool:
-    """Return whether a process accepts connections on a loopback port."""
+    """Return True if a process accepts connections on the *port* of loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -138,7 +138,7 @@ def listens(port: int) -> bool:
 
 
 def _all_of(wire: socket.socket) -> bytes:
-    """Read until the server closes the connection, or resets it because of unread bytes."""
+    """Read until the server closes the connection, or resets it as it has unread bytes."""
     received = b""
     with suppress(ConnectionResetError):
         while piece := wire.recv(65536):

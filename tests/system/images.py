@@ -1,4 +1,4 @@
-"""Build images that a real client unpacks; they are small by default, and large in `make soak`."""
+"""Images that a real client can unpack: small ones by default, large ones in `make soak`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MB = 1024 * KB
 
 
 def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family = "oci") -> Image:
-    """Build an image whose own layer has a little more than *size* bytes, on a *shared* layer."""
+    """Return an image whose own layer has a little over *size* bytes, above the *shared* layer."""
     own = layer({f"own-{seed}": filler(size, seed)})
     return image([own] if shared is None else [shared, own], family)
 
 
 def two_platforms(seed: int, family: Family = "oci") -> list[Image]:
-    """Build the two images of a multi-arch index; the images share their first layer."""
+    """Return the images of a multi-platform index for amd64 and arm64, which share a layer."""
     shared = layer({"shared": filler(8 * KB, seed)})
     return [
         image(

@@ -1,4 +1,4 @@
-"""Clients that send requests in threads, while a test kills programs of the appliance."""
+"""Clients that send requests in threads while a test kills programs of the appliance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Load:
-    """A `Load` is a set of threads, which call *run* with their number until the block ends."""
+    """Threads that call *run* with their number again and again until the `with` block ends."""
 
     def __init__(self, clients: int, run: Callable[[int], None]) -> None:
         self.ended = threading.Event()
@@ -27,7 +27,7 @@ class Load:
             assert not thread.is_alive(), "a request hangs"
 
     def pause(self) -> None:
-        """Wait before the next request, because a program was killed or is not ready yet."""
+        """Wait 20 ms before the next request: a program may be dead or not ready at the moment."""
         self.ended.wait(0.02)
 
     def _repeat(self, number: int) -> None:

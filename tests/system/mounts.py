@@ -1,4 +1,4 @@
-"""Write the files that an operator mounts: data, pull secret, certificate, passwords."""
+"""The files that an operator mounts: data, pull secret, certificate, passwords."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HARDENED = (
 
 
 class Mounts:
-    """A folder as in the README: root owns all of it, and only root can read the secrets."""
+    """The mounted files as in the README: root owns all of them, and alone reads the secrets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,13 +44,13 @@ class Mounts:
             secret.chmod(0o600)
 
     def open_to_all(self) -> None:
-        """Let any user write the data and read the other files."""
+        """Permit any user to write the data directory and to read the other files."""
         self.data.chmod(0o777)
         for each in (self.secret, self.certificate, self.users):
             each.chmod(0o644)
 
     def on_the_host(self, upstreams: Mapping[str, Mapping[str, str]]) -> tuple[list[str], str]:
-        """Return podman's options for the host's network, and the address that clients use."""
+        """Return podman's options for the host's network, and host:port for clients."""
         port = free_port()
         environment = {
             "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
@@ -69,10 +69,9 @@ class Mounts:
 
 
 def as_printed() -> tuple[list[str], int]:
-    """Return the README's options for TLS and passwords, and the port that replaces its 8443.
+    """Return the options of the README's command with TLS and passwords, and the port for clients.
 
-    Name, image and host port in the command are the test's; everything else is as printed in the
-    README.
+    The test replaces name, image and host port of the command; all else is as printed.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""A network namespace for a daemon that leaves bridges and rules behind, with forwarded ports."""
+"""A network namespace for a daemon that leaves bridges and firewall rules behind."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.system.waiting import eventually
 
 T = TypeVar("T")
 
-_CLONE_NEWNET = 0x40000000  # the value is from Linux' sched.h
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # the values are from netdevice(7)
+_CLONE_NEWNET = 0x40000000  # from Linux' sched.h
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # from netdevice(7)
 _OWN = Path("/proc/self/ns/net")
 _PIECE = 65536
 
 
 def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
-    """Return *argv* to run without a network, with *places* bind-mounted at the given paths."""
+    """Return *argv* with a prefix: it runs without a network, and *places* are bind-mounted."""
     mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
     script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
     return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
 
 
 class Ways:
-    """Ports on the loopback of the process *pid*, forwarded to ports on the test's loopback."""
+    """Forwards ports from the loopback of the process *pid* to ports on the test's loopback."""
 
     def __init__(self, pid: int, ports: Mapping[int, int]) -> None:
         self._namespace = Path(f"/proc/{pid}/ns/net")
@@ -48,7 +48,7 @@ class Ways:
 
     def __exit__(self, *_: object) -> None:
         for each in self._listeners:
-            with suppress(OSError):  # a connection wakes the thread that accepts
+            with suppress(OSError):  # this connection wakes the thread that accepts
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* in a network namespace; sockets that *act* creates stay in the namespace."""
+    """Call *act* inside a network namespace, in which the sockets that it creates remain."""
     done: list[T] = []
 
     def enter_and_act() -> None:

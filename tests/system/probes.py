@@ -1,4 +1,4 @@
-"""Compare the responses of docker distribution and of the appliance under one configuration."""
+"""Responses of docker distribution and of the appliance, compared for one configuration."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One running registry, with a client, a client for its debug address, and its prefix."""
+    """A running registry: a client of its API, a client of its debug address, and its prefix."""
 
     http: HttpClient
     debug: HttpClient
     prefix: str = ""
 
     def push(self, name: str, tag: str, image: Image) -> None:
-        """Push an image, over absolute or relative locations."""
+        """Push *image*; the registry's Locations may be absolute or relative URLs."""
         for blob in image.blobs:
             begun = self.http.request("POST", f"{self.prefix}/v2/{name}/blobs/uploads/")
             assert begun.status == 202, begun
@@ -59,7 +59,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request to be compared; a path that begins with `debug:` is sent to the debug address."""
+    """A request that is compared; with the prefix `debug:` it is sent to the debug address."""
 
     method: str
     path: str
@@ -68,14 +68,14 @@ class Probe:
 
     @property
     def name(self) -> str:
-        """Return the request as docs/migration.md has it."""
+        """Return the request in the words of docs/migration.md."""
         path = _DIGEST.sub("DIGEST", self.path.replace("team/app", "NAME")).replace("//", "/")
         who = " without a password" if self.anonymous else ""
         sent = "".join(f", {each}" for each in self.headers if each != "Accept")
         return f"{self.method} {path}{who}{sent}"
 
     def send(self, site: Site) -> Response:
-        """Send the request to a registry."""
+        """Send the request to *site*, and return the response."""
         if self.path.startswith("debug:"):
             return _response(site.debug, self.method, self.path.removeprefix("debug:"), {})
         http = replace(site.http, login=None) if self.anonymous else site.http
@@ -84,7 +84,7 @@ class Probe:
 
 
 def _response(http: HttpClient, method: str, path: str, headers: Mapping[str, str]) -> Response:
-    """Send a request; join the values of a header that the response repeats (RFC 9110, 5.3)."""
+    """Send a request; a header that the response repeats has all values (RFC 9110, 5.3)."""
     with http.open(method, path, headers=headers) as received:
         found: dict[str, str] = {}
         for name, value in received.getheaders():
@@ -94,7 +94,7 @@ def _response(http: HttpClient, method: str, path: str, headers: Mapping[str, st
 
 
 def shown(response: Response, site: Site, configured: Mapping[str, object]) -> dict[str, object]:
-    """Return what clients depend on, without what differs at each request."""
+    """Return the parts of a response on which clients depend, without dates and random values."""
     own = {each.lower() for each in configured}
     headers = {name: _stable(value, site) for name, value in response.headers.items()}
     found: dict[str, object] = {name: headers[name] for name in _ALWAYS if name in headers}
@@ -120,7 +120,7 @@ def _body(response: Response) -> object:
 
 
 class Configuration:
-    """A file of `tests/configurations`, with its variables replaced for one registry."""
+    """A file of `tests/configurations`, with the ports and paths of one registry filled in."""
 
     def __init__(self, name: str, folder: Path, prepare: Callable[[Path], None]) -> None:
         folder.mkdir(parents=True)
@@ -136,7 +136,7 @@ class Configuration:
         )
 
     def site(self, tls: ssl.SSLContext | None, login: str | None, prefix: str) -> Site:
-        """Return the clients for the registry that this file configures."""
+        """Return the clients for the registry that this configuration starts."""
         unix = self.folder / "registry.sock" if "net: unix" in self.file.read_text() else None
         http = HttpClient(self.port, "localhost", login=login, tls=tls, unix=unix)
         return Site(http, HttpClient(self.debug_port), prefix)
@@ -144,7 +144,7 @@ class Configuration:
 
 @contextmanager
 def theirs(configuration: Configuration, site: Site) -> Iterator[None]:
-    """Run Debian's docker-registry."""
+    """Run docker distribution, Debian's docker-registry, with *configuration*."""
     with (configuration.folder / "log").open("ab") as log:
         process = subprocess.Popen(
             ["docker-registry", "serve", str(configuration.file)],
@@ -163,7 +163,7 @@ def theirs(configuration: Configuration, site: Site) -> Iterator[None]:
 
 @contextmanager
 def ours(configuration: Configuration, site: Site) -> Iterator[Appliance]:
-    """Run the appliance."""
+    """Run the appliance with *configuration*."""
     setup = Setup(
         environment={"REGISTRY_HTTP_ADDR": "", "REGISTRYDIR": ""},
         data=configuration.folder / "data",

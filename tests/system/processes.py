@@ -1,4 +1,4 @@
-"""Find all processes of an appliance by a mark in their environment."""
+"""The processes of an appliance, found by a variable in their environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One running process; `argv` is its command line, or the title that the process has set."""
+    """A running process; `argv` is its command line, or the title that it has set."""
 
     pid: int
     parent: int
@@ -22,18 +22,18 @@ class Process:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without variables that could configure a server or a client."""
+    """Return the variables *extra*, and those of the test run that configure no program."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**kept, **extra}
 
 
 def marked(mark: str) -> list[Process]:
-    """Return the processes whose environment contains *mark*, without zombies."""
+    """Return the processes whose environment contains *mark*, except zombies."""
     return [each for each in _all() if mark.encode() in _read(each.pid, "environ")]
 
 
 def flock_holder(path: Path) -> int | None:
-    """Return the id of the process with an exclusive flock on a file: a download's writer."""
+    """Return the id of the process with an exclusive lock on *path*: the writer of a download."""
     try:
         inode = path.stat().st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Define a common interface of all clients: configure, pull, forget."""
+"""The interface that all clients have in the tests: configure, pull, forget."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.system.clients import Clients
 
 
 class PullFailed(Exception):  # noqa: N818 - the name states the fact
-    """Reports that a client's pull failed; `str()` returns the client's message."""
+    """The pull of a client failed; `str()` has the message of the client."""
 
 
 class Puller(Protocol):
-    """A puller is a client with its own image store."""
+    """A client of registries with its own image store."""
 
     @property
     def reads(self) -> str:
@@ -24,7 +24,7 @@ class Puller(Protocol):
         ...
 
     def version(self) -> str:
-        """Return the client's version."""
+        """Return the version of the client."""
         ...
 
     def configure(self, tree: Path) -> None:
@@ -39,12 +39,12 @@ class Puller(Protocol):
         ...
 
     def forget(self) -> None:
-        """Remove every image and layer."""
+        """Remove every image and layer, so that the next pull needs all of them again."""
         ...
 
 
 class Podman:
-    """Pull with `podman pull`."""
+    """A client that pulls with `podman pull`."""
 
     reads = "podman"
 
@@ -52,15 +52,15 @@ class Podman:
         self._clients = clients
 
     def version(self) -> str:
-        """Return podman's version."""
+        """Return the version of podman."""
         return self._clients.podman("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Use the configuration as the user's own."""
+        """Use *tree*/etc/containers as the configuration of the user."""
         self._clients.configure(tree)
 
     def pull(self, image: str) -> set[str]:
-        """Pull an image with podman; podman's image ID is the config's digest."""
+        """Pull *image* with podman, whose image ID is the digest of the config."""
         return {f"sha256:{_good(self._clients.podman('pull', '--quiet', image))}"}
 
     def forget(self) -> None:
@@ -69,29 +69,29 @@ class Podman:
 
 
 class Buildah(Podman):
-    """Pull with `buildah pull`, which shares podman's store."""
+    """A client that pulls with `buildah pull` into podman's image store."""
 
     def pull(self, image: str) -> set[str]:
-        """Pull an image with buildah; buildah's image ID is the config's digest."""
+        """Pull *image* with buildah, whose image ID is the digest of the config."""
         return {f"sha256:{self._clients.buildah('pull', '--quiet', image).stdout.strip()}"}
 
 
 class Skopeo(Podman):
-    """Pull with `skopeo copy` into a folder."""
+    """A client that pulls with `skopeo copy` into a folder."""
 
     def __init__(self, clients: Clients, folder: Path) -> None:
         super().__init__(clients)
         self._folder = folder
 
     def pull(self, image: str) -> set[str]:
-        """Copy the image into a folder with skopeo, and return the digests in its manifest."""
+        """Copy *image* into a folder with skopeo; return the digests of its config and layers."""
         target = self._folder / "copy"
         _good(self._clients.skopeo("copy", f"docker://{image}", f"dir:{target}"))
         manifest = json.loads((target / "manifest.json").read_bytes())
         return {manifest["config"]["digest"], *(each["digest"] for each in manifest["layers"])}
 
     def forget(self) -> None:
-        """Remove skopeo's copy of the image."""
+        """Remove the folder with the copied image."""
         shutil.rmtree(self._folder / "copy", ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Pulls over plain HTTP as a client does: manifest, config, layers; all digests are verified."""
+"""Pulls over plain HTTP: manifest, config and layers, each compared with its digest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def blob_path(name: str, digest: object) -> str:
 
 
 def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
-    """Fetch a manifest, which must exist and match its digest."""
+    """Return the response with a manifest; assert status 200 and the right digest."""
     response = http.get(manifest_path(name, reference))
     assert response.status == 200, (name, reference, response.status, response.body)
     assert response.headers["docker-content-digest"] == str(Digest.of(response.body))
@@ -52,7 +52,7 @@ def get_blob(http: HttpClient, name: str, digest: Digest, **headers: str) -> Res
 
 
 def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
-    """Fetch a blob, which must exist and match its digest."""
+    """Return the bytes of a blob; assert status 200 and the right digest."""
     response = get_blob(http, name, digest)
     assert response.status == 200, (name, digest, response.status, response.body)
     assert Digest.of(response.body) == digest
@@ -60,9 +60,9 @@ def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
 
 
 def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
-    """Fetch an image with all its parts, and return their digests, the manifest's first.
+    """Pull an image with all its parts, and return their digests, that of the manifest first.
 
-    If the reference leads to an index, fetch the images of all its platforms too.
+    If *reference* leads to an index, pull the images of all its platforms as well.
     """
     response = pull_manifest(http, name, reference)
     read = manifest.parse(response.body, response.headers["content-type"])
@@ -75,7 +75,7 @@ def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
 
 
 class Reader(threading.Thread):
-    """A `Reader` downloads one path in a thread; `is_whole` is true after a complete body."""
+    """A thread that downloads one path; `is_whole` is True after a complete body."""
 
     def __init__(self, http: HttpClient, path: str) -> None:
         super().__init__(daemon=True)
@@ -86,7 +86,7 @@ class Reader(threading.Thread):
         self.is_whole = False
 
     def run(self) -> None:
-        """Read until the end of the response's body, or until the connection breaks."""
+        """Read the body of the response until its end, or until the connection breaks."""
         try:
             with self._http.open("GET", self._path) as response:
                 self.status = response.status
@@ -98,22 +98,22 @@ class Reader(threading.Thread):
             self.is_whole = False
 
     def begin(self) -> Self:
-        """Start, and return the reader."""
+        """Start the download, and return this reader."""
         self.start()
         return self
 
     def end(self) -> Self:
-        """Wait for the end of the reader's download, and return the reader."""
+        """Wait for the end of the download, at most 60 s, and return this reader."""
         self.join(timeout=60)
         assert not self.is_alive(), f"a download hangs: {self._path}"
         return self
 
     def has(self, digest: Digest) -> bool:
-        """Return whether the reader received all content of *digest*."""
+        """Return True if the response was complete and its bytes have *digest*."""
         return self.status == 200 and self.is_whole and Digest.of(bytes(self.received)) == digest
 
 
 def end_all(readers: Sequence[Reader]) -> None:
-    """Wait for the end of all readers' downloads."""
+    """Wait for the end of each reader's download."""
     for reader in readers:
         reader.end()

@@ -1,4 +1,4 @@
-"""Push over plain HTTP as a client does: first the blobs, then the manifest."""
+"""Pushes over plain HTTP: the blobs first, then the manifest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.system.http_client import HttpClient, Response
 from tests.system.pulls import manifest_path
 
 ALLOWED = {"storage": {"delete": {"enabled": True}}}
-"""These settings allow clients to delete content."""
+"""With these settings clients may delete content."""
 
 
 def uploads_path(name: str) -> str:
-    """Return the path for new uploads."""
+    """Return the path at which an upload to *name* begins."""
     return f"/v2/{name}/blobs/uploads/"
 
 
@@ -30,7 +30,7 @@ def begin(http: HttpClient, name: str) -> str:
 
 
 def push_blob(http: HttpClient, name: str, content: bytes) -> Response:
-    """Push a blob by POST and PUT."""
+    """Push *content* as a blob with a POST and a PUT, and return the last response."""
     where = begin(http, name)
     return http.request("PUT", f"{where}?digest={Digest.of(content)}", body=content)
 
@@ -38,7 +38,7 @@ def push_blob(http: HttpClient, name: str, content: bytes) -> Response:
 def put_manifest(
     http: HttpClient, name: str, reference: object, body: bytes, media_type: str
 ) -> Response:
-    """Push a manifest whose parts are stored."""
+    """Push a manifest whose parts the registry has, and return the response."""
     headers = {"Content-Type": media_type}
     return http.request("PUT", manifest_path(name, reference), body=body, headers=headers)
 
@@ -55,7 +55,7 @@ def push(http: HttpClient, name: str, reference: object, image: Image) -> bool:
 def push_index(
     http: HttpClient, name: str, tag: str, children: Sequence[Image], family: Family = "oci"
 ) -> Digest:
-    """Push an index together with its images."""
+    """Push an index after its images, and return its digest."""
     assert all(push(http, name, child.digest, child) for child in children)
     body, media_type = images.index(children, family)
     assert put_manifest(http, name, tag, body, media_type).status == 201
@@ -69,7 +69,7 @@ def tags(http: HttpClient, name: str) -> list[str]:
 
 
 def as_folder(image: Image, folder: Path) -> str:
-    """Write an image in the layout of skopeo's `dir:`, and return its name for skopeo."""
+    """Write an image in the layout of skopeo's `dir:`, and return skopeo's name for it."""
     folder.mkdir(parents=True)
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     (folder / "manifest.json").write_bytes(image.manifest)
@@ -79,7 +79,7 @@ def as_folder(image: Image, folder: Path) -> str:
 
 
 def stream(http: HttpClient, method: str, path: str, pieces: Iterable[bytes]) -> Response:
-    """Send a body with chunked transfer coding, without a Content-Length."""
+    """Send a request whose body comes in chunks, without a Content-Length."""
     return http.request(method, path, body=iter(pieces))
 
 

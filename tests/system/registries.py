@@ -1,4 +1,4 @@
-"""Run Debian's docker-registry on loopback as an upstream: public, Basic, token or TLS."""
+"""Debian's docker-registry on loopback as an upstream: public, with passwords, tokens, or TLS."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 
 
 class Registry:
-    """A `Registry` is one docker-registry; a test can stop it, and start it on the same port again.
+    """A docker-registry, which a test can stop, and start again on the same port.
 
-    *storage* is the registry's data directory; *settings* is merged into its configuration. If
-    *tokens* is given, clients that push get their token from that token server.
+    *storage* is its data directory; *settings* are merged into its configuration. With *tokens*,
+    clients that push get their token from that token server.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Return the registry's URL, for an upstream's setting `url:`."""
+        """Return the URL of the registry, for the setting `url` of an upstream."""
         return f"{'https' if self.http.tls else 'http'}://{self.http.netloc}"
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class Registry:
     def stop(self) -> None:
         """Kill the registry, as in an outage.
 
-        Connections to the registry break, and new connections are refused.
+        Open connections break, and new ones are refused.
         """
         if self._process is not None:
             self._process.kill()
@@ -135,14 +135,14 @@ class Registry:
         return response
 
     def _may(self, repository: str) -> HttpClient:
-        """Return a client with the right to push to *repository*."""
+        """Return an HTTP client with the right to push to *repository*."""
         if self._tokens is None:
             return self.http
         return replace(self.http, bearer=self._tokens.token([f"repository:{repository}:pull,push"]))
 
 
 def token_registry(folder: Path, tokens: TokenServer) -> Registry:
-    """Return a registry that accepts the tokens of *tokens*."""
+    """Return a registry that accepts the tokens of the server *tokens*."""
     folder.mkdir(parents=True, exist_ok=True)
     bundle = folder / "tokens.pem"
     bundle.write_bytes(tokens.pair.pem())
@@ -156,7 +156,7 @@ def token_registry(folder: Path, tokens: TokenServer) -> Registry:
 
 
 def basic_registry(folder: Path, login: str) -> Registry:
-    """Return a registry that accepts *login* (user:password)."""
+    """Return a registry that accepts the *login* (user:password) only."""
     folder.mkdir(parents=True, exist_ok=True)
     path = htpasswd(folder / "htpasswd", login)
     auth = {"htpasswd": {"realm": "upstream", "path": str(path)}}
@@ -164,7 +164,7 @@ def basic_registry(folder: Path, login: str) -> Registry:
 
 
 def tls_registry(folder: Path, authority: Authority) -> Registry:
-    """Return a registry with a certificate of *authority*; the CA is in `folder`/ca.pem."""
+    """Return a registry with a certificate of *authority*, whose own is in *folder*/ca.pem."""
     certificate, key = authority.issue().write(folder)
     context = ssl.create_default_context(cafile=str(authority.write(folder / "ca.pem")))
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}
@@ -172,7 +172,7 @@ def tls_registry(folder: Path, authority: Authority) -> Registry:
 
 
 def htpasswd(path: Path, *logins: str, cost: int = 5) -> Path:
-    """Write an htpasswd file in place, with every user:password of *logins*."""
+    """Write an htpasswd file over *path*, with a line for each user:password of *logins*."""
     lines = []
     for login in logins:
         user, _, password = login.partition(":")

@@ -1,4 +1,4 @@
-"""Lets containers on a bridge network reach a server on loopback."""
+"""A relay through which containers on a bridge network reach a server on loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Relay:
-    """Forwards connections from its own port, on any address, to the port *target* on loopback."""
+    """Forwards connections from a port of its own, on all addresses, to *target* on loopback."""
 
     def __init__(self, target: int) -> None:
         class Handler(BaseRequestHandler):
@@ -37,7 +37,7 @@ class Relay:
 
 
 def _copy(here: socket.socket, there: socket.socket) -> None:
-    """Copy bytes from *here* to *there* until *here* ends, then shut *there* down for writing."""
+    """Copy bytes from *here* to *there* until *here* ends, then end *there* for writing."""
     try:
         with here.makefile("rb", buffering=0) as source, there.makefile("wb", buffering=0) as sink:
             shutil.copyfileobj(source, sink)

@@ -1,7 +1,7 @@
-"""Attacks on each resource never make an honest client fail, and memory stays bounded.
+"""During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-At full size the attack is also compared with as many harmless requests: the honest client's p99 is
-at most three times as long, by the median of the rounds.
+At full size each attack is compared with as many harmless requests: the honest client's p99 is at
+most three times as long, by the median of the rounds.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ANN = "ann:right"
 FRESH = ("bob:built", "cid:sailed")
 NAME = "one.test/app"
 LARGEST = 320 * MB
-"""This many bytes may be resident in a process, whatever clients do."""
+"""No process may have more resident memory than this, whatever clients do (bytes)."""
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
-"""HAProxy may use this many bytes for each waiting connection: its buffers in both directions."""
+"""HAProxy may use this for a connection that waits, for its two buffers (bytes)."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
 COST = scaled(8, 10)
-"""The cost of a password's hash is a power of 2: 8 takes about 15 ms of CPU, 10 about 60 ms."""
+"""bcrypt's cost of the passwords: 8 takes about 15 ms of CPU time, 10 about 60 ms."""
 pytestmark = pytest.mark.timeout(scaled(120, 1_200))
 
 Attack = Callable[[Appliance], AbstractContextManager[object]]
@@ -58,7 +58,7 @@ Attack = Callable[[Appliance], AbstractContextManager[object]]
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run an upstream with an image, and with blobs that clients read slowly."""
+    """Run an upstream with a small image, and with a large blob for slow readers."""
     with FakeUpstream() as fake:
         fake.put_image("app", "v1", of_size(200 * KB, 1))
         fake.add_blob("app", LARGE)
@@ -100,7 +100,10 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 
 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
-    """Return a client that pulls stored content, from HAProxy's memory and from a worker."""
+    """Return a client that pulls a stored manifest and layer.
+
+    HAProxy's cache serves the manifest, and a worker the layer.
+    """
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))
     layer = manifest.body.partition(b'"layers"')[2].partition(b"sha256:")[2][:64].decode()
@@ -113,7 +116,10 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 
 
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
-    """Check the rules during an attack, and at full size also during as many harmless requests."""
+    """Assert that *client* does not fail during *attack*, and that each process stays small.
+
+    At full size its times are compared with those during as many harmless requests.
+    """
     with attack(appliance):
         client.request(TIMES)
         seen = resident(appliance)
@@ -127,7 +133,7 @@ def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Atta
 
 
 def _bound(process: str) -> int:
-    """Return the bytes that a process may have resident during an attack by `CONNECTIONS`."""
+    """Return the bytes that *process* may have resident while `CONNECTIONS` clients attack."""
     in_haproxy = 96 * MB + CONNECTIONS * CONNECTION
     return max(LARGEST, in_haproxy) if process.startswith("haproxy") else LARGEST
 
@@ -145,9 +151,9 @@ def _busy(threads: int) -> Attack:
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
-    """Slow readers occupy no worker thread, even if there are more readers than threads.
+    """Slow readers occupy no thread of a worker, even if there are more of them than threads.
 
-    The same is true while a worker still downloads the blob.
+    That is so even while the worker still downloads the blob.
     """
     assert opened.http.get(READ_SLOWLY).status == 200
 
@@ -160,7 +166,7 @@ def test_threads_slow_readers(opened: Appliance) -> None:
 
 
 def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> None:
-    """A blob without a length arrives whole through HAProxy, which reuses the connection."""
+    """A blob whose length the upstream does not state arrives whole, and the connection is kept."""
     contents = [filler(MB + number, number) for number in range(8)]
     digests = [fake.add_blob("app", content) for content in contents]
     fake.put_image("app", "v1", of_size(200 * KB, 1))
@@ -177,9 +183,9 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 
 
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
-    """Slow request bodies, which the worker refuses, do not lock out a client with a password.
+    """Slow request bodies that a worker refuses do not keep out a client with a password.
 
-    The test sends more slow bodies than HAProxy has places for bodies.
+    There are more of them than request bodies that HAProxy lets in at once.
     """
     client = honest(closed, ANN)
 
@@ -194,7 +200,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
-    """More idle uploads than places lock out no pull and no push."""
+    """More slow uploads than HAProxy lets in at once keep out no pull and no push."""
     paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
@@ -308,7 +314,10 @@ def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> I
 def test_log_short_lines_stop_no_eviction(
     small: Appliance, upstream: FakeUpstream, request_: bytes
 ) -> None:
-    """A flood of short log lines stops no eviction, although a lost line would defer it."""
+    """After a flood of short log lines the cleaner still evicts.
+
+    A log line that is lost would postpone the eviction.
+    """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()
 
@@ -322,7 +331,7 @@ def test_log_short_lines_stop_no_eviction(
 
 
 def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
-    """A flood of long URIs overruns no small log, so eviction goes on."""
+    """After a flood of long URLs the cleaner still evicts: its log fits into the small limit."""
     uri = "/v2/" + "/" * 3_900
 
     with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
@@ -331,8 +340,8 @@ def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream
 
 
 def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Pull more images than fit into the store, and wait until the cleaner has evicted some."""
-    first = fake.count()  # the images of each call have other numbers, so they are fetched
+    """Pull more images than the cap allows, and wait until the cleaner has evicted some."""
+    first = fake.count()  # so that the images of each call are new
     stored = list[Path]()
     for number in range(first, first + 12):
         name = f"one.test/app{number}"

@@ -1,4 +1,4 @@
-"""The appliance refuses bad input with one clear line and exit code 2."""
+"""Bad input ends the start of the appliance with one clear line and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.system.certificates import Authority
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A `Bad` is one bad input: a file's text, an environment, and texts of the expected line."""
+    """A bad input: the text of a file, variables, and words of the line that must be printed."""
 
     says: tuple[str, ...]
     config: str = "version: 0.1\n"
@@ -117,7 +117,7 @@ BAD = {
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[[Bad], str]:
-    """Start an appliance on bad input, and return the one line that it printed."""
+    """Return a function that starts an appliance with bad input and returns the printed line."""
 
     def begin(bad: Bad) -> str:
         for name, text in bad.files.items():
@@ -138,7 +138,7 @@ def refuse(tmp_path: Path) -> Callable[[Bad], str]:
 
 @pytest.mark.parametrize("bad", [pytest.param(bad, id=name) for name, bad in BAD.items()])
 def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad: Bad) -> None:
-    """For each bad input, one line names the source and the remedy; the exit code is 2."""
+    """For bad input the appliance prints one line with its source and remedy, and exits with 2."""
     said = refuse(bad)
 
     assert all(word in said for word in bad.says), said
@@ -168,7 +168,10 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
-    """An unknown variable may belong to another program, so it only causes a warning."""
+    """An unknown variable causes only a warning, because it may belong to another program.
+
+    The warning names the variable with the most similar name.
+    """
     setup = Setup(environment={"CLEANER_MAXSISE": "10G"})
     with Appliance(tmp_path / "appliance", setup) as appliance:
         said = appliance.output()

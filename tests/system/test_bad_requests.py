@@ -1,4 +1,4 @@
-"""Malformed and unusual requests get an OCI error, and never a 500."""
+"""Malformed and unusual requests get an error with the JSON body of the OCI spec, never a 500."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ REFUSED = {
     + _CLOSE
     + b"Authorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n\r\n",
 }
-# HAProxy refuses these requests before it chooses a backend
+# HAProxy refuses these bytes before it has chosen a backend
 NO_HTTP = {
     "no HTTP": b"nonsense\r\n\r\n",
     "no version": b"GET /v2/\r\n\r\n",
@@ -165,9 +165,9 @@ def test_a_range_is_read_as_rfc_9110_has_it(
 def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
-    """A client that sends several ranges gets the whole blob or a refusal, never multipart.
+    """A request for several ranges gets the whole blob, these ranges, or a refusal.
 
-    Clients that load blobs lazily fall back to one range.
+    Clients that load blobs lazily then ask for one range.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 
@@ -176,7 +176,7 @@ def test_an_unusual_range_is_answered_whole_or_refused(
 def test_an_odd_header_breaks_nothing(
     shared: Appliance, layer: bytes, headers: dict[str, str]
 ) -> None:
-    """An odd request header is ignored or refused, and the response is never compressed."""
+    """An unusual request header is ignored or refused, and the response is never compressed."""
     assert layer
 
     response = shared.http.request("GET", manifest_path(NAME, "v1"), headers=headers)

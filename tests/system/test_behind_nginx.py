@@ -1,4 +1,4 @@
-"""Clients use an appliance whose socket nginx makes available under another path."""
+"""nginx passes requests to the unix socket of an appliance, under another path."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _nginx(folder: Path, port: int, socket: Path) -> Iterator[None]:
 def test_clients_push_and_pull_through_nginx_and_a_socket_with_a_prefix(
     clients: Clients, tmp_path: Path
 ) -> None:
-    """An upload through nginx continues below `http.host`, which is nginx's URL."""
+    """Through nginx, the URLs of an upload begin with `http.host`, which is the URL of nginx."""
     with tempfile.TemporaryDirectory(prefix="ng-") as short:
         folder, port = Path(short), free_port()
         folder.chmod(0o755)
@@ -92,7 +92,7 @@ def test_clients_push_and_pull_through_nginx_and_a_socket_with_a_prefix(
         )
         appliance.http = replace(appliance.http, unix=socket)
         with appliance, _nginx(folder, port, socket):
-            socket.chmod(0o777)  # nginx's workers run as another user
+            socket.chmod(0o777)  # nginx's processes belong to another user
             pushed = clients.skopeo(
                 "copy",
                 "--dest-tls-verify=false",

@@ -1,4 +1,4 @@
-"""Test that a web page such as docker-registry-ui can use the registry from a real Chromium."""
+"""A web page such as docker-registry-ui can use the registry from a real Chromium."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _IMAGE = of_size(KB, 940)
 _DIGEST = str(_IMAGE.digest)
 _CONFIG = str(Digest.of(_IMAGE.config))
 
-# these are the requests of docker-registry-ui, with its headers: src/scripts/http.js and
-# docker-image.js, and the components for the catalog, the tag list and the removal
+# the requests and headers of docker-registry-ui, from its src/scripts/http.js and docker-image.js
+# and its components for catalog, tag list and removal
 _SCRIPT = """
 const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json, '
     + 'application/vnd.oci.image.manifest.v1+json';
@@ -67,7 +67,7 @@ def _page(body: str) -> str:
 
 
 def _headers(origin: str) -> dict[str, list[str]]:
-    """Return the response headers that docker-registry-ui's instructions demand."""
+    """Return the response headers that the instructions of docker-registry-ui demand."""
     return {
         "X-Content-Type-Options": ["nosniff"],
         "Access-Control-Allow-Origin": [origin],
@@ -81,10 +81,9 @@ def _headers(origin: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
-    """Visit pages that use an appliance without and one with passwords; return the pages' reports.
+    """Visit pages that use an appliance with passwords and one without; return their results.
 
-    The first page has an origin that the appliances do not permit; the second page has the
-    permitted origin.
+    The first page has an origin that the appliances do not permit, the second the permitted one.
     """
     with ExitStack() as stack:
         server = stack.enter_context(PageServer())
@@ -129,7 +128,7 @@ def _appliance(folder: Path, origin: str, *, login: str | None) -> Appliance:
 
 @pytest.mark.parametrize("name", ["open", "closed"])
 def test_a_page_lists_reads_and_removes_images(reports: Mapping[str, Any], name: str) -> None:
-    """A page on the configured origin lists, reads and removes images with a browser.
+    """A page of the permitted origin can list, read and remove images.
 
     The requests of docker-registry-ui succeed, and its script can read the responses.
     """

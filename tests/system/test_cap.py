@@ -71,7 +71,7 @@ def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
 
 
 def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
-    """The cleaner evicts images in the order of their last use."""
+    """The images that are left are those that clients used last."""
     left = [number for number in filled.used if filled.holds(number)]
 
     assert filled.used[-len(left) :] == left
@@ -79,14 +79,14 @@ def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
 
 
 def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
-    """An image that was pulled again in between survives; others are evicted before it."""
+    """An image that was pulled again in between is left; images of its age are not."""
     assert filled.holds(FAVOURITE)
     assert not filled.holds(1)
     assert not filled.holds(2)
 
 
 def test_an_evicted_image_pulls_again(filled: Filled) -> None:
-    """An evicted image can be pulled again by a fetch from the upstream."""
+    """An evicted image can be pulled again, because it is fetched from the upstream."""
     assert not filled.holds(1)
 
     digests = pull(filled.appliance.http, NAME, "v1")
@@ -131,7 +131,7 @@ def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
 def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """`CLEANER_TTL` counts from an image's last use; pulls succeed while the cleaner evicts."""
+    """`CLEANER_TTL` counts from the last use of an image; pulls succeed during an eviction."""
     used = fake.put_image("app", "used", of_size(MB, 73))
     unused = fake.put_image("app", "unused", of_size(MB, 74))
     ttl = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
@@ -150,9 +150,9 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
 
 
 def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
-    """Pull every image, and the favourite after every second one; return the last uses' order.
+    """Pull every image, and after every second one the favourite; return the order of the pulls.
 
-    A pull is repeated until the image is stored: while the cleaner is late, there is no room.
+    A pull is repeated until its image is stored, as there may be no space before an eviction.
     """
     used: list[int] = []
     for number in range(IMAGES):

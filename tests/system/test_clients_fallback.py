@@ -1,4 +1,4 @@
-"""Clients react differently when a mirror fails: they use the registry, wait, or give up."""
+"""How clients react when a mirror fails: they use the registry itself, wait, or give up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CASES = [
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The tests need a mirror that fails on demand, two other registries, and clients."""
+    """A mirror that fails on demand, two registries behind it, and clients."""
 
     mirror: FakeUpstream
     origin: FakeUpstream
@@ -51,11 +51,11 @@ class World:
     seeds: Iterator[int] = field(default_factory=lambda: count(9000))
 
     def behind(self, name: str) -> FakeUpstream:
-        """Return the registry from which a client pulls when the mirror fails."""
+        """Return the registry that the client *name* uses when its mirror fails."""
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:
-        """Add an unknown image to mirror and registry; return the image's name and the image."""
+        """Add a new image to mirror and registry, and return its reference and the image."""
         seed = next(self.seeds)
         made = image(
             [layer({f"{seed}": filler(20_000, seed)})], "docker" if name == "dockerd" else "oci"
@@ -70,7 +70,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    """Configure the clients as `entrepot clients` would, were the mirror an appliance."""
+    """Configure the clients as `entrepot clients` would if the mirror were an appliance."""
     folder = Path(tempfile.mkdtemp(prefix="cf-"))
     authority = Authority(folder)
     with ExitStack() as stack:
@@ -114,7 +114,7 @@ def test_what_a_client_does_when_the_mirror_fails(world: World, row: Row, name: 
 
 
 def test_the_documentation_says_what_happens() -> None:
-    """The table in docs/clients.md equals the table that these tests verify."""
+    """The rows in docs/clients.md are those of the table that these tests check."""
     text = (ROOT / "docs" / "clients.md").read_text()
 
     assert [row.failure for row in TABLE if row.markdown() not in text.splitlines()] == []

@@ -1,4 +1,4 @@
-"""An appliance is stopped, or must refuse: podman and containerd use the registry itself."""
+"""While the appliance is stopped or must refuse, podman and containerd use the registry itself."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ NAMES = ["podman", "containerd"]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A registry that clients reach and the appliance does not, and both kinds of clients."""
+    """A registry that only clients can reach, an appliance that cannot, and two clients."""
 
     registry: Registry
     appliance: Appliance
     pullers: dict[str, Puller]
 
     def put(self, name: str, seed: int) -> tuple[str, Image]:
-        """Push an image that the appliance does not have; return its reference and the image."""
+        """Push an image to the registry; return its reference for clients, and the image."""
         image = self.registry.push(f"outage/{name}", "v1", of_size(16 * KB, seed))
         return f"{self.registry.http.netloc}/outage/{name}:v1", image
 
     def statuses(self, name: str) -> set[int]:
-        """Return the appliance's responses about a repository."""
+        """Return the statuses of the appliance's responses for the repository *name*."""
         lines = datadir.access_lines(self.appliance.state)
         return {line.status for line in lines if f"/outage/{name}/" in line.uri}
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder with a short path, because sockets are created below it."""
+    """Create a folder for sockets, whose path must be short."""
     made = Path(tempfile.mkdtemp(prefix="co-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -56,7 +56,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> Iterator[World]:
-    """Start an appliance that looks for the registry on a port where no process listens."""
+    """Start an appliance that expects the registry on a port on which no program listens."""
     registry = Registry(folder / "registry")
     upstreams = {registry.http.netloc: {"url": f"http://127.0.0.1:{free_port()}"}}
     setup = Setup(upstreams, environment=ENVIRONMENT)
@@ -73,11 +73,11 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: str) -> None:
-    """A client uses the registry itself when the appliance refuses with 502 or 503."""
+    """If the appliance responds 502 or 503, the client pulls from the registry itself."""
     reference, image = world.put(name, 800 + len(name))
     puller = world.pullers[name]
     puller.forget()
-    # these requests make the upstream's breaker open
+    # after three failures the circuit breaker of the upstream is open
     for path in ("manifests/v1", "manifests/v2", "manifests/v3"):
         world.appliance.http.get(f"/v2/outage/{name}/{path}?ns={world.registry.http.netloc}")
 
@@ -90,9 +90,9 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str) -> None:
-    """A client pulls from the upstream while the appliance is stopped.
+    """While the appliance is stopped a client pulls from the registry itself.
 
-    After the appliance's restart the client pulls from the appliance again.
+    After a new start of the appliance the client pulls from the appliance again.
     """
     reference, image = world.put(f"stopped-{name}", 810 + len(name))
     puller = world.pullers[name]
@@ -115,9 +115,9 @@ def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str
 def test_a_client_goes_past_a_host_that_is_gone_without_a_word(
     world: World, folder: Path, name: str
 ) -> None:
-    """A client pulls from the upstream if the appliance's host drops all packets.
+    """If the host of the appliance drops all packets, a client pulls from the registry itself.
 
-    The pull is slow: containerd 1.6 has no dial_timeout, and podman has no such setting.
+    That takes long: containerd 1.6 has no dial_timeout, and podman no such setting.
     """
     reference, image = world.put(f"gone-{name}", 820 + len(name))
     puller = world.pullers[name]

@@ -1,4 +1,4 @@
-"""Each client pulls with the files of `entrepot clients`: cold, warm and in an outage."""
+"""Each client pulls through the appliance with the files that `entrepot clients` writes."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An upstream with two names, an appliance before it, and the files for its clients."""
+    """An upstream with two names, an appliance in front of it, and the files for clients."""
 
     registry: Registry
     appliance: Appliance
     tree: Path
 
     def host(self, puller: Puller) -> str:
-        """Return the registry's name in the image references of *puller*."""
-        # dockerd's older store has mirrors of Docker Hub only
+        """Return the registry's host in the image references that *puller* gets."""
+        # the older store of dockerd has mirrors for Docker Hub only
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
-        """Whether the upstream is asked again: a client would go past us while it is not."""
+        """Return True if the upstream works again for the appliance, so that clients use it."""
         asked = [
             self.appliance.http.get(f"/v2/library/none/manifests/v1?ns={host}").status
             for host in ("docker.io", self.registry.http.netloc)
@@ -61,12 +61,12 @@ class World:
         return asked == [404, 404]
 
     def passed_through_us(self, name: str) -> int:
-        """Count the appliance's successful responses for a repository's blobs and manifests."""
+        """Return how many blobs and manifests of repository *name* the appliance has served."""
         lines = datadir.access_lines(self.appliance.state)
         return sum(line.status == 200 and f"/{name}/" in line.uri for line in lines)
 
     def fetched(self, prefix: str) -> Counter[str]:
-        """Count how often the upstream has sent each blob and manifest below *prefix*."""
+        """Return how often the upstream has sent each blob and manifest below *prefix*."""
         seen = self.registry.requests()
         return Counter(
             target for method, target, _ in seen if method == "GET" and f"/{prefix}" in target
@@ -75,7 +75,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One image in a repository of its own: `by` is its tag or digest."""
+    """An image that was pushed to its own repository; `by` is its tag or digest."""
 
     name: str
     by: str
@@ -84,7 +84,7 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder with a short path, because sockets are created below it."""
+    """Create a folder for sockets, whose path must be short."""
     made = Path(tempfile.mkdtemp(prefix="cp-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -92,7 +92,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> Iterator[World]:
-    """Start a registry, an appliance in front of it, and clients that have pulled nothing yet."""
+    """Start a registry, an appliance in front of it, and clients without images."""
     registry = Registry(folder / "registry")
     upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.http.netloc)}
     setup = Setup(upstreams, environment=ENVIRONMENT)
@@ -105,7 +105,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.fixture(params=CLIENTS)
 def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterator[Puller]:
-    """Return each client in turn, configured with the files of `entrepot clients`."""
+    """Return one client after another, with the files that `entrepot clients` wrote for it."""
     with ExitStack() as stack:
         client = _MAKERS[request.param](world, folder, stack)
         client.configure(world.tree / client.reads)
@@ -115,7 +115,7 @@ def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterat
 def test_a_client_pulls_cold_warm_and_in_an_outage(
     request: pytest.FixtureRequest, world: World, puller: Puller
 ) -> None:
-    """Each client pulls each kind of image by tag and by digest through the appliance.
+    """Each client pulls each kind of image: not stored, stored, and while the upstream is down.
 
     The upstream sends each part of an image once.
     """
@@ -161,7 +161,7 @@ def _push_all(registry: Registry, prefix: str) -> list[Pushed]:
 
 
 def _push(registry: Registry, name: str, family: Family, shape: str) -> Pushed:
-    """Push an image whose parts exist in no other repository."""
+    """Push an image that shares no part with another repository."""
     seed = zlib.crc32(name.encode())
     if shape == "many":
         children = two_platforms(seed, family)

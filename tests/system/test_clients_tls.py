@@ -1,4 +1,4 @@
-"""Test `entrepot certs`, the files of `entrepot clients`, and `entrepot doctor` together."""
+"""`entrepot certs`, the files of `entrepot clients`, and `entrepot doctor` work together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An appliance with a private certificate and a password, and the files of its clients."""
+    """An appliance with a private CA and a password, and the files for its clients."""
 
     registry: Registry
     appliance: Appliance
@@ -45,22 +45,22 @@ class World:
 
     @property
     def address(self) -> str:
-        """Return the address that clients use, for which the certificate is valid too."""
+        """Return the address of the appliance as host:port, for which its certificate is valid."""
         return f"127.0.0.1:{self.appliance.http.port}"
 
     def tree(self, client: str) -> Path:
-        """Return the files that `entrepot clients` wrote for a client."""
+        """Return the folder of files that `entrepot clients` wrote for *client*."""
         return self.folder / "tree" / client
 
     def users(self, name: str) -> set[str]:
-        """Return the users to which the appliance sent a repository's manifests and blobs."""
+        """Return the users that pulled manifests or blobs of the repository *name*."""
         lines = datadir.access_lines(self.appliance.state)
         return {line.user for line in lines if f"/{name}/" in line.uri and line.status == 200}
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    """Create certificates and client files with the project's commands; run an appliance."""
+    """Create certificates and client files with the commands of the project; run an appliance."""
     folder = Path(tempfile.mkdtemp(prefix="ct-"))
     made = _certs(folder, "--host", "localhost", "--host", "127.0.0.1")
     assert made.returncode == 0, made.stderr
@@ -81,7 +81,7 @@ def world() -> Iterator[World]:
 
 
 def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
-    """Podman trusts the CA in certs.d and logs in, without a flag that disables checks."""
+    """Podman trusts the CA in its certs.d and can log in, without a flag that disables checks."""
     image = world.registry.push("tls/podman", "v1", of_size(KB, 700))
     clients.configure(world.tree("podman"))
 
@@ -94,9 +94,9 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
 
 
 def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) -> None:
-    """Containerd trusts the CA and sends the login of hosts.toml to the appliance.
+    """Containerd trusts the CA and sends the login in its hosts.toml to the appliance.
 
-    Containerd does so for the appliance's own name and for the upstream's name.
+    It does so under the appliance's name and under that of the upstream.
     """
     image = world.registry.push("tls/containerd", "v1", of_size(KB, 701))
     with Containerd(tmp_path / "containerd") as containerd:
@@ -111,7 +111,7 @@ def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) 
 
 
 def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
-    """Dockerd trusts the CA in certs.d and logs in by the appliance's name."""
+    """Dockerd trusts the CA in its certs.d and can log in at the appliance's address."""
     image = world.registry.push("tls/dockerd", "v1", of_size(KB, 702))
     port, home = world.appliance.http.port, world.folder / "dockerd"
     home.mkdir()
@@ -127,9 +127,9 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 
 
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
-    """Dockerd's older store sends its login for Docker Hub to the mirror too.
+    """Dockerd's older store sends its login for Docker Hub to a mirror too.
 
-    Therefore the appliance must never reveal a login that a client sends.
+    The appliance must therefore never show a login that a client sends.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"
@@ -145,7 +145,7 @@ def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None
 def test_a_client_that_was_not_told_of_the_authority_goes_away(
     world: World, clients: Clients
 ) -> None:
-    """A client that does not trust the CA reports the certificate and sends no request."""
+    """A client that does not trust the CA reports the certificate as error and sends no request."""
     done = clients.skopeo("inspect", f"docker://{world.address}/docker.io/tls/podman:v1")
 
     assert done.returncode != 0
@@ -153,7 +153,7 @@ def test_a_client_that_was_not_told_of_the_authority_goes_away(
 
 
 def test_the_doctor_sees_every_route_work(world: World) -> None:
-    """`entrepot doctor` needs only the configuration and a password to test every route."""
+    """`entrepot doctor` tests every way of a pull, with only the configuration and a password."""
     world.registry.push("tls/doctor", "v1", of_size(KB, 703))
     image = "docker.io/tls/doctor:v1"
 
@@ -167,9 +167,9 @@ def test_the_doctor_sees_every_route_work(world: World) -> None:
 
 
 def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
-    """Without the CA, `doctor` reports only the certificate.
+    """Without the CA `entrepot doctor` reports the certificate only.
 
-    With a wrong password, `doctor` reports that the login was refused.
+    With a wrong password it reports that the login was refused.
     """
     host = ["--host", f"https://{world.address}", "--image", "tls/doctor:v1"]
 
@@ -182,7 +182,7 @@ def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
 
 
 def test_the_doctor_says_what_fell_back(world: World) -> None:
-    """During an outage of the upstream `doctor` reports stale content, and exits with 0."""
+    """While the upstream is down `entrepot doctor` reports stale content, and exits with 0."""
     world.registry.push("tls/stale", "v1", of_size(KB, 704))
     words = ["doctor", "--user", LOGIN, "--image", "tls/stale:v1"]
     assert world.appliance.entrepot(*words).returncode == 0
@@ -198,9 +198,9 @@ def test_the_doctor_says_what_fell_back(world: World) -> None:
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None:
-    """`entrepot certs` renews a certificate.
+    """A certificate that `entrepot certs` renewed is served without a restart.
 
-    A renewed certificate is served without a restart; clients trust it, as its CA is the same.
+    Clients trust it, because its CA is the same.
     """
     before = _serial(world)
     pids = {each.pid for each in world.appliance.processes()}
@@ -213,7 +213,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None
 
 
 def _tell_clients(world: World) -> None:
-    """Write the files for the clients; the CA comes from the certificate's chain."""
+    """Write the files for clients, with the CA from the chain of the appliance's certificate."""
     pair = base64.b64encode(LOGIN.encode()).decode()
     auth = world.folder / "auth.json"
     auth.write_text(json.dumps({"auths": {world.address: {"auth": pair}}}))

@@ -1,4 +1,4 @@
-"""When the wall clock jumps, nothing is evicted for its age, and the order of use stays.
+"""When the wall clock jumps, no content is evicted for its age, and the order of use stays.
 
 In `make soak` each jump lasts longer.
 """
@@ -24,7 +24,7 @@ from tests.upstream import FakeUpstream
 
 _DAY = 86400.0
 _JUMPS = (40 * _DAY, _DAY, -3600.0)
-_LASTS = scaled(1, 8)  # this many rounds of the cleaner run during a jump
+_LASTS = scaled(1, 8)  # during each jump the cleaner does this many rounds
 _SIZE = 400 * KB
 _MAXIMUM = 8 * MB
 _WARNING = "wall clock jumped"
@@ -36,7 +36,7 @@ _RETENTION = {
 
 @pytest.fixture
 def wall(tmp_path: Path) -> WallClock:
-    """Return a wall clock that shows the right time."""
+    """Return a wall clock for the appliance, which shows the right time at first."""
     return WallClock(tmp_path / "wall")
 
 
@@ -55,7 +55,7 @@ def _begin(start: Start, fake: FakeUpstream, wall: WallClock) -> Appliance:
 
 
 def _moved(appliance: Appliance) -> Callable[[], bool]:
-    """Return whether the appliance has noticed a clock jump, counted from now on."""
+    """Return a function that returns True once the appliance has noticed a further clock jump."""
     before = appliance.metric("entrepot_clock_jumps_total")
     return lambda: appliance.metric("entrepot_clock_jumps_total") > before
 
@@ -63,9 +63,9 @@ def _moved(appliance: Appliance) -> Callable[[], bool]:
 def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """During a clock jump pulled and pushed images stay.
+    """While the clock is wrong, pulled and pushed images stay.
 
-    A warning, a metric and `status` report each jump, once.
+    A warning, a metric and `entrepot status` report each jump once.
     """
     appliance = _begin(start, fake, wall)
     pushed = _made(1)
@@ -103,14 +103,14 @@ def _offset(appliance: Appliance) -> float:
 
 
 def _cleaner_looks(appliance: Appliance) -> None:
-    """Have the cleaner run a few rounds; `clean --once` is one more round."""
+    """Wait for some rounds of the cleaner, each a run of `entrepot clean --once`."""
     for _ in range(_LASTS):
         done = appliance.entrepot("clean", "--once")
         assert done.returncode == 0, done.stderr
 
 
 def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Pull other images until the cleaner must evict."""
+    """Pull other images until the cleaner has evicted some for lack of space."""
     for number in range(2 * _MAXIMUM // _SIZE):
         fake.put_image("app", f"more{number}", _made(100 + number))
         assert pull(appliance.http, "one.test/app", f"more{number}")
@@ -121,7 +121,7 @@ def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
 def test_an_appliance_that_starts_with_a_wrong_clock_evicts_nothing(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """An appliance that starts with a wrong clock evicts nothing by age."""
+    """An appliance that is started with a wrong clock evicts nothing for its age."""
     appliance = _begin(start, fake, wall)
     pushed, pulled = _made(1), fake.put_image("app", "v1", _made(2))
     assert push(appliance.http, "team/app", "v1", pushed)

@@ -1,4 +1,4 @@
-"""`make conformance` runs a small suite against an appliance that allows pushes and deletions."""
+"""`make conformance` runs a suite against an appliance that allows pushes and deletions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.conformance import __main__ as conformance
 from tests.system.http_client import listens
 
-# the real conformance suite is another project's this suite also reads OCI_CONFIGURATION; its JUnit
-# report states whether it could log in, push, pull and delete
+# a small stand-in for the OCI conformance suite, which is another project's; its JUnit report
+# states whether it could log in, push, pull and delete
 SUITE = """#!{python}
 # reads OCI_CONFIGURATION, as the current suite does
 import base64, hashlib, http.client, os, pathlib
@@ -39,7 +39,7 @@ suite = "<testsuite tests='1' failures='%d'>%s</testsuite>" % (state != "passed"
 def test_a_suite_is_run_against_an_appliance_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A suite runs against an appliance with a login, and no process remains."""
+    """The suite runs against an appliance that is started for it, and ended afterwards."""
     monkeypatch.setattr(conformance, "OUT", tmp_path / "out")
     program = tmp_path / "suite"
     program.write_text(SUITE.format(python=sys.executable))
@@ -53,10 +53,7 @@ def test_a_suite_is_run_against_an_appliance_of_its_own(
 
 
 def test_without_a_suite_nothing_is_started(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a suite `make conformance` starts nothing.
-
-    The message without a suite names the variable SUITE.
-    """
+    """Without a suite `make conformance` starts nothing; its message names the variable SUITE."""
     assert conformance.main([]) == 2
 
     assert "make conformance SUITE=" in capfd.readouterr().err

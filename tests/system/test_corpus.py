@@ -1,6 +1,6 @@
-"""Appliances run with configurations of the corpus, whose effects are seen from outside.
+"""Appliances run with configurations as operators use them, and have the expected effects.
 
-A usual run starts a few of these configurations, `make soak` all of them.
+`make test` starts a few of these configurations, `make soak` all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.config.cases import Case
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 
-# the tests of `http.net` start this configuration; in this test the appliance needs a port
+# other tests start the configuration with a unix socket, as this test needs a port
 _NAMES = [name for name in cases.NAMES if name != "unix-socket.yml"]
 _QUICK = [name for name in _NAMES if "\n#: quick\n" in (cases.FOLDER / name).read_text("utf-8")]
 _ADDRESSES = ("REGISTRY_HTTP_ADDR", "ENTREPOT_IMAGE", "DCS_SERVER_PORT")
@@ -26,14 +26,14 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """A configuration in use has its effect: its first lines name the responses."""
+    """A configuration as operators use it has the responses that its first lines list."""
     _probe(name, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in _NAMES if name not in _QUICK])
 def test_every_other_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """Every other configuration in use has its effect, or its start is refused."""
+    """Each other configuration has the responses that its first lines list, or is refused."""
     _probe(name, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The disk fails for two seconds: pulls go on, pushes may be repeated, no restart is needed.
+"""The disk fails for two seconds: pulls go on, pushes can be repeated, nothing is restarted.
 
 In `make soak` each system call fails by itself, with each error.
 """
@@ -34,7 +34,7 @@ _ERRORS = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, err
 
 @pytest.fixture
 def disk(tmp_path: Path) -> FaultyDisk:
-    """Return a disk on which every system call works."""
+    """Return a disk whose system calls work until the test makes them fail."""
     return FaultyDisk(tmp_path / "disk")
 
 
@@ -44,7 +44,10 @@ def _made(seed: int) -> Image:
 
 @contextmanager
 def _broken(disk: FaultyDisk, number: int, call: str = "*") -> Iterator[threading.Event]:
-    """Let the disk fail for two seconds and until the block ends; set the event after that time."""
+    """Make system calls fail for at least two seconds, until the end of the `with` block.
+
+    The yielded event is set after two seconds.
+    """
     over = threading.Event()
     timer = threading.Timer(_LASTS_S, over.set)
     disk.fail(number, call)
@@ -69,7 +72,7 @@ def _has(appliance: Appliance, made: Image) -> bool:
 
 
 def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
-    """Pull a stored image and a new image, push an image, and wait until both are stored."""
+    """Pull a stored image and a new one, push an image, and wait until the new ones are stored."""
     cold = fake.put_image("app", f"cold{number}", _made(1000 + number * 10))
 
     def is_stored() -> bool:
@@ -88,7 +91,7 @@ def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
 
 
 def _programs(appliance: Appliance) -> list[int]:
-    """Return the process ids of programs and workers, none of which may have ended."""
+    """Return the process ids of all programs and workers of the appliance."""
     found = [appliance.program(name) for name in ("registry", "logger", "cleaner", "haproxy")]
     return [each.pid for each in (*found, *appliance.workers()) if each]
 
@@ -96,7 +99,10 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """While the disk fails, proxied content comes from the upstream; pushed content is 503."""
+    """While the disk fails, proxied content comes from the upstream, and pushed content is 503.
+
+    No program of the appliance is restarted.
+    """
     appliance = _begin(start, fake, disk)
     warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
     assert pull(appliance.http, _NAME, "warm")
@@ -128,7 +134,7 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
 
 
 def _uncached(appliance: Appliance, made: Image) -> list[int]:
-    """Send requests that HAProxy's memory does not answer, because each has its own query."""
+    """Send requests that HAProxy's cache cannot answer, because they have a query or a range."""
     paths = (
         manifest_path(_NAME, "warm"),
         manifest_path(_NAME, made.digest),
@@ -144,17 +150,14 @@ def _uncached(appliance: Appliance, made: Image) -> list[int]:
 def test_each_call_may_fail_for_two_seconds(
     start: Start, fake: FakeUpstream, disk: FaultyDisk, call: str
 ) -> None:
-    """Each system call on the disk fails for two seconds with each error.
-
-    Pulls and pushes go on while a call fails.
-    """
+    """Each system call fails for two seconds with each error, and pulls and pushes go on."""
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
     assert pull(appliance.http, _NAME, "warm")
     programs = _programs(appliance)
     for number, error in enumerate(_ERRORS):
         with _broken(disk, error, call) as over:
-            with suppress(AssertionError):  # the appliance may refuse the push at any of its steps
+            with suppress(AssertionError):  # the appliance may refuse any step of the push
                 push(appliance.http, "team/app", "v1", _made(5 + number))
             while not over.is_set():
                 assert pull(appliance.http, _NAME, "warm")

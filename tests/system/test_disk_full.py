@@ -1,4 +1,4 @@
-"""The appliance starts, serves and recovers with full, read-only and missing folders."""
+"""The appliance on full, read-only and missing folders: it starts, serves and recovers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Mount = Callable[[str], Path]
 
 @pytest.fixture
 def mount() -> Iterator[Mount]:
-    """Mount small file systems with the given options."""
+    """Return a function that mounts a small file system in memory and returns its path."""
     places: list[Path] = []
 
     def made(options: str) -> Path:
-        # the path is short, because a socket's path is limited
+        # the path is short, because that of a socket is limited
         place = Path(tempfile.mkdtemp(prefix="m-"))
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,7 +53,7 @@ def _remount(place: Path, how: str) -> None:
 
 
 def _fill(place: Path) -> Path:
-    """Write a file until no further byte fits on the disk."""
+    """Write a file that fills the disk, and return its path."""
     with suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
@@ -67,7 +67,7 @@ def _get(appliance: Appliance, digest: Digest) -> bytes:
 
 
 def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool:
-    """Return whether a pull of a blob sends the upstream no request."""
+    """Return True if a pull of the blob sends no request to the upstream."""
     before = len(fake.find("GET", str(digest)))
     assert _get(appliance, digest)
     return len(fake.find("GET", str(digest))) == before
@@ -77,9 +77,9 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     mount: Mount, start: Start, fake: FakeUpstream, trouble: str
 ) -> None:
-    """On a full disk the appliance serves hits and passes misses through.
+    """On a full disk the appliance serves stored content, and passes other content through.
 
-    The appliance stores content again as soon as there is space on the disk.
+    It stores content again as soon as the disk has space.
     """
     disk = mount("size=32m")
     stored = [fake.add_blob("app", filler(2 * MB, number)) for number in range(6)]
@@ -124,9 +124,9 @@ def _writable(appliance: Appliance) -> float | None:
 def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
     fake: FakeUpstream, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that must restart while the temporary folder has no free inode waits for space.
+    """If a program is restarted while the folder for temporary files is full, it waits for space.
 
-    The waiting program logs one line about the wait.
+    It logs one line about that.
     """
     disk = mount("size=1m,nr_inodes=80")
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
@@ -157,8 +157,8 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
     """If its run directory is deleted, the appliance ends with a message.
 
-    Without its run directory the appliance could not restart a program; its service manager
-    restarts the appliance.
+    It could not restart a program without that directory; the service manager restarts the
+    appliance.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))
     eventually(lambda: "serving" in appliance.output(), what="it serves")

@@ -1,4 +1,4 @@
-"""Data directories can be moved between the appliance and docker-registry, in both directions."""
+"""Data directories move between the appliance and docker-registry in both directions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.upstream import FakeUpstream
 def test_what_docker_registry_wrote_is_served(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """Images stored by docker-registry become hosted repositories.
+    """Images that docker-registry stored are hosted repositories of the appliance.
 
-    The images of docker-registry keep their names, tags and digests.
+    They keep their names, tags and digests.
     """
     data = tmp_path / "data"
     oci, docker = of_size(64 * KB, 300), of_size(64 * KB, 301, family="docker")
@@ -43,9 +43,9 @@ def test_what_docker_registry_wrote_is_served(
 def test_what_we_wrote_is_served_by_docker_registry(
     start: Start, fake: FakeUpstream, clients: Clients, tmp_path: Path
 ) -> None:
-    """Docker-registry serves the appliance's data directory.
+    """docker-registry serves the images in a data directory of the appliance.
 
-    A proxied repository has its upstream's host as the first part of its name.
+    The name of a proxied repository begins with the host of its upstream.
     """
     image = fake.put_image("library/app", "v1", of_size(64 * KB, 303))
     children = two_platforms(304)
@@ -65,5 +65,5 @@ def test_what_we_wrote_is_served_by_docker_registry(
 
 
 def _id(config: bytes) -> str:
-    """Return an image's ID as podman prints it."""
+    """Return the ID that podman prints for an image with *config*."""
     return Digest.of(config).hex

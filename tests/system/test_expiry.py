@@ -1,4 +1,4 @@
-"""Hosted content expires by its last use: a pull renews an image, and shared layers stay."""
+"""Pushed images expire after a time without use; a pull counts as use, and shared layers stay."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def _gone(appliance: Appliance, made: Image, kept: tuple[bytes, ...] = ()) -> bo
 
 @pytest.fixture(scope="module")
 def expiring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Run an appliance in which all content expires after 3 s without a use."""
+    """Run an appliance whose pushed content expires after 3 s without a use."""
     with Appliance(tmp_path_factory.mktemp("expiring"), Setup(environment=_TTL)) as appliance:
         yield appliance
 
 
 @contextmanager
 def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
-    """Request a manifest again and again, as a cluster does."""
+    """Request a manifest again and again, as a cluster does, until the end of the `with` block."""
     stop = threading.Event()
 
     def request() -> None:
@@ -81,9 +81,9 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 
 
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
-    """A pull of one platform by digest keeps the index and its signature.
+    """A pull of the image for one platform keeps its index and the signature of the index.
 
-    Images that no client pulls again expire together.
+    When no client pulls any of them, they expire together.
     """
     appliance = expiring
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]
@@ -105,7 +105,7 @@ def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
 
 
 def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start) -> None:
-    """A rule for a namespace keeps its newest tags; a repository without a rule keeps all tags."""
+    """A rule for a namespace keeps its newest tags only; a repository without a rule keeps all."""
     hosted = {"hosted": {"ci/*": {"keep": 2}}, "cleaner": {"runevery": "1s"}}
     appliance = start(Setup(settings=hosted))
     made = [image([filler(KB, n)], command=(str(n),)) for n in range(4)]
@@ -122,9 +122,9 @@ def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start)
 
 
 def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start) -> None:
-    """Garbage collection deletes no blob of a push that is still running.
+    """While a push is running, the garbage collection deletes none of its blobs.
 
-    Garbage collection deletes other blobs that no manifest references.
+    Other blobs that no manifest references are deleted.
     """
     quick = {"cleaner": {"runevery": "1s", "garbage": "6s"}}
     appliance = start(Setup(settings=ALLOWED | quick))
@@ -135,7 +135,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
         assert push_blob(appliance.http, _NAME, blob).status == 201
 
     def is_gone() -> bool:
-        for blob in coming.blobs:  # a slow client uploads its layers one after the other
+        for blob in coming.blobs:  # a slow client, which pushes its layers one after the other
             assert push_blob(appliance.http, _NAME, blob).status == 201
         return _gone(appliance, deleted)
 
@@ -150,7 +150,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
 def test_room_is_made_of_pushed_images_only_where_that_is_allowed(
     start: Start, hosted: str
 ) -> None:
-    """A push evicts pushed images only if the settings permit that, and is refused otherwise."""
+    """Pushed images are evicted for a new push only if the settings permit it."""
     cap = {"CLEANER_MAXSIZE": "8M", "CLEANER_THRESHOLD_PERCENTAGE": "25", "CLEANER_TTL": "0"}
     appliance = start(Setup(environment=cap | {"CLEANER_HOSTED": hosted}))
     made = [image([filler(1500 * KB, n)], command=(str(n),)) for n in range(8)]

@@ -1,4 +1,4 @@
-"""An appliance uses middleware and an error tracker of installed Python packages."""
+"""Middleware and an error tracker from Python packages that are installed beside the appliance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The upstream misbehaves: clients get the right status, and nothing wrong is stored. Item 6.
+"""An upstream misbehaves: clients get the right status, and no wrong content is stored.
 
-An outage or a limit is never a 404, no upstream's challenge is passed on, and no wrong blob is
-sent.
+A failure or a rate limit is never a 404, no challenge of an upstream is passed on, and no wrong
+blob is complete.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CASES = [pytest.param(*FAULTS[name], id=name) for name in FAULTS]
 
 @pytest.fixture(scope="module")
 def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
-    """The upstreams of this file, by the policy for tags that were deleted upstream."""
+    """Run the upstreams of this file, by their setting `ongone`."""
     with ExitStack() as stack:
         yield {
             on_gone: [stack.enter_context(FakeUpstream()) for _ in range(number)]
@@ -60,7 +60,7 @@ def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, cases: dict[str, list[FakeUpstream]]
 ) -> Iterator[Appliance]:
-    """Run one appliance in front of all upstreams of this file."""
+    """Run one appliance for all upstreams of this file."""
     upstreams = {
         f"{on_gone}{number}.test": {"url": fake.url, "ongone": on_gone}
         for on_gone, fakes in cases.items()
@@ -73,7 +73,7 @@ def appliance(
 
 @pytest.fixture(scope="module")
 def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[str, Iterator[Case]]:
-    """Return iterators that yield each upstream of this file once."""
+    """Return an iterator over the unused upstreams of this file for each setting `ongone`."""
     return {
         on_gone: iter(
             [Case(appliance, fake, f"{on_gone}{number}.test") for number, fake in enumerate(fakes)]
@@ -84,13 +84,13 @@ def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[s
 
 @pytest.fixture
 def case(unused: dict[str, Iterator[Case]]) -> Case:
-    """An upstream whose deleted tags are refused."""
+    """Return an unused upstream with `ongone: refuse`."""
     return next(unused["refuse"])
 
 
 @pytest.fixture
 def serving(unused: dict[str, Iterator[Case]]) -> Case:
-    """An upstream whose deleted tags are still served."""
+    """Return an unused upstream with `ongone: serve`."""
     return next(unused["serve"])
 
 
@@ -99,9 +99,9 @@ def serving(unused: dict[str, Iterator[Case]]) -> Case:
 def test_a_manifest_that_the_upstream_refuses(
     case: Case, by: str, fault: dict[str, Any], status: int, code: str
 ) -> None:
-    """A manifest that the upstream refuses has the failure's status in an OCI error.
+    """If the upstream refuses a manifest, the client gets the right status and an OCI error.
 
-    That manifest can be pulled after the failure.
+    After the failure the manifest can be pulled.
     """
     image = case.put()
     path = manifest_path(case.name, "v1" if by == "tag" else image.digest)
@@ -116,7 +116,7 @@ def test_a_manifest_that_the_upstream_refuses(
     assert response.code in code.split() or not code
     assert "www-authenticate" not in response.headers
     assert ("retry-after" in response.headers) or status != 429
-    assert head.status in (status, 503)  # the upstream's breaker may have opened by now
+    assert head.status in (status, 503)  # the circuit breaker of the upstream may be open by now
     eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
     pull(case.appliance.http, case.name, "v1")
 
@@ -125,9 +125,9 @@ def test_a_manifest_that_the_upstream_refuses(
 def test_a_blob_that_the_upstream_refuses(
     case: Case, fault: dict[str, Any], status: int, code: str
 ) -> None:
-    """A refused blob fails with the same status as a manifest, and no part of it is stored.
+    """If the upstream refuses a blob, the client gets the right status, and nothing is stored.
 
-    That blob can be pulled after the failure.
+    After the failure the blob can be pulled.
     """
     digest = Digest.of(case.put().config)
     path = blob_path(case.name, digest)
@@ -146,9 +146,9 @@ def test_a_blob_that_the_upstream_refuses(
 
 
 def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
-    """An upstream's 429 becomes 503 for a mirror's client, which then tries the upstream.
+    """A 429 of the upstream is 503 for a client of a mirror, which then tries the upstream.
 
-    After a 429 the client would wait, or try the mirror again.
+    After a 429 the client would wait, or repeat its request to the mirror.
     """
     case.put()
     case.fake.misbehave("/manifests/", **FAULTS["429"][0])
@@ -161,7 +161,7 @@ def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ["429", "500", "503", "reset", "hang"])
 def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str) -> None:
-    """A tag that cannot be revalidated is served stale, with a warning."""
+    """If the upstream cannot confirm a tag, the stored manifest is served with a Warning header."""
     image = case.put()
     pull(case.appliance.http, case.name, "v1")
     case.fake.misbehave("/manifests/", **FAULTS[name][0])
@@ -174,7 +174,7 @@ def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
-    """`ongone: refuse` is the default."""
+    """By default (`ongone: refuse`) a tag that was deleted at the upstream gets its error."""
     fault, status, _ = FAULTS[name]
     case.put()
     pull(case.appliance.http, case.name, "v1")
@@ -185,7 +185,7 @@ def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case, name: str) -> None:
-    """With `ongone: serve` a tag that was deleted upstream is served with a warning."""
+    """With `ongone: serve` a tag that was deleted at the upstream is served with a warning."""
     image = serving.put()
     pull(serving.appliance.http, serving.name, "v1")
     serving.fake.misbehave("/manifests/", **FAULTS[name][0])
@@ -202,7 +202,7 @@ def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case,
     ids=["all of them once", "the last one always"],
 )
 def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[str, Any]) -> None:
-    """A blob with wrong bytes is never completed: the last byte is held back."""
+    """The response with a wrong blob never ends: its last byte is not sent."""
     digest, release = case.put_blob(), threading.Event()
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
@@ -218,7 +218,7 @@ def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[s
 
 
 def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
-    """If a blob's last byte is wrong, the client gets the right blob or a shorter body."""
+    """If the last byte of a blob is wrong, the client gets the right blob or an incomplete one."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", times=1, corrupt=True)
 
@@ -228,7 +228,7 @@ def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
 
 
 def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
-    """A worker compares a manifest with its digest before it sends the manifest to a client."""
+    """A manifest with wrong bytes is not sent, because its digest is verified before."""
     image = case.put()
     path = manifest_path(case.name, image.digest)
     case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
@@ -244,7 +244,7 @@ def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
 def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
     case: Case, *, ignore_range: bool
 ) -> None:
-    """A blob that is cut off is resumed while the client receives one whole response."""
+    """If the upstream's response breaks off, the rest is requested while the client reads on."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
@@ -258,7 +258,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 
 
 def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) -> None:
-    """A blob that is always cut off ends cut, and the next client gets the rest."""
+    """If every response breaks off, the client's does too, and the next client gets the rest."""
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", cut=0)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
@@ -276,10 +276,7 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
 
 
 def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
-    """A token realm on another host is asked only for an anonymous token.
-
-    That realm gets no password and no token.
-    """
+    """A token realm on another host gets no password and no token, only an anonymous request."""
     case.put()
     with FakeUpstream() as thief:
         realm = {

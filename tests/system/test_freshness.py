@@ -1,4 +1,4 @@
-"""How often a tag is revalidated, and that a hit writes nothing to the data directory."""
+"""How often a tag is confirmed at the upstream; and a hit writes nothing to the data directory."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.upstream import FakeUpstream
 
 HITS = 20
 FRESHNESS = {"zero.test": "0s", "one.test": "1s", "two.test": "2s", "hour.test": "1h"}
-"""This has the freshness of the tags of each upstream; all upstreams have the same URL."""
+"""The setting `freshness` of each upstream; all of them have the URL of one fake upstream."""
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of all tests of this file; each test has a repository of its own."""
+    """Run the fake upstream for all tests of this file, which use different repositories."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -37,7 +37,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance, in which an upstream's host decides about the freshness of tags."""
+    """Run one appliance whose upstreams differ in the freshness of tags only."""
     upstreams = {
         host: {"url": upstream.url, "freshness": value} for host, value in FRESHNESS.items()
     }
@@ -47,13 +47,13 @@ def appliance(
 
 @pytest.fixture
 def fake(upstream: FakeUpstream) -> FakeUpstream:
-    """Return the upstream after it has forgotten the requests of other tests."""
+    """Return the fake upstream without the recorded requests of other tests."""
     upstream.forget()
     return upstream
 
 
 def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: FakeUpstream) -> None:
-    """A fresh tag causes no upstream request, even if the tag has moved upstream."""
+    """While a tag is fresh, pulls send no request to the upstream, even if it moved there."""
     name = "hour.test/fresh"
     first = fake.put_image("fresh", "v1", of_size(KB, 80))
     pull(appliance.http, name, "v1")
@@ -69,9 +69,9 @@ def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: Fake
 def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """A tag that did not move is revalidated by one HEAD.
+    """A tag that did not move is confirmed by one HEAD; its manifest is not fetched again.
 
-    HEAD does not count against a rate limit; the manifest is not fetched again.
+    A HEAD does not count against Docker Hub's rate limit.
     """
     name = "two.test/still"
     image = fake.put_image("still", "v1", of_size(KB, 82))
@@ -89,7 +89,7 @@ def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
 def test_a_moved_tag_is_followed_after_its_freshness(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """A moved tag leads to the new image; the old image is still served by its digest."""
+    """After its freshness a moved tag leads to the new image; the old one is served by digest."""
     name = "one.test/moved"
     old = fake.put_image("moved", "v1", of_size(KB, 83))
     pull(appliance.http, name, "v1")
@@ -105,7 +105,7 @@ def test_a_moved_tag_is_followed_after_its_freshness(
 def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
     appliance: Appliance, fake: FakeUpstream, host: str
 ) -> None:
-    """A narrow Accept header changes nothing for the next client: a tag has one digest."""
+    """A client that accepts few media types does not change what the next client gets."""
     name = f"{host}/narrow"
     image = fake.put_image("narrow", "v1", of_size(KB, 85))
 
@@ -119,12 +119,12 @@ def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
 
 
 def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> None:
-    """A hit changes no file of the data directory, except the access log and the index."""
+    """A hit changes no file of the data directory but the access log and the index."""
     name = "one.test/app"
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = start(Setup({"one.test": {"url": fake.url, "freshness": "1h"}}))
     pull(appliance.http, name, "v1")
-    assert appliance.stop() == 0  # the stop also ends the work that a miss does after its response
+    assert appliance.stop() == 0  # also waits for work that a miss does after its response
     appliance.start()
     before = _quiet_files(appliance)
 
@@ -140,7 +140,7 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
 def test_many_concurrent_requests_for_a_tag_cause_one_head(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """Requests for one tag in all workers wait for one revalidation."""
+    """Requests for one tag that several workers get at once cause one HEAD to the upstream."""
     fake.put_image("crowd", "v1", of_size(KB, 87))
     threads = [
         threading.Thread(target=pull_manifest, args=(appliance.http, "hour.test/crowd", "v1"))
@@ -157,7 +157,7 @@ def test_many_concurrent_requests_for_a_tag_cause_one_head(
 
 
 class Writes(FileSystemEventHandler):
-    """A `Writes` records every file that is created, changed, moved or removed below a folder."""
+    """Records each file that is created, changed, moved or deleted below a folder."""
 
     def __init__(self, root: Path) -> None:
         self._observer = Observer()
@@ -170,14 +170,14 @@ class Writes(FileSystemEventHandler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sentinel.touch()  # the event of the sentinel file comes after all other events
+        self._sentinel.touch()  # the event of this file comes after all others
         eventually(lambda: self._sentinel in self._paths, what="all changes are reported")
         self._observer.stop()
         self._observer.join()
         self._sentinel.unlink()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Record the paths of an event that changes a file."""
+        """Record the paths of a change."""
         if event.event_type in ("created", "modified", "moved", "deleted"):
             self._paths += [Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))]
 
@@ -186,7 +186,7 @@ class Writes(FileSystemEventHandler):
         return [each for each in self._paths if each.is_relative_to(path)]
 
     def elsewhere_than(self, expected: tuple[str, ...]) -> list[Path]:
-        """Return the changes of files whose path starts with none of *expected*."""
+        """Return the changes of files whose path begins with none of *expected*."""
         return [
             path
             for path in self._paths

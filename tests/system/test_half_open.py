@@ -1,7 +1,7 @@
-"""Test anonymous pulls and authenticated pushes (`auth.anonymous: pull`) with common clients.
+"""Anonymous pulls, and pushes with a login (`auth.anonymous: pull`), with usual clients.
 
-oras is not tested, because no package of Debian 12, PyPI or npm contains it. Like containerd, oras
-sends its password after the challenge of the request itself, and requests `/v2/` for a login.
+oras is not tested, because no package of Debian 12, PyPI or npm has it. Like containerd, oras sends
+its password after the challenge of a request, and requests `/v2/` for a login.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLAIN = ("--tls-verify=false",)
 def half_open(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, public: Registry
 ) -> Iterator[Appliance]:
-    """Run an appliance with a user and anonymous pulls, without and with its token endpoint."""
+    """Run an appliance with a user and anonymous pulls, with and without its token endpoint."""
     folder = tmp_path_factory.mktemp("halfopen")
     public.push("half/app", "v1", _DOCKERS)
     settings = {
@@ -52,7 +52,7 @@ def half_open(
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because sockets are created below it."""
+    """Create a folder for sockets, whose path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="ho-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -61,10 +61,7 @@ def home() -> Iterator[Path]:
 def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Podman and buildah pull without a login.
-
-    Podman and buildah push only after a login with the right password.
-    """
+    """Podman and buildah pull without a login, and push only after one with the right password."""
     netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
     clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
@@ -85,7 +82,7 @@ def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
 def test_skopeo_copies_anonymously_and_pushes_with_a_login(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo copies an image with and without credentials on its command line."""
+    """Skopeo copies an image with and without credentials in its command."""
     netloc = half_open.http.netloc
     done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
@@ -104,11 +101,10 @@ def test_skopeo_copies_anonymously_and_pushes_with_a_login(
 def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Dockerd pulls without a login, by the appliance's name and from the appliance as a mirror.
+    """Dockerd pulls without a login, from the appliance's address and through it as a mirror.
 
-    Dockerd sends the mirror its login of Docker Hub.
-
-    A refused push of dockerd is not tested, because the daemon repeats it for a minute.
+    It sends the mirror its login of Docker Hub. A refused push is not tested, because dockerd
+    repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
@@ -130,7 +126,7 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 def test_containerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Containerd does not request `/v2/`; it responds to the challenge of the request itself."""
+    """Containerd sends a login after the challenge of a request, and never requests `/v2/`."""
     netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:
         image = f"{netloc}/{NAME}:v1"

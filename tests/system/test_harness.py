@@ -1,4 +1,4 @@
-"""The clients, upstreams and images of the system tests work together without an appliance."""
+"""The clients, upstreams and images of the system tests work with each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIN = "robot:pass:word"
 def test_podman_pulls_an_image_of_the_tests(
     clients: Clients, public: Registry, family: Family
 ) -> None:
-    """Podman can unpack an image of the tests, and the image's ID is the digest of its config."""
+    """Podman can unpack an image of the tests; the image's ID is the digest of its config."""
     shared = layer({"shared": b"shared"})
     image = public.push("harness", family, of_size(64 * KB, 1, shared=shared, family=family))
 
@@ -31,7 +31,7 @@ def test_podman_pulls_an_image_of_the_tests(
 
 
 def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Registry) -> None:
-    """Podman can resolve an index of the tests."""
+    """Podman pulls the image for its platform from an index of the tests."""
     children = two_platforms(2)
     public.push_index("harness", "many", children)
 
@@ -43,7 +43,7 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
 def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) -> None:
     """A stopped docker-registry refuses connections.
 
-    A stopped upstream has the same port and the same content after a start.
+    After its next start it has the same port and the same content.
     """
     with Registry(tmp_path / "registry") as registry:
         registry.push("app", "v1", of_size(KB, 3))
@@ -70,7 +70,7 @@ def test_a_basic_upstream_requires_its_password(tmp_path: Path, clients: Clients
 
 
 def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> None:
-    """The realm of a token registry issues a token to a client with the right password."""
+    """A client with the right password gets a token from the realm of a registry with tokens."""
     with (
         TokenServer(LOGIN) as tokens,
         token_registry(tmp_path / "token", tokens) as registry,
@@ -84,7 +84,7 @@ def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> 
 
 
 def test_a_tls_upstream_shows_a_certificate_of_its_own_ca(tmp_path: Path, clients: Clients) -> None:
-    """A client refuses a TLS upstream without its CA, and uses it with the CA."""
+    """Skopeo refuses an upstream with TLS until it is given the CA."""
     with tls_registry(tmp_path / "tls", Authority()) as registry:
         registry.push("app", "v1", of_size(KB, 6))
         image = f"docker://{registry.http.netloc}/app:v1"

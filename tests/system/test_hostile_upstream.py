@@ -1,13 +1,9 @@
-"""Measure the memory and CPU that hostile upstreams can take from an appliance.
+"""The memory and CPU time that hostile upstreams can take from an appliance.
 
-An honest upstream serves pulls during the attacks.
-
-Two workers serve clients that pull from the honest upstream. Other clients pull from the hostile
-upstreams.
-
-Each hostile upstream sends another kind of response: impossible sizes, endless lists and headers,
-headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes per
-second.
+Some clients pull from an honest upstream, others request content of the hostile ones at the same
+time. Each hostile upstream sends another kind of response: impossible sizes, endless lists and
+headers, headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes
+per second.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ from tests.upstream import FakeUpstream
 PULLS = 2000 if FULL else 80
 HONEST = 4
 MOST_MIB = 250
-"""This is the limit of each worker's peak memory (MiB); an idle worker has about 60 MiB."""
+"""The limit of each worker's largest resident memory (MiB); an idle worker has about 60 MiB."""
 NAME = "library/app"
 LAYER = filler(100_000, 1)
 LARGE = filler(17 * 1024 * 1024, 2)
@@ -73,7 +69,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Load:
-    """A `Load` is a set of threads that send requests until PULLS honest pulls are done."""
+    """Threads that send requests until PULLS pulls from the honest upstream are done."""
 
     http: HttpClient
     waits: list[float] = field(default_factory=list)
@@ -81,13 +77,13 @@ class Load:
     done: threading.Event = field(default_factory=threading.Event)
 
     def request(self, path: str) -> None:
-        """Send requests to a hostile upstream, which may fail."""
+        """Request *path* of a hostile upstream again and again; failures do not matter."""
         while not self.done.is_set():
             with suppress(OSError, HTTPException):
                 self.http.get(path)
 
     def pull(self, name: str) -> None:
-        """Pull the honest upstream's image repeatedly; each pull must succeed."""
+        """Pull the image of the honest upstream again and again, and record times and failures."""
         while not self.done.is_set():
             began = time.monotonic()
             try:
@@ -98,7 +94,7 @@ class Load:
             self.waits.append(time.monotonic() - began)
 
     def run(self, clients: list[Callable[[], None]]) -> float:
-        """Run all clients at once; return the 99th percentile of the honest pulls' times, in s."""
+        """Run all clients at once; return the 99th percentile of the honest pulls' times (s)."""
         self.waits.clear()
         self.done.clear()
         threads = [threading.Thread(target=each) for each in clients]
@@ -114,7 +110,7 @@ class Load:
 
 
 def _peak(pid: int) -> float:
-    """Return the largest resident memory of a process, in MiB."""
+    """Return the largest resident memory of the process so far (MiB)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(each for each in lines if each.startswith("VmHWM")).split()[1]) / 1024
 
@@ -140,9 +136,7 @@ def upstreams() -> Iterator[dict[str, FakeUpstream]]:
 def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     upstreams: dict[str, FakeUpstream], tmp_path: Path
 ) -> None:
-    """Hostile upstreams cause no failure of honest pulls.
-
-    No worker exceeds its memory limit in the test.
+    """Hostile upstreams make no pull from the honest one fail, and no worker too large.
 
     Only the soak test compares the times, because it has enough of them. All numbers are in
     `figures.json`.
@@ -156,7 +150,8 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     }
     with Appliance(tmp_path, Setup(upstreams=settings, environment=environment)) as appliance:
         load = Load(appliance.http)
-        for each in ("sizes", "layer as a manifest"):  # the manifest states the layer's size
+        # kinds of attack in which a manifest states the size of a layer
+        for each in ("sizes", "layer as a manifest"):
             assert load.http.get(f"/v2/{names[each]}/manifests/lies").status == 200
         assert load.http.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200
         pulls = [partial(load.pull, names["honest"])] * HONEST

@@ -1,4 +1,4 @@
-"""Test the container image: its content, and the ways in which an operator runs it."""
+"""The container image: its content, and the ways in which an operator runs it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.system.mounts import HARDENED, LOGIN, Mounts
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image has to build it
 
 PROGRAMS = ("serve", "supervisord", "haproxy", "registry", "logger", "cleaner")
-LARGEST = 120 * 10**6  # the size is in bytes, without the base image
+LARGEST = 120 * 10**6  # bytes, without the base image
 
 
-# these tests check the content of the image
+# ---- the content of the image
 
 
 def test_the_image_is_small(podman: Engine, image: str) -> None:
@@ -78,15 +78,15 @@ def test_the_image_starts_under_the_names_of_the_registry_image(podman: Engine, 
         assert found.startswith("entrepot ")
 
 
-# these tests run the image as the README shows
+# ---- the image as the README runs it
 
 
 def test_the_command_in_the_readme_works_unchanged(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """The README's command works with data and files of root, TLS and passwords.
+    """The command in the README works, with TLS, passwords, and files that root owns.
 
-    The data directory in that test has mode 0755, the files have mode 0600.
+    The data directory has mode 0755, the files have mode 0600.
     """
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:
@@ -105,9 +105,9 @@ def test_the_command_in_the_readme_works_unchanged(
         assert {each.stat().st_uid for each in (mounted.data, *mounted.data.rglob("*"))} == {5000}
         assert mounted.secret.stat().st_mode & 0o777 == 0o600
         ended = container.stop()
-        # the exit code is 137 if podman had to kill the container
+        # 137 would mean that podman had to kill the container
         assert ended.code == 0, ended.output
-        # the container's log has requests, but not those of the health check
+        # requests are logged, except those of the health check
         assert re.search(r' - alice \[.*\] "GET /v2/ HTTP/1.1" 200 ', ended.output), ended.output
         assert "/healthz" not in ended.output
 
@@ -121,9 +121,9 @@ def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, im
 def test_the_configuration_file_of_registry_3_is_read(
     podman: Engine, image: str, tmp_path: Path
 ) -> None:
-    """The appliance reads a file of the image registry:3 at that image's path.
+    """A configuration file of the image registry:3 is read from the path that it has there.
 
-    The proxy and the users of that file are in force.
+    Its proxy and its users take effect.
     """
     file = tmp_path / "config.yml"
     users = "ann: $2y$05$" + "a" * 53
@@ -138,15 +138,15 @@ def test_the_configuration_file_of_registry_3_is_read(
     assert "every client that can reach it" not in output
 
 
-# these tests run the container without root
+# ---- containers without root
 
 
 def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
     podman: Engine, image: str, mounted: Mounts, clients: Clients
 ) -> None:
-    """A container without root, capabilities and a writable root file system serves with TLS.
+    """A container without root, without capabilities and with a read-only root serves with TLS.
 
-    After a restart that container serves from disk without an upstream.
+    After a restart it serves from disk while the upstream is down.
     """
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:
@@ -184,7 +184,7 @@ def test_the_images_own_user_may_be_given(podman: Engine, image: str) -> None:
 def test_root_with_few_capabilities_changes_its_user(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """The capabilities that the systemd unit grants are sufficient to change the user."""
+    """The capabilities that the systemd unit grants are enough to change to another user."""
     rights = [f"--cap-add={each}" for each in NEEDED]
     secret = f"--volume={mounted.secret}:/pull-secret.json:ro"
     with running(podman, image, *HARDENED, *rights, secret) as container:
@@ -199,15 +199,15 @@ def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, im
         assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
 
 
-# these tests start and end the container
+# ---- the start and the end of a container
 
 
 def test_a_killed_container_starts_again_and_removes_old_files(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """A killed container starts again, and removes the files of its previous run.
+    """A container that was killed can be started again, and removes what its last run left.
 
-    Such files are sockets, pipes and copies of secrets.
+    That is sockets, pipes and copies of secrets.
     """
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
@@ -217,11 +217,11 @@ def test_a_killed_container_starts_again_and_removes_old_files(
         eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
 
         left = container.execute("sh", "-c", "ls -d /tmp/entrepot-*").stdout.split()
-        assert len(left) == 2  # the two folders are a run directory and a folder of copies
+        assert len(left) == 2  # the run directory, and the folder with copies of secrets
 
 
 def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
-    """The files of root that registry:2 leaves change their owner once, at the first start."""
+    """Files of root, as registry:2 leaves them, get the image's user once, at the first start."""
     blob = mounted.data / "docker/registry/v2/blobs/sha256/aa/aabb/data"
     blob.parent.mkdir(parents=True)
     blob.write_text("old")
@@ -248,7 +248,7 @@ def test_the_image_builds_and_serves_on_bookworm(podman: Engine) -> None:
 
 
 def _pulled(clients: Clients, netloc: str, mounted: Mounts) -> str:
-    """Pull an image with podman, over TLS and with a password; return the image's ID."""
+    """Pull the image with podman, over TLS and with a password; return its ID."""
     trust = (f"--cert-dir={mounted.ca.parent}", f"--creds={LOGIN}")
     done = clients.podman("pull", "--quiet", *trust, f"{netloc}/one.test/team/app:v1")
     assert done.returncode == 0, done.stderr

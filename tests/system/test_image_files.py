@@ -1,4 +1,4 @@
-"""Changed files (pull secret, passwords, certificate) take effect in a running container."""
+"""A changed pull secret, password file or certificate takes effect in a running container."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.system.pulls import manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image has to build it
 
 NEWCOMER = "bob:fresh"
 Files = dict[str, bytes]
 
 
 class _InPlace:
-    """Each watched file is mounted separately, and the test overwrites it in place."""
+    """Mounts each file by itself, and writes changes over the file."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class _InPlace:
 
 
 class _Renamed:
-    """The folder of watched files is mounted, and a file is replaced by a rename."""
+    """Mounts the folder of the files, and replaces a file by a rename."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """The folder of watched files is mounted, and a link in it is swapped, as by the kubelet."""
+    """Mounts the folder of the files, and swaps a link in it, as the kubelet does."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -92,7 +92,7 @@ def test_changed_files_take_effect_without_a_restart(
     way: Callable[[Path, Files], _InPlace | _Renamed | _Swapped],
     options: list[str],
 ) -> None:
-    """A changed secret, password file or certificate takes effect without a restart."""
+    """A changed pull secret, password file or certificate takes effect without a restart."""
     authority = mounted.authority
     folder = mounted.folder / "files"
     folder.mkdir()
@@ -125,7 +125,7 @@ def test_changed_files_take_effect_without_a_restart(
 
 
 def _files(authority: Authority, robot: str, *logins: str) -> Files:
-    """Return a pull secret for one.test, a password file, and a new certificate."""
+    """Return the contents of a pull secret for one.test, a password file, and a new certificate."""
     pair = authority.issue()
     auth = b64encode(robot.encode()).decode()
     return {
@@ -141,7 +141,7 @@ def _user(login: str) -> bytes:
 
 
 def _shown(http: HttpClient) -> bytes:
-    """Return the certificate that the appliance presents to TLS clients."""
+    """Return the certificate (DER) that the appliance sends to a TLS client."""
     assert http.tls is not None
     with (
         socket.create_connection((http.host, http.port), timeout=10) as plain,

@@ -1,4 +1,4 @@
-"""A wrong mount ends the container at once, with one clear line and exit code 2."""
+"""A wrong mount ends the start of the container with one clear line and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from tests.system.containers import Engine, run_to_end
 from tests.system.mounts import Mounts
 
-pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image has to build it
 
 Make = Callable[[Mounts], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A `Wrong` has wrong options for the container, and texts that the error line must contain."""
+    """A wrong mount: podman's options, and words that the printed line must have."""
 
     options: Make
     messages: tuple[str, ...]
@@ -83,7 +83,10 @@ WRONG = {
 def test_a_wrong_mount_is_reported_in_one_line(
     podman: Engine, image: str, mounted: Mounts, wrong: Wrong
 ) -> None:
-    """A wrong mount is one line with problem, path and remedy, before any program starts."""
+    """For a wrong mount one line names the problem, the path and the remedy.
+
+    No program is started.
+    """
     ended = run_to_end(podman, image, *wrong.options(mounted))
 
     assert ended.code == 2, ended.output

@@ -1,4 +1,4 @@
-"""The appliance keeps all content in memory: `storage: inmemory`."""
+"""With `storage: inmemory` an appliance keeps all content in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Return a folder on a tmpfs that only this module uses, with a file of another program."""
+    """Return a folder of a file system in memory, with a file of another program in it."""
     made = Path(tempfile.mkdtemp(prefix="ent-memory-", dir="/dev/shm"))
     (made / "other").write_text("kept")
     yield made
@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of all tests of this file."""
+    """Run the upstream for all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -50,7 +50,7 @@ def setup(folder: Path, upstream: FakeUpstream) -> Setup:
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Iterator[Appliance]:
-    """Run one appliance in memory, with two workers, for the checks."""
+    """Run one appliance in memory, with two workers."""
     with Appliance(tmp_path_factory.mktemp("memory"), setup) as running:
         yield running
 
@@ -59,14 +59,14 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Iterato
 def test_clients_are_served_from_memory(
     appliance: Appliance, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Clients are served from memory: pulls, ranges, pushes, deletions, referrers and evictions."""
+    """Each check of the storage drivers passes for an appliance that keeps content in memory."""
     check(appliance, upstream)
 
 
 def test_the_folder_has_the_content_until_the_appliance_ends(
     appliance: Appliance, folder: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    """The folder on the tmpfs has the content until the appliance ends, and keeps foreign files."""
+    """The folder has the content until the appliance ends, and keeps files of other programs."""
     assert push(appliance.http, "team/app", "v1", of_size(100 * KB, 570))
     assert (folder / layout.REPOSITORIES / "team/app").is_dir()
 
@@ -87,7 +87,7 @@ def test_the_folder_has_the_content_until_the_appliance_ends(
 def test_a_second_appliance_does_not_empty_the_folder(
     appliance: Appliance, setup: Setup, tmp_path: Path
 ) -> None:
-    """A second appliance on the folder is refused with one line, before it removes anything."""
+    """A second appliance on the same folder is refused, before it has removed anything."""
     assert push(appliance.http, "team/first", "v1", of_size(100 * KB, 572))
     second = Appliance(tmp_path, setup)
 

@@ -1,4 +1,4 @@
-"""The index of a running appliance is lost or damaged: the cap holds, and the index is rebuilt."""
+"""The index of a running appliance is lost or damaged: the cap holds, and it is rebuilt."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _lose_with_workers(appliance: Appliance) -> None:
 def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
     start: Start, fake: FakeUpstream, lose: Callable[[Appliance], None]
 ) -> None:
-    """If the index is lost, running downloads keep their reservations, so the cap holds.
+    """If the index is lost, running downloads keep the space that they have reserved.
 
-    No other download gets the reserved space.
+    No other download gets that space, so the data directory stays below the cap.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     pulled = [fake.put_image("app", f"v{n}", _made(n, _MAXIMUM // 16)) for n in range(8)]
@@ -85,7 +85,7 @@ def test_the_cap_holds_when_the_index_is_lost_during_large_downloads(
 def _is_sound(appliance: Appliance) -> bool:
     try:
         return appliance.metric("entrepot_index_available") == 1
-    except (AssertionError, OSError):  # the workers are starting
+    except (AssertionError, OSError):  # the workers are still starting
         return False
 
 
@@ -132,9 +132,9 @@ _DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """If the index is damaged while in use, nothing is evicted because of the damage.
+    """If the index is damaged while it is used, no content is evicted for that reason.
 
-    Downloads and pushes are stored again afterwards.
+    Afterwards downloads are stored again, and pushes accepted.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
@@ -155,7 +155,7 @@ def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
 
 
 def _wait_until_repaired(appliance: Appliance, tag: str, made: Image, name: str) -> None:
-    """Wait until a download is stored again, and a push is accepted."""
+    """Wait until a download is stored again and a push is accepted."""
     eventually(
         lambda: _is_stored(appliance, tag, made),
         what=f"downloads are stored again after: {name}",
@@ -184,9 +184,9 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 
 
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
-    """While another program locks the index, only one cold pull waits.
+    """While another program locks the index, one pull waits for it, and later ones do not.
 
-    Later cold pulls are passed through without a delay while the index is locked.
+    Their blobs are passed through without being stored.
     """
     one_worker = {**_BOUNDED, "ENTREPOT_WORKERS": "1"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=one_worker))
@@ -200,4 +200,5 @@ def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -
             assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
-    assert sum(each >= 2 for each in took) <= 1  # one operation of the index has a time-out of 2 s
+    # an operation on the index waits for a lock for 2 s at most
+    assert sum(each >= 2 for each in took) <= 1

@@ -1,4 +1,4 @@
-"""The program of docs/library.md with the installed wheel, run as a reader would run it."""
+"""The program in docs/library.md, run as a reader would run it, with the installed wheel."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _FORGOTTEN = images.image([images.filler(50_000, 2)])
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an interpreter with the installed wheel, which cannot import the source tree."""
+    """Return a Python with the installed wheel that cannot import the source tree."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
     _wheel(folder)
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # the dependencies are those of the tests; Python does not follow a .pth file in their folder
+    # the wheel's dependencies are those of the test run, whose .pth files have no effect here
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 
@@ -65,7 +65,7 @@ def _run(words: Sequence[str | Path]) -> None:
 
 
 class Program:
-    """The program of docs/library.md in a folder of its own; its output is in the file `log`."""
+    """The program of docs/library.md in its own folder; its output is in the file `log`."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.port = free_port()
@@ -83,7 +83,7 @@ class Program:
 
     @contextmanager
     def running(self, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the program, and stop it with SIGTERM, after which it must exit with 0."""
+        """Start the program, and end it with SIGTERM after the `with` block; assert exit code 0."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 words,
@@ -107,7 +107,7 @@ class Program:
 
 
 def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
-    """The program of docs/library.md has logins, a pull-through cache and eviction."""
+    """The program of docs/library.md checks logins, fetches from an upstream, and evicts."""
     with FakeUpstream() as u:
         upstream = u.put_image("library/app", "v1", _IMAGE)
         program = Program(tmp_path, UPSTREAMS={"one.test": u.url}, TTL=3.0)
@@ -137,7 +137,7 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> None:
-    """The program of docs/library.md runs in gunicorn with two processes, which record uses."""
+    """The program of docs/library.md runs in two processes of gunicorn, which both record uses."""
     program = Program(tmp_path, UPSTREAMS=[], TTL=0)
     words = ["-m", "gunicorn", "--workers=2", "--worker-class=gthread", "--threads=4"]
     bind = f"--bind=127.0.0.1:{program.port}"
@@ -150,7 +150,7 @@ def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> Non
 
 
 def test_the_program_imports_its_own_modules(python: Path, tmp_path: Path) -> None:
-    """A program with its own `config` and `logger` modules imports the registry from the wheel."""
+    """A program that has its own modules `config` and `logger` can import the registry."""
     Program(tmp_path)
     check = (
         "import program, sys\n"

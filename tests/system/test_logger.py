@@ -1,4 +1,7 @@
-"""A logger that did not run for a while misses no line, and access times survive the index."""
+"""A logger that was stopped for a while misses no line of the access log.
+
+The times of last use survive the loss of the index.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,16 @@ NAME = "one.test/app"
 HOUR = 3600
 ROTATIONS = 3
 _CLIENTS, _REQUESTS = 16, 500
-# 1 % of the cap is reserved for logs, so the log is rotated after a few bytes
+# the access log may use 1 % of the cap, so it is rotated after few lines
 SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 
 
 def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """If the logger is stopped during log rotations, no access-log line is lost or counted twice.
+    """If the logger is stopped while the access log is rotated, no line is lost or counted twice.
 
-    Counters and access times show that no line was lost.
+    Counters and times of last use show that.
     """
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
@@ -57,7 +60,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
         lambda: _counted(appliance, "blob") >= expected,
         what="all requests are counted",
         within=60,
-        # each request for metrics adds a log line, which may push other lines out of the log
+        # each request of the metrics is a further line, which may displace others in the small log
         pause=0.5,
     )
     assert _counted(appliance, "blob") == expected
@@ -69,7 +72,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 
 
 def test_no_line_of_two_threads_of_haproxy_is_lost(start: Start, fake: FakeUpstream) -> None:
-    """Two threads that respond at the same time write as many lines as there are responses."""
+    """Two threads of HAProxy that respond at the same time each write their log lines whole."""
     image = fake.put_image("app", "v1", of_size(64 * KB, 503))
     environment = {"ENTREPOT_THREADS": "2", "CLEANER_MAXSIZE": "1G"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
@@ -91,7 +94,7 @@ def test_no_line_of_two_threads_of_haproxy_is_lost(start: Start, fake: FakeUpstr
 
 
 def _requested(appliance: Appliance, path: str) -> int:
-    """Send requests, several at once on one connection, and return the number of responses."""
+    """Send many requests for *path* at once on one connection; return the number of responses."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", appliance.http.port), timeout=60) as connection:
         connection.sendall(request * (_REQUESTS - 1))
@@ -100,7 +103,7 @@ def _requested(appliance: Appliance, path: str) -> int:
 
 
 def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: FakeUpstream) -> None:
-    """While the logger is stopped, uses are unknown, so nothing is evicted by age."""
+    """While the logger is stopped nothing is evicted for age, because uses are not recorded."""
     used = fake.put_image("app", "used", of_size(64 * KB, 501))
     unused = fake.put_image("app", "unused", of_size(64 * KB, 502))
     ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
@@ -132,7 +135,10 @@ def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: Fak
 def test_the_order_of_eviction_survives_the_loss_of_the_index(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """The order of eviction survives the loss of the index, as file times follow access times."""
+    """A rebuilt index has the order of eviction from the times of the stored files.
+
+    The logger sets the time of a file to that of its last use.
+    """
     images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
     appliance = start(Setup({"one.test": {"url": fake.url}}))
     for number in range(len(images)):
@@ -159,7 +165,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 def test_metrics_have_the_names_of_distribution_and_our_own(
     shared: Appliance, public: Registry
 ) -> None:
-    """Metrics have the names of distribution's proxy, and ours have upstream, kind and cache.
+    """Metrics have the names of docker distribution's proxy, and more with upstream and kind.
 
     No other test of this file pulls from the shared appliance.
     """
@@ -180,7 +186,7 @@ def test_metrics_have_the_names_of_distribution_and_our_own(
 
 
 def _stop_logger(appliance: Appliance) -> None:
-    """Stop the logger while it holds no lock of the index, which would block all writers."""
+    """Stop the logger at a moment at which it does not lock the index against other processes."""
     index = open_index(appliance.state)
 
     def is_stopped() -> bool:
@@ -196,7 +202,7 @@ def _stop_logger(appliance: Appliance) -> None:
 
 
 def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
-    """Fetch blobs until the log was rotated ROTATIONS times; return the number of requests."""
+    """Pull blobs until the access log was rotated ROTATIONS times; return the number of pulls."""
     log = appliance.state / layout.ACCESS_LOG
     inodes = {log.stat().st_ino}
     sent = 0
@@ -209,7 +215,7 @@ def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
 
 
 def _inode(path: Path) -> int:
-    """Return a file's inode; wait if the file is just being rotated."""
+    """Return the inode of *path*; wait if the file is just being rotated."""
 
     def look() -> int:
         with suppress(FileNotFoundError):
@@ -224,7 +230,7 @@ def _counted(appliance: Appliance, kind: str) -> float:
 
 
 def _probes(appliance: Appliance) -> int:
-    """Return how many log-barrier requests the cleaner has sent."""
+    """Return how many requests the cleaner has sent to learn whether the logger is up to date."""
     log = appliance.state / layout.ACCESS_LOG
     return log.read_text().count("/healthz?news=")
 
@@ -235,13 +241,13 @@ def _last_uses(appliance: Appliance, digests: Sequence[Digest]) -> dict[Digest, 
 
 
 def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
-    """Return the indexed digests of *digests*, in the order of their eviction."""
+    """Return those of *digests* that the index has, in the order in which they would be evicted."""
     index = open_index(appliance.state)
     return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
 
 
 def _age(appliance: Appliance, images: Sequence[Image]) -> None:
-    """Set the time of every file to some hours ago, with the first image as the oldest."""
+    """Set the times of all stored files to some hours ago, those of the first image longest ago."""
     newest = (appliance.data / layout.blob(images[0].digest)).stat().st_mtime
     for hours, image in zip(range(20, 0, -2), images, strict=False):
         for digest in (image.digest, *(Digest.of(blob) for blob in image.blobs)):

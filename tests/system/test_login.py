@@ -1,4 +1,4 @@
-"""Test logins of podman and skopeo, and the reload of a changed htpasswd file."""
+"""Logins of podman and skopeo, and the reload of a changed htpasswd file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NAME = "one.test/login/app"
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance that requires a password for every request."""
+    """Run an appliance that requires a password for each request."""
     yield from _guarded(tmp_path_factory.mktemp("closed"), public, "none")
 
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance with users that also allows anonymous pulls."""
+    """Run an appliance with users that permits anonymous pulls."""
     yield from _guarded(tmp_path_factory.mktemp("halfopen"), public, "pull")
 
 
@@ -78,7 +78,7 @@ def test_skopeo_needs_the_right_password(
 
 
 def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) -> None:
-    """`GET /v2/` requires Basic credentials."""
+    """A refused `GET /v2/` has a Basic challenge and a JSON body of the OCI spec."""
     response = closed.http.get("/v2/")
 
     assert (response.status, response.code) == (401, "UNAUTHORIZED")
@@ -87,7 +87,7 @@ def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) ->
 
 @pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
 def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -> None:
-    """Metrics need a pull right, because they show which user pulls which image."""
+    """Metrics and manifests need the right to pull, because they show which user pulls what."""
     known = replace(closed.http, login=ALICE)
 
     assert closed.http.get(path).status == 401
@@ -113,7 +113,7 @@ def test_the_root_is_200_without_a_body_for_every_client(
 def test_any_client_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Podman pulls from an appliance that allows anonymous pulls, without a login and with one."""
+    """Where anonymous pulls are allowed, podman pulls without a login and after one."""
     image = f"{half_open.http.netloc}/{NAME}:v1"
     anonymous = clients.pull(image)
     clients.forget()
@@ -149,7 +149,7 @@ def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
 def test_a_changed_htpasswd_is_in_force_while_a_removed_users_pull_runs(
     start: Start, fake: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A changed htpasswd is in force while a removed user's pull runs to its end."""
+    """A changed htpasswd file applies at once, and a running pull of a removed user continues."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 21))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)

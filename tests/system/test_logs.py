@@ -1,4 +1,4 @@
-"""Test the logs of a whole appliance: lines on stdout, fields of the operator, and mails."""
+"""The logs of a whole appliance: access lines on stdout, the operator's fields, and mails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# the line is the output of: htpasswd -nbB -C 4 ann right
+# printed by: htpasswd -nbB -C 4 ann right
 _USERS = {"ann": "$2b$04$UDITLP0NXSoxSGu2VTyF7OOvB0O6Ellsn8MCAgTk36TkRHT2FH1Uy"}
 _LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ann:right").decode()}
 _LINE = re.compile(
@@ -50,7 +50,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, server: SmtpServer, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance that prints its access log, with fields, and mails warnings."""
+    """Run one appliance that prints its access log with fields and sends mails of warnings."""
     options = {"smtp": {"addr": f"127.0.0.1:{server.port}"}, "from": "a@b.test", "to": ["c@d.test"]}
     log = {
         "level": "debug",
@@ -65,7 +65,7 @@ def appliance(
 
 
 def _printed(appliance: Appliance, text: str, count: int = 1) -> list[str]:
-    """Wait for *count* access-log lines on stdout that contain *text*."""
+    """Wait until stdout has *count* access lines with *text*, and return them."""
 
     def found() -> list[str]:
         lines = [each for each in appliance.output().splitlines() if _LINE.fullmatch(each)]
@@ -77,7 +77,7 @@ def _printed(appliance: Appliance, text: str, count: int = 1) -> list[str]:
 def test_the_second_of_two_equal_answers_is_printed_too(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """The second of two equal responses, which comes from HAProxy's cache, is printed too."""
+    """The second of two equal requests is printed too, although HAProxy's cache responds to it."""
     upstream.put_image("app", "v1", of_size(KB, 970))
     pull(replace(appliance.http, login="ann:right"), "one.test/app", "v1")
     path = manifest_path("one.test/app", "v1")
@@ -111,7 +111,7 @@ def test_health_checks_are_not_printed(appliance: Appliance) -> None:
 
 
 def test_a_client_cannot_write_a_line_of_its_own(appliance: Appliance) -> None:
-    """A client cannot write an access line of its own, as its control characters are escaped."""
+    """A client cannot forge an access line, as control characters of its request are escaped."""
     forged = 'x" 200 1\x0b "" "\\'
     appliance.http.get("/v2/forged/tags/list?n=%22%0A", **_LOGIN, User_Agent=forged)
 
@@ -126,7 +126,7 @@ def test_a_client_cannot_write_a_line_of_its_own(appliance: Appliance) -> None:
 
 
 def test_the_lines_of_all_programs_have_the_fields(appliance: Appliance) -> None:
-    """Lines of `serve`, workers, logger and cleaner have the operator's fields."""
+    """The lines of `serve`, the workers, the logger and the cleaner have the operator's fields."""
     programs = ("serve", "registry", "logger", "cleaner")
 
     def found() -> bool:
@@ -140,7 +140,7 @@ def test_the_lines_of_all_programs_have_the_fields(appliance: Appliance) -> None
 
 
 def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServer) -> None:
-    """A worker's warning about a failed login is mailed by `serve`."""
+    """The warning of a worker about a failed login is sent as a mail by `serve`."""
     appliance.http.get("/v2/", Authorization="Basic " + base64.b64encode(b"bob:no").decode())
 
     def found() -> bool:
@@ -153,7 +153,7 @@ def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServe
 def test_a_line_is_that_of_docker_distribution(
     start: Start, public: Registry, fake: FakeUpstream
 ) -> None:
-    """A printed access line differs from docker distribution's in time and size only."""
+    """A printed access line is that of docker distribution, except for its times and sizes."""
     appliance = start(
         Setup({"one.test": {"url": fake.url}}, {"log": {"accesslog": {"disabled": False}}})
     )
@@ -181,7 +181,7 @@ def test_a_line_is_that_of_docker_distribution(
 
 
 def test_a_stdout_that_no_program_reads_delays_nothing(tmp_path: Path, fake: FakeUpstream) -> None:
-    """A stdout that no program reads loses lines, but delays no request and no stop."""
+    """If no program reads stdout, access lines are lost, but no request and no stop waits."""
     folder = tmp_path / "stuck"
     folder.mkdir()
     os.mkfifo(folder / "appliance.log")

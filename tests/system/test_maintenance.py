@@ -1,4 +1,4 @@
-"""A mirror in read-only mode, with a credential helper, rules for pushes and a short catalog."""
+"""A read-only mirror with a credential helper, rules for pushes and a short catalog."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIRRORED, _PUSHED = of_size(KB, 1), of_size(KB, 2)
 
 
 def _helper(folder: Path) -> Path:
-    """Write a credential helper that knows the login of one host."""
+    """Write a program that supplies the login for one host, as Docker's credential helpers do."""
     path = folder / "docker-credential-test"
     path.write_text(
         f"""#!/bin/sh
@@ -32,9 +32,9 @@ echo '{{"Username": "robot", "Secret": "secret"}}'
 def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
     start: Start, tmp_path: Path
 ) -> None:
-    """A read-only mirror pulls through with a helper and refuses pushes.
+    """A read-only mirror fetches with the login of a credential helper, and refuses pushes.
 
-    The helper has the only login for the upstream.
+    Only the helper has the login for the upstream.
     """
     helper = _helper(tmp_path)
     with FakeUpstream(gate=BasicGate({"robot": "secret"})) as upstream:
@@ -61,10 +61,10 @@ def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
     assert (refused.status, refused.code) == (405, "UNSUPPORTED")
     assert tags(appliance.http, "team/app") == ["v1"]
     pull(appliance.http, "team/app", "v1")
-    pull(appliance.http, "app", "v1")  # the upstream is stopped, so the content was stored
+    pull(appliance.http, "app", "v1")  # the upstream is stopped, so this is stored content
     asked = (tmp_path / "asked").read_text().splitlines()
     assert set(asked) == {f"get {upstream.host}"}
-    assert len(asked) <= 2 * 2  # this happens once for each worker of each start
+    assert len(asked) <= 2 * 2  # once for each worker of each start
 
     first = json.loads(appliance.http.get("/v2/_catalog").body)["repositories"]
     assert first == ["team/app"]

@@ -1,4 +1,4 @@
-"""HAProxy's content cache with real workers: its responses are as correct as those of a worker."""
+"""Responses of HAProxy's cache are as correct as those of the workers behind it."""
 
 from __future__ import annotations
 
@@ -29,23 +29,26 @@ from tests.upstream import FakeUpstream
 FROM_CACHE = "entrepot; hit; detail=memory"
 NAME = "one.test/app"
 AT_ONCE = 10.0
-"""This is the time until a change is in force on a busy machine (s)."""
+"""A change must apply within this time (s), even on a busy machine."""
 
 
 def is_cached(response: Response) -> bool:
-    """Return whether a response came from HAProxy's cache."""
+    """Return True if the response came from HAProxy's cache."""
     assert response.status in (200, 304), response
     return response.headers["cache-status"] == FROM_CACHE
 
 
 def warm(http: HttpClient, *paths: str) -> None:
-    """Send requests until HAProxy's cache responds."""
+    """Send requests for *paths* until HAProxy's cache responds to each."""
     for path in paths:
         eventually(lambda path=path: is_cached(http.get(path)), what=f"{path} is cached")  # type: ignore[misc] # bound at once
 
 
 def start_appliance(start: Start, setup: Setup) -> Appliance:
-    """Start an appliance, and wait until its cleaner has raised the cache epoch."""
+    """Start an appliance, and wait until its cleaner has raised the cache epoch once.
+
+    The cleaner does so at its start, which would purge cached responses later.
+    """
     appliance = start(setup)
     epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
     eventually(lambda: int(epoch.now()) > 1, what="the cleaner has started")
@@ -54,13 +57,13 @@ def start_appliance(start: Start, setup: Setup) -> Appliance:
 
 @pytest.fixture(scope="module")
 def image(public: Registry) -> Image:
-    """Push an image with a layer that is too large for HAProxy's cache."""
+    """Push an image to the upstream; its layer is too large for HAProxy's cache."""
     return public.push("memory/app", "v1", of_size(200 * KB, 600))
 
 
 @pytest.fixture(scope="module")
 def warmed(shared: Appliance, image: Image) -> Appliance:
-    """Return an appliance with the image in HAProxy's cache, by tag and by digest."""
+    """Return an appliance whose HAProxy has cached the image, by tag and by digest."""
     pull(shared.http, "one.test/memory/app", "v1")
     warm(shared.http, *_paths(image))
     return shared
@@ -68,7 +71,7 @@ def warmed(shared: Appliance, image: Image) -> Appliance:
 
 @dataclass(frozen=True, slots=True)
 class OneUpstream:
-    """A `OneUpstream` is an appliance with an upstream that one test uses and may stop."""
+    """An upstream that one test uses and may stop, and the appliance in front of it."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -79,7 +82,7 @@ class OneUpstream:
 def several(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Appliance, Iterator[OneUpstream]]]:
-    """Run one appliance, with an upstream for each test."""
+    """Run one appliance in front of several upstreams, one for each test."""
     with ExitStack() as stack:
         fakes = {f"u{n}.test": stack.enter_context(FakeUpstream()) for n in range(5)}
         folder = tmp_path_factory.mktemp("several")
@@ -92,7 +95,7 @@ def several(
 
 @pytest.fixture
 def upstream(several: tuple[Appliance, Iterator[OneUpstream]]) -> OneUpstream:
-    """Return the next upstream."""
+    """Return an upstream that no other test uses."""
     return next(several[1])
 
 
@@ -107,9 +110,10 @@ def _paths(image: Image) -> list[str]:
 
 
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
-    """A response from HAProxy's cache has the same body and headers as a worker's, and an Age."""
+    """A response from HAProxy's cache has a worker's body and headers, and the header Age."""
     for path in _paths(image):
-        warm(warmed.http, path)  # a new cache epoch may have purged the response since
+        # the cache epoch may have been raised since, which purges the response
+        warm(warmed.http, path)
         response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest
         assert (response.body, response.headers["oci-namespace"]) == (body, "one.test")
@@ -122,7 +126,7 @@ def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Ima
 
 
 def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
-    """A tag is cached after HEAD requests only, as containerd and dockerd send them."""
+    """HAProxy caches a tag after HEAD requests only, because containerd and dockerd send HEAD."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
     pull(appliance.http, f"{upstream.host}/app", str(image.digest))
@@ -161,7 +165,7 @@ def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) ->
 
 
 def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
-    """Both forms of a name lead to the same content, which HAProxy caches separately."""
+    """`one.test/NAME` and `NAME?ns=one.test` lead to the same content, cached separately."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
     warm(warmed.http, path)
 
@@ -173,7 +177,7 @@ def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image:
 def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
     warmed: Appliance, image: Image
 ) -> None:
-    """A response from the cache is logged and updates the access time, or it would be evicted."""
+    """A response from HAProxy's cache is logged as a use, or its content would be evicted."""
     path = manifest_path("one.test/memory/app", image.digest)
     layer = Digest.of(image.layers[0])
     before = _last_use(warmed, layer)
@@ -188,7 +192,10 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
 
 
 def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
-    """HAProxy never caches a manifest with missing parts; during an outage it must be refused."""
+    """HAProxy never caches a manifest whose parts are not all stored.
+
+    During an outage of its upstream it must be refused.
+    """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))
     paths = (
@@ -226,7 +233,10 @@ def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> N
 
 
 def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
-    """An opening breaker purges HAProxy's cache: a cached manifest may need a lost part."""
+    """When a circuit breaker opens, HAProxy's cache is purged.
+
+    A cached manifest may need a part that is lost and cannot be fetched.
+    """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))
     pull(appliance.http, f"{upstream.host}/app", "v1")
@@ -244,7 +254,7 @@ def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
 
 
 def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
-    """When a moved tag is no longer fresh, no client gets the image of the tag before the move."""
+    """After the freshness of a moved tag has passed, no client gets the old image any more."""
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
     appliance = start_appliance(start, setup)
@@ -265,7 +275,7 @@ def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpst
 
 
 def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstream) -> None:
-    """With a freshness of 0 every pull of a tag is revalidated, so HAProxy never caches the tag."""
+    """A tag with a freshness of 0 must be confirmed for each pull, so HAProxy never caches it."""
     fake.put_image("app", "v1", of_size(KB, 606))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "0s"})
     appliance = start_appliance(start, setup)
@@ -276,7 +286,7 @@ def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstrea
 
 
 def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpstream) -> None:
-    """A manifest is cached for a minute, but not after the eviction of its parts."""
+    """HAProxy caches a manifest for a minute, but not past the eviction of its parts."""
     image = fake.put_image("app", "v1", of_size(KB, 607))
     environment = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
     appliance = start_appliance(
@@ -297,7 +307,7 @@ def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpst
 
 
 def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, object]) -> None:
-    """Pushed content is never cached by HAProxy, so the next pull sees a push."""
+    """HAProxy never caches pushed content, so that the next pull sees a push."""
     appliance = several[0]
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):
@@ -311,7 +321,7 @@ def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, obj
 
 
 def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -> None:
-    """HAProxy's cache fills again after HAProxy was killed, as it starts empty."""
+    """After HAProxy was killed its cache is empty, and fills again."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
     pull(appliance.http, f"{upstream.host}/app", "v1")

@@ -1,4 +1,4 @@
-"""Test rights and passwords with HAProxy's content cache, and changes of both."""
+"""Access rules and passwords hold for HAProxy's cache, and so do their changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An appliance with three users, and cached responses for each of them."""
+    """An appliance with three users, for each of whom HAProxy has cached responses."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -46,9 +46,9 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """Run an appliance with two private repositories and a public one.
+    """Run an appliance in front of two private repositories and a public one.
 
-    The users with rights have pulled from all of these repositories.
+    The users have pulled the images that they may pull.
     """
     folder = tmp_path_factory.mktemp("guarded")
     with FakeUpstream() as fake:
@@ -101,7 +101,7 @@ def _references(guarded: Guarded, name: str) -> list[str]:
 def test_a_user_gets_no_cached_response_of_another_user(
     guarded: Guarded, target_template: str, thief: str | None
 ) -> None:
-    """No user gets a response that HAProxy cached for another user's rights.
+    """A user never gets a response that HAProxy cached for a user with other rights.
 
     No spelling of host or path changes that, by tag or digest, with GET or HEAD.
     """
@@ -124,9 +124,9 @@ def _send_raw(http: HttpClient, what: str, host: str, login: str | None) -> byte
 
 
 def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> None:
-    """A worker verifies a user's password with the first request, and HAProxy remembers it.
+    """Users with equal rights share cached responses.
 
-    HAProxy's cache serves the next request of a user with the same rights.
+    A worker verifies a user's password once, and HAProxy remembers the result.
     """
     path = manifest_path("one.test/a/app", "v1")
     warm(guarded.http(ALICE), path)
@@ -138,7 +138,7 @@ def test_users_with_equal_rights_share_cached_responses(guarded: Guarded) -> Non
 
 
 def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded) -> None:
-    """A wrong password is ignored for public content, and rejected for all other content."""
+    """A client with a wrong password gets public content only."""
     mistaken = guarded.http("alice:guess")
 
     assert mistaken.get(manifest_path("one.test/free", "v1")).status == 200
@@ -147,7 +147,7 @@ def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded
 
 
 def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Path) -> None:
-    """HAProxy's cache serves nothing to a user within 2 s after the user's right was revoked."""
+    """After a right was revoked, HAProxy's cache soon serves nothing to its user any more."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
         appliance = start_appliance(start, _setup(fake, tmp_path))
@@ -189,7 +189,7 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
 def test_an_upstream_removed_from_the_pull_secret_is_removed_from_the_cache(
     start: Start, tmp_path: Path
 ) -> None:
-    """If an upstream leaves the pull secret, no client gets its cached responses any more."""
+    """After an upstream was removed from the pull secret, its cached responses are not served."""
     with FakeUpstream(gate=BasicGate({"robot": "key"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 632))
         secret = _secret(tmp_path / "secret.json", fake.host, "other.test")

@@ -26,7 +26,7 @@ _ITS_NAMES = 7
 
 @pytest.fixture
 def moved(tmp_path: Path) -> Iterator[Appliance]:
-    """Start with docker-cache-server's configuration, and variables for port, folder and TTL."""
+    """Start an appliance with docker-cache-server's variables for address, folder and TTL."""
     port, data = free_port(), tmp_path / "cache"
     theirs = {
         "DCS_SERVER_ADDRESS": "127.0.0.1",
@@ -45,9 +45,9 @@ def moved(tmp_path: Path) -> Iterator[Appliance]:
 def test_the_configuration_of_docker_cache_servers_readme_works(
     moved: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """The configuration of docker-cache-server's README works: logins, pushes and expiry.
+    """The configuration in docker-cache-server's README works: logins, pushes and expiry.
 
-    Each unsupported variable of docker-cache-server causes one warning.
+    Each variable that has no effect here causes one warning.
     """
     netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0
@@ -74,7 +74,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_disabled(
     tmp_path: Path,
 ) -> None:
-    """A repository under an upstream's name is served once that upstream is disabled."""
+    """A repository that begins with an upstream's host is hosted once that upstream is disabled."""
     name = "quay.io/team/app"
     with Registry(tmp_path / "before") as before:
         before.push(name, "v1", _MADE)

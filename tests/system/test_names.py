@@ -1,4 +1,4 @@
-"""Test which upstream each form of a name leads to, and which protocol is used with it."""
+"""Which upstream each form of an image's name leads to, and with which protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN = "bot:t0ken"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site is one appliance in front of six upstreams, and each upstream's library/app:v1."""
+    """One appliance in front of six upstreams, and the image library/app:v1 of each."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -41,10 +41,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Run an appliance with six upstreams.
+    """Run an appliance in front of six upstreams.
 
-    Two of the six upstreams are public, and the second of these is the default; the others use
-    Basic, a token, TLS, or a name with a port.
+    Two are public, the second of which is the default; the others use a password, tokens, TLS, or a
+    host with a port.
     """
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:
@@ -68,17 +68,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """Upstreams have different images under one name; a client gets the image of its upstream."""
+    """Each upstream has another image under one name; podman gets that of the named upstream."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
 
 
 def test_an_upstream_with_a_port_is_named_with_an_underscore(site: Site, clients: Clients) -> None:
-    """An upstream with a port has an underscore in image references.
-
-    An image reference allows no second colon.
-    """
+    """In an image reference "_" precedes the port of an upstream, as ":" would end the name."""
     host = next(host for host in site.images if ":" in host)
 
     pulled = clients.pull(f"{site.netloc}/{host.replace(':', '_')}/{APP}:v1")
@@ -109,7 +106,7 @@ def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
 def test_every_form_of_a_name_gives_the_same_bytes(
     site: Site, path: str, query: str, host: str
 ) -> None:
-    """Containerd's form of a name, dockerd's form and the path lead to the upstream's bytes."""
+    """The path, the form of containerd and that of dockerd lead to the same bytes."""
     image, http = site.images[host], site.appliance.http
 
     by_tag = http.get(manifest_path(path, "v1") + query)
@@ -128,7 +125,7 @@ def test_every_form_of_a_name_gives_the_same_bytes(
     ids=["a registry that is not configured", "prefix and ns name different ones"],
 )
 def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
-    """A name of no known upstream gets 404, so the client tries its next mirror."""
+    """A name that leads to no upstream is 404, so that the client tries its next host."""
     response = site.appliance.http.get(path)
 
     assert (response.status, response.code) == (404, "NAME_UNKNOWN")
@@ -136,7 +133,7 @@ def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize("what", ["manifest", "blob"])
 def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
-    """HEAD and GET have the same status, digest, length and type."""
+    """HEAD and GET of a manifest have the same status, digest, length and type."""
     image, http = site.images["one.test"], site.appliance.http
     name = f"one.test/{APP}"
     path = manifest_path(name, "v1")
@@ -152,7 +149,7 @@ def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
 
 @pytest.mark.parametrize("tag", ["oci-index", "docker-list"])
 def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag: str) -> None:
-    """Podman finds its platform in an index, which is passed on unchanged."""
+    """Podman finds the image for its platform in an index, which is passed on unchanged."""
     expected = two_platforms(90, "oci" if tag == "oci-index" else "docker")[0]
 
     pulled = clients.pull(f"{site.netloc}/one.test/library/many:{tag}")
@@ -163,7 +160,7 @@ def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag
 def test_skopeo_copies_a_whole_index_with_its_digests(
     site: Site, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo copies an index with all its platforms, and converts no manifest."""
+    """Skopeo copies an index with all its images, and no manifest is converted."""
     copied = clients.copy(f"{site.netloc}/one.test/library/many:oci-index", tmp_path, "--all")
 
     assert copied.returncode == 0, copied.stderr
@@ -172,14 +169,14 @@ def test_skopeo_copies_a_whole_index_with_its_digests(
 
 
 def test_a_docker_image_stays_a_docker_image(site: Site) -> None:
-    """A manifest is never converted."""
+    """A manifest in Docker's format is never converted, so its digest stays the same."""
     digests = pull(site.appliance.http, "two.test/library/docker", "v1")
 
     assert str(site.images["docker"].digest) == str(digests[0])
 
 
 def _fill(registries: dict[str, Registry]) -> dict[str, Image]:
-    """Push a different image to each upstream under the same name, and indexes to the first."""
+    """Push a different image to each upstream under one name, and indexes to the first upstream."""
     images = {
         host: registry.push(APP, "v1", of_size(16 * KB, number))
         for number, (host, registry) in enumerate(registries.items(), start=100)

@@ -1,7 +1,6 @@
-"""Programs are killed while events are made: no event of an answered request is lost.
+"""Programs are killed under load: no event of a request that was answered is lost.
 
-By default single programs are killed five times and everything twice, and more often in `make
-soak`.
+By default single programs are killed five times and all twice, in `make soak` more often.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from tests.system.waiting import eventually
 NAME = "load/app"
 ROUNDS = scaled(1, 20)
 CLIENTS = 3
-# a response that ended less than this time before a kill of HAProxy may have no log line (s)
+# HAProxy may lose the log line of a response that ended within this time before its kill (s)
 _MOMENT_S = 0.05
 _ACCEPTED = (200, 201, 202)
 
 Answered = dict[str, tuple[str, float]]
-"""The action of each accepted request, and the time of its response, by its user agent."""
+"""By the user agent of each accepted request: its action, and the time of its response."""
 
 
 class Requests(Load):
-    """A `Requests` is a set of clients that push, pull, mount and delete.
+    """Clients that push, pull, mount and delete, each request with a user agent of its own.
 
-    Each request of these clients has a user agent of its own. `answered` has the action, and the
-    time at which the response was complete, of each accepted request by its user agent.
+    `answered` has, by user agent, the action of each accepted request and the time at which its
+    response was complete.
     """
 
     def __init__(self, http: HttpClient, image: Image, numbers: Iterator[int]) -> None:
@@ -86,7 +85,7 @@ def _loaded(
     numbers: Iterator[int],
     answered: Answered,
 ) -> Iterator[Requests]:
-    """Send requests until the end of the block, and some more after it; record all responses."""
+    """Send requests during the `with` block and for a moment afterwards, and record them."""
     with Requests(appliance.http, image, numbers) as load:
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load
@@ -107,9 +106,9 @@ def _settings(receiver: Receiver) -> Setup:
 
 @pytest.mark.timeout(900)
 def test_a_kill_of_one_program_loses_no_event(start: Start) -> None:
-    """Each program is killed under load; each answered request has its event afterwards.
+    """Each program is killed under load; afterwards each answered request has its event.
 
-    A pull whose response ended in the last moment before a kill of HAProxy may have no log line.
+    A pull that ended in the last moment before a kill of HAProxy may have no log line.
     """
     image, numbers = of_size(KB, 980), count()
     answered: Answered = {}
@@ -133,7 +132,7 @@ def test_a_kill_of_one_program_loses_no_event(start: Start) -> None:
 
 
 def _pulls_around(answered: Answered, killed: float) -> set[str]:
-    """Return the pulls that were answered within a moment of a kill."""
+    """Return the user agents of pulls that were answered just before or after the kill."""
     return {
         agent
         for agent, (action, at) in answered.items()
@@ -147,14 +146,14 @@ def _kill(appliance: Appliance, name: str) -> None:
             workers = eventually(appliance.workers, what="a worker runs")
             os.kill(workers[0].pid, signal.SIGKILL)
         else:
-            # supervisord checks once a second for a program that was killed
+            # supervisord looks for killed programs once a second
             eventually(lambda: appliance.program(name), what=f"{name} runs again")
             appliance.kill_program(name)
 
 
 @pytest.mark.timeout(900)
 def test_a_kill_of_everything_loses_no_event_of_a_write(start: Start) -> None:
-    """All processes are killed at once while the receiver fails; no event of a write is lost."""
+    """All processes are killed at once while the receiver fails: no event of a write is lost."""
     image, numbers = of_size(KB, 981), count()
     answered: Answered = {}
     is_failing = [True]

@@ -42,13 +42,13 @@ def _ours(endpoints: Sequence[Mapping[str, Any]], *, references: bool = False) -
     return _settings(endpoints, references=references) | {"storage": {"delete": _DELETE}}
 
 
-# these functions compare the events with those of docker-registry
+# ---- the same requests to the appliance and to docker-registry
 
 
 def test_the_events_are_those_of_docker_distribution(tmp_path: Path, start: Start) -> None:
     """The same requests cause the same events as with Debian's docker-registry, in the same order.
 
-    Event fields that differ by design are listed in docs/migration.md.
+    The fields that differ are listed in docs/migration.md.
     """
     image = of_size(KB, 970)
     with Receiver() as theirs, Receiver() as ours:
@@ -68,7 +68,7 @@ def test_the_events_are_those_of_docker_distribution(tmp_path: Path, start: Star
 
 
 def _drive(http: HttpClient, image: Image, receiver: Receiver) -> None:
-    """Send requests of each kind, in groups whose events are waited for."""
+    """Send requests of each kind, and wait for the events of each group."""
     digest, layer = str(image.digest), Digest.of(image.layers[0])
     for blob in image.blobs:
         _push_blob(http, blob)
@@ -119,7 +119,7 @@ def _settled(receiver: Receiver) -> None:
 
 
 def _comparable(events: Sequence[Mapping[str, Any]], http: HttpClient) -> list[dict[str, Any]]:
-    """Return the events without the values that differ between two runs of the same registry."""
+    """Return the events without the values that differ between two runs of one registry."""
     found = json.loads(json.dumps(events))
     for each in found:
         each["target"].pop("url", None)
@@ -134,7 +134,7 @@ def _comparable(events: Sequence[Mapping[str, Any]], http: HttpClient) -> list[d
 
 
 def _shape(event: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of all fields of an event, and the form of its URL."""
+    """Return an event's action, the form of its URL, and the names of all its fields."""
     names = [
         f"{name}.{below}"
         for name, value in event.items()
@@ -145,25 +145,25 @@ def _shape(event: Mapping[str, Any]) -> tuple[str, ...]:
     return event["action"], url.partition("/v2/")[2], *sorted([*event, *names])
 
 
-# These functions check the delivery.
+# ---- the delivery of events
 
 
 @contextmanager
 def _silent() -> Iterator[str]:
-    """Yield the URL of a receiver that accepts connections and never answers."""
+    """Yield the URL of a receiver that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
 
 class Failing:
-    """A `Failing` is a receiver's reply, 503 until it is repaired."""
+    """The reply of a receiver: 503 until the test repairs it."""
 
     def __init__(self) -> None:
         self.is_repaired = False
         self.refused = 0
 
     def __call__(self, _: Received) -> Reply:
-        """Return the receiver's reply to one request."""
+        """Return the status and the headers of the reply."""
         self.refused += not self.is_repaired
         return (200 if self.is_repaired else 503), {}
 
@@ -186,9 +186,9 @@ def _pending(appliance: Appliance, endpoint: str) -> float:
 def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
     start: Start, public: Registry
 ) -> None:
-    """A failing receiver, and one that never answers, affect neither clients nor other endpoints.
+    """While one receiver fails and another never responds, clients notice nothing.
 
-    When the failing receiver works again, it gets all events, in the order in which the good one
+    When the failing receiver works again, it gets all events, in the order in which the working one
     got them.
     """
     image, reply = of_size(KB, 971), Failing()
@@ -228,7 +228,7 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
 
 
 def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
-    """Pull an image, then its manifest until HAProxy's cache has answered it three times.
+    """Pull an image, then its manifest, until HAProxy's cache has served the manifest three times.
 
     Return the number of requests.
     """

@@ -1,4 +1,4 @@
-"""The log alone explains all events of an appliance."""
+"""The log alone explains to an operator what happened in a day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.pulls import blob_path, manifest_path
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# the line is the output of: htpasswd -nbB -C 4 ann right
+# printed by: htpasswd -nbB -C 4 ann right
 USERS = {"ann": "$2b$04$UDITLP0NXSoxSGu2VTyF7OOvB0O6Ellsn8MCAgTk36TkRHT2FH1Uy"}
 ENVIRONMENT = {
     "ENTREPOT_PREFETCH": "0",
@@ -39,7 +39,7 @@ def _wait_for_line(appliance: Appliance, *patterns: str) -> None:
 
 
 def test_the_log_of_one_day_explains_all_events(start: Start, fake: FakeUpstream) -> None:
-    """The log of one day explains all events, from start to stop."""
+    """From start to stop, each event of a day has a log line with its cause."""
     digests = [fake.add_blob("app", filler(6_000_000, number)) for number in range(6)]
     setup = Setup(
         {

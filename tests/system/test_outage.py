@@ -1,4 +1,4 @@
-"""During an outage of the upstream, stored content is served and marked, all else is refused."""
+"""While the upstream is down, stored content is served with a mark, and all else is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AWAY = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An `Outage` is an appliance that pulled images before its upstream stopped."""
+    """An appliance that has pulled images, and whose upstream was then stopped."""
 
     appliance: Appliance
     image: Image
@@ -44,7 +44,7 @@ class Outage:
 def outage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Outage]:
-    """Stop the upstream while the appliance runs, or before the appliance is restarted."""
+    """Stop the upstream while the appliance runs, or before a restart of the appliance."""
     folder = tmp_path_factory.mktemp("outage")
     registry = Registry(folder / "registry")
     setup = Setup({"one.test": {"url": registry.url}}, environment=QUICK)
@@ -78,21 +78,21 @@ def test_podman_pulls_a_stored_image_by_digest(outage: Outage, clients: Clients)
 
 
 def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients: Clients) -> None:
-    """During an outage an index is served if the image of one of its platforms is complete."""
+    """While the upstream is down, an index is served if the image for one platform is stored."""
     pulled = clients.pull(f"{outage.appliance.http.netloc}/{MANY}:v1")
 
     assert str(Digest.of(outage.children[0].config)) == f"sha256:{pulled}"
 
 
 def test_a_stale_tag_is_marked(outage: Outage) -> None:
-    """A stale tag has `Warning: 299`, `Age` and `Cache-Status`; HAProxy must not cache it."""
+    """A stale tag has `Warning: 299`, `Age` and `Cache-Status`, and HAProxy does not cache it."""
     response = outage.appliance.http.get(manifest_path(NAME, "v1"))
 
     assert outage.image.manifest == response.body
     assert response.headers["warning"].startswith("299 - ")
     assert int(response.headers["age"]) >= 0
     assert response.headers["cache-status"].startswith("entrepot; ")
-    # a negative ttl in Cache-Status means that the freshness has expired: RFC 9211, 2.3
+    # a negative ttl means that the freshness has passed (RFC 9211, 2.3)
     assert "ttl=-" in response.headers["cache-status"]
 
 
@@ -118,7 +118,10 @@ def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
 def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
     outage: Outage, method: str, path: str
 ) -> None:
-    """During an outage, unpulled content is not 404, because a client would believe that."""
+    """Content that was never pulled is not 404 while its upstream is down.
+
+    A client would take a 404 for the truth.
+    """
     response = outage.appliance.http.request(method, path)
 
     assert response.status in AWAY
@@ -136,7 +139,7 @@ def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
 
 @pytest.fixture(scope="module")
 def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Run an appliance whose upstreams can't be reached, each for another reason."""
+    """Run an appliance whose upstreams cannot be reached, each for another reason."""
     with BlackHole() as hole:
         upstreams: dict[str, dict[str, Any]] = {
             "refusing.test": {"url": f"http://127.0.0.1:{free_port()}"},
@@ -149,7 +152,7 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]
 
 
 def test_a_refused_connection_is_502_and_opens_the_breaker(unreachable: Appliance) -> None:
-    """A refused connection is 502; after several the breaker responds with Retry-After."""
+    """A refused connection is 502; after several the circuit breaker responds with Retry-After."""
     first = unreachable.http.get(manifest_path("refusing.test/app", "v1"))
     resting = eventually(lambda: _resting(unreachable, "refusing.test"), what="its breaker opens")
 
@@ -174,7 +177,10 @@ def test_a_black_hole_is_504_and_opens_the_breaker(unreachable: Appliance) -> No
 def test_an_incomplete_image_is_refused_before_its_manifest(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """An incomplete image is refused before its manifest, as podman would use no other mirror."""
+    """If parts of an image are not stored, its manifest is refused while the upstream is down.
+
+    After it had got the manifest, podman would use no other mirror.
+    """
     image = fake.put_image("app", "v1", of_size(KB, 53))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     appliance.http.get(manifest_path("one.test/app", "v1"))
@@ -189,7 +195,7 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
 
 
 def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:
-    """An upstream that is back is used again: its breaker closes by itself."""
+    """When the upstream works again, its circuit breaker closes and it is used."""
     fake.put_image("app", "v1", of_size(KB, 54))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     pull(appliance.http, "one.test/app", "v1")
@@ -216,7 +222,7 @@ def _tag(appliance: Appliance) -> dict[str, str]:
 
 
 def _resting(appliance: Appliance, host: str) -> str:
-    """Return Retry-After of a response by the circuit breaker, else ""."""
+    """Return Retry-After of a response 503, which comes from the circuit breaker; else ""."""
     response = appliance.http.get(manifest_path(f"{host}/app", "v1"))
     assert response.status in AWAY
     return response.headers.get("retry-after", "") if response.status == 503 else ""

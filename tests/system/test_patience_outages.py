@@ -1,4 +1,4 @@
-"""Test outages of an upstream in the middle of a layer: of several kinds and durations."""
+"""An upstream fails in the middle of a layer, in several ways and for several times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SENT = 1.4
 _LONG = (3.0, 10.0, 25.0)
 
 Outage = Callable[[FakeUpstream], Callable[[], None]]
-"""An `Outage` begins an outage of an upstream, and returns a function that ends the outage."""
+"""Begins a failure of an upstream, and returns a function that ends the failure."""
 
 
 def _reset(upstream: FakeUpstream) -> Callable[[], None]:
@@ -62,7 +62,7 @@ _OUTAGES: dict[str, Outage] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A case is an outage of a `kind` for `seconds`, with `lanes` connections for the blob."""
+    """A failure of a `kind` for `seconds`, while `lanes` connections fetch the layer."""
 
     kind: str
     seconds: float
@@ -70,12 +70,12 @@ class Case:
     mirrored: bool = False
 
     def __str__(self) -> str:
-        """Return the name of the outage's case in reports."""
+        """Return the name of this case in reports."""
         return f"{self.kind}-{self.seconds:g}s-{self.lanes}{'-mirror' if self.mirrored else ''}"
 
 
 def _cases() -> list[object]:
-    """Return the outages to test; the soak tests add longer ones."""
+    """Return the failures to test; the soak tests add longer ones."""
     short = [Case("refusal", 1.0, 4), Case("503", 1.0, 1)]
     kinds = product(_OUTAGES, (0.5, 1.0, *_LONG), (1, 4), (False, True))
     others = [case for each in kinds if (case := Case(*each)) not in short]
@@ -88,7 +88,7 @@ def _cases() -> list[object]:
 def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, case: Case
 ) -> None:
-    """Clients do not notice an outage in the middle of a layer, and few bytes are sent twice."""
+    """A short failure in the middle of a layer breaks no pull, and few bytes are sent twice."""
     content = filler(_SIZE, 41)
     with ExitStack() as stack:
         mirrors = [_broken_mirror(stack, content)] if case.mirrored else []
@@ -114,9 +114,9 @@ def test_clients_do_not_notice_an_outage_in_the_middle_of_a_layer(
 def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
     start: Start, fake: FakeUpstream, seconds: float, lanes: int
 ) -> None:
-    """An upstream that stalls in the middle of a layer does not break the client's pull.
+    """An upstream that stops sending in the middle of a layer breaks no pull.
 
-    Running and new responses of the stalled upstream make no progress meanwhile.
+    For a while its running and new responses bring no bytes.
     """
     content = filler(_SIZE, 42)
     over = threading.Event()
@@ -135,7 +135,7 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
 
 @pytest.mark.timeout(180)
 def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstream) -> None:
-    """Many clients pull different blobs during a short outage, and all of the pulls succeed."""
+    """Many clients begin to pull different blobs during a short failure, and all succeed."""
     digests = [fake.add_blob("app", filler(50_000, 1000 + number)) for number in range(_AT_ONCE)]
     appliance, _ = _appliance(start, fake, b"layer")
     fake.stop()
@@ -150,7 +150,7 @@ def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstr
 @pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_an_outage_of_a_minute_ends_in_an_error(start: Start, fake: FakeUpstream) -> None:
-    """An outage of a minute ends in an error, but not before the read time-out."""
+    """After a failure of a minute the client gets an error, not earlier than the read time-out."""
     appliance, path = _appliance(start, fake, filler(50_000, 7))
     fake.misbehave("/blobs/", drop=True)
 
@@ -169,7 +169,7 @@ def _appliance(
     lanes: int = 4,
     mirrors: Sequence[str] = (),
 ) -> tuple[Appliance, str]:
-    """Start an appliance that has pulled an image's manifest; return it with the layer's path."""
+    """Start an appliance that has the manifest of an image; return it and the layer's path."""
     fake.add_image("app", "v1", [content])
     upstream = {"url": fake.url, "mirrors": list(mirrors)}
     appliance = start(Setup({"one.test": upstream}, environment={"ENTREPOT_LANES": str(lanes)}))
@@ -178,7 +178,7 @@ def _appliance(
 
 
 def _broken_mirror(stack: ExitStack, content: bytes) -> str:
-    """Run a mirror that cuts off every body, and return the mirror's URL."""
+    """Run a mirror that breaks off each body, and return its URL."""
     mirror = stack.enter_context(FakeUpstream())
     mirror.add_image("app", "v1", [content])
     mirror.misbehave("/blobs/", cut=MB)

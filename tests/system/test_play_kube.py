@@ -1,4 +1,4 @@
-"""`podman play kube deployment.yaml` starts, pulls, stops, and starts again with its data."""
+"""`podman play kube deployment.yaml` starts the appliance, and starts it again with its data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.registries import Registry
 from tests.system.relay import Relay
 from tests.system.waiting import eventually
 
-pytestmark = pytest.mark.timeout(600)  # the first test that uses the image builds it
+pytestmark = pytest.mark.timeout(600)  # the first test that uses the image has to build it
 
 DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment.yaml"
 NAME = "entrepot-pod-0-entrepot"
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network has the name of podman's bridge network and this machine's address on it."""
+    """A bridge network of podman: its name, and the address of this machine in it."""
 
     name: str
     gateway: str
@@ -52,7 +52,7 @@ def network(podman: Engine) -> Iterator[Network]:
 def test_the_volume_survives_a_restart_of_the_pod(
     podman: Engine, image: str, network: Network, clients: Clients, tmp_path: Path
 ) -> None:
-    """The volume survives a restart of the pod, which serves the image without an upstream."""
+    """After a restart of the pod its volume still has the image, and needs no upstream for it."""
     with Registry(tmp_path / "upstream") as upstream, Relay(upstream.http.port) as relay:
         upstream.push("team/app", "v1", of_size(64 * KB, 920))
         file = tmp_path / "deployment.yaml"
@@ -78,7 +78,7 @@ def test_the_volume_survives_a_restart_of_the_pod(
 
 @contextmanager
 def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Container]:
-    """Start the pod, wait until the appliance responds, and stop the pod after the block."""
+    """Start the pod, wait until the appliance responds, and stop the pod after the `with` block."""
     try:
         podman.podman("play", "kube", f"--network={network.name}", str(file))
         container = Container(podman, NAME)
@@ -91,10 +91,7 @@ def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Con
 
 
 def _write(file: Path, image: str, upstream: str) -> int:
-    """Write the deployment with an image, an upstream and a free port.
-
-    Return the port on which the appliance listens.
-    """
+    """Write deployment.yaml with the image, an upstream and a free port, which is returned."""
     documents: list[Document] = list(yaml.safe_load_all(DEPLOYMENT.read_text()))
     (container,) = documents[-1]["spec"]["template"]["spec"]["containers"]
     port = free_port()

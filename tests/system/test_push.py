@@ -1,4 +1,4 @@
-"""Real clients push to hosted repositories and pull from them through HAProxy."""
+"""Real clients push to hosted repositories and pull from them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form
 
 
 def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_path: Path) -> None:
-    """Buildah pushes a built image, whose layer's length is unknown during the upload."""
+    """Buildah pushes an image that it has built, and sends its layer without a Content-Length."""
     (tmp_path / "program").write_bytes(filler(300 * KB, 420))
     target = f"{hosting.http.netloc}/team/built:v1"
     container = clients.buildah("from", "scratch").stdout.strip()
@@ -79,7 +79,7 @@ def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_
 def test_skopeo_copies_an_index_with_its_images(
     hosting: Appliance, clients: Clients, family: Family
 ) -> None:
-    """Skopeo copies an index between repositories: its blobs are mounted, not sent again."""
+    """Skopeo copies an index to another repository: its blobs are mounted, and not sent again."""
     children = two_platforms(430, family)
     index = push_index(hosting.http, f"team/many-{family}", "v1", children, family)
     base = f"docker://{hosting.http.netloc}/team"
@@ -94,9 +94,9 @@ def test_skopeo_copies_an_index_with_its_images(
 
 
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
-    """A signature is attached and found as oras and cosign do it.
+    """A signature can be pushed and found in the way of oras and cosign.
 
-    The clients use an artifact with an empty config, a subject, and the referrers end-point.
+    It is an artifact with an empty config and a subject, and is listed as a referrer.
     """
     http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)
@@ -119,10 +119,9 @@ def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
 def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """The first chunk of a push that cannot fit gets 507 DENIED with both sizes.
+    """A push that can never fit gets 507 DENIED with both sizes at its first chunk.
 
-    The client shows the message of the 507, and pulls continue. No upload remains after the refused
-    push.
+    The client shows the message. Pulls go on, and no upload is left.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)
@@ -148,7 +147,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 def test_docker_registry_serves_pushed_content(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """docker-registry serves pushed content, so a data directory can go back to it."""
+    """docker-registry serves the pushed content, so an operator can go back to it."""
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
     assert push(appliance.http, "team/app", "v1", image)

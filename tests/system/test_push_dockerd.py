@@ -1,4 +1,4 @@
-"""dockerd pulls a Docker image and pushes it to another hosted repository."""
+"""dockerd pulls an image in Docker's format and pushes it to another repository."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.system.pushes import push
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because sockets are created below it."""
+    """Create a folder for sockets, whose path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="dp-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_dockerd_pushes_a_pulled_image_and_pulls_it_again(start: Start, home: Path) -> None:
-    """Dockerd pushes with PATCH, a manifest in Docker's format, and mounts of stored layers."""
+    """Dockerd pushes an image with PATCH and mounts of stored layers, and pulls it again."""
     image = of_size(200 * KB, 430, family="docker")
     appliance = start(Setup({}))
     assert push(appliance.http, "team/base", "v1", image)

@@ -1,4 +1,4 @@
-"""Processes are killed at random moments of pushes: no acknowledged content or tag is lost.
+"""Processes are killed during pushes: no content and no tag of an accepted push is lost.
 
 By default there are twelve kills, in `make soak` two hundred.
 """
@@ -34,9 +34,9 @@ MOVING = "latest"
 
 
 class Pushes(Load):
-    """A `Pushes` is a set of clients that push images, each with its own tag and a moving tag.
+    """Clients that push images again and again, each with its own tag and a tag that moves.
 
-    `acknowledged` lists the pushes with status 201: repository, tag, digest.
+    `acknowledged` has the pushes with status 201: repository, tag, digest.
     """
 
     def __init__(self, http: HttpClient) -> None:
@@ -67,7 +67,7 @@ class Pushes(Load):
 
 @contextmanager
 def _loaded(appliance: Appliance) -> Iterator[Pushes]:
-    """Push until the end of the block, and then wait until pushes work again."""
+    """Push until the end of the `with` block, and then wait until pushes work again."""
     with Pushes(appliance.http) as load:
         yield load
     eventually(lambda: _works(appliance), what="a push works again", within=30)
@@ -75,7 +75,7 @@ def _loaded(appliance: Appliance) -> Iterator[Pushes]:
 
 @pytest.mark.timeout(900)  # two hundred kills take four minutes
 def test_no_acknowledged_push_is_lost(start: Start) -> None:
-    """Workers, HAProxy or all processes are killed; each acknowledged push is still complete."""
+    """Workers, HAProxy or all processes are killed; each push with a 201 is complete afterwards."""
     appliance = start(Setup(settings=ALLOWED, environment={"ENTREPOT_WORKERS": "2"}))
     chance = random.Random(7)
     acknowledged: list[tuple[str, str, Digest]] = []
@@ -93,7 +93,7 @@ def test_no_acknowledged_push_is_lost(start: Start) -> None:
 
 
 def _kill(appliance: Appliance, number: int, chance: random.Random) -> None:
-    """Kill a worker, HAProxy, or all processes, after a random delay of up to 50 ms."""
+    """Kill a worker, HAProxy, or all processes, after a random delay of at most 50 ms."""
     threading.Event().wait(chance.random() / 20)
     with suppress(ProcessLookupError, AssertionError):
         if number % 4 == 3:
@@ -114,7 +114,7 @@ def _works(appliance: Appliance) -> bool:
 
 
 def _nothing_is_lost(http: HttpClient, acknowledged: list[tuple[str, str, Digest]]) -> None:
-    """Check that acknowledged pushes are complete, and that all listed tags can be pulled."""
+    """Assert that acknowledged pushes are complete, and that all listed tags can be pulled."""
     for name, tag, digest in acknowledged:
         assert pull(http, name, digest)[0] == digest
         if tag != MOVING:
@@ -125,7 +125,7 @@ def _nothing_is_lost(http: HttpClient, acknowledged: list[tuple[str, str, Digest
 
 
 def _is_tidy(appliance: Appliance) -> bool:
-    """Return whether the uploads of killed workers can be deleted: none is locked."""
+    """Return True if no upload is locked, so that those of killed workers can be deleted."""
     folder = appliance.state / layout.UPLOADS
     left = [path for path in folder.iterdir() if not path.name.endswith(".digest")]
     for path in left:

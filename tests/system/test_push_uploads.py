@@ -1,4 +1,4 @@
-"""Test uploads, deletes and lists through HAProxy with two workers, which tests kill."""
+"""Uploads, deletions and lists with two workers, one of which a test kills."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
 def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
-    """An upload continues in either worker, in chunks over new connections."""
+    """The chunks of an upload may reach either worker, over new connections."""
     http, content = hosting.http, filler(3 * MB, 450)
     where, start = begin(http, "team/chunks"), 0
     while start < len(content):
@@ -55,9 +55,9 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 
 
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
-    """An interrupted upload continues at its end, with the bytes that HAProxy had passed on.
+    """After an interruption an upload goes on behind the bytes that HAProxy had passed on.
 
-    GET returns their number.
+    A GET of the upload returns their number.
     """
     http, content = hosting.http, filler(4 * MB, 460)
     where = begin(http, "team/broken")
@@ -78,9 +78,9 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """After a worker is killed, the other worker continues the upload at the file's end.
+    """After a worker was killed, the other one continues its upload at the end of the file.
 
-    The killed worker leaves no lock on the upload.
+    The killed worker has left no lock on the file.
     """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")
@@ -103,7 +103,7 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
 
 
 def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> None:
-    """A worker needs less than 60 MB of memory for a large upload, in one request or a stream."""
+    """For a large upload a worker needs less than 60 MB of memory, in one request or a stream."""
     http, piece = hosting.http, filler(MB, 480)
     digest = repeated(piece, LARGE // MB)
     pieces = (piece for _ in range(LARGE // MB))
@@ -150,7 +150,7 @@ def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
 
 
 def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
-    """After a push moved a tag, every worker serves the new manifest, and no cache the old one."""
+    """After a push moved a tag, both workers serve the new manifest, and no cache the old one."""
     http = hosting.http
     for number in range(6):
         image = of_size(KB, 500 + number)
@@ -161,9 +161,9 @@ def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
-    """An appliance serves as another one's upstream.
+    """An appliance can be the upstream of another one.
 
-    Tags in pages, manifests, sha512, ranges and referrers work through both appliances.
+    Pages of tags, manifests, sha512, ranges and referrers work through both.
     """
     http, name = hosting.http, "team/through"
     image = of_size(64 * KB, 540)
@@ -196,7 +196,7 @@ def _span(start: int, chunk: bytes) -> dict[str, str]:
 
 
 def _file(appliance: Appliance, where: str) -> Path:
-    """Return the file of an upload."""
+    """Return the file with the received bytes of the upload at the URL *where*."""
     (file,) = (appliance.state / layout.UPLOADS).glob(f"{where.rpartition('/')[2]}.*")
     return file
 
@@ -206,7 +206,7 @@ def _offset(header: str) -> int:
 
 
 def _peak(pid: int) -> int:
-    """Return the largest resident memory of a process, in bytes."""
+    """Return the largest resident memory of the process so far (bytes)."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(each for each in status.splitlines() if each.startswith("VmHWM:"))
     return int(line.split()[1]) * KB

@@ -1,4 +1,4 @@
-"""Access rules and users in the configuration file; both are reloaded when the file changes."""
+"""Access rules and users in the configuration file apply without a restart when it changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 ANN, BOB = "ann:sesame", "bob:builder"
-# this time has a margin (s): a change is in force after 1 s, but later on a busy machine
+# the change applies after 1 s, or later on a busy machine (s)
 AT_ONCE = 10.0
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
 RULES: list[dict[str, Any]] = [
@@ -51,7 +51,7 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An appliance with two users who share no repository, and their images."""
+    """An appliance with two users who may pull no common repository, and their images."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -63,7 +63,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Run an appliance where each user has pushed an image and pulled another image."""
+    """Run an appliance in which each user has pushed one image and pulled another."""
     with FakeUpstream() as fake:
         images = {name: fake.put_image(f"{name}/app", "v1", image) for name, image in _owned()}
         setup = Setup(
@@ -86,9 +86,9 @@ def _owned() -> list[tuple[str, Image]]:
 
 @pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app", "One.Test/ann/app"])
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
-    """A user without rights gets no manifest, blob, tags or referrers of a repository.
+    """A user gets no manifest, blob, tag or referrer of a repository without a right to it.
 
-    Even digests that the user has in another repository are hidden.
+    That is so even for a digest that the user has in another repository.
     """
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.http(BOB)
@@ -128,7 +128,7 @@ def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
 
 
 def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared) -> None:
-    """The catalog lists hosted names, then cached names, which the user may pull."""
+    """The catalog has the hosted and then the proxied repositories that the user may pull."""
     listed = {
         login: json.loads(shared.http(login).get("/v2/_catalog").body)["repositories"]
         for login in (ANN, BOB)
@@ -147,11 +147,11 @@ def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clie
     assert "denied" in clients.pull_fails(f"{netloc}/ann/own:v1").lower()
 
 
-# these tests change the configuration file while the appliance runs
+# ---- changes of the configuration file of a running appliance
 
 
 def _edit(appliance: Appliance, **sections: object) -> None:
-    """Change sections of the configuration file in place; None removes a section."""
+    """Change sections of the configuration file; None removes a section."""
     document = yaml.safe_load(appliance.file.read_text()) | sections
     kept = {name: each for name, each in document.items() if each is not None}
     appliance.file.write_text(yaml.safe_dump(kept))
@@ -203,7 +203,7 @@ def _emptied(appliance: Appliance) -> None:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Run an appliance with an image of ann; tests edit its configuration file."""
+    """Run an appliance with an image of ann, whose configuration file the tests change."""
     setup = Setup(settings=_settings(None, ANN, BOB))
     with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
         assert push(replace(appliance.http, login=ANN), "ann/own", "v1", OURS)
@@ -212,9 +212,9 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 @pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
 def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> None:
-    """An invalid edit of access rules causes one warning and grants no rights.
+    """An invalid change of the access rules gives no rights, and is one warning.
 
-    Restarted workers still apply the last valid rules.
+    Workers that are restarted then still have the last valid rules.
     """
     appliance, good = followed, followed.file.read_text()
     ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
@@ -250,7 +250,7 @@ def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> No
 
 
 def test_rules_of_a_variable_are_not_reloaded_from_the_file(start: Start) -> None:
-    """The variable still takes precedence."""
+    """Rules in an environment variable stay in force when the configuration file changes."""
     rules = json.dumps([{"user": "bob", "repository": "**", "allow": ["pull", "push"]}])
     appliance = start(
         Setup(settings=_settings(None, ANN, BOB), environment={"REGISTRY_ACCESS": rules})

@@ -1,4 +1,4 @@
-"""A push to a full cache fails while the cleaner is stopped, and succeeds on a retry later."""
+"""A push to a full cache fails while the cleaner is stopped, and a later retry succeeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BOUNDED = {"CLEANER_MAXSIZE": str(_MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
 def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A push while the cleaner is stopped gets 503; 507 means that content can never fit."""
+    """While the cleaner is stopped, a push without space is 503; 507 would mean "never"."""
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     cleaner = appliance.program("cleaner")
     assert cleaner

@@ -1,4 +1,4 @@
-"""The appliance keeps content in a bucket: `storage.s3`, on a server that is as strict as S3."""
+"""An appliance that keeps its content in a bucket (`storage.s3`), on a server as strict as S3."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Front]:
-    """Run the S3 server of the module."""
+    """Run the S3 server for all tests of this file."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the module."""
+    """Run the upstream for all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -73,7 +73,7 @@ def _setup(
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, s3: S3Front, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers."""
+    """Run one appliance with two workers, whose content is in the bucket."""
     folder = tmp_path_factory.mktemp("s3")
     with Appliance(folder, _setup(s3, upstream, folder / "data")) as running:
         yield running
@@ -133,14 +133,14 @@ def test_parts_of_an_upload_are_sent_while_its_bytes_arrive(
 def test_clients_are_served_from_a_bucket(
     appliance: Appliance, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Pulls, ranges, pushes, deletions, referrers and evictions, with two workers."""
+    """Each check of the storage drivers passes for an appliance that keeps content in a bucket."""
     check(appliance, upstream)
 
 
 def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """Links, manifests and short blobs are known to both workers without a request.
+    """A pull of stored content costs one request to the bucket for each long blob.
 
     A client fetches a long blob from the bucket, which the appliance asks for it with a HEAD now
     and then. The cleaner examines each new blob once, with requests of its own, at any time after
@@ -192,7 +192,10 @@ def test_the_url_of_a_redirect_is_written_nowhere(
 def test_a_restart_keeps_the_content_and_the_claim(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """After a clean end the bucket has no owner; after a kill the same appliance continues."""
+    """A restart keeps the content of the bucket.
+
+    After a clean end the bucket has no owner; after a kill the same appliance goes on as owner.
+    """
     made = of_size(6 * MB, 610)
     assert push(appliance.http, "team/restart", "v1", made)
     upstream.put_image("restart", "v1", of_size(100 * KB, 611))
@@ -260,9 +263,10 @@ def _last_uses(appliance: Appliance) -> dict[Digest, float]:
 def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
     appliance: Appliance, s3: S3Front, tmp_path: Path
 ) -> None:
-    """Each serves what the other has pushed, also after the other has deleted a tag.
+    """docker-registry and the appliance can serve one bucket in turn.
 
-    Docker-registry signs with AWS's library, so the server refuses nothing that S3 accepts.
+    Each serves what the other has pushed, also after the other has deleted a tag. docker-registry
+    signs with AWS's library, so the test server refuses nothing that S3 accepts.
     """
     ours, theirs, shared = (of_size(300 * KB, seed) for seed in (630, 631, 632))
     assert push(appliance.http, "turn/ours", "v1", ours)
@@ -290,7 +294,10 @@ def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
 def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """No pull fails that an upstream can serve, and storing resumes by itself."""
+    """While the bucket is down no pull fails that an upstream can serve.
+
+    Content is stored again when the bucket works again, without a restart.
+    """
     upstream.put_image("down", "v1", of_size(300 * KB, 640))
     new = upstream.put_image("down", "v2", of_size(300 * KB, 641))
     pull(appliance.http, "one.test/down", "v1")
@@ -319,7 +326,7 @@ def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
 def test_an_acknowledged_push_survives_a_throttled_bucket(
     appliance: Appliance, s3: S3Front
 ) -> None:
-    """A push is 201 or 503; what was 201 is stored."""
+    """While the bucket limits its rate, a push is 201 or 503; the content of each 201 is stored."""
     end = s3.fault("PUT", "/blobs/", SlowDown(), times=5)
     pushed = [filler(20 * KB, 650 + n) for n in range(8)]
     statuses = {each: _push(appliance, "team/slow", each) for each in pushed}
@@ -337,7 +344,7 @@ def test_an_acknowledged_push_survives_a_throttled_bucket(
 
 
 def _push(appliance: Appliance, name: str, content: bytes) -> int:
-    """Push a blob, and return the status of the request that was refused, or of the last one."""
+    """Push a blob, and return the status of the first refused request, or of the last one."""
     begun = appliance.http.request("POST", uploads_path(name))
     if begun.status != 202:
         return begun.status
@@ -348,7 +355,10 @@ def _push(appliance: Appliance, name: str, content: bytes) -> int:
 def test_a_second_appliance_only_reads(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """It serves stored content, passes misses through, and answers pushes with 503."""
+    """A second appliance on a bucket only reads.
+
+    It serves stored content, passes other content through, and refuses pushes with 503.
+    """
     made = of_size(200 * KB, 660)
     assert push(appliance.http, "team/two", "v1", made)
     upstream.put_image("two", "v1", of_size(100 * KB, 661))
@@ -380,7 +390,7 @@ def test_a_second_appliance_only_reads(
 def test_a_bucket_that_refuses_requests_is_one_line(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path, wrong: dict[str, object], expected: str
 ) -> None:
-    """Both `serve` and `check` end with code 2."""
+    """If the bucket refuses requests, `serve` and `check` print one line and exit with 2."""
     setup = _setup(s3, upstream, tmp_path / "data", **wrong)
     appliance = Appliance(tmp_path / "appliance0", setup)
 
@@ -396,7 +406,10 @@ def test_a_bucket_that_refuses_requests_is_one_line(
 def test_the_start_does_not_need_the_bucket(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Pulls pass through until it answers; then downloads are stored, without a restart."""
+    """An appliance starts although its bucket does not respond.
+
+    Pulls are passed through until the bucket responds; then downloads are stored.
+    """
     upstream.put_image("late", "v1", of_size(100 * KB, 670))
     setup = _setup(s3, upstream, tmp_path / "data", rootdirectory="/late")
     s3.is_down = True

@@ -1,6 +1,6 @@
-"""Test that docker distribution and the appliance respond alike under one configuration file.
+"""docker distribution and the appliance respond alike under one configuration file.
 
-docs/migration.md lists each response that differs, with its reason.
+docs/migration.md lists each response that differs, with the reason.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A `Case` is one file of `tests/configurations`, and its clients' needs."""
+    """A file of `tests/configurations`, with the login, prefix and TLS that its clients need."""
 
     name: str
     login: str | None = None
@@ -83,7 +83,7 @@ class Case:
     has_debug: bool = False
 
     def probes(self) -> list[Probe]:
-        """Return the probes of this file."""
+        """Return the requests that are compared for this file."""
         return [each for each in PROBES if self.has_debug or "debug:" not in each.path]
 
 
@@ -100,7 +100,7 @@ Pair = tuple[dict[str, object], dict[str, object]]
 
 
 def compare(case: Case, folder: Path) -> Mapping[str, Pair]:
-    """Return, by probe, what docker-registry responds and what the appliance responds."""
+    """Return, for each request, the responses of docker-registry and of the appliance."""
     authority = Authority(folder)
     server = authority.certificate("localhost", "127.0.0.1").read_bytes()
     client = authority.certificate("client.example")
@@ -131,7 +131,7 @@ def compare(case: Case, folder: Path) -> Mapping[str, Pair]:
 
 
 def _documented() -> dict[str, set[str]]:
-    """Return the properties that differ, by request, as docs/migration.md lists them."""
+    """Return the properties that differ for each request, as docs/migration.md lists them."""
     section = _PAGE.partition(f"## {_HEADING}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     assert all(reason.strip() for *_, reason in rows)
@@ -154,7 +154,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str,
 def test_every_response_that_differs_is_in_the_documentation(
     found: Mapping[str, Mapping[str, Pair]],
 ) -> None:
-    """Every response that differs is in the documentation, which has no others."""
+    """docs/migration.md lists exactly the responses that differ."""
     differing: dict[str, set[str]] = {}
     for pairs in found.values():
         for request, (there, here) in pairs.items():
@@ -168,7 +168,7 @@ def test_every_response_that_differs_is_in_the_documentation(
 def test_the_compared_responses_are_those_of_working_registries(
     found: Mapping[str, Mapping[str, Pair]],
 ) -> None:
-    """The compared responses are those of working registries: two that fail alike prove nothing."""
+    """Both compared registries work: two that fail alike would prove nothing."""
     for request, status in (
         ("GET /v2/NAME/manifests/v1", 200),
         ("GET /v2/_catalog", 200),

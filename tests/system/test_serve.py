@@ -28,7 +28,7 @@ PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
 def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
     start: Start, public: Registry, clients: Clients
 ) -> None:
-    """An image is fetched once, and its second pull sends no request to the upstream."""
+    """The second pull of an image sends no request to the upstream."""
     public.push("serve/once", "v1", of_size(64 * KB, 10))
     appliance = start(Setup({"one.test": {"url": public.url}}))
     image = f"{appliance.http.netloc}/one.test/serve/once:v1"
@@ -44,14 +44,14 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
 
 
 def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
-    """With a limit of 1024 open files the appliance starts, and further clients wait.
+    """With a limit of 1,024 open files the appliance starts, and clients above it wait.
 
-    HAProxy used to assume more files than its limit, and did not start.
+    HAProxy used to expect more files than its limit permits, and did not start.
     """
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:
         waiting = [stack.enter_context(_request(appliance)) for _ in range(400)]
-        # each client that closes its connection makes place for another client
+        # a client that closes its connection makes place for a waiting one
         for each in waiting:
             assert each.recv(12) == b"HTTP/1.1 200"
             each.close()
@@ -75,7 +75,7 @@ def test_a_stopped_appliance_leaves_no_process_and_no_socket(
 def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A running pull is finished within the configured grace when the appliance stops."""
+    """A running pull ends within the configured time when the appliance is stopped."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 11))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
@@ -108,7 +108,7 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
-    """A program that cannot stay up ends the appliance with exit code 1 and is named."""
+    """If a program cannot stay up, the appliance exits with 1, and its last line names it."""
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 
@@ -121,7 +121,7 @@ def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: St
 
 
 def test_status_shows_every_program_on_one_screen(shared: Appliance) -> None:
-    """`entrepot status` shows programs, upstreams and the store's size on one screen."""
+    """`entrepot status` shows programs, upstreams and the used bytes on one screen."""
     shown = shared.entrepot("status")
 
     assert shown.returncode == 0, shown.stderr
@@ -151,7 +151,7 @@ def _serves(appliance: Appliance) -> bool:
 
 
 def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
-    """Kill a program whenever it runs, until the appliance has ended."""
+    """Kill the program *name* whenever it runs, until the appliance has ended."""
 
     def is_over() -> bool:
         found = appliance.processes()
@@ -165,7 +165,7 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
 
 
 def _request(appliance: Appliance) -> socket.socket:
-    """Return a connection on which a request for `/v2/` was sent."""
+    """Return a connection over which a request for `/v2/` was sent."""
     address = ("127.0.0.1", appliance.http.port)
     connection = socket.create_connection(address, timeout=ANSWERS_WITHIN)
     connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")

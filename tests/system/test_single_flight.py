@@ -1,4 +1,4 @@
-"""A blob is requested once upstream for all clients and workers, even if a worker is killed."""
+"""A blob is requested once from its upstream, for all clients of all workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "one.test/app"
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the shared appliance; each test has a blob of its own there."""
+    """Run the upstream of the shared appliance, in which each test has its own blob."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -46,7 +46,7 @@ def appliance(
 def test_twelve_clients_of_two_workers_cause_one_upstream_get(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """Twelve clients of two workers cause one request upstream, as they read one spool file."""
+    """Twelve clients of two workers cause one request, because they read one spool file."""
     release, digest = _paused_at(upstream, SIZE // 4, seed=31)
 
     readers = [Reader(appliance.http, blob_path(NAME, digest)).begin() for _ in range(CLIENTS)]
@@ -63,9 +63,9 @@ def test_twelve_clients_of_two_workers_cause_one_upstream_get(
 def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """If a worker is killed, only its own responses break.
+    """After a kill of a worker only its own responses break.
 
-    The other worker continues the download from the end of the spool file.
+    The other worker continues the download at the end of the spool file.
     """
     second, digest = _paused_before(fake)
     _, _ = _paused_at(fake, SIZE // 2, times=1)
@@ -95,7 +95,7 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
 def test_clients_receive_bytes_before_the_upstream_has_sent_all(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """A download is streamed while it is written: clients do not wait for its end."""
+    """A client gets the bytes of a blob before the upstream has sent all of them."""
     release, digest = _paused_at(upstream, SIZE // 20, seed=32)
 
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:
@@ -125,7 +125,7 @@ def test_a_disconnecting_client_does_not_end_the_download(
 
 
 def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUpstream) -> None:
-    """A restart in the middle of a download resumes it, and requests no stored byte again."""
+    """After a restart in the middle of a download, only the missing bytes are requested."""
     _, digest = _paused_at(fake, SIZE // 2, times=1)
     appliance = start(_two_workers(fake))
     spool = spool_file(appliance.state, "one.test", digest)
@@ -149,7 +149,10 @@ def _two_workers(fake: FakeUpstream) -> Setup:
 def _paused_at(
     fake: FakeUpstream, after: int, times: int | None = None, *, seed: int = 30
 ) -> tuple[threading.Event, Digest]:
-    """Add a blob to the upstream, which sends *after* bytes of the blob and then waits."""
+    """Add a blob to the upstream, which sends *after* bytes of it and then waits.
+
+    Return the event that ends the wait, and the digest.
+    """
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, seed))
     fake.misbehave(str(digest), method="GET", times=times, hold=release, hold_after=after)
@@ -157,7 +160,10 @@ def _paused_at(
 
 
 def _paused_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
-    """Add a blob to the upstream, which waits before it responds to a request for the blob."""
+    """Add a blob to the upstream, which waits before it responds to a request for it.
+
+    Return the event that ends the wait, and the digest.
+    """
     release = threading.Event()
     digest = fake.add_blob("app", filler(SIZE, 30))
     fake.misbehave(str(digest), method="GET", hold=release)
@@ -176,7 +182,7 @@ def _workers_after(appliance: Appliance, killed: int) -> set[int]:
 
 
 def _workers_that_read(appliance: Appliance, digest: Digest) -> set[int]:
-    """Return the workers that have the blob's spool file open."""
+    """Return the ids of the workers that have the spool file of the blob open."""
     name = spool_file(appliance.state, "one.test", digest).name
     return {
         worker.pid

@@ -1,4 +1,4 @@
-"""`entrepot serve`, started as a user starts it, with stub programs and a real HAProxy."""
+"""`entrepot serve` starts, watches and ends its programs: stand-ins, and a real HAProxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def temporary() -> Iterator[Path]:
 
 
 def fetch(serve: ServeProcess, path: str = "/echo") -> bytes:
-    """Return the body of a response through HAProxy."""
+    """Return the body of a response that came through HAProxy."""
     with urllib.request.urlopen(f"http://127.0.0.1:{serve.port}{path}", timeout=30) as response:
         return bytes(response.read())
 
@@ -38,9 +38,9 @@ def fetch(serve: ServeProcess, path: str = "/echo") -> bytes:
 def test_serve_stops_after_a_signal_and_leaves_nothing(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
-    """`serve` stops after a signal with exit code 0, and leaves no process, socket or directory.
+    """`serve` ends after a signal with exit code 0, and leaves no process, socket or folder.
 
-    No child of `serve` had a password.
+    None of its programs gets a password in its environment.
     """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
@@ -51,7 +51,7 @@ def test_serve_stops_after_a_signal_and_leaves_nothing(
 
         assert serve.process.wait(timeout=15) == 0
     assert all(any(name in line for line in lines.values()) for name in ALL)
-    # only `serve` has the password in its environment
+    # only `serve` itself has the password in its environment
     assert sum("REGISTRY_PROXY_PASSWORD" in each for each in environments) == 1
     assert sum("proxy-hush" in each for each in environments) == 1
     assert not list(temporary.iterdir())
@@ -59,7 +59,7 @@ def test_serve_stops_after_a_signal_and_leaves_nothing(
 
 
 def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> None:
-    """The access log that the logger reads contains HAProxy's line for each response."""
+    """The access log has a line of HAProxy for each response."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         fetch(serve, "/echo?logged")
@@ -69,7 +69,7 @@ def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> Non
 
 
 def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
-    """A pull in flight is finished: HAProxy accepts no new connection, and the workers stay."""
+    """At a stop HAProxy accepts no new connection, and a running pull ends with all its bytes."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -88,7 +88,7 @@ def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
 
 @pytest.mark.soak
 def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary: Path) -> None:
-    """A running request has the configured grace, if longer than the default of 4 s too."""
+    """A running request may take `http.draintimeout` at a stop, also if that is more than 4 s."""
     with ServeProcess(tmp_path, temporary, settings={"REGISTRY_HTTP_DRAINTIMEOUT": "60s"}) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -97,7 +97,7 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
         client.start()
         eventually((tmp_path / "gate.waiting").exists)
         serve.process.send_signal(signal.SIGTERM)
-        time.sleep(9)  # the test is about the length of the grace
+        time.sleep(9)  # longer than the default of 4 s
         gate.touch()
         client.join()
 
@@ -106,7 +106,7 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
 
 
 def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None:
-    """A second signal ends the grace, so that no client delays a user who presses Ctrl-C twice."""
+    """A second signal ends `serve` without waiting for clients, as when a user presses ^C twice."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         client = Thread(target=_fetch_until_closed, args=(serve, f"/wait{tmp_path / 'never'}"))
@@ -118,16 +118,16 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
         serve.process.send_signal(signal.SIGINT)
 
         assert serve.process.wait(timeout=15) == 0
-        assert time.monotonic() - before < 4  # HAProxy's grace would take 4 s or more
+        assert time.monotonic() - before < 4  # waiting for the client would take 4 s or more
         client.join()
 
 
 def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """A program that cannot stay up ends all programs with exit code 1, and the log names it.
+    """If a program cannot stay up, `serve` ends all programs, exits with 1, and logs the name.
 
-    A hook for fatal lines mails the last line before the end of `serve`.
+    A hook for fatal lines mails the last line before the end.
     """
     with (
         SmtpServer() as server,
@@ -148,16 +148,13 @@ def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
 
 
 def _fatal(server: SmtpServer) -> str:
-    """Return a hook that mails the last line before the end of all programs."""
+    """Return the settings of a hook that mails fatal lines to *server*."""
     smtp = f"{{addr: '127.0.0.1:{server.port}'}}"
     return f"[{{type: mail, levels: [fatal], options: {{smtp: {smtp}, from: a@b, to: [c@d]}}}}]"
 
 
 def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> None:
-    """If a program ends once, `serve` logs a warning with the reason and starts it again.
-
-    Requests are still served.
-    """
+    """If a program ends once, `serve` logs a warning with the reason and starts it again."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(dead := serve.pid_of("-m entrepot.logger"), signal.SIGKILL)
@@ -171,7 +168,7 @@ def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> N
 def test_serve_ends_all_programs_when_supervisord_is_killed(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """`serve` ends all programs when supervisord is killed, and exits with 1."""
+    """If supervisord is killed, `serve` ends all programs and exits with 1."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(serve.pid_of("supervisord"), signal.SIGKILL)
@@ -182,7 +179,7 @@ def test_serve_ends_all_programs_when_supervisord_is_killed(
 
 
 def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) -> None:
-    """All programs end when `serve` is killed; the next start removes the run directory."""
+    """If `serve` is killed, all programs end; its next start removes the old run directory."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         left = serve.run_directory()
@@ -196,7 +193,7 @@ def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) 
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: Path) -> None:
-    """A used port, a used data directory or a long path is one line and exit code 2."""
+    """A port or data directory that is in use, or a path that is too long, is one clear line."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         long = temporary / ("long" * 25)

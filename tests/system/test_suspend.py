@@ -1,7 +1,6 @@
-"""No process ends by SIGSTOP and SIGCONT of any process, or of all, and everything recovers.
+"""SIGSTOP and SIGCONT end no process of the appliance, and everything works again afterwards.
 
-`podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect as
-SIGSTOP.
+`podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def test_all_processes_continue_after_being_stopped_together(
 ) -> None:
     """All processes are stopped together, as in a frozen container.
 
-    After SIGCONT no process is replaced, and the log has no error.
+    After SIGCONT none has been replaced, and the log has no error.
     """
     start = len(appliance.output())
     before = _pids(appliance)
@@ -64,12 +63,12 @@ def test_all_processes_continue_after_being_stopped_together(
     assert not _complaints(appliance, start)
 
 
-@pytest.mark.timeout(900)  # the test stops each of about ten processes for *seconds* s
+@pytest.mark.timeout(900)  # each of about ten processes is stopped for *seconds* s
 @pytest.mark.parametrize("seconds", SPANS)
 def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """Each process continues after being stopped alone; requests fail only meanwhile."""
+    """A process that is stopped alone continues later; requests fail in between only."""
     start = len(appliance.output())
     chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
     for pid in chosen:
@@ -81,7 +80,7 @@ def test_each_process_continues_after_being_stopped_alone(
 
 
 def _some(appliance: Appliance) -> list[int]:
-    """Return the pids of `serve` and supervisord, which wait with a deadline."""
+    """Return the ids of `serve` and supervisord, which wait for other programs with a deadline."""
     found = appliance.processes()
     chosen = [each.pid for each in found if "serve" in each.argv or "supervisord" in each.argv]
     assert len(chosen) == 2, found
@@ -93,7 +92,7 @@ def _pids(appliance: Appliance) -> set[int]:
 
 
 def _suspend(pids: Sequence[int], seconds: float) -> None:
-    """Stop processes for *seconds* s, and then continue them."""
+    """Stop the processes *pids* for *seconds* s."""
     _send(pids, signal.SIGSTOP)
     time.sleep(seconds)
     _send(pids, signal.SIGCONT)
@@ -113,7 +112,7 @@ def _lives(pid: int) -> bool:
 
 
 def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Check that a cold pull, its log line, and `entrepot status` work again."""
+    """Assert that a new pull, its log line, and `entrepot status` work."""
     digest = fake.add_blob("app", filler(4096, time.monotonic_ns() % 1_000_000))
     eventually(lambda: _pulls(appliance, digest), what="a pull works again", within=20)
     log = appliance.state / layout.ACCESS_LOG

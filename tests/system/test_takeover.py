@@ -1,4 +1,4 @@
-"""The volume of docker distribution's proxy is taken over, or the reason is reported."""
+"""The volume of docker distribution's proxy can be taken over, or the log states why not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, upstream: Registry) -> Pat
             for digest in pull(proxy.http, "lib/app", f"v{number}")
         }
 
-        # docker-registry's proxy writes its list of fetched content every five seconds
+        # docker-registry writes its list of fetched content every five seconds
         def has_listed_all() -> bool:
             text = listed.read_text() if listed.exists() else ""
             return all(digest in text for digest in fetched)
@@ -76,9 +76,9 @@ def _is_cached(appliance: Appliance) -> bool:
 def test_the_volume_of_a_proxy_shrinks_and_caches(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """The appliance takes over a docker-registry proxy's volume and settings.
+    """An appliance takes over the volume and the settings of a docker-registry proxy.
 
-    Old content of the volume is evicted, and new content is stored.
+    Old content is evicted, and new content is stored.
     """
     assert size(volume) > _MAXIMUM
     appliance = start(_setup(upstream, volume))
@@ -94,9 +94,9 @@ def test_the_volume_of_a_proxy_shrinks_and_caches(
 def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
     start: Start, upstream: Registry, volume: Path
 ) -> None:
-    """Log, `status`, `check` and metrics report a volume that cannot shrink, with the setting.
+    """Log, `status`, `check` and metrics report a volume that cannot shrink, and the remedy.
 
-    No list proves that the volume's content was fetched from an upstream.
+    Without the proxy's list nothing shows that its content came from an upstream.
     """
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))
@@ -106,7 +106,7 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
         what="a warning",
         within=20,
     )
-    # the pull succeeds, but the appliance does not store the content
+    # the pull succeeds without being stored
     assert not _is_cached(appliance)
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
         assert "may not be evicted" in text

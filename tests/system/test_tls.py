@@ -44,7 +44,7 @@ def test_skopeo_pulls_over_tls(
 def test_skopeo_needs_a_certificate_of_an_authority_that_the_appliance_trusts_now(
     start: Start, public: Registry, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo needs a client certificate of a CA that is trusted now; a changed CA file counts."""
+    """Skopeo needs a client certificate of a CA in the CA file, also after that file changed."""
     public.push("tls/known", "v1", of_size(16 * KB, 601))
     authority, known, other = Authority(), Authority("known clients"), Authority("other clients")
     trusted = tmp_path / "clients.pem"
@@ -88,7 +88,10 @@ def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, st
 
 
 def _agreed(port: int, ca: Path, *known: str) -> tuple[str | None, str]:
-    """Return the protocol and the cipher negotiated with a client that offers *known* protocols."""
+    """Return protocol and cipher that the appliance agrees on with a client.
+
+    *known* has the protocols that the client offers.
+    """
     context = ssl.create_default_context(cafile=str(ca))
     context.set_alpn_protocols(list(known))
     with (

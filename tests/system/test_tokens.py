@@ -1,4 +1,4 @@
-"""Test token authentication (`auth.token`) with real clients and a strict token server."""
+"""Tokens (`auth.token`) with real clients and a strict token server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PLAIN = ("--tls-verify=false",)
 
 
 def _policy(user: str, kind: str, name: str) -> frozenset[str]:
-    """Let Alice do everything, bob pull, and anonymous clients pull one repository."""
+    """Permit everything to alice, pulls to bob, and pulls of FREE to anonymous clients."""
     if user == "alice":
         return EVERYTHING
     if user == "bob":
@@ -51,7 +51,7 @@ def _policy(user: str, kind: str, name: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A `Site` is an appliance that requires tokens, with the token server."""
+    """An appliance that requires tokens, and the token server."""
 
     appliance: Appliance
     server: TokenServer
@@ -63,7 +63,7 @@ class Site:
         return self.appliance.http.netloc
 
     def http(self, *scopes: str, **changed: Any) -> HttpClient:
-        """Return a client with a valid token for *scopes*."""
+        """Return a client of the appliance with a valid token for *scopes*."""
         claims = self.server.claims(*scopes, **changed)
         token = self.server.signer.sign(claims, self.server.signer.chain())
         return self.with_token(token)
@@ -89,7 +89,7 @@ def _settings(server: TokenServer, folder: Path, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Site]:
-    """Run an appliance with two users, and anonymous pulls of one repository."""
+    """Run an appliance whose token server has two users, and permits anonymous pulls of FREE."""
     folder = tmp_path_factory.mktemp("tokens")
     for name in ("app", "free"):
         public.push(f"tokens/{name}", "v1", IMAGE)
@@ -108,13 +108,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because sockets are created below it."""
+    """Create a folder for sockets, whose path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="to-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
-# Real clients.
+# ---- real clients
 
 
 def test_podman_and_skopeo_log_in_pull_and_push(
@@ -145,7 +145,7 @@ def test_podman_and_skopeo_log_in_pull_and_push(
 
 
 def test_the_doctor_pulls_with_tokens_and_verifies_one(site: Site) -> None:
-    """`entrepot doctor` checks the keys, the realm and a token, and pulls by every route."""
+    """`entrepot doctor` checks keys, realm and a token, and pulls in each form of the name."""
     image = f"{NAME}:v1"
     done = site.appliance.entrepot("doctor", "--user", BOB, "--image", image, "--json")
     found = {each["what"]: each["verdict"] for each in json.loads(done.stdout)["findings"]}
@@ -157,7 +157,7 @@ def test_the_doctor_pulls_with_tokens_and_verifies_one(site: Site) -> None:
 
 
 def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
-    """Dockerd requests a token from the realm, also without a login, and pulls and pushes."""
+    """Dockerd gets a token from the realm, with a login or without, and pulls and pushes."""
     port = site.appliance.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
     with Dockerd(home, ways={port: port, site.server.port: site.server.port}) as dockerd:
@@ -174,7 +174,7 @@ def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
 
 
 def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
-    """Containerd posts its password to the realm with the challenge's scope, pulls and pushes."""
+    """Containerd posts its password to the realm for the scope in the challenge."""
     with Containerd(home / "containerd") as containerd:
         image = f"{site.netloc}/{FREE}:v1"
         assert containerd.pull(image)
@@ -187,7 +187,7 @@ def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
 
 
 def test_containerd_uses_the_appliance_as_a_mirror(site: Site, home: Path) -> None:
-    """Containerd sends `?ns=` to a mirror; the challenge's scope names the upstream."""
+    """As a mirror the appliance gets `?ns=`, and the scope in its challenge names the upstream."""
     hosts = home / "tree" / "etc" / "containerd" / "certs.d" / "one.test"
     hosts.mkdir(parents=True)
     (hosts / "hosts.toml").write_text(
@@ -201,13 +201,13 @@ def test_containerd_uses_the_appliance_as_a_mirror(site: Site, home: Path) -> No
     assert ("", (f"repository:{FREE}:pull",)) in site.server.granted
 
 
-# Refusals.
+# ---- tokens that are refused
 
 SCOPE = f"repository:{NAME}:pull"
 
 
 def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
-    """Return a token without a signature, or with the public key as its secret."""
+    """Return a token without a signature, or with the public key as a shared secret."""
     parts = (
         json.dumps({"alg": algorithm, **header}).encode(),
         json.dumps(site.server.claims(SCOPE)).encode(),
@@ -217,7 +217,7 @@ def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
 
 
 def _refused(site: Site) -> dict[str, str]:
-    """Return tokens that must be refused, by the reason of their refusal."""
+    """Return tokens that must be refused, by the reason in the log."""
     server, other = site.server, signer("ES256", "foreign")
     good = server.signer
     now = int(time.time())
@@ -244,9 +244,9 @@ def _refused(site: Site) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
-    """A token that is not valid is refused with `invalid_token` on every end-point.
+    """An invalid token is refused with `invalid_token` at each end-point.
 
-    These end-points are manifests, blobs, pushes, the catalog and `/v2/`.
+    That is manifests, blobs, pushes, the catalog and `/v2/`.
     """
     paths = {
         "/v2/": "",
@@ -270,7 +270,7 @@ def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
 
 
 def test_a_token_that_is_too_large_is_refused(site: Site) -> None:
-    """A token of a megabyte, or of a thousand scopes, is refused by HAProxy."""
+    """HAProxy refuses a token of a megabyte, or one with a thousand scopes."""
     head = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
     scopes = site.http(*(f"repository:team/app{n}:pull" for n in range(1000))).bearer or ""
 
@@ -282,7 +282,7 @@ def test_a_token_that_is_too_large_is_refused(site: Site) -> None:
 
 
 def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
-    """A narrower token is refused with the needed scope, and a wider token is accepted."""
+    """A token with too few scopes is refused with the needed scope, one with more is accepted."""
     narrow = site.http(f"repository:{FREE}:pull", "repository:team/own:pull")
 
     for method, path, scope in (
@@ -307,7 +307,7 @@ def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
     assert deleted.status == 202
 
 
-# HAProxy's cache.
+# ---- tokens and HAProxy's cache
 
 
 def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
@@ -328,7 +328,7 @@ def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
 
 
 def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
-    """A cached response never outlives the token, without tolerance for clocks."""
+    """No cached response is served with a token that has expired, not even within the leeway."""
     path = manifest_path(NAME, "v1")
     pull(site.http(SCOPE), NAME, "v1")
     expires = int(time.time()) + 4
@@ -349,13 +349,13 @@ def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
     assert site.http(SCOPE, exp=expires - 60).get(path).status == 401
 
 
-# The files of keys.
+# ---- the files of keys
 
 
 def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
-    """Changed keys are in force without a restart.
+    """Changed keys apply without a restart.
 
-    A removed key is refused, also where its token was cached; a new key is accepted.
+    A removed key is refused, even if HAProxy remembers a token of it; a new key is accepted.
     """
     path, claims = manifest_path(NAME, "v1"), site.server.claims(SCOPE)
     old = site.with_token(signer("RS256").sign(claims, {"kid": "rsa"}))
@@ -375,9 +375,9 @@ def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
 
 
 def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -> None:
-    """Access rules limit tokens by their user: token and rules must permit a request.
+    """Token and access rules must both permit a request.
 
-    A cached response of another user is not served.
+    A cached response for another user is not served.
     """
     rules = [
         {"user": "alice", "repository": "team/**", "allow": ["pull", "push"]},
@@ -404,13 +404,13 @@ def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -
         assert bob.request("POST", "/v2/team/free/blobs/uploads/").status == 403
 
 
-# The same server with docker-registry.
+# ---- the same token server with docker-registry
 
 
 def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path) -> None:
-    """The challenges are those of docker-registry: status, scope and error of each probe.
+    """The challenges are those of docker-registry: status, scope and error.
 
-    The order of actions in a scope is random in docker-registry.
+    In docker-registry the order of the actions in a scope is random.
     """
     digest = IMAGE.digest
     probes = [
@@ -445,7 +445,7 @@ def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path)
 
 
 def _challenge(answer: Response) -> tuple[int, dict[str, object]]:
-    """Return the status and the parameters of the challenge, with sorted actions."""
+    """Return the status and the parameters of a challenge, with sorted actions."""
     header = answer.headers.get("www-authenticate", "")
     found: dict[str, object] = dict(re.findall(r'(\w+)="([^"]*)"', header))
     if "scope" in found:

@@ -1,4 +1,4 @@
-"""Files that another program changes while they are written give no wrong content.
+"""If another program changes files while they are written, no wrong content is served.
 
 `make soak` tests 8 and 24 MB at two moments; the default is one size, longer than the part that is
 buffered in memory.
@@ -58,7 +58,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run one upstream for all tests of damaged files."""
+    """Run one upstream for all tests of this file."""
     with FakeUpstream() as found:
         yield found
 
@@ -67,7 +67,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance in front of the upstream; it also accepts pushes."""
+    """Run one appliance in front of the upstream, which also accepts pushes."""
     setup = Setup({"fake.test": {"url": upstream.url}}, environment={"ENTREPOT_PREFETCH": "0"})
     with Appliance(tmp_path_factory.mktemp("verified"), setup) as running:
         yield running
@@ -82,7 +82,7 @@ def _is_right_or_gone(appliance: Appliance, digest: Digest, content: bytes) -> b
 
 
 def _fetch(appliance: Appliance, digest: Digest) -> bytes | None:
-    """Return a complete body of a response, or None if it was cut off."""
+    """Return the body of a blob, or None if the response was refused or cut off."""
     with suppress(HTTPException, OSError):
         response = appliance.http.get(f"/v2/fake.test/{NAME}/blobs/{digest}")
         return response.body if response.status == 200 else None
@@ -97,7 +97,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
     moment: float,
     damage: Callable[[Path], None],
 ) -> None:
-    """A truncated file completes no response and is not stored."""
+    """A spool file that was changed during the download completes no response and is not stored."""
     seed = hash((size, moment, damage.__name__)) % 2**32
     content = filler(size, seed)
     digest = upstream.add_blob(NAME, content)
@@ -129,7 +129,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
 def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     appliance: Appliance, size: int, moment: float, damage: Callable[[Path], None]
 ) -> None:
-    """A truncated upload is not acknowledged; other damage to its file is detected later."""
+    """A shortened upload gets no 201; other damage to its file is found later."""
     content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
     digest = Digest.of(content)
     before = appliance.metric("entrepot_damaged_files_total", found="commit")
@@ -140,8 +140,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        # files with the download's length and digest are in the same folder, with names that begin
-        # alike
+        # the folder also has files with the length and the digest of the download
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
         eventually(lambda: file.stat().st_size >= at, what="half of it arrived")
         damage(file)
@@ -171,9 +170,9 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 def test_verify_works_with_and_without_a_running_appliance(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """`entrepot verify` finds a flipped bit and exits with 1; the next pull gets correct content.
+    """`entrepot verify` finds a flipped bit and exits with 1; the next pull gets right content.
 
-    The appliance may run during `entrepot verify`, or not.
+    The appliance may run at the same time, or not.
     """
     content = filler(200_000, 77)
     digest = upstream.add_blob(NAME, content)

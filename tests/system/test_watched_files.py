@@ -30,7 +30,7 @@ INVALID_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
 def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
     start: Start, tmp_path: Path
 ) -> None:
-    """An invalid htpasswd changes nothing, and is one warning per worker with the file's name."""
+    """An invalid htpasswd file changes nothing, and each worker logs one warning with its name."""
     users = htpasswd(tmp_path / "users", "alice:sesame")
     setup = Setup(
         environment={
@@ -87,9 +87,9 @@ def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
 def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
     start: Start, tmp_path: Path
 ) -> None:
-    """A new pull secret is in force without a restart, and a running pull continues.
+    """A new pull secret applies without a restart, and a running pull continues.
 
-    An upstream that the new pull secret names is served at once.
+    An upstream that it adds is served at once.
     """
     release = threading.Event()
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake, FakeUpstream() as other:
@@ -112,7 +112,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
 
 
 def test_a_pull_secret_replaced_by_a_rename_is_reloaded(start: Start, tmp_path: Path) -> None:
-    """A pull secret is reloaded after a rename; Kubernetes and editors replace files so."""
+    """A pull secret that is replaced by a rename is read again: Kubernetes and editors do so."""
     with FakeUpstream(gate=BasicGate({"robot": "new"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 404))
         secret = _write(tmp_path / "secret.json", LOGIN)
@@ -130,7 +130,7 @@ def _setup(fake: FakeUpstream, secret: Path) -> Setup:
 
 
 def _write(path: Path, login: str, *hosts: str) -> Path:
-    """Write a pull secret, with a login for one.test, and none for *hosts*."""
+    """Write a pull secret with a login for one.test, and entries without a login for *hosts*."""
     entries: dict[str, dict[str, str]] = {host: {} for host in hosts}
     entries["one.test"] = {"auth": b64encode(login.encode()).decode()}
     replace_text(path, json.dumps({"auths": entries}))
@@ -138,7 +138,7 @@ def _write(path: Path, login: str, *hosts: str) -> Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file as a whole. A worker that reads a truncated file would warn once more."""
+    """Replace a file at once, because a worker that read a part of it would warn once more."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.rename(path)
@@ -149,14 +149,14 @@ def _status(appliance: Appliance, tag: str) -> int:
 
 
 def _wait_for_status(status: int, request: Callable[[], int], *, what: str) -> None:
-    """Wait until the request's response has this status."""
+    """Wait until a response to the request has this status."""
     eventually(lambda: request() == status, what=what)
 
 
 def _wait_for_warning(
     appliance: Appliance, path: Path, warnings: int, *, request: Callable[[], int]
 ) -> None:
-    """Wait for more than *warnings* warnings about *path*, while a client sends requests."""
+    """Send requests until the log has more than *warnings* warnings about *path*."""
     eventually(
         lambda: request() and len(_warnings(appliance, path)) > warnings,
         what="a warning names the file",
@@ -164,7 +164,7 @@ def _wait_for_warning(
 
 
 def _warnings(appliance: Appliance, path: Path) -> list[str]:
-    """Return the appliance's warnings that name the file *path*."""
+    """Return the warnings in the log that name *path*."""
     return [
         line for line in appliance.output().splitlines() if f"{path}" in line and " warn " in line
     ]

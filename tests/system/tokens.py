@@ -1,8 +1,8 @@
 """A small but strict token server in a thread (docker distribution, "Token Authentication").
 
-The token server issues tokens by GET with Basic credentials, and by POST of OAuth2 with a password.
-A token request without the right `service` is 400, and one with a wrong password 401. A token has
-only the actions that the policy permits, so it may be narrower than the requested scope.
+It issues tokens after a GET with Basic credentials, or a POST with a password (OAuth 2.0). A
+request without the right `service` gets 400, one with a wrong password 401. A token has only the
+requested actions that the policy permits.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ ISSUER = "system-test-issuer"
 EVERYTHING: Final = frozenset({"pull", "push", "delete", "*"})
 
 Policy = Callable[[str, str, str], frozenset[str]]
-"""Returns the permitted actions of a user (empty: anonymous) on a type and name."""
+"""Returns the actions that a user (empty: anonymous) may do with a type and name."""
 
 
 def all_for_users(user: str, kind: str, name: str) -> frozenset[str]:
-    """Permit everything to users, and nothing to anonymous clients."""
+    """Permit everything to users with a login, and nothing to anonymous clients."""
     del kind, name
     return EVERYTHING if user else frozenset()
 
 
 class TokenServer:
-    """Issues tokens to clients with one of *logins* (user:password), limited by *policy*.
+    """Issues tokens to clients with one of *logins* (user:password), as far as *policy* permits.
 
     With *anonymous*, clients without a login get a token too. `requests` has the target of each
     request, and `granted` user and scopes of each token.
@@ -61,12 +61,12 @@ class TokenServer:
 
     @property
     def port(self) -> int:
-        """The port of the server."""
+        """Return the port of the server."""
         return int(self._server.server_address[1])
 
     @property
     def realm(self) -> str:
-        """The URL for token requests."""
+        """Return the URL for requests of tokens."""
         return f"http://127.0.0.1:{self.port}/token"
 
     def __enter__(self) -> Self:
@@ -79,7 +79,10 @@ class TokenServer:
         self._thread.join()
 
     def claims(self, *scopes: str, user: str = "someone", **changed: Any) -> dict[str, Any]:
-        """Return the claims of a token for *scopes*; a value None in *changed* removes a claim."""
+        """Return the claims of a token for *scopes*, with the changes in *changed*.
+
+        A changed claim whose value is None is left out.
+        """
         now = int(time.time())
         every = {
             "iss": ISSUER,
@@ -94,13 +97,13 @@ class TokenServer:
         return {name: each for name, each in (every | changed).items() if each is not None}
 
     def token(self, scopes: list[str], user: str = "someone") -> str:
-        """Return a token for *scopes*, with the certificate of its key."""
+        """Return a token for *scopes*, with the certificate of its key in the header."""
         return self.signer.sign(self.claims(*scopes, user=user), self.signer.chain())
 
     def respond(
         self, target: str, authorization: str | None, form: str | None = None
     ) -> tuple[int, bytes]:
-        """Return status and body for one token request; *form* is the body of a POST."""
+        """Return status and body for a request of a token; *form* is the body of a POST."""
         self.requests.append(target)
         asked = parse_qs(urlsplit(target).query if form is None else form)
         user = self._user_of_form(asked) if form is not None else self._user(authorization)
@@ -120,7 +123,7 @@ class TokenServer:
         return name if self._logins.get(name) == password else None
 
     def _user(self, authorization: str | None) -> str | None:
-        """Return the user of a token request, empty if anonymous; None if the login is wrong."""
+        """Return the user of a request, empty if anonymous; None if its login is wrong."""
         if authorization is None:
             return "" if self._anonymous else None
         kind, _, letters = authorization.partition(" ")
@@ -155,6 +158,6 @@ class TokenServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing, because `requests` has all targets."""
+                """Log nothing, as the list `requests` has each request."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""Waits for a condition with a deadline. No other module of the system tests sleeps."""
+"""Waits for a condition with a deadline; no other module of the system tests sleeps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PAUSE = 0.02
 def eventually(
     condition: Callable[[], T | None], *, what: str, within: float = 15.0, pause: float = _PAUSE
 ) -> T:
-    """Return the first true result of *condition*; fail, naming *what*, after *within* s.
+    """Return the first true result of *condition*, or fail after *within* s.
 
-    *pause* is the interval between two calls of the condition (s): longer for calls that leave
-    traces.
+    *what* names the condition in the failure. *pause* is the time between two calls (s), longer for
+    conditions that leave traces.
     """
     deadline = time.monotonic() + within
     while True:

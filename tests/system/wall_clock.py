@@ -1,7 +1,7 @@
 """A wall clock that a test moves, for all processes of one appliance.
 
-Each process of the appliance preloads a small library, which adds an offset from a mapped file to
-the wall clock. Clocks other than the wall clock are unchanged, so that waits end as usual.
+Each process loads a small library, which adds an offset from a mapped file to the wall clock. Other
+clocks are unchanged, so that waits end as usual.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ time_t time(time_t *out) {
 
 
 class WallClock:
-    """A `WallClock` is the clock of processes with its `environment`."""
+    """The wall clock of all processes with its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,11 +70,11 @@ class WallClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment variables with which a process and its children use this clock."""
+        """Return the environment variables that make a process and its children use this clock."""
         return {"LD_PRELOAD": str(self._library), "WALL_CLOCK_OFFSET": str(self._offset)}
 
     def move(self, seconds: float) -> None:
-        """Set the offset from the real wall clock (s)."""
+        """Set the difference from the real wall clock (s)."""
         mode = "r+b" if self._offset.exists() else "wb"
         with self._offset.open(mode) as file:
             file.write(struct.pack("d", seconds))

@@ -1,8 +1,8 @@
 """The cleaner evicts content and removes garbage, so that the data directory stays within its cap.
 
-A round of the cleaner reads the index, plans (`policy`) and removes content (`sweep`). A program
-that embeds the registry imports `Cleaner`, `RetentionRule` and `RetentionRules` from this package;
-their modules are loaded at the first use.
+A round of the cleaner reads the index, plans what to remove (`policy`), and removes it (`sweep`). A
+program that embeds the registry imports `Cleaner`, `RetentionRule` and `RetentionRules` from this
+package, and only then are their modules loaded.
 """
 
 from __future__ import annotations

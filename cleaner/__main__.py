@@ -1,4 +1,4 @@
-"""Run the cleaner process: rounds and maintenance by the settings, until SIGTERM."""
+"""Run the cleaner process: rounds and maintenance jobs by the settings, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
     """Run the cleaner until SIGTERM, or one command (`--once`, `--dry-run`, `--gc`, `--verify`).
 
-    *settings* default to the settings that `entrepot serve` wrote. Return the exit code: 0, 1 when
-    the command failed or was postponed, 2 for invalid settings.
+    *settings* default to the settings that `entrepot serve` wrote. Return the exit code: 0; 1 if
+    the command failed or was postponed; 2 for invalid settings.
     """
     options = _options(argv)
     try:
@@ -131,14 +131,15 @@ class CleanerProcess:
             self._own_bucket()
             if not self._settings.storage.bucket:  # there, a read costs a request and a transfer
                 self._readers.start()
-            # An earlier cleaner may have been killed before its purge of HAProxy's cache.
+            # An earlier cleaner may have been killed between an eviction and the purge of HAProxy's
+            # cache.
             self._purge.removed()
             Inspection(self._store.index, self._ring).start(self._stop)
             RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
         return 0
 
     def _own_bucket(self) -> None:
-        """Start the thread that renews the claim on a bucket."""
+        """Start the thread that renews the claim of this appliance on its bucket."""
         if self._settings.storage.bucket:
             from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
 
@@ -155,10 +156,10 @@ class CleanerProcess:
             return 1
 
     def clean_once(self, *, is_stopped: bool = False) -> int:
-        """Run all maintenance and one round. Return 0, or 1 when eviction was postponed.
+        """Run all maintenance jobs and one round. Return 0, or 1 when eviction was postponed.
 
-        *is_stopped* states that the appliance does not run, so no client uses content, and the
-        whole access log is already in the index: no log barrier is needed.
+        If *is_stopped* is set, the appliance does not run: no client uses content, and the index
+        has the whole access log, so no log barrier is needed.
         """
         do(list(self._maintenance.jobs()))
         rounds = self._rounds
@@ -169,7 +170,7 @@ class CleanerProcess:
         return 0 if attempt("round", lambda: rounds.run(0)) else 1
 
     def next_to_go(self, count: int) -> list[Eviction]:
-        """Return the first *count* evictions, in order, that a shortage of space would cause.
+        """Return the first *count* evictions, in order, that a lack of space would cause.
 
         Raises: DatastoreError.
         """
@@ -178,7 +179,7 @@ class CleanerProcess:
         return list(itertools.islice((each for step in steps for each in step.evictions), count))
 
     def explain(self) -> int:
-        """Print what a round would remove now, and why; change nothing.
+        """Print what a round would remove now and why, without removing anything.
 
         Return the exit code of the command.
         """
@@ -195,9 +196,9 @@ class CleanerProcess:
 
         Print one line for each item of garbage, with the reason.
 
-        *untagged* states that hosted images without a tag are garbage too, in every repository.
-        While the appliance runs, the removal of untagged images needs the log barrier, because
-        clients may pull these images by digest. Return the exit code of the command.
+        If *untagged* is set, hosted images without a tag are garbage too, in every repository.
+        Clients may pull images without a tag by digest, so while the appliance runs, their removal
+        needs the log barrier. Return the exit code of the command.
         """
         is_served = (self._settings.run / FRONT_SOCKET).exists()
         if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
@@ -236,7 +237,7 @@ class CleanerProcess:
         return count
 
     def _period(self) -> float:
-        """Return the time between two rounds (s)."""
+        """Return the time between two rounds in s."""
         cleaner = self._settings.cleaner
         ttls = [ttl for ttl in (cleaner.ttl, self._rules.shortest()) if ttl]
         return period(cleaner.runevery, min(ttls, default=0))
@@ -246,7 +247,7 @@ class CleanerProcess:
         self._ring()
 
     def _ring(self) -> None:
-        """Wake the cleaner's loop, if the loop runs."""
+        """Wake the loop of the cleaner, if the loop runs."""
         self._wake()
 
     def _hands(self) -> RoundTools:
@@ -270,14 +271,15 @@ class _StoppedAppliance:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, because the index knows every access."""
+        """Return "", because the index of a stopped appliance has every access."""
         return ""
 
 
 class EventsFile:
-    """An `EventsFile` writes the events file that the logger follows.
+    """An `EventsFile` writes events into the file that the logger follows.
 
-    An event that can't be written is lost; the first of several such events is logged as a warning.
+    An event that cannot be written is lost. A warning is logged for the first such event after a
+    successful one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -304,7 +306,10 @@ def _snapshots(settings: Settings, clock: Clock) -> SnapshotStore | None:
 
 
 def _lacking(settings: Settings) -> Callable[[int], int]:
-    """Return what the disk of the content lacks; the removal of objects frees none of a disk."""
+    """Return a function that returns how many bytes the data directory's disk lacks.
+
+    The function returns 0 if a bucket has the content, because evictions then free no disk.
+    """
     return _nothing if settings.storage.bucket else Disk(settings.storage.rootdirectory).lacking
 
 
@@ -313,7 +318,7 @@ def _nothing(_: int) -> int:
 
 
 def bounds(settings: Settings) -> StoreLimits:
-    """Return the limits of the data directory that the settings give."""
+    """Return the limits of the data directory from the settings."""
     cleaner = settings.cleaner
     has_events = bool(settings.notifications.active)
     budget = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events)
@@ -321,13 +326,13 @@ def bounds(settings: Settings) -> StoreLimits:
 
 
 def purging(settings: Settings) -> UploadPurging:
-    """Return which uploads the settings let the cleaner purge."""
+    """Return from the settings which abandoned uploads the cleaner removes."""
     given = settings.storage.maintenance.uploadpurging
     return UploadPurging(given.enabled, given.age, given.interval, given.dryrun)
 
 
 def rules(settings: Settings) -> RetentionRules:
-    """Return the retention rules of hosted repositories that the settings give."""
+    """Return the retention rules of hosted repositories from the settings."""
     cleaner = settings.cleaner
     otherwise = everything(cleaner.ttl) if cleaner.hosted else RetentionRule()
     configured = (

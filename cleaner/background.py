@@ -1,8 +1,8 @@
 """Run the cleaner as a thread of a program that embeds the registry (docs/library.md).
 
-The cleaner's arguments are plain values, not the appliance's settings. Every process that serves a
-data directory has such a thread. The thread that holds the lock `cleaner.lock` cleans; threads of
-other processes wait for the lock.
+The cleaner's arguments are plain values, not the appliance's settings. Each process that serves a
+data directory starts this thread. Only the thread that holds the lock `cleaner.lock` cleans; the
+threads of other processes wait for the lock.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ _LOCK = "cleaner.lock"
 
 
 class Cleaner:
-    """Keeps the data directory of an application within its limits; pass it to `create_app`.
+    """Keeps the data directory of an application within its limits; see `create_app`.
 
-    *max_size* is in bytes, 0 for no limit; *threshold* is the space above *max_size*, in per cent
-    of it. Content is evicted when it was not used for *ttl* s; 0 means never. If *hosted* is set,
-    hosted images are evicted by the same limits, or by *rules* if rules are given. A round runs
-    every *every* s and when space is short. Hosted content that no manifest references is removed
-    after *garbage* s.
+    *max_size* is in bytes, 0 for no limit; *threshold* is the space above *max_size* that may be
+    used too, in per cent of *max_size*. Content is evicted when it was not used for *ttl* s; 0
+    means never. If *hosted* is set, hosted images are evicted by the same limits as proxied
+    content. *rules* replace the rule that *hosted* gives. A round runs every *every* s and when
+    space is short. Hosted content that no manifest references is removed after it was not used for
+    *garbage* s.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class Cleaner:
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
-        *settle* writes all accesses of this process to the index, and returns False if it could
-        not.
+        *settle* writes all accesses that this process has counted to the index; it returns False if
+        the index is unavailable.
         """
         self._stop = threading.Event()
         self._state = root / "entrepot"
@@ -96,7 +97,7 @@ class Cleaner:
         self._thread.start()
 
     def wake(self, needs: int) -> None:
-        """Wake the process that cleans, to free *needs* bytes; 0 only starts a round."""
+        """Wake the process that cleans, so that it frees *needs* bytes; 0 only starts a round."""
         if self._state is not None:
             with suppress(OSError), _short_path(self._state) as folder:
                 ring(folder / WAKE_SOCKET, needs)
@@ -113,7 +114,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Clean while this process holds the lock, until stopped."""
+        """Clean while this process holds the lock `cleaner.lock`, until stopped."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:
@@ -136,7 +137,7 @@ class Cleaner:
 
 
 class _Work:
-    """A `_Work` has the parts with which one process cleans its data directory."""
+    """A `_Work` has the parts from which a cleaner is built for one data directory."""
 
     def __init__(
         self,
@@ -172,11 +173,11 @@ class _Work:
         )
 
     def readers(self) -> Readers:
-        """Return the threads that verify new content."""
+        """Return the readers, which start the threads that verify stored content."""
         return Readers(self._store, self._clock, self._stop, Listeners())
 
     def tools(self, wake: Callable[[], None]) -> Tools:
-        """Return the tools of maintenance; *wake* starts a round."""
+        """Return the tools of maintenance jobs; *wake* starts a round."""
         return Tools(
             store=self._store,
             spool=self._spool,
@@ -189,10 +190,11 @@ class _Work:
 
 
 class _Barrier:
-    """The log barrier of an embedded registry, which has no access log.
+    """The log barrier of an embedded registry, whose processes write their accesses to the index.
 
-    This process writes its accesses to the index at once. Each other process of the embedded
-    registry writes its own accesses after `ACCESS_DELAY_S` at the latest.
+    There is no access log. `settle` writes the accesses of this process to the index at once. Each
+    other process writes its accesses after `ACCESS_DELAY_S` at the latest, so the barrier waits
+    twice as long.
     """
 
     blind = 0.0
@@ -210,7 +212,7 @@ class _Barrier:
 
 @contextmanager
 def _cleaner_lock(state: Path) -> Iterator[bool]:
-    """Yield whether this process got the lock of the cleaner, and hold the lock meanwhile.
+    """Yield whether this process got the lock `cleaner.lock`, and keep the lock meanwhile.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -220,7 +222,7 @@ def _cleaner_lock(state: Path) -> Iterator[bool]:
 
 @contextmanager
 def _short_path(folder: Path) -> Iterator[Path]:
-    """Yield a short path of a folder, because the path of a socket has at most 107 bytes."""
+    """Yield a short path of a folder, because a unix socket's path has at most 107 bytes."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

@@ -1,4 +1,4 @@
-"""Compute the file system's free space, which other programs may use up below the cap."""
+"""Compute how much space the disk lacks, because other programs may fill the disk too."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SPARE_PART = 100
 class Disk:
     """A `Disk` is the file system of the data directory *root*.
 
-    The cleaner keeps 64 MiB and 4096 inodes of the file system free, but at most a hundredth of
-    each. If free space runs out, the access log and the index cannot be written, accesses are lost,
-    and eviction stops. If free inodes run out, no file can be stored.
+    The cleaner keeps 64 MiB and 4096 inodes of the file system free, or a hundredth of all if that
+    is less. Without free space, neither the access log nor the index can be written: accesses are
+    lost, and the log barrier then stops eviction. Without free inodes, no file can be stored.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def lacking(self, needs: int) -> int:
-        """Return the bytes to free so that *needs* more bytes fit; 0 if the free space is unknown.
+        """Return how many bytes to free so that *needs* more bytes fit; 0 if that is unknown.
 
-        For lacking inodes, the result is the bytes that as many files of this file system take on
-        average.
+        If inodes lack, the result is the size of as many files, by the average size of a file on
+        this file system.
         """
         try:
             found = os.statvfs(self._root)
@@ -37,10 +37,10 @@ class Disk:
         return max(lacks, self._lacking_files(found) * _bytes_per_file(found))
 
     def _lacking_files(self, found: os.statvfs_result) -> int:
-        """Return the inodes to free; 0 for a file system without a limit.
+        """Return how many inodes to free; 0 for a file system without a limit of inodes.
 
-        A file system without a limit of inodes reports an `f_files` of 0. Some file systems with
-        such a limit report 0 free inodes at all times, so a file is created to find out.
+        A file system without a limit of inodes reports an `f_files` of 0. Some file systems with a
+        limit always report 0 free inodes, so a file is created to find out.
         """
         spare = min(found.f_files // _SPARE_PART, _SPARE_FILES)
         if found.f_favail == 0 and spare and self._has_room_for_a_file():

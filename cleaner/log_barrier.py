@@ -1,15 +1,15 @@
 """Check that the index has every access up to now before any content is evicted.
 
-In the index, content that no client requested looks like content that was requested while the
-logger was down. Therefore the cleaner sends a request of its own through HAProxy and waits until
-the logger has committed the log line of this request. When the logger has committed the line of
-this request, all earlier lines are committed too. Until the log line of the cleaner's own request
-is committed, no content is evicted, neither for age nor for size, because content with an old
-access time may have been used since. Pulls that find no space meanwhile are passed through.
+In the index, content that no client requested looks the same as content that clients requested
+while the logger was down. Therefore the cleaner sends a request of its own through HAProxy and
+waits until the logger has committed the log line of this request. The logger commits lines in
+order, so it has then committed all earlier lines too. Until then, no content is evicted, neither
+for age nor for size, because content with an old access time may have been used since. Pulls that
+find no space in the meantime are passed through to the client without being stored.
 
-Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. The
-round of the cleaner that detects lost lines evicts nothing. After lost lines, ages of content count
-from the round that detected the loss (`blind`), because any content may have been used just before.
+Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. A
+round that detects such a loss evicts nothing. After a loss, the age of all content counts from the
+round that detected the loss (`blind`), because any content may have been used just before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Sends a probe through *front*, HAProxy's local socket, and finds the probe in *notes*.
+    """Sends a request through *front*, HAProxy's local socket, and waits for it in *notes*.
 
-    *pause* waits for the given seconds and returns True when the process ends. *clock* returns s,
-    UTC epoch; *timer* is a monotonic clock (s). `blind` is the time at which lost lines were last
-    detected (s, UTC epoch).
+    *notes* are the texts that the logger commits to the index. *pause* waits for the given seconds,
+    and returns True when the process ends. *clock* returns s, UTC epoch; *timer* is a monotonic
+    clock (s). `blind` is the time at which lost lines were last detected (s, UTC epoch).
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class LogBarrier:
         return True
 
     def _lost_lines(self) -> bool:
-        """Return whether log lines were lost since the last call.
+        """Return whether log lines were lost since the last call, by the logger's count of losses.
 
-        HAProxy's counter starts at zero again when HAProxy is restarted.
+        This count starts at 0 again in each run of the appliance.
         """
         dropped = int(self._notes.get("dropped") or 0)
         before = self._dropped if dropped >= self._dropped else 0
@@ -103,7 +103,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _get(front: Path, uri: str) -> None:
-    """Send a GET request, of which only the log line matters, not the response. Raises: OSError."""
+    """Send a GET request only for its line in the access log; the response is ignored.
+
+    Raises: OSError.
+    """
     connection = _UnixConnection(front)
     try:
         connection.request("GET", uri)

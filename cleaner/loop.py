@@ -14,10 +14,10 @@ _JOIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RoundLoop:
-    """A `RoundLoop` runs rounds and starts maintenance jobs.
+    """A `RoundLoop` runs rounds, and starts maintenance jobs that are due.
 
-    `round` frees the given bytes, and returns False when eviction was postponed. `wait` waits up to
-    the given seconds for a wake-up and returns the bytes that downloads need.
+    `round` frees the given number of bytes, and returns False if eviction was postponed. `wait`
+    waits up to the given seconds for a wake-up, and returns the bytes that waiting downloads need.
     """
 
     round: Callable[[int], bool]
@@ -40,5 +40,5 @@ class RoundLoop:
 
 
 def period(every: float, ttl: float) -> float:
-    """Return the interval of rounds (s): *every*, but half of a short TTL, and 1 s at least."""
+    """Return the interval of rounds in s: *every*, or half of *ttl* if shorter, at least 1 s."""
     return min(every, max(ttl / 2, _SHORTEST_S)) if ttl else every

@@ -1,12 +1,12 @@
 """Decide by the eviction policy which content is removed, in which order, and why.
 
-This module only plans; `sweep` and `hosted.unlink` remove content. The index lists entries in the
-order of eviction, in which a manifest precedes its parts. The plan follows the order of eviction
-and keeps everything that a kept manifest references, so that no manifest is left whose blobs are
-gone.
+This module only plans; `sweep` and `hosted.unlink` remove content. The index lists its entries in
+the order of eviction, in which each manifest comes before its parts. The plan keeps everything that
+a kept manifest references, so that no manifest is left without its blobs.
 
-Hosted content is removed one image at a time. Images that their retention rules expire are removed
-first. Other hosted images, if their rules permit eviction, are merged into the order of entries.
+Hosted content is removed one image at a time. Images that have expired by their retention rules are
+removed first. Other hosted images, if their rules permit eviction, are taken in the order of their
+last use, among the entries of the index.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from entrepot.datastore.refs import Digest, Repository
 Named = Callable[[Digest], Iterable[Digest]]
 """A `Named` returns the parts that a manifest references, as the index recorded them."""
 Unasked = Callable[[], Iterable[IndexEntry]]
-"""An `Unasked` returns the prefetched layers that no client has requested for 10 minutes."""
+"""An `Unasked` returns prefetched layers that no client has requested for 10 minutes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class StoreLimits:
     A size of None means no limit of size, and a TTL of 0 means no TTL.
 
     Eviction for size begins when the used bytes exceed `start`, or when waiting downloads would
-    exceed `room`, the cap. Eviction ends when the used bytes and the waiting downloads fit below
+    exceed `room`, the cap. Eviction ends when the used bytes and the waiting downloads fit into
     `target`.
     """
 
@@ -52,14 +53,16 @@ class StoreLimits:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A `Demand` is the state for which a plan is made. Sizes are in bytes, times in s, UTC epoch.
+    """A `Demand` is the state of the store for which a plan is made.
 
-    `held` is the number of used bytes and `needs` the number that waiting downloads need. Accesses
-    before `blind` may be missing from the index, so ages count from `blind`. Ages of hosted content
-    also count from `born`, when the index was created, because accesses before `born` were not
-    recorded. `lacking` is the number of bytes that the file system itself lacks. `looked` is the
-    time at which the hosted repositories were read: content used since then may belong to an image
-    that the plan does not know.
+    Sizes are in bytes, times in s, UTC epoch.
+
+    `held` is the number of used bytes; `needs` is the number of bytes that waiting downloads need.
+    Accesses before `blind` may be missing from the index, so ages count from `blind` at the
+    earliest. Ages of hosted content count from `born` at the earliest, when the index was created,
+    because earlier accesses were not recorded. `lacking` is the number of bytes that the disk
+    lacks. `looked` is when the hosted repositories were read; content that was used later may
+    belong to an image that the plan does not know.
     """
 
     now: float
@@ -79,7 +82,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """An `Eviction` is an entry to evict; `reason` labels the metric, `words` is for operators."""
+    """An `Eviction` is an entry to evict; `reason` labels a metric, `words` is for operators."""
 
     entry: IndexEntry
     reason: Reason
@@ -87,20 +90,20 @@ class Eviction:
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return the entries to delete from the disk."""
+        """Return the entries whose content is deleted: this one."""
         return [self]
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A `Removal` is an image to remove, with the parts that nothing else references."""
+    """A `Removal` is a hosted image to remove, with the parts that nothing else references."""
 
     removal_plan: RemovalPlan
     why: Explanation
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return the entries to delete from the disk, manifests before their parts."""
+        """Return the entries whose content is deleted, manifests before their parts."""
         text = f"{self.removal_plan.image}: {self.why.words}"
         return [Eviction(entry, self.why.reason, text) for entry in self.removal_plan.entries]
 
@@ -109,7 +112,7 @@ Step = Eviction | Removal
 
 
 class HostedCandidates(Protocol):
-    """A `HostedCandidates` has the hosted images that may be removed, while a plan is made."""
+    """A `HostedCandidates` has the hosted images that a plan may remove."""
 
     @property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
@@ -118,16 +121,16 @@ class HostedCandidates(Protocol):
 
     @property
     def gone(self) -> set[Digest]:
-        """Return the digests that the plan removes, to which the plan adds its evictions."""
+        """Return the digests that the plan removes; the plan itself adds digests to this set."""
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return the image's planned removal."""
+        """Drop the references of an image, and return what the image's removal removes."""
         ...
 
 
 class _Nothing:
-    """A `_Nothing` permits no removal of a hosted image."""
+    """A `_Nothing` stands for a store without hosted images that may be removed."""
 
     images = ()
 
@@ -148,12 +151,13 @@ def plan(
     pushed: HostedCandidates | None = None,
     unused: Unasked = tuple,
 ) -> Iterator[Step]:
-    """Yield the removals in order; at most one entry after the last removal is read.
+    """Yield the removals in order.
 
-    The order of evictions is: images that their retention rules expire, then entries not used for
-    longer than the TTL. While space is short, unused prefetched layers (*unasked*) follow, then the
-    least recently used entries and evictable images. An entry for which *spares* is true is kept,
-    with its parts.
+    The caller removes each one before it asks for the next, and at most one entry is read ahead.
+    Images that have expired by their retention rules come first, then entries that were not used
+    for longer than the TTL. While space is short, prefetched layers that no client requested
+    (*unused*) follow, then the least recently used entries and evictable images. An entry for which
+    *spares* returns True is kept, with everything that it references.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -161,7 +165,7 @@ def plan(
 
 
 class _Plan:
-    """A `_Plan` is a plan in the making, whose state counts the removals so far as done."""
+    """A `_Plan` is a plan that is being made; its state counts the removals so far as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked
@@ -174,7 +178,7 @@ class _Plan:
         self._expired_images: set[tuple[Repository, Digest]] = set()
 
     def expired(self) -> Iterator[Removal]:
-        """Yield the images that their retention rules expire."""
+        """Yield the images that have expired by their retention rules."""
         for image, rule in self._pushed.images:
             why = expiry(image, rule, _idle_image(image, self._moment))
             if why:
@@ -184,7 +188,7 @@ class _Plan:
     def along(
         self, entries: Iterable[IndexEntry], spares: Callable[[Digest], bool], named: Named
     ) -> Iterator[Step]:
-        """Yield the evictions of entries and of evictable images, in the order of their use."""
+        """Yield the evictions of entries and of evictable images, least recently used first."""
         stays: set[Digest] = set()
 
         def is_kept(each: IndexEntry) -> bool:
@@ -207,7 +211,7 @@ class _Plan:
             yield self._eviction(each, why)
 
     def _prefetched(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
-        """Yield the unused prefetched layers while space is short; a second call yields none."""
+        """While space is short, yield unused prefetched layers; a second call yields none."""
         unused, self._unasked = self._unasked, tuple
         for each in unused() if self._why_short() else ():
             why = self._why_short("prefetched, never requested")
@@ -255,7 +259,7 @@ class _Plan:
     def _why_short(self, because: str = "least recently used") -> Explanation | None:
         """Return why the next entry must be evicted for space, or None.
 
-        Eviction for size, once begun, continues down to the target.
+        Once eviction for size has begun, it continues until the target is reached.
         """
         begins = self._is_freeing or is_short(self._bounds, self._moment)
         self._is_freeing = begins and bool(excess(self._bounds, self._moment))
@@ -271,7 +275,7 @@ class _Plan:
 
 
 def is_short(bounds: StoreLimits, moment: Demand) -> bool:
-    """Return whether eviction for size begins (see `StoreLimits`)."""
+    """Return whether eviction for size must begin (see `StoreLimits`)."""
     if bounds.start is not None and moment.held > bounds.start:
         return True
     if bounds.room is None or not moment.needs:
@@ -280,7 +284,7 @@ def is_short(bounds: StoreLimits, moment: Demand) -> bool:
 
 
 def excess(bounds: StoreLimits, moment: Demand) -> int:
-    """Return the bytes to evict until the used bytes and all waiting downloads fit the target."""
+    """Return how many bytes to evict until used bytes and waiting downloads fit into the target."""
     if bounds.target is None:
         return 0
     return max(moment.held + moment.needs - bounds.target, 0)
@@ -301,7 +305,7 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
 def _in_order(
     entries: Iterable[IndexEntry], images: Sequence[HostedImage]
 ) -> Iterable[IndexEntry | HostedImage]:
-    """Merge images into the entries by last use; without images, read no entry ahead."""
+    """Merge images into the entries by last use; without images, no entry is read ahead."""
     if not images:
         return entries
     return heapq.merge(entries, images, key=lambda each: each.used)

@@ -1,4 +1,4 @@
-"""Define the reasons of a removal: a label for the metrics and a text for an operator."""
+"""Define the reasons of a removal: a label for a metric, and a text for an operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A `Reason` is an eviction's reason, which labels the metric; each is a time series."""
+    """A `Reason` is a value of the label `reason` of metrics, so each is a time series."""
 
     TTL = "ttl"
     SIZE = "size"
@@ -19,9 +19,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An `Explanation` is the reason of a removal.
+    """An `Explanation` tells why content or an image is removed.
 
-    `reason` labels the metric, and `words` explain the reason to an operator.
+    `reason` labels a metric; `words` are for an operator.
     """
 
     reason: Reason

@@ -1,4 +1,4 @@
-"""Print the lines of a dry run: one line for each removal, with its reason."""
+"""Print what would be removed: one line for each tag, link, upload and index entry."""
 
 from __future__ import annotations
 

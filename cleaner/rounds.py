@@ -1,4 +1,4 @@
-"""Run a round of the cleaner: settle reservations of dead processes, then evict to free space."""
+"""Run a round of the cleaner: correct reservations of dead processes, then free space."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-_PREFETCH_GRACE_S = 600.0  # A client may request a prefetched layer up to this many s later.
-_MOST_PREFETCHED = 1000  # A round reads this many rows, and the next round reads the rows again.
+_PREFETCH_GRACE_S = 600.0  # time in s in which a client may still request a prefetched layer
+# A round reads at most this many prefetched layers; the next round begins anew.
+_MOST_PREFETCHED = 1000
 
 
 class Barrier(Protocol):
@@ -52,13 +53,13 @@ class Barrier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """A `RoundTools` has the tools of a round; `clock` returns s, UTC epoch.
+    """A `RoundTools` has what a round needs of the process; `clock` returns s, UTC epoch.
 
     `stopped` ends the round between two removals.
 
-    `is_ready` is false while the index is being rebuilt. `taken_at` returns the time since which
-    accesses to content of another program are recorded (s, UTC epoch). `lacking` returns the
-    bytes that the file system lacks for the given bytes to fit.
+    `is_ready` returns False while the index is being rebuilt. For content that another program
+    stored, accesses are recorded since `taken_at` (s, UTC epoch). `lacking` returns how many bytes
+    the disk lacks for the given number of bytes.
     """
 
     store: DataDirectory
@@ -73,7 +74,7 @@ class RoundTools:
 
 
 class Rounds:
-    """A `Rounds` evicts proxied content by *bounds* and hosted images by *rules*."""
+    """A `Rounds` evicts proxied content by *bounds*, and hosted images by *rules*."""
 
     def __init__(
         self, hands: RoundTools, bounds: StoreLimits, rules: RetentionRules | None = None
@@ -88,9 +89,9 @@ class Rounds:
         self._shortage = Shortage(hands.store.index.reservations, hands.store.index.notes, bounds)
 
     def run(self, needs: int) -> bool:
-        """Free space for *needs* more bytes; return False when eviction was postponed.
+        """Free space for *needs* more bytes; return False if eviction was postponed.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable; the next round continues.
+        Raises: StorageFull, StorageBroken, IndexUnavailable; then the next round continues.
         """
         began = self._hands.clock()
         self._hands.sweep.finish()
@@ -116,9 +117,9 @@ class Rounds:
         return is_short(self._bounds, moment) or moment.lacking > 0
 
     def _is_counted_right(self, needs: int) -> bool:
-        """Recount the rows of the index; return whether space is still short.
+        """Have the index check its counters; return whether space is still short afterwards.
 
-        A wrong counter must not cause evictions.
+        A wrong counter in the index must not cause evictions.
         """
         wrong = self._store.index.inspect()
         if wrong:
@@ -126,7 +127,7 @@ class Rounds:
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Yield the removals that are due now, without content that *stock* spares."""
+        """Yield what must be removed now, except content that *stock* keeps."""
         account, index = stock.open(), self._store.index
         return plan(
             self._store.oldest(),
@@ -139,19 +140,19 @@ class Rounds:
         )
 
     def _unused_prefetched(self, spares: Callable[[Digest], bool]) -> Iterator[IndexEntry]:
-        """Yield the unused prefetched layers that no kept manifest references."""
+        """Yield prefetched layers that no client requested and no kept manifest references."""
         index = self._store.index
         for each in index.prefetched_unused(self._unused_before(), _MOST_PREFETCHED):
             if not any(map(spares, index.parents(each.digest))):
                 yield each
 
     def _unused_before(self) -> float:
-        """Return the start time before which a prefetch counts as unused (s, UTC epoch)."""
+        """Return before when an unused layer must have been prefetched to be evicted (s, UTC)."""
         clock = self._hands.clock
         return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 
     def explain(self) -> Iterator[Step]:
-        """Yield the removals of a round now, without the log barrier."""
+        """Yield what a round would remove now; the log barrier is not asked."""
         return self.plan(0, self._stock())
 
     def _stock(self) -> HostedSnapshot:
@@ -163,16 +164,16 @@ class Rounds:
         return Demand(
             self._hands.clock(),
             held,
-            min(needs, self._bounds.target or 0),  # Content larger than the target is not stored.
+            min(needs, self._bounds.target or 0),  # Content larger than the target is never stored.
             blind=max(self._hands.barrier.blind, self._hands.clock.since(), self._hands.taken_at()),
             born=born(index.notes),
             lacking=self._lacking(needs, held),
         )
 
     def _lacking(self, needs: int, held: int) -> int:
-        """Return the bytes that the file system lacks.
+        """Return how many bytes the disk lacks.
 
-        A need that no eviction could satisfy does not count.
+        If even the eviction of everything could not satisfy *needs*, *needs* does not count.
         """
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)
@@ -182,7 +183,7 @@ class Rounds:
         return not excess(self._bounds, moment) and not moment.lacking
 
     def _is_informed(self) -> bool:
-        """Return whether the index has every access up to now; log each change of this once."""
+        """Return whether the index has every access up to now; log when that changes."""
         why = (
             self._hands.barrier.fetch() if self._hands.is_ready() else "the index is being rebuilt"
         )
@@ -196,7 +197,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Sweep until a plan is carried out completely; new plans spare content that was in use."""
+        """Carry out plans until one is completed; each keeps what was in use before."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):
@@ -207,9 +208,10 @@ class Rounds:
         log.info("evicted", extra={"entries": len(evicted), **fields, "seconds": round(seconds, 3)})
 
     def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> bool:
-        """Carry out a plan and append its evictions to *evicted*; return False for a new plan.
+        """Carry out one plan, and append to *evicted*; return False if another plan is needed.
 
-        A new plan is needed if an item was kept, because the old plan counted that item as removed.
+        Another plan is needed if an item was in use and kept, because this plan counted the item as
+        removed.
         """
         is_done = True
         for step in self.plan(needs, stock):

@@ -1,8 +1,9 @@
-"""Restore the reservations of running downloads and uploads in a new index.
+"""Make the reservations of running downloads and uploads again in a new index.
 
-A new index, made because the old index was lost or damaged, has no reservations. The writers still
-write up to the sizes that they had reserved. Therefore the reservations of running transfers are
-read from the files and made again before the new index grants any other reservation.
+If the index was lost or damaged, a new index is made, which has no reservations. The processes that
+write downloads and uploads still rely on the sizes that they had reserved. Therefore these
+reservations are made again from the files of the transfers, before the new index grants any other
+reservation.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from entrepot.datastore.refs import Digest
 
 
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
-    """Make the reservation of each spool file and upload again, at its full size.
+    """Make the reservation of each spool file and each upload again, at its full size.
 
-    *room* is the largest possible reservation: the cap (bytes). Raises: IndexUnavailable.
+    *room* is the cap in bytes, above which nothing is reserved. Raises: IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):
@@ -32,7 +33,7 @@ def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
 
 
 def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
-    """Yield each spool file and upload with the digest of its reservation."""
+    """Yield each spool file and each upload's file, with the digest of its reservation."""
     for path in _below(store.spool):
         digest = layout.spool_of(path.name)
         if digest is not None:
@@ -43,9 +44,9 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 
 
 def _largest_reservation(path: Path, room: int | None) -> int:
-    """Return the largest size that can be reserved for a file.
+    """Return how many bytes to reserve for a file: what its writer may write at most.
 
-    For a file without a writer, the size is the file's length.
+    If the file has no writer, the result is its length.
     """
     try:
         length = path.stat().st_size

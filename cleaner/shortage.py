@@ -1,4 +1,4 @@
-"""Report a store that can't shrink: its unevictable content exceeds the maximum size."""
+"""Report a store that can't shrink, because its unevictable content is above the maximum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMEDY = (
 
 
 class Shortage:
-    """A `Shortage` records and logs whether the store can shrink, after each change."""
+    """A `Shortage` logs, and notes in the index, when the store can't or can again shrink."""
 
     def __init__(
         self, reservations: ReservationStore, notes: KeyValueStore, bounds: StoreLimits
@@ -29,10 +29,10 @@ class Shortage:
         self._is_known = False
 
     def look(self, *, is_short: bool) -> None:
-        """Check the store after a round that evicted everything evictable.
+        """Check the store after a round that has evicted all that it could.
 
-        *is_short* is whether space was short when the round began. If space was not short, content
-        above the maximum size is no fault, because eviction begins only at the threshold. Raises:
+        *is_short* is whether space was short when the round began. Above the maximum size, eviction
+        begins only at the threshold, so a store between the two is no fault. Raises:
         IndexUnavailable.
         """
         target = self._bounds.target
@@ -59,7 +59,7 @@ class Shortage:
 
 
 def explain(unevictable: int, target: int) -> str:
-    """Return why no more content is cached; *target* is the size to shrink to, in bytes."""
+    """Return why the store can't shrink; *target* is the maximum size in bytes."""
     return (
         f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
         f" be evicted; the maximum size is {readable_units.size(target)}, so nothing more is cached"

@@ -1,7 +1,7 @@
 """Remove spool files that no download has resumed for a day.
 
-The writer of a download holds a lock on its spool file. Therefore a file that the cleaner can lock
-has no writer, and while the cleaner holds the lock no writer can start.
+The process that writes a download holds a lock on its spool file. So if the cleaner can lock the
+file, the download has no writer, and no writer can start while the cleaner has the lock.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _ABANDONED_S = 24 * 3600
-# The reservation of a manifest has no spool file, and lasts as long as the write takes.
+# The reservation of a manifest has no spool file; after this time (s), its writer is dead.
 _UNWRITTEN_S = 60
-# A client that has not sent the next chunk of an upload by then has disconnected.
+# If a client sends no next chunk of an upload within this time (s), the client is taken for
+# disconnected.
 _IDLE_S = 60
 
 
@@ -45,14 +46,14 @@ class Leftover:
 
 
 class Spool:
-    """Reconciles spool files with the reservations in the index; `clock` returns s, UTC epoch."""
+    """Corrects reservations in the index by the spool files; *clock* returns s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
         self._clock = clock
 
     def settle(self) -> None:
-        """Set the reservation of each dead download and upload to the size of its file.
+        """Set the reservation of each download and upload without a writer to the size of its file.
 
         Raises: IndexUnavailable.
         """
@@ -71,7 +72,7 @@ class Spool:
                     self._settle_reservation(reservation)
 
     def purge(self) -> None:
-        """Remove old size files and lock files whose download has ended."""
+        """Remove old size and lock files that no download uses, and old files in quarantine."""
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
@@ -92,10 +93,10 @@ class Spool:
         return set(map(layout.upload_reservation, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove files without a writer, the oldest first, until *is_enough* returns True.
+        """Remove spool files without a writer, the oldest first, until *is_enough* returns True.
 
-        Damaged files in quarantine that need not be kept are removed first. Idle uploads are
-        removed last, because their clients may still continue. Raises: IndexUnavailable.
+        Before them, files in quarantine are removed that need not be kept. Idle uploads come last,
+        because their clients may still continue. Raises: IndexUnavailable.
         """
         with suppress(StorageFull, StorageBroken):
             QuarantineKeeper(self._store, self._clock).make_room(is_enough)
@@ -126,8 +127,8 @@ class Spool:
                 self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
-        # The reservation is released before the file is removed: the removal ends the lock, and the
-        # next writer's reservation would be released.
+        # The reservation is released first: without the file, the lock has no effect, so the next
+        # writer's reservation could be released instead.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
@@ -137,7 +138,7 @@ class Spool:
             )
 
     def _settle_reservation(self, reservation: Reservation) -> None:
-        """Record content whose process died between commit and record; else release space."""
+        """End a dead process's reservation, or record content that the process committed before."""
         with _locked(self._store.spool / layout.spool(reservation.digest)) as locked:
             if locked is None:
                 return
@@ -149,11 +150,11 @@ class Spool:
             locked.unlink()
 
     def _record(self, reservation: Reservation, stat: Stat) -> None:
-        """Record content as used when it was written; in a storage without times, when reserved."""
+        """Record content as used when it was written; without file times, when it was reserved."""
         digest, written = reservation.digest, time_of(stat)
         used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        # A layer is too long for a manifest, or not JSON.
+        # A layer cannot be parsed: it is too long for a manifest, or is not JSON.
         with suppress(InvalidManifest, NotFound):
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
@@ -170,7 +171,7 @@ class Spool:
 
     @contextmanager
     def _locked_unchanged(self, found: Leftover) -> Iterator[LockedFile | None]:
-        """Lock a file; yield None if it has a writer or has changed since it was listed."""
+        """Lock a spool file; yield None if it has a writer or has changed since it was listed."""
         with _locked(found.path) as locked:
             if locked is None:
                 yield None
@@ -178,7 +179,9 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-            ):  # The spool file became the blob, and taking the lock made a new file.
+                # A download committed its spool file as a blob; then the lock created an empty
+                # spool file.
+            ):
                 locked.unlink()
             same = (found.inode, found.size, found.modified)
             yield locked if same == (now.st_ino, now.st_size, now.st_mtime) else None
@@ -208,7 +211,7 @@ def _locked(path: Path) -> Iterator[LockedFile | None]:
 
 @contextmanager
 def _skipped_on_error(path: Path) -> Iterator[None]:
-    """Skip a file at a disk error, so that the round continues with the other files."""
+    """Log a disk error of one file, so that the round continues with the other files."""
     try:
         yield
     except (OSError, StorageFull, StorageBroken) as error:

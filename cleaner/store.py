@@ -1,4 +1,4 @@
-"""Open one data directory for the cleaner: its storage, its index and its spool folder."""
+"""One data directory as the cleaner uses it: its storage, its index and its spool folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """A `DataDirectory` is the datastore of one appliance; `spool` has downloads in progress."""
+    """A `DataDirectory` is the store of an appliance; `spool` is the folder of downloads."""
 
     storage: Storage
     index: Index
@@ -38,7 +38,7 @@ class DataDirectory:
         return self.spool.parent
 
     def oldest(self) -> Iterator[IndexEntry]:
-        """Yield the rows in the order of eviction; pages are read as the caller needs them."""
+        """Yield the entries of the index in the order of eviction, reading them page by page."""
         after = None
         while page := self.index.oldest(after, _PAGE):
             yield from page

@@ -1,4 +1,4 @@
-"""Make the log fields of a round's evictions: bytes, reasons, and names of images."""
+"""Summarise the evictions of a round in log fields: bytes, reasons, and names of images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-_MOST_REPOSITORIES = 1000  # This many entries are searched for the names of images.
+_MOST_REPOSITORIES = 1000  # this many repositories are searched for the names of images
 _MOST_TAGS = 50
 
 
 def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str, str | int]:
     """Return the fields of a round's log line: `bytes`, `reasons`, `images`.
 
-    `images` names the first ten evicted manifests by repository and tag, or by digest. The names of
-    repositories come from the links that remain, of at most a thousand repositories.
+    `images` names the first ten evicted manifests: each by repository and tag, or by repository and
+    digest. The names come from the links that still exist; at most a thousand repositories are
+    searched.
     """
     reasons = Counter(each.reason.value for each in evicted)
     roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]

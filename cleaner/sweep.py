@@ -1,10 +1,10 @@
-"""Evict entries as `policy` planned; the sweep can be interrupted at any step and repeated.
+"""Evict the entries that `policy` planned; an eviction may be interrupted at any step and repeated.
 
-If an entry was not used meanwhile, the sweep marks the entry in the index, then deletes the entry's
-data, then its row. Responses that have the file of a blob open finish undisturbed; later requests
-through the blob's links are misses. A lock permits one sweep at a time. Otherwise a second sweep
-could mistake a fresh mark of the first sweep for a dead cleaner's mark, and delete content that was
-downloaded again meanwhile.
+If an entry was not used meanwhile, the sweep marks the entry in the index, deletes its content, and
+then deletes the entry. Responses that have already opened the blob's file are completed; later
+requests for the blob are misses. A lock permits only one sweep at a time. Otherwise a second sweep
+could take the first sweep's mark for that of a dead cleaner, and delete content that was downloaded
+again meanwhile.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 _LOCK_TIMEOUT_S = 5.0
 
 Report = Callable[[Event], None]
-"""A `Report` writes an event for the logger, and never raises an exception."""
+"""A `Report` writes an event for the logger; it never raises an exception."""
 
 
 class Sweep:
-    """A `Sweep` evicts entries one by one; `clock` returns s, UTC epoch.
+    """A `Sweep` evicts entries one by one; *clock* returns s, UTC epoch.
 
-    The sweep calls `removed` after each eviction.
+    *removed* is called after each eviction.
     """
 
     def __init__(
@@ -49,7 +49,10 @@ class Sweep:
         self._removed = removed
 
     def finish(self) -> None:
-        """Remove the entries that a dead cleaner had marked. Raises: IndexUnavailable."""
+        """Complete the evictions that a dead cleaner had begun, whose entries are still marked.
+
+        Raises: IndexUnavailable.
+        """
         for entry in self._store.index.marked_for_deletion():
             try:
                 self._finish(entry)
@@ -57,9 +60,9 @@ class Sweep:
                 log.warning("eviction not finished", extra={"digest": entry.digest, "error": error})
 
     def evict(self, eviction: Eviction) -> bool:
-        """Remove an entry; return False if it was used or pinned meanwhile and is kept.
+        """Evict an entry; return False and keep it if it was used or pinned meanwhile.
 
-        Raises: IndexUnavailable; StorageFull or StorageBroken, and then the row stays marked for
+        Raises: IndexUnavailable; StorageFull or StorageBroken, and then the entry stays marked for
         `finish`.
         """
         entry = eviction.entry
@@ -79,9 +82,9 @@ class Sweep:
 
     @contextmanager
     def _sweep_lock(self) -> Iterator[bool]:
-        """Wait up to 5 s for the lock of sweeps; yield whether the lock was acquired.
+        """Wait up to 5 s for the lock of sweeps; yield whether this process has it.
 
-        The lock file of the sweep stays, because on a disk without free inodes it could not be
+        The lock file is never removed, because on a disk without free inodes it could not be
         created again.
         """
         path = self._store.state / layout.SWEEP_LOCK
@@ -97,7 +100,7 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove a row without data, after a download was committed between the two deletions."""
+        """Remove an entry without content, which a commit between the two deletions leaves."""
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return

@@ -1,7 +1,7 @@
-"""Open the wake socket, the datagram socket through which workers wake the cleaner.
+"""The wake socket, a datagram socket on which workers wake the cleaner.
 
 A message is a JSON object with `needs`: the bytes that a waiting download needs, or 0 to start a
-round. The workers send this message by `datastore.reservations`.
+round. The workers send such messages with `datastore.reservations`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class WakeSocket:
         return sum(_needs(message) for message in self._messages())
 
     def ring(self) -> None:
-        """Wake the thread that waits; the call is also safe in a signal handler."""
-        with suppress(OSError):  # A full socket has messages that wake the thread anyway.
+        """Wake the thread that waits; a signal handler may call this method too."""
+        # If the socket is full, it has messages that wake the thread anyway.
+        with suppress(OSError):
             ring(self._path)
 
     def close(self) -> None:
@@ -70,7 +71,7 @@ def ring(path: Path, needs: int = 0) -> None:
 
 
 def _needs(message: bytes) -> int:
-    """Return the bytes that a download will use, with its row in the index; 0 if unreadable."""
+    """Return the bytes that a download will use, with its entry; 0 for a malformed message."""
     try:
         needs = int(json.loads(message)["needs"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -1,1 +1,1 @@
-"""This package expires pushed content: snapshot, reference counts, rules, removal of images."""
+"""This package removes pushed content: images by retention rules, and their unreferenced parts."""

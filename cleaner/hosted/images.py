@@ -1,7 +1,7 @@
 """Find images of hosted repositories: hosted content is removed one image at a time.
 
-An image has a root manifest, which no other image contains, and everything that depends on the
-root. The dependents of a root manifest are the children of an index, their blobs, and the manifests
+An image is a root manifest, which belongs to no other image, and everything that depends on this
+root. These are the manifests that the root lists if it is an index, their blobs, and the manifests
 that refer to any of these by `subject`, such as signatures. Two images of one repository may share
 parts.
 """
@@ -26,9 +26,9 @@ class HostedImage:
 
     `used` is the image's last pull or push (s, UTC epoch).
 
-    `own` has the image's manifests without their referrers; `manifests` includes the referrers.
-    `place` is the position of the image's newest tag among the repository's tags, of which the
-    newest has 0; None for an image without a tag.
+    `own` has the image's manifests without the manifests that refer to them; `manifests` has both.
+    `place` is the position of the image's newest tag among the repository's tags, where 0 is the
+    newest; None for an image without a tag.
     """
 
     name: Repository
@@ -55,9 +55,9 @@ class HostedImage:
 class HostedRepository:
     """A `HostedRepository` has the images, tags and links of one hosted repository.
 
-    `links` has the repository's manifests with the time at which each was linked (s, UTC epoch);
-    `layers` has the blobs that the repository links. `is_readable` is false if a manifest is
-    missing or of an unknown type: such a manifest may reference any of the blobs.
+    `links` has the repository's manifests with the time of each link (s, UTC epoch); `layers` has
+    the blobs that the repository links. `is_readable` is False if a linked manifest is missing or
+    of an unknown type, because such a manifest may reference any of the blobs.
     """
 
     name: Repository
@@ -73,15 +73,15 @@ class HostedRepository:
         return self.layers - named if self.is_readable else frozenset()
 
     def bound(self) -> frozenset[Digest]:
-        """Return the linked blobs that stay linked when all images are removed."""
+        """Return the linked blobs that no removal of an image unlinks."""
         return self.loose() if self.is_readable else self.layers
 
 
 class ManifestFamily:
-    """A `ManifestFamily` has the relations between the manifests that a repository links.
+    """A `ManifestFamily` knows which manifests of a repository list, or refer to, each other.
 
-    *read* has the linked manifests and the manifests that their indexes list; None stands for an
-    unreadable manifest.
+    *links* has the manifests that the repository links. *read* has these and the manifests that
+    their indexes list; None stands for an unreadable manifest.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class ManifestFamily:
         free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        # Manifests can refer to each other in a ring, which has no root.
+        # Manifests that refer to each other in a ring have no root, so the first of them becomes
+        # one.
         for digest in self._links:
             if digest not in reached:
                 roots.append(digest)
@@ -140,10 +141,10 @@ class ManifestFamily:
         return tuple(dict.fromkeys(part for part in parts if part not in self._read))
 
     def places(self) -> dict[Digest, int]:
-        """Return the position of each root's newest tag among all tags of roots, newest first.
+        """Return each root's position: that of its newest tag among all roots' tags, newest first.
 
-        A tag whose time is unknown has position 0, because it may be the newest tag, and a rule
-        must not remove a tag by a guess.
+        A tag with an unknown time gets position 0, because it may be the newest tag, and a rule
+        must not remove its image by a guess.
         """
         roots = set(self.roots)
         found = {state.digest: 0 for state in self._states.values() if state.confirmed == UNKNOWN}
@@ -155,7 +156,7 @@ class ManifestFamily:
 
     @cached_property
     def _subjects(self) -> dict[Digest, Digest]:
-        """Return the subject of each manifest, if the repository links the subject too."""
+        """Return the subject of each manifest, if the repository links the two."""
         found: dict[Digest, Digest] = {}
         for tag, state in self._states.items():
             about = subject_of(tag)
@@ -181,9 +182,9 @@ class ManifestFamily:
 
 
 def subject_of(tag: Tag) -> Digest | None:
-    """Return the subject that a tag such as cosign's `sha256-<hex>.sig` names, or None.
+    """Return the digest that a tag such as cosign's `sha256-<hex>.sig` refers to, or None.
 
-    OCI distribution-spec 1.1, "Referrers Tag Schema".
+    The form of such tags is that of OCI distribution-spec 1.1, "Referrers Tag Schema".
     """
     algorithm, dash, rest = tag.name.partition("-")
     try:
@@ -195,7 +196,7 @@ def subject_of(tag: Tag) -> Digest | None:
 def images(
     name: Repository, family: ManifestFamily, last_use: Callable[[tuple[Digest, ...]], float]
 ) -> tuple[HostedImage, ...]:
-    """Return a repository's images; *last_use* returns the access time of manifests (s)."""
+    """Return a repository's images; *last_use* returns when manifests were last used (s, UTC)."""
     places = family.places()
     found = []
     for root in family.roots:
@@ -207,7 +208,7 @@ def images(
 
 
 def _reached(root: Digest, step: Callable[[Digest], Iterable[Digest]]) -> list[Digest]:
-    """Return the digests that *step* reaches from *root*, in topological order."""
+    """Return the digests that *step* reaches from *root*, each before the digests below it."""
     seen, ended = {root}, list[Digest]()
     path = [(root, _backwards(step(root)))]
     while path:

@@ -1,8 +1,7 @@
-"""Count the references to hosted content, and update the counts as a plan removes images.
+"""Count the references to hosted content, and update the counts while a plan removes images.
 
-A part of a removed image is removed only if nothing else references the part. A part of a removed
-image may be referenced by another image of a hosted repository, a link of a proxied repository, or
-a manifest in the index.
+A part of a removed image is removed only if nothing else references this part. Other references
+are: another hosted image, a link of a proxied repository, or a manifest in the index.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
 
 Shared = Callable[[Collection[Digest]], set[Digest]]
-"""A `Shared` returns the given digests that a proxied repository links."""
+"""A `Shared` returns those of the given digests that a proxied repository links."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
     """A `RemovalPlan` plans the removal of an image: its tags, links and unshared content.
 
-    `links` has the manifests with the time at which each was linked, `layers` the blobs to unlink,
-    `entries` the content to evict. Content that was used after `began`, when the hosted
-    repositories were read (s, UTC epoch), is kept.
+    `links` has the manifests to unlink, with the time of each link; `layers` has the blobs to
+    unlink; `entries` has the content to evict. `began` is when the hosted repositories were read
+    (s, UTC epoch); content that was used later is kept.
     """
 
     image: HostedImage
@@ -42,10 +41,10 @@ class RemovalPlan:
 class HostedContent:
     """A `HostedContent` is the content of all hosted repositories.
 
-    The reading of this content started at `began` (s, UTC epoch).
+    Its reading started at `began` (s, UTC epoch).
 
-    `awaited` has content that was pinned at `began`: pushes had stored this content but not linked
-    it yet.
+    `awaited` has content that was pinned at `began`, because a push had stored it but not linked it
+    yet.
     """
 
     holdings: Sequence[HostedRepository]
@@ -56,8 +55,8 @@ class HostedContent:
 class ReferenceCounts:
     """A `ReferenceCounts` counts the references to hosted content.
 
-    *gone* has the digests that the plan removes. References from removed images do not count any
-    more. A caller that plans another removal adds the removed digest to *gone*.
+    *gone* has the digests that the plan already removes. References from these digests do not
+    count. `depart` adds the digests that a removal frees to *gone*.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class ReferenceCounts:
         return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return the image's planned removal."""
+        """Drop the references of an image, and return what the image's removal removes."""
         holding, here = self._holdings[image.name], self._references_in[image.name]
         shared = self._linked_elsewhere()
         self._references.subtract(image.parts)
@@ -103,15 +102,15 @@ class ReferenceCounts:
         )
 
     def loosen(self, digest: Digest) -> None:
-        """Drop the reference of one link to a blob that no manifest references."""
+        """Drop the reference of the link to a blob, because the plan removes this link."""
         self._references[digest] -= 1
 
     def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:
-        """Yield the blobs that are unlinked with an image.
+        """Yield the blobs that are unlinked together with an image.
 
-        A blob that was linked after the image's last use stays linked, because a push may be about
-        to reference the blob from another manifest. Garbage collection removes a linked blob that
-        no manifest comes to reference.
+        If a blob was linked after the image's last use, its link stays: a push may be about to
+        reference the blob from another manifest. If no manifest comes to reference the blob,
+        garbage collection removes it later.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:
@@ -125,7 +124,7 @@ class ReferenceCounts:
                 yield digest
 
     def _free(self, digests: Iterable[Digest]) -> list[IndexEntry]:
-        """Return the rows of unreferenced content, each manifest before its parts."""
+        """Return the entries of unreferenced content, manifests before their parts."""
         waiting = [each for each in digests if not self.holds(each) and each not in self._gone]
         free: list[IndexEntry] = []
         while ready := [
@@ -138,7 +137,7 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return the content that proxied repositories link too; these are read only once."""
+        """Return the hosted content that proxied repositories link too; it is read only once."""
         if self._cached is None:
             self._cached = self._shared(self._references.keys())
         return self._cached

@@ -1,7 +1,7 @@
 """Read hosted repositories: their images, tags and links.
 
-Hosted content cannot be fetched again from an upstream, so every manifest is read, and an error
-is raised instead of guessing.
+Hosted content cannot be fetched again from an upstream. So every manifest is read before a removal,
+and an error ends the reading instead of a guess.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from entrepot.datastore.repositories import TagState
 
 
 class HostedRepositories:
-    """A `HostedRepositories` remembers each manifest that it reads, and parses none twice."""
+    """A `HostedRepositories` keeps each parsed manifest, so that none is parsed twice."""
 
     def __init__(self, store: DataDirectory) -> None:
         self.store = store
@@ -42,7 +42,7 @@ class HostedRepositories:
         return found
 
     def holding(self, name: Repository) -> HostedRepository:
-        """Return the content of one repository. Raises: DatastoreError."""
+        """Return the content of one hosted repository. Raises: DatastoreError."""
         links, tags = self._links(name), self._tags(name)
         read = self._closure(name, links)
         return HostedRepository(
@@ -64,12 +64,12 @@ class HostedRepositories:
         return last
 
     def subject(self, name: Repository, digest: Digest) -> Digest | None:
-        """Return the digest of a manifest's `subject`, or None."""
+        """Return the digest in a manifest's `subject`, or None."""
         read = self._manifest(name, digest)
         return read.subject.digest if read and read.subject else None
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return the given digests that a proxied repository links."""
+        """Return those of the given digests that a proxied repository links."""
         found: set[Digest] = set()
         for name in self._repositories.below(""):
             if self._repositories.origin(name) is not None:
@@ -81,7 +81,7 @@ class HostedRepositories:
         yield from self._repositories.manifests(name)
 
     def _links(self, name: Repository) -> dict[Digest, float]:
-        """Return a repository's manifests with the time at which each was linked."""
+        """Return a repository's manifests with the time of each link."""
         times = {
             digest: self._repositories.linked_manifest(name, digest)
             for digest in self._repositories.manifests(name)
@@ -103,15 +103,15 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # Otherwise the content is known, not stored, or a blob: the index of a build cache
-                # lists blobs.
+                # If there is nothing to read, the digest was read before, is not stored, or is a
+                # blob: the index of a build cache lists blobs.
                 if below:
                     read[digest] = below
                     waiting.append(below)
         return read
 
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Read a manifest once, because its kind and its parts are the same in every repository."""
+        """Read a manifest once, because it has the same kind and parts in every repository."""
         known = self._read.get(digest)
         if known is None:
             stat = self.store.blobs.stat(digest)
@@ -121,7 +121,7 @@ class HostedRepositories:
         return known
 
     def _parsed(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Parse a manifest; return None for an unknown type, whose references are not known."""
+        """Parse a manifest; return None for an unknown type, whose references cannot be known."""
         try:
             data = self.store.blobs.read(digest)
             return self._repositories.read_manifest(name, digest, data)

@@ -40,11 +40,11 @@ class RetentionRule:
 
 
 def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -> RetentionRule:
-    """Return the rule that the settings of a repository give.
+    """Return the rule for the settings `ttl`, `keep` and `untagged` of a repository.
 
     If tagged images expire and *untagged* is None, untagged images expire after a day, or after the
     TTL if the TTL is shorter. If tagged images never expire, no image of the repository is evicted
-    for space.
+    for lack of space.
     """
     if untagged is None:
         untagged = _grace(ttl) if ttl or keep else 0
@@ -52,17 +52,17 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
 
 
 def everything(ttl: float) -> RetentionRule:
-    """Return the rule that evicts hosted images like proxied images: for age and for space."""
+    """Return the rule that evicts hosted images like proxied content: for age and for space."""
     return RetentionRule(ttl, 0, _grace(ttl), is_evictable=True)
 
 
 class RetentionRules:
     """A `RetentionRules` has the rule of each repository.
 
-    The longest pattern that matches a repository's name decides.
+    If several patterns match a repository's name, the longest pattern decides.
 
-    *otherwise* is the rule of a repository whose name matches no pattern. Raises:
-    InvalidRepository.
+    *otherwise* is the rule of a repository whose name matches no pattern. Raises: InvalidRepository
+    for a malformed pattern.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Take a snapshot of the hosted repositories for one round, when a removal needs it."""
+"""Take a snapshot of the hosted repositories, when a plan first needs it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from entrepot.datastore.refs import Digest
 
 
 class HostedSnapshot:
-    """A `HostedSnapshot` has the hosted repositories, and content that a removal must keep.
+    """A `HostedSnapshot` has the hosted repositories, and content that later plans must keep.
 
-    `clock` returns s, UTC epoch.
+    *clock* returns s, UTC epoch.
     """
 
     def __init__(
@@ -28,24 +28,24 @@ class HostedSnapshot:
         self._kept: set[object] = set()
 
     def renew(self) -> None:
-        """Drop the snapshot, if a rule depends on access times, which may have changed."""
+        """Read the repositories again for the next plan, if a rule depends on access times."""
         if not self._rules.are_idle:
             self._survey = None
 
     def spare(self, digests: Iterable[Digest]) -> None:
-        """Keep *digests* in all later plans of this round."""
+        """Keep *digests* in all later plans of this snapshot."""
         self._kept.update(digests)
 
     def spare_image(self, image: HostedImage) -> None:
-        """Keep an image in all later plans of this round."""
+        """Keep an image in all later plans of this snapshot."""
         self._kept.add((image.name, image.root))
 
     def open(self) -> SnapshotPlan:
-        """Return the state of a new plan; its methods raise DatastoreError."""
+        """Return the state for a new plan; its methods raise DatastoreError."""
         return SnapshotPlan(self)
 
     def is_spared(self, digest: Digest) -> bool:
-        """Return whether `spare` was called for a digest."""
+        """Return whether `spare` has kept a digest."""
         return digest in self._kept
 
     def images(self) -> list[tuple[HostedImage, RetentionRule]]:
@@ -62,14 +62,14 @@ class HostedSnapshot:
         return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when the snapshot was taken (s, UTC epoch); the current time before that."""
+        """Return when the repositories were read (s, UTC epoch), or now if they were not."""
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:
         """Return the content of the hosted repositories, which the first call reads.
 
-        The snapshot reads pins before it reads the repositories. A push that has released its pins
-        by then has written its links, so the snapshot has these links.
+        The pins are read before the repositories. So content of a running push is either pinned, or
+        the push has written its links before the repositories are read.
         """
         if self._survey is None:
             began, pinned = self._clock(), self._hosted.store.index.pins.all()
@@ -77,11 +77,11 @@ class HostedSnapshot:
         return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return the given digests that a proxied repository links."""
+        """Return those of the given digests that a proxied repository links."""
         return self._hosted.shared(digests)
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
-        """Return the reference counts before the first removal of a plan."""
+        """Return the reference counts for a new plan, whose removals are added to *gone*."""
         return ReferenceCounts(self.hosted_content(), self._hosted.store, self.shared, gone)
 
 
@@ -94,23 +94,23 @@ class SnapshotPlan:
 
     @cached_property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """Yield the images that may be removed with their rules, least recently used first."""
+        """Return the images that may be removed with their rules, least recently used first."""
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image; return the image's planned removal."""
+        """Drop the references of an image, and return what the image's removal removes."""
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:
-        """Return the content of the hosted repositories when the snapshot was taken."""
+        """Return the content of the hosted repositories in the snapshot."""
         return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:
-        """Drop the reference of one link to a blob that no manifest references."""
+        """Drop the reference of the link to a blob, because the plan removes this link."""
         self._references.loosen(digest)
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return the given digests that a proxied repository links."""
+        """Return those of the given digests that a proxied repository links."""
         return self._stock.shared(digests)
 
     def spares(self, digest: Digest) -> bool:

@@ -1,9 +1,9 @@
-"""Unlink an image from its repository; a crash leaves no tag without its manifest.
+"""Unlink an image from its repository, in an order in which a crash leaves no tag without manifest.
 
-The order of removal is: tags, links of manifests, links of blobs, and finally, in `sweep`, the
-content. A push relies on links that it has checked, and pins the content of these links before the
-check. Therefore the pins are read again after the links are removed. If the content of a removed
-link is pinned by then, the links are restored.
+The tags are removed first, then the links of manifests, then the links of blobs, and last, in
+`sweep`, the content. A push that finds a blob already linked need not upload the blob; before this
+check, it pins the blob. Therefore the pins are read again after the links are removed. If a push
+has pinned the content of a removed link by then, the links are restored.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Unlinker:
         self._repositories = store.repositories
 
     def take(self, removal_plan: RemovalPlan) -> bool:
-        """Unlink an image; return False if it was pulled, pushed or pinned meanwhile and is kept.
+        """Unlink an image; return False and keep one that was pulled, pushed or pinned meanwhile.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable; a later round removes the rest.
+        Raises: StorageFull, StorageBroken, IndexUnavailable; then a later round removes the rest.
         """
         name = removal_plan.image.name
         with self._lock(name) as is_locked:
@@ -50,7 +50,7 @@ class Unlinker:
         return True
 
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
-        """Unlink a blob; return False if it was linked or used since *began* or is pinned.
+        """Unlink a blob; return False if it was linked or used after *began*, or is pinned.
 
         *began* is in s, UTC epoch.
         """
@@ -71,9 +71,10 @@ class Unlinker:
 
     @contextmanager
     def _lock(self, name: Repository) -> Iterator[bool]:
-        """Lock a repository; yield whether the repository was locked.
+        """Wait up to 2 s for the write lock of a repository; yield whether it is held.
 
-        A disk without free inodes does not allow the lock; other content may still be removed.
+        If the disk has no free inode for the lock file, the lock is not held, so that the caller
+        continues with other content.
         """
         with ExitStack() as opened:
             try:
@@ -101,7 +102,7 @@ class Unlinker:
     def _are_in_use(self, digests: list[Digest], began: float) -> bool:
         """Return whether one of *digests* is pinned, or was used after *began* (s, UTC epoch).
 
-        A push pins a blob, touches the blob, links the blob and releases the pin, in this order.
+        A push pins a blob, records its use, links it and releases the pin, in this order.
         """
         index = self._store.index
         rows = filter(None, map(index.entry, digests))

@@ -1,1 +1,1 @@
-"""This package runs periodic maintenance: verification of content, and care of damaged files."""
+"""This package has the maintenance jobs: garbage, old files, verification, and damaged files."""

@@ -1,7 +1,7 @@
-"""Find abandoned uploads of the appliance (state directory) and docker distribution (data).
+"""Find abandoned uploads, of the appliance (state directory) or docker distribution (data).
 
-A worker that writes to an upload of the appliance holds a lock on the upload's file. Therefore an
-upload that the cleaner can lock has no writer.
+A worker that writes to an upload of the appliance holds a lock on the file of the upload. Therefore
+an upload that the cleaner can lock has no writer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat, time_of
 
 _STARTED = "startedat"
-"""In this file of an upload, docker distribution writes the upload's start in the format of RFC
-3339.
+"""In this file, docker distribution writes the start time of an upload, in the format of RFC 3339.
 """
 
 _LONGEST_TIME = 64
@@ -32,10 +31,10 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 @dataclass(frozen=True, slots=True)
 class UploadPurging:
-    """An `UploadPurging` selects uploads without a new byte for `age` s, every `interval` s.
+    """An `UploadPurging` selects uploads that got no byte for `age` s, once every `interval` s.
 
-    `is_dry` states that abandoned uploads are only logged. The defaults for the purging of uploads
-    are those of docker distribution.
+    If `is_dry` is set, abandoned uploads are logged and kept. The defaults are those of docker
+    distribution.
     """
 
     enabled: bool = True
@@ -46,12 +45,12 @@ class UploadPurging:
 
 @dataclass(frozen=True, slots=True)
 class AbandonedUpload:
-    """An `AbandonedUpload` is an upload as it was listed.
+    """An `AbandonedUpload` is an upload as it was when listed.
 
     `size` is in bytes, `modified` in s, UTC epoch.
 
-    `path` is the file of an upload to the appliance; `key` is the storage key of an upload that
-    docker distribution left.
+    `path` is the file of an upload to the appliance. For an upload that docker distribution left,
+    `key` is its folder in the storage.
     """
 
     name: str
@@ -82,9 +81,10 @@ class AbandonedUploads:
         return sorted(found, key=lambda upload: upload.modified)
 
     def settle(self, promised: Mapping[Digest, Reservation]) -> None:
-        """Set the reservation of each upload without a writer to the size of its file.
+        """Correct the reservation of each upload without a writer to the size of its file.
 
-        A worker that died had reserved the announced size of its upload. Raises: IndexUnavailable.
+        A worker that died had reserved the full size that the client announced. Raises:
+        IndexUnavailable.
         """
         for upload in self._appliance_uploads():
             reservation = promised.get(layout.upload_reservation(upload.name))
@@ -105,7 +105,7 @@ class AbandonedUploads:
             self._store.index.reservations.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
-        """Remove an upload and release its space; return False if a client continued it.
+        """Remove an upload and its reservation; return False if a client has continued it.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -124,7 +124,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file describes an existing upload, with which the file is removed."""
+        """Return whether a file has the digest or size of an upload, with which it is removed."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -138,10 +138,10 @@ class AbandonedUploads:
                     yield AbandonedUpload(f"{name} {upload}", size, modified, key=key)
 
     def _last_change(self, values: list[Stat], key: str) -> float | None:
-        """Return when an upload of docker distribution last changed (s, UTC epoch), or None.
+        """Return when an upload of docker distribution last grew (s, UTC epoch), or None.
 
-        In a storage without times, the time is the upload's start, as in docker distribution's own
-        purge; an upload whose start is unreadable is never removed.
+        If the storage has no modification times, the start of the upload counts, as in docker
+        distribution's own purge. An upload without a readable start is never removed.
         """
         times = [at for at in map(time_of, values) if at is not None]
         if times or not values:
@@ -169,7 +169,8 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    # A file that describes no existing upload counts as an upload.
+                    # A file with the digest or size of an upload that no longer exists counts as an
+                    # upload, so a later job removes it.
                     with suppress(OSError):
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.reservations.release(layout.upload_reservation(upload.name))
@@ -177,7 +178,7 @@ class AbandonedUploads:
 
 
 def _locked(path: Path) -> LockedFile | None:
-    """Lock an upload; return None if the upload has a writer or has ended."""
+    """Lock the file of an upload; return None if the upload has a writer or has ended."""
     try:
         return try_lock_present(path)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Remove garbage as planned in `garbage`; the removal can be interrupted and repeated."""
+"""Remove the garbage that `garbage` plans; a removal may be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Collector:
     """A `Collector` carries out a plan of garbage collection.
 
-    `stopped` ends the collection between two removals.
+    `stopped` returns True if the collection must end before the next removal.
     """
 
     store: DataDirectory
@@ -35,10 +35,10 @@ class Collector:
         stock: HostedSnapshot,
         report: Callable[[Litter], None] = lambda _: None,
     ) -> int:
-        """Remove garbage that is not pinned or used meanwhile; return the number of removed items.
+        """Remove garbage that was not pinned or used meanwhile; return how many items were removed.
 
         *report* is called for each removed item. Raises: StorageFull, StorageBroken,
-        IndexUnavailable; the next collection removes the rest.
+        IndexUnavailable; then the next collection removes the rest.
         """
         removed = 0
         for item in garbage.plan(stock.open()):

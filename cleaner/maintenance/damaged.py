@@ -1,8 +1,8 @@
 """Keep the quarantine: count its files, and remove files that need not be kept.
 
-A damaged file of a hosted repository is kept until its content is pushed again or the operator
-deletes the file, because there is no other copy. All other files in quarantine are kept for 7 days,
-and are removed first when space is short.
+A damaged file of a hosted repository is the only copy of its content. So it is kept until the
+content is pushed again or the operator deletes the file. All other files in quarantine are kept for
+7 days, or until space is short.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from entrepot.datastore.refs import Digest, Repository
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""A damaged file is kept for this many s if its content is stored again or has an upstream."""
+"""A damaged file is kept for this many s if its content is stored again or can be fetched again."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedFile:
     """A `QuarantinedFile` is a file in quarantine.
 
-    `repositories` has the repositories that link the file's digest, and `pushed` the hosted
-    repositories among them.
+    `repositories` are the repositories that link the digest of the file, and `pushed` the hosted
+    ones among them.
 
-    `is_repaired` is true if correct content is stored under the file's digest again.
+    `is_repaired` is True if correct content is stored under this digest again.
     """
 
     damaged: Damaged
@@ -46,7 +46,7 @@ class QuarantinedFile:
 
 
 class QuarantineMetrics:
-    """Reports the number of files in quarantine and their bytes to *report* at each change."""
+    """Calls *report* with the number of files in quarantine and their bytes, after each change."""
 
     def __init__(self, keeper: QuarantineKeeper, report: Callable[[int, int], None]) -> None:
         self._keeper = keeper
@@ -54,7 +54,7 @@ class QuarantineMetrics:
         self._reported: tuple[int, int] | None = None
 
     def look(self) -> None:
-        """Count the files and report a change; after a disk error the next call counts again."""
+        """Count the files in quarantine, and report a change; an error is ignored."""
         with suppress(DatastoreError):
             now = self._keeper.census()
             if now != self._reported:
@@ -63,7 +63,7 @@ class QuarantineMetrics:
 
 
 class QuarantineKeeper:
-    """A `QuarantineKeeper` keeps the quarantine of one store; `clock` returns s, UTC epoch."""
+    """A `QuarantineKeeper` lists and removes files in quarantine; *clock* returns s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store
@@ -79,7 +79,7 @@ class QuarantineKeeper:
             yield self._case(damaged)
 
     def settle(self) -> set[Digest]:
-        """Count each file in quarantine as used bytes; return the digests of these reservations.
+        """Reserve the bytes of each file in quarantine; return the reservations' digests.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -99,7 +99,7 @@ class QuarantineKeeper:
                 self._remove(case)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove files that need not be kept until *is_enough* returns True.
+        """Remove files that need not be kept, until *is_enough* returns True.
 
         Raises: DatastoreError.
         """

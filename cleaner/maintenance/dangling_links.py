@@ -1,8 +1,9 @@
-"""Remove dangling links, whose data is gone, so that dangling links do not accumulate.
+"""Remove dangling links, whose content is gone, so that they do not accumulate.
 
-A dangling link has no effect, because the registry treats it as a miss. Only links of proxied
-repositories are removed: a hosted link records a push, even if its data is lost. In hosted
-repositories, only the history of tags is removed, when the manifests in the history are unlinked.
+A dangling link does no harm, because the registry treats a request through it as a miss. Only links
+of proxied repositories are removed, because a hosted link records a push even if its content is
+lost. In hosted repositories, only entries in the history of tags are removed, when their manifests
+are unlinked.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-# A link may be written before its data is committed.
+# A link may be written before its content is committed, so younger links are kept.
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
 
 _MOST_SEEN = 100_000
-"""This many keys are remembered as dangling; further keys wait for a later sweep."""
+"""This many dangling keys are remembered; further keys wait for a later sweep."""
 
 
 class FirstSeen:
-    """A `FirstSeen` has the time at which each key was first seen dangling, for untimed storages.
+    """A `FirstSeen` has for each key when it was first found dangling, in a storage without times.
 
     Only keys that the last two sweeps saw are remembered. A restart forgets all keys, which only
-    delays a removal. `clock` returns s, UTC epoch.
+    makes their removal later. *clock* returns s, UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:
@@ -43,7 +44,7 @@ class FirstSeen:
         self._last, self._now = self._now, {}
 
     def of(self, key: str) -> float:
-        """Return since when a key was seen in each sweep (s, UTC epoch); now for a new key."""
+        """Return since when each sweep has found a key dangling (s, UTC); now for a new key."""
         now = self._clock()
         since = self._last.get(key, self._now.get(key, now))
         if len(self._now) < _MOST_SEEN:
@@ -52,7 +53,10 @@ class FirstSeen:
 
 
 class DanglingLinks:
-    """Removes dangling links; `clock` returns s, UTC epoch, `stopped` ends it between two links."""
+    """Removes dangling links.
+
+    *clock* returns s, UTC epoch; *stopped* ends a sweep between two links.
+    """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
         self._store = store
@@ -61,7 +65,7 @@ class DanglingLinks:
         self._first_seen = FirstSeen(clock)
 
     def sweep(self) -> None:
-        """Remove dangling links, tags, referrers and media types, then origins of no repository.
+        """Remove links, tags, referrers and media types without content, then unused origins.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -84,7 +88,7 @@ class DanglingLinks:
                     yield stat.key
 
     def _roots(self) -> Iterator[tuple[str, str | None]]:
-        """Yield each folder of links, and the upstream of the folder's repository."""
+        """Yield each folder of links, and the upstream of its repository, or None."""
         for name in self._repositories(is_proxied=True):
             upstream = self._store.repositories.origin(name)
             for folder in (layout.layers(name), layout.revisions(name), layout.tags(name)):
@@ -93,7 +97,7 @@ class DanglingLinks:
         yield layout.MEDIA_TYPES, None
 
     def _stale_history(self) -> Iterator[str]:
-        """Yield the keys in the history of hosted tags that name unlinked manifests."""
+        """Yield the keys in the history of hosted tags whose manifests are no longer linked."""
         for name in self._repositories(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
                 digest = layout.linked_digest(stat.key)
@@ -117,7 +121,7 @@ class DanglingLinks:
         return self._store.repositories.remove_tag(name, tag)
 
     def _empty(self) -> Iterator[Repository]:
-        """Yield the proxied repositories that have nothing left but their origin."""
+        """Yield the proxied repositories of which only the origin is left."""
         for stat in self._store.storage.walk(layout.ORIGINS):
             name = layout.origin_of(stat.key)
             if name is None or self._stopped() or self._store.repositories.exists(name):
@@ -126,9 +130,9 @@ class DanglingLinks:
                 yield name
 
     def _forget(self, name: Repository) -> bool:
-        """Remove the origin of a repository; restore it if a pull has added a link meanwhile.
+        """Remove an empty repository's origin; restore it if a pull has added a link meanwhile.
 
-        A repository that lacks its origin would count as hosted.
+        Without an origin, the repository would count as hosted.
         """
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))
@@ -145,16 +149,16 @@ class DanglingLinks:
                 yield name
 
     def _is_older(self, stat: Stat, seconds: float) -> bool:
-        """Return whether a dangling value is at least *seconds* old."""
+        """Return whether a link was written, or first found dangling, at least *seconds* ago."""
         written = time_of(stat)
         since = self._first_seen.of(stat.key) if written is None else written
         return self._clock.age(since) >= seconds
 
     def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
-        """Return whether content is neither stored nor being downloaded from *upstream*.
+        """Return whether content is not stored, and no download from *upstream* is under way.
 
-        The spool file is checked first, because a commit turns a spool file into a blob, never the
-        reverse.
+        The spool file is checked before the blob, because a download that ends between the checks
+        turns the spool file into the blob.
         """
         spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
         if (self._store.spool / spool_file).exists():

@@ -1,9 +1,10 @@
 """Plan garbage collection: content that no client can pull is removed after a grace period.
 
-Garbage is a blob that a hosted repository links but none of its manifests references, content that
-no repository links and no manifest references, and abandoned uploads. A running push is safe,
-because its uploaded blobs are younger than the grace period, and the blobs that its manifest will
-reference are pinned. Proxied content is not garbage, but is evicted for age and size.
+Garbage is: a blob that a hosted repository links but none of its manifests references; content that
+no repository links and no manifest references; abandoned uploads. A running push is safe: its
+uploaded blobs are younger than the grace period, and it pins older blobs that its manifest
+references. Proxied content is never garbage, because the eviction policy removes it for age and
+size.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class UnreferencedLink:
-    """An `UnreferencedLink` is a link to a blob that no manifest of its repository references.
+    """An `UnreferencedLink` is a hosted link to a blob that none of the manifests references.
 
-    No manifest referenced the blob at `began` (s, UTC epoch).
+    That was so at `began` (s, UTC epoch), when the repositories were read.
 
-    `words` is the reason for the operator.
+    `words` tells the operator why the link is removed.
     """
 
     name: Repository
@@ -46,7 +47,7 @@ class UnreferencedLink:
 
 @dataclass(frozen=True, slots=True)
 class StaleUpload:
-    """A `StaleUpload` is an abandoned upload; `words` is the reason for the operator."""
+    """A `StaleUpload` is an abandoned upload; `words` tells the operator why it is removed."""
 
     upload: AbandonedUpload
     words: str
@@ -56,9 +57,10 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """A `Garbage` finds garbage that is older than *grace* (s); `clock` returns s, UTC epoch.
+    """A `Garbage` plans the removal of garbage that was not used for *grace* s.
 
-    *purging* selects the uploads that are garbage; None: no upload is garbage.
+    *clock* returns s, UTC epoch. *purging* selects the uploads that are garbage; None: no upload is
+    garbage.
     """
 
     def __init__(
@@ -74,10 +76,10 @@ class Garbage:
         self._purging = purging
 
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
-        """Yield the garbage, beginning with the images that *account*'s rules expire.
+        """Yield the garbage, beginning with images that *account*'s retention rules expire.
 
-        The caller removes each item before it requests the next item, and reports each item that it
-        could not remove with `Stock.spare`. Raises: DatastoreError.
+        The caller must remove each item before it asks for the next one. It keeps an item that it
+        could not remove with `HostedSnapshot.spare`. Raises: DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.children
@@ -106,9 +108,9 @@ class Garbage:
                 )
 
     def _unlinked_content(self, account: SnapshotPlan) -> Iterator[Eviction]:
-        """Yield content without a link that no manifest references, manifests before their parts.
+        """Yield content that nothing links or references, manifests before their parts.
 
-        A part follows only after every manifest that references the part.
+        A part follows only after all manifests that reference it.
         """
         index = self._store.index
         waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]

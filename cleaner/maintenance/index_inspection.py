@@ -14,14 +14,15 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _THOROUGHLY_S = 24 * 3600.0
-# The pause after an inspection lasts at least this many times as long as the inspection.
+# The pause after an inspection is at least this many times as long as the inspection, so that
+# inspections take little CPU.
 _SHARE = 200
 
 
 class Inspection:
-    """Inspects *index*: all pages at the start and daily, the counters every 30 s.
+    """Inspects *index*: all pages when it starts and daily, the counters every 30 s.
 
-    *wake* is called after a repair. `timer` is a monotonic clock (s).
+    *wake* is called after a repair, to start a round. `timer` is a monotonic clock (s).
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Inspection:
         self._read_all: float | None = None
 
     def start(self, stop: threading.Event) -> None:
-        """Inspect in a thread until *stop* is set."""
+        """Start a thread that inspects the index until *stop* is set."""
         threading.Thread(target=self._run, args=(stop,), name="inspection", daemon=True).start()
 
     def look(self) -> float:

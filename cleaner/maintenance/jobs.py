@@ -1,6 +1,6 @@
-"""Run maintenance jobs, which walk over the whole data directory, beside the rounds.
+"""Run maintenance jobs, which read the whole data directory, in a thread beside the rounds.
 
-The jobs run in a thread of their own, because a waiting download must not wait for such a walk.
+A round may have to free space for a waiting download, so it must not wait for these jobs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A `Job` runs again after `every` s; a job with 0 decides itself whether it is due."""
+    """A `Job` runs `every` s; with 0, it runs at each round and decides whether it is due."""
 
     name: str
     every: float
@@ -25,7 +25,7 @@ class Job:
 
 
 class Jobs:
-    """A `Jobs` runs jobs one after the other in a daemon thread; `clock` is monotonic (s)."""
+    """A `Jobs` runs jobs one after the other in a thread; *clock* is monotonic, in s."""
 
     def __init__(self, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
         self._jobs = jobs
@@ -34,7 +34,7 @@ class Jobs:
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
-        """Start the jobs that are due, if no earlier jobs still run."""
+        """Start a thread with the jobs that are due, unless the last thread still runs."""
         due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return
@@ -59,9 +59,9 @@ def do(jobs: Sequence[Job]) -> None:
 
 
 def attempt(name: str, job: Callable[[], object]) -> object:
-    """Return the result of a job; log a disk or index error and return None.
+    """Return the result of *job*; log an error of the disk or the index, and return None.
 
-    A failed job runs again when it is next due.
+    The job runs again when it is next due.
     """
     try:
         return job()

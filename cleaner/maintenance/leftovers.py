@@ -15,9 +15,9 @@ _UNFINISHED_S = 24 * 3600
 
 
 class Leftovers:
-    """A `Leftovers` removes unfinished files; `clock` returns s, UTC epoch.
+    """A `Leftovers` removes unfinished files; *clock* returns s, UTC epoch.
 
-    `stopped` ends the removal between two folders.
+    *stopped* ends the removal between two folders.
     """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
@@ -40,7 +40,7 @@ class Leftovers:
             log.info("unfinished files removed", extra={"files": removed})
 
     def _folders(self) -> Iterator[str]:
-        """Yield folders that together contain all files; each is small, so a stop takes effect."""
+        """Yield the folders of all files; each is small, because `stopped` is called in between."""
         for algorithm in self._store.storage.list(layout.BLOBS):
             for start in self._store.storage.list(f"{layout.BLOBS}/{algorithm}"):
                 yield f"{layout.BLOBS}/{algorithm}/{start}"

@@ -1,4 +1,4 @@
-"""Run the job that removes abandoned uploads (`storage.maintenance.uploadpurging`)."""
+"""The job that removes abandoned uploads (`storage.maintenance.uploadpurging`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PurgeUploads:
-    """Removes the uploads that `purging` selects, or only logs them; `stopped` ends it."""
+    """Removes the uploads that `purging` selects, or only logs them; `stopped` ends the job."""
 
     store: DataDirectory
     purging: UploadPurging
@@ -24,7 +24,7 @@ class PurgeUploads:
     stopped: Callable[[], bool]
 
     def run(self) -> None:
-        """Remove the uploads without a recent byte. Raises: DatastoreError."""
+        """Remove abandoned uploads, or log them. Raises: DatastoreError."""
         count = size = 0
         for each in stale_uploads(self.store, self.purging, self.clock):
             if self.stopped():

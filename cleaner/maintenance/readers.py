@@ -1,4 +1,4 @@
-"""Connect the threads and the command that verify stored content."""
+"""Build the threads that verify stored content, and the verification of `entrepot verify`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from entrepot.runtime.clock import Ages
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """A `Listeners` has callbacks: `write` takes events, `removed` is called after a quarantine."""
+    """A `Listeners` has callbacks: `write` gets events, `removed` is called after a removal."""
 
     write: Callable[[Event], None] = lambda _: None
     removed: Callable[[], None] = lambda: None
 
 
 class Readers:
-    """A `Readers` has the threads that read and verify one store, beside the rounds.
+    """A `Readers` builds and starts the threads that verify the content of one store.
 
-    The scrubber reads *daily* bytes.
+    One of them, the scrubber, reads *daily* bytes a day.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Readers:
         return ContentReader(store, quarantine, self._clock)
 
     def _damaged(self, digest: Digest, size: int, found: str) -> None:
-        """Report a damaged file, and purge HAProxy's cache."""
+        """Write an event about a damaged file, and have HAProxy's cache purged."""
         fields: dict[str, str | int | float] = {"digest": str(digest), "size": size, "found": found}
         self._listeners.write(Event("damaged", self._clock(), fields))
         self._listeners.removed()

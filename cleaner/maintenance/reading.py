@@ -1,8 +1,8 @@
 """Read stored content and verify its digest, at a limited rate and outside the page cache.
 
-A file with a wrong digest is moved to quarantine. The pages of a file are dropped from the page
-cache after the file is read, so that they displace no other pages, if the file was not used within
-the last hour.
+A file with a wrong digest is moved to quarantine. Reading a file fills the page cache with the
+file's pages. If the file was not used within the last hour, these pages are dropped, so that they
+displace no others.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from entrepot.datastore.storage import descriptor_of
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
 _LOWEST = 19
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}  # numbers of the system call by architecture
+# the number of the system call ioprio_set on each architecture
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IDLE_CLASS = 3 << 13
 
 Pace = Callable[[int], None]
-"""A `Pace` receives the number of bytes just read, waits to limit the rate, and may raise
+"""A `Pace` is called with the number of bytes just read; it waits to limit the rate, and may raise
 `Stopped`.
 """
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The process ends while content is being read."""
+    """The process must end while content is being read."""
 
 
 class Condition(Enum):
-    """A `Condition` is the result of a verification: the digest is stored, damaged, or absent."""
+    """A `Condition` is the result of a verification; ABSENT: the content was evicted meanwhile."""
 
     RIGHT = "right"
     DAMAGED = "damaged"
@@ -50,7 +51,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A `ReadResult` is a verdict, and the number of bytes read for the verdict."""
+    """A `ReadResult` is the result of a verification, and how many bytes it has read."""
 
     verdict: Condition
     size: int = 0
@@ -65,11 +66,11 @@ class ContentReader:
     clock: Callable[[], float]
 
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
-        """Verify the content of a digest; move wrong content to quarantine.
+        """Verify the stored content of *digest*; move a damaged file to quarantine.
 
-        *found* names the check in the report of a damaged file. If *drops* is set, the pages of a
-        file that was not used lately leave the page cache. Raises: Stopped, StorageFull,
-        StorageBroken.
+        *found* names the check that found the damage, for the event about it. If *drops* is set,
+        the file's pages leave the page cache, unless the file was used within the last hour.
+        Raises: Stopped, StorageFull, StorageBroken.
         """
         try:
             file = self.store.storage.open(layout.blob(digest))
@@ -85,7 +86,7 @@ class ContentReader:
             raise storage_error(error) from error
 
     def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
-        """Return the size of a correct file (bytes), or `-size - 1` of a damaged file."""
+        """Return the size in bytes if the digest of the content is right, otherwise `-size - 1`."""
         hasher, size = digest.hasher(), 0
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
@@ -110,7 +111,7 @@ class ContentReader:
         return row is None or self.clock() - row.used > _WARM_S
 
     def _heal(self, digest: Digest, size: int) -> None:
-        """Correct the size in the index, which may have been recorded from a damaged file."""
+        """Correct the size in the index, which may be that of a damaged file from before."""
         index = self.store.index
         with suppress(IndexUnavailable):
             row = index.entry(digest)
@@ -119,7 +120,7 @@ class ContentReader:
 
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:
-    """Drop a range of a file from the page cache."""
+    """Drop the pages of a range of a file from the page cache."""
     descriptor = descriptor_of(file)
     if descriptor is not None:
         with suppress(OSError):

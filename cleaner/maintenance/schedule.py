@@ -1,4 +1,4 @@
-"""Build the maintenance jobs of one data directory from plain values."""
+"""Build the maintenance jobs of one data directory."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ class _Stopped(Exception):  # noqa: N818 - it is no error
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """A `Tools` has the tools of the jobs.
+    """A `Tools` has what the jobs need of the data directory and of the process.
 
-    `stopped` ends a job between two steps, `wake` starts a round.
+    `stopped` ends a job between two steps; `wake` starts a round.
 
-    `room` is the cap (bytes), None for no cap: the index never reserves more than the cap.
+    `room` is the cap in bytes, None without a cap; a new index gets no reservation larger than the
+    cap.
 
     `snapshots` is where a bucket has the snapshot of the index; None without a bucket.
     """
@@ -60,9 +61,9 @@ class Tools:
 
 
 class Maintenance:
-    """A `Maintenance` has the jobs, which run every *every* s.
+    """A `Maintenance` builds the jobs; most of them run every *every* s.
 
-    Unreferenced content is garbage after *garbage* s.
+    Content that nothing references is garbage after it was not used for *garbage* s.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Maintenance:
             yield Job("snapshot", 0, snapshot.write_if_due)
 
     def settle(self) -> None:
-        """Rebuild the index from the files: at the start, daily, and after the index was lost."""
+        """Rebuild the index from the files: at the start, daily, and after a loss of the index."""
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index.notes):
             with suppress(_Stopped):
@@ -116,11 +117,11 @@ class Maintenance:
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return the planner of garbage collection, for which old uploads are garbage too."""
+        """Return a planner of garbage collection for which abandoned uploads are garbage too."""
         return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:
-        """Return a snapshot of the hosted images, which *rules* may expire."""
+        """Return a snapshot of the hosted images, for plans by *rules*."""
         return HostedSnapshot(HostedRepositories(self._store), rules, self._tools.clock)
 
     def collector(self) -> Collector:

@@ -1,8 +1,8 @@
-"""Verify new content within a minute, and all content from time to time (the scrubber).
+"""Verify new content within a minute, and all content again and again (the scrubber).
 
-The worker that stores content marks it as unverified (`datastore/unverified.py`). The scrubber
-reads all content in the order of digests, at a limited number of bytes a day and once a day at
-most. A restart keeps the position of the scrubber.
+The worker that stores content marks its digest as unverified (`datastore/unverified.py`). The
+scrubber reads all content in the order of digests. It reads a limited number of bytes a day, and
+starts a pass once a day at most. After a restart, the scrubber continues where it was.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ _DAY_S = 24 * 3600.0
 _POLL_S = 2.0
 _RETRY_S = 60.0
 _REPORT_S = 1.0
-_SAVE_S = 5.0  # This much time passes between two writes of the position.
+_SAVE_S = 5.0  # time in s between two writes of the scrubber's position
 _STALE_S = (
-    # A mark of that age has no content, because its process died before it stored the content.
+    # If a mark is this old (s) and its content is absent, the process that stored the content died
+    # before.
     3600.0
 )
-_FILE_COST = 4096  # Each file counts as its content and this many bytes.
+_FILE_COST = 4096  # Each file costs as much time as this many bytes, in addition to its content.
 
 Report = Callable[[int, int], None]
 """A `Report` receives the number of bytes and of files that were read."""
@@ -43,7 +44,7 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ScrubPosition:
-    """A `ScrubPosition` is the last digest read in a pass, which `began` (s, UTC epoch)."""
+    """A `ScrubPosition` is the last digest read in a pass, which started at `began` (s, UTC)."""
 
     after: str = ""
     began: float = 0.0
@@ -52,7 +53,7 @@ class ScrubPosition:
 class Scrubber:
     """Verifies all content of a store again and again, *daily* bytes a day; 0 for never.
 
-    *report* is called with the numbers of bytes and files that were read.
+    *report* is called after each file with the bytes read and the number 1.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Scrubber:
         self._saved = 0.0
 
     def run(self) -> None:
-        """Verify content until stopped."""
+        """Verify content until the process stops."""
         yield_to_others()
         while self._daily and not self._stop.is_set():
             try:
@@ -78,7 +79,7 @@ class Scrubber:
             self._stop.wait(_RETRY_S)
 
     def _pass(self) -> None:
-        """Continue a pass, or begin a new pass a day after the last pass began."""
+        """Continue the pass, or begin one if the last pass began a day ago."""
         position, now = self._position(), self._reading.clock()
         if not position.after:
             if 0 <= now - position.began < _DAY_S:
@@ -93,7 +94,8 @@ class Scrubber:
     def _read(self, digest: Digest) -> None:
         try:
             found = self._reading.check(digest, found="scrub", pace=self._pace)
-        except DatastoreError as error:  # An unreadable sector must not end the pass.
+        # If the disk cannot read a file, the pass continues with the next.
+        except DatastoreError as error:
             log.warning("stored content cannot be read", extra={"digest": digest, "error": error})
             return
         self._report(found.size, 1)
@@ -114,14 +116,15 @@ class Scrubber:
         if now - self._saved < _SAVE_S and self._saved:
             return
         self._saved = now
-        with suppress(OSError):  # If the disk is full, the pass starts again after a restart.
+        # If the disk is full, the position is not saved, and after a restart the pass starts again.
+        with suppress(OSError):
             write_atomically(self._path, json.dumps(asdict(position)).encode())
 
 
 class NewContentScrubber:
-    """A `NewContentScrubber` verifies marked new content, and calls *look* at each poll.
+    """A `NewContentScrubber` verifies content that workers marked, and calls *look* at each poll.
 
-    *report* is called with the numbers of bytes and files that were read.
+    *report* is called with the bytes and the number of files that were read.
     """
 
     def __init__(
@@ -139,7 +142,7 @@ class NewContentScrubber:
         self._look = look
 
     def run(self) -> None:
-        """Every 2 s until stopped, verify the content that workers marked, then call *look*."""
+        """Until stopped, every 2 s, verify the content that workers marked, and call *look*."""
         yield_to_others()
         while not self._stop.wait(_POLL_S):
             with suppress(Stopped):
@@ -147,7 +150,7 @@ class NewContentScrubber:
             self._look()
 
     def prove(self) -> None:
-        """Verify all content that is marked at the time of the call. Raises: Stopped."""
+        """Verify all content that is marked now. Raises: Stopped."""
         for digest, since in self._unproven.all():
             try:
                 found = self._reading.check(digest, found="commit", pace=self._pace, drops=False)
@@ -167,7 +170,7 @@ class NewContentScrubber:
 
 
 class ScrubTotals:
-    """Sums up the content that was read; reports files and bytes once a second at most."""
+    """Adds up what was verified; calls *report* with files and bytes, once a second at most."""
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self._report = report
@@ -176,7 +179,7 @@ class ScrubTotals:
         self._reported = time.monotonic()
 
     def add(self, size: int, files: int) -> None:
-        """Add *files* of *size* bytes in total."""
+        """Add *files* verified files, which have *size* bytes together."""
         with self._lock:
             self._files += files
             self._bytes += size
@@ -188,7 +191,7 @@ class ScrubTotals:
 
 
 def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
-    """Yield the digests of all stored content in order, starting after *after* (exclusive)."""
+    """Yield the digests of all stored content in order, beginning after *after*."""
     for algorithm in sorted(ALGORITHMS):
         root = f"{layout.BLOBS}/{algorithm}"
         for start in storage.list(root):
@@ -202,7 +205,7 @@ def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
 
 
 def start(*threads: NewContentScrubber | Scrubber) -> None:
-    """Run each of the functions in a daemon thread of its own."""
+    """Run each of the scrubbers in a daemon thread of its own."""
     for each in threads:
         name = type(each).__name__.lower()
         threading.Thread(target=each.run, name=name, daemon=True).start()

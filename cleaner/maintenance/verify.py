@@ -20,9 +20,9 @@ _PROGRESS_S = 2.0
 
 @dataclass
 class Tally:
-    """A `Tally` has the number of files and bytes that were read.
+    """A `Tally` has what was read: the number of files, and their bytes.
 
-    `damaged` has digests, and `unreadable` has digests with reasons.
+    `damaged` has digests of damaged files; `unreadable` has digests with the errors of the disk.
     """
 
     files: int = 0
@@ -32,7 +32,7 @@ class Tally:
 
 
 class Verification:
-    """Verifies a whole store; writes a line to *progress* every 2 s."""
+    """Verifies all content of a store, and writes a line to *progress* every 2 s."""
 
     def __init__(self, reading: ContentReader, keeper: QuarantineKeeper, progress: TextIO) -> None:
         self._reading = reading
@@ -41,7 +41,7 @@ class Verification:
         self._reported = time.monotonic()
 
     def run(self, write: Callable[[str], object], *, as_json: bool) -> bool:
-        """Verify all content and write a report; return True if no file is damaged or unreadable.
+        """Verify all content, and *write* a report; return True if each file is in order.
 
         Raises: DatastoreError.
         """
@@ -60,7 +60,8 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        if found.verdict is Condition.ABSENT:  # The content to verify was evicted meanwhile.
+        # The content was evicted after its digest was listed.
+        if found.verdict is Condition.ABSENT:
             return
         tally.files += 1
         tally.bytes += found.size

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run a real HAProxy in front of a stub worker."""
+"""The fixtures for tests with a real HAProxy in front of a stand-in for a worker."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _NUMBERS = count()
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Path]:
-    """Return a folder with a short path, for the sockets of one file's HAProxy and worker."""
+    """Return a folder with a short path, for the sockets of HAProxy and the stand-in."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="module")
 def worker(run: Path) -> Iterator[StubWorker]:
-    """Run a stub worker; a test sets its response headers."""
+    """Run a stand-in for a worker; a test sets the headers of its responses."""
     with stub_worker(run, 1) as started:
         yield started
 
 
 @pytest.fixture
 def path() -> str:
-    """Return a manifest's path that no request has used before."""
+    """Return the path of a manifest that no earlier request had."""
     return f"/v2/one.test/app/manifests/{next(_NUMBERS)}"

@@ -1,4 +1,4 @@
-"""A real HAProxy with our haproxy.cfg, and a client that can send it any bytes."""
+"""A real HAProxy with the project's haproxy.cfg, and a client that can send it any bytes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # a worker accepts this many requests at a time
-UPLOADS = 4  # this many of the requests may have large bodies
-SPARE = 2  # this many of the requests are reserved for addresses that have few requests
+SLOTS = 100  # this many requests a worker gets at a time
+UPLOADS = 4  # so many of them may have large bodies
+SPARE = 2  # so many of them are only for addresses with few requests
 _ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads write to stdout
 T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
-    """Return the first true result of *look*; fail after *within* s."""
+    """Return the first true result of *condition*; fail after *within* s."""
     deadline = time.monotonic() + within
     while not (seen := condition()):
         assert time.monotonic() < deadline, f"not within {within} s"
@@ -42,7 +42,7 @@ def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A `Response` of HAProxy has its `headers` by lower-case name."""
+    """A response that came from HAProxy; the names in `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ class Response:
 
     @classmethod
     def parse(cls, raw: bytes) -> Response:
-        """Parse a complete response."""
+        """Return the complete response *raw*, parsed."""
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *rest = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in rest)
@@ -59,7 +59,7 @@ class Response:
 
 
 class Haproxy:
-    """A `Haproxy` runs HAProxy in front of two stub workers; the second one may be missing."""
+    """HAProxy in front of two stand-ins for workers, the second of which may be missing."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Haproxy:
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def active_requests(self, backend: str) -> int:
-        """Return how many requests of a backend the workers handle now, without queued ones."""
+        """Return how many requests of *backend* the workers handle, without those that wait."""
         rows = self.admin("show stat").splitlines()
         names = rows[0].removeprefix("# ").split(",")
         stats = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row]
@@ -174,7 +174,7 @@ class Haproxy:
         return sum(int(each["scur"]) for each in own if each["svname"].startswith("worker"))
 
     def is_up(self, stub_worker: int) -> bool:
-        """Return whether HAProxy's health check considers a worker alive."""
+        """Return True if HAProxy's health check regards the stand-in *stub_worker* as alive."""
         rows = self.admin("show stat").splitlines()
         names = rows[0].removeprefix("# ").split(",")
         stats = (dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row)
@@ -191,5 +191,5 @@ class Haproxy:
 
 
 def stub_worker(run: Path, number: int, headers: Mapping[str, str] | None = None) -> StubWorker:
-    """Return the stub for a worker of the HAProxy in *run*."""
+    """Return the stand-in for worker *number* of the HAProxy in *run*."""
     return StubWorker(run / f"worker{number}.sock", headers)

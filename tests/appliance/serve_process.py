@@ -1,6 +1,7 @@
-"""Runs `entrepot serve` with stub programs, to test what it does when a program ends or fails.
+"""`entrepot serve` with stand-ins for its programs, which end or fail as a test wants.
 
-The stubs are packages named like the real ones, first on the import path of the started programs.
+The stand-ins are packages with the names of the real ones, and come first on the import path of the
+started programs.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from tests.appliance.haproxy import ROOT, eventually
 from tests.ports import free_port
 
 WAIT = "import signal\nsignal.sigwait({signal.SIGTERM})\n"
-"""A stub program that waits until it is stopped."""
+"""A stand-in for a program, which waits until it is stopped."""
 
 FAIL = "import sys\nprint('almost')\nsys.exit('out of luck')\n"
-"""A stub program that fails at its start."""
+"""A stand-in for a program, which fails at its start."""
 
 SERVE = f"""
 import signal, sys, threading
@@ -33,16 +34,16 @@ with StubWorker(config.resolved().run / "worker1.sock"):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.sigwait([signal.SIGTERM])
 """
-"""A stub program that is a registry with one stub worker."""
+"""A stand-in for the registry, with one stand-in for a worker."""
 
 IMPORT_PACKAGE = f"__path__.append({str(ROOT / 'entrepot')!r})\n"
-"""The import package of the stubs: all other modules are imported from the real package."""
+"""The import package of the stand-ins, which finds all other modules in the real package."""
 
 PROGRAMS = {"registry": SERVE, "logger": WAIT, "cleaner": WAIT}
 
 
 class ServeProcess:
-    """A `ServeProcess` is one `entrepot serve` with *programs*; its output is in `log`."""
+    """One `entrepot serve` with the stand-ins *programs*; its output is in the file `log`."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class ServeProcess:
         self.process = self.start()
 
     def start(self, *flags: str, **more: str) -> subprocess.Popen[bytes]:
-        """Start another `entrepot serve` on the same data directory."""
+        """Start `entrepot serve` again on the same data directory."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(self._path),
@@ -102,7 +103,7 @@ class ServeProcess:
         eventually(lambda: not self.processes())
 
     def output(self) -> str:
-        """Return the whole output."""
+        """Return all that `entrepot serve` has printed so far."""
         return self.log.read_text(errors="replace")
 
     def wait_until_serving(self) -> None:
@@ -111,7 +112,7 @@ class ServeProcess:
         assert " serving " in self.output(), self.output()
 
     def processes(self) -> dict[int, str]:
-        """Return the command line of every living process of this start, by process id."""
+        """Return the command line of each living process of this start, by process id."""
         return {
             int(each.name): _text(each / "cmdline").replace("\0", " ")
             for each in Path("/proc").glob("[0-9]*")
@@ -119,7 +120,7 @@ class ServeProcess:
         }
 
     def pid_of(self, program: str) -> int:
-        """Return the process id of the first process whose command line contains *program*."""
+        """Return the id of the first process whose command line contains *program*."""
         return next(pid for pid, line in self.processes().items() if program in line)
 
     def run_directory(self) -> Path:

@@ -1,9 +1,9 @@
-"""Run a stub of a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
+"""A stand-in for a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
 
-The path of a request to the stub selects the response: `/hang-up` closes the connection,
-`/html/500` fails with HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file`
-responds when that file exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. The
-stub responds to any other path, such as `/echo`, with the request's headers as JSON.
+The path of a request selects the response: `/hang-up` closes the connection, `/html/500` fails with
+HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file` responds when that file
+exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. Any other path, such as
+`/echo`, is answered with the headers of the request as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Self
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
-    """The server has a reference to its worker, for the request handler."""
+    """The server, from which the handler of a request gets its stand-in."""
 
     worker: StubWorker
     daemon_threads = True
@@ -31,9 +31,9 @@ class _Server(ThreadingMixIn, UnixStreamServer):
 
 
 class StubWorker:
-    """A `StubWorker` listens on the socket *path*; `seen` lists all requests but checks.
+    """A stand-in for a worker on the socket *path*; `seen` lists all requests but health checks.
 
-    `status` is that of the responses with the request's headers.
+    `status` and `headers` are those of its responses.
     """
 
     def __init__(self, path: Path, headers: Mapping[str, str] | None = None) -> None:
@@ -61,7 +61,7 @@ class StubWorker:
 
 
 def wait_for(gate: Path) -> bytes:
-    """Wait until the file *gate* exists."""
+    """Wait until the file *gate* exists, and return a body."""
     gate.with_name(f"{gate.name}.waiting").touch()
     while not gate.exists():
         time.sleep(0.01)
@@ -69,7 +69,7 @@ def wait_for(gate: Path) -> bytes:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Send the response that the request's path selects."""
+    """Sends the response that the path of the request selects."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def address_string(self) -> str:
-        return "haproxy"  # a unix socket has no address
+        return "haproxy"  # a client on a unix socket has no address
 
     def log_message(self, *_: object) -> None:
         """Log nothing of a request."""

@@ -25,13 +25,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*words: str) -> tuple[bytes, bytes]:
-    """Run `entrepot certs`, and return the CA and the certificate chain."""
+    """Run `entrepot certs`, and return the CA and the chain of the certificate."""
     assert main(["certs", "--out", "tls", *words]) == 0
     return Path("tls/ca.pem").read_bytes(), Path("tls/certs/certs.pem").read_bytes()
 
 
 def leaf(chain: bytes) -> x509.Certificate:
-    """Return the server's certificate, the first of the chain."""
+    """Return the server's certificate, which is the first of *chain*."""
     return x509.load_pem_x509_certificates(chain)[0]
 
 
@@ -149,7 +149,7 @@ def test_an_expired_ca_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_incomplete_ca_is_not_replaced_silently(
     capsys: pytest.CaptureFixture[str], broken: str, text: str | None, expected: str
 ) -> None:
-    """Clients trust the existing CA."""
+    """If a file of the CA is missing or wrong, no new CA is made: clients trust the old one."""
     run(*HOSTS)
     other = authority.create(dt.datetime.now(dt.UTC)).key_pem
     if text is None:

@@ -18,7 +18,7 @@ from tests.disk_storage import disk_storage
 
 @pytest.fixture
 def config_folder(tmp_path: Path) -> ConfigFolder:
-    """Return an empty configuration folder."""
+    """Return an empty folder for a configuration file."""
     return ConfigFolder(tmp_path)
 
 

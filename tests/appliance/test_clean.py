@@ -30,7 +30,7 @@ _OLD = 1_000_000_000.0
 
 @pytest.fixture
 def untagged(tmp_path: Path) -> Digest:
-    """Return an untagged manifest that was pushed long ago, in the data directory *tmp_path*."""
+    """Store a manifest without a tag that was pushed long ago, and return its digest."""
     storage = disk_storage(tmp_path)
     body, _ = images.index([])
     digest = Digest.of(body)
@@ -90,7 +90,10 @@ def test_content_without_a_recorded_use_counts_as_old(
 
 @pytest.fixture
 def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
-    """Return two blobs, last used long ago; an unread log line shows a new use of the second."""
+    """Store two blobs that were last used long ago, and return their digests.
+
+    A line of the access log that was not read yet shows a new use of the second.
+    """
     state = tmp_path / layout.OWN
     index = open_index(state)
     store = DataDirectory(disk_storage(tmp_path), index, state / layout.SPOOL)
@@ -117,7 +120,7 @@ def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
 
 @pytest.fixture
 def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
-    """Simulate a running appliance on the data directory, with a TTL of 20,000 days."""
+    """Put the run directory of a running appliance beside the data, with a TTL of 20,000 days."""
     assert pulled
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings

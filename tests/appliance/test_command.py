@@ -1,4 +1,4 @@
-"""Test the `entrepot` command: help, version, and bad input."""
+"""The `entrepot` command: its help, its version, and bad input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_call_without_arguments_prints_help_on_stderr(capsys: pytest.CaptureFi
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    """`entrepot --version` and `entrepot version` print the version of the package."""
+    """`entrepot --version`, `entrepot version` and `registry -v` print the package's version."""
     assert main(["--version"]) == 0
     first = capsys.readouterr().out
     assert main(["version"]) == 0
@@ -82,7 +82,7 @@ def test_the_help_of_a_command_describes_that_command_only(
 def test_the_command_line_of_the_registry_image_is_understood(
     theirs: list[str], ours: list[str]
 ) -> None:
-    """Arguments that compose files and charts give to docker distribution's image start ours."""
+    """The arguments that compose files and charts give to docker distribution's image work."""
     assert translated(theirs) == ours
 
 

@@ -1,4 +1,4 @@
-"""Test the state of the disk at the start."""
+"""Whether the disk can be written to, as it is examined at the start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
 def test_a_disk_with_few_free_inodes_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    """A start creates more than one file; if a later one failed, the start was refused."""
+    """A disk with one or two free inodes counts as full.
+
+    The start creates several files, and would fail at a later one.
+    """
     create, created = tempfile.TemporaryFile, list[Any]()
 
     def limited(*args: Any, **more: Any) -> Any:

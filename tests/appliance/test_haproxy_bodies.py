@@ -14,7 +14,7 @@ from tests.appliance.haproxy import Haproxy, Response, stub_worker
 
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Haproxy]:
-    """Run HAProxy in front of a worker that returns the request's headers."""
+    """Run HAProxy in front of a worker that returns the headers of each request."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         run = Path(folder)
         with stub_worker(run, 1), stub_worker(run, 2), Haproxy(run) as started:
@@ -35,9 +35,10 @@ def test_each_method_is_logged_by_its_name(haproxy: Haproxy, method: str) -> Non
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
 def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, method: str) -> None:
-    """A request that was refused in the middle of its body left unread bytes on the connection.
+    """After a request with a body HAProxy closes its connection to the worker.
 
-    The worker took the next client's request for the rest of that body, and hung.
+    A worker that refuses a request early leaves bytes of the body unread. It once took the next
+    client's request for the rest of that body, and hung.
     """
     assert _connection(haproxy.request("/echo", "Content-Length: 0", method=method)) == ["close"]
 
@@ -46,7 +47,7 @@ def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, met
 def test_the_connection_of_a_get_with_a_body_is_closed_too(
     haproxy: Haproxy, announced: str
 ) -> None:
-    """HAProxy closes the connection of a GET with a body, which is unusual but allowed."""
+    """HAProxy closes the worker's connection after a GET with a body too, which is allowed."""
     body = "ab" if announced.startswith("C") else "2\r\nab\r\n0\r\n\r\n"
     head = f"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{announced}\r\n\r\n"
 
@@ -54,5 +55,5 @@ def test_the_connection_of_a_get_with_a_body_is_closed_too(
 
 
 def test_the_connection_of_a_read_stays_open(haproxy: Haproxy) -> None:
-    """HAProxy keeps the connection of a GET without a body: a pull saves the setup of others."""
+    """HAProxy keeps the worker's connection after a GET without a body, which saves time."""
     assert _connection(haproxy.request("/echo")) == []

@@ -1,4 +1,4 @@
-"""Test HAProxy's content cache with a stub worker: its content, its users, its invalidation."""
+"""HAProxy's content cache with a stand-in for a worker: what it stores, for whom, how long."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
 
 
 def is_cached(response: Response) -> bool:
-    """Return whether a response came from the cache."""
+    """Return True if the response came from HAProxy's cache."""
     assert response.status in (200, 304)
     return response.headers["cache-status"] == FROM_CACHE
 
 
 def login(haproxy: Haproxy, worker: StubWorker, credential: str, rights: str = SOME) -> None:
-    """Let HAProxy remember a credential with these rights."""
+    """Make HAProxy remember that a worker has verified *credential* with these rights."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", credential)
     del worker.headers["X-Entrepot-Rights"]
@@ -95,9 +95,9 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
 def test_only_a_line_that_may_show_no_use_is_marked(
     haproxy: Haproxy, worker: StubWorker, path: str, use: str
 ) -> None:
-    """HAProxy marks a log line that may show no use with a tab; `serve` examines only those.
+    """HAProxy marks, with a tab, each log line that may show no use; `serve` examines only those.
 
-    Responses from HAProxy's cache have marked lines; a HEAD of a blob is no use.
+    A HEAD of a blob is no use. Lines of responses from the cache are marked too.
     """
     method, _, worker.headers["X-Entrepot-Kind"] = use.partition(" ")
     haproxy.request(path)
@@ -142,7 +142,7 @@ def test_a_matching_etag_is_answered_304_from_the_cache(haproxy: Haproxy, path: 
 def test_a_range_request_goes_to_the_worker(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A range request goes to the worker, because HAProxy's cache would send all content."""
+    """A request for a range goes to a worker: HAProxy's cache could only send the whole content."""
     haproxy.request(path)
 
     assert not is_cached(haproxy.request(path, "Range: bytes=1-2"))
@@ -157,7 +157,7 @@ def test_a_range_request_goes_to_the_worker(
 def test_a_response_without_permission_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str, change: dict[str, str]
 ) -> None:
-    """HAProxy caches no response without the worker's permission under the current epoch."""
+    """A response is cached only with the worker's permission, which names the current epoch."""
     worker.headers = {k: v for k, v in (worker.headers | change).items() if v}
     haproxy.request(path)
 
@@ -167,7 +167,7 @@ def test_a_response_without_permission_is_not_cached(
 def test_a_response_without_a_cache_epoch_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy caches no response without a cache epoch, whose state is unknown."""
+    """A response that names no cache epoch is not cached, as it may be older than a change."""
     del worker.headers["X-Entrepot-Generation"]
     haproxy.request(path)
 
@@ -215,15 +215,15 @@ def test_a_cached_blob_keeps_its_cache_control_header(
 
 
 def _received_headers(haproxy: Haproxy, path: str, *headers: str) -> dict[str, str]:
-    """Return the headers that a worker received for a request that bypasses HAProxy's cache."""
+    """Return the headers that a worker got for a request that HAProxy's cache cannot answer."""
     response = haproxy.request(path, *headers, "Range: bytes=0-")
     return dict(json.loads(response.body))
 
 
 def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, path: str) -> None:
-    """A worker verifies a credential once; later requests carry the epoch of that verification.
+    """After a worker has verified a credential, later requests carry that cache epoch.
 
-    HAProxy does not remove Authorization.
+    HAProxy still passes on the header Authorization.
     """
     assert "x-entrepot-verified" not in _received_headers(haproxy, path, ALICE)
     login(haproxy, worker, ALICE)
@@ -237,9 +237,12 @@ def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, pat
 def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """Requests with a verified credential are equal for all clients, so a response is repeated."""
+    """A worker gets the client's address only for a credential that is not verified.
+
+    Requests with a verified one are then equal for all clients, and a response can be repeated.
+    """
     epoch = CacheEpoch(haproxy.run)
-    epoch.increment()  # other tests have logged in
+    epoch.increment()  # so that HAProxy forgets the logins of other tests
     worker.headers["X-Entrepot-Generation"] = epoch.now()
     assert _received_headers(haproxy, path, ALICE)["x-client-address"] == "127.0.0.1"
     login(haproxy, worker, ALICE)
@@ -251,7 +254,7 @@ def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
 def test_another_password_is_another_credential(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy remembers the whole Authorization: the same user with another password is new."""
+    """HAProxy remembers the whole header Authorization, so another password is not verified yet."""
     login(haproxy, worker, ALICE)
 
     assert "x-entrepot-verified" not in _received_headers(
@@ -262,7 +265,10 @@ def test_another_password_is_another_credential(
 def test_a_verification_under_an_old_epoch_is_not_remembered(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A verification under an old epoch is not remembered: its password file may be old."""
+    """A worker's verification under an old cache epoch is not remembered.
+
+    The worker may have read an old password file.
+    """
     worker.headers["X-Entrepot-Generation"] = "0000000000"
     login(haproxy, worker, BOB)
 
@@ -366,8 +372,8 @@ def test_only_addresses_with_many_failed_logins_are_marked(
 
     A worker verifies marked logins last, and a right password among them still works.
     """
-    login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # this is the login mary:right
-    guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # this is the login mary:wrong
+    login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
+    guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong
     guesses = [
         threading.Thread(target=haproxy.request, args=("/status/401", guess)) for _ in range(62)
     ]
@@ -394,7 +400,7 @@ def test_wrong_passwords_on_public_content_count_as_failed_logins(
 
     Otherwise a client could test passwords with anonymous pulls, without a limit.
     """
-    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # this is the login kate:wrong
+    wrong = "Authorization: Basic a2F0ZTp3cm9uZw=="  # kate:wrong
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
         response = haproxy.request("/status/200", wrong)
@@ -407,7 +413,7 @@ def test_wrong_passwords_on_public_content_count_as_failed_logins(
 
 
 def test_the_first_wrong_passwords_reach_the_worker(haproxy: Haproxy, worker: StubWorker) -> None:
-    """A user who mistypes a password gets a 401 from the worker each time."""
+    """The first wrong passwords of a user each get a 401 from the worker, and no delay."""
     typo = "Authorization: Basic YW5uYTpvb3Bz"
 
     assert [haproxy.request("/status/401", typo).status for _ in range(5)] == [401] * 5

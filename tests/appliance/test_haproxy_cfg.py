@@ -1,4 +1,4 @@
-"""haproxy.cfg, with stub workers: the data that reaches the client, the worker and the log."""
+"""haproxy.cfg with stand-ins for workers: what reaches the client, the worker and the log."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ WORKER_HEADERS = {
 
 @pytest.fixture(scope="module")
 def first(run: Path) -> Iterator[StubWorker]:
-    """Return the first of two stub workers."""
+    """Run the first of two stand-ins for workers."""
     with stub_worker(run, 1, WORKER_HEADERS) as first:
         yield first
 
 
 @pytest.fixture(scope="module")
 def second(run: Path) -> Iterator[StubWorker]:
-    """Return the second of two stub workers."""
+    """Run the second of two stand-ins for workers."""
     with stub_worker(run, 2, WORKER_HEADERS) as other:
         yield other
 
 
 @pytest.fixture(scope="module")
 def haproxy(run: Path, first: StubWorker, second: StubWorker) -> Iterator[Haproxy]:
-    """Run HAProxy in front of both workers."""
+    """Run HAProxy in front of both stand-ins."""
     assert first is not second
     with Haproxy(run) as started:
         yield started
@@ -61,7 +61,7 @@ def haproxy(run: Path, first: StubWorker, second: StubWorker) -> Iterator[Haprox
 
 @pytest.fixture(scope="module")
 def haproxies(haproxy: Haproxy) -> Iterator[Callable[[str], Haproxy]]:
-    """Return a function that starts HAProxy with a value of ENTREPOT_OPEN."""
+    """Return a function that starts HAProxy with a value of the variable ENTREPOT_OPEN."""
     assert haproxy.port
     with ExitStack() as stack:
         started: dict[str, Haproxy] = {"closed": haproxy}
@@ -79,17 +79,17 @@ def haproxies(haproxy: Haproxy) -> Iterator[Callable[[str], Haproxy]]:
 
 
 def code_of(response: Response) -> str:
-    """Return the OCI error code of a response; every error response must have a code."""
+    """Return the code of the first error in a JSON body of the OCI spec."""
     return str(json.loads(response.body)["errors"][0]["code"])
 
 
 def echoed(response: Response, name: str) -> list[str]:
-    """Return the values of a request header as the worker received them."""
+    """Return the values of the header *name* that the worker got with the request."""
     return [value for found, value in json.loads(response.body) if found == name.lower()]
 
 
 def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: Haproxy) -> None:
-    """The log-format has the keys of AccessLine, in its order, and the worker's headers."""
+    """Each response has one log line, with the fields of `AccessLine` in their order."""
     before = time.time() * 1000
     haproxy.request("/echo?one=line")
     line = haproxy.line("one=line")
@@ -172,7 +172,7 @@ def test_a_malformed_request_is_refused_and_logged(haproxy: Haproxy, raw: bytes)
 
     status = haproxy.send_raw(raw).status
 
-    assert status in (400, 414)  # HAProxy recognizes a target that is too long since version 3.2
+    assert status in (400, 414)  # from version 3.2 on HAProxy recognises a target that is too long
     unread = eventually(lambda: [line for line in haproxy.lines("") if line.uri == ""][count:])
     assert [line.status for line in unread] == [status]
 
@@ -380,7 +380,7 @@ def test_each_kind_of_request_has_its_own_slots(haproxy: Haproxy) -> None:
         gate.touch()
 
 
-# HPACK's static table encodes these statuses (RFC 7541, appendix A): 200, and 400
+# the first byte of a response with status 200 or 400, from HPACK's static table (RFC 7541, A)
 _HTTP2_OK = b"\x88"
 _HTTP2_BAD = b"\x8c"
 _HTTP2_RESET = b"reset"
@@ -422,7 +422,7 @@ def test_a_body_shorter_than_its_content_length_is_refused(
 
 
 def _put_in_http2(announced: str, body: bytes) -> bytes:
-    """Return the bytes that open an HTTP/2 connection and send one PUT with trailers."""
+    """Return the bytes of a new HTTP/2 connection with one PUT and trailers."""
     head = {":method": "PUT", ":path": "/echo", ":scheme": "https", ":authority": "localhost"}
     fields = b"".join(starmap(_field, {**head, "content-length": announced}.items()))
     return (
@@ -444,7 +444,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _response_in_http2(wire: socket.socket) -> bytes:
-    """Return the first byte of the HTTP/2 response's headers, or _HTTP2_RESET."""
+    """Return the first byte of the HTTP/2 response's header block, or _HTTP2_RESET."""
     with wire.makefile("rb") as frames:
         while len(head := frames.read(9)) == 9:
             payload = frames.read(int.from_bytes(head[:3], "big"))
@@ -514,9 +514,9 @@ def test_a_read_without_any_response_byte_is_retried_once(
 
 
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
-    """Health checks are not logged, because they would fill the log.
+    """Health checks are not logged, as they would fill the log, except those with `?news=`.
 
-    The cleaner searches the log for its own `?news=` request, which is logged.
+    The cleaner sends these, and looks for them in the log.
     """
     assert haproxy.request("/healthz").status == 200
     assert haproxy.request("/healthz?news=17").status == 200
@@ -579,14 +579,14 @@ def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
             length, kind = struct.unpack(">IB", b"\0" + frames.read(9)[:4])
             settings = dict(struct.iter_unpack(">HI", frames.read(length)))
 
-    assert kind == 4  # frame type 4 is SETTINGS
-    assert settings[3] == 16  # setting 3 is SETTINGS_MAX_CONCURRENT_STREAMS: RFC 9113, 6.5.2
+    assert kind == 4  # a SETTINGS frame
+    assert settings[3] == 16  # SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, 6.5.2)
 
 
 def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> None:
-    """haproxy.cfg lists sixteen workers.
+    """Of the sixteen workers in haproxy.cfg, those beyond the configured number are disabled.
 
-    HAProxy neither checks nor counts workers beyond the configured number.
+    HAProxy neither checks nor counts them.
     """
     rows = [row for row in haproxy.admin("show stat").splitlines() if ",worker" in row]
 

@@ -1,4 +1,4 @@
-"""haproxy.cfg and `ulimit -n`: HAProxy starts with few open files, and has a pipe for each body."""
+"""haproxy.cfg and `ulimit -n`: HAProxy starts with few open files and a pipe for each body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run() -> Iterator[Path]:
 
 
 def info(haproxy: Haproxy, name: str) -> int:
-    """Return a value of HAProxy's `show info`."""
+    """Return the value *name* of HAProxy's `show info`."""
     lines = dict(line.partition(": ")[::2] for line in haproxy.admin("show info").splitlines())
     return int(lines[name])
 

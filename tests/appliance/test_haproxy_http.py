@@ -1,4 +1,4 @@
-"""Test haproxy.cfg with settings of `http:`: headers, browsers, prefix, URLs, sockets, debug."""
+"""haproxy.cfg with settings of `http:`: headers, browsers, prefix, URLs, sockets, debug pages."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _LINK = '</v2/_catalog?last=a&n=1>; rel="next"'
 
 
 class _Started:
-    """A `_Started` has one HAProxy for each set of settings, while this module's tests run."""
+    """Starts one HAProxy for each set of settings, for all tests of this file."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._made: dict[str, Haproxy] = {}
 
     def get(self, *, write_access: str = "closed", **http: Any) -> Haproxy:
-        """Return HAProxy with the given settings of `http:`, in front of one stub worker."""
+        """Return HAProxy with the settings *http*, in front of one stand-in for a worker."""
         key = json.dumps([write_access, http], default=str)
         if key not in self._made:
             run = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
@@ -55,14 +55,14 @@ class _Started:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[_Started]:
-    """Return a function that starts HAProxy."""
+    """Return the starter of HAProxy for all tests of this file."""
     with ExitStack() as stack:
         yield _Started(stack)
 
 
 @pytest.fixture
 def browsed(started: _Started) -> Haproxy:
-    """Return a HAProxy without passwords; `http.headers` permit pages of one origin (CORS)."""
+    """Return HAProxy without passwords, whose `http.headers` permit pages of one origin (CORS)."""
     return started.get(write_access="open", headers=_HEADERS)
 
 
@@ -83,7 +83,10 @@ def browsed(started: _Started) -> Haproxy:
 def test_every_response_has_the_configured_headers(
     browsed: Haproxy, target: str, extra: Sequence[str], status: int
 ) -> None:
-    """HAProxy's own errors have the configured headers too, so a page can read the reason."""
+    """Responses that HAProxy makes itself have the headers of `http.headers` too.
+
+    A web page can then read the reason of an error.
+    """
     response = browsed.request(target, *extra)
 
     assert response.status == status
@@ -252,7 +255,7 @@ def test_only_paths_below_the_prefix_reach_the_api(
 
 
 def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
-    """The appliance's own socket needs no prefix: the log barrier and cache fill use it."""
+    """Requests over the appliance's own socket need no prefix; its own programs send them."""
     haproxy = started.get(prefix="/reg/")
 
     assert _over(haproxy.run / run_names.FRONT_SOCKET, "/echo").status == 200
@@ -276,7 +279,10 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """Location begins as the request or its proxy states; the header Forwarded takes precedence."""
+    """A Location begins with the host of the request, or with that which a proxy states.
+
+    The header Forwarded takes precedence.
+    """
     haproxy = started.get(relativeurls=False)
 
     assert _location(haproxy, "/echo", *headers) == f"{base}{_LOCATION}"
@@ -304,7 +310,10 @@ def test_location_begins_with_the_configured_host(started: _Started) -> None:
 def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
     started: _Started, http: dict[str, Any], base: str | None
 ) -> None:
-    """A worker learns the base of URLs from HAProxy only, and makes the realm of tokens from it."""
+    """A worker gets the base of its URLs from HAProxy only, never from a client.
+
+    The worker puts it into the realm of tokens.
+    """
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"
     seen = dict(json.loads(haproxy.request(target, "X-Client-Base: http://evil").body))
@@ -316,7 +325,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 
 
 def test_a_unix_socket_takes_requests() -> None:
-    """The mode of HAProxy's unix socket comes from the umask, as in docker distribution."""
+    """With `http.net: unix` HAProxy serves requests on a socket, whose mode follows the umask."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run, path = Path(folder), Path(folder) / "public.sock"
         stale = socket.socket(socket.AF_UNIX)
@@ -325,17 +334,16 @@ def test_a_unix_socket_takes_requests() -> None:
         stack.enter_context(stub_worker(run, 1))
         address = bindable(SocketPath(str(path)))
         http = HttpSettings.model_validate({"net": "unix", "addr": str(path), "prefix": "/reg"})
-        # the test's HAProxy listens on the socket and on a port, because the harness waits for the
-        # port
+        # HAProxy also listens on a port here, because the test waits for that
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
         assert _over(path, "/reg/echo?unix").status == 200
         assert haproxy.line("unix").source.startswith("unix")
         assert path.stat().st_mode & 0o022 == 0
-        # wrong passwords of a client without an address are counted by user
+        # failed logins of clients without an address are counted by user
         assert _over(path, "/reg/status/401", "Authorization: Basic eDp5").status == 401
         assert "used:1" in haproxy.admin("show table guesses")
-        # the cleaner's log barrier takes such a line only from the appliance's own socket
+        # the cleaner sends this request over the appliance's own socket, and ignores others
         for prefix in ("", "/reg"):
             assert _over(path, f"{prefix}/healthz?news=1").status == 200
         assert _over(run / run_names.FRONT_SOCKET, "/healthz?news=2").status == 200
@@ -362,7 +370,10 @@ def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -
 
 
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
-    """A worker gets the mark of the debug listener for requests through that listener only."""
+    """Pages for debugging are served on the address of `http.debug.addr`, and only they.
+
+    A worker recognises such a request by a header, which HAProxy removes from other requests.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)

@@ -14,24 +14,24 @@ from entrepot.datastore.accesslog import parse
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 
 _SETTINGS, _HEADERS = 4, 1
-_ENDS = 0b101  # these are the flags END_STREAM and END_HEADERS
+_ENDS = 0b101  # END_STREAM and END_HEADERS
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """Return one HTTP/2 frame: RFC 9113, 4.1."""
+    """Return an HTTP/2 frame (RFC 9113, 4.1)."""
     head = len(payload).to_bytes(3, "big") + bytes([kind, flags])
     return head + stream.to_bytes(4, "big") + payload
 
 
 def _fields(fields: Mapping[str, str]) -> bytes:
-    """Return HTTP/2 header fields as literals: RFC 7541, 6.2.2."""
+    """Return a block of HTTP/2 headers as literals (RFC 7541, 6.2.2)."""
     texts = (text.encode() for field in fields.items() for text in field)
     pieces = [bytes([len(text)]) + text for text in texts]
     return b"".join(b"\0" + b"".join(pieces[at : at + 2]) for at in range(0, len(pieces), 2))
 
 
 def _http2(method: str) -> bytes:
-    """Return the bytes that open an HTTP/2 connection and send one request."""
+    """Return the bytes of a new HTTP/2 connection with one request."""
     fields = {":method": method, ":scheme": "http", ":path": "/v2/", ":authority": "localhost"}
     request = _frame(_HEADERS, _ENDS, 1, _fields(fields))
     return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b"") + request
@@ -55,9 +55,9 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
 
 @pytest.mark.parametrize("notify", ["off", "on"])
 def test_a_line_has_a_tail_while_the_access_log_is_printed(notify: str) -> None:
-    """A line has a tail while the access log is printed.
+    """While the access log is printed, a line has version, Referer and User-Agent at its end.
 
-    The tail has version, Referer and User-Agent, escaped and cut, also with notifications.
+    They are escaped and cut, also if notifications are configured.
     """
     variables = {"ENTREPOT_LOG_REQUEST": "on", "ENTREPOT_NOTIFY": notify}
     with (

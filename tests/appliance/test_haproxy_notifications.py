@@ -1,4 +1,4 @@
-"""Test the log lines and the header from which events are made, with stub workers."""
+"""The log lines and the header from which events are made, with a stand-in for a worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 @pytest.fixture(scope="module")
 def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Return HAProxy with the variables that it gets while an endpoint of events is configured."""
+    """Run HAProxy as for a configured endpoint of events."""
     assert worker.seen == []
     with Haproxy(run, 1, variables={"ENTREPOT_NOTIFY": "on"}) as started:
         yield started
@@ -49,7 +49,7 @@ def haproxy(before: Haproxy, worker: StubWorker) -> Haproxy:
 
 
 def raw_line(haproxy: Haproxy, mark: str) -> bytes:
-    """Wait for the line of the access log whose URI ends with *mark*, and return it."""
+    """Wait for a line of the access log whose URI ends with *mark*, and return it unparsed."""
     wanted = json.dumps(mark)[1:].replace("/", "\\/").encode()
     log = haproxy.run / "access.log"
     return (
@@ -57,11 +57,11 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
             lambda: next((each for each in log.read_bytes().splitlines() if wanted in each), None)
         )
         or b""
-    ).replace(b"\t", b"")  # `serve` removes the mark
+    ).replace(b"\t", b"")  # the mark for `serve`
 
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
-    """Parse a line of the access log; the list has the request's ID, end, address and port."""
+    """Return the fields of a line, and the request's ID, end, address and port."""
     ((values, rest),) = request_line.split([line])
     return *request_line.parse_rest(rest), values.split(request_line.SEPARATOR)
 
@@ -69,7 +69,7 @@ def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
 def test_the_line_has_the_fields_of_both_formats_in_their_order(
     haproxy: Haproxy, path: str
 ) -> None:
-    """The extended log-format has the fields of AccessLine and of RequestLine."""
+    """With notifications a line has the fields of AccessLine and then those of RequestLine."""
     length = len(haproxy.request(path, "User-Agent: podman/5").body)
     line = raw_line(haproxy, path)
     access, request, (number, _, _, port) = parsed(line)
@@ -183,14 +183,14 @@ def test_a_write_reaches_the_worker_with_the_id_of_its_line(
 
 
 def test_a_read_has_no_such_header(haproxy: Haproxy) -> None:
-    """A read has none of the headers of a write, and a client's such header is removed."""
+    """A read gets no header with an ID, and such a header of a client is removed."""
     response = haproxy.request("/echo?read", "X-Entrepot-Request: forged")
 
     assert [value for name, value in json.loads(response.body) if "entrepot-request" in name] == []
 
 
 def test_a_rejected_request_has_a_line_that_makes_no_event(haproxy: Haproxy) -> None:
-    """A request that HAProxy rejects has a line that can be parsed."""
+    """The line of a request that HAProxy rejected can be parsed, and makes no event."""
     haproxy.request("/v2/rejected", "Authorization: Basic YTpi", "Authorization: Basic YTpj")
     line = raw_line(haproxy, "/v2/rejected")
 

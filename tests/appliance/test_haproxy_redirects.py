@@ -19,15 +19,15 @@ URL = "https://s3.test/images/data?X-Amz-Signature=0123456789"
 
 @pytest.fixture(scope="module")
 def blobs(run: Path) -> Iterator[StubWorker]:
-    """Run a stub worker on the socket for blobs."""
+    """Run a stand-in for a worker on its socket for blobs."""
     with StubWorker(run / blob_socket(1)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def started(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Return HAProxy with the variables that it gets for a bucket."""
-    assert worker.seen == []  # HAProxy checks this socket
+    """Run HAProxy as for a storage in a bucket."""
+    assert worker.seen == []  # HAProxy sends health checks to this socket
     with Haproxy(run, 1, variables={"ENTREPOT_REDIRECTING": "on"}) as running:
         yield running
 
@@ -47,14 +47,14 @@ def haproxy(started: Haproxy, blobs: StubWorker) -> Haproxy:
 
 
 def _is_marked(haproxy: Haproxy, path: str, *headers: str) -> bool:
-    """Send a request; return whether the worker was informed of a redirect before."""
+    """Send a request; return True if the worker was informed of an earlier redirect."""
     return NAME in dict(json.loads(haproxy.request(path, *headers).body))
 
 
 def test_a_client_that_asks_again_is_known_to_the_worker(
     haproxy: Haproxy, blobs: StubWorker
 ) -> None:
-    """Only the same client is marked, only for the same blob, and only after a redirect."""
+    """A worker is informed of an earlier redirect of the same client for the same blob only."""
     one, other = f"{BLOB}{'1' * 64}", f"{BLOB}{'2' * 64}"
     assert not _is_marked(haproxy, one)
     assert _is_marked(haproxy, one)
@@ -68,12 +68,12 @@ def test_a_client_that_asks_again_is_known_to_the_worker(
 
 
 def test_a_client_cannot_send_the_mark(haproxy: Haproxy) -> None:
-    """The header of a client is removed, because it would cost the bucket a request each time."""
+    """A client's header about a redirect is removed: each would cost a request to the bucket."""
     assert not _is_marked(haproxy, f"{BLOB}{'4' * 64}", f"{NAME}: 1")
 
 
 def test_the_url_is_in_no_log(haproxy: Haproxy) -> None:
-    """The line of a redirect has the digest, which counts as a use, and nothing of the URL."""
+    """The log line of a redirect shows the use of the blob, and nothing of the signed URL."""
     path = f"{BLOB}{'5' * 64}"
 
     answer = haproxy.request(path)

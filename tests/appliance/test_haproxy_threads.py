@@ -1,4 +1,4 @@
-"""Several threads of HAProxy share the content cache and the limits; each has a log of its own."""
+"""Threads of HAProxy share the content cache and the limits; each has its own log pipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.appliance.stub_worker import StubWorker
 
 PATH = "/v2/one.test/app/manifests/one"
 TWO_THREADS = {"ENTREPOT_THREADS": "2", "ENTREPOT_THREAD2": "on"}
-CONNECTIONS = 40  # the kernel gives all of them to one thread once in 2^39 times
+CONNECTIONS = 40  # one thread gets all of them once in 2^39 times
 CROWDED, FEW = 6, 4
 
 
@@ -53,7 +53,7 @@ def test_threads_share_the_cache_and_each_response_has_a_line() -> None:
 
 @pytest.mark.parametrize("threads", [{}, TWO_THREADS], ids=["one", "two"])
 def test_an_address_with_many_connections_gets_no_further_one(threads: dict[str, str]) -> None:
-    """The limit counts the connections of all threads; another address still gets one."""
+    """The limit for an address counts its connections in all threads, and not those of others."""
     limits = {"ENTREPOT_CROWDED": str(CROWDED), "ENTREPOT_FEW": str(FEW)}
     with _running(threads | limits) as (haproxy, _), ExitStack() as stack:
         answered = [_is_answered(haproxy, "127.0.0.1", stack) for _ in range(CONNECTIONS)]
@@ -74,7 +74,7 @@ def _requests(haproxy: Haproxy, frontend: str) -> int:
 
 
 def _is_answered(haproxy: Haproxy, source: str, stack: ExitStack) -> bool:
-    """Return whether a new connection gets a response; the connection stays open in *stack*."""
+    """Return True if a new connection gets a response; *stack* keeps it open."""
     address, own = ("127.0.0.1", haproxy.port), (source, 0)
     try:
         connection = socket.create_connection(address, timeout=30, source_address=own)

@@ -1,4 +1,4 @@
-"""HAProxy with tokens and a stub worker: it remembers some tokens, and until their expiry only."""
+"""HAProxy remembers tokens that a worker has verified, at most until they expire."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORM = ("Content-Type: application/x-www-form-urlencoded", "Content-Length: 0")
 
 @pytest.fixture(scope="module")
 def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Return HAProxy for an appliance with tokens."""
+    """Run HAProxy as for an appliance with tokens."""
     assert worker.seen == []
     with Haproxy(run, 1, credentials="tokens") as started:
         yield started
@@ -50,7 +50,7 @@ def _segment(content: bytes) -> str:
 
 
 def _token(claims: dict[str, Any] | bytes) -> str:
-    """Return a header with a token; the worker that verifies it is a stub."""
+    """Return the header with a token of these claims, whose signature no program checks here."""
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     head = _segment(b'{"alg":"ES256"}')
     return f"Authorization: Bearer {head}.{_segment(payload)}.{_segment(b'signature')}"
@@ -61,7 +61,7 @@ def _in(seconds: float) -> int:
 
 
 def _verified(haproxy: Haproxy, worker: StubWorker, header: str, rights: str = USER) -> None:
-    """Have the worker report a verified credential to HAProxy."""
+    """Make HAProxy remember that a worker has verified *header* with these rights."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", header)
     del worker.headers["X-Entrepot-Rights"]
@@ -189,9 +189,9 @@ def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) ->
 def test_wrong_passwords_in_a_form_are_counted_by_address(
     haproxy: Haproxy, worker: StubWorker
 ) -> None:
-    """Wrong passwords in a form are counted by address.
+    """Wrong passwords in a form are counted for the client's address.
 
-    Requests after many wrong passwords are marked, so that the worker checks the next ones slowly.
+    After many of them, requests are marked, and the worker checks them after others.
     """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):
@@ -215,7 +215,7 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 def test_a_form_that_a_worker_reads_is_counted(
     haproxy: Haproxy, worker: StubWorker, target: str, header: str
 ) -> None:
-    """A form with an escaped path or an empty Authorization is read by a worker, so it counts."""
+    """A form counts even with an escaped path or an empty Authorization, as workers read it."""
     haproxy.admin("clear table guesses")
     worker.headers["X-Entrepot-Mistaken"] = "1"
     haproxy.request(target, *FORM, header, method="POST")

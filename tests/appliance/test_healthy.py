@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A stub server, which responds to /healthz with the server's `status`."""
+    """A server that responds to /healthz with its `status`."""
 
     def do_GET(self) -> None:
         known = self.path == "/healthz"

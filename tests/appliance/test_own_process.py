@@ -1,4 +1,4 @@
-"""A function runs in a process of its own."""
+"""A function runs in another process, so that its memory and threads end with that process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 
 def test_the_result_comes_from_another_process() -> None:
-    """Whatever it starts ends with it."""
+    """The result of the function comes from another process."""
     number, problems = in_own_process(lambda: (os.getpid(), [Problem("a", "b", "c")]))
 
     assert number != os.getpid()
@@ -19,7 +19,7 @@ def test_the_result_comes_from_another_process() -> None:
 
 
 def test_a_configuration_error_is_raised_here() -> None:
-    """With all its problems."""
+    """A ConfigError of the function is raised in the caller, with all its problems."""
     found = ConfigError([Problem("a", "b"), Problem("c", "d", "e")])
 
     def fail() -> None:
@@ -32,7 +32,7 @@ def test_a_configuration_error_is_raised_here() -> None:
 
 
 def test_a_process_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
-    """The reason is on its standard error, and the caller does not go on."""
+    """If the other process fails, the caller raises an error; the traceback is on stderr."""
 
     def fail() -> None:
         raise ValueError("a defect")

@@ -1,4 +1,4 @@
-"""Test the run directory, and the file `run` that contains its path."""
+"""The run directory, and the file `run` in the state directory, which contains its path."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from entrepot.runtime import run_names
 def temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """Create a temporary folder of this test for run directories."""
-    tmp_path_factory.getbasetemp()  # pytest creates its own folder before the test changes tempdir
+    """Create a temporary folder in which this test has its run directories."""
+    tmp_path_factory.getbasetemp()  # pytest creates its own folder first
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield Path(folder)
@@ -109,7 +109,7 @@ def test_temporary_file_cleaners_skip_the_run_directory(tmp_path: Path) -> None:
 
 
 def _left(folder: Path) -> Path:
-    """Create the folder that a killed appliance leaves behind."""
+    """Create a run directory as a killed appliance leaves it."""
     folder.mkdir()
     (folder / run_names.SETTINGS).touch()
     return folder

@@ -1,4 +1,4 @@
-"""state.json: `serve` writes the overall state while readers ask for it, and only then."""
+"""`serve` writes the overall state into state.json only while a reader requests it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from tests.appliance.test_status import SEEN
 
 
 class Gatherer:
-    """Returns an overall state whose up time is the number of calls, or raises *error*."""
+    """A stand-in for the collection of the state: its up time is the number of calls.
+
+    If `error` is set, a call raises it.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
         self.error: Exception | None = None
 
     def __call__(self) -> Status:
-        """Return the next state."""
+        """Return a further state, or raise the error."""
         self.calls += 1
         if self.error is not None:
             raise self.error
@@ -33,12 +36,12 @@ class Gatherer:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the writer of the state write every 10 ms instead of every second."""
+    """Let the state be written every 10 ms, not every second."""
     monkeypatch.setattr(state_file, "_EVERY_S", 0.01)
 
 
 def _read(run: Path, writer: StateWriter, patience: float = 5.0) -> Status | None:
-    """Return the overall state that a reader gets while `serve` looks for requests."""
+    """Return the state that a reader gets while `serve` looks for requests."""
     found: list[Status | None] = []
     reader = threading.Thread(target=lambda: found.append(state_file.read(run, patience)))
     reader.start()
@@ -56,9 +59,7 @@ def _ended(clock: list[float]) -> Callable[[], bool]:
 def test_without_a_reader_the_state_is_not_gathered(tmp_path: Path) -> None:
     """An appliance whose state no program reads does no work for its state."""
     gather = Gatherer()
-    (
-        tmp_path / run_names.STATE_REQUEST
-    ).touch()  # a reader of an earlier start has touched the file
+    (tmp_path / run_names.STATE_REQUEST).touch()  # left by a reader of an earlier start
     writer = StateWriter(tmp_path, gather)
     for _ in range(3):
         writer.look()
@@ -117,7 +118,10 @@ def test_after_the_end_of_the_appliance_no_state_is_written(tmp_path: Path) -> N
 
 
 def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: Path) -> None:
-    """A state that cannot be gathered does not end `serve`, and the next attempt is written."""
+    """If the state cannot be collected, `serve` goes on and tries again at the next request.
+
+    The reader then collects the state itself.
+    """
     clock, gather = [100.0], Gatherer()
     gather.error = OSError("the disk is gone")
     writer = StateWriter(tmp_path, gather, lambda: clock[0])
@@ -131,7 +135,10 @@ def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: P
 def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
     tmp_path: Path,
 ) -> None:
-    """A reader does not wait for, or use, the old state.json of a frozen `serve`."""
+    """If `serve` does not write a state, a reader gives up after its time.
+
+    An old state.json is not used.
+    """
     assert state_file.read(tmp_path, patience=0.05) is None
     (tmp_path / run_names.STATE).write_text("{}")
     assert state_file.read(tmp_path, patience=0.05) is None

@@ -1,4 +1,4 @@
-"""`entrepot status` shows the appliance's state on one screen."""
+"""`entrepot status` shows the state of the appliance on one screen."""
 
 from __future__ import annotations
 
@@ -154,10 +154,7 @@ def test_pipes_in_place_of_the_appliances_files_do_not_stop_the_command(tmp_path
 
 
 def test_hits_count_from_the_start() -> None:
-    """Hits count from the start.
-
-    Hits count from the start of the appliance, although the logger's counters survive a restart.
-    """
+    """`status` shows the hits since the start, although the logger's counters survive a restart."""
     assert HitCounts(10, 4).since(HitCounts(7, 4)) == HitCounts(3, 0)
     assert HitCounts(1, 1).since(HitCounts(7, 4)) == HitCounts(1, 1)
 

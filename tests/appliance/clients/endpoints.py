@@ -1,4 +1,4 @@
-"""Define appliances as clients reach them, for the tests of generated client configurations."""
+"""Appliances as clients reach them, for the tests of generated client configurations."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOGIN = Login("robot", "pass:word")
 
 
 def texts(client: Client) -> dict[str, str]:
-    """Return the contents of a client's files, by path."""
+    """Return the text of each generated file of a client, by its path."""
     return {file.path: file.text for file in client.files}
 
 
 def secrets(client: Client) -> set[str]:
-    """Return the paths of the files that only their owner may read."""
+    """Return the paths of the generated files that only their owner may read."""
     return {file.path for file in client.files if file.secret}

@@ -21,13 +21,13 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run `entrepot clients` with good input, and return its output."""
+    """Run `entrepot clients` with these words, assert exit code 0, and return its output."""
     assert main(["clients", *words]) == 0
     return capsys.readouterr().out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run `entrepot clients` with bad input, and return its one line of output."""
+    """Run `entrepot clients` with bad input, assert exit code 2, and return its line of output."""
     assert main(["clients", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -58,7 +58,7 @@ def test_without_a_client_option_all_clients_are_printed(
 def test_missing_parts_of_the_host_come_from_the_settings(
     capsys: pytest.CaptureFixture[str], host: str, url: str
 ) -> None:
-    """`entrepot clients URL` takes scheme and port of a proxy or a port mapping from its URL."""
+    """The host option may lack scheme and port, which then come from the appliance's settings."""
     own = "--http.addr=:5123"
 
     text = output_of(capsys, "--host", host, "--client", "containerd", QUAY, own)
@@ -69,7 +69,10 @@ def test_missing_parts_of_the_host_come_from_the_settings(
 def test_a_private_ca_is_read_from_the_appliances_certificate(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`entrepot certs` adds its CA to the chain; the root of a public CA is never there."""
+    """Without `--ca`, the CA is read from the chain of the appliance's certificate.
+
+    `entrepot certs` writes its CA into that chain; a public CA does not put its root there.
+    """
     signer = Authority(tmp_path)
     chain = signer.certificate("cache.test")
     flags = ["--host", "cache.test", "--client", "podman", f"--http.tls.certificate={chain}"]

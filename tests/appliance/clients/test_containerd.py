@@ -14,14 +14,14 @@ ROOT = "/etc/containerd/certs.d"
 
 
 def read(endpoint: Endpoint, name: str) -> dict[str, Any]:
-    """Parse the hosts.toml of one registry."""
+    """Return the generated hosts.toml for the registry *name*, parsed."""
     return tomllib.loads(texts(containerd.configure(endpoint))[f"{ROOT}/{name}/hosts.toml"])
 
 
 def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None:
-    """hosts.toml names the appliance as a mirror that may resolve tags.
+    """In hosts.toml the appliance is a mirror that may resolve tags.
 
-    In hosts.toml `server` is the upstream, to which containerd falls back.
+    `server` is the upstream, to which containerd falls back.
     """
     assert read(PLAIN, "quay.io") == {
         "server": "https://quay.io",

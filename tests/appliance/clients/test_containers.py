@@ -14,15 +14,15 @@ FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
 def registries(endpoint: Endpoint) -> dict[str, Any]:
-    """Return the registries of the drop-in by location."""
+    """Return the registries of the generated drop-in for podman, by their location."""
     read = tomllib.loads(texts(containers.configure(endpoint))[FILE])
     return {each["location"]: each for each in read["registry"]}
 
 
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
-    """A podman mirror's name has the upstream's host first.
+    """The name of a mirror of podman has the upstream's host as its first component.
 
-    podman sends the upstream's host nowhere but in the mirror's name.
+    podman tells a mirror the upstream's host in no other way.
     """
     assert registries(TLS) == {
         "docker.io": {
@@ -50,19 +50,22 @@ def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> N
 
 
 def test_an_upstream_on_loopback_is_plain_http_as_for_docker() -> None:
-    """Podman itself does not treat loopback as insecure, so the drop-in does."""
+    """For an upstream on loopback the drop-in permits plain HTTP.
+
+    podman itself, unlike Docker, does not do so.
+    """
     assert registries(replace(PLAIN, upstreams=("localhost:5001",)))["localhost:5001"]["insecure"]
 
 
 def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
-    """The CA is in the folder of the appliance's name: containers-certs.d(5)."""
+    """The CA is in the folder with the appliance's name, as containers-certs.d(5) describes."""
     assert texts(containers.configure(TLS))["/etc/containers/certs.d/cache.test:8443/ca.crt"] == CA
 
 
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
-    """The steps mention upstreams that cannot be mirrored, because a glob cannot be a mirror.
+    """The steps name upstreams that have no mirror, because the pull secret has a pattern for them.
 
-    Each user must log in to an upstream that cannot be mirrored.
+    Where the appliance needs a login, the steps also have the command for it.
     """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 

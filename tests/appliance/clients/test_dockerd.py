@@ -1,4 +1,4 @@
-"""dockerd's two stores: a mirror of Docker Hub, and hosts.toml."""
+"""dockerd's two image stores have two configurations: a mirror of Docker Hub, and hosts.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = "/etc/docker/certs.d"
 
 
 def daemon(endpoint: Endpoint) -> Any:
-    """Parse the generated daemon.json."""
+    """Return the generated daemon.json, parsed."""
     return json.loads(texts(dockerd.configure(endpoint))["/etc/docker/daemon.json"])
 
 
@@ -32,7 +32,7 @@ def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
 def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None:
     """If Docker Hub is not the default upstream, daemon.json has no mirror.
 
-    A mirror of another upstream than Docker Hub would respond to every request with 404.
+    The appliance would respond to dockerd's requests, which name no upstream, with 404.
     """
     other = replace(TLS, default="quay.io")
 
@@ -41,7 +41,7 @@ def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None
 
 
 def test_plain_http_is_an_insecure_registry() -> None:
-    """An appliance without TLS is an insecure registry, because dockerd would try only TLS."""
+    """For an appliance without TLS, daemon.json has an insecure registry: else dockerd uses TLS."""
     assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
 
 
@@ -58,5 +58,8 @@ def test_both_stores_find_the_ca_in_one_file() -> None:
 
 
 def test_a_password_needs_more_than_files() -> None:
-    """A password needs more steps than files: dockerd's older store sends a mirror none."""
+    """Where a password is needed, the steps for dockerd advise anonymous pulls.
+
+    Its older store sends no password to a mirror.
+    """
     assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, needs_login=True)).steps)

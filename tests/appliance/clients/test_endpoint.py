@@ -1,4 +1,4 @@
-"""Test the name and the URL by which clients reach the appliance."""
+"""The name and the URL by which clients reach the appliance."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ from tests.appliance.clients.endpoints import PLAIN, TLS
     ids=["plain", "tls", "https' own port", "http's own port", "odd", "IPv6"],
 )
 def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None:
-    """Clients try TLS first for a reference without a port, so port 80 must be in it."""
+    """A URL leaves out port 443 only.
+
+    Clients try TLS first for a reference without a port, so port 80 must be in it.
+    """
     assert url == endpoint.url
 
 
 def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
-    """A reference cannot contain a second colon; the appliance folds it the same way."""
+    """In an image reference "_" precedes the port of an upstream.
+
+    A reference cannot contain a second colon, and the appliance accepts this form.
+    """
     assert TLS.prefix("reg.test:8443") == "cache.test:8443/reg.test_8443"
 
 

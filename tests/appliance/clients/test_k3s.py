@@ -18,11 +18,11 @@ def test_every_registry_is_mirrored() -> None:
     assert yaml.safe_load(text) == {
         "mirrors": {"docker.io": endpoint, "quay.io": endpoint, "*": endpoint}
     }
-    assert "&" not in text  # no anchors: operators read the file
+    assert "&" not in text  # an anchor would make the file hard to read for operators
 
 
 def test_rke2_has_its_own_folder() -> None:
-    """RKE2's configuration and CA are in a folder of its own."""
+    """RKE2 has its configuration and the CA in another folder than k3s."""
     client = k3s.configure_rke2(TLS)
     document = yaml.safe_load(texts(client)["/etc/rancher/rke2/registries.yaml"])
 

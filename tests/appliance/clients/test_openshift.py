@@ -21,7 +21,7 @@ _PLACE = re.compile(
 
 
 def document(endpoint: Endpoint, name: str) -> Any:
-    """Parse one of the generated YAML files."""
+    """Return the generated file *name*.yaml, parsed."""
     return yaml.safe_load(texts(openshift.configure(endpoint))[f"{name}.yaml"])
 
 
@@ -63,9 +63,9 @@ def test_older_releases_have_a_policy() -> None:
 
 
 def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
-    """Each name of a mirror set matches the API's pattern.
+    """Each name in a mirror set matches the pattern of OpenShift's API.
 
-    In a mirror set an upstream's port is part of the path.
+    The port of an upstream is a part of the mirror's path.
     """
     sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
 
@@ -83,7 +83,7 @@ def test_the_ca_is_in_a_config_map_under_a_key_with_two_dots_for_the_colon() -> 
 
 
 def test_without_tls_the_steps_add_an_insecure_registry() -> None:
-    """Without TLS the steps add an insecure registry, and no ConfigMap with a CA."""
+    """Without TLS the steps add an insecure registry, and there is no ConfigMap with a CA."""
     steps = " ".join(openshift.configure(PLAIN).steps)
 
     assert '"insecureRegistries":["cache.test:5000"]' in steps
@@ -93,7 +93,7 @@ def test_without_tls_the_steps_add_an_insecure_registry() -> None:
 def test_the_steps_name_the_clusters_pull_secret_for_the_login() -> None:
     """The steps add the login to the cluster's pull secret.
 
-    The steps for OpenShift mention a glob, which cannot be a mirror's source.
+    They also name upstreams that are patterns, which cannot be the source of a mirror.
     """
     steps = " ".join(openshift.configure(replace(TLS, needs_login=True)).steps)
 

@@ -1,4 +1,4 @@
-"""`entrepot doctor` stops at the first failure on which all later checks depend."""
+"""`entrepot doctor` stops at the first failure on which all further checks depend."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNREACHABLE = Target(
 
 @pytest.fixture
 def registry() -> Iterator[FakeUpstream]:
-    """Run a registry that responds as an appliance does."""
+    """Run a server that responds as an appliance with one image does."""
     with FakeUpstream() as server:
         server.misbehave("", headers=HEADERS)
         server.add_image("one.test/app", "v1", [b"layer"])
@@ -44,18 +44,18 @@ def registry() -> Iterator[FakeUpstream]:
 
 
 def at(host: str) -> Target:
-    """Return a target of `doctor` that names the server *host*."""
+    """Return the target of `doctor` for the server *host*."""
     return replace(UNREACHABLE, port=int(host.rpartition(":")[2]))
 
 
 def last(report: Diagnosis) -> tuple[str, Health, str]:
-    """Return the last finding."""
+    """Return the last finding of the report: its name, its verdict and its text."""
     found = report.findings[-1]
     return found.what, found.verdict, f"{found.why}; {found.remedy}"
 
 
 def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
-    """Without a failure `doctor` checks the registry, the login, and each route."""
+    """Without a failure `doctor` checks the registry, the login, and a pull under each name."""
     report = examine(at(registry.host), time.time())
 
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]

@@ -1,4 +1,4 @@
-"""`entrepot doctor` chooses the image that it pulls."""
+"""How `entrepot doctor` chooses the image that it pulls."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
 
 
 def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -> None:
-    """Store an image as the appliance does, tagged v1."""
+    """Store an image with the tag v1, as the appliance stores one from the upstream *origin*."""
     repositories, repository = Repositories(disk_storage(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)

@@ -27,21 +27,21 @@ MISS = {"OCI-Namespace": "one.test", "Cache-Status": "entrepot; fwd=uri-miss; st
 
 @pytest.fixture
 def registry() -> Iterator[FakeUpstream]:
-    """Return a stub registry that responds as an appliance does; a test can make it misbehave."""
+    """Return a stand-in for an appliance, which a test can make misbehave."""
     with FakeUpstream() as server:
         server.misbehave("", headers=GOOD)
         yield server
 
 
 def add_image(registry: FakeUpstream) -> Image:
-    """Add one image to the registry under the names of both routes."""
+    """Add one image to the stand-in, under the names with and without the upstream's host."""
     made = registry.add_image("one.test/app", "v1", [b"layer" * 100])
     registry.put_image("app", "v1", made)
     return made
 
 
 def pulled(registry: FakeUpstream, route: Route = PREFIX, breakers: Path | None = None) -> Finding:
-    """Pull the image by one route, and return the finding of `doctor`."""
+    """Let `doctor` pull the image under the names of *route*, and return its finding."""
     host, _, port = registry.host.partition(":")
     return pull(ApplianceClient(ServerAddress(host, int(port), host)), route, NAME, breakers)
 
@@ -159,7 +159,10 @@ def test_a_fault_that_clients_tolerate_is_a_fallback(
 
 
 def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUpstream) -> None:
-    """Dockerd's older store needs a default upstream; to have none is no fault."""
+    """A route that is optional is not tried if the appliance has no default upstream.
+
+    Only dockerd's older store needs one, so to have none is not a fault.
+    """
     optional = Route("default", "dockerd", "app", is_optional=True)
 
     assert pulled(registry, optional).verdict is Health.NOT_TRIED
@@ -171,9 +174,9 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The cause in a remedy is bounded and printable.
+    """The cause of the open circuit breaker is added to the remedy, cut and without control codes.
 
-    A compromised worker could write the breaker's file, from which `doctor` reads the cause.
+    A compromised worker could write any text into the file with the breaker's state.
     """
     registry.misbehave("/manifests/", status=status)
     long = "refused: no connection\x1b[2J" + "x" * 5000

@@ -47,7 +47,7 @@ def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Create a run directory that any user can enter, unlike pytest's folders."""
+    """Create a run directory that any user may enter; folders of pytest are closed."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -55,7 +55,7 @@ def run() -> Iterator[Path]:
 
 @pytest.fixture
 def secret(run: Path) -> Path:
-    """Create an auth.json that only root can read."""
+    """Create a file of logins (auth.json) that only root can read."""
     path = run / "auth.json"
     path.write_text(json.dumps({"auths": {"127.0.0.1:5000": {"auth": "YW5uOnJpZ2h0"}}}))
     path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Clients request an image under different names, which `doctor` calls routes."""
+"""The routes are the forms of an image's name with which clients may request it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LOGIN = Login("robot", "sesame")
 
 @pytest.fixture
 def service() -> Iterator[TokenService]:
-    """Run a token endpoint that requires a password."""
+    """Run a token endpoint that needs a password."""
     with TokenService({"robot": "sesame"}) as server:
         yield server
 
@@ -51,7 +51,7 @@ def issuing() -> Iterator[TokenServer]:
 
 
 def settings(folder: Path, server: TokenServer, **changed: Any) -> TokenSettings:
-    """Return the settings of `auth.token` for *server*."""
+    """Return the settings `auth.token` for the token server *server*, with changes."""
     bundle = folder / "tokens.pem"
     bundle.write_bytes(server.pair.pem())
     given = {
@@ -65,7 +65,7 @@ def settings(folder: Path, server: TokenServer, **changed: Any) -> TokenSettings
 
 
 def challenging(server: TokenServer) -> FakeUpstream:
-    """Return a registry whose challenge names *server*."""
+    """Return a registry whose challenge names the token server *server*."""
 
     class Gate:
         def challenge(self, _: object) -> str:
@@ -75,13 +75,13 @@ def challenging(server: TokenServer) -> FakeUpstream:
 
 
 def first(registry: FakeUpstream) -> ClientResponse:
-    """Return the response to an anonymous client."""
+    """Return the registry's response to a client without a login."""
     host, _, port = registry.host.partition(":")
     return ApplianceClient(ServerAddress(host, int(port), host)).request("GET", "/v2/")
 
 
 def checked(server: TokenServer, found: TokenSettings, login: Login | None = LOGIN) -> Finding:
-    """Return the finding about a token of *server*."""
+    """Return the finding of `doctor` about a token from *server*."""
     with challenging(server) as registry:
         finding = token_checks.token(first(registry), BearerTokens(login, None), found)
     assert finding is not None

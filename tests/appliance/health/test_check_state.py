@@ -1,4 +1,4 @@
-"""The results of a health check decide when the check fails."""
+"""When a health check counts as failing, by its threshold and its last results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_check_fails_after_as_many_failures_in_a_row_as_its_threshold() -> Non
 
 
 def test_a_check_that_does_not_end_counts_as_a_failure_in_each_period() -> None:
-    """A disk that hangs returns no error: after `threshold` periods without a result it fails."""
+    """A check without a result for `threshold` periods fails, as on a disk that hangs."""
     state = CheckState(2, 10)
     state.begin(100)
 
@@ -37,7 +37,7 @@ def test_a_check_that_does_not_end_counts_as_a_failure_in_each_period() -> None:
 
 
 def test_a_hang_adds_to_the_failures_before_it() -> None:
-    """Two failures and a hang of one period reach a threshold of three."""
+    """Two failed results and one period without a result reach a threshold of three."""
     state = CheckState(3, 10)
     state.end("broken")
     state.end("broken")

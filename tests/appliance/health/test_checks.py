@@ -1,4 +1,4 @@
-"""Each kind of health check has its own test of a file, a URI, an address or the storage."""
+"""Each kind of health check has its own test: of a file, a URI, an address, or the storage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from tests.ports import free_port
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers HEAD by the path (/204, /moved to /200, /loop to itself); records each request."""
+    """A server that responds to HEAD by the path: /204, /moved (to /200), /loop (to itself).
+
+    It records each request.
+    """
 
     seen: list[tuple[str, str, list[str] | None]]
 
@@ -54,14 +57,14 @@ def server() -> Iterator[str]:
 
 
 class _BrokenStorage(MemoryStorage):
-    """A storage whose every operation fails."""
+    """A storage whose operations all fail."""
 
     def stat(self, key: str) -> Stat | None:
         raise StorageBroken(f"{key}: {errno.errorcode[errno.EIO]}")
 
 
 def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
-    """An operator creates a file to take the registry out of rotation."""
+    """A file check fails while its file exists: an operator creates it to get no more requests."""
     path = tmp_path / "down"
 
     assert not file_fault(path)
@@ -70,14 +73,17 @@ def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fault(tmp_path: Path) -> None:
-    """A check of a path below a file fails, as in docker distribution: that file is not absent."""
+    """A file check whose path is below a file fails, as in docker distribution.
+
+    The system's error is then not "no such file".
+    """
     (tmp_path / "file").touch()
 
     assert file_fault(tmp_path / "file" / "down") == "not a directory"
 
 
 def test_a_storage_with_an_error_is_a_fault_and_an_empty_one_is_none() -> None:
-    """A health check of the storage requires an answer; the storage may be empty."""
+    """The storage check only needs a response without an error; the storage may be empty."""
     assert not storage_fault(MemoryStorage())
     assert "EIO" in storage_fault(_BrokenStorage())
 

@@ -1,4 +1,4 @@
-"""The gate that closes the API while a health check fails, in a real HAProxy."""
+"""While a health check fails, HAProxy answers all requests to the API with 503."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CACHED = {
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Return a run directory with a short path."""
+    """Return a run directory with a short path and the file for HAProxy about failing checks."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         gate.begin(Path(folder))
         yield Path(folder)
@@ -34,7 +34,7 @@ def run() -> Iterator[Path]:
 
 @pytest.fixture
 def haproxy(run: Path) -> Iterator[Haproxy]:
-    """Run HAProxy in front of a worker whose responses it may cache."""
+    """Run HAProxy in front of a worker whose responses HAProxy may cache."""
     with stub_worker(run, 1, _CACHED), Haproxy(run, 1, variables=_ON) as started:
         yield started
 
@@ -44,7 +44,7 @@ def _statuses(haproxy: Haproxy, *paths: str) -> list[int]:
 
 
 def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haproxy) -> None:
-    """While the gate is closed, every request is 503 with docker distribution's error."""
+    """While the gate is closed by a failing check, requests get 503 until the gate is opened."""
     paths = ("/v2/", "/", "/v2/a/manifests/b", "/v2/a/tags/list")
     here = Gate(run)
 
@@ -61,9 +61,9 @@ def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haprox
 
 
 def _assert_as_there(closed: Response) -> None:
-    """Compare a response with that of docker distribution's health/health.go.
+    """Assert that a 503 has the body of docker distribution's health/health.go.
 
-    The 503 has Retry-After as an addition of ours, like every 503 of the appliance.
+    Retry-After is an addition of the appliance, as in all its 503.
     """
     (error,) = json.loads(closed.body)["errors"]
     assert error == {
@@ -76,7 +76,7 @@ def _assert_as_there(closed: Response) -> None:
 
 
 def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
-    """A closed gate also answers requests with 503 whose response HAProxy has in memory."""
+    """A request whose response is in HAProxy's cache gets 503 too while a check fails."""
     assert CacheEpoch(run).now() == _CACHED["X-Entrepot-Generation"]
     haproxy.request("/v2/a/manifests/cached")
     hit = haproxy.request("/v2/a/manifests/cached")
@@ -98,7 +98,7 @@ def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: H
 
 
 def test_a_haproxy_that_starts_while_a_check_fails_is_closed(run: Path) -> None:
-    """HAProxy loads the gate's state from a file at its start, and gets changes while it runs."""
+    """HAProxy reads the failing checks from a file at its start, and gets changes while it runs."""
     here = Gate(run)
     assert not here.publish({"a": "down"})
 

@@ -14,7 +14,7 @@ _SOON = 10.0
 
 
 class _Published:
-    """Receives the published states of the checks; the first *rejected* calls fail."""
+    """Receives the failing checks as HAProxy would; the first *rejected* calls raise an error."""
 
     def __init__(self, rejected: int = 0) -> None:
         self._rejected = rejected
@@ -58,7 +58,7 @@ def test_a_failure_and_its_end_are_published() -> None:
 
 
 def test_a_publication_that_failed_is_repeated() -> None:
-    """A state of the checks that could not be published to HAProxy is published again."""
+    """If HAProxy could not be informed of the failing checks, the next attempt comes by itself."""
     published = _Published(rejected=2)
     with _watching(published, Check("a", _Result("down"), 0.01, 0, 0)):
         assert [published.next() for _ in range(3)] == [{"a": "down"}] * 3

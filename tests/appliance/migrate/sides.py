@@ -1,4 +1,4 @@
-"""Sources and targets of migrations on a disk and in memory."""
+"""Sources and targets of migrations: on a disk, and in memory."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NOW = 1_800_000_000.0
 
 
 def on_disk(root: Path) -> DataDirectory:
-    """Return the data directory *root*."""
+    """Return the data directory at *root* on a disk."""
     state = root / "entrepot"
     state.mkdir(parents=True, exist_ok=True)
     return DataDirectory(disk_storage(root), open_index(state, lambda: NOW), state / "spool")
 
 
 def in_memory() -> DataDirectory:
-    """Return an empty storage without times, whose index was lost."""
+    """Return an empty storage in memory, without file times and with a lost index."""
     index = MemoryIndex(clock=lambda: NOW, rebuilt=False)
     return DataDirectory(MemoryStorage(), index, Path("/nonexistent"))
 
 
 @dataclass
 class Run:
-    """A `Run` migrates; *interrupted_by* is called with each number of bytes that was read.
+    """Runs a migration; *interrupted_by* is called with each number of bytes that were read.
 
     The migration is interrupted when *interrupted_by* returns True.
     """
@@ -64,7 +64,7 @@ class Run:
 
 
 class _Watched(Progress):
-    """Interrupts the run when the test wants it."""
+    """Interrupts the migration when the test wants it."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(io.StringIO())
@@ -77,14 +77,14 @@ class _Watched(Progress):
 
 
 def contents(store: DataDirectory) -> dict[str, bytes]:
-    """Return every value below the trees that belong to content."""
+    """Return each value of *store* that belongs to its content, by key."""
     trees = ["docker", "scheduler-state.json", layout.TAKEOVER, *TREES[:-1]]
     keys = [stat.key for tree in trees for stat in store.storage.walk(tree)]
     return {key: store.storage.read(key) for key in keys}
 
 
 def times(store: DataDirectory) -> dict[str, float]:
-    """Return the time of each link, as the storage or the index has it."""
+    """Return the time of each link of *store*, from the storage or from the index."""
     timed = as_timed(store.storage)
     if timed is None:
         return {each.key: each.at for each in store.index.link_times.page("", 1000)}

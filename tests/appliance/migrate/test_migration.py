@@ -73,7 +73,10 @@ def _rows(store: DataDirectory) -> dict[Digest, tuple[int, ContentKind, float, l
 def test_everything_is_at_the_target_as_it_was_at_the_source(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """Content, links, tags, origins, media types, referrers, proofs, rows and times are equal."""
+    """The target has all that the source had: blobs, links, tags, origins, media types, and more.
+
+    Referrers, proofs, rows of the index and times are compared too.
+    """
     report = run(source, target)
 
     assert report.is_complete, reports.as_text(report)
@@ -172,7 +175,7 @@ def test_a_damaged_blob_is_reported_with_its_repository_and_skipped(
 def test_an_interrupted_migration_continues(
     source: DataDirectory, target: DataDirectory, tmp_path: Path, after: int
 ) -> None:
-    """After an interruption the target has no link without content, and the next run continues."""
+    """After an interruption the target has no link without content, and the next run goes on."""
     moved: list[int] = []
 
     def is_enough(count: int) -> bool:
@@ -224,7 +227,7 @@ def test_content_that_only_the_target_has_stays(
 
 
 def test_pins_are_copied(source: DataDirectory, target: DataDirectory, run: Run) -> None:
-    """Content that a push still needs is protected at the target too."""
+    """Content that a push still needs (a pin in the index) is protected at the target too."""
     digest = next(iter(_rows(source)))
     source.index.pins.pin([digest], NOW + 60)
 
@@ -234,7 +237,7 @@ def test_pins_are_copied(source: DataDirectory, target: DataDirectory, run: Run)
 
 
 class _FullAfter(MemoryStorage):
-    """A storage that is full after some writes."""
+    """A storage that has no space after some writes."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()
@@ -262,7 +265,7 @@ def test_a_full_target_ends_the_migration_with_a_remedy(
 def test_uploads_and_state_of_the_appliance_are_not_copied(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """Unfinished uploads, the owner of a bucket and files of other programs stay."""
+    """Unfinished uploads, the claim of a bucket's owner and foreign files are not copied."""
     upload = f"{layout.uploads(HOSTED)}/1234/data"
     for key in (upload, "entrepot/owner", f"{layout.BLOBS}/sha256/notes.txt"):
         source.storage.write(key, b"x")
@@ -288,7 +291,10 @@ def test_a_report_lists_only_the_first_failures() -> None:
 def test_the_list_of_another_programs_cache_keeps_its_time(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """The list that docker distribution's cache left keeps its time, with which links compare."""
+    """The list that docker distribution's cache left keeps its time.
+
+    Links are compared with that time, to know which the cache has fetched.
+    """
     source.storage.write(layout.FETCHED_LIST, b"{}")
     set_time(source.storage, layout.FETCHED_LIST, OLD)
     target = on_disk(tmp_path / "target")

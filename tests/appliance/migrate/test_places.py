@@ -1,4 +1,4 @@
-"""Tests of the check whether an appliance of another machine owns the source."""
+"""A migration checks whether an appliance on another machine owns the source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 
 
 def test_a_source_without_an_owner_is_not_awaited() -> None:
-    """A bucket that an appliance has released can be read at once."""
+    """A source whose owner has released it is read at once, without waiting for a renewal."""
     refuse_renewed_owner("s3://images", MemoryStorage(), _unexpected)
 
 
@@ -20,7 +20,7 @@ def _unexpected(_: float) -> bool:
 
 
 def test_an_owner_that_renews_its_claim_is_refused() -> None:
-    """The renewals show that an appliance runs, on whatever machine."""
+    """If the owner of the source renews its claim, an appliance runs: the migration is refused."""
     storage = MemoryStorage()
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 
@@ -47,7 +47,7 @@ def test_an_owner_that_is_gone_is_accepted_after_a_while() -> None:
 
 
 def test_an_owner_that_ends_meanwhile_is_accepted() -> None:
-    """An appliance that ends while its renewals are awaited has released the source."""
+    """If the owner releases the source while its renewal is awaited, the source is read."""
     storage = MemoryStorage()
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 
@@ -64,7 +64,7 @@ def test_an_owner_that_ends_meanwhile_is_accepted() -> None:
 def test_a_source_that_an_appliance_began_to_use_may_have_changed(
     *, is_served: bool, expected: bool
 ) -> None:
-    """An appliance that started meanwhile has written its owner; a read-only one renews it."""
+    """The source was used if its owner changed or was renewed during the migration."""
     storage = MemoryStorage()
     source = OpenedSource(Side("s3://images", storage, None), None, is_served)
     assert source.was_used() is False

@@ -1,4 +1,4 @@
-"""Copies of root's files for the service user, and how they follow each kind of change."""
+"""Copies of files of root for the service user, which follow each kind of change."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_star
 def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """A second `serve` in a container is refused and leaves the copies of the first one's secrets.
+    """A second `serve` in a container is refused, and the copies of the first one stay.
 
-    It used to delete them.
+    Formerly it deleted them.
     """
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()

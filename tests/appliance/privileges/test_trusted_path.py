@@ -1,4 +1,4 @@
-"""Links that a compromised service user could plant where root works: root follows none of them."""
+"""A compromised service user may plant links where root works, and root follows none of them."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         pass
 
 
-# each folder is one that a command of root writes to
+# each is a folder to which a command of root writes
 
 
 OUTPUTS: dict[str, Plant] = {
@@ -332,7 +332,7 @@ def test_a_command_of_root_writes_to_its_own_folder(
     assert (tmp_path / "new" / "tls" / "certs" / "certs.pem").exists()
 
 
-# Files that `check` reads
+# ---- files that `check` reads
 
 
 @pytest.mark.parametrize(("owner", "reader"), [(USER.uid, USER.uid), (0, 0)])

@@ -67,7 +67,7 @@ def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPa
     """Root changes to the image's service user if the operator names no other user."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ())
-    monkeypatch.setattr(users, "NAME", "daemon")  # every Unix has the user named daemon
+    monkeypatch.setattr(users, "NAME", "daemon")  # each Unix has a user of this name
 
     user = users.choose(IMAGE).user
 
@@ -78,7 +78,7 @@ def test_root_chooses_the_service_user_of_the_image(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("status", "lacking"),
     [
-        # podman gives these capabilities to a container's root
+        # the capabilities that podman gives to root in a container
         ("Name:\tx\nCapEff:\t00000000800405fb\nCapBnd:\t00000000800405fb\n", ()),
         ("CapEff:\t000001ffffffffff\n", ()),
         ("CapEff:\t00000000800405fa\n", ("CAP_CHOWN",)),

@@ -29,14 +29,14 @@ _USUAL = {
 
 @pytest.fixture(autouse=True)
 def zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the local time zone be two hours east of UTC."""
+    """Set the local time zone to two hours east of UTC."""
     monkeypatch.setenv("TZ", "XXX-2")
     time.tzset()
     access_formats._local_time.cache_clear()
 
 
 def _line(**fields: str) -> bytes:
-    """Return a line of the access log as HAProxy writes it; the values are escaped already."""
+    """Return a line of the access log as HAProxy writes it, with these escaped values."""
     return ((_FILE + _TAIL) % (_USUAL | fields) + "\n").encode()
 
 

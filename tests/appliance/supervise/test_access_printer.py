@@ -1,4 +1,4 @@
-"""Test the printing of the access log: nothing waits for a slow reader of stdout."""
+"""The access log on stdout: no slow reader of stdout makes HAProxy wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZE = 65536
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """Return both ends of a pipe that is the printer's stdout."""
+    """Return both ends of a small pipe, which is the stdout of the printer."""
     reader, writer = os.pipe()
     assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == _SIZE
     yield reader, writer
@@ -64,7 +64,7 @@ def test_a_slow_reader_gets_all_lines(pipe: tuple[int, int]) -> None:
 def test_a_reader_that_stands_still_blocks_nothing(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Access lines without room on stdout are left out and counted; the log pipe stays free."""
+    """Lines for which stdout has no room are left out and counted, so HAProxy's pipe stays free."""
     monkeypatch.setattr(access_printer, "QUEUE_BYTES", 100_000)
     monkeypatch.setattr(access_printer, "_CLOSE_S", 0.1)
     reader, writer = pipe

@@ -76,7 +76,7 @@ def test_the_next_client_gets_a_renewed_certificate(
             _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
 
         assert _pid(before) == _pid(haproxy.admin("show info"))
-        # HAProxy would also start with the new certificate, because the run directory has it
+        # HAProxy could also be restarted with the new certificate, which the run directory has
         assert (run / CERTIFICATE).read_bytes() == _path(settings).read_bytes()
 
 
@@ -141,7 +141,7 @@ def test_a_certificate_that_haproxy_rejects_is_logged_once(
 
 
 def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
-    """Plain HTTP needs none."""
+    """Without TLS no certificate is watched, and the run directory gets none."""
     settings = ConfigFolder(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
 
     renewal(settings, tmp_path / "absent").look()
@@ -150,7 +150,7 @@ def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
 
 
 def _look_until(watch: CertificateRenewal, seen: Callable[[], object]) -> None:
-    """Call `look` of the renewal, as `serve` does, until *seen* is true."""
+    """Call `look` of the certificate's renewal, as `serve` does, until *seen* is true."""
 
     def look() -> object:
         watch.look()
@@ -163,7 +163,7 @@ _NAMES = ("first", "second")
 
 
 def _halves(path: Path) -> tuple[bytes, bytes]:
-    """Return certificate and key."""
+    """Return the certificate and the key from a file with both."""
     chain, mark, key = path.read_bytes().partition(b"-----BEGIN PRIVATE")
     return chain, mark + key
 

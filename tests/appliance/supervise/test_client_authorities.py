@@ -29,7 +29,7 @@ _MODES = (
 
 
 class _Site:
-    """A `_Site` has a server certificate, a CA for clients, and certificates of two client CAs."""
+    """A server certificate, a CA file for clients, and certificates of two CAs for clients."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("server", "clients", "others"):
@@ -55,7 +55,7 @@ class _Site:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[_Site]:
-    """Return the certificates of the site."""
+    """Return the certificates of a site, made once for all tests of this file."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         yield _Site(Path(folder))
 
@@ -68,7 +68,10 @@ def site(made: _Site) -> _Site:
 
 
 def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureFixture) -> None:
-    """Look for a change of the CA file until *message* is logged; the file is read rarely."""
+    """Look for a change of the CA file until *message* is logged.
+
+    `look` reads the file only now and then.
+    """
 
     def is_logged() -> bool:
         watch.look()
@@ -78,7 +81,7 @@ def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureF
 
 
 def _begin(stack: ExitStack, settings: Settings) -> Haproxy:
-    """Start HAProxy as `serve` does."""
+    """Start HAProxy with the settings, as `serve` does."""
     run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
     stack.enter_context(stub_worker(run, 1))
     tls = settings.http.tls
@@ -104,7 +107,7 @@ def _context(site: _Site, shown: Path | None) -> ssl.SSLContext:
 def _status(
     haproxy: Haproxy, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> str:
-    """Return the first line of HAProxy's response, or the reason why there is none."""
+    """Return the first line of the response to a client, or the error of its connection."""
     try:
         with (
             socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as plain,

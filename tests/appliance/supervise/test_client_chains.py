@@ -26,7 +26,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """A `_Holder` is a name with its key and its certificate (PEM)."""
+    """The holder of a certificate: name, key, and certificate in PEM."""
 
     name: str
     key: ec.EllipticCurvePrivateKey
@@ -44,9 +44,9 @@ class _Holder:
 def _signed(
     name: str, issuer: _Holder | None = None, *, ca: bool = True, begin: int = -1
 ) -> _Holder:
-    """Return a certificate that *issuer*, or its holder, signed.
+    """Return a holder whose certificate *issuer* has signed, or the holder itself.
 
-    It is valid from *begin* days on.
+    The certificate is valid from *begin* days on.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     start = dt.datetime.now(dt.UTC) + begin * _DAY
@@ -78,7 +78,7 @@ _BELOW = _signed("below", _Holder("intermediate", _FORGED.key, b""))
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[tuple[Haproxy, ssl.SSLContext]]:
-    """Return HAProxy that trusts the intermediate CA, and the TLS context of its clients."""
+    """Return HAProxy, which trusts the intermediate CA only, and the TLS context of its clients."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)
         authority = Authority(run)

@@ -14,12 +14,13 @@ import pytest
 from entrepot.appliance.supervise.error_files import write_error_files
 from tests.appliance.haproxy import Haproxy, Response
 
-_TAKES_FILES = (3, 3)  # HAProxy's parser sends the configured error files since this version
+# from this version on HAProxy's parser sends the error files of the configuration
+_TAKES_FILES = (3, 3)
 
 
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Haproxy]:
-    """Return HAProxy; no request reaches a worker."""
+    """Run HAProxy without a request that reaches a worker."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, Haproxy(Path(folder), 1) as running:
         yield running
 

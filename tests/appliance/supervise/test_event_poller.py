@@ -26,7 +26,7 @@ poller.close()
 
 
 def state(number: int, *, started: float = 1.0) -> SimpleNamespace:
-    """Return supervisord with one program in the given state."""
+    """Return supervisord with one program in the state *number*, started at *started*."""
     program = SimpleNamespace(get_state=lambda: number, laststart=started)
     group = SimpleNamespace(processes={"logger": program})
     return SimpleNamespace(process_groups={"behind": group})

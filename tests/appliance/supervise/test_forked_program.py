@@ -42,7 +42,7 @@ os.write(1, b"%d\\n" % pid)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
 """
 
-# Both processes write each line with one call, so that the lines are not mixed.
+# each process writes a line with one call, so that lines are not mixed
 SHOW = """
 names = ("SIGTERM", "SIGINT", "SIGCHLD", "SIGUSR1", "SIGHUP", "SIGPIPE")
 handlers = {name: str(signal.getsignal(getattr(signal, name))) for name in names}
@@ -72,9 +72,9 @@ EXITS: Mapping[str, tuple[str, int, str]] = {
 
 
 def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
-    """Run a program forked from a parent with signal handlers.
+    """Run *main* in a program that is forked from a parent with signal handlers.
 
-    Return the parent and its exit code.
+    Return the result of the parent, whose exit code is that of the program.
     """
     source = PARENT.format(main=indent(main, "    "), before=indent(before, "    "))
     return subprocess.run(
@@ -158,7 +158,7 @@ def test_a_forked_program_ends_with_its_parent() -> None:
 
 
 def _has_ended(process: Path) -> bool:
-    """Return whether the process of a folder in /proc has ended; its parent may not know yet."""
+    """Return True if the process with this folder in /proc has ended."""
     try:
         return "State:\tZ" in (process / "status").read_text()
     except (FileNotFoundError, ProcessLookupError):

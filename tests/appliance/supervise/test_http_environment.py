@@ -137,10 +137,10 @@ _OTHER_VALUES = {
     "http.http2.disabled": ("true", "ALPN"),
     "http.h2c.enabled": ("true", "always accepted"),
 }
-"""This table has a value of each honoured key that is not its default, and its effect.
+"""For each key of `http:` that has an effect, a value other than the default, and the effect.
 
-Words in capitals are variables. Other words in the table name the module that reads the setting, or
-the reason why the key needs no setting.
+Words in capitals are variables of haproxy.cfg. Other words name the module that reads the setting,
+or the reason why the key needs no setting.
 """
 _TOGETHER: dict[str, dict[str, Any]] = {
     "http.tls.clientauth": {"tls": {"clientcas": ["/ca.pem"]}},

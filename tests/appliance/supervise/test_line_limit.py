@@ -1,4 +1,4 @@
-"""A flood of log lines without a use leaves space in the access log for lines that show a use."""
+"""In a flood, the access log keeps space for lines that show a use of content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MUCH = 1024 * 1024
 
 
 class Clock:
-    """A `Clock` returns the time, in s, that a test has set."""
+    """A clock that returns the time (s) that the test has set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,18 +32,18 @@ class Clock:
 
 
 def limit(by_address: int = 10, in_all: int = MUCH) -> tuple[LineLimit, list[int], Clock]:
-    """Return a line limit, the list of numbers that it reports, and its clock."""
+    """Return a limit of log lines, the list of numbers that it reports, and its clock."""
     reported, clock = list[int](), Clock()
     return LineLimit(by_address, in_all, reported.append, clock), reported, clock
 
 
 def marked(line: AccessLine) -> bytes:
-    """Return a line as HAProxy marks it if it may show no use."""
+    """Return *line* with the mark with which HAProxy shows that it may be no use of content."""
     return written(line).replace(b'"digest"', b'\t"digest"', 1) + b"\n"
 
 
 def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
-    """Return the lines that pass the limit, of *lines* repeated *times* times."""
+    """Return those of *lines*, repeated *times* times, that the limit lets through."""
     text = b"".join(written(each) + b"\n" for each in lines * times)
     return bytes(bound.filter(memoryview(text))).splitlines()
 
@@ -67,7 +67,7 @@ def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
     ],
 )
 def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
-    """Whatever the response was."""
+    """Lines that show no use of content are limited for each client address, for any status."""
     bound, _, _ = limit()
 
     assert len(passed(bound, line, times=500)) == 10
@@ -129,7 +129,7 @@ def test_the_limit_is_reset_every_second() -> None:
 
 
 def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit parses no line while there are few lines, so it costs nothing."""
+    """While there are few lines, the limit parses none of them, so it costs nothing."""
     bound, _, _ = limit(by_address=1000)
     monkeypatch.setattr(LineLimit, "_chosen", _fail)
 
@@ -139,7 +139,7 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usual_lines_of_uses_are_passed_without_parsing_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A line of a use beyond the bytes that are never parsed costs one match of an expression."""
+    """Of many lines, those that show a use are recognised by one regular expression, not parsed."""
     bound, _, _ = limit(by_address=1)
     monkeypatch.setattr(LineLimit, "_passes", _fail)
 
@@ -151,9 +151,9 @@ def _fail(*_: object) -> Callable[[], None]:
 
 
 def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_path: Path) -> None:
-    """The log mover drops lines of a flood, and reports their number without a further line.
+    """After a flood the log has all lines of uses, in order, and fewer of the others.
 
-    The lines of uses are in the log file after a flood, in their order.
+    The number of dropped lines is reported even if no further line follows.
     """
     reported = list[int]()
     bound = LineLimit(10, MUCH, reported.append)
@@ -176,7 +176,7 @@ def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_pat
 
 
 def test_the_log_mover_removes_the_marks_and_keeps_lines_without_a_mark(tmp_path: Path) -> None:
-    """The log file has no mark of HAProxy, and a line without a mark is not counted or dropped."""
+    """The log has none of HAProxy's marks. A line without a mark is never counted or dropped."""
     bound = LineLimit(0, 0, list[int]().append)
     pipe = log_pipe.create(tmp_path)
     writer = os.open(os.devnull, os.O_WRONLY)

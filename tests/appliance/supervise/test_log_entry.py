@@ -1,4 +1,4 @@
-"""Test that the lines of each format are parsed as they were logged."""
+"""The lines that programs log in each format are parsed back to what was logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return a stream for log lines; restore the configuration of logging afterwards."""
+    """Return a stream for log lines, and restore Python's logging after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -45,7 +45,7 @@ def test_a_line_of_each_format_is_parsed(stream: io.StringIO, formatter: str) ->
 def test_an_error_with_a_traceback_has_the_level_panic_too(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """A log entry with a traceback has the level panic too, like a panic of docker distribution."""
+    """A log line with a traceback also has the level panic, as in docker distribution."""
     logs.configure("info", formatter, "registry", stream=stream)
 
     try:
@@ -62,12 +62,12 @@ def test_an_error_with_a_traceback_has_the_level_panic_too(
 @pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
 @pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[1]", '{"level": 1}'])
 def test_other_output_is_no_entry(formatter: str, line: str) -> None:
-    """Output of a program that is not a log line is parsed as no entry."""
+    """Other output of a program than a log line is no entry."""
     assert PARSERS[formatter](line) is None
 
 
 def test_an_error_after_which_all_programs_end_has_the_level_fatal_too() -> None:
-    """`serve` logs it as critical."""
+    """A critical line of `serve`, after which all programs end, also has the level fatal."""
     record = logging.makeLogRecord(
         {"levelno": logging.CRITICAL, "msg": "supervisord ended", "how": "killed"}
     )

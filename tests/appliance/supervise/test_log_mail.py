@@ -1,4 +1,4 @@
-"""Test the mailing of log lines, with a mail server on loopback."""
+"""Mails of log lines, with a mail server on loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.smtp_server import SmtpServer
 
 @pytest.fixture
 def server() -> Iterator[SmtpServer]:
-    """Return a mail server without TLS."""
+    """Run a mail server without TLS."""
     with SmtpServer() as server:
         yield server
 
@@ -74,7 +74,10 @@ def test_a_long_subject_is_one_line(server: SmtpServer) -> None:
 
 
 def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> None:
-    """Each hook mails its own levels; the subject has the most severe level of the mailed lines."""
+    """Each hook mails the lines of its levels.
+
+    The subject has the most severe level of a line.
+    """
     mail = LogMail([_hook(server, "warn"), _hook(server, "error", "panic")])
     mail.offer(_entry("one", "info"))
     mail.offer(_entry("two", "warn"))
@@ -154,7 +157,7 @@ def test_a_server_that_hangs_delays_nothing(
 def test_nonsense_of_a_server_does_not_end_the_thread(
     server: SmtpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A log line after a mail that failed is mailed, whatever the mail server answered."""
+    """After a mail that failed for any reason, the next log line is mailed all the same."""
     server.refusal = "nonsense"
     mail = LogMail([_hook(server)])
     mail.offer(_entry())
@@ -203,7 +206,7 @@ def authority(tmp_path: Path) -> Authority:
 def test_starttls_is_used_and_its_certificate_verified(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The password for the mail server is sent over TLS only.
+    """A password is sent to a mail server over TLS only, after its certificate was verified.
 
     `insecure` accepts any certificate.
     """

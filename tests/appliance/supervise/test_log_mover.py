@@ -1,4 +1,4 @@
-"""The access log on its way from the pipe into its files: every line, once, in order."""
+"""The access log on its way from HAProxy's pipe into files: each line once and in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.appliance.haproxy import eventually
 
 LINE = b'{"start":%08d,"uri":"' + b"a" * 360 + b'"}\n'
 LARGE = 1024 * 1024 * 1024
-# A pipe end that does not block, like HAProxy's: os.write raises if the pipe is full.
+# an end of the pipe that does not block, like that of HAProxy: os.write raises if it is full
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -34,16 +34,16 @@ for number in range(int(sys.argv[2])):
 
 
 class Disk(RotatedLog):
-    """An access log on a disk that accepts at most `takes` bytes per write.
+    """An access log on a disk that takes at most `takes` bytes in one write.
 
-    If `takes` is 0, a write raises OSError.
+    If `takes` is 0, each write raises OSError.
     """
 
     takes = LARGE
     refused = 0
 
     def append(self, lines: memoryview) -> int:
-        """Write a part of the access lines. Raises: OSError if the log pipe cannot be opened."""
+        """Write a part of *lines*, or raise OSError."""
         if not self.takes:
             self.refused += 1
             raise OSError(28, "No space left on device")
@@ -58,23 +58,23 @@ def disk(tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> int:
-    """Return the reading end."""
+    """Return the reading end of HAProxy's pipe."""
     return log_pipe.create(tmp_path)
 
 
 @pytest.fixture
 def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
-    """Return the writing end."""
+    """Return the writing end of HAProxy's pipe."""
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log_pipe.redirect(tmp_path, descriptor)
-    os.set_blocking(descriptor, True)  # the descriptor of this end blocks, unlike that of HAProxy
+    os.set_blocking(descriptor, True)  # blocks, unlike the end that HAProxy has
     yield descriptor
     os.close(descriptor)
 
 
 def put(writer: int, numbers: range) -> bytes:
-    """Write a line for each number into the pipe, and return all lines."""
+    """Write a line for each of *numbers* into the pipe, and return all of them."""
     lines = [LINE % number for number in numbers]
     for line in lines:
         os.write(writer, line)
@@ -82,16 +82,16 @@ def put(writer: int, numbers: range) -> bytes:
 
 
 def text(folder: Path) -> bytes:
-    """Return the content of the log's files, oldest first."""
+    """Return the content of all files of the log, the oldest first."""
     ages = range(len(list(folder.glob("access.log*"))) - 1, 0, -1)
     names = [f"access.log.{age}" for age in ages] + ["access.log"]
     return b"".join((folder / name).read_bytes() for name in names if (folder / name).exists())
 
 
 def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
-    """The log mover moves a line at once, without a following line.
+    """The log mover moves a line at once, even if no other line follows.
 
-    The cleaner's log barrier waits for a line of its own, which no other line follows.
+    The cleaner waits for the line of its own request, after which there may be no other.
     """
     mover = LogMover([pipe], disk)
     expected = put(writer, range(1))
@@ -114,7 +114,10 @@ def test_all_lines_are_in_the_log_after_close(
 def test_a_small_pipe_is_read_without_a_pause(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipe of a user with many pipes has 8 KiB, which overflowed between two reads."""
+    """A pipe of 8 KiB, as a user with many pipes has, is read without a pause.
+
+    It overflowed when the log mover paused between two reads.
+    """
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
     mover = LogMover([pipe], disk)
@@ -143,9 +146,9 @@ def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path
 def test_an_incomplete_line_is_not_written_until_it_is_complete(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """The log mover writes an incomplete line when it is complete, as a rotation could split it.
+    """An incomplete line is written when it is complete, because a rotation could split it.
 
-    `close` of the log mover writes an incomplete line as it is.
+    At `close` an incomplete line is written as it is.
     """
     mover = LogMover([pipe], disk)
     os.write(writer, b"one\ntw")
@@ -160,7 +163,7 @@ def test_an_incomplete_line_is_not_written_until_it_is_complete(
 def test_a_line_longer_than_a_piece_is_written_in_pieces(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """The memory is bounded."""
+    """A line that never ends is written in pieces, so the memory is bounded."""
     mover = LogMover([pipe], disk)
     for _ in range(20):
         os.write(writer, b"a" * 10_000)
@@ -267,7 +270,7 @@ def test_lines_are_printed_and_the_file_has_them_without_tails(
 
 
 def test_the_lines_of_all_pipes_are_in_one_log(tmp_path: Path, pipe: int, disk: Disk) -> None:
-    """Each thread of HAProxy has a pipe, and a line that one of them has begun mixes with none."""
+    """Each thread of HAProxy has a pipe, and an incomplete line of one is not mixed with others."""
     second = log_pipe.create(tmp_path, thread=2)
     writers = [os.open(os.devnull, os.O_WRONLY) for _ in range(2)]
     for thread, writer in enumerate(writers, start=1):

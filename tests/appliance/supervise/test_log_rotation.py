@@ -1,4 +1,4 @@
-"""The access log's files have a bounded size, and each contains complete lines."""
+"""The files of the access log have a bounded size and hold complete lines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def append(log: RotatedLog, *lines: bytes) -> None:
-    """Append the lines one after another to the access log."""
+    """Append *lines* to the access log, one after another."""
     for line in lines:
         assert log.append(memoryview(line)) == len(line)
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Return the content of every file of the access log."""
+    """Return the content of each file of the access log, by name."""
     return {each.name: each.read_bytes() for each in path.parent.iterdir()}
 
 

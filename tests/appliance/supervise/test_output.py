@@ -9,7 +9,7 @@ from entrepot.appliance.supervise.output import Output, Reader
 
 
 def write(run: Path, name: str, text: bytes) -> None:
-    """Write *text* into the pipe of a program, as supervisord does."""
+    """Write *text* into the pipe of the program *name*, as supervisord does."""
     with (run / f"{name}.out").open("wb", buffering=0) as pipe:
         pipe.write(text)
 
@@ -31,7 +31,10 @@ def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) 
 
 
 def test_a_reader_receives_the_lines_of_its_program(tmp_path: Path) -> None:
-    """HAProxy's messages go to a reader, which logs them in our format, and are not copied."""
+    """HAProxy's messages go to a function that logs them in the appliance's format.
+
+    They are not copied to stdout.
+    """
     target, received = io.BytesIO(), list[str]()
     output = Output(tmp_path, {"haproxy": received.append}, target)
     write(tmp_path, "haproxy", b"[WARNING] one\n[ALERT] \xff two\n")
@@ -42,7 +45,7 @@ def test_a_reader_receives_the_lines_of_its_program(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_copied_in_pieces(tmp_path: Path) -> None:
-    """A line without an end is copied in pieces, so the memory is bounded."""
+    """A line that never ends is copied in pieces, so the memory is bounded."""
     target = io.BytesIO()
     output = Output(tmp_path, {"logger": None}, target)
     for _ in range(40):
@@ -53,7 +56,7 @@ def test_a_line_without_end_is_copied_in_pieces(tmp_path: Path) -> None:
 
 
 def test_a_closed_stdout_is_not_a_failure(tmp_path: Path) -> None:
-    """`entrepot serve | head` goes on serving."""
+    """If stdout is closed, as in `entrepot serve | head`, the appliance goes on serving."""
     target = io.BytesIO()
     target.close()
     output = Output(tmp_path, {"logger": None}, target)
@@ -64,7 +67,7 @@ def test_a_closed_stdout_is_not_a_failure(tmp_path: Path) -> None:
 
 
 def test_an_observer_receives_the_copied_lines(tmp_path: Path) -> None:
-    """An observer receives the copied lines, without the lines that have a reader of their own."""
+    """An observer gets the lines that are copied, but not those that go to a function."""
     target, received = io.BytesIO(), list[str]()
     readers: dict[str, Reader | None] = {"logger": None, "haproxy": lambda _: None}
     output = Output(tmp_path, readers, target, received.append)

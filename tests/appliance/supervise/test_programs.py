@@ -1,4 +1,4 @@
-"""Test the decision that a program has failed for good, and its reason."""
+"""When a program counts as failed for good, and for which reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from entrepot.runtime import run_names
 
 
 def running(pid: int, state: str = "RUNNING", why: str = "") -> Program:
-    """Return supervisord's state of the program `logger`."""
+    """Return supervisord's report about the program `logger`."""
     return Program("logger", state, pid, started=0.0, why=why)
 
 

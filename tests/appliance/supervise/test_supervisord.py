@@ -19,7 +19,7 @@ from entrepot.appliance.supervise.supervisord import PROGRAMS, load
 
 
 def load(statements: str) -> None:
-    """Run *statements* in a process of its own, which may load all programs."""
+    """Run *statements* in a new process, because they load all programs."""
     subprocess.run([sys.executable, "-c", LOAD + statements], cwd=ROOT, check=True)
 
 
@@ -29,9 +29,9 @@ def test_all_programs_can_be_loaded_before_they_are_forked() -> None:
 
 
 def test_a_program_that_cannot_be_loaded_is_left_out() -> None:
-    """A program whose module cannot be loaded is executed and shows its error.
+    """A program whose module cannot be loaded is executed instead, and shows its error itself.
 
-    `sys.exit` in a module ends nothing.
+    A call of `sys.exit` in a module ends only that module.
     """
     load("""
 import pathlib, tempfile
@@ -52,7 +52,7 @@ assert load({"good": "json.tool"}) == {}
 
 
 def commands() -> list[list[str]]:
-    """Return the words of each command in supervisord.conf, with our interpreter's path."""
+    """Return the words of each command in supervisord.conf, with this Python's path."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     parser.read(ROOT / "supervisord.conf")
     texts = [section["command"] for section in parser.values() if "command" in section]

@@ -18,6 +18,8 @@ Document = dict[str, Any]
 # kubernetes-validate has schemas of these oldest and newest versions (kubeVersion in Chart.yaml)
 VERSIONS = ("1.25", "1.37")
 
+_OF_EXTENSIONS = {"Route", "HTTPRoute", "ServiceMonitor"}
+
 
 def read(file: Path) -> list[Document]:
     """Return the manifests of a file, with lists unpacked as kubectl does."""
@@ -26,7 +28,12 @@ def read(file: Path) -> list[Document]:
 
 
 def objections(document: Document, version: str) -> list[str]:
-    """Return the errors that Kubernetes *version* reports, including unknown fields."""
+    """Return the errors that Kubernetes *version* reports, including unknown fields.
+
+    Kinds that extensions of Kubernetes define have no schema here.
+    """
+    if document["kind"] in _OF_EXTENSIONS:
+        return []
     try:
         kubernetes_validate.validate(document, version, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -55,12 +62,16 @@ def container(documents: Sequence[Document]) -> Document:
 def environment(
     documents: Sequence[Document], secrets: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the container's environment variables; *secrets* are the entries of all Secrets."""
+    """Return the container's environment variables; *secrets* are the entries of all Secrets.
+
+    Variables with fields of the pod are left out.
+    """
     return {
         each["name"]: each["value"]
         if "value" in each
         else (secrets or {})[each["valueFrom"]["secretKeyRef"]["key"]]
         for each in container(documents)["env"]
+        if "fieldRef" not in each.get("valueFrom", {})
     }
 
 
@@ -89,7 +100,9 @@ def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset(
     referenced = {
         ("Secret", each["secret"]["secretName"]) for each in volumes.values() if "secret" in each
     }
-    referenced |= {("Secret", each["secretKeyRef"]["name"]) for each in variables}
+    referenced |= {
+        ("Secret", each["secretKeyRef"]["name"]) for each in variables if "secretKeyRef" in each
+    }
     referenced |= {
         ("ConfigMap", each["configMap"]["name"]) for each in volumes.values() if "configMap" in each
     }

@@ -8,7 +8,9 @@ this module.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 import yaml
 
 _ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
+_EXPONENT = 1e6  # fmt.Sprint(1e6) is 1e+06; Helm reads numbers of a file as float64
 _TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|:=|[()|,]|[^\s()|,]+)')
 
 
@@ -61,7 +64,14 @@ def render(nodes: Sequence[Node], scope: Scope) -> str:
 
     Raises: ValueError for unsupported syntax.
     """
-    return "".join(_rendered(each, scope) for each in nodes)
+    written = []
+    for each in nodes:
+        if each.kind == "assign":
+            name, _, words = each.word.partition(":=")
+            scope = scope.at(scope.dot, **{name.strip(): _value(words, scope)})
+        else:
+            written.append(_rendered(each, scope))
+    return "".join(written)
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
@@ -83,10 +93,14 @@ def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
         word, _, rest = text.partition(" ")
         if kind == "text":
             nodes.append(Node("text", text))
+        elif text.startswith("/*"):
+            continue
         elif word in {"end", "else"}:
             return nodes, word
         elif word in {"if", "with", "range", "define"}:
             nodes.append(_branches(Node(word, rest), pieces))
+        elif word.startswith("$") and rest.startswith(":="):
+            nodes.append(Node("assign", text))
         else:
             nodes.append(Node("output", text))
     return nodes, None
@@ -180,11 +194,31 @@ def _field(value: Any, path: str) -> Any:
 def _written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int | float) and abs(value) >= _EXPONENT:
+        raise ValueError(f"Helm prints {value} with an exponent")
     return "" if value is None else str(value)
+
+
+def _printed(_: Scope, shape: str, *values: Any) -> str:
+    return shape % tuple(each if isinstance(each, int | float) else str(each) for each in values)
+
+
+def _changed(_: Scope, found: dict[str, Any], name: str, *value: Any) -> dict[str, Any]:
+    """Set or remove an entry of a dictionary, which the template goes on to use."""
+    found.pop(name, None)
+    for each in value:
+        found[name] = each
+    return found
 
 
 def _to_yaml(_: Scope, value: Any) -> str:
     return str(yaml.safe_dump(value, default_flow_style=False)).rstrip("\n")
+
+
+def _kind(value: Any) -> str:
+    """Return Go's kind of a value of a YAML file."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "float64" if is_number else type(value).__name__
 
 
 def _indented(_: Scope, width: int, text: str) -> str:
@@ -193,7 +227,16 @@ def _indented(_: Scope, width: int, text: str) -> str:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "include": lambda scope, name, dot: render(scope.defined[name], scope.at(dot)),
-    "printf": lambda _, shape, *values: shape % tuple(map(_written, values)),
+    "printf": _printed,
+    "dict": lambda _, *pairs: dict(zip(pairs[::2], pairs[1::2], strict=True)),
+    "set": _changed,
+    "unset": _changed,
+    "and": lambda _, *values: next((each for each in values if not each), values[-1]),
+    "eq": lambda _, one, other: one == other,
+    "floor": lambda _, value: math.floor(value),
+    "kindIs": lambda _, kind, value: kind == _kind(value),
+    "trim": lambda _, text: text.strip(),
+    "sha256sum": lambda _, text: hashlib.sha256(text.encode()).hexdigest(),
     "default": lambda _, alternative, value=None: value or alternative,
     "not": lambda _, value: not value,
     "or": lambda _, *values: next(filter(None, values), values[-1]),

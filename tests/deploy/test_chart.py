@@ -20,9 +20,27 @@ from tests.deploy.chart import CHART, ROOT
 from tests.deploy.manifests import VERSIONS
 
 GIVEN = frozenset(
-    {"my-tls", "my-users", "my-secret", "my-claim", "my-keys", "my-receiver", "my-roots"}
+    {
+        *("my-tls", "my-users", "my-secret", "my-claim", "my-keys", "my-receiver", "my-roots"),
+        *("my-s3", "my-ca", "my-config"),
+    }
 )
-SECRETS = {"headers": "{Authorization: [Bearer t]}", "url": "https://ann:pw@hooks.example/event"}
+SECRETS = {
+    "headers": "{Authorization: [Bearer t]}",
+    "url": "https://ann:pw@hooks.example/event",
+    "access": "AKIA",
+    "secret": "s",
+    "account": "bXkta2V5",
+}
+_S3 = {
+    "driver": "s3",
+    "parameters": {"region": "eu-central-1", "bucket": "images", "chunksize": 10485760},
+    "parametersFrom": {
+        "accesskey": {"secret": "my-s3", "key": "access"},
+        "secretkey": {"secret": "my-s3", "key": "secret"},
+    },
+}
+CONFIG = "version: 0.1\nupstreams:\n  harbor.example:\n    ca: /ca/ca.crt\n"
 TOKEN = {"realm": "https://auth.example/token", "service": "registry", "issuer": "auth"}
 CHOICES: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -64,14 +82,108 @@ CHOICES: dict[str, dict[str, Any]] = {
             ],
         }
     },
-    "OpenShift": {"openshift": True},
+    "OpenShift": {
+        "openshift": True,
+        "route": {"enabled": True, "host": "images.example"},
+        "serviceAccount": {"create": True, "annotations": {"role": "images"}},
+    },
+    "a bucket": {"storage": {**_S3, "files": "my-ca"}},
+    "Azure": {
+        "storage": {
+            "driver": "azure",
+            "parameters": {"accountname": "images", "container": "registry"},
+            "parametersFrom": {"accountkey": {"secret": "my-keys", "key": "account"}},
+        }
+    },
+    "OSS": {
+        "storage": {
+            "driver": "oss",
+            "parameters": {"region": "oss-cn-beijing", "bucket": "images"},
+            "parametersFrom": {
+                "accesskeyid": {"secret": "my-keys", "key": "access"},
+                "accesskeysecret": {"secret": "my-keys", "key": "secret"},
+            },
+        }
+    },
+    "in memory": {"storage": {"driver": "inmemory"}},
+    "a configuration file": {
+        "config": {"content": CONFIG},
+        "ca": {"secret": "my-ca"},
+        "cleaner": {"maxsize": "", "threshold": "", "ttl": ""},
+        "persistence": {"enabled": False},
+    },
+    "an existing configuration file": {
+        "config": {"configMap": "my-config"},
+        "ca": {"configMap": "my-ca"},
+        "fullnameOverride": "images",
+    },
+    "in front of it": {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "hosts": ["images.example"],
+            "tlsSecret": "my-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
+        },
+        "httpRoute": {
+            "enabled": True,
+            "parentRefs": [{"name": "gateway"}],
+            "hostnames": ["images.example"],
+            "annotations": {"a": "b"},
+        },
+        "route": {"enabled": True, "annotations": {"a": "b"}},
+        "serviceMonitor": {
+            "enabled": True,
+            "labels": {"release": "prometheus"},
+            "endpoint": {"scrapeTimeout": "5s"},
+        },
+        "networkPolicy": {
+            "enabled": True,
+            "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+            "egress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
+        },
+        "service": {
+            "type": "LoadBalancer",
+            "nodePort": 30500,
+            "clusterIP": "10.96.0.50",
+            "annotations": {"a": "b"},
+            "loadBalancerIP": "192.0.2.1",
+            "loadBalancerClass": "example.com/lb",
+            "loadBalancerSourceRanges": ["10.0.0.0/8"],
+            "externalTrafficPolicy": "Local",
+        },
+    },
     "everything": {
-        "image": {"tag": "v9", "pullPolicy": "Always", "pullSecrets": ["one", "two"]},
+        "image": {
+            "digest": f"sha256:{'a' * 64}",
+            "pullPolicy": "Always",
+            "pullSecrets": ["one", "two"],
+        },
         "tls": {"secret": "my-tls"},
         "htpasswd": {"secret": "my-users", "realm": 'Our "Realm"'},
-        "persistence": {"storageClass": "fast", "size": "100Gi"},
+        "persistence": {"storageClass": "fast", "size": "100Gi", "annotations": {"a": "b"}},
         "cleaner": {"maxsize": "80G", "threshold": 10, "ttl": "7d"},
-        "env": {"ENTREPOT_FRESHNESS": "5m", "ENTREPOT_WORKERS": 4, "CLEANER_HOSTED": True},
+        "env": {
+            "ENTREPOT_FRESHNESS": "5m",
+            "ENTREPOT_WORKERS": 4,
+            "CLEANER_HOSTED": True,
+            "CLEANER_TTL": "9d",
+            "ENTREPOT_EDGE_CACHE_SIZE": 16777216,
+        },
+        "extraEnv": [
+            {"name": "CLEANER_MAXSIZE", "value": "70G"},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "serviceAccount": {"name": "images"},
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "ci"},
+        "priorityClassName": "high",
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+        "terminationGracePeriodSeconds": 71,
         "service": {"type": "NodePort", "port": 5000},
         "hostPort": 5000,
         "resources": {"limits": {"memory": "2Gi", "cpu": 2}},
@@ -83,11 +195,16 @@ CHOICES: dict[str, dict[str, Any]] = {
 every_choice = pytest.mark.parametrize("more", CHOICES.values(), ids=CHOICES.keys())
 
 
-@every_choice
-@pytest.mark.parametrize("version", VERSIONS)
-def test_its_output_is_valid_for_kubernetes(more: dict[str, Any], version: str) -> None:
+@pytest.mark.parametrize(
+    ("choice", "version"),
+    [
+        *((name, VERSIONS[0]) for name in CHOICES if name not in {"TLS", "passwords", "OSS"}),
+        *((name, VERSIONS[-1]) for name in ("OpenShift", "in front of it", "everything")),
+    ],
+)
+def test_its_output_is_valid_for_kubernetes(choice: str, version: str) -> None:
     """The chart's output is valid for Kubernetes: each field is known and has its type."""
-    documents = chart.documents(**more)
+    documents = chart.documents(**CHOICES[choice])
 
     assert [error for each in documents for error in manifests.objections(each, version)] == []
 
@@ -101,16 +218,24 @@ def test_all_references_are_resolved(more: dict[str, Any]) -> None:
 @every_choice
 def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
     """The chart sets only known variables with valid values."""
-    environ = manifests.environment(chart.documents(**more), SECRETS)
-    users = tmp_path / "htpasswd"
-    users.write_text("")
+    environ = _environment(chart.documents(**more), tmp_path)
 
     assert variables.read(environ).warnings == []
     assert config.examine([], environ).problems == ()
 
 
+def _environment(documents: list[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """Return the container's variables; the configuration file that they name is in *folder*."""
+    environ = manifests.environment(documents, SECRETS)
+    if "REGISTRY_CONFIGURATION_PATH" in environ:
+        file = folder / "config.yml"
+        file.write_text(CONFIG)
+        environ["REGISTRY_CONFIGURATION_PATH"] = str(file)
+    return environ
+
+
 @every_choice
-def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
+def test_the_service_selects_the_container(more: dict[str, Any], tmp_path: Path) -> None:
     """The chart's Service selects its pod by labels, and names a port of the container."""
     documents = chart.documents(**more)
     service = manifests.of_kind(documents, "Service")["spec"]
@@ -119,7 +244,7 @@ def test_the_service_selects_the_container(more: dict[str, Any]) -> None:
 
     assert service["selector"].items() <= labels.items()
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
-    settings = config.load([], manifests.environment(documents, SECRETS)).settings
+    settings = config.load([], _environment(documents, tmp_path)).settings
     assert port["containerPort"] == settings.http.addr.port
 
 
@@ -147,6 +272,17 @@ def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
         {"notifications": {"endpoints": [{"name": "a"}]}},
         {"notifications": {"endpoints": [{"name": "a", "url": "https://a", "timeout": "1s"}]}},
         {"notifications": {"endpoints": [{"name": "a", "urlFrom": {"secret": "b"}}]}},
+        {"storage": {"driver": "swift"}},
+        {"storage": {"driver": "s3", "parameters": {"region": "eu-central-1"}}},
+        {"storage": {"driver": "azure", "parameters": {"container": "images"}}},
+        {"storage": {"driver": "gcs"}},
+        {"storage": {"parametersFrom": {"accesskey": "my-s3"}}},
+        {"config": {"content": "version: 0.1", "configMap": "my-config"}},
+        {"ca": {"secret": "one", "configMap": "two"}},
+        {"extraEnv": [{"name": "A"}]},
+        {"ingress": {"enabled": True}},
+        {"httpRoute": {"enabled": True}},
+        {"image": {"digest": "latest"}},
     ],
     ids="".join,
 )
@@ -154,6 +290,99 @@ def test_the_schema_refuses_values_without_effect(more: dict[str, Any]) -> None:
     """The chart's schema refuses values without effect, such as a misspelt one."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(chart.values(**more), _schema())
+
+
+def test_a_bucket_has_its_keys_from_values_and_secrets() -> None:
+    """The keys of the driver are variables, and the login comes from an existing Secret."""
+    documents = chart.documents(**CHOICES["a bucket"])
+    storage = config.load([], manifests.environment(documents, SECRETS)).settings.storage
+
+    assert storage.s3 is not None
+    assert (storage.s3.bucket, storage.s3.region) == ("images", "eu-central-1")
+    assert (storage.s3.accesskey, storage.s3.secretkey) == ("AKIA", "s")
+    assert storage.s3.chunksize == 10485760
+    assert "AKIA" not in yaml.safe_dump_all(documents)
+
+
+@pytest.mark.parametrize(
+    ("driver", "parameters", "expected"),
+    [
+        (
+            "azure",
+            {"accountname": "images", "container": "c", "credentials_type": "client_secret"},
+            "REGISTRY_STORAGE_AZURE_CREDENTIALS_TYPE",
+        ),
+        (
+            "gcs",
+            {"bucket": "images", "keyfile": "/storage/key.json"},
+            "REGISTRY_STORAGE_GCS_KEYFILE",
+        ),
+    ],
+)
+def test_each_driver_has_its_variables(
+    driver: str, parameters: dict[str, str], expected: str
+) -> None:
+    """The variables of a driver are named as docker distribution names them."""
+    more = {"storage": {"driver": driver, "parameters": parameters, "files": "my-keys"}}
+    documents = chart.documents(**more)
+
+    jsonschema.validate(chart.values(**more), _schema())
+    assert expected in manifests.environment(documents)
+    assert manifests.loose_ends(documents, GIVEN) == []
+
+
+def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
+    """The tmpfs of the pod has the content, and the appliance derives its limit from the memory."""
+    documents = chart.documents(storage={"driver": "inmemory"})
+    (data,) = (each for each in manifests.pod(documents)["volumes"] if each["name"] == "data")
+
+    assert data["emptyDir"] == {"medium": "Memory"}
+    assert "PersistentVolumeClaim" not in {each["kind"] for each in documents}
+    assert "CLEANER_MAXSIZE" not in manifests.environment(documents)
+
+
+@every_choice
+def test_each_variable_is_set_once(more: dict[str, Any]) -> None:
+    """A variable of the operator replaces that of the chart: Kubernetes warns of a second one."""
+    names = [each["name"] for each in manifests.container(chart.documents(**more))["env"]]
+
+    assert len(names) == len(set(names))
+
+
+def test_variables_of_the_operator_win() -> None:
+    """Values of `env` replace those of the chart, and `extraEnv` replaces both."""
+    environ = manifests.environment(chart.documents(**CHOICES["everything"]))
+
+    assert (environ["CLEANER_TTL"], environ["CLEANER_MAXSIZE"]) == ("9d", "70G")
+
+
+def test_large_numbers_are_written_in_full() -> None:
+    """Helm reads numbers as floating point, whose plain text would be 1.6777216e+07."""
+    environ = manifests.environment(chart.documents(**CHOICES["everything"]))
+
+    assert environ["ENTREPOT_EDGE_CACHE_SIZE"] == "16777216"
+
+
+def test_a_configuration_file_is_read_with_its_certificate_authority() -> None:
+    """The file of the chart's ConfigMap is in the place that the variable names."""
+    documents = chart.documents(**CHOICES["a configuration file"])
+    found = manifests.of_kind(documents, "ConfigMap")["data"]["config.yml"]
+    mounts = {
+        each["name"]: each["mountPath"] for each in manifests.container(documents)["volumeMounts"]
+    }
+    environ = manifests.environment(documents)
+
+    assert found == CONFIG
+    assert environ["REGISTRY_CONFIGURATION_PATH"] == f"{mounts['config']}/config.yml"
+    assert mounts["ca"] == "/ca"
+    assert not [name for name in environ if name.startswith("CLEANER_")]
+
+
+def test_the_readme_describes_every_value() -> None:
+    """README.md of the chart has a line for each section of the values."""
+    table = (CHART / "README.md").read_text().partition("## Values")[2]
+
+    assert [name for name in chart.values() if f"`{name}`" not in table] == []
 
 
 def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:

@@ -39,8 +39,7 @@ _USES = frozenset(
 )
 
 ACCESS_DELAY_S = 0.25
-"""A process that embeds the registry may hold an access for this long, in s, before the index has
-the access.
+"""A process that embeds the registry writes an access to the index this much later, in s, at most.
 """
 
 
@@ -50,9 +49,9 @@ class AccessLine:
 
     `start` is in ms, UTC epoch; `duration` is in ms; `bytes` were sent, headers included.
 
-    The worker sends its part (digest, repository, kind, user) to HAProxy in headers; a missing
-    header gives an empty text. `termination` is HAProxy's two-letter state at disconnection, `--`
-    for a response that was sent completely.
+    The registry worker sends the values of `digest`, `repository`, `kind` and `user` to HAProxy in
+    headers of the response; a missing header gives an empty text. `termination` is HAProxy's
+    two-letter state at disconnection, `--` for a response that was sent completely.
     """
 
     start: int
@@ -95,14 +94,17 @@ _TIMES = re.compile(
     rb'(?:"id":"[0-9a-f-]{0,36}","port":"[^"]{0,5}",)?(?="method")'
 )
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
-_ID = b',"id":"'  # The lines of a RequestLine have this text within the first bytes.
+# Lines with the further fields of a RequestLine have this text within their first bytes.
+_ID = b',"id":"'
 _ID_WITHIN = 64
-_EXTENDED_QUOTES = _QUOTES + 4 * 5  # A RequestLine has five more fields after `method`.
+_EXTENDED_QUOTES = _QUOTES + 4 * 5  # Such a line has five more fields after `method`.
 KEPT_BYTES = 4 * 1024 * 1024
-"""AccessLog remembers lines of about this many bytes; their values take twice as much."""
+"""AccessLog remembers lines of about this many bytes in all; their parsed values take twice as much
+memory.
+"""
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the last of some lines that are equal but for start, ID and port, with the number
+"""A `Repeated` is the last of several lines that differ only in start, ID and port, with the number
 of these lines.
 """
 
@@ -123,7 +125,7 @@ def parse(line: bytes) -> AccessLine:
 class AccessLog:
     """An `AccessLog` parses lines as `parse` does, in large batches, for one thread.
 
-    PERF: a line that repeats another one, except for its start, costs half a microsecond.
+    PERF: a line that differs from an earlier line only in its start costs half a microsecond.
     """
 
     def __init__(self) -> None:
@@ -141,7 +143,7 @@ class AccessLog:
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
-        """Parse a log line; take all values but the times from an equal earlier line."""
+        """Parse a log line; take the values of an earlier line that was equal except for times."""
         times = _TIMES.match(line)
         if times is None:
             return parse(line)
@@ -155,8 +157,8 @@ class AccessLog:
 
     def _keep(self, rest: bytes, values: _Values) -> None:
         """Remember the parsed values of *rest*, if the line has no field twice."""
-        # A second key can't be hidden, because HAProxy escapes each slash, and \u is excluded by
-        # this condition.
+        # A line with each field once has one of these numbers of quotes. With a field twice, or an
+        # escaped quote, it has another number, or \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -169,8 +171,8 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    The frames of the errors of malformed lines refer to all lines that were read, and to the
-    errors. The cycle of references between errors and their frames would keep megabytes in memory
+    The traceback of an error refers to the stack frames, and thereby to all lines that were read
+    and to the other errors. These references form a cycle, which would keep megabytes in memory
     until a late garbage collection.
     """
     error.__cause__ = error.__context__ = None

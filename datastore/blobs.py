@@ -1,7 +1,7 @@
 """Store content by digest: with every driver, a file is verified before it is stored.
 
-An `Integrity` detects files that changed since then: by their length at every open, otherwise by
-their bytes. A damaged file is moved to the quarantine and counts as absent.
+An `Integrity` detects files that changed since then: by their length at every open, or by hashing
+them if the length is not known. A damaged file is moved to the quarantine and counts as absent.
 
 The right length of a digest never changes. Each process remembers the length of a blob once the
 length is known (from a verification, from the index, or from the manifests that list the digest),
@@ -41,14 +41,14 @@ LARGEST_READ = 4 * 1024 * 1024
 """
 _MAX_HASHED = 64
 _LONGEST_HASHED = 16 * 1024
-"""This many short blobs stay in memory after hashing, each of at most as many bytes: 1 MB in all.
+"""At most 64 blobs of at most 16 KiB each stay in memory after they were hashed: 1 MB in all.
 """
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""Files up to this size in bytes are re-read before they are stored; larger files are re-read
-afterwards.
+"""A file of at most this many bytes is read again before it is stored; a larger file is read again
+soon afterwards.
 """
 
 
@@ -134,7 +134,8 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                return file.read(max_bytes)  # The stored file was replaced between the two reads.
+                # The file was replaced between the two reads, and the new file is right.
+                return file.read(max_bytes)
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
@@ -318,7 +319,7 @@ class Integrity:
         """
         if self.has_expected_size(digest, size):
             return True
-        # Several clients may request one digest, and the lock lets one thread hash it.
+        # If several clients request one digest, the lock makes only one thread hash the file.
         with self._lock:
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
 

@@ -11,7 +11,9 @@ import math
 from typing import Any, NoReturn
 
 MOST_VALUES = 200_000
-"""A document may have this many commas and brackets; 10,000 descriptors have half as many."""
+"""A document may have this many commas and brackets; a manifest with 10,000 descriptors has half as
+many.
+"""
 
 _STEP = 64 * 1024
 

@@ -1,8 +1,8 @@
 """Split the size limit of the data directory between content, logs and index; pure arithmetic.
 
 The cap bounds the sum of the sizes of all files below the data directory. The index counts only a
-part of these bytes (`used_bytes`: rows and reservations). The bounds for `used_bytes` are therefore
-lower, by the bytes that logs and index files take.
+part of these bytes (`used_bytes`): the content that has an entry or a reservation. So the limits
+for `used_bytes` are lower than the cap, by the bytes that logs and index files take.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ BALLAST_BYTES = 256 * 1024
 """The appliance deletes a file of this many bytes when it starts on a full disk."""
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""An index without rows has this many bytes: log with one transaction, shared memory, pages."""
+"""An index without entries has this many bytes: a write-ahead log with one transaction, shared
+memory, pages.
+"""
 
 STEP = 16 * 1024 * 1024
 """This many bytes are reserved at a time for a transfer whose length is unknown."""
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""A queue without events has this many bytes: log with one transaction, shared memory, pages."""
+"""An event queue without events has this many bytes: a write-ahead log with one transaction, shared
+memory, pages.
+"""
 
 _LEAST_QUEUE_BYTES = 1024 * 1024
 _MOST_QUEUE_BYTES = 64 * 1024 * 1024
@@ -77,12 +81,12 @@ class Budget:
 
     @property
     def target(self) -> int | None:
-        """Return the `used_bytes` at which a sweep ends: the data directory has `maxsize` bytes."""
+        """Return the `used_bytes` at which eviction ends: the data directory has `maxsize` then."""
         return self._beside(self.maxsize or None)
 
     @property
     def start(self) -> int | None:
-        """Return the `used_bytes` above which a sweep starts.
+        """Return the `used_bytes` above which eviction starts.
 
         The returned number is halfway from `target` to `max_used_bytes`.
         """

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""This many parsed manifests stay in memory, each of at most as many bytes: 5 MB in all."""
+"""At most 64 parsed manifests of at most 16 KiB each stay in memory: 5 MB in all."""
 
 
 def _caching_parse() -> Parse:
@@ -40,7 +40,7 @@ def _caching_parse() -> Parse:
 
 
 class DiskErrorLog:
-    """Log disk errors on content that an upstream has, so that requests are passed through.
+    """Logs disk errors of requests that are passed through to the upstream because of them.
 
     At most one error in ten seconds is logged, because a broken disk fails every request. `timer`
     is a monotonic clock in s.
@@ -50,7 +50,7 @@ class DiskErrorLog:
         self._lines = RareLines(_EVERY_S, timer)
 
     def log(self, error: Exception) -> None:
-        """Log that a request was passed through because of *error*, if no error was just logged."""
+        """Log the *error* that made a request pass through, unless an error was just logged."""
         suppressed = self._lines.due(DiskErrorLog)
         if suppressed is None:
             return
@@ -106,7 +106,7 @@ class ContentStore:
             return None
 
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
-        """Permit a blob under a proxied name; if the disk is full, skip the link, not the pull.
+        """Let a proxied repository serve a blob; if the link cannot be written, the pull goes on.
 
         Call this method only after the upstream has proven that it has the blob
         (docs/permissions.md): a link is permanent.
@@ -170,7 +170,8 @@ class ContentStore:
                 self.clock(),
                 children=stored.manifest.parts(),
             )
-        except IndexUnavailable as error:  # The next start of the cleaner makes the missing row.
+        # When the cleaner starts next, it adds the missing index entry.
+        except IndexUnavailable as error:
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:
             self.reservations.release(stored.digest)
@@ -189,12 +190,12 @@ class ContentStore:
             log.warning("proof not written", extra={"digest": digest, "error": error})
 
     def link_manifest(self, name: Repository, stored: StoredManifest, origin: str) -> None:
-        """Permit a manifest under a proxied name, or confirm that it is still permitted."""
+        """Let a proxied repository serve a manifest, or confirm an existing link to it."""
         link = self.repositories.link_manifest
         self._write_proxied(name, origin, lambda: link(name, stored.digest, stored.type_by_header))
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest, origin: str) -> None:
-        """Set a proxied tag, or confirm that it still refers to this manifest."""
+        """Set a tag of a proxied repository, or confirm that it still refers to this manifest."""
         self._write_proxied(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
     def is_complete(self, name: Repository, stored: StoredManifest) -> bool:

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEAST_BYTES = 64 * 1024  # A row of the index and its log need more space than this.
+# An entry of the index, with its part of the write-ahead log, needs more space than this.
+_LEAST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@
 | `LinkTimes` | when each link was last confirmed, if the storage keeps no times |
 
 A class or function depends on the narrowest of these protocols. `Index` has all five, for wiring.
-One SQLite file implements the five protocols in single transactions. Drivers without a common
-transaction keep the stated orders instead, so that every process sees a state that is safe: too
-many bytes counted, or a removal that did not happen.
+The driver `sqlite` has all five in one file, so that one transaction can cover several of them. A
+driver without common transactions writes in the order that the docstrings state, so that every
+process sees a safe state: too many bytes are counted, or a removal has not happened.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class ReservationStore(Protocol):
         """Return the bytes of all rows, also those marked for deletion, and of all reservations.
 
         Each row counts `budget.OVERHEAD` bytes in addition to its content. Without a common
-        transaction, the reservations are read before the rows, so that bytes that become a row are
-        not missed.
+        transaction, the reservations are read before the rows, so that content that is recorded
+        between the two reads is not missed.
         """
         ...
 
@@ -228,9 +228,9 @@ class AccessIndex(Protocol):
 
         A row that is marked for deletion is unmarked.
 
-        *children* are the digests that a manifest lists. The children are stored as edges. Children
-        that exist or are recorded later are touched together with the manifest, which is evicted
-        before its children.
+        *children* are the digests that a manifest lists. The children are stored as edges. A use of
+        the manifest then counts as a use of its children too, also of children that are recorded
+        later. So the manifest is evicted before its children.
 
         *prefetched_at* is the time when a prefetch of the content began. A new prefetched row
         counts as unused until a request uses the content after *prefetched_at*.
@@ -275,7 +275,7 @@ class AccessIndex(Protocol):
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
+        """Return a page of unmarked rows in the order of eviction; nothing is left open."""
         ...
 
     def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
@@ -305,7 +305,8 @@ class AccessIndex(Protocol):
         """Mark a row; return False if the row was used, pinned or removed since it was read.
 
         Without a common transaction, the row is marked first, then the pins are read, and the mark
-        of a pinned row is removed again. A push pins first and then waits for the marks.
+        of a pinned row is removed again. A push pins content first, and then waits for a
+        removal that has begun.
         """
         ...
 

@@ -61,7 +61,7 @@ def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
 
 
 def _rename(scratch: Path) -> None:
-    """Replace a closed file by another, and a file that a reader has open."""
+    """Rename a file to the name of a file that a reader has open, and sync the folder."""
     old, new = scratch / "old", scratch / "new"
     old.write_bytes(b"old")
     new.write_bytes(b"new")
@@ -77,7 +77,7 @@ def _rename(scratch: Path) -> None:
 
 
 def _flock(scratch: Path) -> None:
-    """Hold a lock against a second open in this process and against another process."""
+    """Take a lock that a second open in this process and another process must not get."""
     path = scratch / "lock"
     locked = try_lock(path)
     if locked is None:

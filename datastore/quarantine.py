@@ -54,7 +54,8 @@ class Quarantine:
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
         set_time(self.storage, key, self.clock())
-        with suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
+        # If the index is unavailable, the cleaner corrects reservation and row later.
+        with suppress(IndexUnavailable):
             self.settle(digest, size)
             self._forget_row(digest)
         log.error(

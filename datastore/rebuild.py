@@ -58,7 +58,7 @@ def rebuild(
     between: Callable[[], None] = lambda: None,
     snapshots: SnapshotStore | None = None,
 ) -> None:
-    """Make a row for every blob, remove the rows of deleted blobs, and note the completion.
+    """Make a row for every blob, remove the rows of deleted blobs, and set the note `REBUILT`.
 
     A lost index is first restored from *snapshots*, which only a storage in a bucket has.
 

@@ -1,6 +1,6 @@
 """Store the links, tags and origins of repositories.
 
-A link is a permission to serve data, and data is content.
+A link permits a repository to serve content; the content itself is stored only once (`blobs`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MARKERS = ("_layers", "_manifests", "_uploads")
 class TagState:
     """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch).
 
-    The time of a link may be `links.UNKNOWN`.
+    The time may be `links.UNKNOWN`.
     """
 
     digest: Digest
@@ -68,7 +68,7 @@ class Repositories:
     def linked_blob(self, name: Repository, digest: Digest) -> float | None:
         """Return when the link of a blob was last written (s, UTC epoch), or None if it is absent.
 
-        The time of the link may be `links.UNKNOWN`.
+        The time may be `links.UNKNOWN`.
         """
         return self._links.confirmed(layout.layer_link(name, digest))
 
@@ -85,7 +85,7 @@ class Repositories:
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
         """Return when the link of a manifest was last confirmed (s, UTC epoch).
 
-        The time of the link may be `links.UNKNOWN`; None if there is no link.
+        The time may be `links.UNKNOWN`; the result is None if there is no link.
         """
         return self._links.confirmed(layout.revision_link(name, digest))
 

@@ -16,7 +16,7 @@ from typing import Final
 from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.datastore.errors import InvalidLine
 
-# No value contains the text before the address, because each quote in a value is escaped.
+# No value contains `","source":"`, because each quote in a value is escaped.
 _HEADS = re.compile(
     rb'^\{"start":([1-9][0-9]{12}),"duration":(-?[0-9]{1,15}),"id":"([0-9a-f-]{36})"'
     rb',"port":"([0-9]{0,5})[^"\n]*",([^\n]*,"source":")([^"\n]*)([^\n]*)$',

@@ -85,12 +85,13 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner, because the disk had no space for *size* bytes; the cap did."""
+        """Wake the cleaner, because the disk had no space for *size* bytes below the cap."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:
         """Remove a reservation."""
-        with contextlib.suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
+        # While the index is unavailable, the reservation stays, and the cleaner corrects it later.
+        with contextlib.suppress(IndexUnavailable):
             self._store.release(digest)
 
     def settle(self, digest: Digest, size: int) -> None:
@@ -98,7 +99,8 @@ class Reservations:
         if not size:
             self.release(digest)
             return
-        with contextlib.suppress(IndexUnavailable):  # The cleaner corrects the reservation later.
+        # While the index is unavailable, the reservation stays, and the cleaner corrects it later.
+        with contextlib.suppress(IndexUnavailable):
             self._store.reserve(digest, size, None, self.clock())
 
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
@@ -120,7 +122,7 @@ class Reservations:
         return self.clock() - last_eviction_failure(self._notes) <= _WAIT_S + _RECENT_S
 
     def available(self, own: int = 0) -> int:
-        """Return the total that a refused upload, which has *own* bytes, could still reserve.
+        """Return how many bytes a refused upload that has reserved *own* bytes could have in all.
 
         Raises: IndexUnavailable, also while the index is being rebuilt.
         """

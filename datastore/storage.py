@@ -1,6 +1,6 @@
 """Define the Storage protocol: bytes under keys.
 
-A driver of storage neither verifies nor decides anything.
+A driver only stores bytes: it neither verifies content nor decides what is stored.
 
 A driver of storage need not have files. Features that only a driver with files offers are optional,
 and only the functions of this module query these features: the descriptor of an open value
@@ -189,7 +189,7 @@ def time_of(stat: Stat) -> float | None:
 
 
 def is_remote(storage: Storage) -> bool:
-    """Return whether each reading of a value is a transfer, so that content is verified before."""
+    """Return whether reads go over the network; then content is verified before it is stored."""
     return getattr(storage, "is_remote", False)
 
 

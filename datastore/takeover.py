@@ -8,8 +8,8 @@ all content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
 list. The origin of a repository that counts as proxied is stored as unknown. All other repositories
 stay hosted: the proxy drops expired entries, so a missing entry proves nothing, and pushed images
-must not be evicted by a guess. In a storage without times no fact proves that the list is younger,
-so all repositories stay hosted if the operator does not decide otherwise.
+must not be evicted by a guess. In a storage without times, nothing proves that the links are older
+than the list, so all repositories stay hosted if the operator does not decide otherwise.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]
 
 
 def _mode(how: How, listed: Stat | None) -> str:
-    """Return the text to store: `auto` has the list's time and size, which a new run changes."""
+    """Return the text to store; for `auto`, it changes when the other program changes its list."""
     return f"{how} {time_of(listed)} {listed.size}" if how == "auto" and listed else how
 
 

@@ -1,7 +1,7 @@
-"""Mark stored content that must be re-read once, because its file was not verified itself.
+"""Mark stored content whose file must be hashed, because only its bytes in memory were.
 
-Each mark of unverified content is an empty file. The mark of unverified content outlives the
-process that made it, so any process can verify the content.
+Each mark of unverified content is an empty file. The file outlives the process that made it, so any
+process can verify the content.
 """
 
 from __future__ import annotations

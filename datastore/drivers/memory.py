@@ -106,7 +106,7 @@ class MemoryStorage:
 
 
 class MemoryIndex:
-    """A `MemoryIndex` has rows in dictionaries, beside pins, notes and reservations of any driver.
+    """A `MemoryIndex` has its rows in dictionaries; pins and notes may be those of another driver.
 
     A new index counts as `rebuilt`, because the storage is also empty. No transaction covers two
     parts of the index; the orders that `datastore.index` defines replace transactions.
@@ -158,7 +158,7 @@ class MemoryIndex:
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Make a row in place of the reservation, last used no earlier than its parents."""
+        """Add the row of stored content, no older than its parents; release the reservation."""
         with self._lock:
             known = self._rows.get(digest)
             used = max(at, known.used if known else at, self._last_use_of_parents(digest, at))
@@ -254,7 +254,7 @@ class MemoryIndex:
             return [self._rows[digest] for digest in sorted(self._marked)]
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row and its edges."""
+        """Remove a marked row, and its references to other rows."""
         with self._lock:
             if digest in self._marked:
                 self._marked.remove(digest)

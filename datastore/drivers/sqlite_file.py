@@ -70,7 +70,7 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
-# A file of an older version lacks these tables, which start empty.
+# A file that an older version wrote lacks these tables, which are added empty.
 _ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS link (
     key TEXT PRIMARY KEY, digest BLOB NOT NULL, at REAL NOT NULL
@@ -88,7 +88,7 @@ class SqliteFile:
 
     A method waits at most `busy_timeout` s for a lock.
 
-    After one wait that ended without the lock, methods wait only briefly in the next seconds.
+    After a wait that ended without the lock, methods wait only briefly for some seconds.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -212,7 +212,7 @@ class SqliteFile:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep other processes from opening or replacing the file; transactions do not."""
+        """Keep other processes from opening or replacing the file, as no transaction could."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         locked = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
         if locked is None:
@@ -234,16 +234,16 @@ class SqliteFile:
     def replace(self, inode: tuple[int, int]) -> None:
         """Move a broken file aside, if the file still has that *inode*."""
         with suppress(OSError, DatastoreError), self._exclusive():
-            # With another inode, another process has already replaced the file.
+            # If the path has another inode, another process has already replaced the file.
             if inode == _inode(self._path):
                 health.set_aside(self._path)
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Truncate the write-ahead log if a large transaction or a slow reader has made it long.
 
-        SQLite would wait for the readers of other connections, and lock out all writers meanwhile.
-        An inspection of ten million rows reads for half a minute. So nothing waits here, and a
-        later write truncates the log.
+        A checkpoint that truncates would wait for the readers of other connections, and lock out
+        all writers meanwhile. An inspection of ten million rows reads for half a minute. So nothing
+        waits here, and a later write truncates the log.
         """
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self._path}-wal").st_size <= 2 * WAL_BYTES:  # noqa: PTH116 - PERF: each write

@@ -17,7 +17,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from entrepot.config import middleware_settings, pull_secret, reporting_settings, token_auth
+from entrepot.config import (
+    middleware_settings,
+    pull_secret,
+    reporting_settings,
+    storage_middleware,
+    token_auth,
+)
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.htpasswd import REMEDY, has_users, htpasswd_problems
 from entrepot.config.pull_secret import ParsedPullSecret
@@ -43,6 +49,7 @@ def check(settings: Settings) -> list[Problem]:
         *_helper(settings),
         *reporting_settings.problems(settings.reporting),
         *middleware_settings.problems(settings.middleware),
+        *storage_middleware.key_problems(settings.middleware.target),
     ]
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.schema import Settings, TlsSettings
 from entrepot.config.section import Section
+from entrepot.config.storage_middleware import PRIVATE_KEY, CloudFrontTarget
 
 _Any = TypeVar("_Any", bound=Section)
 
@@ -41,6 +44,7 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
             "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
             "http": http.model_copy(update={"tls": _moved_tls(http.tls, places)}),
             "upstreams": upstreams,
+            "middleware": _moved_middleware(settings.middleware, places),
             "followed": _moved(settings.followed, _FOLLOWED, places),
         }
     )
@@ -49,6 +53,18 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
 def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
     authorities = tuple(places.get(path, path) for path in tls.clientcas)
     return _moved(tls, _TLS, places).model_copy(update={"clientcas": authorities})
+
+
+def _moved_middleware(
+    middleware: MiddlewareSettings, places: Mapping[Path, Path]
+) -> MiddlewareSettings:
+    """Replace the path of CloudFront's private key, which is the text of an option."""
+    target = middleware.target
+    if not isinstance(target, CloudFrontTarget) or target.private_key not in places:
+        return middleware
+    *others, last = middleware.storage
+    options = {**last.options, PRIVATE_KEY: str(places[target.private_key])}
+    return middleware.model_copy(update={"storage": (*others, replace(last, options=options))})
 
 
 def _named(settings: Settings) -> Iterator[Path]:
@@ -61,6 +77,8 @@ def _named(settings: Settings) -> Iterator[Path]:
         yield from _of(settings.auth.token, _TOKEN)
     yield from _of(settings.http.tls, _TLS)
     yield from settings.http.tls.clientcas
+    if isinstance(target := settings.middleware.target, CloudFrontTarget):
+        yield target.private_key
     for upstream in settings.upstreams.values():
         yield from _of(upstream, _UPSTREAM)
     yield from _of(settings.followed, _FOLLOWED)

@@ -1,4 +1,4 @@
-"""Define the settings of `middleware:`: functions of installed Python packages."""
+"""Define the settings of `middleware:`: functions of installed Python packages, and redirects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from entrepot.config import readers
 from entrepot.config.errors import Problem, Unreadable
 from entrepot.config.section import Section, setting
+from entrepot.config.storage_middleware import Target, target_of
 from entrepot.config.yaml_text import from_yaml
 
 _KEYS: Final = frozenset({"name", "options", "disabled"})
@@ -81,6 +82,19 @@ def _entry(number: int, given: object) -> Middleware | None:
 Entries = Annotated[tuple[Middleware, ...], BeforeValidator(middleware), PlainSerializer(as_list)]
 
 
+def storage_middleware(given: object) -> tuple[Middleware, ...]:
+    """Read a list of storage middleware, or its YAML text. Raises: Unreadable."""
+    found = middleware(given)
+    for each in found:
+        target_of(*each.as_pair)
+    return found
+
+
+StorageEntries = Annotated[
+    tuple[Middleware, ...], BeforeValidator(storage_middleware), PlainSerializer(as_list)
+]
+
+
 class MiddlewareSettings(Section):
     """The settings of `middleware:`."""
 
@@ -91,9 +105,21 @@ class MiddlewareSettings(Section):
         (), "functions of Python packages that may refuse each request, in order", secret=True
     )
 
+    storage: StorageEntries = setting(
+        (),
+        "where clients fetch blobs above 64 KiB: redirect (baseurl) or cloudfront (baseurl,"
+        " privatekey, keypairid, duration)",
+        secret=True,
+    )
+
+    @property
+    def target(self) -> Target | None:
+        """Return to which URLs clients are redirected; None: to those of the storage driver."""
+        return target_of(*self.storage[-1].as_pair) if self.storage else None
+
     @property
     def is_set(self) -> bool:
-        """Return whether any middleware is configured."""
+        """Return whether any middleware of a package is configured."""
         return bool(self.registry or self.repository)
 
 

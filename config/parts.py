@@ -38,6 +38,7 @@ _NESTED: Final = frozenset(
         ("notifications", "endpoints"),
         ("middleware", "registry"),
         ("middleware", "repository"),
+        ("middleware", "storage"),
         ("health", "file"),
         ("health", "http"),
         ("health", "tcp"),

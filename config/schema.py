@@ -380,6 +380,13 @@ class Settings(Section):
     run: Path = Field(default=Path(), exclude=True)
 
     @property
+    def has_redirects(self) -> bool:
+        """Return whether clients may be redirected to another server for large blobs."""
+        if self.middleware.target is None:
+            return self.storage.has_redirects
+        return not self.storage.redirect.disable
+
+    @property
     def has_edge_cache(self) -> bool:
         """Return whether HAProxy caches responses; with middleware, workers get all requests."""
         return self.http.edgecache and not self.middleware.is_set

@@ -14,6 +14,7 @@ from entrepot.config import (
     http_conflicts,
     keys,
     notifications,
+    redirect_conflicts,
     reporting_settings,
     storage_conflicts,
     token_auth,
@@ -40,6 +41,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Pr
         *_two_defaults(settings),
         *_default_disabled(settings),
         *storage_conflicts.contradictions(settings, given),
+        *redirect_conflicts.contradictions(settings, given),
         *_incomplete_login(settings, given),
         *_helper_without_upstream(settings, given),
         *(
@@ -57,6 +59,7 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
         *token_auth.advice(settings),
         *http_conflicts.advice(settings.http, given),
         *storage_conflicts.advice(settings, given),
+        *redirect_conflicts.advice(settings, given),
         *_pages(settings, given),
         *_no_rule_for_anonymous(settings),
         *_too_small(settings, given),

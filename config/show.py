@@ -88,6 +88,7 @@ _TEXT_OF_RULES: Final[dict[str, Callable[[Any], str]]] = {
     "log.hooks": mail_hooks.show,
     "middleware.registry": middleware_settings.show,
     "middleware.repository": middleware_settings.show,
+    "middleware.storage": middleware_settings.show,
     "notifications.endpoints": notifications.show,
 }
 _TEXT_OF_UNIT: Final[dict[str, Callable[[Any], str]]] = {

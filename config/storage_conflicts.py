@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 from entrepot.config.azure_settings import AzureSettings
 from entrepot.config.errors import Problem
@@ -14,16 +13,10 @@ from entrepot.config.raw_value import RawValue
 from entrepot.config.s3_settings import S3Settings
 from entrepot.config.schema import Settings
 from entrepot.config.section import Section
-from entrepot.runtime.hostnames import is_loopback
 
 _S3 = ("storage", "s3")
 _AZURE = ("storage", "azure")
 _OSS = ("storage", "oss")
-_REDIRECT = ("storage", "redirect")
-_ENDPOINT = (
-    "set storage.redirect.endpoint to a URL that clients can use, or storage.redirect.disable"
-)
-_INTERNAL = (".svc", ".cluster.local", ".internal", ".local", ".lan")
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
@@ -40,55 +33,11 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
 
 def advice(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a warning for each setting of the storage that is probably a mistake."""
-    yield from _redirects(settings, given)
     if settings.storage.azure:
         yield from _unused_login(settings.storage.azure, given)
     if settings.storage.oss:
         why = "the driver uses OSS's API of S3, and was not tested against the service"
         yield _section(_OSS, given).objection(why, "try a push and a pull first")
-
-
-def _redirects(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each key of `storage.redirect:` that is probably a mistake."""
-    s3 = settings.storage.s3
-    if not settings.storage.has_redirects or s3 is None:
-        yield from _no_redirects(settings, given)
-        return
-    chosen = given.get((*_REDIRECT, "endpoint")) or given.get((*_S3, "regionendpoint"))
-    endpoint = settings.storage.redirect.endpoint or s3.regionendpoint
-    if chosen is None or endpoint is None:
-        return
-    scheme = "https" if s3.secure else "http"
-    url = urlsplit(endpoint if "://" in endpoint else f"{scheme}://{endpoint}")
-    host, own = url.hostname or "", urlsplit(settings.http.host or "").hostname
-    if url.scheme == "http" and _has_tls(settings):
-        yield chosen.problem("a redirect leads from TLS to plain HTTP", _ENDPOINT)
-    if is_loopback(host) or _is_internal(host):
-        yield chosen.problem("a redirect leads clients to a name of the local network", _ENDPOINT)
-    if own is not None and f".{host}".endswith(f".{own}"):
-        why = "clients send their password there too, because http.host is the same or above it"
-        yield chosen.problem(f"S3 then refuses a redirect: {why}", _ENDPOINT)
-
-
-def _has_tls(settings: Settings) -> bool:
-    is_public_tls = (settings.http.host or "").startswith("https:")
-    return settings.http.tls.certificate is not None or is_public_tls
-
-
-def _is_internal(host: str) -> bool:
-    """Return whether a name is probably known only in a cluster or a local network."""
-    return ("." not in host and ":" not in host) or host.endswith(_INTERNAL)
-
-
-def _no_redirects(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each key of `storage.redirect:` that has no effect."""
-    is_disabled = settings.storage.redirect.disable
-    why = (
-        "storage.redirect.disable is true" if is_disabled else "clients are redirected to a bucket"
-    )
-    for name in ("endpoint", "expiry"):
-        if (each := given.get((*_REDIRECT, name))) is not None:
-            yield each.problem(f"the key has no effect: {why}", "take it out")
 
 
 def _in_memory(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:

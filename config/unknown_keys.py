@@ -60,6 +60,7 @@ _PROTECTING: Final[frozenset[Key]] = frozenset(
         ("storage", "maintenance", "uploadpurging", "dryrun"),
         ("middleware", "registry"),
         ("middleware", "repository"),
+        ("middleware", "storage"),
         ("validation", "manifests", "urls", "allow"),
         ("validation", "manifests", "urls", "deny"),
         ("policy", "repository", "classes"),

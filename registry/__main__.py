@@ -198,9 +198,9 @@ def _redirects(
     settings: Settings, storage: Storage, index: Index, clock: Clock
 ) -> Redirects | None:
     """Return the redirects to the storage; None if every blob is sent by the appliance."""
-    if not settings.storage.has_redirects:
+    if not settings.has_redirects:
         return None
-    from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - only with a bucket
+    from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - only then
 
     return redirects(settings, storage, index, clock)
 

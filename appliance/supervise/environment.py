@@ -154,7 +154,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
         "ENTREPOT_EDGE_CACHE_MIB": str(settings.http.edgecachesize // 2**20),
-        "ENTREPOT_REDIRECTING": "on" if settings.storage.has_redirects else "off",
+        "ENTREPOT_REDIRECTING": "on" if settings.has_redirects else "off",
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
         # The variable PYTHONSAFEPATH keeps Python from importing a folder "registry" or "config" of

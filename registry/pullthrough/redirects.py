@@ -14,13 +14,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import RemoteStorage
+from entrepot.datastore.storage import Stat
 from entrepot.runtime.bounded_dict import BoundedDict
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,21 @@ Raises: StorageBroken.
 """
 
 
+class Storehouse(Protocol):
+    """A `Storehouse` is the part of a `RemoteStorage` that redirects need."""
+
+    def look(self, key: str) -> Stat | None:
+        """Return key and size of a value as the storage has it now; None if the value is absent.
+
+        Raises: StorageBroken.
+        """
+        ...
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the storage answered in the last *within_s* s, without a failure since."""
+        ...
+
+
 class Redirects:
     """A `Redirects` makes the URLs of one process; any thread may call it.
 
@@ -49,7 +64,7 @@ class Redirects:
 
     def __init__(
         self,
-        storage: RemoteStorage,
+        storage: Storehouse,
         index: Index,
         sign: Sign,
         expiry: float,

@@ -100,7 +100,7 @@ VALUES: Final[dict[str, str]] = {
     "auth.htpasswd.path": "{folder}/htpasswd",
     "middleware.registry": "[{name: a, options: {b: c}}]",
     "middleware.repository": "[{name: a, options: {b: c}}]",
-    "middleware.storage": "[{name: cloudfront, disabled: false, options: {baseurl: 'https://c'}}]",
+    "middleware.storage": "[{name: redirect, disabled: false, options: {baseurl: 'https://c'}}]",
     "reporting.bugsnag.apikey": "a",
     "reporting.bugsnag.releasestage": "production",
     "reporting.bugsnag.endpoint": "https://b.example.com",

@@ -31,6 +31,8 @@ SHOWN_BY: Final[dict[str, str]] = {
     "::test_middleware_of_the_registry_wraps_every_response",
     "middleware.repository.**": "registry/test_middleware.py"
     "::test_middleware_of_repositories_may_refuse_a_request",
+    "middleware.storage.**": "registry/test_storage_redirects.py"
+    "::test_middleware_decides_where_clients_fetch_a_blob",
     "reporting.bugsnag.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "reporting.newrelic.**": f"{_REPORTING}::test_an_error_of_a_worker_is_reported",
     "storage.filesystem.rootdirectory": "system/test_exchange.py"

@@ -24,7 +24,6 @@ from tests.config.config_folder import ConfigFolder
         "storage: {s3aws: {bucket: b}}",
         "storage: {s3: {region: r, bucket: b, v4auth: false}}",
         "storage: {s3: {region: r, bucket: b, objectacl: public-read}}",
-        "middleware: {storage: [{name: cloudfront}]}",
         "http: {tls: {letsencrypt: {cachefile: /c}}}",
     ],
 )
@@ -44,7 +43,6 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(
     [
         ("REGISTRY_STORAGE", "swift"),
         ("REGISTRY_STORAGE_SWIFT_CONTAINER", "images"),
-        ("REGISTRY_MIDDLEWARE_STORAGE", '[{"name": "cloudfront"}]'),
         ("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "a@b"),
     ],
 )
@@ -271,7 +269,7 @@ def test_every_honoured_key_is_a_setting() -> None:
     entries = {"http.headers.*", "http.tls.clientcas.*", "http.tls.ciphersuites.*"}
     entries |= {"log.fields.*", "log.hooks.*.**", "notifications.endpoints.**"}
     entries |= {"health.file.*.**", "health.http.*.**", "health.tcp.*.**"}
-    entries |= {"middleware.registry.**", "middleware.repository.**"}
+    entries |= {"middleware.registry.**", "middleware.repository.**", "middleware.storage.**"}
     entries |= {"auth.token.signingalgorithms.*", "policy.repository.classes.*"}
     entries |= {"validation.manifests.urls.allow.*", "validation.manifests.urls.deny.*"}
     entries |= {"validation.manifests.indexes.platformlist.*.*"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -17,7 +19,7 @@ from falcon.testing import Result, TestClient
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.drivers.objects.setup import signer_of
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
 from entrepot.registry.auth.identity import Authenticator, OpenAuthenticator
@@ -29,6 +31,7 @@ from tests.images import filler, image
 from tests.registry.auth.test_tokens import TokenAuthentication
 from tests.s3_front import S3Front, SlowDown, Stall
 from tests.s3_storage import always_owned, parameters
+from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 LARGE, SMALL = filler(200_000, 1), filler(60_000, 2)
@@ -46,6 +49,7 @@ class Registry:
     client: TestClient
     index: MemoryIndex
     timer: Clock
+    state: Path
 
     def get(self, content: bytes = LARGE, /, **headers: str) -> Result:
         """GET a blob of the image; `_` in a header's name is a dash."""
@@ -59,9 +63,14 @@ class Registry:
         )
         return result
 
+    def key(self, key: str) -> str:
+        """Return the key in the bucket, below the prefix of this registry."""
+        return f"{self.state.name}/{key}"
+
     def counts(self) -> dict[str, int]:
         """Return the number of requests to the bucket for the large blob, by method."""
-        seen = [each.method for each in self.s3.requests if DIGEST.hex in each.key]
+        ours = [each for each in self.s3.requests if each.key.startswith(self.key(""))]
+        seen = [each.method for each in ours if DIGEST.hex in each.key]
         return {method: seen.count(method) for method in set(seen)}
 
 
@@ -88,13 +97,12 @@ def _registry(
     *,
     clock: Callable[[], float] = time.time,
 ) -> Registry:
-    for key in s3.keys(""):
-        s3.delete(key)
     s3.forget()
+    prefix = f"/{state.name}"  # a download of an earlier test may still be stored
     timer, index = Clock(1000.0), MemoryIndex()
-    storage = always_owned(s3, state)
+    storage = always_owned(s3, state, rootdirectory=prefix)
     storage._client._circuit._timer = timer
-    sign = signer_of("s3", parameters(s3, state), None)
+    sign = signer_of("s3", parameters(s3, state, rootdirectory=prefix), None)
     parts = Parts(
         storage,
         index,
@@ -105,7 +113,7 @@ def _registry(
         epoch=lambda: "0000000001",
         redirects=Redirects(storage, index, sign, EXPIRY, clock=clock, timer=timer),
     )
-    return Registry(s3, upstream, TestClient(assemble(parts)), index, timer)
+    return Registry(s3, upstream, TestClient(assemble(parts)), index, timer, state)
 
 
 @pytest.fixture
@@ -119,8 +127,22 @@ def registry(s3: S3Front, upstream: FakeUpstream, tmp_path: Path) -> Registry:
 def _pull(registry: Registry) -> None:
     for path in ("manifests/v1", f"blobs/{DIGEST}", f"blobs/{Digest.of(SMALL)}"):
         assert registry.ask("GET", path).status_code == 200
+    _await_commits(registry, LARGE, SMALL)
     registry.s3.forget()
     registry.upstream.forget()
+
+
+def _await_commits(registry: Registry, *contents: bytes) -> None:
+    """Wait until the blobs are linked; a client may have the last byte before the commit."""
+    name = Repository(f"{HOST}/app")
+    links = {registry.key(layout.layer_link(name, Digest.of(each))) for each in contents}
+    eventually(lambda: links <= set(registry.s3.keys(registry.key(""))), what="blobs linked")
+    with closing(sqlite3.connect(registry.state / layout.BUCKET_JOURNAL)) as journal:
+
+        def is_settled() -> bool:
+            return bool(journal.execute("SELECT count(*) FROM change").fetchone() == (0,))
+
+        eventually(is_settled, what="every request answered")
 
 
 def _fetch(s3: S3Front, url: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
@@ -208,7 +230,7 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
     A lifecycle rule of the bucket may have removed the object.
     """
     assert registry.get().status_code == 307
-    registry.s3.delete(layout.blob(DIGEST))
+    registry.s3.delete(registry.key(layout.blob(DIGEST)))
     registry.timer.now += 0.0 if again else 601.0
 
     answer = registry.get(X_Entrepot_Redirected=again) if again else registry.get()
@@ -278,6 +300,7 @@ def test_a_url_expires_no_later_than_the_token(
     for path in ("manifests/v1", f"blobs/{DIGEST}"):
         token = tokens.token(f"repository:{HOST}/app:pull")
         assert registry.ask("GET", path, Authorization=f"Bearer {token}").status_code == 200
+    _await_commits(registry, LARGE)
     denied = registry.get()
 
     assert _lifetime(get(3600)) == 600

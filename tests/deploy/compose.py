@@ -1,0 +1,26 @@
+"""Read compose files: the service of the appliance, with variables replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\?([^}]*))?\}")
+
+
+def document(file: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return a compose file with `${NAME:?message}` replaced. Raises: KeyError without a value."""
+    text = _VARIABLE.sub(lambda found: variables[found[1]], file.read_text())
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def environment(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the service `entrepot`."""
+    found: dict[str, str] = document(file, variables)["services"]["entrepot"]["environment"]
+    return found

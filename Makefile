@@ -60,10 +60,16 @@ system: $(VENV)/dev
 	$(BIN)/pytest -q -n 3 -m "system and not soak" tests/system
 
 # PART= names test files by the start of their names: PART=cap runs every test_cap*.py.
-soak: $(VENV)/dev ## every test at full size; PART=NAME runs the files test_NAME*.py only
-	@sh appliance/packages.sh test
+soak: $(VENV)/dev $(VENV)/azurite/package.json ## every test at full size; PART=NAME runs the files test_NAME*.py only
+	@sh appliance/packages.sh soak
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
+
+# The tests of storage.azure use Azurite, Microsoft's emulator, which is a program of npm.
+$(VENV)/azurite/package.json: $(VENV)/dev
+	@sh appliance/packages.sh soak
+	npm install --silent --no-audit --no-fund --prefix $(@D) azurite@3.37.0
+	@touch $@
 
 # The suite belongs to another project; docs/pushing.md describes where to get the suite.
 conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable or a checkout

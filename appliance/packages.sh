@@ -1,6 +1,6 @@
 #!/bin/sh
 # This script installs the system programs that Entrepot needs: sh appliance/packages.sh
-# run|test|bench
+# run|test|soak|bench
 #
 # The script does nothing if all programs are installed. As root, on a system with apt-get, the
 # script installs the missing packages. The script starts no service: docker-registry's service
@@ -37,6 +37,8 @@ docker-registry docker-registry
 htpasswd apache2-utils
 chromium chromium
 nginx nginx-light"
+    [ "$1" = soak ] || return 0
+    echo "npm npm"
 }
 
 missing() {
@@ -99,8 +101,8 @@ check_haproxy() {
 
 level=${1:-}
 case $level in
-    run | test | bench) ;;
-    *) say "usage: packages.sh run|test|bench"; exit 2 ;;
+    run | test | soak | bench) ;;
+    *) say "usage: packages.sh run|test|soak|bench"; exit 2 ;;
 esac
 
 # shellcheck disable=SC2046 # the packages are separate words

@@ -23,6 +23,7 @@ _AZURE: Final = ObjectService(
     remedies={
         "ContainerNotFound": "create the container, or correct storage.azure.container",
         "InvalidResourceName": "correct storage.azure.container",
+        "OutOfRangeInput": "correct storage.azure.container",
         "KeyBasedAuthenticationNotPermitted": "the account accepts no keys: set"
         " storage.azure.credentials",
         "AuthenticationFailed": "correct storage.azure.accountkey, or set the clock of this"

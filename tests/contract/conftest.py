@@ -29,6 +29,8 @@ from entrepot.datastore.index import (
     ReservationStore,
 )
 from entrepot.datastore.storage import Storage
+from tests import azure_storage
+from tests.azurite import Azurite
 from tests.clock import Clock
 from tests.s3_front import S3Front
 from tests.s3_storage import always_owned
@@ -58,11 +60,22 @@ def s3() -> Iterator[S3Front]:
         yield front
 
 
-_ELSEWHERE = frozenset({"azure", "oss"})
-"""The contract of `azure` is tested with a server of its own; `oss` sends the requests of `s3`."""
+_DRIVERS = [
+    *(name for name in STORAGES if name not in {"azure", "oss"}),
+    pytest.param("azure", marks=pytest.mark.soak),  # Azurite is a program of npm
+    _MEMORY,
+]
+"""The driver `oss` is missing, because it sends the requests of `s3`."""
 
 
-@pytest.fixture(params=[*(name for name in STORAGES if name not in _ELSEWHERE), _MEMORY])
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Run an Azure server, for the tests of one process."""
+    with Azurite(tmp_path_factory.mktemp("azurite")) as running:
+        yield running
+
+
+@pytest.fixture(params=_DRIVERS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """Return the empty storage of one driver."""
     if request.param == _MEMORY:
@@ -70,6 +83,11 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "s3":
         front: S3Front = request.getfixturevalue("s3")
         return always_owned(front, tmp_path, rootdirectory=f"/{uuid.uuid4().hex}/registry")
+    if request.param == "azure":
+        server: Azurite = request.getfixturevalue("azurite")
+        return azure_storage.always_owned(
+            server.url, tmp_path, rootdirectory=f"/{uuid.uuid4().hex}/registry"
+        )
     return STORAGES[request.param](_PARAMETERS[request.param](tmp_path), None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.objects.client import StorageCircuit
+from entrepot.datastore.drivers.objects.client import Rejected, StorageCircuit
 from entrepot.datastore.drivers.objects.setup import parts_of
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken
@@ -54,6 +54,39 @@ def test_known_values_need_no_request(s3: S3Front, storage: ObjectStorage, tmp_p
     with other.open("long") as file:
         assert file.read() == filler(MB, 1)
     assert s3.counts() == {"GET": 1}
+
+
+def test_an_object_of_another_type_is_removed_before_it_is_replaced(
+    s3: S3Front, storage: ObjectStorage, tmp_path: Path
+) -> None:
+    """Azure does not replace an append blob of docker distribution by a block blob.
+
+    The change is recorded as a removal, so that the key is not written after a lost answer.
+    """
+    refused = Refused(Refusal(409, "InvalidBlobType"))
+    s3.put("short", b"old")
+    s3.put("long", b"old")
+    s3.fault("PUT", "short$", refused, times=1)
+    s3.fault("PUT", "long$", refused, times=1)
+
+    storage.write("short", b"new")
+    storage.commit_file(_file(tmp_path, b"newer"), "long")
+
+    assert (storage.read("short"), storage.read("long")) == (b"new", b"newer")
+    assert [each.method for each in s3.requests if each.key == "short"] == [
+        *("PUT", "HEAD", "DELETE", "PUT", "GET")
+    ]
+
+
+def test_a_write_to_an_absent_bucket_is_refused(s3: S3Front, tmp_path: Path) -> None:
+    """The line has the error code of S3, for each way of writing."""
+    storage = always_owned(s3, tmp_path, bucket="absent")
+    file = _file(tmp_path, filler(6 * MB, 1))
+
+    with pytest.raises(Rejected, match="NoSuchBucket"):
+        storage.write("key", b"content")
+    with pytest.raises(Rejected, match="NoSuchBucket"):
+        storage.commit_file(file, "key")
 
 
 def test_an_absent_value_is_asked_for_once(

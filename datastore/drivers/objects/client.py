@@ -214,7 +214,7 @@ class ObjectClient:
 
     def put_once(self, key: str, content: bytes | bytearray) -> None:
         """Write an object with one request, which is not repeated."""
-        self._once(lambda: self._written_once(key, content, None))
+        self._sent(lambda: self._written_once(key, content, None))
 
     def put_parts(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
         """Write an object from *parts*, which are sent as *parts* yields them.
@@ -233,7 +233,7 @@ class ObjectClient:
                 max_concurrency=_PARTS_AT_ONCE,
             )
 
-        self._once(send)
+        self._sent(send)
 
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
@@ -250,15 +250,17 @@ class ObjectClient:
             raise NotFound(key) from error
 
     def _transfer(self, key: str, target: str) -> None:
-        stream = obstore.get(self._bodies, key).stream(min_chunk_size=self._bucket.part_bytes)
-        obstore.put(
+        found = obstore.get(self._bodies, key)
+        writer = obstore.open_writer(
             self._bodies,
             target,
-            (bytes(each) for each in stream),
             attributes=self._attributes(),
-            chunk_size=self._bucket.part_bytes,
+            buffer_size=self._bucket.part_bytes,
             max_concurrency=_PARTS_AT_ONCE,
         )
+        for chunk in found.stream(min_chunk_size=self._bucket.part_bytes):
+            writer.write(chunk)
+        writer.close()  # nothing is written before it
 
     def delete(self, key: str) -> None:
         """Remove an object with one request.
@@ -373,8 +375,12 @@ class ObjectClient:
         return dict(self._bucket.attributes) or None
 
     def _written(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
+        return repeated(lambda: self._sent(lambda: self._written_once(key, content, mode)))
+
+    def _sent(self, act: Callable[[], T]) -> T:
+        """Send a write. Raises: Rejected if there is no such bucket."""
         try:
-            return self._twice(lambda: self._written_once(key, content, mode))
+            return self._once(act)
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error
 

@@ -11,12 +11,12 @@ Only the owner of the bucket writes (`objects/owner.py`). Changes go through the
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from entrepot.datastore.drivers.objects.client import ObjectClient, OutcomeUnknown
+from entrepot.datastore.drivers.objects.client import ObjectClient, OtherType, OutcomeUnknown
 from entrepot.datastore.drivers.objects.file import ObjectFile
 from entrepot.datastore.drivers.objects.journal import ABSENT, SHORT, BucketJournal, Known
 from entrepot.datastore.drivers.objects.sending import FileSender
@@ -135,7 +135,7 @@ class ObjectStorage:
         """Set a value."""
         self._check_owner()
         with self._journal.changing(key, is_removal=False) as change:
-            self._client.put(key, data)
+            self._replacing(key, lambda: self._client.put(key, data))
             change.written(len(data), data)
 
     def begin_file(
@@ -163,12 +163,20 @@ class ObjectStorage:
         """Complete the object that *sender* sends, and delete the file *path* of *size* bytes."""
         self._check_owner()
         with self._journal.changing(key, is_removal=False) as change:
-            sender.finish(size)
+            self._replacing(key, lambda: sender.finish(size))
             change.written(size)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error) from error
+
+    def _replacing(self, key: str, send: Callable[[], object]) -> None:
+        """Write an object; remove it first if it has a type that the service does not replace."""
+        try:
+            send()
+        except OtherType:
+            self.delete(key)
+            send()
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
         """Copy a value to another key and remove the value, if *file* still has the same value."""

@@ -1,0 +1,210 @@
+"""The appliance keeps content in a container: `storage.azure`, on Azurite."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.refs import Digest
+from tests.azure_storage import ACCOUNT, KEY, always_owned, parameters
+from tests.azurite import Azurite
+from tests.system.appliance import Appliance, Setup
+from tests.system.driver_checks import CHECKS, SMALL, Check
+from tests.system.images import KB, MB, of_size
+from tests.system.pulls import pull, pull_blob
+from tests.system.pushes import ALLOWED, push, push_blob, tags
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+# npm's package of Azurite takes 190 MB, and its start 2 s
+pytestmark = pytest.mark.soak
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Run the server of the module."""
+    with Azurite(tmp_path_factory.mktemp("azurite")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    """Run the upstream of the module."""
+    with FakeUpstream() as fake:
+        yield fake
+
+
+def _keys(azurite: Azurite, **others: object) -> dict[str, Any]:
+    return {
+        "accountname": ACCOUNT,
+        "accountkey": KEY,
+        "container": "images",
+        "serviceurl": azurite.url,
+        "rootdirectory": "/registry",
+        **others,
+    }
+
+
+def _setup(azurite: Azurite, upstream: FakeUpstream, data: Path, **others: object) -> Setup:
+    return Setup(
+        {"one.test": {"url": upstream.url}},
+        {"storage": {**ALLOWED["storage"], "azure": _keys(azurite, **others)}},
+        {**SMALL, "REGISTRYDIR": "", "ENTREPOT_STATEDIR": str(data / "entrepot")},
+        data=data,
+    )
+
+
+@pytest.fixture(scope="module")
+def appliance(
+    tmp_path_factory: pytest.TempPathFactory, azurite: Azurite, upstream: FakeUpstream
+) -> Iterator[Appliance]:
+    """Run one appliance with two workers."""
+    folder = tmp_path_factory.mktemp("azure")
+    with Appliance(folder, _setup(azurite, upstream, folder / "data")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda each: str(each.__name__))
+def test_clients_are_served_from_a_container(
+    appliance: Appliance, upstream: FakeUpstream, check: Check
+) -> None:
+    """Pulls, ranges, pushes, deletions, referrers and evictions, with two workers."""
+    check(appliance, upstream)
+
+
+def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
+    """A layer of 15 MB becomes two blocks, and is pulled with its bytes."""
+    made = of_size(15 * MB, 700)
+
+    def is_pushed() -> bool:
+        return push(appliance.http, "team/large", "v1", made)
+
+    eventually(is_pushed, what="the cleaner has made space for the push", within=60)
+    assert pull(appliance.http, "team/large", "v1")[0] == made.digest
+
+
+def test_content_survives_a_restart_and_a_lost_index(
+    appliance: Appliance, upstream: FakeUpstream
+) -> None:
+    """The state directory is removed: content and tags stay, and downloads are stored again."""
+    made = of_size(200 * KB, 710)
+    assert push(appliance.http, "team/rebuilt", "v1", made)
+    assert appliance.stop() == 0
+    shutil.rmtree(appliance.state)
+
+    appliance.start()
+
+    assert pull(appliance.http, "team/rebuilt", "v1")[0] == made.digest
+    assert tags(appliance.http, "team/rebuilt") == ["v1"]
+    upstream.put_image("after", "v1", of_size(100 * KB, 711))
+
+    def is_stored() -> bool:
+        pull(appliance.http, "one.test/after", "v1")
+        upstream.forget()
+        pull(appliance.http, "one.test/after", "v1")
+        return not any("/blobs/" in each.path for each in upstream.requests)
+
+    eventually(is_stored, what="downloads are stored after the rebuild", within=60)
+
+
+def test_a_second_appliance_only_reads(
+    appliance: Appliance, azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """The owner is found by conditional puts, which Azure has as S3 has them."""
+    made = of_size(200 * KB, 720)
+    assert push(appliance.http, "team/two", "v1", made)
+    with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:
+        assert "another appliance owns the bucket" in second.output()
+        assert pull(second.http, "team/two", "v1")[0] == made.digest
+        assert not push(second.http, "team/two", "v2", of_size(50 * KB, 721))
+    assert push(appliance.http, "team/two", "v3", of_size(50 * KB, 722))
+
+
+@pytest.mark.parametrize("size", [100 * KB, 12 * MB], ids=["short", "in blocks"])
+def test_a_push_replaces_the_append_blob_of_docker_distribution(
+    appliance: Appliance, azurite: Azurite, size: int
+) -> None:
+    """Azure replaces no append blob, so the appliance removes it first."""
+    content = of_size(size, 730).layers[0]
+    digest = Digest.of(content)
+    name = f"registry/docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data"
+    assert azurite.request("PUT", f"/images/{name}", x_ms_blob_type="AppendBlob") == 201
+
+    done = push_blob(appliance.http, "team/append", content)
+    assert done.status == 201, (done, appliance.output()[-3000:])
+    assert pull_blob(appliance.http, "team/append", digest) == content
+
+
+def test_content_that_is_set_aside_is_copied_before_it_is_removed(
+    azurite: Azurite, tmp_path: Path
+) -> None:
+    """Azure may answer a copy before it is made, so the content is read and written."""
+    storage = always_owned(azurite.url, tmp_path, rootdirectory="aside")
+    content = of_size(12 * MB, 740).layers[0]
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    storage.commit_file(file, "a/damaged")
+
+    with storage.open("a/damaged") as opened:
+        assert storage.set_aside("a/damaged", "b/aside", opened)
+
+    assert storage.read("b/aside") == content
+    assert storage.stat("a/damaged") is None
+
+
+_OTHER = "c2VzYW1l"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"accountkey": _OTHER}, "correct storage.azure.accountkey"),
+        ({"container": "absent"}, "create the container, or correct storage.azure.container"),
+        ({"container": "No"}, "correct storage.azure.container"),
+    ],
+    ids=["key", "container", "name"],
+)
+def test_a_container_that_refuses_requests_is_one_line(
+    azurite: Azurite,
+    upstream: FakeUpstream,
+    tmp_path: Path,
+    wrong: dict[str, object],
+    expected: str,
+) -> None:
+    """Both `serve` and `check` end with code 2."""
+    _assert_refused(_setup(azurite, upstream, tmp_path / "data", **wrong), tmp_path, expected)
+
+
+def _assert_refused(setup: Setup, folder: Path, expected: str) -> None:
+    appliance = Appliance(folder / "appliance0", setup)
+    assert appliance.launch().wait(timeout=120) == 2
+    lines = [line for line in appliance.output().splitlines() if "storage.azure" in line]
+    assert len(lines) == 1, appliance.output()
+    assert expected in lines[0]
+    checked = appliance.entrepot("check")
+    assert checked.returncode == 2
+    assert expected in checked.stdout
+
+
+@pytest.mark.parametrize("root", ["", "/registry"])
+def test_names_that_begin_with_a_slash_are_not_taken_for_an_empty_container(
+    upstream: FakeUpstream, tmp_path: Path, root: str
+) -> None:
+    """Docker distribution 2 wrote such names; after they were copied, the appliance starts."""
+    link = "docker/registry/v2/repositories/a/_layers/sha256/0/link"
+    with Azurite(tmp_path / "azurite") as azurite:
+        assert azurite.request("PUT", f"/images//{link}", x_ms_blob_type="BlockBlob") == 201
+        setup = _setup(azurite, upstream, tmp_path / "data", rootdirectory=root)
+        _assert_refused(setup, tmp_path, "copy them to names without that /")
+
+        client = parts_of(
+            "azure", parameters(azurite.url, tmp_path, rootdirectory=root), lambda: 0.0
+        ).client
+        client.put(link, b"copied")
+        with Appliance(tmp_path / "copied", setup):
+            pass

@@ -23,7 +23,7 @@ from entrepot.runtime.clock import Clock
 _log = logging.getLogger(__name__)
 
 _SNAPSHOT_S: Final = 5.0
-"""The end of the appliance waits at most this many seconds for the snapshot of the index."""
+"""When the appliance ends, it waits at most this many seconds for the snapshot of the index."""
 _ENDPOINTS: Final = {
     "azure": "storage.azure.accountname, realm or serviceurl",
     "oss": "storage.oss.region or endpoint",

@@ -35,9 +35,9 @@ class RequestLine:
     """A `RequestLine` has the fields beyond those of AccessLine, in the order of the format.
 
     `id` identifies the request and `port` is the client's port. `type` is the response's media
-    type. `size` is the length of the whole content in bytes, even if the response has only a part
-    of the content, or empty. `host` and `agent` are as the client sent them; `scheme` is empty for
-    http.
+    type. `size` is the length of the whole content in bytes, also if the response has only a part
+    of it; `size` is empty if the length is unknown. `host` and `agent` are as the client sent them;
+    `scheme` is empty for http.
     """
 
     id: str

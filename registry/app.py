@@ -74,10 +74,10 @@ class Parts:
     stored file. `add_debug_pages` adds the routes of `http.debug.addr`; None: no debug listener is
     configured. `token_endpoint` returns the resource that issues tokens; with None, the resource
     for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
-    middleware of repositories, if there is any. `may_repeat` states that the server may repeat a
-    response without a call of the application. `has_edge_cache` states that HAProxy has a content
-    cache. `redirects` makes the URLs with which clients fetch blobs from the storage; None: the
-    appliance sends all blobs.
+    middleware of repositories, if there is any. If `may_repeat` is set, the worker's server may
+    repeat a response to an equal request without a call of the application. `has_edge_cache` states
+    that HAProxy has a content cache. `redirects` makes the URLs with which clients fetch blobs from
+    the storage; None: the appliance sends all blobs.
     """
 
     storage: Storage

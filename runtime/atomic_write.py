@@ -1,8 +1,8 @@
 """Replace a file as a whole: readers, also after a crash, see the old or the new content.
 
-This module writes all small files of the appliance's own state. Two other modules have their own
-writers: `datastore.drivers.filesystem`, whose values have keys and are found again after a crash,
-and `appliance.privileges.secret_copies`, which writes relative to an open folder.
+This module writes all small files of the appliance's own state. Two other modules have writers of
+their own: `datastore.drivers.filesystem`, which can find the unfinished files of a crash by their
+names, and `appliance.privileges.secret_copies`, which writes relative to an open folder.
 """
 
 from __future__ import annotations

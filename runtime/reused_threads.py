@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 
 _IDLE_S = 10.0
+"""A thread that has waited this long for a function, in s, ends."""
 _MOST_IDLE = 8
-"""A thread without a function ends after so many seconds, or at once if so many others wait."""
+"""At most this many threads wait; a further thread ends at once after its function."""
 
 Work = Callable[[], None]
 

@@ -1,7 +1,7 @@
 """Define the names in the run directory: sockets, the log pipe, the files of one start.
 
-`haproxy.cfg` and `supervisord.conf` have the same names, because both are static files; a test
-compares the names. The module `appliance.rundir` creates and finds the directory itself.
+`haproxy.cfg` and `supervisord.conf` repeat these names, because static files cannot import them; a
+test compares the names. The module `appliance.rundir` creates and finds the directory itself.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Identify the client of a request, resolve the repository, and check the client's rights.
 
-This module also defines the headers that a worker and HAProxy exchange. HAProxy removes the headers
-that a worker and HAProxy exchange from clients' requests and from responses to clients. HAProxy
-serves a cached response only to clients with the rights class for which a worker permitted caching,
-and remembers verified credentials (docs/internals/edge-cache.md). A worker reads the cache epoch
-before any other state and sends the epoch with every response. So HAProxy never uses a response
-that reflects the state before a change.
+This module also defines the headers that a worker and HAProxy exchange. HAProxy removes these
+headers from requests of clients and from responses to clients. HAProxy serves a cached response
+only to clients with the rights class for which a worker permitted caching, and remembers verified
+credentials (docs/internals/edge-cache.md). A worker reads the cache epoch before any other state
+and sends the epoch with every response. So HAProxy never uses a response that reflects the state
+before a change.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class EdgeHeaders:
     """An `EdgeHeaders` reads and writes the headers between this worker and HAProxy.
 
     *epoch* returns the cache epoch; None: no HAProxy is in front, and HAProxy's headers are
-    ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache.
-    *may_repeat* states that the server may repeat a response without a call of the application.
-    Without *has_cache*, HAProxy has no content cache, and no permission for it is computed.
+    ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache. If
+    *may_repeat* is set, the worker's server may repeat a response to an equal request without a
+    call of the application. Without *has_cache*, HAProxy has no content cache, and no permission
+    for it is computed.
     """
 
     epoch: Callable[[], str] | None = None
@@ -86,7 +87,7 @@ class EdgeHeaders:
     def permission(self, req: falcon.Request, resp: falcon.Response) -> Callable[[], bool] | None:
         """Return a function that returns whether the client's rights are still the same.
 
-        The rights of equal requests are the same within an epoch. Return None if that is not known:
+        Within a cache epoch, equal requests have the same rights. Return None if that is not known:
         HAProxy has not verified the credential in this epoch, so the credential may expire within
         the epoch.
         """
@@ -110,7 +111,7 @@ class EdgeHeaders:
             resp.set_header(RIGHTS, _rights_numbers(identity))
 
     def report_wrong_password(self, resp: falcon.Response) -> None:
-        """Let HAProxy count a wrong password, even if the response succeeds without a login."""
+        """Let HAProxy count a wrong password, even if an anonymous client gets the response too."""
         if self.epoch is not None:
             resp.set_header(WRONG_CREDENTIALS, "1")
 
@@ -250,7 +251,7 @@ class Authorization:
     def identify_login(
         self, req: falcon.Request, resp: falcon.Response, user: str, password: str
     ) -> Identity:
-        """Return the identity for a user and password from elsewhere than Authorization."""
+        """Return the identity for a user and password that were not in the header Authorization."""
         self.edge.set_epoch(req, resp)
         authorization = basic_credentials(user, password)
         if self._queueing:
@@ -266,7 +267,7 @@ class Authorization:
         return identity
 
     def permitted_actions(self, identity: Identity, name: str) -> frozenset[Action]:
-        """Return the actions that the client may do in the repository *name*, without `ns`."""
+        """Return the actions that the client may do in *name*, without the parameter `ns`."""
         try:
             resolved = resolve(name, None, self._upstreams, self._is_hosted)
         except (Malformed, NameUnknown):

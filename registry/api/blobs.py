@@ -37,7 +37,7 @@ from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeat
 from entrepot.registry.server.fileslice import in_bytes
 
 LARGEST_REPEATED = 8 * 1024 * 1024
-"""The server repeats responses with blobs up to this size in bytes.
+"""The worker's server repeats responses to equal requests for blobs up to this size in bytes.
 
 PERF: to repeat a larger blob saves little: the thread that sends the blob is woken rarely, because
 the kernel waits for the client.

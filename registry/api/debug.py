@@ -102,7 +102,7 @@ class DebugResource:
         }
 
     def _endpoints(self) -> list[dict[str, object]]:
-        """Return the endpoints of notifications with their counters; headers are secret."""
+        """Return the endpoints of notifications with their counters, without secret headers."""
         samples = list(_samples(self._sources.metrics, _NOTIFICATIONS))
         return [
             {"name": name, "url": url, "Metrics": _endpoint_counters(name, samples)}

@@ -200,7 +200,7 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A `_Merged` has the passwords of all sources, merged at these generations of them."""
+    """A `_Merged` has the passwords of all sources, merged when these had these generations."""
 
     generations: tuple[int, int]
     passwords: Passwords

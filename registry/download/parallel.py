@@ -22,8 +22,8 @@ from entrepot.registry.upstream.protocol import RemoteBlob
 PART_SIZE = 8 * 1024 * 1024
 """A part of a blob has at most this size in bytes: one request fetches one part."""
 
-# The permits of an upstream let this many blobs use all of their connections at a time, because
-# clients fetch 3 layers at once.
+# A connection needs a permit, except the first one of a blob. An upstream has permits for all
+# connections of this many blobs, because clients fetch 3 layers at once.
 _BLOBS = 3
 _WAIT_S = 0.2
 
@@ -173,8 +173,8 @@ class _Helpers:
         self._is_over = threading.Event()
 
     def __enter__(self) -> Self:
-        # A process that cannot start another thread raises RuntimeError. The caller of `chunks`
-        # then fetches the parts itself.
+        # If the process can start no thread (RuntimeError), the caller of `chunks` fetches the
+        # parts itself.
         with suppress(RuntimeError):
             for _ in range(self._thread_count):
                 threading.Thread(target=self._run_thread, name="lane", daemon=True).start()

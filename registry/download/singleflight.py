@@ -72,7 +72,7 @@ class _Distrusted:
         until = time.monotonic() + _DISTRUSTED_S
         with self._lock:
             together = task.without | sources
-            # No other source is left, so the reader tries all sources again.
+            # If no other source is left, the reader tries all sources again.
             if len(together) >= len(task.fetches):
                 together = frozenset()
             self._known.keep((task.digest, task.upstream), (together, until))
@@ -153,7 +153,7 @@ class SingleFlight:
         except (Absent, Denied):
             if is_ours:
                 raise
-            return self.join(task)  # The upstream refused the download for another repository.
+            return self.join(task)  # The refused request was for another repository.
         return Reader(self, task, download, is_ours=is_ours)
 
     def begin(

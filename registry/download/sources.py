@@ -198,7 +198,7 @@ log = logging.getLogger(__name__)
 class _SentAhead:
     """A `_SentAhead` is a `Fetch` whose request was sent before its first use.
 
-    Its only use returns the `remote` that was opened then, or raises the `error` of then.
+    Its only use returns the `remote` that was opened then, or raises the `error` of that request.
     """
 
     opened: ExitStack = field(default_factory=ExitStack)
@@ -269,7 +269,7 @@ class Sources:
         """
         try:
             source, fetch = self.choose()
-        except UpstreamError:  # The next call of `choose` raises it again.
+        except UpstreamError:  # The next call of `choose` raises the error again.
             return None
         ahead = _SentAhead()
         ahead.send(fetch, start)

@@ -100,7 +100,7 @@ class BackgroundFsync:
             self._thread.join()
 
     def _flush(self) -> None:
-        # The commit flushes the file again and reports the error.
+        # If the flush fails, the commit flushes the file again and reports the error.
         with contextlib.suppress(OSError):
             os.fdatasync(self._descriptor)
 

@@ -200,7 +200,7 @@ class Download:
             self._changed.wait_for(lambda: self.is_done, within)
 
     def after_commit(self, act: Callable[[], None]) -> None:
-        """Call *act* in the thread of the download after the commit; at once if that was before."""
+        """Call *act* in the thread of the download after the commit; at once if that has ended."""
         with self._changed:
             if not self.is_done:
                 self._after_commit.append(act)
@@ -247,7 +247,8 @@ class Download:
     def _let_first_reader_begin(self) -> None:
         """Wait until `open` has returned, and a moment for the head of the first response.
 
-        PERF: this thread would take the interpreter from the reader at each of its system calls.
+        PERF: otherwise this thread would take the interpreter lock at each system call of the
+        reader.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._is_awaited)

@@ -132,7 +132,7 @@ class Redirects:
             return self._look(key)
         if self._storage.has_answered(_ANSWERED_S):
             return True
-        with self._asking:  # one request proves for all that the storage answers
+        with self._asking:  # The first thread's answer counts for all.
             return self._storage.has_answered(_ANSWERED_S) or self._look(key)
 
     def _is_confirmed(self, key: str) -> bool:

@@ -31,7 +31,8 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
 def _is_hosted(storage: Storage, repositories: Repositories) -> Callable[[Repository], bool]:
     """Return a function that returns whether a repository has no origin.
 
-    In a bucket, lists of 1,000 origins each replace one request for each repository.
+    In a bucket, the origins are listed, 1,000 in one request, which replaces a request for each
+    repository.
     """
     if not is_remote(storage):
         return lambda name: repositories.origin(name) is None

@@ -182,7 +182,7 @@ class ConnectionPoller:
     ) -> None:
         """Do *action* with a connection; any error closes only this connection.
 
-        Without this, one error would end the polling thread, and no connection would be answered.
+        Otherwise one error would end the polling thread, and no connection would be answered.
         """
         try:
             action(poller, each)

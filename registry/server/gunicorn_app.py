@@ -39,7 +39,7 @@ costs both a third less CPU. For a file, the send buffer refers to pages of the 
 copies nothing. Pages in the send buffer stay in memory until a slow client has received them, so
 the buffer is not larger.
 """
-_GRACE_S = 2  # HAProxy has already waited for the open responses when the worker is stopped.
+_GRACE_S = 2  # HAProxy ends before the workers, and waits for open responses.
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from entrepot.runtime.hostnames import fold, unfold
 from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
-"""This many consecutive failures open the breaker; a single failure with `at_once` opens it alone.
+"""This many consecutive failures open the breaker; one failure with `at_once` is enough.
 """
 FIRST_REST = 1.0
 """The first rest of an open breaker lasts this many s.

@@ -45,7 +45,7 @@ _STALLS_WITHIN = 3  # A body is requested anew after a third of the read time-ou
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
-"""HEAD requests are skipped for this many s, and then tried again."""
+"""After HEAD was useless, HEAD requests are skipped for this many s, and then tried again."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 """After a HEAD with one of these statuses, HEAD is not skipped: the next HEAD may succeed."""
 

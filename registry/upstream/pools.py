@@ -1,4 +1,4 @@
-"""Configure urllib3's connection pools with the dialling of this package, TLS and proxies."""
+"""Make connection pools of urllib3, whose connections `dial` opens, with TLS and proxies."""
 
 from __future__ import annotations
 

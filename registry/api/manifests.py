@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+
 import falcon
 
 from entrepot.datastore.content import StoredManifest
@@ -20,6 +24,7 @@ from entrepot.registry.pullthrough.responses import ManifestAnswer, ResponseSour
 from entrepot.registry.push import referrers
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.manifests import ManifestPushes, read
+from entrepot.registry.server.delivery import CONNECTION, LentConnection, RepeatableBytes
 
 _CACHE_STATUS = {
     ResponseSource.HIT: HIT,
@@ -29,6 +34,7 @@ _CACHE_STATUS = {
     ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
+_REPEATED_S = 1.0  # seconds for which a worker repeats a response, until its Age changes
 
 
 class ManifestResource:
@@ -120,12 +126,42 @@ class ManifestResource:
         answer = self._manifests.get(resolved, parse_reference(reference))
         _describe(resp, answer)
         if none_match(req.get_header("If-None-Match"), answer.stored.digest):
-            self._authorization.edge.permit_caching(
-                req, resp, lambda: self._manifests.cacheable_for(resolved, answer)
-            )
+            cacheable_s = partial(self._manifests.cacheable_for, resolved, answer)
+            self._authorization.edge.permit_caching(req, resp, cacheable_s)
+            self._permit_repeating(req, resp, answer, cacheable_s)
             return answer
         not_modified(resp)
         return None
+
+    def _permit_repeating(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        answer: ManifestAnswer,
+        cacheable_s: Callable[[], float],
+    ) -> None:
+        """Let the worker repeat the response to a frequent request, until its Age changes.
+
+        If HAProxy has a content cache, HAProxy answers such requests. Otherwise the worker repeats
+        the responses that HAProxy might cache: a manifest of an upstream with all of its parts,
+        within a cache epoch. PERF: the parts are looked up only for the second of two requests
+        within a second.
+        """
+        connection: LentConnection | None = req.env.get(CONNECTION)
+        edge = self._authorization.edge
+        if edge.has_cache or req.method != "GET" or connection is None:
+            return
+        if not connection.is_frequent():
+            return
+        is_permitted = edge.permission(req, resp)
+        if is_permitted is None:
+            return
+        seconds = min(cacheable_s(), _REPEATED_S - (answer.age or 0.0) % 1.0)
+        until = monotonic() + seconds
+        if seconds > 0:
+            connection.repeatable = RepeatableBytes(
+                answer.stored.body, lambda: monotonic() < until and is_permitted()
+            )
 
 
 def _describe(resp: falcon.Response, answer: ManifestAnswer) -> None:

@@ -182,6 +182,18 @@ class Repeatable:
     open: Callable[[], BinaryIO | None]
 
 
+@dataclass(frozen=True, slots=True)
+class RepeatableBytes:
+    """A `RepeatableBytes` permits the server to send a response with the body `content` again.
+
+    `is_permitted` returns whether the application would send the same response now. It waits for
+    nothing.
+    """
+
+    content: bytes
+    is_permitted: Callable[[], bool]
+
+
 class BodyProgress(Protocol):
     """A `BodyProgress` is a request body being read: `received` bytes, and whether it was cut."""
 
@@ -211,6 +223,7 @@ class LentConnection:
     `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
     does not have. `is_handed_over` states that the poller owns the connection.
     The application sets `repeatable` before it starts a response that the server may send again.
+    `is_frequent` returns whether an equal request has just asked the same.
     """
 
     socket: socket.socket
@@ -219,7 +232,8 @@ class LentConnection:
     drain_s: float = 0.0
     patience: float = PATIENCE_S
     has_chunks: bool = True
-    repeatable: Repeatable | None = None
+    repeatable: Repeatable | RepeatableBytes | None = None
+    is_frequent: Callable[[], bool] = lambda: False
 
     def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
         """Send a body of unknown length with chunked coding (RFC 9112, 7.1), as `deliver` does.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from entrepot.registry.server.delivery import Delivery
 
 _PIECE = 256 * 1024
-_LONGEST_READ = 8192  # bytes, as gunicorn reads a request
+LONGEST_READ = 8192  # bytes, as gunicorn reads a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class KeptConnection:
     def read(self) -> bytes | None:
         """Return bytes of the next request, b"" if the client left; None: there are none yet."""
         try:
-            return self.connection.recv(_LONGEST_READ)
+            return self.connection.recv(LONGEST_READ)
         except BlockingIOError:
             return None
         except OSError:

@@ -12,14 +12,15 @@ no request is accepted that gunicorn rejects, and no request ends at another byt
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from typing import BinaryIO
 from wsgiref.types import WSGIEnvironment
 
-from entrepot.registry.server.delivery import Delivery, Repeatable
+from entrepot.registry.server.delivery import Delivery, Repeatable, RepeatableBytes
 from entrepot.registry.server.fileslice import Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
 
@@ -29,6 +30,10 @@ _MOST = 1024
 _LONGEST_REQUEST = 2048
 """At most `_MOST` responses are remembered, for requests of at most `_LONGEST_REQUEST` bytes: 4 MB.
 """
+_MOST_IN_MEMORY = 128
+_LONGEST_IN_MEMORY = 16 * 1024
+"""At most so many responses are remembered with their bodies, of at most so many bytes: 2 MB."""
+_FREQUENT_S = 1.0
 _END = b"\r\n\r\n"
 _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 """A request with one of these headers has a body, or its client waits for an interim response."""
@@ -37,20 +42,35 @@ _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"
 class Repeats:
     """A `Repeats` has the responses that one worker may repeat, by the bytes of their requests.
 
-    Any thread may call `keep` and `end`, but only one at a time calls `answer`.
+    Only one thread at a time calls `answer`; any thread may call the other methods. *clock* is a
+    monotonic clock in s.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._known: BoundedDict[bytes, tuple[bytes, Repeatable]] = BoundedDict(_MOST)
-        self._second, self._date = 0, b""
+        self._in_memory: BoundedDict[bytes, tuple[bytes, RepeatableBytes]] = BoundedDict(
+            _MOST_IN_MEMORY
+        )
+        self._received: BoundedDict[bytes, float] = BoundedDict(_MOST)
+        self._clock = clock
+        self._date = (0, b"")
         self._is_ended = False
+
+    def is_frequent(self, request: bytes) -> bool:
+        """Return whether this was called for an equal GET within the last second."""
+        if len(request) > _LONGEST_REQUEST or not request.startswith(b"GET "):
+            return False
+        now = self._clock()
+        before = self._received.get(request, -math.inf)
+        self._received.keep(request, now)
+        return now - before < _FREQUENT_S
 
     def keep(
         self,
         request: bytes,
         environ: WSGIEnvironment,
         headers: Sequence[tuple[str, str]],
-        repeatable: Repeatable,
+        repeatable: Repeatable | RepeatableBytes,
     ) -> None:
         """Remember a response with status 200 and *headers* if *request* is one GET without a body.
 
@@ -61,7 +81,10 @@ class Repeats:
         if is_whole and len(request) <= _LONGEST_REQUEST and not _HAS_MORE & environ.keys():
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
             head = f"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n{lines}".encode("latin-1")
-            self._known.keep(request, (head, repeatable))
+            if isinstance(repeatable, Repeatable):
+                self._known.keep(request, (head, repeatable))
+            elif len(repeatable.content) <= _LONGEST_IN_MEMORY:
+                self._in_memory.keep(request, (head, repeatable))
 
     def answer(self, request: bytes, connection: socket.socket) -> Delivery | bool:
         """Repeat the response to a request; return False if none is remembered or permitted.
@@ -85,6 +108,22 @@ class Repeats:
             raise
         return body.send(0.0) or body
 
+    def answer_from_memory(self, request: bytes, connection: socket.socket) -> bool:
+        """Repeat a response whose body is in memory.
+
+        Return False if none is remembered or permitted. Raises: OSError if a part of the response
+        cannot be sent.
+        """
+        known = self._in_memory.get(request)
+        if known is None or self._is_ended:
+            return False
+        head, repeatable = known
+        if not repeatable.is_permitted():
+            self._in_memory.pop(request, None)
+            return False
+        connection.sendall(head + self._date_line() + repeatable.content)
+        return True
+
     def end(self) -> None:
         """Repeat no more responses: a stopping worker must send `Connection: close`."""
         self._is_ended = True
@@ -99,10 +138,11 @@ class Repeats:
     def _date_line(self) -> bytes:
         """Return the Date header (RFC 9110, 6.6.1), and the end of the header section."""
         second = int(time.time())
-        if self._second != second:
-            self._second = second
-            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode()
-        return self._date
+        dated, line = self._date
+        if dated != second:
+            line = f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode()
+            self._date = (second, line)
+        return line
 
 
 def _content(file: BinaryIO, size: int) -> Iterator[Piece]:

@@ -31,8 +31,13 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from gunicorn.workers.gthread import ThreadWorker
 
 from entrepot.registry.server.connection_poller import ConnectionPoller
-from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
-from entrepot.registry.server.polled import ConnectionLimits, KeptConnection
+from entrepot.registry.server.delivery import (
+    CONNECTION,
+    LentConnection,
+    Repeatable,
+    RepeatableBytes,
+)
+from entrepot.registry.server.polled import LONGEST_READ, ConnectionLimits, KeptConnection
 
 MAX_WAITING_THREADS = 16
 """This many threads of a worker may wait at a connection, in addition to threads that handle
@@ -76,6 +81,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self._waiting_slots = deque(range(MAX_WAITING_THREADS))
         self._local = threading.local()
         self._blob_threads: futures.Executor | None = None
+        self._reads_requests = False
         self.connection_poller = ConnectionPoller(self._run, ConnectionLimits())
 
     def set_limits(self, limits: ConnectionLimits, on_limit: Callable[[str], None]) -> None:
@@ -104,6 +110,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             connection = LentConnection(environ["gunicorn.socket"], self.connection_poller)
             connection.has_chunks = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+            connection.is_frequent = self._is_frequent
             environ[CONNECTION] = self._local.connection = connection
 
             def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:  # noqa: ANN401 - WSGI's own
@@ -115,13 +122,22 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
         return respond
 
+    def _is_frequent(self) -> bool:
+        """Return whether the application has just asked this about a request with the same bytes.
+
+        The worker reads the bytes of requests from the first call on.
+        """
+        self._reads_requests = True
+        request: bytes | None = getattr(getattr(self._local, "conn", None), "request", None)
+        return request is not None and self.connection_poller.repeats.is_frequent(request)
+
     def _remember(
         self,
         environ: WSGIEnvironment,
         headers: list[tuple[str, str]],
-        repeatable: Repeatable,
+        repeatable: Repeatable | RepeatableBytes,
     ) -> None:
-        """Let the poller repeat a response, if the poller has read its request."""
+        """Let the worker repeat a response, if it has the bytes of the request."""
         conn = self._local.conn
         request = getattr(conn, "request", None)
         if request and not _has_read_ahead(conn):
@@ -185,10 +201,33 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._let_poller_keep(conn)
             return _KEPT_BY_POLLER
         while is_kept is True and self._next_request_follows(conn):
-            is_kept = self._handle_one(conn)
+            is_kept = self._repeat(conn) or self._handle_one(conn)
         if is_kept is False:
             self._hand_over_close(conn)
         return is_kept
+
+    def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        """Answer the next request if its response is remembered with its body, else return False.
+
+        The bytes of any other request are passed to gunicorn's parser.
+        """
+        if not self._reads_requests:
+            return False
+        try:
+            request = conn.sock.recv(LONGEST_READ, socket.MSG_DONTWAIT)
+        except OSError:  # gunicorn's own read gets the same error
+            return False
+        try:
+            conn.sock.setblocking(True)
+            if self.connection_poller.repeats.answer_from_memory(request, conn.sock):
+                return True
+        except OSError:  # HAProxy has left; gunicorn closes the connection
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RDWR)
+            return True
+        conn.request = request
+        conn.parser.unreader.unread(request)
+        return False
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
         """Handle one request; return False also if the rest of the response was handed over."""

@@ -100,6 +100,7 @@ def pulling(
     index: Index | None = None,
     storage: Storage | None = None,
     epoch: Callable[[], str] | None = None,
+    has_edge_cache: bool = True,
     clock: Callable[[], float] = time.time,
     **fields: Any,
 ) -> Pulling:
@@ -125,5 +126,6 @@ def pulling(
         clock=clock,
         lanes=lanes,
         epoch=epoch,
+        has_edge_cache=has_edge_cache,
     )
     return Pulling(u, root, TestClient(assemble(parts)))

@@ -55,6 +55,7 @@ class Worker:
                 extras={CONNECTION: lent},
             )
             assert got.status_code < 500
+        assert lent.repeatable is None or isinstance(lent.repeatable, Repeatable)
         return lent.repeatable
 
 
@@ -189,7 +190,7 @@ def _pushed(worker: Worker) -> Repeatable:
     with ours, theirs:
         lent = LentConnection(ours)
         client.simulate_get(f"/v2/team/app/{BLOB}", extras={CONNECTION: lent})
-    assert lent.repeatable is not None
+    assert isinstance(lent.repeatable, Repeatable)
     return lent.repeatable
 
 

@@ -20,7 +20,7 @@ from entrepot.datastore.drivers.memory_parts import (
     MemoryPins,
     MemoryReservations,
 )
-from entrepot.registry.server.delivery import CONNECTION, LentConnection
+from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
@@ -98,7 +98,7 @@ def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -
             path = f"/v2/{p.prefix}/{NAME}/blobs/{layer_of(p)}"
             p.client.simulate_get(path, extras={CONNECTION: lent})
         permitted = lent.repeatable
-        assert permitted is not None
+        assert isinstance(permitted, Repeatable)
         opened: list[BinaryIO | None] = []
 
         assert calls(lambda: opened.append(permitted.open())) == (

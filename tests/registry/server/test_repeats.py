@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from entrepot.registry.server.delivery import Delivery, Repeatable
+from entrepot.registry.server.delivery import Delivery, Repeatable, RepeatableBytes
 from entrepot.registry.server.repeats import Repeats
 
 ASK = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\nhost: x\r\naccept: */*\r\n\r\n"
@@ -241,3 +241,45 @@ def test_the_responses_kept_first_are_dropped(
 
     assert repeats.answer(ASK, ends[1]) is False
     assert repeats.answer(b"GET /v2/b/blobs/0 HTTP/1.1\r\n\r\n", ends[1]) is True
+
+
+def test_a_body_in_memory_is_repeated_while_that_is_permitted(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    """A response with a body in memory is sent again until its permission ends."""
+    client, server = ends
+    is_permitted = [True, False]
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, RepeatableBytes(CONTENT, lambda: is_permitted.pop(0)))
+
+    assert repeats.answer_from_memory(ASK, server)
+    assert client.recv(4096).endswith(b"\r\n\r\n" + CONTENT)
+    assert not repeats.answer_from_memory(ASK, server)
+    assert not repeats.answer_from_memory(ASK, server)
+
+
+def test_a_body_in_a_file_is_not_answered_from_memory(
+    ends: tuple[socket.socket, socket.socket], body: Body
+) -> None:
+    """A thread that answers from memory does not send files, which may need the poller."""
+    assert not kept(body).answer_from_memory(ASK, ends[1])
+
+
+def test_a_long_body_is_not_remembered(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A body of more than 16 KiB is not kept in memory."""
+    repeats = Repeats()
+    repeats.keep(ASK, PARSED, HEADERS, RepeatableBytes(bytes(16 * 1024 + 1), lambda: True))
+
+    assert not repeats.answer_from_memory(ASK, ends[1])
+
+
+def test_a_get_is_frequent_if_an_equal_one_came_within_a_second() -> None:
+    """The second of two equal GETs within a second is frequent; other methods never are."""
+    times = [0.0, 0.5, 1.5, 2.0]
+    repeats = Repeats(clock=lambda: times.pop(0))
+    other = ASK.replace(b"host: x", b"host: y")
+
+    assert [repeats.is_frequent(ASK) for _ in range(3)] == [False, True, False]
+    assert not repeats.is_frequent(other)
+    assert not repeats.is_frequent(b"POST" + ASK[3:])
+    assert times == []

@@ -21,8 +21,9 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn
 
 from entrepot.registry.api.response_body import checked_stream
-from entrepot.registry.server.delivery import CONNECTION, Repeatable
+from entrepot.registry.server.delivery import CONNECTION, Repeatable, RepeatableBytes
 from entrepot.registry.server.fileslice import FileSlice, Piece
+from entrepot.registry.server.repeats import Repeats
 from entrepot.registry.server.worker import MAX_WAITING_THREADS, KeepAliveWorker, _Connection
 from tests.registry.benches import eventually
 
@@ -533,3 +534,119 @@ def test_a_connection_of_the_worker_can_be_duplicated() -> None:
         other.send(b"x")
 
         assert client.recv(1) == b"x"
+
+
+class _FrequentApplication:
+    """A WSGI application that permits the responses to frequent requests to be repeated."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        self.requests.append(environ["RAW_URI"])
+        lent = environ[CONNECTION]
+        if lent.is_frequent():
+            lent.repeatable = RepeatableBytes(b"content", lambda: True)
+        start_response("200 OK", [("Content-Length", "7")])
+        return [b"content"]
+
+
+@contextmanager
+def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[socket.socket]:
+    """Yield the client's end of a connection at which a thread of the worker waits.
+
+    The clock that decides which requests are frequent stands still.
+    """
+    worker.wsgi = worker.lend_connections(app)
+    worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
+    with _connection(worker) as (client, conn):
+        thread = _started(lambda: worker.handle(conn))
+        yield client
+        client.close()
+        thread.join(20)
+
+
+def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request() -> None:
+    """A thread that waits at its connection answers a frequent request from memory.
+
+    The worker keeps the bytes of requests after the first one, and the second of these is frequent.
+    """
+    app = _FrequentApplication()
+    with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
+        bodies = [_answer(client, _ASK) for _ in range(6)]
+
+    assert bodies == [b"content"] * 6
+    assert app.requests == ["/"] * 3
+
+
+def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
+    """A request that differs in one byte, and the request after it, get responses of their own."""
+    app = _FrequentApplication()
+    with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
+        for _ in range(4):
+            _answer(client, _ASK)
+        _answer(client, _ASK.replace(b"GET /", b"GET /other"))
+        _answer(client, _ASK)
+
+    assert app.requests == ["/", "/", "/", "/other"]
+
+
+@contextmanager
+def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket.socket, Any]]:
+    """Yield both ends of a connection after a response that the worker may repeat.
+
+    The caller calls the worker's methods in its own thread.
+    """
+    worker.wsgi = worker.lend_connections(app)
+    worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
+    with _connection(worker) as (client, conn):
+        for _ in range(3):
+            client.sendall(_ASK)
+            if conn.initialized:
+                assert not worker._repeat(conn)
+            worker._handle_one(conn)
+            client.recv(4096)
+        yield client, conn
+
+
+def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
+    """The parser continues to read a request of which the worker has received only a part."""
+    app = _FrequentApplication()
+    with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
+        client.sendall(_ASK[:10])
+        is_repeated = worker._repeat(conn)
+        client.sendall(_ASK[10:])
+        worker._handle_one(conn)
+
+        assert not is_repeated
+        assert client.recv(4096).endswith(b"content")
+        assert len(app.requests) == 4
+
+
+def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
+    """After SIGTERM the application answers, and the response announces the end."""
+    app = _FrequentApplication()
+    with (
+        _worker(_LongWaiting) as worker,
+        _main_thread(worker),
+        _remembered(worker, app) as (client, conn),
+    ):
+        worker.handle_exit(signal.SIGTERM, None)
+        client.sendall(_ASK)
+
+        assert not worker._repeat(conn)
+        assert worker._handle_one(conn) is False
+        assert b"connection: close\r\n" in client.recv(4096).lower()
+
+
+def test_a_client_that_left_gets_no_repeated_response() -> None:
+    """A connection whose client has left is closed by the parser, which finds its end."""
+    app = _FrequentApplication()
+    with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
+        client.sendall(_ASK)
+        client.close()
+
+        assert worker._repeat(conn)  # the request was read before, and sending fails
+        assert not worker._repeat(conn)
+        assert worker._handle_one(conn) is False
+        assert len(app.requests) == 3

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entrepot import config
 from entrepot.cleaner import readable_units
@@ -39,12 +40,14 @@ from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.rebuild import needs_rebuild
-from entrepot.datastore.snapshot import SnapshotStore
 from entrepot.datastore.takeover import taken_at
 from entrepot.edge.purge import Purge
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import FRONT_SOCKET, WAKE_SOCKET
+
+if TYPE_CHECKING:  # only a program that uses a bucket loads this module
+    from entrepot.datastore.snapshot import SnapshotStore
 
 log = logging.getLogger(__name__)
 

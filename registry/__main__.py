@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
 
 from entrepot import config
@@ -33,7 +34,6 @@ from entrepot.registry.app import App, Parts, assemble
 from entrepot.registry.client_auth import client_auth
 from entrepot.registry.download.spoolfile import discard_partial_downloads
 from entrepot.registry.events import BreakerEvents, Events, damaged
-from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.push.upload_sessions import UploadLimits
 from entrepot.registry.push_settings import push_rules
 from entrepot.registry.routing.name_conflicts import leaves_out, shadowed
@@ -56,6 +56,9 @@ from entrepot.runtime.run_names import (
     blob_socket,
     worker_socket,
 )
+
+if TYPE_CHECKING:  # only a program that uses a bucket loads this module
+    from entrepot.registry.pullthrough.redirects import Redirects
 
 log = logging.getLogger(__name__)
 

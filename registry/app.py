@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import falcon
 
@@ -46,7 +47,6 @@ from entrepot.registry.pullthrough.lists import Lists
 from entrepot.registry.pullthrough.manifests import KeyedLock, Manifests
 from entrepot.registry.pullthrough.prefetch import Prefetch
 from entrepot.registry.pullthrough.recent_answers import NegativeCache, RecentConfirmations
-from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.push.catalog import Catalog
 from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.push.hashes import Hashes
@@ -56,6 +56,9 @@ from entrepot.registry.push.referrers import Referrers
 from entrepot.registry.push.upload_sessions import Sessions, UploadLimits
 from entrepot.registry.push.uploads import BlobUploads
 from entrepot.registry.routing.resolve import Upstreams
+
+if TYPE_CHECKING:  # only a program that uses a bucket loads this module
+    from entrepot.registry.pullthrough.redirects import Redirects
 
 App = falcon.App[falcon.Request, falcon.Response]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 import falcon
 
@@ -23,7 +24,6 @@ from entrepot.registry.api.write_events import WriteEvents
 from entrepot.registry.auth.identity import Identity
 from entrepot.registry.errors import Unsupported
 from entrepot.registry.pullthrough.blobs import Blobs
-from entrepot.registry.pullthrough.redirects import Redirects
 from entrepot.registry.pullthrough.responses import (
     ArrivingBlob,
     BlobAnswer,
@@ -35,6 +35,9 @@ from entrepot.registry.push.deletes import Deletions
 from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
 from entrepot.registry.server.fileslice import in_bytes
+
+if TYPE_CHECKING:  # only a program that uses a bucket loads this module
+    from entrepot.registry.pullthrough.redirects import Redirects
 
 LARGEST_REPEATED = 8 * 1024 * 1024
 """The worker's server repeats responses to equal requests for blobs up to this size in bytes.

@@ -97,21 +97,52 @@ def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path
     second.close()
 
 
-_MODULES = """
-import sys
+_ON_A_DISK = """
+import sys, threading
 from pathlib import Path
-import entrepot.cleaner.__main__, entrepot.logger.__main__, entrepot.registry.__main__
-from entrepot.datastore.drivers.table import on_disk, open_storage
-open_storage(on_disk(Path("/nonexistent")))
-names = ("obstore", "drivers.s3", "drivers.objects", "datastore.owned")
+from entrepot import config
+import entrepot.appliance.serve
+from entrepot.cleaner.__main__ import CleanerProcess
+from entrepot.datastore import layout
+from entrepot.edge import cache_epoch
+from entrepot.edge.invalidation import Invalidation
+from entrepot.logger.__main__ import work
+from entrepot.registry.__main__ import parts
+from entrepot.runtime.clock import Clock
+
+root = Path(sys.argv[1])
+loaded = config.load([f"--storage.filesystem.rootdirectory={root}"], {}).settings
+state = loaded.storage.statedir
+state.mkdir(parents=True)
+config.dump(loaded, root / "settings.json")
+settings = config.resolved({"ENTREPOT_SETTINGS": str(root / "settings.json")})
+cache_epoch.begin(root)
+epoch = cache_epoch.CacheEpoch(root)
+made = parts(settings, epoch, Invalidation(epoch))
+CleanerProcess(settings)
+work(settings, Clock(state / layout.CLOCK))
+names = ("obstore", "drivers.s3", "drivers.azure", "drivers.oss", "drivers.gcs", "drivers.objects")
+names += ("datastore.owned", "datastore.snapshot", "bucket", "pullthrough.redirects")
+names += ("storage_redirects", "appliance.migrate", "own_process")
 print(*(each for each in sys.modules if any(name in each for name in names)))
+print(*(each.name for each in threading.enumerate()))
 """
 
 
-def test_content_on_a_disk_imports_no_other_driver() -> None:
-    """No program that serves from a disk pays for a bucket."""
+def test_content_on_a_disk_costs_no_import_and_no_thread_of_another_driver(tmp_path: Path) -> None:
+    """No program that serves from a disk loads, or starts a thread of, what only a bucket needs.
+
+    So these programs use no more memory, start no further process, and wake up no more often.
+    """
     found = subprocess.run(
-        [sys.executable, "-c", _MODULES], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", _ON_A_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
-    assert found.stdout.split() == []
+    assert found.returncode == 0, found.stderr
+    modules, threads = found.stdout.split("\n")[:2]
+    assert modules.split() == []
+    assert threads == "MainThread"

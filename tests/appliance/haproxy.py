@@ -155,7 +155,7 @@ class Haproxy:
         return [line for line in parsed if mark in line.uri]
 
     def line(self, mark: str) -> AccessLine:
-        """Wait for the first line of HAProxy's access log whose URI contains *mark*."""
+        """Wait for a line of HAProxy's access log whose URI contains *mark*; return the first."""
         return eventually(lambda: self.lines(mark))[0]
 
     def admin(self, command: str) -> str:

@@ -1,4 +1,4 @@
-"""A fake of HAProxy and the logger: it answers the log barrier's probe and commits its line."""
+"""A stand-in for HAProxy and the logger: it answers the probe of the cleaner's log barrier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Front(UnixStreamServer):
-    """Answers the log barrier with *status* on a unix socket; passes probes' ids to *commit*."""
+    """Responds to the cleaner's probe with *status* on a unix socket.
+
+    The id in the probe is passed to *commit*.
+    """
 
     def __init__(self, path: Path, commit: Callable[[str], None], status: int = 200) -> None:
         super().__init__(str(path), _Handler)
@@ -39,7 +42,7 @@ class Front(UnixStreamServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A `_Handler` handles one request."""
+    """Handles one request of the cleaner."""
 
     server: Front
     protocol_version = "HTTP/1.1"
@@ -55,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.commit(parse_qs(urlsplit(self.path).query)["news"][0])
 
     def log_message(self, *_: object) -> None:
-        """Discard the message."""
+        """Log nothing."""
 
     def address_string(self) -> str:
         """Return an empty string: a unix socket has no client address."""

@@ -1,4 +1,4 @@
-"""Puts images into a store as pulls and pushes do."""
+"""Puts images into a data directory as pulls and pushes do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def _made(seed: int) -> Image:
 
 
 def cost(seed: int = 0) -> int:
-    """Return the bytes that an image of `pull` or `push` uses: equal for each digit."""
+    """Return the bytes that the image of `pull` or `push` uses, with the overhead of its rows.
+
+    All seeds of one digit give the same number.
+    """
     made = _made(seed)
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
@@ -57,24 +60,24 @@ def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
 
 @dataclass(frozen=True)
 class Pulled:
-    """The digests of a stored image (manifest, config, layers) and the repository that links it."""
+    """A stored image: the digests of manifest, config and layers, and its repository."""
 
     name: Repository
     digests: list[Digest]
 
     def is_here(self, store: DataDirectory) -> list[bool]:
-        """Return, for each digest of the image, whether the store has its data."""
+        """Return, for each digest of the image, True if its content is stored."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
 def pull(store: DataDirectory, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
-    """Store and link an image with a layer of 20 kB in a proxied repository, tagged `v<seed>`."""
+    """Store an image with a layer of 20 kB as pulled from an upstream, with the tag `v<seed>`."""
     store.repositories.set_origin(name, UPSTREAM)
     return push(store, seed, used, name)
 
 
 def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
-    """Store and link an image with a layer of 20 kB in a hosted repository, tagged `v<seed>`."""
+    """Store an image with a layer of 20 kB as pushed by a client, with the tag `v<seed>`."""
     made = _made(seed)
     digests = put_image(store, made, used)
     for blob in digests[1:]:
@@ -87,7 +90,7 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store and link an image as a push at *time* (s, UTC epoch); *tag* may be empty."""
+    """Store the image *made* as pushed at the time *at* (s, UTC epoch); *tag* may be empty."""
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)
@@ -96,7 +99,7 @@ def push_image(
 
 
 def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
-    """Push and link an index of children that were pushed before."""
+    """Store an index of images that were stored before, as pushed at the time *at*."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 

@@ -1,4 +1,4 @@
-"""The cleaner runs as a thread of a program that embeds the registry."""
+"""The cleaner as a thread of a program that embeds the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Begin = Callable[..., Pushing]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Start applications on one folder, each with a cleaner; the test's end closes them."""
+    """Return a function that starts an application with a cleaner; all use one folder."""
     begun: list[Application] = []
 
     def start(keeper: Cleaner, **settings: object) -> Pushing:
@@ -54,7 +54,7 @@ def _tag(pushing: Pushing, tag: str) -> int:
 
 
 def _is_gone(pushing: Pushing, tag: str) -> bool:
-    """Read the content from the disk, because a request would count as an access."""
+    """Return True if the tag is gone; files are read, because a request would count as a use."""
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
@@ -132,10 +132,9 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If one process ends, the cleaner of another takes over.
+    """If the program whose cleaner works is closed, the cleaner of another program takes over.
 
-    Two applications on one folder stand for two processes in this test. If one application is
-    closed, the cleaner of the other application gets the lock.
+    Two applications on one folder stand for two processes here.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
@@ -163,7 +162,7 @@ def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
 
     eventually(lambda: set(threading.enumerate()) <= before, what="its threads have ended")
     assert not wake.exists()
-    Cleaner().wake(0)  # wake has no effect if the cleaner never started
+    Cleaner().wake(0)  # the cleaner was never started, so this has no effect
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:

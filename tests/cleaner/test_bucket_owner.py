@@ -1,4 +1,4 @@
-"""The cleaner renews the claim on a bucket, and logs each change once."""
+"""The cleaner renews the appliance's claim on its bucket, and logs each change once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from entrepot.datastore.errors import StorageBroken
 
 @dataclass
 class _Claim:
-    """A claim whose renewals have the given outcomes; `None` fails."""
+    """A stand-in for the claim on a bucket, whose renewals have these outcomes.
+
+    The outcome None raises an error.
+    """
 
     outcomes: list[bool | None]
     is_held: bool | None = None
     called: Callable[[], None] = field(default=lambda: None)
 
     def renew(self) -> bool:
-        """Have the next outcome."""
+        """Return or raise the next outcome."""
         self.called()
         outcome = self.outcomes.pop(0)
         if outcome is None:
@@ -31,7 +34,7 @@ class _Claim:
         return outcome
 
     def release(self) -> None:
-        """Do nothing."""
+        """Release nothing."""
 
 
 def _turns(outcomes: list[bool | None]) -> list[float]:
@@ -40,7 +43,10 @@ def _turns(outcomes: list[bool | None]) -> list[float]:
 
 
 def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """The claim lapses after 45 s; the failures are one warning, and the end of them one line."""
+    """A renewal that failed is repeated soon, because the claim ends after 45 s.
+
+    All failures in a row are one warning, and their end is one line.
+    """
     caplog.set_level(logging.INFO)
 
     assert _turns([True, None, None, True, True]) == [15.0, 2.0, 2.0, 15.0, 15.0]
@@ -51,7 +57,10 @@ def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureFixture) -> None:
-    """It is asked for as often as an own claim is renewed."""
+    """While another appliance owns the bucket, its claim is requested at the usual interval.
+
+    Once that appliance has ended, this one owns the bucket.
+    """
     caplog.set_level(logging.INFO)
 
     assert _turns([False, False, True]) == [15.0, 15.0, 15.0]
@@ -59,7 +68,7 @@ def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureF
 
 
 def test_the_thread_ends_with_the_cleaner() -> None:
-    """The first renewal does not wait."""
+    """The thread that renews the claim renews it at once, and ends with the cleaner."""
     stop, renewed = threading.Event(), threading.Event()
     owner = BucketOwner(_Claim([True], called=renewed.set), stop)
     owner.start()

@@ -29,7 +29,7 @@ _DAY = 86400.0
 
 
 class Wall:
-    """A `Wall` clock is wrong by `off` s, which a test sets."""
+    """A wall clock that is wrong by `off` s, which a test sets."""
 
     def __init__(self, now: float) -> None:
         self.start = now
@@ -159,7 +159,7 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
 def test_a_prefetched_layer_does_not_count_as_unused_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """During a clock jump no prefetched layer counts as unused: a client may request it."""
+    """While the clock is wrong, no prefetched layer counts as unused: it may be a minute old."""
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._unused_before() == time_of() - 600
     wall.off = _DAY

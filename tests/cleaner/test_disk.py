@@ -1,4 +1,4 @@
-"""The cleaner computes the bytes that the file system lacks."""
+"""How many bytes the cleaner must free on the file system of the data directory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 ) -> None:
     """A small part of the inodes is kept free.
 
-    The lack of inodes is expressed in bytes: content with as many files has that size on average.
+    A lack of inodes is given in bytes: as many files have that size on average.
     """
     average = 500 * _MIB // max(files - free, 1) + 1
 
@@ -76,7 +76,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 def test_a_file_system_that_counts_no_inodes_lacks_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A file system that counts no inodes lacks none."""
+    """On a file system that does not count inodes, no inodes are lacking."""
     _disk_of_files(monkeypatch, 10_000, 0)
 
     assert Disk(tmp_path).lacking(0) == 0

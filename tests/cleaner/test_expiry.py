@@ -1,4 +1,4 @@
-"""Hosted images expire by last use, as a whole and without the parts that other images need."""
+"""Hosted images expire after their last use: as a whole, but without parts that others need."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A `FakeBarrier` is a log barrier that is always passed, after a call of a function."""
+    """A log barrier that reports at once that every use is recorded.
+
+    Before that it calls the function `meanwhile`.
+    """
 
     blind = 0.0
 
@@ -45,14 +48,14 @@ class FakeBarrier:
         self.meanwhile: Callable[[], object] = lambda: None
 
     def fetch(self) -> str:
-        """Return an empty string, which means that the index has every access."""
+        """Return an empty string: the index has every use."""
         self.meanwhile()
         return ""
 
 
 @pytest.fixture
 def fake_barrier() -> FakeBarrier:
-    """Return an open log barrier."""
+    """Return a log barrier that never delays a round."""
     return FakeBarrier()
 
 
@@ -66,7 +69,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the tools of a cleaner's round."""
+    """Return the parts that a round of the cleaner needs."""
     sweep = Sweep(store, events.append, clock)
     return RoundTools(store, Spool(store, clock), sweep, fake_barrier, clock, stopped=lambda: False)
 
@@ -81,7 +84,7 @@ def _made(number: int, *layers: bytes) -> images.Image:
 
 
 def _is_complete(store: DataDirectory, pushed: Pulled) -> bool:
-    """Return whether a pull by digest finds every part of an image in its repository."""
+    """Return True if a pull by digest finds every part of the image in its repository."""
     links = store.repositories
     manifest, *blobs = pushed.digests
     return (
@@ -97,7 +100,7 @@ def _is_removed(store: DataDirectory, pushed: Pulled) -> bool:
     return not any(pushed.is_here(store)) and linked.isdisjoint(pushed.digests)
 
 
-# ---- expiry by last use
+# ---- images that are not used
 
 
 def test_an_unused_hosted_image_expires_after_the_ttl(
@@ -149,7 +152,7 @@ def test_a_pull_renews_a_hosted_image(
 def test_a_pull_that_the_log_barrier_commits_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """A pull that the log barrier commits renews an image before the plan is made."""
+    """A pull whose log line is committed just before the plan is made renews its image."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     fake_barrier.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 
@@ -161,9 +164,9 @@ def test_a_pull_that_the_log_barrier_commits_renews(
 def test_a_push_of_the_same_image_to_another_repository_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A push of an image to another repository renews the image in both.
+    """A push of an image to a second repository renews the image in the first one too.
 
-    Each repository has its own image, but the access time belongs to the shared content.
+    The time of last use belongs to the content, which both repositories share.
     """
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
@@ -178,7 +181,10 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Ages count from the index's creation: registry:2's data does not expire on its first day."""
+    """Ages count from the creation of the index at the earliest.
+
+    The data of registry:2, whose uses are unknown, does not expire on the first day.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.notes.put({BORN: str(clock.now - 5)})
 
@@ -228,7 +234,7 @@ def test_a_layer_needed_by_another_repository_loses_only_its_link(
 def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An expired hosted image that is also proxied becomes cached content, evicted by age."""
+    """An expired hosted image that a proxied repository links too becomes evictable like it."""
     pulled = pull(store, 1, used=clock.now - 100)
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
@@ -272,9 +278,9 @@ def test_a_referrer_expires_with_its_subject(
 def test_the_newest_tags_are_those_pushed_last(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The newest tags are those pushed last.
+    """The newest tags are those that were pushed last.
 
-    A pull does not make a tag newer; a new tag makes an old image new.
+    A pull does not make a tag newer. A new tag makes an old image new.
     """
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
@@ -363,7 +369,7 @@ def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
 def test_the_plan_counts_only_the_bytes_that_an_image_frees(
     store: DataDirectory, tools: RoundTools
 ) -> None:
-    """Removing a layer's reference frees nothing if another image needs the layer."""
+    """The plan counts only bytes that an image really frees: a shared layer frees none."""
     shared = images.filler(20_000, 9)
     for number in range(3):
         push_image(store, _made(number, shared), f"v{number}", float(number))
@@ -382,7 +388,7 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
 def test_a_pull_between_plan_and_removal_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """A pull between plan and removal renews an image: it runs while another is removed."""
+    """An image that is pulled after the plan, while another one is removed, stays."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
 
     def report(event: Event) -> None:
@@ -401,9 +407,9 @@ def test_a_pull_between_plan_and_removal_renews(
 def test_a_layer_pinned_by_a_push_keeps_its_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that a push has pinned keeps its image until the next round.
+    """An image whose layer a running push has pinned stays until the next round.
 
-    The push may have checked the link already.
+    The push may have checked the link of the layer already.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
@@ -441,9 +447,9 @@ def test_links_are_restored_if_a_push_pins_during_their_removal(
 def test_a_layer_linked_again_waits_for_its_manifest(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that a push links again waits for its manifest.
+    """A layer that a push has linked again stays, because the manifest of the push may follow.
 
-    The client has mounted the layer or uploaded it again.
+    A client has mounted the layer or uploaded it again.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -458,9 +464,9 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 def test_a_layer_linked_again_is_removed_with_a_later_used_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that a push linked again is removed with an image that was pulled later.
+    """A layer that a push has linked again is removed with an image that was used later than that.
 
-    The other push never completed.
+    The push was then given up.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -508,7 +514,7 @@ def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     layer = pushed.digests[-1]
 
     def report(event: Event) -> None:
-        if not events:  # the manifest is removed
+        if not events:  # after the removal of the manifest
             clock.now += 1
             store.index.touch({layer: clock.now})
             store.repositories.link_blob(_OTHER, layer)

@@ -1,4 +1,4 @@
-"""The log barrier: a probe through HAProxy proves that the logger has committed all lines."""
+"""The log barrier: a request that the logger must have committed before anything is evicted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.clock import Clock
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of HAProxy's local socket, to which the barrier sends its probe."""
+    """Return the path of HAProxy's own socket, over which the log barrier sends its request."""
     return tmp_path / run_names.FRONT_SOCKET
 
 
 @pytest.fixture
 def dropped() -> list[int]:
-    """Return a list whose last number is HAProxy's count of dropped lines."""
+    """Return a list whose last number is HAProxy's count of log lines that it dropped."""
     return [0]
 
 
 @pytest.fixture
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
-    """Answer the barrier's probe and commit its log line, as HAProxy and the logger do."""
+    """Answer the request of the log barrier and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": str(dropped[-1])})
@@ -45,21 +45,21 @@ def barrier(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
 
 
 def _pause() -> Callable[[float], bool]:
-    """Wait like `threading.Event.wait` of an event that is never set."""
+    """Return a function that waits for the given time, as the event of a stop does."""
     return threading.Event().wait
 
 
 @pytest.mark.usefixtures("front")
 def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
-    """The log barrier opens when the logger has committed the line of its probe.
+    """The log barrier opens when the logger has committed the line of its request.
 
-    The logger has committed all earlier lines when the barrier opens.
+    All earlier lines are then committed too.
     """
     assert barrier.fetch() == ""
 
 
 def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> None:
-    """Each log barrier sends a new probe: the line of an earlier probe must not open it."""
+    """Each log barrier sends a request with a new id, so that no earlier line opens it."""
     barrier.fetch()
     barrier.fetch()
 
@@ -79,20 +79,20 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
 
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
-    """The log barrier stays closed while HAProxy is down or has not started."""
+    """While HAProxy does not run, the log barrier stays closed."""
     assert barrier.fetch() == "HAProxy does not answer the cleaner"
 
 
 def test_the_barrier_stays_closed_without_the_logger(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """The log barrier stays closed without the logger: later accesses are not in the index."""
+    """While the logger does not run, the log barrier stays closed, as later uses are unknown."""
     store.index.notes.put({"news": "an old one", "dropped": "0"})
     polls: list[float] = []
 
     def pause(seconds: float) -> bool:
         polls.append(seconds)
-        return len(polls) == 5  # the pause of the barrier ends early, as at SIGTERM
+        return len(polls) == 5  # ends the wait early, as SIGTERM does
 
     with Front(path, commit=lambda _: None):
         barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock)
@@ -102,7 +102,7 @@ def test_the_barrier_stays_closed_without_the_logger(
 
 
 def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """The log barrier waits some seconds for the logger; then the round evicts nothing."""
+    """The log barrier waits a few seconds for the logger; then the round evicts nothing."""
     timer = Clock(0)
 
     def pause(seconds: float) -> bool:
@@ -145,9 +145,9 @@ def test_the_barrier_polls_until_the_logger_commits(
 def test_dropped_lines_close_the_barrier_once(
     barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
-    """Log lines that were dropped close the barrier once, because they never arrive.
+    """If HAProxy has dropped log lines, the log barrier stays closed for one round.
 
-    From the loss of log lines on, ages count from that moment.
+    From then on ages count from the moment of the loss.
     """
     assert barrier.fetch() == ""
     assert barrier.blind == 0
@@ -162,7 +162,7 @@ def test_dropped_lines_close_the_barrier_once(
 def test_lines_dropped_before_the_first_barrier_close_it(
     barrier: LogBarrier, dropped: list[int]
 ) -> None:
-    """Lines dropped before the first barrier close it: it is unknown when they were dropped."""
+    """Lines dropped before the first round close its log barrier: their time is unknown."""
     dropped.append(1)
 
     assert barrier.fetch() == "log lines were dropped"
@@ -175,7 +175,10 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """The count of dropped lines restarts with HAProxy: all lines that it counts are new."""
+    """HAProxy's count of dropped lines begins anew with each start of HAProxy.
+
+    All lines that a new HAProxy counts were dropped since.
+    """
     dropped.append(7)
     barrier.fetch()
     dropped.append(after)

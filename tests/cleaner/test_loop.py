@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @dataclass
 class Work:
-    """A `Work` has rounds with given outcomes, and a wait that returns given wake-ups."""
+    """A stand-in for the rounds and waits of the cleaner: each has the next given outcome."""
 
     outcomes: list[Callable[[], bool]]
     rings: list[int] = field(default_factory=lambda: [0] * 10)
@@ -23,17 +23,17 @@ class Work:
     slept: list[float] = field(default_factory=list)
 
     def run(self, needs: int) -> bool:
-        """Return the next outcome."""
+        """Record the needed bytes, and return the next outcome of a round."""
         self.asked.append(needs)
         return self.outcomes.pop(0)()
 
     def wait(self, seconds: float) -> int:
-        """Return the next wake-up."""
+        """Record the length of the wait (s); return the bytes that the next wake-up requests."""
         self.slept.append(seconds)
         return self.rings.pop(0)
 
     def go(self, every: float) -> None:
-        """Run the cleaner's main loop until no outcome is left."""
+        """Run the main loop of the cleaner until no outcome is left."""
         jobs = Jobs([], Clock(0))
         RoundLoop(self.run, jobs, self.wait, lambda: not self.outcomes, every).run()
 

@@ -1,4 +1,4 @@
-"""Test the cleaner process, as supervisord and an operator start it."""
+"""The process of the cleaner, as supervisord or an operator starts it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Answer the log barrier's probe and commit its log line, as HAProxy and the logger do."""
+    """Answer the request of the log barrier and commit its line, as HAProxy and the logger do."""
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": "0"})
@@ -185,12 +185,12 @@ def expiring(settings: Settings) -> Settings:
 
 @pytest.mark.usefixtures("front")
 def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
-    """A hosted image expires by its rule; without a rule the global TTL decides.
+    """A hosted image expires by the rule for its repository, or else by CLEANER_TTL.
 
-    Hosted images that are used or new stay.
+    Images that were used or pushed recently stay.
     """
     main(["--once"], expiring)
-    # the index was created long ago, so all accesses are recorded
+    # so that the index has recorded every use
     store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
@@ -270,9 +270,9 @@ def test_missing_settings_end_the_process_with_a_remedy(
 def test_the_process_cleans_until_sigterm(
     settings: Settings, store: DataDirectory, front: Front
 ) -> None:
-    """The process evicts old content and keeps hosted images until SIGTERM.
+    """The cleaner evicts old content and keeps hosted images until SIGTERM.
 
-    After SIGTERM the process exits with 0 and leaves no socket.
+    It then exits with 0 and leaves no socket.
     """
     settings_path, wake = settings.run / run_names.SETTINGS, settings.run / run_names.WAKE_SOCKET
     config.dump(settings, settings_path)

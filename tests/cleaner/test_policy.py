@@ -1,4 +1,4 @@
-"""The eviction policy decides which content is removed, in which order, and why."""
+"""The eviction policy: which content is removed, in which order, and for which reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# no deadline: the machine may be busy
+# no deadline for an example, because the machine may be busy
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _DAY = 86400.0
@@ -25,7 +25,7 @@ def _digest(number: int) -> Digest:
 
 
 def _cost(entries: Iterable[IndexEntry]) -> int:
-    """Return the bytes that entries of the index use: their content and its overhead."""
+    """Return the bytes that *entries* of the index use, with the overhead of a row."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
 
@@ -35,14 +35,14 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 
 @dataclass(frozen=True)
 class Store:
-    """A `Store` is an index in the order of eviction, with parts and spared digests."""
+    """An index in the order of eviction, with the parts of manifests and digests that must stay."""
 
     entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]
     spared: frozenset[Digest] = frozenset()
 
     def named(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return the parts of a manifest."""
+        """Return the digests of the parts of a manifest."""
         return self.names.get(digest, ())
 
     def held(self) -> int:
@@ -50,14 +50,14 @@ class Store:
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
-        """Plan an eviction from the store that spares the spared digests."""
+        """Return the evictions that the policy plans for this index."""
         spares = self.spared.__contains__
         return _evictions(plan(self.entries, bounds, moment, spares=spares, named=self.named))
 
 
 @st.composite
 def stores(draw: st.DrawFn) -> Store:
-    """Draw a valid index: a part is never used earlier than a manifest that names it."""
+    """Draw a valid index: a part is never used earlier than its manifest."""
     sizes = draw(st.lists(st.integers(0, OVERHEAD), max_size=12))
     kinds = sorted(draw(st.sampled_from(ContentKind)) for _ in sizes)
     used = [float(draw(st.integers(0, 8))) for _ in sizes]
@@ -93,7 +93,7 @@ _bounds = st.builds(
 def test_no_kept_manifest_names_evicted_content(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """No kept manifest names evicted content, for any spared entries and any reason."""
+    """A manifest that stays never needs content that is evicted, whatever must stay and why."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -104,7 +104,7 @@ def test_no_kept_manifest_names_evicted_content(
 @unhurried
 @given(stores(), _bounds, _sizes)
 def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, needs: int) -> None:
-    """A spared manifest keeps its parts, because it is useless without its layers."""
+    """A manifest that must stay keeps its parts, because it is useless without its layers."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -116,9 +116,9 @@ def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, ne
 def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Eviction for size reaches the target or evicts all but spared entries.
+    """Eviction for size reaches its target, or evicts all that need not stay.
 
-    The bytes that downloads wait for fit below the target too.
+    Bytes for which downloads wait must fit below the target too.
     """
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
@@ -135,7 +135,7 @@ def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
 def test_eviction_for_size_stops_at_the_target(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """An eviction for size stops at the target: without its last removal it is not reached."""
+    """Eviction for size ends when the target is reached: without the last removal it is not."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
@@ -148,7 +148,7 @@ def test_eviction_for_size_stops_at_the_target(
 def test_the_least_recently_used_entries_are_evicted_first(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """The evicted entries are the beginning of the order of last use, without spared entries."""
+    """Evicted are the first entries in the order of last use, without those that must stay."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     kept = closure(drawn.spared, drawn.named)
@@ -162,7 +162,7 @@ def test_the_least_recently_used_entries_are_evicted_first(
 def test_eviction_for_size_does_not_begin_below_the_start(
     drawn: Store, bounds: StoreLimits
 ) -> None:
-    """Eviction for size does not begin below the start, which is above the target."""
+    """Eviction for size begins only above the limit `start`, which is larger than the target."""
     roomy = replace(bounds, start=drawn.held(), room=drawn.held())
 
     evictions = drawn.plan(roomy, Demand(10, drawn.held()))
@@ -198,7 +198,7 @@ def _keeps(_: Digest) -> bool:
 
 
 def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
-    """The plan reads one entry after the last eviction, and not a million rows for a hundred."""
+    """The policy reads one row more than it evicts: a hundred evictions read no million rows."""
     read = 0
 
     def rows() -> Iterator[IndexEntry]:
@@ -228,7 +228,7 @@ def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() ->
 
 
 def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
-    """Eviction for size counts entries that expire by age as gone."""
+    """Content that expires by age counts as removed already for the eviction for size."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 

@@ -1,4 +1,4 @@
-"""Test sizes and durations in the format for operators."""
+"""Sizes and times in the words that operators read."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -
     ],
 )
 def test_a_duration_is_given_in_its_two_largest_units(seconds: float, expected: str) -> None:
-    """A duration has its two largest units, and no fractions of a second."""
+    """A time is given in its two largest units, without fractions of a second."""
     assert expected == readable_units.span(seconds)

@@ -1,4 +1,4 @@
-"""A round evicts in the right order, after the log barrier, and no more than needed."""
+"""A round of the cleaner evicts in order, after the log barrier, and no more than needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IMAGE = cost()
 
 @dataclass
 class FakeBarrier:
-    """A `FakeBarrier` is a log barrier with a given result; `calls` counts its calls."""
+    """A log barrier with a given result; `calls` is the number of its calls."""
 
     why: str = ""
     blind: float = 0.0
@@ -36,7 +36,7 @@ class FakeBarrier:
     meanwhile: Callable[[], None] = field(default=lambda: None)
 
     def fetch(self) -> str:
-        """Return why the index may lack accesses, as the log barrier does."""
+        """Return why uses may be missing in the index; an empty text means that none is."""
         self.calls += 1
         self.meanwhile()
         return self.why
@@ -44,7 +44,7 @@ class FakeBarrier:
 
 @pytest.fixture
 def fake_barrier() -> FakeBarrier:
-    """Return an open log barrier."""
+    """Return a log barrier that never delays a round."""
     return FakeBarrier()
 
 
@@ -58,7 +58,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the tools of a cleaner's round."""
+    """Return the parts that a round of the cleaner needs."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -70,18 +70,18 @@ def tools(
 
 
 def _room_for(images: int) -> StoreLimits:
-    """Return limits that keep *count* images; eviction begins before one more image fits."""
+    """Return limits into which *images* images fit; an eviction begins before one more fits."""
     target = images * _IMAGE
     return StoreLimits(0, target, target + _IMAGE // 2, target + _IMAGE)
 
 
 def _kept(store: DataDirectory, images: list[Pulled]) -> list[bool]:
-    """Return, for each image, whether all its parts are stored; fail for a partial image."""
+    """Return, for each image, True if it is stored; assert that none is stored in part."""
     return [all(each.is_here(store)) for each in images]
 
 
 def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirectory) -> None:
-    """The most recently used images stay: an old image that is used again outlives newer ones."""
+    """The images that were used last stay, even an old one that was used again."""
     images = [pull(store, seed, used=seed) for seed in range(6)]
     store.index.touch({images[0].digests[0]: 10})
 
@@ -93,7 +93,7 @@ def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirect
 def test_a_round_with_enough_space_skips_the_barrier(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """A round with enough space skips the log barrier, so it costs HAProxy no request."""
+    """A round that need not evict anything skips the log barrier, and costs HAProxy no request."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     assert Rounds(tools, _room_for(3)).run(0)
@@ -127,7 +127,7 @@ def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
 
 
 def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
-    """Return a function for `lacking` that simulates a disk on which only *images* fit."""
+    """Return a function that reports which bytes are lacking on a disk for *images* images."""
     size = images * (_IMAGE - 3 * OVERHEAD)
 
     def lacking(needs: int) -> int:
@@ -140,9 +140,9 @@ def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
 def test_a_disk_filled_by_other_programs_causes_eviction(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """A disk that other programs fill causes eviction of the least recently used content.
+    """If other programs fill the disk, the least recently used content is evicted.
 
-    Other programs' files cause eviction below the cap too, and without a cap.
+    That is so below the cap as well, and without one.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(tools, lacking=_disk_of(3, store))
@@ -196,9 +196,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
     fake_barrier: FakeBarrier,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is evicted for size or age while the log barrier is closed.
+    """While the log barrier is closed nothing is evicted for size or age.
 
-    The log has one line when the barrier closes, and one when it opens again.
+    The log has one line when it closes, and one when it opens again.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, replace(_room_for(1), ttl=1))
@@ -219,9 +219,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 def test_nothing_is_evicted_while_the_index_is_rebuilt(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """Nothing is evicted while the index is rebuilt.
+    """While the index is rebuilt nothing is evicted.
 
-    While the index is rebuilt, content without a row may be older than content with a row.
+    Content that has no row yet may be older than content that has one.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
@@ -234,7 +234,7 @@ def test_nothing_is_evicted_while_the_index_is_rebuilt(
 def test_accesses_committed_during_the_barrier_count(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """Accesses that are committed during the log barrier count, because the plan comes later."""
+    """Uses that are committed while the log barrier waits count, because the plan is made later."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     fake_barrier.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
 
@@ -246,10 +246,7 @@ def test_accesses_committed_during_the_barrier_count(
 def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A pinned manifest keeps its parts, and the next entry is evicted.
-
-    The index refuses to mark a pinned manifest, so its parts are spared.
-    """
+    """A manifest that a push has pinned stays with its parts, and other content is evicted."""
     images = [pull(store, seed, used=seed) for seed in range(5)]
     store.index.pins.pin([images[0].digests[0]], clock.now + 60)
 
@@ -261,7 +258,7 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 def test_a_pinned_child_stays_complete_without_its_index(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A pinned child manifest keeps its parts when its index is evicted."""
+    """A manifest that a push has pinned keeps its parts even if its index is evicted."""
     child = pull(store, 1, used=0)
     made = image([b"away"])
     body, media_type = index([replace(made, manifest=store.blobs.read(child.digests[0])), made])
@@ -308,11 +305,9 @@ def test_an_image_pushed_during_the_barrier_stays(
 def test_an_image_linked_after_the_snapshot_stays(
     tools: RoundTools, store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """An image that a push links after the cleaner's snapshot stays.
+    """An image that a push links after the cleaner has read the repositories stays.
 
-    At the snapshot the push had stored the manifest, but had not linked it.
-
-    The push then unpinned it.
+    The push had stored the manifest before that, and removed its pin afterwards.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     late = push(store, 9, clock.now - 1)
@@ -376,7 +371,7 @@ def test_leftovers_of_dead_downloads_stay_if_space_suffices(
 def test_a_round_ends_between_two_deletes(
     tools: RoundTools, store: DataDirectory, events: list[Event]
 ) -> None:
-    """A round ends between two deletes: SIGTERM does not wait for a million evictions."""
+    """A round that is stopped ends between two removals: SIGTERM waits for one at most."""
     for seed in range(5):
         pull(store, seed, used=seed)
 
@@ -389,7 +384,7 @@ def test_a_round_ends_between_two_deletes(
 def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """A round finishes the evictions of a dead cleaner, without the log barrier."""
+    """A round first finishes the evictions of a killed cleaner, without the log barrier."""
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
     assert row

@@ -1,4 +1,4 @@
-"""A new index restores the reservations of running transfers before it grants others."""
+"""After the loss of the index, running transfers get their reservations back first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UPLOAD = layout.upload(HOSTED, "0" * 8)
 
 @pytest.fixture(params=["download", "upload"])
 def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Digest, Path]:
-    """Return a growing spool file of 100 bytes and the digest of its reservation."""
+    """Return the file of a running transfer with 100 bytes, and the digest of its reservation."""
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:
@@ -61,7 +61,7 @@ def _reserved(store: DataDirectory) -> dict[Digest, int]:
 def test_the_announced_size_of_a_running_transfer_is_reserved(
     store: DataDirectory, growing: tuple[Digest, Path], text: str | None, size: int
 ) -> None:
-    """A running transfer reserves its announced size, or else its length and one step."""
+    """For a running transfer its announced size is reserved, or else its length and one step."""
     digest, path = growing
     if text is not None:
         _announce(path, text)
@@ -75,7 +75,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
 def test_a_file_without_a_writer_reserves_its_length(
     store: DataDirectory, growing: tuple[Digest, Path]
 ) -> None:
-    """A spool file without a writer reserves its length; a new writer reserves the missing rest."""
+    """For a file without a writer its length is reserved; a new writer reserves the rest."""
     digest, path = growing
     _announce(path, "5000")
 
@@ -85,7 +85,7 @@ def test_a_file_without_a_writer_reserves_its_length(
 
 
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
-    """A larger reservation of a running transfer stays."""
+    """A reservation that is larger than the announced size of the transfer stays."""
     digest, path = growing
     store.index.reservations.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")
@@ -99,7 +99,7 @@ def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest,
 def test_a_new_index_never_grants_reserved_space_again(
     store: DataDirectory, clock: Clock, growing: tuple[Digest, Path]
 ) -> None:
-    """Stored, reserved and granted bytes together never exceed the cap."""
+    """Stored, reserved and newly promised bytes together never exceed the cap."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
     room = store.index.reservations.used_bytes() + 6000

@@ -1,4 +1,4 @@
-"""A store that can't shrink to its maximum is reported once."""
+"""A store that cannot shrink to its maximum size is reported once."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the `Spool` of an empty spool folder."""
+    """Return the part of the cleaner that looks after the spool files."""
     store.spool.mkdir()
     return Spool(store, clock)
 
 
 def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Path:
-    """Leave a spool file as a dead download does."""
+    """Write a spool file and its size file as a killed download leaves them."""
     path = store.spool / layout.spool(digest)
     path.write_bytes(content)
     (store.spool / layout.spool_size(digest)).write_text("3000")
@@ -244,7 +244,7 @@ def test_orphaned_size_and_lock_files_are_removed_after_a_day(
 
 
 class _Releasing(SqliteReservations):
-    """Reservations that record whether another download could start when space was released."""
+    """Reservations that record, at a release, whether the spool file could be locked."""
 
     was_free: bool | None = None
     spooled: Path
@@ -260,9 +260,9 @@ class _Releasing(SqliteReservations):
 def test_space_is_released_before_another_writer_can_start(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A release of space happens before another writer can start.
+    """A reservation is released before another writer of the same blob can begin.
 
-    Otherwise the release would take back the reservation of a new writer of the same blob.
+    Otherwise the release would remove the reservation of the new writer.
     """
     store.spool.mkdir()
     index = SqliteIndex(store.state / layout.INDEX, clock=clock)

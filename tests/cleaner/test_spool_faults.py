@@ -1,4 +1,4 @@
-"""A disk error of one spool file or upload does not stop the round."""
+"""A disk error of one spool file or upload does not end the round of the cleaner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.clock import Clock
 
 
 def _left(store: DataDirectory, clock: Clock) -> list[Path]:
-    """Leave spool files of two dead downloads, and an upload of a dead worker, the oldest first."""
+    """Leave the files of two killed downloads and of one upload, the oldest first."""
     paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
     paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
     for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""A dead upload reserves no more than its file, and is removed if space is needed."""
+"""An abandoned upload reserves no more than its file, and is removed if space is needed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MINUTE = 60.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the `Spool` of a spool folder beside a folder of uploads."""
+    """Return the part of the cleaner that looks after spool files and uploads."""
     (store.state / layout.UPLOADS).mkdir(parents=True)
     return Spool(store, clock)
 
 
 def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") -> Path:
-    """Leave an upload of a dead worker, with an announced size of 3,000 bytes."""
+    """Leave an upload of a killed worker, whose announced size is 3,000 bytes."""
     path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
     path.write_bytes(b"x" * size)
     path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
@@ -99,5 +99,5 @@ def test_idle_uploads_are_removed_for_space(
 
 
 def path_of_digest_note(path: Path) -> Path:
-    """Return the file that has the digest state of an upload."""
+    """Return the file with the saved hash of an upload."""
     return path.with_name(layout.upload_digest(path.name))

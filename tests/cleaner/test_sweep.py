@@ -1,4 +1,4 @@
-"""A sweep carries out evictions; it can be interrupted at any step and repeated."""
+"""A sweep carries out evictions; it may be interrupted at any step and repeated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def sweep(store: DataDirectory, clock: Clock, events: list[Event]) -> Sweep:
-    """Return a sweep of *store*."""
+    """Return a sweep of the data directory *store*."""
     return Sweep(store, events.append, clock)
 
 
@@ -47,10 +47,7 @@ def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
 
 
 def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
-    """An eviction removes data, media type and row.
-
-    After an eviction the used bytes are less by the content's size and overhead.
-    """
+    """An eviction removes content, media type and row, and lowers the used bytes."""
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
     store.storage.write(layout.shared_media_type(manifest), b"application/x-type")
@@ -114,7 +111,7 @@ def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep
 def test_entries_marked_by_a_dead_cleaner_are_removed(
     store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
-    """Entries that a dead cleaner marked for eviction are removed, with or without their data."""
+    """Content that a killed cleaner had marked for removal is removed, also if its file is gone."""
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))
     if data == "data deleted":
@@ -128,9 +125,9 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 
 
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
-    """A row that is recorded while its data is deleted is removed.
+    """A row that a download records while the cleaner deletes the content is removed too.
 
-    The download of that row was committed just before the deletion.
+    The content was committed just before the cleaner deleted it.
     """
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
@@ -145,9 +142,9 @@ def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, swe
 def test_an_undeletable_entry_stays_marked_for_the_next_round(
     store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An entry that cannot be deleted stays marked and counted, without an event.
+    """Content that cannot be deleted stays marked and counted, and the next round tries again.
 
-    The cleaner evicts other entries.
+    Other content is evicted.
     """
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))
@@ -188,7 +185,7 @@ def test_a_disk_without_free_inodes_keeps_no_content(
 
 
 class _Stuck(Filesystem):
-    """A `_Stuck` storage cannot delete one blob."""
+    """A storage that cannot delete one blob."""
 
     def __init__(self, store: DataDirectory, digest: Digest) -> None:
         assert isinstance(store.storage, Filesystem)

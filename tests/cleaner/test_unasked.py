@@ -25,18 +25,18 @@ _LONG = 3600.0
 
 @dataclass
 class OpenBarrier:
-    """An `OpenBarrier` always opens."""
+    """A log barrier that never delays a round."""
 
     blind: float = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that the index has every access."""
+        """Return an empty string: the index has every use."""
         return ""
 
 
 @pytest.fixture
 def tools(store: DataDirectory, clock: Clock) -> RoundTools:
-    """Return the tools of a cleaner's round."""
+    """Return the parts that a round of the cleaner needs."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),

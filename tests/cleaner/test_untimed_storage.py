@@ -1,4 +1,4 @@
-"""The cleaner works over a storage that keeps no file times; rows of the index have the times."""
+"""The cleaner with a storage that keeps no file times; the index then has these times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _THEIRS = f"{layout.uploads(HOSTED)}/0b4d"
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
-    """Return an empty store whose storage keeps no file times."""
+    """Return an empty data directory whose storage keeps no file times."""
     index = open_index(tmp_path / "state", clock)
     index.notes.put({REBUILT: "0"})
     yield DataDirectory(MemoryStorage(), index, tmp_path / "state" / "spool")
@@ -45,7 +45,7 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the sweeper of dangling links of *store*."""
+    """Return the part of the cleaner that removes dangling links."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
@@ -100,7 +100,7 @@ def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
 def test_a_link_that_was_whole_in_between_is_first_seen_again(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link that was whole in between is removed an hour after it dangles again."""
+    """A dangling link whose content came back and vanished again is removed an hour after that."""
     blob = pull(store, 1, used=0).digests[-1]
     _lose(store, [blob])
     links.sweep()
@@ -134,15 +134,15 @@ def test_only_a_bounded_number_of_keys_is_remembered(
     assert left == [5, 3, 3, 1, 1, 0]
 
 
-# ---- hosted repositories
+# ---- tags and links of hosted repositories
 
 
 def test_tags_of_unknown_time_are_never_removed_for_their_number(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Tags of unknown time are never removed for their number.
+    """Tags whose push time is unknown are never removed because of their number.
 
-    After the loss of the index any of them may be the newest; a newer tag changes nothing.
+    After the loss of the index any of them may be the newest.
     """
     for seed in range(3):
         push(store, seed, used=clock.now)
@@ -174,7 +174,10 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A link of unknown time is garbage by its content's last use; the reason gives no age."""
+    """A link of unknown time is garbage by the last use of its content.
+
+    The printed reason then gives no age.
+    """
     digest = put_blob(store, b"loose", clock.now)
     store.repositories.link_blob(HOSTED, digest)
     store.index.link_times.forget([layout.layer_link(HOSTED, digest)])
@@ -232,7 +235,7 @@ def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
 def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Content of a download that died before its row counts as used at its reservation."""
+    """Content whose download was killed before it got a row counts as used when it was reserved."""
     digest = Digest.of(b"content")
     store.index.reservations.reserve(digest, 7, None, clock.now)
     store.storage.write(layout.blob(digest), b"content")
@@ -267,13 +270,13 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
     assert list(quarantine.all()) == []
 
 
-# ---- content of another program
+# ---- content that another program stored
 
 
 def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) -> None:
-    """A list of docker distribution proves nothing if links have no times.
+    """The list of docker distribution's proxy proves nothing in a storage without times.
 
-    A link may be younger than the list, so only the operator's word makes content proxied.
+    A link may be younger than the list, so only the operator can declare its content as proxied.
     """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)
@@ -288,7 +291,7 @@ def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) 
 
 
 def test_a_rule_by_number_removes_older_tags(store: DataDirectory, clock: Clock) -> None:
-    """A rule by number removes only tags whose times the index knows."""
+    """A rule for the number of tags removes only tags whose push time is known."""
     for seed in range(3):
         push(store, seed, used=clock.now)
         clock.now += 1

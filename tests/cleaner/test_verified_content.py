@@ -37,7 +37,7 @@ HOSTED, PROXIED = Repository("team/app"), Repository("quay.io/app")
 
 @dataclass
 class VerifiedStore:
-    """A `VerifiedStore` is a store with five blobs, and everything that verifies it."""
+    """A data directory with five blobs, and the parts of the cleaner that verify them."""
 
     store: DataDirectory
     clock: Clock
@@ -54,7 +54,7 @@ class VerifiedStore:
 
     @property
     def reading(self) -> ContentReader:
-        """Return the content reader."""
+        """Return the reader that verifies stored content."""
         store = self.store
         quarantine = Quarantine(
             store.storage, store.index, self.clock, lambda *reported: self.reported.append(reported)
@@ -63,16 +63,16 @@ class VerifiedStore:
 
     @property
     def keeper(self) -> QuarantineKeeper:
-        """Return the keeper of the quarantine."""
+        """Return the part of the cleaner that looks after the quarantine."""
         return QuarantineKeeper(self.store, self.clock)
 
     @property
     def unverified(self) -> UnverifiedMarks:
-        """Return the marks of unverified content."""
+        """Return the marks of content that was not verified yet."""
         return UnverifiedMarks(self.store.state / layout.UNVERIFIED)
 
     def new_content(self) -> NewContentScrubber:
-        """Return the scrubber of new content."""
+        """Return the scrubber of content that was not verified yet."""
         return NewContentScrubber(
             self.reading, self.unverified, self.stop, lambda size, _: self.read.append(size)
         )
@@ -88,12 +88,12 @@ class VerifiedStore:
         return Scrubber(self.reading, self.store.state, 2**50, self.stop, tell)
 
     def path(self, digest: Digest) -> Path:
-        """Return the stored file of a blob."""
+        """Return the path of the file with the content of *digest*."""
         with self.store.storage.open(layout.blob(digest)) as file:
             return Path(f"/proc/self/fd/{file.fileno()}").readlink()
 
     def damage(self, digest: Digest) -> bytes:
-        """Flip a bit of a stored file; return the file's new content."""
+        """Flip a bit in the file of *digest*, and return its new content."""
         path = self.path(digest)
         content = bytearray(path.read_bytes())
         content[2500] ^= 1
@@ -111,7 +111,7 @@ def verified(store: DataDirectory, clock: Clock) -> VerifiedStore:
     return VerifiedStore(store, clock)
 
 
-# ---- verification of new content
+# ---- content that was not verified yet
 
 
 def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> None:
@@ -135,9 +135,9 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 
 
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
-    """A mark of unverified content waits for its content, which is stored later.
+    """The mark of content that is not stored yet stays.
 
-    A kill may leave a mark of unverified content without its content.
+    A process may be killed between the mark and the commit.
     """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)
@@ -162,7 +162,7 @@ def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> 
     assert [digest for digest, _ in verified.unverified.all()] == [DIGESTS[0]]
 
 
-# ---- verification of all content
+# ---- the scrubber of all content
 
 
 def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore) -> None:
@@ -203,7 +203,7 @@ def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
 
 
 def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> None:
-    """Verification corrects the size in the index's row, which may come from a damaged file."""
+    """The scrubber corrects a wrong size in the index, which may come from a damaged file."""
     verified.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, verified.clock())
 
     found = verified.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
@@ -320,7 +320,7 @@ def test_a_change_of_the_quarantine_is_reported_once(verified: VerifiedStore) ->
     assert reported == [(0, 0), (1, 5000)]
 
 
-# ---- the command `verify`
+# ---- the command `entrepot verify`
 
 
 def _verify(verified: VerifiedStore, *, as_json: bool = False) -> tuple[bool, str]:
@@ -348,7 +348,7 @@ def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
     assert (found["new"], found["repaired"]) == (True, False)
     assert (found["pushed"], found["repositories"]) == (["team/app"], ["team/app"])
     assert "lost: pushed to team/app" in _verify(verified)[1]
-    assert not _verify(verified)[0]  # the damaged file is missing until the content is pushed again
+    assert not _verify(verified)[0]  # the damaged content is missing until it is pushed again
     content = next(each for each in CONTENTS if Digest.of(each) == DIGESTS[0])
     verified.store.blobs.write(DIGESTS[0], content)
     assert _verify(verified)[0]

@@ -13,7 +13,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.runtime import run_names
 
 _AT_ONCE = 30.0
-"""This is how many s a test would wait if no message came."""
+"""A test would wait for this time if no message came (s)."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wake(path: Path) -> Iterator[WakeSocket]:
-    """Open the wake socket."""
+    """Open the wake socket as the cleaner does."""
     with WakeSocket(path) as hung:
         yield hung
 
@@ -36,7 +36,7 @@ def _send(path: Path, *messages: bytes) -> None:
 
 
 def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, path: Path) -> None:
-    """A message wakes the cleaner with the needed bytes and the size of an index row."""
+    """A message wakes the cleaner, which must free the bytes in it and those of an index row."""
     _send(path, b'{"needs": 1000}')
 
     assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD
@@ -82,7 +82,7 @@ def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
 
 
 def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
-    """The signal may come repeatedly."""
+    """The handler of a signal ends the wait for a message, however often the signal comes."""
     for _ in range(10_000):
         wake.ring()
 

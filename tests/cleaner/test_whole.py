@@ -1,4 +1,4 @@
-"""The remaining content is complete after any pushes, pulls and deaths of the cleaner."""
+"""After any pushes, pulls and kills of the cleaner, all content that is left is complete."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SIGNED = [images.artifact(each, b"signature", "application/example") for each i
 _INDEXES = [images.index(_MADE[:2]), images.index(_MADE[1:3])]
 _TAGS = [Tag("v1"), Tag("v2"), Tag("v3")]
 
-# no deadline: the machine may be busy
+# no deadline for an example, because the machine may be busy
 unhurried = settings(
     deadline=None,
     max_examples=scaled(25, 100),
@@ -57,12 +57,12 @@ class _Died(Exception):  # noqa: N818 - a death, not an error of ours
 
 
 class MortalStorage(MemoryStorage):
-    """A `MortalStorage` dies after a given number of deletes, and keeps no file times."""
+    """A storage without file times, which raises `_Died` after a number of deletions."""
 
     left: int | None = None
 
     def delete(self, key: str) -> bool:
-        """Delete a value, or die."""
+        """Delete a value, or raise `_Died`."""
         if self.left is not None:
             if not self.left:
                 raise _Died
@@ -71,12 +71,12 @@ class MortalStorage(MemoryStorage):
 
 
 class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
-    """A `MortalTimedStorage` is mortal too, and keeps the times of its values, as a disk does."""
+    """A storage that raises `_Died` in the same way, and keeps times as a disk does."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """A `Push` is one push of an image, a referrer or an index, or a DELETE of an image."""
+    """One push of an image, a referrer or an index, or one DELETE of an image."""
 
     what: int
     kind: str
@@ -87,7 +87,7 @@ class Push:
 
 @dataclass(frozen=True)
 class History:
-    """A `History` is a list of pushes, and whether the storage keeps times."""
+    """A sequence of pushes, and whether the storage keeps times."""
 
     pushes: Sequence[Push]
     is_timed: bool
@@ -95,7 +95,7 @@ class History:
 
 @dataclass
 class World:
-    """A `World` is a data directory, with clients that push, pull and delete."""
+    """A data directory, with clients that push, pull and delete."""
 
     folder: Path
     is_timed: bool
@@ -107,9 +107,9 @@ class World:
         self.store = DataDirectory(self.storage, index, self.folder / "spool")
 
     def do(self, push: Push) -> None:
-        """Push, pull or delete as the registry does: parts before the manifests that name them."""
+        """Push, pull or delete as the registry does: parts before the manifests that need them."""
         self.clock.now = push.at
-        if push.kind == "delete":  # DELETE of a proxied image is refused
+        if push.kind == "delete":  # the registry refuses DELETE of a proxied image
             if push.name != _CACHED:
                 self._delete(push.name, _MADE[push.what].digest)
         elif push.kind == "index":
@@ -151,10 +151,10 @@ class World:
         if tag:
             links.set_tag(name, tag, digest)
 
-    # ---- cleaning: these methods run the cleaner in the world
+    # ---- the cleaner in this world
 
     def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
-        """Run one round with an open log barrier, then collect garbage."""
+        """Run one round of the cleaner without a wait for the logger, then collect garbage."""
         sweep = Sweep(self.store, lambda _: None, self.clock)
         tools = RoundTools(
             self.store, Spool(self.store, self.clock), sweep, self, self.clock, lambda: False
@@ -170,13 +170,13 @@ class World:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that the index has every access."""
+        """Return an empty string: the index has every use."""
         return ""
 
-    # ---- checks: these methods read the world's data directory
+    # ---- the content that is left
 
     def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
-        """Yield every tag of hosted repositories with its digest."""
+        """Yield every tag of the hosted repositories with its digest."""
         for name in _NAMES:
             for tag in map(Tag, self.store.repositories.tags(name)):
                 state = self.store.repositories.tag(name, tag)
@@ -184,7 +184,7 @@ class World:
                     yield name, tag, state.digest
 
     def is_complete(self, name: Repository, digest: Digest) -> bool:
-        """Return whether a client that pulls a manifest from a repository gets it and its parts."""
+        """Return True if a client that pulls the manifest gets it and all its parts."""
         links = self.store.repositories
         if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
             return False
@@ -252,9 +252,9 @@ def test_the_remaining_content_is_complete(
     bounds: StoreLimits,
     death: int | None,
 ) -> None:
-    """After any history of pushes, pulls and deaths no tag or hosted link dangles.
+    """After any history no tag and no hosted link leads to missing content.
 
-    No kept manifest names content that the cleaner removed.
+    No manifest that is left needs content that the cleaner removed.
     """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])
@@ -314,7 +314,7 @@ def test_exactly_the_expired_images_are_removed(
 
 
 def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
-    """Return whether an image is kept, computed independently of the cleaner."""
+    """Return True if an image must stay, computed in another way than by the cleaner."""
     if place is not None and place < rule.keep:
         return True
     if place is None and rule.untagged and idle > rule.untagged:

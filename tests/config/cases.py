@@ -3,13 +3,12 @@
 A file of the corpus begins with lines `#: WORD REST`, which state what the appliance does with the
 configuration:
 
-- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is;
-- `warns KEY...`: each of these is a warning, and nothing else is;
-- `follows KEY...`: the table of docker distribution's keys decides whether it is one of both;
-- `starts`: it has no problem;
-- `sets KEY VALUE`: `entrepot check` shows the value; without VALUE, any other than `none`;
-- `probe METHOD PATH STATUS [HEADER: VALUE]`: a request has this response, whose header begins so;
-- `quick`: the usual run of the tests starts it too.
+- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is; - `warns
+KEY...`: each of these is a warning, and nothing else is; - `follows KEY...`: each of these is a
+problem or a warning, as the table of docker distribution's keys has it; - `starts`: the
+configuration has no problem; - `sets KEY VALUE`: `entrepot check` shows the value; without VALUE,
+any other than `none`; - `probe METHOD PATH STATUS [HEADER: VALUE]`: a request has this response,
+whose header begins so; - `quick`: `make test` starts an appliance with it too.
 
 The rest of the file is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes
 manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and
@@ -43,7 +42,7 @@ _IMAGE = re.compile(r"(?:^|/)(?:registry|registry-photon|entrepot):")
 class Case:
     """One file of the corpus.
 
-    `content` is the configuration file of the case; `words` are the arguments.
+    `content` is its configuration file, `environ` its variables, and `words` its arguments.
     """
 
     expected: Mapping[str, list[str]]
@@ -80,7 +79,7 @@ def read(name: str, folder: Path) -> Case:
 
 
 def prepared(folder: Path) -> Path:
-    """Write the files that the configurations name into *folder*, and return it."""
+    """Write the files that the configurations of the corpus name into *folder*, and return it."""
     for name in ("auth", "certs", "var/lib/registry", "etc/docker/registry"):
         (folder / name).mkdir(parents=True)
     authority = Authority(folder / "certs")
@@ -140,7 +139,7 @@ def _containers(documents: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _words(command: list[str]) -> tuple[str, ...]:
-    """Return the arguments after `serve`."""
+    """Return the arguments that follow `serve` in the command of a container."""
     words = translated(command)
     assert words[:1] in ([], ["serve"]), words
     return tuple(words[1:])

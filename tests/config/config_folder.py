@@ -1,4 +1,4 @@
-"""Create a folder with the configuration of an operator, for tests."""
+"""The configuration of an operator in a folder of the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.config.schema import Settings
 
 
 class ConfigFolder:
-    """A `ConfigFolder` has a configuration file and the usual places of other files."""
+    """A folder with a configuration file and the usual places of other files."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
@@ -19,26 +19,29 @@ class ConfigFolder:
         )
 
     def write(self, text: str) -> None:
-        """Write the configuration file."""
+        """Write *text* as the configuration file."""
         self.file.write_text(dedent(text), encoding="utf-8")
 
     def examine(self, *argv: str, **environ: str) -> Loaded:
-        """Load the configuration from the arguments, the variables and the file, if it exists."""
+        """Load the configuration from arguments, variables and the file, and return the result."""
         named = [str(self.file)] if self.file.exists() else []
         return examine([*named, *argv], environ, self.places)
 
     def settings(self, *argv: str, **environ: str) -> Settings:
-        """Load the configuration, which must have no problems, and return its settings."""
+        """Load the configuration, assert that it has no problems, and return its settings."""
         loaded = self.examine(*argv, **environ)
         assert loaded.problems == ()
         return loaded.settings
 
     def problems(self, *argv: str, **environ: str) -> list[str]:
-        """Return the lines of the problems, with the folder's path removed."""
+        """Load the configuration; return the lines of its problems, without the folder's path."""
         return self._short(map(str, self.examine(*argv, **environ).problems))
 
     def warnings(self, *argv: str, **environ: str) -> list[str]:
-        """Return the lines of the warnings, without that of a registry that is open to all."""
+        """Load the configuration; return the lines of its warnings.
+
+        The warning that the registry is open to every client is left out.
+        """
         lines = map(str, self.examine(*argv, **environ).warnings)
         return [
             each

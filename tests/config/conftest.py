@@ -1,4 +1,4 @@
-"""Define the fixtures of the tests of the configuration."""
+"""The fixture for the tests of the configuration."""
 
 from __future__ import annotations
 

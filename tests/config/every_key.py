@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# The value is YAML. `{folder}` stands for a folder of the test, `{file}` for a file in it
+# values in YAML, in which `{folder}` is a folder of the test and `{file}` a file in it
 VALUES: Final[dict[str, str]] = {
     "version": "'0.1'",
     "loglevel": "debug",
-    "log.accesslog.disabled": "false",  # the default of this key outside the image is true
+    "log.accesslog.disabled": "false",  # outside the container image the default is true
     "log.level": "debug",
     "log.formatter": "json",
     "log.fields": "{service: registry}",
@@ -137,7 +137,7 @@ VALUES: Final[dict[str, str]] = {
     **{
         f"redis.{name}": value
         for name, value in {
-            # of 2.8
+            # the form of 2.8
             "addr": "redis:6379",
             "password": "p",
             "db": "1",
@@ -147,7 +147,7 @@ VALUES: Final[dict[str, str]] = {
             "pool.maxidle": "16",
             "pool.maxactive": "64",
             "pool.idletimeout": "300s",
-            # of 3.1
+            # the form of 3.1
             "addrs": "['redis:6379']",
             "clientname": "a",
             "protocol": "2",
@@ -206,7 +206,7 @@ VALUES: Final[dict[str, str]] = {
     "policy.repository.classes": "[image]",
 }
 
-# These keys have an effect only beside other keys, which the test adds.
+# keys without which the named key has no effect; the test sets them as well
 BESIDE: Final[dict[str, dict[str, str]]] = {
     "storage.s3.keyid": {
         "storage.s3.region": "eu-central-1",

@@ -1,7 +1,6 @@
-"""Name the test that shows the effect of each honoured key of docker distribution.
+"""For each key of docker distribution with an effect, the test that shows the effect.
 
-A pattern that ends with `.**` covers the keys below it. This table names a test by its file and
-function.
+A pattern that ends with `.**` covers all keys below it. A test is named by its file and function.
 """
 
 from __future__ import annotations

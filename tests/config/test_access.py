@@ -122,7 +122,7 @@ def test_an_empty_list_of_rules_is_valid(config_folder: ConfigFolder) -> None:
 
 
 def test_rules_without_users_are_a_problem(config_folder: ConfigFolder) -> None:
-    """Every client would be anonymous."""
+    """Access rules without any user are a problem, because every client would be anonymous."""
     config_folder.write("access: [{user: ann, repository: a, allow: pull}]")
 
     remedy = "set auth.htpasswd.path or auth.htpasswd.users, or auth.token"

@@ -91,7 +91,7 @@ def test_any_variable_and_any_flag_is_read_or_reported(values: dict[Key, str]) -
 @_FEW_EXAMPLES
 @given(st.lists(st.text(max_size=12), max_size=3), st.dictionaries(st.text(), st.text()))
 def test_any_argument_is_read_or_reported(argv: list[str], environ: dict[str, str]) -> None:
-    """The environment is arbitrary too."""
+    """Any arguments and any environment are read or reported as problems."""
     prefixed = {f"REGISTRY_{name}": value for name, value in environ.items()}
 
     _assert_reported(argv, environ | prefixed)

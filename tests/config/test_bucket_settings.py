@@ -16,7 +16,7 @@ _COPY = "copy one of the two keys of the storage account, all of it"
 
 
 def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigFolder) -> None:
-    """The login is a map, and the place of the content names account, container and prefix."""
+    """The settings name the login as a map, and the place of the content by account and prefix."""
     config_folder.write(f"storage: {{azure: {{{_AZURE}, rootdirectory: /a/}}}}")
     storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 
@@ -101,7 +101,7 @@ def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigF
 def test_each_mistake_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, keys: str, expected: str
 ) -> None:
-    """No key and no secret is shown."""
+    """Each mistake in `storage.azure` is one line with a remedy, without a key or a secret."""
     config_folder.write(f"storage: {{azure: {{{keys}}}}}")
 
     assert config_folder.problems() == [expected]
@@ -136,7 +136,10 @@ def test_each_mistake_is_one_line_with_a_remedy(
 def test_a_key_of_another_login_is_a_warning(
     config_folder: ConfigFolder, keys: str, expected: list[str]
 ) -> None:
-    """Docker distribution documents the key as required, and ignores it with other credentials."""
+    """A key of `storage.azure` that its kind of login does not use is a warning.
+
+    Docker distribution documents `accountkey` as required, and ignores it with other logins.
+    """
     config_folder.write(f"storage: {{azure: {{{keys}}}}}")
 
     assert config_folder.problems() == []
@@ -148,7 +151,7 @@ _OSS_AT = "config.yml:1: storage.oss"
 
 @pytest.mark.parametrize("name", ["accesskeyid", "accesskeysecret", "region", "bucket"])
 def test_a_missing_key_of_oss_is_one_line(config_folder: ConfigFolder, name: str) -> None:
-    """All four are required, as in docker distribution."""
+    """Each of the four keys of `storage.oss` is required, as in docker distribution."""
     keys = ", ".join(each for each in _OSS.split(", ") if not each.startswith(f"{name}:"))
     config_folder.write(f"storage: {{oss: {{{keys}}}}}")
 
@@ -158,7 +161,7 @@ def test_a_missing_key_of_oss_is_one_line(config_folder: ConfigFolder, name: str
 
 
 def test_oss_is_marked_as_not_tested(config_folder: ConfigFolder) -> None:
-    """The start and `entrepot check` state that no test has used the service."""
+    """For `storage.oss` the start and `entrepot check` warn that no test has used the service."""
     config_folder.write(f"storage: {{oss: {{{_OSS}}}}}")
 
     assert config_folder.problems() == []
@@ -170,7 +173,7 @@ def test_oss_is_marked_as_not_tested(config_folder: ConfigFolder) -> None:
 def test_a_refused_driver_names_the_gateway_of_its_system(
     config_folder: ConfigFolder, driver: str, system: str
 ) -> None:
-    """One line names the way that works."""
+    """The line about a driver that the appliance does not have names a gateway that works."""
     config_folder.write(f"storage: {{{driver}: {{container: c}}}}")
 
     (problem,) = config_folder.problems()

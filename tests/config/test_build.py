@@ -95,7 +95,7 @@ def test_a_secret_is_never_shown(config_folder: ConfigFolder) -> None:
 
 
 def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder) -> None:
-    """Control characters are replaced."""
+    """A value in a message is one short line; control characters are replaced."""
     (problem,) = config_folder.problems(CLEANER_MAXSIZE="1\n\x1b[31m" + "9" * 500)
 
     assert problem.isprintable()
@@ -129,7 +129,7 @@ def test_an_empty_variable_switches_an_optional_setting_off(config_folder: Confi
 
 
 def test_two_names_of_one_setting_that_disagree_are_a_warning(config_folder: ConfigFolder) -> None:
-    """The usual name takes precedence."""
+    """Two names of one setting with different values are a warning: the short name counts."""
     both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
 
     assert Path("/a") == config_folder.settings(**both).storage.rootdirectory

@@ -26,7 +26,7 @@ def _lines(settings: Settings) -> list[str]:
     return [str(each) for each in check(settings)]
 
 
-# ---- the data directory in the settings
+# ---- the data directory
 
 
 def test_a_missing_data_directory_is_valid_and_not_created(
@@ -75,7 +75,7 @@ def test_a_state_directory_outside_the_data_directory_is_checked_too(
     assert len(_lines(config_folder.settings(REGISTRYDIR="/proc/entrepot"))) == 1
 
 
-# ---- certificate and key in the settings
+# ---- certificate and key
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_each_missing_tls_file_is_a_problem(
     assert both[:1] == _tls(config_folder, data, absent)
 
 
-# ---- passwords, pull secret and upstreams in the settings
+# ---- passwords, pull secret and upstreams
 
 
 def test_a_missing_password_file_is_a_problem(

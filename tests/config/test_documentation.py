@@ -33,7 +33,7 @@ def _uncommented(folder: Path) -> Path:
 
 
 def test_the_example_changes_nothing(config_folder: ConfigFolder) -> None:
-    """Every value that config/example.yml sets is the default."""
+    """config/example.yml changes nothing: each value that it sets is the default."""
     loaded = config_folder.examine(str(EXAMPLE))
 
     assert loaded.problems + loaded.warnings == ()
@@ -47,7 +47,7 @@ def test_the_commented_lines_of_the_example_are_valid(
 ) -> None:
     """The commented lines of config/example.yml are valid settings without their #.
 
-    One auth scheme and one driver are kept.
+    Of the auth schemes and the storage drivers one is kept.
     """
     path = _uncommented(tmp_path)
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -57,11 +57,11 @@ def test_the_commented_lines_of_the_example_are_valid(
         document["storage"].pop(other)
     if driver != "filesystem":
         document["storage"].pop("statedir", None)
-    if driver == "s3":  # these select other hosts of AWS, or need encryption
+    if driver == "s3":  # these keys select other hosts of AWS, or need encryption
         document["storage"]["s3"].pop("keyid")
-    if driver == "azure":  # it selects another host than the realm
+    if driver == "azure":  # this key selects another host than `realm` does
         document["storage"]["azure"].pop("serviceurl")
-    if scheme != "htpasswd":  # the rules of the example are for users with passwords
+    if scheme != "htpasswd":  # the access rules in the example are for users with passwords
         document.pop("access", None)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
 

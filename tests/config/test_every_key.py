@@ -78,7 +78,7 @@ def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder,
     assert changes or key in _WITHOUT_A_SETTING
 
 
-# These honoured keys request what the appliance always does, which a test shows.
+# keys that request what the appliance always does, as a test shows
 _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
 
 
@@ -98,7 +98,7 @@ def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionK
     assert function in _functions(_TESTS / file), f"{named} does not exist"
 
 
-# The whole effect of these keys is that the configuration is accepted, with or without a message.
+# keys whose whole effect is that the configuration is accepted, with or without a message
 _SHOWN_BY_THEIR_MESSAGES = frozenset({"version", "auth.none.**"})
 
 
@@ -116,7 +116,7 @@ def test_each_setting_that_distribution_has_is_in_the_list() -> None:
     assert missing == _NOT_KEYS_OF_EITHER_VERSION
 
 
-# These are keys of versions before 2.8, other names of one key, and forms for variables.
+# keys of versions before 2.8, other names of a key, and forms for variables
 _NOT_KEYS_OF_EITHER_VERSION: list[str] = ["storage.s3aws.**", "storage.rados.**", "auth.none.**"]
 
 

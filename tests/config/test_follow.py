@@ -65,7 +65,10 @@ def test_an_invalid_edit_raises_an_error_with_its_line(
 
 
 def test_only_values_that_come_from_the_file_are_reread(config_folder: ConfigFolder) -> None:
-    """Flags and variables keep precedence. Without passwords no configuration file is reread."""
+    """Only values that came from the configuration file are read again: flags and variables stay.
+
+    If the file sets no passwords, it is not read again.
+    """
     config_folder.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"
 

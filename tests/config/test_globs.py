@@ -1,4 +1,4 @@
-"""Tests of globs in a pull secret, which are read as in the kubelet."""
+"""Patterns for hosts in a pull secret have the meaning that they have for the kubelet."""
 
 from __future__ import annotations
 

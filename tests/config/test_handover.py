@@ -63,7 +63,7 @@ def test_only_the_owner_may_read_the_file(config_folder: ConfigFolder, tmp_path:
 
 
 def test_a_missing_folder_raises_oserror(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """The caller gets the reason."""
+    """If the run directory is gone, writing the settings raises OSError with the reason."""
     with pytest.raises(OSError, match="No such file"):
         dump(config_folder.settings(), tmp_path / "none/settings.json")
 

@@ -17,10 +17,7 @@ _DAY = 86400.0
 
 
 def test_a_rule_sets_the_retention_of_a_pattern(config_folder: ConfigFolder) -> None:
-    """A retention rule for a pattern keeps content for ever where it sets no value.
-
-    `untagged` stays None.
-    """
+    """A rule for a pattern keeps content for ever as far as it sets no value."""
     config_folder.write(
         """
         hosted:

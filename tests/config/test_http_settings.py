@@ -13,7 +13,7 @@ from tests.config.config_folder import ConfigFolder
 _ORIGIN = "Access-Control-Allow-Origin"
 
 
-# ---- headers
+# ---- http.headers
 
 
 def test_headers_are_a_map_of_names_to_lists(config_folder: ConfigFolder) -> None:
@@ -98,7 +98,10 @@ def test_several_origins_are_a_warning(config_folder: ConfigFolder) -> None:
 def test_every_page_that_may_write_without_a_password_is_a_warning(
     config_folder: ConfigFolder,
 ) -> None:
-    """`*` in examples is meant for reading; with DELETE, any page can remove images."""
+    """`Access-Control-Allow-Origin: *` with DELETE is a warning: any web page could remove images.
+
+    Examples with `*` are meant for reading.
+    """
     methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
     config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
     (warning,) = config_folder.warnings()
@@ -113,7 +116,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(
     assert config_folder.warnings() == []
 
 
-# ---- addresses and URLs
+# ---- http.addr, http.net, http.prefix and http.host
 
 
 def test_a_unix_socket_needs_net_and_an_absolute_path(config_folder: ConfigFolder) -> None:
@@ -222,7 +225,7 @@ def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> 
     assert (config_folder.problems(), config_folder.warnings()) == ([], [])
 
 
-# ---- TLS
+# ---- http.tls
 
 
 def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder) -> None:
@@ -309,7 +312,7 @@ def test_letsencrypt_is_refused_with_the_way_that_works(config_folder: ConfigFol
     assert all("certbot" in each and "/certs" in each for each in config_folder.problems())
 
 
-# ---- debug
+# ---- http.debug
 
 
 def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: ConfigFolder) -> None:

@@ -59,7 +59,7 @@ def test_settings_cannot_be_changed(config_folder: ConfigFolder) -> None:
         config_folder.settings().cleaner.ttl = 1.0
 
 
-# ---- defaults that depend on the environment
+# ---- defaults that depend on the machine and the image
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_level_may_have_capitals(config_folder: ConfigFolder, given: str) -> N
 def test_other_levels_of_logrus_are_refused(
     config_folder: ConfigFolder, given: str, near: str
 ) -> None:
-    """Docker distribution refuses them too."""
+    """A level that only logrus has is refused, as docker distribution refuses it too."""
     (problem,) = config_folder.problems(f"--log.level={given}")
 
     assert (
@@ -132,7 +132,7 @@ def test_fields_and_hooks_are_shown_on_one_line_each(config_folder: ConfigFolder
 
 
 def test_a_field_that_is_not_finite_is_a_text(config_folder: ConfigFolder) -> None:
-    """JSON has no infinite number."""
+    """A field that is not a finite number is a text, because JSON has no infinite numbers."""
     config_folder.write("log: {fields: {a: .inf}}")
 
     assert config_folder.settings().log.fields == {"a": "inf"}

@@ -159,7 +159,7 @@ def test_loglevel_is_the_old_name_of_log_level(config_folder: ConfigFolder) -> N
     assert config_folder.settings("--log.level=warn", REGISTRY_LOGLEVEL="debug").log.level == "warn"
 
 
-# ---- kinds of keys
+# ---- the auth scheme and the storage driver
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: Co
     assert config_folder.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled
 
 
-# ---- the table of keys
+# ---- the table of docker distribution's keys
 
 
 def test_every_honoured_key_is_a_setting() -> None:

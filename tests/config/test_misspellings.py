@@ -11,14 +11,14 @@ from tests.config.config_folder import ConfigFolder
 from tests.config.every_key import VALUES
 from tests.sizes import scaled
 
-# A misspelt key of these sections is an error: without the meant key nothing is protected.
+# for a misspelt key in these sections the start is refused: nothing would be protected
 _PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
 _EDITS = scaled(1, 40)
 _OPEN = "every client that can reach the appliance"
 
 
 def _misspelt(name: str) -> list[str]:
-    """Return misspellings of a key: two letters swapped, one missing, one doubled, and others."""
+    """Return misspellings of *name*: two letters swapped, one missing, one doubled, and others."""
     found = []
     for at in [len(name) // 2, *range(len(name) - 1)]:
         found.append(name[:at] + name[at + 1 : at + 2] + name[at] + name[at + 2 :])

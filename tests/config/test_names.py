@@ -96,9 +96,9 @@ def test_an_unknown_key_that_protects_nothing_is_a_warning(
 def test_a_key_similar_to_a_protecting_key_is_a_problem(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """A key similar to a protecting key is a problem, also if the protecting key is refused.
+    """An unknown key that resembles a protecting one is a problem: its operator expects an effect.
 
-    The operator expects an effect.
+    That is so even if the protecting key is refused itself.
     """
     config_folder.write(text)
 
@@ -182,9 +182,9 @@ def test_a_misspelt_protecting_variable_is_a_problem(config_folder: ConfigFolder
     ],
 )
 def test_variables_of_other_programs_are_ignored(config_folder: ConfigFolder, name: str) -> None:
-    """Variables of other programs are ignored.
+    """Variables of other programs are ignored: service links of Kubernetes, podman's auth file.
 
-    Service links of Kubernetes, podman's auth file, and internal variables are such variables.
+    So are the internal variables of the appliance.
     """
     assert (config_folder.problems(**{name: "x"}), config_folder.warnings(**{name: "x"})) == (
         [],

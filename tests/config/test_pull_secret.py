@@ -1,4 +1,4 @@
-"""Test the pull secret: the registries that it names, and the credential for each."""
+"""The pull secret: the registries that it names, and the credential for each."""
 
 from __future__ import annotations
 

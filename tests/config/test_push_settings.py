@@ -55,7 +55,7 @@ def test_every_key_is_read_and_handed_over(config_folder: ConfigFolder) -> None:
 def test_the_older_switch_has_precedence_if_it_is_on(
     config_folder: ConfigFolder, text: str, *, is_on: bool
 ) -> None:
-    """The older switch `enabled` is in force as docker distribution computes it with `disabled`."""
+    """`validation.enabled`, the older switch, counts as docker distribution computes it."""
     config_folder.write(f"validation: {{{text}}}")
 
     assert config_folder.settings().validation.is_on is is_on
@@ -101,7 +101,10 @@ def test_a_wrong_value_is_refused(config_folder: ConfigFolder, text: str, reason
 
 
 def test_rules_without_an_effect_are_warnings(config_folder: ConfigFolder) -> None:
-    """Docker distribution ignores them silently."""
+    """Rules of `validation:` and `policy:` without an effect are warnings.
+
+    Docker distribution ignores them silently.
+    """
     config_folder.write(
         "validation: {disabled: true, manifests: {urls: {deny: [a]},"
         " indexes: {platformlist: [{os: a, architecture: b}]}}}"

@@ -1,4 +1,4 @@
-"""Test quotes in variables, which compose's list form and `--env-file` pass on."""
+"""Quotes around the values of variables, which compose's list form and `--env-file` pass on."""
 
 from __future__ import annotations
 
@@ -71,10 +71,9 @@ def test_a_value_without_quotes_is_unchanged(written: str) -> None:
 
 
 def test_every_kind_of_variable_may_be_quoted(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """Every kind of variable may be quoted.
+    """Quotes are removed from every kind of variable.
 
-    The kinds of variables are short and derived names, sections, lists, maps, and
-    docker-cache-server's names.
+    The kinds are short and derived names, sections, lists, maps, and docker-cache-server's names.
     """
     settings = config_folder.settings(
         REGISTRY_AUTH='"htpasswd"',

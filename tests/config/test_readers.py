@@ -1,4 +1,4 @@
-"""Test the readers of single values."""
+"""The readers of single values, each of which returns the value or raises an error."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from entrepot.config.errors import Unreadable
 
 @pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", True], ids=repr)
 def test_each_of_these_words_switches_on(text: object) -> None:
-    """Each of these words, which YAML and shells use too, means true."""
+    """Each of these words of YAML and shells is read as true."""
     assert readers.switch(text) is True
 
 
 @pytest.mark.parametrize("text", ["false", "NO", "off", "0", False], ids=repr)
 def test_each_of_these_words_switches_off(text: object) -> None:
-    """Each of these words, which YAML and shells use too, means false."""
+    """Each of these words of YAML and shells is read as false."""
     assert readers.switch(text) is False
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "2", None, [], {}], ids=repr)
 def test_another_word_is_an_error(text: object) -> None:
-    """Another word than those for true and false is an error, and never means false."""
+    """A word that means neither true nor false is an error, and is never read as false."""
     with pytest.raises(Unreadable, match="neither true nor false; try true"):
         readers.switch(text)
 
@@ -43,7 +43,7 @@ def test_another_word_is_an_error(text: object) -> None:
     ids=repr,
 )
 def test_words_are_a_list_or_a_text(given: object, expected: tuple[str, ...]) -> None:
-    """Words are a list or a text: variables have no lists, so spaces or commas separate words."""
+    """A list of words may be a list or one text, in which spaces or commas separate them."""
     assert expected == readers.words(given)
 
 
@@ -55,7 +55,7 @@ def test_other_types_are_no_words(given: object) -> None:
 
 
 def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A path must be absolute, because programs may have other working directories than `serve`."""
+    """A relative path becomes an absolute one, as programs may have other working directories."""
     monkeypatch.chdir(tmp_path)
 
     assert tmp_path / "data" == readers.path("./data")
@@ -82,7 +82,7 @@ def test_a_choice_suggests_the_nearest_word() -> None:
 
 
 def test_an_optional_value_may_be_none() -> None:
-    """An empty text and the word `none` are read as None."""
+    """An empty text and the word `none` are read as None by an optional setting."""
     read = readers.optional(readers.text, "none")
 
     assert [read(each) for each in ("", "none", None, "a")] == [None, None, None, "a"]
@@ -93,7 +93,7 @@ def test_an_optional_value_may_be_none() -> None:
     [("5", 5), ("100000", 100_000), ("", 1000), (None, 1000), ("0", 1000), ("-1", 1000)],
 )
 def test_a_page_size_that_is_not_positive_is_the_default(given: object, expected: int) -> None:
-    """A page size that is not positive is 1000, as `catalog.maxentries` in docker distribution."""
+    """A page size that is not positive is read as 1,000, as in docker distribution."""
     assert readers.page_size(given) == expected
 
 

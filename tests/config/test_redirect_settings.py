@@ -24,7 +24,7 @@ def _warnings(folder: ConfigFolder, s3: str, redirect: str, *argv: str) -> list[
 def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
     config_folder: ConfigFolder,
 ) -> None:
-    """Redirects are on with a bucket only, and URLs are valid for ten minutes."""
+    """Redirects are on only for a bucket, unless `disable` is set; their URLs last ten minutes."""
     config_folder.write(f"storage: {{s3: {{{_S3}}}}}")
     storage = config_folder.settings().storage
 
@@ -74,14 +74,17 @@ def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
 def test_an_endpoint_that_clients_cannot_use_is_a_warning(
     config_folder: ConfigFolder, s3: str, redirect: str, argv: tuple[str, ...], expected: list[str]
 ) -> None:
-    """A redirect to a name that only the appliance knows, or without TLS, would fail clients."""
+    """A redirect to a host that only the appliance knows, or without TLS, is a warning.
+
+    Clients could not follow it.
+    """
     expected = [f"{_AT}.{each}; {_REMEDY}" for each in expected]
 
     assert _warnings(config_folder, s3, redirect, *argv) == expected
 
 
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
-    """The keys of redirects need a bucket, and redirects that are not disabled."""
+    """A key of redirects is a warning if there is no bucket, or if redirects are disabled."""
     config_folder.write("storage: {redirect: {expiry: 1m}}")
     assert config_folder.warnings() == [
         (
@@ -119,7 +122,7 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
 def test_each_wrong_value_is_one_line(
     config_folder: ConfigFolder, redirect: str, expected: str
 ) -> None:
-    """A URL is valid for at most 20 minutes, and an endpoint is a URL without a path."""
+    """A wrong value is one line: a URL lasts 20 minutes at most, an endpoint has no path."""
     config_folder.write(f"storage: {{s3: {{{_S3}}}, redirect: {{{redirect}}}}}")
 
     assert config_folder.problems() == [f"{_AT}.{expected}"]

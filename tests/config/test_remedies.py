@@ -30,7 +30,7 @@ _FILE_NAME = re.compile(r".*\.(?:log|py|sock|yml|md|json)")
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """Yield every text of a module that is no docstring and has several words."""
+    """Yield each text of a module that has several words and is not a docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {
         id(node.value)

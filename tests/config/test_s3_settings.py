@@ -12,7 +12,7 @@ _GIVEN = "region: eu-central-1, bucket: images"
 
 
 def test_the_state_directory_is_the_only_folder(config_folder: ConfigFolder) -> None:
-    """Index, logs and unfinished downloads stay on a local disk."""
+    """With a bucket the state directory is the only folder: index, logs, unfinished downloads."""
     config_folder.write(f"storage: {{s3: {{{_GIVEN}, rootdirectory: /a/}}}}")
     storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 
@@ -30,7 +30,10 @@ def test_the_state_directory_is_the_only_folder(config_folder: ConfigFolder) -> 
 def test_the_style_of_urls_follows_the_endpoint(
     config_folder: ConfigFolder, keys: str, *, expected: bool
 ) -> None:
-    """Services other than AWS rarely have a host for each bucket."""
+    """With `regionendpoint` the bucket is in the path of a URL, not in the host.
+
+    Services other than AWS rarely have a host for each bucket.
+    """
     config_folder.write(f"storage: {{s3: {{{_GIVEN}{keys}}}}}")
     s3 = config_folder.settings().storage.s3
 
@@ -67,7 +70,7 @@ _TWO_HOSTS = (
 def test_each_mistake_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, keys: str, expected: str
 ) -> None:
-    """No value of a key or token is shown."""
+    """Each mistake in `storage.s3` is one line with a remedy, without a key or a token."""
     config_folder.write(f"storage: {{s3: {{{keys}}}}}")
 
     assert config_folder.problems() == [expected]
@@ -75,7 +78,7 @@ def test_each_mistake_is_one_line_with_a_remedy(
 
 @pytest.mark.parametrize("name", ["accelerate", "usedualstack", "usefipsendpoint"])
 def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, name: str) -> None:
-    """The operator would believe that the key has an effect."""
+    """A key that selects hosts of AWS is a problem beside another endpoint: it has no effect."""
     config_folder.write(f"storage: {{s3: {{{_GIVEN}, regionendpoint: 'http://m', {name}: true}}}}")
 
     (problem,) = config_folder.problems()

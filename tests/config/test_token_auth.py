@@ -137,7 +137,7 @@ def test_two_schemes_are_a_problem(config_folder: ConfigFolder) -> None:
     assert any("a second auth scheme" in each for each in config_folder.problems())
 
 
-# The files.
+# ---- the files of keys
 
 
 def _check(config_folder: ConfigFolder, key: str, path: Path) -> list[str]:

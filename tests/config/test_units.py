@@ -1,4 +1,4 @@
-"""Tests of reading and writing sizes, spans and percentages."""
+"""Sizes, times and percentages: how they are read and written."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_invalid_size_is_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("given", ["0", "1", "1.5M", "2G", "8MB"])
 def test_the_size_of_haproxys_cache_is_a_whole_number_of_mib(given: str) -> None:
-    """HAProxy counts the size of its cache in MiB."""
+    """The size of HAProxy's cache must be a whole number of MiB, because HAProxy counts in MiB."""
     assert units.edge_cache_size("1G") == 1024**3
     with pytest.raises(Unreadable) as caught:
         units.edge_cache_size(given)
@@ -79,14 +79,14 @@ def test_a_size_larger_than_any_disk_is_an_error() -> None:
 
 @pytest.mark.parametrize("value", [True, None, [], {"a": 1}], ids=repr)
 def test_a_value_that_is_neither_text_nor_number_is_no_size(value: object) -> None:
-    """A value that is neither text nor number is no size."""
+    """A value that is neither a text nor a number is not read as a size."""
     with pytest.raises(Unreadable):
         units.size(value)
 
 
 @given(st.integers(0, 2**53))
 def test_a_shown_size_reads_back(size: int) -> None:
-    """`show_size` is the inverse of `size`, to the byte."""
+    """A size that `show_size` writes is read as the same size, to the byte."""
     assert size == units.size(units.show_size(size))
 
 
@@ -130,14 +130,14 @@ def test_a_span_longer_than_a_hundred_years_is_an_error() -> None:
 
 
 def test_a_longer_span_of_zero_is_an_error() -> None:
-    """A span of 0 where a longer one is needed is an error: such a time-out fails each request."""
+    """A time of 0 is an error where it would make each request fail, as for a time-out."""
     with pytest.raises(Unreadable, match="too short"):
         units.longer_span("0s")
 
 
 @given(st.integers(0, 10**12))
 def test_a_shown_span_reads_back(milliseconds: int) -> None:
-    """`show_span` is the inverse of `span`, to the millisecond."""
+    """A time that `show_span` writes is read as the same time, to the millisecond."""
     assert milliseconds == round(units.span(units.show_span(milliseconds / 1000)) * 1000)
 
 

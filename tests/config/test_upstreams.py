@@ -1,4 +1,4 @@
-"""Test the active upstreams and their settings."""
+"""Which upstreams are active, and with which settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.config.config_folder import ConfigFolder
 
 
 def upstreams(settings: Settings, secret: ParsedPullSecret | None = None) -> list[UpstreamValues]:
-    """Return the settings of every active upstream that has a full name."""
+    """Return the settings of each active upstream that has a full name, not a pattern."""
     known = upstreams_in_force(settings, secret)
     return [known.values(host) for host in known.hosts]
 
@@ -231,7 +231,10 @@ def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(
 
 
 def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(config_folder: ConfigFolder) -> None:
-    """The default is `auto`."""
+    """`proxy.ranges` applies to all upstreams, and `ranges` of an upstream to that one.
+
+    The default is `auto`.
+    """
     config_folder.write("upstreams: {a.io: , b.io: {ranges: early}}")
     assert [each.ranges for each in upstreams(config_folder.settings())] == ["auto", "early"]
 
@@ -384,10 +387,9 @@ def test_a_disabled_default_is_a_problem(config_folder: ConfigFolder) -> None:
 def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(
     config_folder: ConfigFolder,
 ) -> None:
-    """A path in remoteurl precedes /v2/, and a path in url begins the names.
+    """A path in `remoteurl` precedes /v2/, and a path in `url` begins the repository names.
 
-    A path in remoteurl is the rule of docker distribution; a path in url is needed for Harbor's
-    projects.
+    The first is docker distribution's rule, the second is needed for Harbor's projects.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
     both = config_folder.settings(remote, "--upstreams.a.io.url=https://a.io/team")

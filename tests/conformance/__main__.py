@@ -23,7 +23,7 @@ LOGIN = "conformance:only-for-this-run"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the suite that *arguments* names and print a summary."""
+    """Run the suite that *arguments* name, print a summary, and return the exit status."""
     try:
         with tempfile.TemporaryDirectory(prefix="ent-") as scratch:
             executable = suite.find(" ".join(arguments), Path(scratch) / "suite")
@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
-    """Run the suite against an appliance that accepts pushes; return its report and exit status."""
+    """Run the suite against an appliance that accepts pushes.
+
+    Return the suite's report and its exit status.
+    """
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     users = htpasswd(scratch / "users", LOGIN)
@@ -60,6 +63,6 @@ def summarize(found: outcome.Outcome, status: int) -> int:
 
 
 if __name__ == "__main__":
-    # the process exits through `with`, so that its appliance is stopped
+    # exits through `with`, so that the appliance is stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

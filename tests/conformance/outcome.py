@@ -15,10 +15,9 @@ _SKIPPED = ("skipped", "disabled", "pending")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """These are the number of passed checks, and the names of the failed and the skipped tests.
+    """The number of passed checks, and the names of the failed and the skipped tests.
 
-    The suite counts a check for each part of the API that a test exercises, so there are more
-    checks than tests.
+    A test exercises several parts of the API, each of which counts as a check.
     """
 
     passed: int

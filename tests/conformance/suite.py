@@ -20,8 +20,8 @@ _BUILD_WITHIN_S = 900.0
 _RUN_WITHIN_S = 900.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 _CURRENT_MARK = b"OCI_CONFIGURATION"
-# The current suite reads these variables too, and they would replace what the version of the
-# specification enables.
+# the current suite reads these variables too, and they would replace what the version of the
+# specification enables
 _OLDER_OPTIONS = {
     "OCI_TEST_PULL": "1",
     "OCI_TEST_PUSH": "1",
@@ -32,7 +32,7 @@ _OLDER_OPTIONS = {
     "OCI_NAMESPACE": "conformance/repo1",
     "OCI_CROSSMOUNT_NAMESPACE": "conformance/repo2",
 }
-_LAST = 2000  # a failed build shows this many characters of its output
+_LAST = 2000  # the last characters of the output of a failed build
 
 
 def find(named: str, built: Path) -> Path:
@@ -97,7 +97,7 @@ def run(executable: Path, variables: Mapping[str, str], results: Path) -> int:
 
 
 def _is_current(executable: Path) -> bool:
-    """Return whether the suite is that of 2026 or later, which alone knows a certain variable."""
+    """Return True if the suite is that of 2026 or later, which alone knows a certain variable."""
     return _CURRENT_MARK in executable.read_bytes()
 
 

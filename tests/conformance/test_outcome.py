@@ -1,4 +1,4 @@
-"""Test when a run of the conformance suite counts as passed."""
+"""When a run of the conformance suite counts as passed."""
 
 from __future__ import annotations
 

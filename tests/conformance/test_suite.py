@@ -50,7 +50,7 @@ def test_make_without_a_suite_names_the_variable() -> None:
 
 
 def test_an_executable_is_taken_as_it_is(tmp_path: Path) -> None:
-    """A suite's executable is not copied, because it may need files beside it."""
+    """An executable of the suite is used where it is, because it may need files beside it."""
     named = _program(tmp_path / "suite", "exit 0")
 
     assert suite.find(str(named), tmp_path / "built") == named
@@ -120,7 +120,7 @@ def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
 
 
 def test_the_older_suite_is_told_to_test_everything(tmp_path: Path) -> None:
-    """The older suite gets options to run each of its four parts, which it skips by default."""
+    """The older suite gets options for each of its four parts, which it skips by default."""
     found = _environment(_program(tmp_path / "suite", ""), {})
 
     assert found["OCI_ROOT_URL"] == "http://127.0.0.1:5"
@@ -131,9 +131,9 @@ def test_the_older_suite_is_told_to_test_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["", "# OCI_CONFIGURATION"])
 def test_options_are_the_users_and_the_address_is_not(tmp_path: Path, mark: str) -> None:
-    """The suite's options are the user's, but its address is not.
+    """Options of the suite may come from the user, but never its address.
 
-    A forgotten variable never directs the suite at another registry.
+    A forgotten variable must not direct the suite at another registry.
     """
     given = {
         "OCI_VERSION": "1.0",

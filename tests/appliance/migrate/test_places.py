@@ -33,7 +33,7 @@ def test_an_owner_that_renews_its_claim_is_refused() -> None:
 
 
 def test_an_owner_that_is_gone_is_accepted_after_a_while() -> None:
-    """A killed appliance leaves its object of the owner, which nothing renews."""
+    """If the owner's claim is not renewed for a while, no appliance runs: the source is read."""
     storage, now = MemoryStorage(), [0.0]
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 

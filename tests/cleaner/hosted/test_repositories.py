@@ -1,4 +1,4 @@
-"""Hosted repositories are read completely; everything else may be evicted."""
+"""Hosted repositories are read completely, because all other content may be evicted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> Sna
 
 
 def _referenced(store: DataDirectory, *among: Digest) -> set[Digest]:
-    """Return those of the digests that hosted content references."""
+    """Return those of the digests *among* that hosted content needs."""
     account = _open(store)
     return {digest for digest in among if account.spares(digest)}
 
@@ -93,7 +93,7 @@ def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
 
 
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
-    """A manifest that was missing at the last walk is read, because it may be stored by now."""
+    """A manifest that was missing when the cleaner walked is read later, as a push may store it."""
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)
     (before,) = hosted.holding(HOSTED).images
@@ -188,7 +188,7 @@ def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> Non
 
 
 def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
-    """Two images that are each tagged as a referrer of the other are both found."""
+    """Two images that are each tagged as a referrer of the other are both found and may expire."""
     first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for tag in ("v1", "v2"):
         store.repositories.remove_tag(HOSTED, Tag(tag))
@@ -201,7 +201,7 @@ def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
 
 
 def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) -> None:
-    """The cleaner walks hosted repositories only in rounds that evict."""
+    """The cleaner reads the hosted repositories only in a round that evicts something."""
     hosted = _Counting(store)
     account = _open(store, hosted)
     assert (account.images, hosted.walks) == ([], 0)
@@ -213,7 +213,7 @@ def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) 
 
 
 def test_a_read_error_is_raised(store: DataDirectory) -> None:
-    """A disk error ends the walk, so that no hosted image looks unreferenced."""
+    """A disk error ends the reading of repositories, so that no hosted image looks unneeded."""
     account = _open(store, _Failing(store))
 
     with pytest.raises(StorageBroken):

@@ -34,27 +34,27 @@ def _reason(place: int | None, by: RetentionRule, idle: float) -> Reason | None:
 
 
 def test_without_a_rule_no_image_expires() -> None:
-    """Hosted images are kept for ever if no rule applies to their repository."""
+    """Without a rule for its repository a hosted image never expires."""
     assert [_reason(place, RetentionRule(), 1e9) for place in (0, 7, None)] == [None] * 3
     assert RetentionRule().is_idle
 
 
 def test_a_ttl_counts_from_the_last_use() -> None:
-    """An image expires only after more than the TTL without a use."""
+    """An image expires when it has not been used for more than the TTL."""
     by = RetentionRule(ttl=10)
 
     assert [_reason(0, by, idle) for idle in (9, 10, 11)] == [None, None, Reason.TTL]
 
 
 def test_without_a_ttl_all_but_the_newest_tags_expire_at_once() -> None:
-    """Without a TTL, all images but the newest tags expire at once, whatever their age is."""
+    """Without a TTL all images but the newest tags expire at once, at any age."""
     by = RetentionRule(keep=2)
 
     assert [_reason(place, by, 0) for place in range(4)] == [None, None, Reason.KEEP, Reason.KEEP]
 
 
 def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
-    """With a TTL, the newest tags of a rarely used repository stay for later pulls."""
+    """With a TTL the images beyond the newest tags expire by age; the newest tags always stay."""
     by = RetentionRule(keep=1, ttl=10)
 
     assert [_reason(place, by, 11) for place in (0, 1)] == [None, Reason.TTL]
@@ -62,7 +62,7 @@ def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
 
 
 def test_an_untagged_image_expires_after_its_grace() -> None:
-    """An untagged image expires after its grace, or after the TTL if that is shorter."""
+    """An image without a tag expires after its grace, or after the TTL if that is shorter."""
     assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
         None,
         Reason.UNTAGGED,
@@ -86,15 +86,15 @@ def test_an_untagged_image_expires_after_its_grace() -> None:
 def test_the_default_grace_of_untagged_images(
     settings: tuple[float, int, float | None], expected: float
 ) -> None:
-    """Untagged images have a grace of a day if tagged images can expire.
+    """Images without a tag have a grace of a day if images with tags can expire.
 
-    Otherwise untagged images never expire.
+    Otherwise they never expire.
     """
     assert rule(*settings, is_evictable=True).untagged == expected
 
 
 def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
-    """If a repository's rule expires no image, CLEANER_HOSTED evicts none of its images."""
+    """CLEANER_HOSTED evicts no image of a repository whose rule lets none of its images expire."""
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable
@@ -115,7 +115,7 @@ _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
     ids=["the name itself", "two fit", "deeper", "another", "none fits"],
 )
 def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
-    """The longest matching pattern of a retention rule decides, whatever the order of patterns."""
+    """Of all rules whose pattern matches a repository, the one with the longest pattern applies."""
     for patterns in _orders(_RULES.items()):
         rules = RetentionRules(
             [(pattern, RetentionRule(ttl=at)) for pattern, at in patterns], RetentionRule(ttl=9)
@@ -125,7 +125,7 @@ def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
 
 
 def test_the_shortest_time_of_all_rules_is_found() -> None:
-    """The shortest time of all rules, a TTL or a grace, is found; 0 means never."""
+    """The shortest time of all rules (TTL or grace, s) is found; 0 means that nothing expires."""
     assert (
         RetentionRules(
             [("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()
@@ -136,7 +136,7 @@ def test_the_shortest_time_of_all_rules_is_found() -> None:
 
 
 def test_expiry_gives_its_reason_in_words() -> None:
-    """The dry run prints the reason of an image's expiry in words."""
+    """The reason for which an image expires is a sentence that the dry run prints."""
     cases = [
         (_image(0), RetentionRule(ttl=30 * _DAY), 31 * _DAY),
         (_image(4), RetentionRule(keep=3), 0),
@@ -156,16 +156,16 @@ def test_expiry_gives_its_reason_in_words() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
-    """A tag of the referrers schema names its subject.
+    """A tag such as `sha256-HEX.sig` names the image to which its manifest refers.
 
-    Clients make tags of the referrers schema if the registry has no referrers API.
+    Clients make such tags if the registry has no referrers API.
     """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 
 
 @pytest.mark.parametrize("tag", ["latest", "sha256-12", "v1-amd64", "sha256", "-"])
 def test_other_tags_name_no_subject(tag: str) -> None:
-    """A tag with a dash that contains no digest names no subject."""
+    """A tag with a dash that contains no digest does not name another image."""
     assert subject_of(Tag(tag)) is None
 
 

@@ -1,4 +1,4 @@
-"""Abandoned uploads of the appliance and of docker distribution are removed."""
+"""Abandoned uploads are removed, those of docker distribution too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _begin_distribution_upload(store: DataDirectory) -> None:
 
 
 def _begin(store: DataDirectory, modified: float) -> Path:
-    """Begin an upload with a digest note and a reservation, last written at *written*."""
+    """Begin an upload whose file was written at *modified*, with digest note and reservation."""
     path = store.state / layout.UPLOADS / _OURS
     path.parent.mkdir(parents=True)
     for each in (path, path.with_name(layout.upload_digest(path.name))):
@@ -50,7 +50,7 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
 def test_removing_an_upload_releases_its_reservation(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """Removing an upload releases its reservation and removes its digest note."""
+    """When an abandoned upload is removed, its reservation and its digest note are too."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
 
@@ -63,7 +63,10 @@ def test_removing_an_upload_releases_its_reservation(
 def test_a_note_without_its_upload_is_removed(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """A digest note without its upload is removed: its worker died before it removed it."""
+    """The digest note of an upload that no longer exists is removed.
+
+    The worker that should have removed it was killed.
+    """
     path = _begin(store, modified=100)
     path.unlink()
 
@@ -89,9 +92,9 @@ def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedU
 def test_an_upload_continued_after_the_listing_stays(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """An upload that continued after it was listed stays: its modification time changed.
+    """An upload that has continued since it was listed is not removed: its file is newer.
 
-    An upload that has ended before its removal is no error.
+    An upload that has ended meanwhile is no error.
     """
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)
@@ -105,9 +108,9 @@ def test_an_upload_continued_after_the_listing_stays(
 def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     store: DataDirectory, uploads: AbandonedUploads, clock: Clock
 ) -> None:
-    """An upload of docker distribution is removed some time after its last chunk.
+    """An upload of docker distribution is removed when its last chunk is old enough.
 
-    All files of docker distribution's abandoned upload are removed; hosted content stays.
+    All its files are removed; hosted content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)

@@ -1,4 +1,4 @@
-"""Dangling links are removed after an hour, except those of downloads and hosted repositories."""
+"""A link without content is removed after an hour, unless it is hosted or being downloaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the sweeper of dangling links for *store*."""
+    """Return the part of the cleaner that removes dangling links."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
 def _lose(store: DataDirectory, image: Pulled) -> None:
-    """Delete an image's data and rows, as a sweep does."""
+    """Delete content and rows of an image, as an eviction does; its links then dangle."""
     for digest in image.digests:
         store.blobs.delete(digest)
         row = store.index.entry(digest)
@@ -33,7 +33,7 @@ def _lose(store: DataDirectory, image: Pulled) -> None:
 def test_dangling_links_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Dangling links, tags and histories are removed; the repository's origin remains."""
+    """Dangling links, tags and histories of tags are removed; the repository keeps its origin."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     clock.now += 2 * _HOUR
@@ -71,7 +71,7 @@ def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
 def test_a_link_to_a_running_download_stays(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link to a running download stays: it permits the download's client to read it."""
+    """A link whose blob is being downloaded stays: clients of the download need it to read."""
     coming = Digest.of(b"coming")
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
@@ -87,9 +87,9 @@ def test_a_link_to_a_running_download_stays(
 def test_a_hosted_link_stays_without_its_data(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A hosted link stays without its data.
+    """A link of a hosted repository stays without its content.
 
-    The content can be pushed again, and the record of the push must not be lost.
+    It records the push, and the content can be pushed again.
     """
     pushed = push(store, 1, used=0)
     _lose(store, pushed)
@@ -181,7 +181,7 @@ def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) 
 def test_the_history_of_a_hosted_tag_loses_unlinked_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The history of a hosted tag loses unlinked manifests, which no client can pull.
+    """Manifests without a link are removed from the history of a hosted tag: none can be pulled.
 
     The tag itself stays.
     """

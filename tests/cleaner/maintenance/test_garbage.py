@@ -1,4 +1,4 @@
-"""Garbage is content that no client can pull and no push needs."""
+"""Garbage is content that no client can pull and that no running push needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Collect = Callable[..., list[str]]
 
 @pytest.fixture
 def collect(store: DataDirectory, clock: Clock) -> Collect:
-    """Return a function that collects garbage by a retention rule and returns the printed lines."""
+    """Return a function that collects garbage by a retention rule, and returns its lines."""
     events: list[Event] = []
     hosted = HostedRepositories(store)
 
@@ -72,7 +72,7 @@ def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HO
 def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
     store: DataDirectory, collect: Collect, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository that cannot be locked does not stop the removal of other content."""
+    """If one repository cannot be locked, garbage of other repositories is removed."""
     loose = put_blob(store, b"lone", clock.now)
     _link(store, loose, clock.now)
     unlinked = put_blob(store, b"nobody's", clock.now)
@@ -117,7 +117,7 @@ def test_an_unreferenced_blob_is_removed_after_the_grace(
 def test_a_mount_or_push_renews_an_unreferenced_blob(
     store: DataDirectory, collect: Collect, clock: Clock, young: str
 ) -> None:
-    """A mount or push renews an unreferenced blob, whose manifest may still be pushed."""
+    """A mount or push of a blob without a manifest renews it: its manifest may still be pushed."""
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))
 
@@ -186,7 +186,7 @@ def test_only_the_unreferencing_repository_loses_its_link(
 def test_deleted_images_are_collected_manifest_first(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """DELETE removes the links. After the grace, manifests are removed before their parts."""
+    """After a DELETE by a client and the grace, manifests are removed before their parts."""
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     store.repositories.unlink_manifest(HOSTED, pushed.digests[0])
@@ -236,7 +236,7 @@ def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
 def test_an_access_renews_unlinked_content(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """An access renews unlinked content: an upload that was just committed has no link yet."""
+    """A use renews content without a link: the push of a blob commits it before it links it."""
     blob = put_blob(store, b"landing", clock.now - 1)
 
     assert collect() == []
@@ -264,9 +264,9 @@ def test_untagged_manifests_are_garbage_on_request(
 
 
 def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """An idle upload is removed; the line about it gives the bytes that it had received.
+    """An idle upload is removed; the line about it has the number of received bytes.
 
-    With `enabled: false` and with `dryrun: true` garbage collection removes no upload.
+    With `enabled: false` or `dryrun: true` the garbage collection removes no upload.
     """
     purging = UploadPurging(age=7200)
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
@@ -287,7 +287,7 @@ def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock
 
 
 def test_a_plan_changes_nothing(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """A plan of garbage collection changes nothing, and lists the removals of a collection."""
+    """A dry run of the garbage collection changes nothing, and lists what a real one removes."""
     pushed = push_image(store, _made(1), "", clock.now - _OLD)
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)

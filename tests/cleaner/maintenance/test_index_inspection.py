@@ -26,7 +26,7 @@ class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that the index has every access."""
+        """Return an empty string: the index has every use."""
         return ""
 
 
@@ -38,7 +38,10 @@ def _falsify(store: DataDirectory, total: int) -> None:
 def test_a_wrong_total_evicts_nothing(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong total of the index evicts nothing; a false 10 TB would evict all proxied content."""
+    """If the sum of used bytes in the index is wrong, it is corrected before it causes an eviction.
+
+    A false sum of 10 TB would otherwise evict all proxied content.
+    """
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.reservations.used_bytes()
     _falsify(store, 10**13)
@@ -77,7 +80,7 @@ def test_the_index_is_inspected_periodically(
 
 
 class _CountingIndex(MemoryIndex):
-    """A `_CountingIndex` records its inspections; each one moves the test's clock by 2 s."""
+    """An index that records its inspections, each of which takes 2 s by the test's clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +98,7 @@ class _CountingIndex(MemoryIndex):
 
 
 def test_all_pages_are_read_at_the_start_and_daily() -> None:
-    """All pages of the index are read at the start and daily; a long inspection waits longer."""
+    """All pages of the index are read at the start and once a day, later if that takes long."""
     index = _CountingIndex()
     inspection = Inspection(index, timer=lambda: index.now)
     index.is_out = True
@@ -111,7 +114,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """A round that cannot free enough space is noted, so that waiting pushes fail at once."""
+    """A round that cannot free enough space is recorded, so that waiting pushes fail at once."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

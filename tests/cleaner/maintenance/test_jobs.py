@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @pytest.fixture
 def timer() -> Clock:
-    """Return a monotonic clock."""
+    """Return a monotonic clock that stands at 0 s until the test sets it."""
     return Clock(0)
 
 
@@ -37,7 +37,7 @@ def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
 
 
 def test_no_job_starts_while_another_runs(timer: Clock) -> None:
-    """No maintenance job starts while another one runs; it is still due afterwards."""
+    """If one maintenance job is running, another one that is due waits for its end."""
     free, begun, done = threading.Event(), threading.Event(), list[str]()
 
     def long() -> None:

@@ -1,4 +1,4 @@
-"""Temporary files that dead writers left in the data directory are removed."""
+"""Temporary files that killed writers left in the data directory are removed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def leftovers(store: DataDirectory, clock: Clock) -> Leftovers:
-    """Return the purger of *store*."""
+    """Return the part of the cleaner that removes temporary files of killed writers."""
     return Leftovers(store, clock, stopped=lambda: False)
 
 
 def test_unfinished_files_are_removed_after_a_day(
     store: DataDirectory, leftovers: Leftovers, clock: Clock, tmp_path: Path
 ) -> None:
-    """Unfinished files beside content, links, tags and uploads are removed after a day.
+    """Temporary files beside content, links, tags and uploads are removed after a day.
 
-    Unfinished files beside media types and origins are removed too.
+    So are those beside media types and origins.
     """
     pull(store, 1, used=0)
     push(store, 2, used=0)

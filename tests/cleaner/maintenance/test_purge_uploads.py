@@ -35,7 +35,7 @@ def _purge(store: DataDirectory, clock: Clock, given: UploadPurging) -> None:
 
 
 def test_an_upload_is_purged_at_the_configured_age(store: DataDirectory, clock: Clock) -> None:
-    """An abandoned upload is purged at the configured age since its last byte arrived."""
+    """An upload is purged when its last byte arrived longer ago than the setting `age`."""
     old = _begin(store, clock.now - _AGE - 60)
     young = _begin(store, clock.now - _AGE + 60, 1)
 
@@ -62,7 +62,7 @@ def test_a_dry_run_only_logs_each_upload(
 def test_a_purge_that_is_stopped_ends_between_two_uploads(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A purge that is stopped ends between two uploads: a stop waits for one removal at most."""
+    """A purge that is stopped ends between two uploads: the stop waits for one removal at most."""
     old = _begin(store, clock.now - _AGE - 60)
 
     PurgeUploads(store, UploadPurging(age=_AGE), clock, lambda: True).run()

@@ -1,4 +1,4 @@
-"""Test the command line."""
+"""The command line, as `entrepot serve` and `entrepot check` read it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.config.config_folder import ConfigFolder
 
 
 def test_a_switch_needs_no_value(config_folder: ConfigFolder) -> None:
-    """A switch takes a value only after an equals sign."""
+    """A flag for true or false takes a value only after "="."""
     assert config_folder.settings("--cleaner.hosted", "--cleaner.ttl", "1h").cleaner.hosted
     assert not config_folder.settings("--cleaner.hosted=false").cleaner.hosted
 
@@ -19,7 +19,7 @@ def test_a_flag_without_its_value_is_a_problem(config_folder: ConfigFolder) -> N
 
 
 def test_a_flag_may_be_repeated(config_folder: ConfigFolder) -> None:
-    """The last of two equal flags takes precedence, as in other programs."""
+    """If a flag is repeated, the last value counts, as in other programs."""
     assert config_folder.settings("--cleaner.ttl=1h", "--cleaner.ttl=2h").cleaner.ttl == 7200.0
 
 

@@ -230,7 +230,7 @@ def test_yaml_aliases_and_merges_work(config_folder: ConfigFolder) -> None:
 
 
 def test_an_alias_that_contains_itself_is_a_problem(config_folder: ConfigFolder) -> None:
-    """A YAML alias that contains itself has no finite value."""
+    """A YAML alias that contains itself has no finite value, and is a problem."""
     config_folder.write("log: {fields: &a {again: *a}}")
 
     assert config_folder.problems() == [

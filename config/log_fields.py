@@ -88,8 +88,8 @@ def _parsed(given: str) -> object:
 
     The names of a map stay as written: `on` is not read as a Boolean.
     """
-    loader = _Loader(given)
     try:
+        loader = _Loader(given)
         node = loader.get_single_node()
         if isinstance(node, yaml.MappingNode):
             return {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from entrepot.config import keys
@@ -79,6 +79,7 @@ def test_any_file_is_read_or_reported(tmp_path: Path, content: bytes) -> None:
 
 @_FEW_EXAMPLES
 @given(st.dictionaries(st.sampled_from(_KEYS), st.one_of(_ODD, st.text(max_size=12)), max_size=4))
+@example({("log", "fields"): "\x1f"})
 def test_any_variable_and_any_flag_is_read_or_reported(values: dict[Key, str]) -> None:
     """Any value of a known variable or flag is read or reported as a problem."""
     environ = {"_".join(("REGISTRY", *key)).upper(): value for key, value in values.items()}

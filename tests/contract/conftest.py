@@ -1,4 +1,4 @@
-"""The drivers with which every contract is tested: the rows of the table, and those in memory.
+"""The drivers with which every contract is tested: those of the table, and those in memory.
 
 A new driver needs a row in the table, and its parameters in this module.
 """
@@ -45,7 +45,7 @@ _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of an index beside its rows."""
+    """The parts of an index that are not rows: reservations, pins, notes, and times of links."""
 
     reservations: ReservationStore
     pins: PinStore
@@ -55,7 +55,7 @@ class Parts:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Front]:
-    """Run an S3 server, for the tests of one process."""
+    """Run an S3 server for all tests of one process."""
     with S3Front() as front:
         yield front
 
@@ -99,7 +99,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=[*INDEXES, _MEMORY, _MIXED])
 def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    """Return the index of one driver in the state before its first rebuild, as after a loss.
+    """Return the index of one driver before its first rebuild, as after a loss.
 
     The index `mixed` has its rows in memory, and its pins and notes in the driver of production.
     """
@@ -116,14 +116,17 @@ def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> I
 
 @pytest.fixture
 def index(new_index: Index) -> Index:
-    """Return the empty index of one driver after its rebuild."""
+    """Return the empty index of one driver, which counts as rebuilt."""
     new_index.notes.put({REBUILT: "0"})
     return new_index
 
 
 @pytest.fixture(params=[*INDEXES, _MEMORY])
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
-    """Return the empty parts of one driver's index; those in memory belong to no common index."""
+    """Return the empty parts of one driver's index.
+
+    Those in memory belong to no common index.
+    """
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})
         held = MemoryReservations(lambda: 0, notes)
@@ -143,13 +146,13 @@ def reservations(parts: Parts) -> ReservationStore:
 
 @pytest.fixture
 def pins(parts: Parts) -> PinStore:
-    """Return the pin store of the index driver under test; a pin prevents an eviction."""
+    """Return the pins of one driver; a pin keeps content from eviction while a push uses it."""
     return parts.pins
 
 
 @pytest.fixture
 def notes(parts: Parts) -> KeyValueStore:
-    """Return the notes of one driver."""
+    """Return the notes of one driver, which keep small values under names."""
     return parts.notes
 
 

@@ -1,4 +1,4 @@
-"""Test AccessIndex with every driver: order of eviction, and removal of rows."""
+"""The order of eviction, and the removal of rows, in the index of every driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
-# this sum of two doubles differs from the decimal number as which it is printed
+# a sum of two doubles that is not exactly the decimal number with which it is printed
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -24,7 +24,7 @@ def _record(index: Index, entry: IndexEntry) -> None:
 
 
 def _pages(index: Index, limit: int) -> list[IndexEntry]:
-    """Return the rows of all pages of the eviction order."""
+    """Return the rows of all pages of *limit* rows, in the order of eviction."""
     entries: list[IndexEntry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
         assert len(page) <= limit
@@ -100,9 +100,9 @@ class TestUnnamed:
     """`unnamed` of an index returns pages of unreferenced rows: root manifests and unused blobs."""
 
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
-        """Rows that another row references are excluded, on every page.
+        """A row that another row references is left out, on every page.
 
-        The row is included again when the referencing row is removed.
+        When the referencing row is removed, the row is listed.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
@@ -153,9 +153,9 @@ class TestLeave:
     """`leave` marks a row of the index for removal only if it is unchanged since it was read."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
-        """A marked row is counted and listed as marked, but on no page of the eviction order.
+        """A row that is marked for removal is counted and listed as marked, but not for eviction.
 
-        The file of a marked row may still exist, and another cleaner can finish the removal.
+        Its file may still exist, and another cleaner can finish the removal.
         """
         _record(index, ROW)
 
@@ -238,9 +238,9 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A touch does not unmark a row, whose file may be deleted already.
+        """A use of content does not remove the mark of its row, as the file may be deleted already.
 
-        Only a record of the row proves that its file exists.
+        Only a record of the row proves that the file exists.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)

@@ -1,4 +1,4 @@
-"""Tests of the AccessIndex protocol with every driver: rows, their edges and last uses."""
+"""The rows of every driver's index: their values, their parts, and their last uses."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ class TestRecord:
         assert (index.count(), index.reservations.used_bytes()) == (0, 0)
 
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(self, index: Index) -> None:
-        """The method is idempotent.
+        """A second record of a row keeps the later time of use and takes the other values.
 
-        A repeated record of a row keeps the later time, and corrects the kind of a row that was
-        restored as a blob.
+        It corrects the kind of a row that a rebuild had taken for a blob.
         """
         index.record(A, 10, ContentKind.BLOB, 5.0)
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
@@ -151,10 +150,13 @@ class TestRestore:
 
 
 class TestByDigest:
-    """`by_digest` of an index yields rows in the order of their digests."""
+    """`by_digest` of an index returns rows in the order of their digests."""
 
     def test_pages_have_each_row_of_a_range_once(self, index: Index) -> None:
-        """A page begins after its first bound and ends with its second one; marked rows are out."""
+        """A page of rows begins after its first bound and ends with its second.
+
+        Rows that are marked for removal are left out.
+        """
         digests = sorted([A, B, C, D, LONG])
         for number, digest in enumerate(digests):
             index.record(digest, 1, ContentKind.BLOB, float(-number))
@@ -169,7 +171,7 @@ class TestByDigest:
         assert page(digests[4], None, 9) == []
 
     def test_the_bounds_may_be_the_first_bytes_of_digests(self, index: Index) -> None:
-        """The rows whose digest begins with a byte are those after this byte alone."""
+        """The first byte of a digest may be a bound: rows that begin with it come after it."""
         first = Digest("sha256", "ab" + 62 * "0")
         for digest in (first, Digest("sha256", "aa" + 62 * "f"), Digest("sha256", "ac" + 62 * "0")):
             index.record(digest, 1, ContentKind.BLOB, 1.0)
@@ -239,9 +241,9 @@ class TestTouch:
         assert (_used(index, B), index.children(A)) == (1.0, [])
 
     def test_a_cycle_of_references_ends(self, index: Index) -> None:
-        """A cycle of references ends.
+        """Rows that reference each other in a circle do not block the logger.
 
-        Digests make cycles impossible, but a faulty registry must not block the logger.
+        Digests make such circles impossible, but an upstream may send anything.
         """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
         index.record(B, 1, ContentKind.INDEX, 1.0, children=[A])

@@ -1,4 +1,4 @@
-"""Tests of rows beside reservations, pins and notes, with every driver and with mixed drivers."""
+"""Rows together with reservations, pins and notes, for every driver and for mixed drivers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 
 
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
-    """A pinned row is never left marked, because a push would wait for the end of the mark."""
+    """A pinned row is never left marked, because a push would wait for the end of its removal."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
 
@@ -101,7 +101,7 @@ def test_the_later_end_of_two_pins_applies(index: Index, clock: Clock) -> None:
 
 
 def test_a_pin_is_removed_separately(index: Index, clock: Clock) -> None:
-    """If two pushes share a layer, the one that ends removes only its own pin."""
+    """Of two pushes that share a layer, each removes only its own pin."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     for until in (clock.now + 5, clock.now + 10):
         index.pins.pin([A], until)

@@ -1,4 +1,4 @@
-"""Tests of the KeyValueStore protocol with every driver."""
+"""The notes of an index (KeyValueStore) with every driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from entrepot.datastore.index import KeyValueStore
 
 
 def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
-    """Other notes are unchanged."""
+    """A note stays until it is replaced, and other notes stay as they are."""
     notes.put({"news": "1", "position": "77"})
     notes.put({"news": "2"})
 
@@ -14,5 +14,5 @@ def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
 
 
 def test_an_absent_note_is_none(notes: KeyValueStore) -> None:
-    """`note` of an absent note is None."""
+    """A note that was never put is None."""
     assert notes.get("absent") is None

@@ -1,4 +1,4 @@
-"""Tests of the LinkTimes protocol with every driver."""
+"""The times of links (LinkTimes) with every driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of links with their times: over file times, and over each driver of the index."""
+"""Links with their times: those of files, and those in the index of each driver."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
 
 @dataclass
 class Place:
-    """One way to keep links: `open` returns the links as another process would open them."""
+    """A place with links: `open` returns the links as another process would open them."""
 
     clock: Clock
     storage: Storage
@@ -56,7 +56,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Return an empty place for links, of one way to keep them."""
+    """Return an empty place, for each way to keep the times of links."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -78,7 +78,7 @@ def links(place: Place) -> Links:
 
 
 class TestEveryPlace:
-    """These rules of links hold wherever the times are kept."""
+    """Rules that hold wherever the times of links are kept."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
         """An absent link has neither digest nor time: its absence is a result, not an error."""
@@ -113,7 +113,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """A link of a tag's history is read by its digest only."""
+        """A link in the history of a tag has its digest; its time has no meaning."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 
@@ -154,41 +154,41 @@ class TestEveryPlace:
 
 
 class Counting(MemoryStorage):
-    """A `Counting` storage without times counts its writes."""
+    """A storage without times, which counts its writes."""
 
     writes = 0
 
     def write(self, key: str, data: bytes) -> None:
-        """Count and set a value."""
+        """Count the write, and store the value."""
         self.writes += 1
         super().write(key, data)
 
 
 class Unavailable:
-    """These are the link times of an index that no process can open."""
+    """A stand-in for the times in an index that cannot be opened."""
 
     def get(self, key: str) -> LinkTime | None:
-        """Raise."""
+        """Raise IndexUnavailable."""
         raise IndexUnavailable(key)
 
     def confirm(self, key: str, digest: Digest) -> None:
-        """Raise."""
+        """Raise IndexUnavailable."""
         raise IndexUnavailable(f"{key} {digest}")
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
-        """Raise."""
+        """Raise IndexUnavailable."""
         raise IndexUnavailable(f"{after} {limit}")
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Raise."""
+        """Raise IndexUnavailable."""
         raise IndexUnavailable(str(keys))
 
 
 class TestTimesInTheIndex:
-    """These are the rules of links in a storage without times."""
+    """Rules for links in a storage without times, whose times are in the index."""
 
     def test_the_driver_decides_where_times_are_kept(self, tmp_path: Path) -> None:
-        """The driver decides where link times are kept: with a disk the index has none."""
+        """The storage driver decides where times are kept: with a disk the index has none."""
         disk, index = STORAGES["filesystem"]({"rootdirectory": tmp_path}, None), MemoryIndex()
         links = links_of(disk, index.link_times)
         links.write(KEY, A)
@@ -219,7 +219,7 @@ class TestTimesInTheIndex:
         assert links.confirmed(KEY) == UNKNOWN
 
     def test_the_time_of_another_digest_does_not_count(self) -> None:
-        """The index's time for another digest of a link does not count.
+        """The time that the index has for another digest of the link does not count.
 
         A process has changed the link and died, or is about to write the time.
         """
@@ -244,7 +244,7 @@ class TestTimesInTheIndex:
 
     @pytest.mark.parametrize("times", [Unavailable(), None], ids=["unavailable", "none"])
     def test_links_work_without_an_index(self, times: LinkTimes | None) -> None:
-        """Links work without an index: pulls and pushes succeed without their times."""
+        """While the index is unavailable, links can be written and read without their times."""
         links = links_of(MemoryStorage(), times)
         links.write(KEY, A)
 

@@ -1,4 +1,4 @@
-"""Tests of the PinStore protocol with every driver."""
+"""The pins of every driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_pins_are_listed_until_they_end(pins: PinStore, clock: Clock) -> None:
 
 
 def test_two_pins_of_a_digest_end_separately(pins: PinStore, clock: Clock) -> None:
-    """Two pins of one digest end separately: a layer of two pushes is protected to the end."""
+    """Two pins of one digest end separately, so a layer of two pushes is protected to the last."""
     for until in (clock.now + 10, clock.now + 5):
         pins.pin([A], until)
 

@@ -1,4 +1,4 @@
-"""Tests of the ReservationStore protocol with every driver."""
+"""The reservations of every driver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> 
 
 
 def test_without_a_cap_every_reservation_is_granted(reservations: ReservationStore) -> None:
-    """None means no limit."""
+    """A reservation without a cap (None) is always granted."""
     assert reservations.reserve(A, 10**15, None, 1.0) is True
 
 
@@ -36,7 +36,7 @@ def test_a_second_reservation_replaces_the_first(reservations: ReservationStore)
 
 
 def test_a_refused_reservation_leaves_the_first_unchanged(reservations: ReservationStore) -> None:
-    """Reserved bytes stay reserved."""
+    """A refused larger reservation leaves the existing one unchanged."""
     reservations.reserve(A, 100, None, 1.0)
 
     assert reservations.reserve(A, 301, 300 + OVERHEAD, 2.0) is False
@@ -44,7 +44,7 @@ def test_a_refused_reservation_leaves_the_first_unchanged(reservations: Reservat
 
 
 def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) -> None:
-    """The method is idempotent."""
+    """A released reservation frees its bytes, and a second release is no error."""
     reservations.reserve(A, 100, None, 1.0)
 
     reservations.release(A)

@@ -1,4 +1,4 @@
-"""Test the Storage protocol with every driver."""
+"""The methods of a storage, with every driver."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestStat:
         assert storage.stat("a/b") is None
 
     def test_key_and_size_are_those_of_the_value(self, storage: Storage) -> None:
-        """`size` is in bytes."""
+        """The attributes of a value have its key and its size in bytes."""
         storage.write("a/b", b"12345")
 
         stat = storage.stat("a/b")
@@ -41,13 +41,13 @@ class TestStat:
         assert (stat.key, stat.size) == ("a/b", 5)
 
     def test_the_folder_of_a_value_is_no_value(self, storage: Storage) -> None:
-        """A folder has no attributes."""
+        """A folder is not a value, so it has no attributes."""
         storage.write("a/b", b"")
 
         assert storage.stat("a") is None
 
     def test_there_is_no_value_below_a_value(self, storage: Storage) -> None:
-        """A value is no folder."""
+        """Below a value there are no other values."""
         storage.write("a/b", b"")
 
         assert storage.stat("a/b/c") is None

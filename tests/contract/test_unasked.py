@@ -1,4 +1,4 @@
-"""Test AccessIndex with every driver: prefetched and unused content."""
+"""Prefetched content that no client has used, in the index of every driver."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[
 
 
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
-    """Unused prefetched rows are listed oldest first, with a limit and an exclusive end.
+    """Prefetched rows without a use are listed, the oldest first, up to a limit and a time.
 
-    Requested rows are excluded.
+    The time is exclusive. Rows that a client used are left out.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
     index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)
@@ -33,10 +33,9 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A use after the start of its prefetch makes a row used.
+    """A use later than the start of its prefetch makes a row used.
 
-    A use before the prefetched row was recorded counts too. The logger may report the times of
-    older uses late.
+    That includes a use before the row was recorded, and one that the logger reports late.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
@@ -48,11 +47,10 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 def test_a_later_use_of_the_manifest_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A later use of the manifest makes a prefetched row used.
+    """A use of the manifest later than the start of the prefetch makes a prefetched row used.
 
-    A client that has the layers requests only the manifest.
-
-    The pull that started the prefetch is older than its start.
+    A client that has the layers requests only the manifest. The pull that started the prefetch is
+    older than its start.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)

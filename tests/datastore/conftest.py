@@ -1,4 +1,4 @@
-"""An S3 server for the tests of the driver `s3`."""
+"""The S3 server for the tests of the driver `s3`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.s3_front import S3Front
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one S3 server for this module; it accepts small parts, which cost less time."""
+    """Run one S3 server for the tests of a file; it accepts small parts, which saves time."""
     with S3Front(least_part=1024) as front:
         yield front
 

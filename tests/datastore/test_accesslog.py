@@ -83,7 +83,7 @@ def test_a_malformed_line_raises_invalid_line(line: bytes) -> None:
         parse(line)
 
 
-# ---- batches of log lines
+# ---- lines of the access log, read in batches
 
 
 def _written(line: AccessLine) -> bytes:
@@ -92,7 +92,7 @@ def _written(line: AccessLine) -> bytes:
 
 
 def _parsed(lines: list[bytes]) -> list[Repeated]:
-    """Return the results of parsing each of the log lines alone."""
+    """Return the result of parsing each line alone."""
     found = list[Repeated]()
     for line in lines:
         with suppress(InvalidLine):

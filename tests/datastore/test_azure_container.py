@@ -1,4 +1,4 @@
-"""Test the effect of each key of `storage.azure` on the requests and on the login."""
+"""The effect of each key of `storage.azure` on the requests and on the login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.azure_storage import parameters
 
 
 class _Service(ThreadingHTTPServer):
-    """A server that keeps what it was asked, and answers all requests alike."""
+    """A server in place of Azure, which records requests and gives all the same response."""
 
     daemon_threads = True
 
@@ -139,7 +139,7 @@ _APPLICATION = {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t"}
 def test_the_default_credentials_are_those_of_azures_libraries(
     environ: dict[str, str], expected: str
 ) -> None:
-    """The order is that of `DefaultAzureCredential`, which docker distribution uses."""
+    """The default login is that of `DefaultAzureCredential`, as in docker distribution."""
     assert default_credentials(environ) == expected
 
 
@@ -150,7 +150,10 @@ def test_the_default_credentials_are_those_of_azures_libraries(
 def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
     service: _Service, monkeypatch: pytest.MonkeyPatch, root: str, path: str
 ) -> None:
-    """Requests are signed with the account's key, whatever the variables of Azure contain."""
+    """Requests are signed with the account's key, whatever the variables of Azure contain.
+
+    The name of a blob is that of docker distribution 3.
+    """
     monkeypatch.setenv("AZURE_STORAGE_TOKEN", "of another program")
     monkeypatch.setenv("AZURE_CONTAINER_NAME", "other")
     monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
@@ -161,7 +164,7 @@ def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
 
 
 def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) -> None:
-    """`ca` adds authorities, and `skipverify` accepts any certificate."""
+    """`ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 
@@ -207,7 +210,7 @@ def _error(code: str) -> bytes:
 def test_a_refused_request_is_one_line_with_a_remedy(
     service: _Service, status: int, code: str, remedy: str
 ) -> None:
-    """The line has the error code of Azure, and neither the answer's XML nor a second line."""
+    """A refused request is one line with Azure's error code and a remedy, without XML."""
     service.answer = status, _error(code)
 
     (found,) = refused_requests(ObjectClient(bucket_of(dict(parameters(service.url, Path())))))

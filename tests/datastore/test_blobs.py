@@ -1,4 +1,4 @@
-"""Blobs are stored by digest, and wrong bytes are never stored."""
+"""Blobs are stored under their digest, and bytes with another digest are never stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.refs import Digest
 
-CONTENT = b"content" * 300_000  # the content is longer than one chunk of the hash
+CONTENT = b"content" * 300_000  # longer than one chunk of the hash
 ALGORITHMS = ["sha256", "sha512"]
 
 
@@ -88,7 +88,7 @@ def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished:
 
 
 def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
-    """A second deletion returns False."""
+    """A deleted blob cannot be opened, and a second deletion returns False."""
     digest = Digest.of(b"content")
     blobs.write(digest, b"content")
 

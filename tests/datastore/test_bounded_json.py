@@ -50,7 +50,7 @@ def test_any_json_value_is_parsed(value: Any) -> None:
     ids=lambda each: repr(each[:20]),
 )
 def test_any_defect_is_a_value_error(data: bytes) -> None:
-    """`loads` raises ValueError for any defect."""
+    """`loads` raises ValueError for any defective text."""
     with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
         loads(data)
 
@@ -82,8 +82,8 @@ def test_a_document_at_the_bound_is_parsed() -> None:
 
 @pytest.mark.parametrize(("count", "is_refused"), [(100_000, False), (100_001, True)])
 def test_values_are_counted_over_the_whole_document(count: int, *, is_refused: bool) -> None:
-    """The values of JSON are counted over the whole document, including its last bytes."""
-    # the JSON has one bracket and count - 1 commas
+    """The values are counted over the whole text, including its last bytes."""
+    # one bracket, and one comma less than values
     data = b"[0" + b",         0" * (count - 1) + b"]"
     if is_refused:
         with pytest.raises(ValueError, match="more than 100000 values"):

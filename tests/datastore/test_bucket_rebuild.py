@@ -1,4 +1,4 @@
-"""A lost index is restored from the snapshot in the bucket, and from the lists of the bucket."""
+"""A lost index is rebuilt from its snapshot in the bucket, and from lists of the bucket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY = 86_400.0
 
 
 class Appliance:
-    """An appliance that owns the bucket, with an empty state directory at first."""
+    """An appliance that owns the bucket; its state directory is empty at first."""
 
     def __init__(self, s3: S3Front, state: Path) -> None:
         self.clock = Clock(NOW)
@@ -40,7 +40,7 @@ class Appliance:
         self.store = DataDirectory(storage, self.index, state / layout.SPOOL)
 
     def holds(self) -> bool:
-        """Return whether the bucket belongs to this appliance."""
+        """Return True if the bucket belongs to this appliance."""
         return self.is_owner
 
     def rebuild(self) -> None:
@@ -48,17 +48,17 @@ class Appliance:
         rebuild(self.store.storage, self.index, self.clock(), snapshots=self.snapshots)
 
     def write(self) -> int:
-        """Write the snapshot, and return the number of written shards."""
+        """Write the snapshot of the index, and return how many of its shards were written."""
         return IndexSnapshot(self.store, self.snapshots, self.clock).write()
 
     def rows(self) -> list[IndexEntry]:
-        """Return all rows in the order of eviction."""
+        """Return all rows of the index, in the order of eviction."""
         return self.index.oldest(None, 1000)
 
 
 @pytest.fixture
 def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:
-    """Return an appliance that has recorded uses for ten days."""
+    """Return an appliance whose index has recorded uses for ten days."""
     made = Appliance(s3, tmp_path / "first")
     made.rebuild()
     made.index.notes.put({BORN: str(NOW - 10 * DAY)})
@@ -78,9 +78,9 @@ def second(s3: S3Front, tmp_path: Path, first: Appliance) -> Iterator[Appliance]
 def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """After the loss of the state directory the order of eviction is as before.
+    """After the loss of the state directory the snapshot restores the order of eviction.
 
-    No manifest and no link is read, and no shard without content is asked for.
+    No manifest and no link is read, and no shard without content is requested.
     """
     pulled = [pull(first.store, seed, NOW - seed * DAY) for seed in range(4)]
     push(first.store, 9, NOW - 2 * DAY)
@@ -102,9 +102,9 @@ def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
 def test_the_lists_give_the_difference_to_the_snapshot(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Content that came after the snapshot has a row, and content that went since has none.
+    """Content that came after the snapshot gets a row, and content that has gone since has none.
 
-    Only a manifest that came later is read; its parts count as used at the rebuild.
+    Only a manifest that came later is read. Its parts count as used at the rebuild.
     """
     kept = pull(first.store, 1, NOW - 3 * DAY)
     gone = put_blob(first.store, b"gone", NOW - DAY)
@@ -130,7 +130,7 @@ def test_the_lists_give_the_difference_to_the_snapshot(
 def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Space is reserved before the first list of the content, as long as that list may take."""
+    """Once the snapshot was read, downloads can reserve space, however long the lists take."""
     pull(first.store, 1, NOW)
     first.write()
     s3.forget()
@@ -150,7 +150,10 @@ def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
 def test_without_a_snapshot_each_manifest_is_read_once(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Ages count from the rebuild; two repositories that link one manifest cost one request."""
+    """Without a snapshot each manifest is read once, even if two repositories link it.
+
+    Ages then count from the rebuild.
+    """
     image = pull(first.store, 1, NOW - 9 * DAY)
     push(first.store, 1, NOW - 9 * DAY)
     s3.forget()
@@ -164,7 +167,10 @@ def test_without_a_snapshot_each_manifest_is_read_once(
 
 
 def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second: Appliance) -> None:
-    """The other shards are used; the content of the corrupt shard counts as used now."""
+    """A corrupt shard of the snapshot counts as absent: its content counts as used now.
+
+    The other shards are used.
+    """
     blobs = [put_blob(first.store, bytes([number]), NOW - DAY) for number in range(8)]
     first.write()
     corrupt = shard_key(blobs[0].hex[:2])
@@ -182,7 +188,10 @@ def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second:
 def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
     first: Appliance, second: Appliance
 ) -> None:
-    """A wrong clock, or a foreign program that wrote the snapshot, protects no content for ever."""
+    """A use in the future counts as a use now, so that no content is protected for ever.
+
+    A wrong clock or another program may have written the snapshot.
+    """
     digest = put_blob(first.store, b"content", NOW + 300 * DAY)
     first.write()
 
@@ -192,7 +201,10 @@ def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
 
 
 def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: Appliance) -> None:
-    """The list of the bucket decides about sizes, which count against the limit."""
+    """If the snapshot has another size than the list of the bucket, the list is right.
+
+    Sizes count against the limit of the bucket.
+    """
     digest = put_blob(first.store, b"content", NOW)
     first.index.record(digest, 10**12, ContentKind.BLOB, NOW)
     first.write()
@@ -205,7 +217,7 @@ def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: App
 def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """An origin that was written after the snapshot is read from the bucket."""
+    """The origin of a repository is read from the bucket only if it changed after the snapshot."""
     changed = Repository("quay.io/other")
     for name in (PROXIED, changed):
         first.store.repositories.set_origin(name, UPSTREAM)
@@ -221,7 +233,10 @@ def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
 
 
 def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
-    """A use changes the shards of the content; a shard of removed content is written once more."""
+    """Only shards of the snapshot whose content changed are written.
+
+    A shard whose last content was removed is written once more.
+    """
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     assert first.write() == len({each.hex[:2] for each in digests})
     s3.forget()
@@ -238,7 +253,7 @@ def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
 
 
 def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appliance) -> None:
-    """An appliance that owned the bucket in between has written its own snapshot."""
+    """A shard that another appliance has written, as an owner in between, is replaced."""
     digest = put_blob(first.store, b"content", NOW)
     first.write()
     key = shard_key(digest.hex[:2])
@@ -249,7 +264,7 @@ def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appl
 
 
 def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> None:
-    """Changes within an hour are written together, also by a cleaner that was started again."""
+    """A snapshot is written at most once an hour, also by a cleaner that was started again."""
 
     def turn() -> int:
         s3.forget()
@@ -266,7 +281,7 @@ def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> No
 
 
 def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance) -> None:
-    """The shards that were written before a failure are not written again."""
+    """After a failure only the shards that were not written yet are written."""
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     shards = sorted({each.hex[:2] for each in digests})
     s3.fault("PUT", shard_key(shards[-1]), SlowDown())
@@ -283,7 +298,10 @@ def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance)
 def test_without_ownership_and_before_a_rebuild_nothing_is_written(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """A snapshot of an index that is not complete would replace one that is."""
+    """An appliance that does not own the bucket, or whose index is not rebuilt, writes no snapshot.
+
+    A snapshot of an incomplete index would replace a complete one.
+    """
     put_blob(first.store, b"content", NOW)
     s3.forget()
 
@@ -294,6 +312,6 @@ def test_without_ownership_and_before_a_rebuild_nothing_is_written(
 
 
 def test_every_first_byte_has_a_shard() -> None:
-    """The shards together have all digests, with 256 objects at most."""
+    """The 256 shards of the snapshot have all digests, by the first byte."""
     assert len(SHARDS) == len(set(SHARDS)) == 256
     assert {Digest.of(bytes([number])).hex[:2] for number in range(256)} <= set(SHARDS)

@@ -1,4 +1,4 @@
-"""Test the arithmetic of the cap."""
+"""How the cap is divided between content, logs, the index and the queue of events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_cap_is_the_maximum_plus_the_threshold() -> None:
 
 
 def test_without_a_maximum_only_the_logs_are_limited() -> None:
-    """0 means no maximum."""
+    """With a maximum of 0 only the logs are limited."""
     budget = Budget(0, 20)
 
     assert (budget.cap, budget.max_used_bytes, budget.start, budget.target) == (None,) * 4

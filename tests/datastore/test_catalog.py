@@ -1,4 +1,4 @@
-"""Test the names of all repositories, a page at a time."""
+"""The names of all repositories, a page at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NAMES = st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join)
 
 
 class Counting(MemoryStorage):
-    """A `Counting` storage counts the folders that it lists."""
+    """A storage that counts how many folders it lists."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listed = 0
 
     def list(self, key: str) -> Iterator[str]:
-        """List a folder of the storage, and count the call."""
+        """List a folder, and count the call."""
         self.listed += 1
         return super().list(key)
 

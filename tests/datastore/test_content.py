@@ -1,4 +1,4 @@
-"""The content store as pulls use it: manifests are parsed once, links are checked each time."""
+"""The content store, as pulls use it: a manifest is parsed once, its links are checked always."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ IMAGE = images.image([images.layer({"a": b"one"}), images.layer({"b": b"another"
 
 
 class Counting(Filesystem):
-    """A storage that records each key of `stat`."""
+    """A storage that records the key of each `stat`."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.checked: list[str] = []
 
     def stat(self, key: str) -> TimedStat | None:
-        """Record the key of this call of `stat`."""
+        """Record *key*, and return the attributes of its value."""
         self.checked.append(key)
         return super().stat(key)
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Counting:
-    """Return a data directory for one complete image."""
+    """Return a storage for a data directory with one complete image."""
     return Counting(tmp_path)
 
 
 @pytest.fixture
 def store(storage: Counting) -> ContentStore:
-    """Return a content store with that complete image."""
+    """Return a content store that has a complete image."""
     index = MemoryIndex()
     store = ContentStore(
         BlobStore(storage),
@@ -121,10 +121,9 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 
 
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
-    """A pull by digest checks each part once.
+    """A pull by digest checks each part of the image once.
 
-    One check of an image gives the permission and the time for which HAProxy may cache the
-    response.
+    The check decides about the permission, and about the time for which HAProxy may cache it.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()

@@ -63,7 +63,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, *verbs: str, number: int = errno.EIO
 
 
 def _responses(p: Pulling) -> list[tuple[int, bytes]]:
-    """Return the responses for the manifest, by tag and digest, and for its layer; GET and HEAD."""
+    """Return the responses to GET and HEAD for the manifest (by tag, by digest) and its layer."""
     manifest = p.get("manifests/v1")
     layer = manifest.json["layers"][0]["digest"]
     paths = (f"manifests/{manifest.headers['docker-content-digest']}", f"blobs/{layer}")
@@ -87,7 +87,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
-    """Let only the call with this *number* (from 0) of one storage method fail."""
+    """Make one call of a storage method fail, that with this *number* (from 0)."""
     real, calls = getattr(Filesystem, verb), itertools.count()
 
     def call(*arguments: object, **named: object) -> object:

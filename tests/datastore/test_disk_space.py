@@ -1,4 +1,4 @@
-"""Test the free space of a file system."""
+"""The free space of a file system, as it is examined at the start."""
 
 from __future__ import annotations
 

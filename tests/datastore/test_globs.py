@@ -1,4 +1,4 @@
-"""Test patterns of repository names."""
+"""Patterns of repository names, as access rules and retention rules have them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "a*", "*b", "**"]), min_siz
 
 @given(_PATTERNS, _NAMES)
 def test_a_pattern_is_matched_component_by_component(parts: list[str], name: list[str]) -> None:
-    """A pattern is matched component by component, as by a search of every split of the name."""
+    """A pattern is compared component by component, as if every split of the name were tried."""
     assert _matches("/".join(parts), "/".join(name)) == _matches_any_split(parts, name)
 
 
@@ -119,7 +119,7 @@ def _matches_any_split(parts: list[str], name: list[str]) -> bool:
 
 
 def _reference(pattern: list[str], name: list[str]) -> bool:
-    """Match a name component by component and try every split: the documented rule, slowly."""
+    """Compare a name with a pattern by trying every split, which is slow and plainly right."""
     if not pattern:
         return not name
     first, *others = pattern

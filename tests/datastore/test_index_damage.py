@@ -1,4 +1,4 @@
-"""A broken index is repaired or replaced automatically, without a restart."""
+"""A broken index is repaired or replaced without a restart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def index(path: Path) -> Iterator[SqliteIndex]:
 
 
 def _works(index: SqliteIndex, within: int = 3) -> bool:
-    """Return whether the index accepts a row and a reservation within a few tries."""
+    """Return True if the index accepts a row and a reservation within a few tries."""
     for _ in range(within):
         try:
             index.record(B, 2, ContentKind.BLOB, 2.0)

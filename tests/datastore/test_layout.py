@@ -1,4 +1,4 @@
-"""Test the conversion of names to storage keys and back."""
+"""How names become keys of the storage, and keys become names again."""
 
 from __future__ import annotations
 

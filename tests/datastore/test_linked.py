@@ -1,4 +1,4 @@
-"""Keys back to digests and names, as the cleaner needs them for links, referrers and origins."""
+"""How keys become digests and names again, as the cleaner needs it."""
 
 from __future__ import annotations
 

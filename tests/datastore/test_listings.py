@@ -1,4 +1,4 @@
-"""Listings of large folders are cached until the folder changes."""
+"""The names in a large folder are remembered until the folder changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test locks between processes and threads."""
+"""Locks between processes, and between threads of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests are parsed from bytes, which any client may have made."""
+"""Manifests are parsed from bytes that any client may have made."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _index(**more: Any) -> bytes:
 
 
 class TestMediaType:
-    """These tests cover the media type and kind of a manifest."""
+    """The media type and the kind of a manifest."""
 
     @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
     def test_an_image_is_a_manifest(self, media_type: str) -> None:
@@ -115,7 +115,7 @@ class TestMediaType:
 
 
 class TestParts:
-    """These tests cover the parts that must be stored for a manifest to be complete."""
+    """The parts of a manifest, all of which a complete image needs."""
 
     def test_an_images_parts_are_its_config_and_layers_in_order(self) -> None:
         """An image's parts are its config and its layers, in the order of a client's pull."""
@@ -129,7 +129,7 @@ class TestParts:
         assert parse(_index()).parts() == (CHILD,)
 
     def test_a_repeated_layer_is_one_part(self) -> None:
-        """Empty layers are often repeated."""
+        """A layer that a manifest lists several times, as empty layers are, is one part."""
         assert parse(_manifest(layers=[_descriptor(LAYER)] * 3)).parts() == (CONFIG, LAYER)
 
     @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ class TestParts:
 
 
 class TestArtifacts:
-    """These tests cover the fields of a manifest that appear in a referrers list."""
+    """The fields of a manifest that a list of referrers shows."""
 
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
         """The artifact type is that of the manifest or of its config.
@@ -263,7 +263,7 @@ def test_any_json_document_is_parsed_or_raises_invalid_manifest(
 
 
 class TestBounds:
-    """A manifest has limits, because any user of a public registry can push one."""
+    """Limits of a manifest, because any user of a public registry can push one."""
 
     def test_the_largest_number_of_descriptors_is_accepted(self) -> None:
         """A manifest may have the largest number of descriptors, and a config in addition."""

@@ -1,4 +1,4 @@
-"""Test the translation of the keys of `storage.oss`."""
+"""How the keys of `storage.oss` become keys of `s3`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _KEYS = {
 
 
 def test_each_key_becomes_a_key_of_s3() -> None:
-    """Requests are signed for the region, name the bucket in the host, and have no class."""
+    """Each key of `storage.oss` becomes a key of `s3`: region, bucket, encryption.
+
+    Requests are signed for the region and have the bucket in the host's name.
+    """
     bucket = bucket_of({**_KEYS, "encrypt": True})
 
     assert (bucket.name, bucket.prefix, bucket.part_bytes) == ("images", "registry", 10 * 2**20)
@@ -59,7 +62,7 @@ def test_the_host_is_that_of_the_api_of_s3(keys: dict[str, object], url: str) ->
 
 
 def test_a_remedy_names_the_keys_of_oss() -> None:
-    """The operator has set no key of `storage.s3`."""
+    """The remedy for a refused request names the keys of `storage.oss`, which are set here."""
     service = bucket_of(_KEYS).service
 
     assert service.remedy("put", "403: InvalidAccessKeyId") == "correct storage.oss.accesskeyid"

@@ -1,4 +1,4 @@
-"""The check of a file system at the start has trials, messages, and removes its files."""
+"""The examination of a file system at the start: its trials, its messages, its clean end."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
     connect = sqlite3.connect
 
     class Stubborn(sqlite3.Connection):
-        """A `Stubborn` is an SQLite connection that cannot leave its journal mode."""
+        """A connection of SQLite that cannot change its journal mode."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
             """Respond as SQLite does on a file system without shared memory."""

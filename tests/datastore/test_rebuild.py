@@ -1,4 +1,4 @@
-"""A lost index is rebuilt from the blobs; small differences after a crash are repaired."""
+"""A lost index is rebuilt from the blobs, and small differences after a crash are repaired."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = Repository("quay.io/podman/hello")
 
 @pytest.fixture(params=["in memory", "on a disk"])
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, Index]]:
-    """Return an empty storage and a lost index."""
+    """Return an empty storage, and an index that was lost."""
     if request.param == "in memory":
         yield TimedMemoryStorage(), MemoryIndex(rebuilt=False)
         return
@@ -41,13 +41,13 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Stor
 
 @pytest.fixture
 def storage(parts: tuple[Storage, Index]) -> Storage:
-    """Return the storage."""
+    """Return the storage without content."""
     return parts[0]
 
 
 @pytest.fixture
 def index(parts: tuple[Storage, Index]) -> Index:
-    """Return the index."""
+    """Return the index that was lost."""
     return parts[1]
 
 
@@ -63,7 +63,7 @@ def _descriptor(digest: Digest, media_type: str = "application/octet-stream") ->
 
 
 def _image(storage: Storage, layers: list[Digest], used: float, **more: str) -> Digest:
-    """Store and link a manifest of *layers*; the first is its config."""
+    """Store and link a manifest of *layers*, the first of which is its config."""
     config, *rest = map(_descriptor, layers)
     content = json.dumps({"schemaVersion": 2, "config": config, "layers": rest, **more}).encode()
     digest = _store(storage, content, used)

@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository accept valid texts only, and are converted back to text."""
+"""Digest, Tag and Repository accept only valid texts, and give back the same text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidT
 from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
 from tests.datastore import names
 
-# these are the examples of NIST, FIPS 180-4, for the message "abc"
+# NIST's examples for the message "abc" (FIPS 180-4)
 SHA256_ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 SHA512_ABC = (
     "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
@@ -67,7 +67,7 @@ def test_str_and_parse_of_a_repository_are_inverse(name: Repository) -> None:
     ],
 )
 def test_an_invalid_digest_is_rejected(text: str) -> None:
-    """A digest becomes part of a path, so no other text may be accepted."""
+    """A text that is not a digest is rejected, because a digest becomes a part of a path."""
     with pytest.raises(InvalidDigest) as refusal:
         Digest.parse(text)
 

@@ -1,4 +1,4 @@
-"""Links, tags and origins on a disk, where folders determine which of them exist."""
+"""Links, tags and origins on a disk, where folders decide which of them exist."""
 
 from __future__ import annotations
 

@@ -25,14 +25,14 @@ _NEW = Digest.of(b"new")
 
 
 class Waits:
-    """A wait that counts the pauses of a reservation, and calls *then* in the first."""
+    """A wait that counts its calls, and calls *then* at the first."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._then = then
 
     def __call__(self, _: float) -> None:
-        """Return at once, without the pause of a waiting reservation."""
+        """Return at once, and count the call."""
         self.count += 1
         if self.count == 1:
             self._then()
@@ -81,7 +81,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
         index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
     ).reserve(_NEW, size)
     assert bool(waits.count) == waits_for_space
-    assert woken == [size]  # the cleaner tries again, because the operator may have deleted content
+    assert woken == [size]  # once more, as the operator may have deleted content meanwhile
 
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])

@@ -1,4 +1,4 @@
-"""Test the effect of each key of `storage.s3` on the requests."""
+"""The effect of each key of `storage.s3` on the requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.s3_storage import parameters
 
 
 def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
-    """Write an object with some keys, and return the headers of the request."""
+    """Write an object with these keys of `storage.s3`, and return the headers of the request."""
     ObjectClient(bucket_of(dict(parameters(s3, Path(), **others)))).put("key", b"content")
     (seen,) = s3.requests
     return seen.headers
@@ -42,20 +42,23 @@ def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
 def test_each_key_has_its_effect(
     s3: S3Front, keys: dict[str, object], header: str, value: str | None
 ) -> None:
-    """The header is sent, and is signed if it is one of S3's."""
+    """Each key of `storage.s3` that sets a header does so, and S3's own headers are signed."""
     assert _put(s3, **keys).get(header) == value
 
 
 @pytest.mark.parametrize("root", ["", "/", "/a/b/", "a/b"])
 def test_the_prefix_is_that_of_docker_distribution(s3: S3Front, root: str) -> None:
-    """It cuts a slash at the start of each key."""
+    """`rootdirectory` stands before each key in the bucket, without a slash at its start."""
     _put(s3, rootdirectory=root)
 
     assert s3.requests[0].key == "/".join(filter(None, [root.strip("/"), "key"]))
 
 
 def test_without_a_scheme_secure_decides(s3: S3Front) -> None:
-    """A service without TLS is reached without it only if the operator says so."""
+    """Without a scheme in `regionendpoint` the key `secure` decides about TLS.
+
+    A service without TLS is used only if the operator asks for that.
+    """
     host = s3.url.removeprefix("http://")
     _put(s3, regionendpoint=host, secure=False)
     with pytest.raises(StorageBroken):
@@ -91,7 +94,7 @@ _AWS = {"regionendpoint": None, "forcepathstyle": False, "bucket": "images"}
 def test_the_url_is_that_of_the_service(
     running: S3Front, keys: dict[str, object], url: str
 ) -> None:
-    """AWS's hosts, or the configured one, with the bucket in the host or in the path."""
+    """The URL has AWS's host or the configured one, and the bucket in the host or in the path."""
     bucket = bucket_of(dict(parameters(running, Path(), **{**_AWS, **keys})))
 
     assert bucket.config["endpoint"] == url
@@ -102,7 +105,7 @@ def test_the_url_is_that_of_the_service(
 def test_tls_is_verified_with_the_authorities_of_the_operator(
     running: S3Front, tmp_path: Path
 ) -> None:
-    """`skipverify` accepts any certificate."""
+    """`ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 
@@ -116,7 +119,7 @@ def test_tls_is_verified_with_the_authorities_of_the_operator(
         client(ca=tmp_path / "absent")
 
 
-# ---- the shared credentials file
+# ---- the file of shared credentials
 
 _NO_KEY = {"accesskey": None, "secretkey": None}
 
@@ -124,7 +127,10 @@ _NO_KEY = {"accesskey": None, "secretkey": None}
 def test_a_profile_of_the_shared_credentials_file_signs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a key in the configuration, the file and the profile of AWS's variables are used."""
+    """Without a key in the settings, AWS's file of shared credentials signs the requests.
+
+    AWS's variables name the file and the profile.
+    """
     account = Account(token="of a session")
     file = tmp_path / "credentials"
     file.write_text(
@@ -155,7 +161,7 @@ def test_a_profile_of_the_shared_credentials_file_signs(
 def test_the_file_is_used_unless_a_variable_precedes_it(
     tmp_path: Path, environ: dict[str, str], *, is_used: bool
 ) -> None:
-    """A file that a variable names is used even if it is absent, so that the error is reported."""
+    """A file that a variable names is used even if it is missing, so that the error is reported."""
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\n")
     given = {name: value.replace("{folder}", str(tmp_path)) for name, value in environ.items()}

@@ -1,4 +1,4 @@
-"""The journal of a bucket remembers values, and refuses some changes."""
+"""The journal of a bucket remembers its values, and refuses changes that could come late."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def journal(tmp_path: Path, clock: Clock) -> BucketJournal:
-    """Return an empty journal."""
+    """Return the empty journal of a bucket."""
     return BucketJournal(tmp_path / "bucket.sqlite", clock)
 
 
 def _other(journal: BucketJournal) -> BucketJournal:
-    """Return the journal of another process on the same bucket."""
+    """Return the journal as another process opens it."""
     return BucketJournal(journal._path, journal._clock)
 
 
 def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> None:
-    """A written value is known to all processes by the journal; of a long value only the size."""
+    """All processes know a written value from the journal; of a long value only its size."""
     with journal.changing("short", is_removal=False) as change:
         change.written(3, b"abc")
     with journal.changing("long", is_removal=False) as change:
@@ -48,7 +48,10 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 
 
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
-    """Also for a process that asked the bucket before the write and learns it afterwards."""
+    """A value that was known as absent is known after its first write.
+
+    That is so even if a process learns of the absence after the write.
+    """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
     found = journal.known("key")
@@ -64,7 +67,10 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) ->
 
 
 def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
-    """A value is unknown while it changes, also for a process that read the old value before."""
+    """While a value is being changed it is unknown to all processes.
+
+    A process that has read the old value before cannot bring it back.
+    """
     other = _other(journal)
     generation = other.generation("key")
     other.learn("key", Known(1, b"a"), generation)
@@ -107,7 +113,10 @@ def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
 def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
     journal: BucketJournal, clock: Clock, *, is_removal: bool
 ) -> None:
-    """After a removal without an answer a key cannot be changed: the removal may be late."""
+    """After a removal that the bucket did not answer, its key cannot be changed for a while.
+
+    The bucket may still carry out the removal, and would remove the new value.
+    """
     with journal.changing("key", is_removal=True):
         pass
     clock.now += UNSETTLED_S - 1
@@ -128,7 +137,10 @@ def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
 def test_after_a_write_without_an_answer_the_value_is_not_remembered(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """After a write without an answer the value is not remembered, as the write may be late."""
+    """After a write that the bucket did not answer, the value is not remembered.
+
+    The bucket may carry out the write later.
+    """
     with journal.changing("key", is_removal=False):
         pass
     with journal.changing("key", is_removal=False) as change:
@@ -144,7 +156,10 @@ def test_after_a_write_without_an_answer_the_value_is_not_remembered(
 
 
 def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
-    """After another owner of the bucket nothing is known but removals without an answer."""
+    """After another appliance has owned the bucket, nothing is known.
+
+    Removals that the bucket did not answer are still remembered.
+    """
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
     with journal.changing("gone", is_removal=True):
@@ -158,7 +173,7 @@ def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
 
 
 def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
-    """A damaged journal begins anew: values are asked for again, and changes work."""
+    """A damaged journal begins anew: values are read from the bucket, and changes work."""
     path = tmp_path / "bucket.sqlite"
     path.write_bytes(b"no database" * 1000)
     journal = BucketJournal(path, clock)

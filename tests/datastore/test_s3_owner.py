@@ -1,4 +1,4 @@
-"""Only one appliance at a time owns a bucket."""
+"""Only one appliance at a time owns a bucket, and only the owner writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.s3_storage import parameters
 
 @dataclass
 class Appliance:
-    """One appliance: the parts of its bucket, its claim, and the view of its other processes."""
+    """An appliance: its access to the bucket, its claim, and its journal."""
 
     parts: BucketParts
     uptime: Clock
@@ -33,7 +33,7 @@ class Appliance:
         )
 
     def new_claim(self) -> Claim:
-        """Return the claim of the next process that renews the ownership."""
+        """Return the claim of the next process that renews the ownership of this appliance."""
         path = self.parts.state / layout.BUCKET_OWNER
         return Claim(self.parts.client, path, lambda: self.taken.append("taken"), self.uptime)
 
@@ -82,7 +82,7 @@ def test_the_owner_writes_and_another_appliance_only_reads(
 def test_another_appliance_sees_each_change_of_the_owner(
     first: Appliance, second: Appliance
 ) -> None:
-    """Another appliance sees each change of the owner: only the owner answers without a request."""
+    """An appliance that only reads sees each change of the owner, as it asks the bucket always."""
     first.claim.renew()
     second.claim.renew()
     first.storage.write("key", b"one")
@@ -97,9 +97,9 @@ def test_another_appliance_sees_each_change_of_the_owner(
 
 
 def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime: Clock) -> None:
-    """Without a renewal for 45 s an owner writes nothing, as another appliance may own the bucket.
+    """If an owner has not renewed its claim for 45 s, it writes nothing until the next renewal.
 
-    A renewal of the ownership lets the appliance write again.
+    By then another appliance may own the bucket.
     """
     first.claim.renew()
     uptime.now += 44.0
@@ -181,7 +181,7 @@ def test_a_failed_renewal_is_repeated(
 def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
     first: Appliance, s3: S3Front, uptime: Clock
 ) -> None:
-    """It names no appliance."""
+    """A damaged object of ownership is taken over after a while, as if its owner had gone."""
     s3.put(KEY, b"[1")
     assert not first.claim.renew()
     uptime.now += 90.0

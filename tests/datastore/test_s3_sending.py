@@ -47,7 +47,7 @@ def _has_sent(s3: S3Front, parts: int) -> None:
 def test_parts_are_sent_while_the_file_grows(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The first part is sent with the first byte of the second part, the object with the commit."""
+    """The first part is sent when a byte of the second has come, the object with the commit."""
     content = filler(5 * PART // 2, 1)
     sending = storage.begin_file(path, "key", Digest.of(content))
     sending.reached(_grow(path, content[:PART]))
@@ -71,7 +71,7 @@ def test_parts_are_sent_while_the_file_grows(
 def test_a_file_that_is_given_up_leaves_no_parts(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The multipart upload is aborted, and the file stays."""
+    """A file that is given up leaves no parts in the bucket; the local file stays."""
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(2 * PART, 2)))
     _has_sent(s3, 1)
@@ -86,7 +86,7 @@ def test_a_file_that_is_given_up_leaves_no_parts(
 
 
 def _is_free(storage: ObjectStorage) -> None:
-    """Wait until the connections have dropped all parts, which is just after the answers."""
+    """Wait until no part is in memory, which is so just after the last response."""
     eventually(lambda: storage._client.memory.used == 0, what="no part is in memory", within=60)
 
 
@@ -95,7 +95,7 @@ def _is_free(storage: ObjectStorage) -> None:
 def test_a_file_with_other_bytes_does_not_become_an_object(
     s3: S3Front, storage: ObjectStorage, path: Path, size: int, *, is_early: bool
 ) -> None:
-    """The bytes that were sent are hashed, whether they were sent early or at the commit."""
+    """A file with another digest does not become an object, whenever its bytes were sent."""
     sending = storage.begin_file(path, "key", Digest.of(b"others"))
     length = _grow(path, filler(size, 3))
     if is_early:
@@ -111,7 +111,7 @@ def test_a_file_with_other_bytes_does_not_become_an_object(
 def test_a_part_that_fails_lets_the_whole_file_be_sent_anew(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The second upload is sent from the file, without the upstream."""
+    """If sending a part fails, the whole local file is sent anew, and not fetched again."""
     content = filler(3 * PART, 4)
     s3.fault("PUT", "key", SlowDown(), times=1)
     sending = storage.begin_file(path, "key", Digest.of(content))
@@ -125,7 +125,7 @@ def test_a_part_that_fails_lets_the_whole_file_be_sent_anew(
 def test_a_file_whose_parts_are_refused_stays(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The error of the service is that of the commit, and the file stays."""
+    """If the bucket refuses the parts of a file, the commit raises that error; the file stays."""
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(3 * PART, 5)))
@@ -140,7 +140,10 @@ def test_a_file_whose_parts_are_refused_stays(
 def test_a_file_is_stored_when_the_service_answers_again(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The one request that an open circuit admits each second is enough to commit a file."""
+    """A commit succeeds once the bucket works again, although the circuit breaker is open.
+
+    The one request that the breaker admits each second is enough.
+    """
     circuit = storage._client._circuit
     for size in (PART // 2, 3 * PART):
         circuit._next_probe = circuit._failed = 0.0
@@ -153,7 +156,10 @@ def test_a_file_is_stored_when_the_service_answers_again(
 
 
 def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> None:
-    """A part counts until the service has answered; a further file waits for its memory."""
+    """The parts of all files take a bounded amount of memory.
+
+    A part counts until the bucket has answered; a further file waits for memory.
+    """
     storage = always_owned(s3, tmp_path, chunksize=PART)
     memory = storage._client.memory = PartMemory(2 * PART)
     stall = Stall(threading.Event())
@@ -176,7 +182,10 @@ def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> N
 
 
 def test_memory_is_given_when_an_older_part_is_dropped() -> None:
-    """A part that is larger than the limit is given when no other part is in use."""
+    """Memory for a part is given when an older part is dropped.
+
+    A part larger than the limit gets memory when no other part has any.
+    """
     memory = PartMemory(100)
     first = memory.part(60, lambda: None)
     with pytest.raises(InterruptedError):

@@ -92,7 +92,10 @@ def test_a_write_to_an_absent_bucket_is_refused(s3: S3Front, tmp_path: Path) -> 
 def test_an_absent_value_is_asked_for_once(
     s3: S3Front, storage: ObjectStorage, tmp_path: Path
 ) -> None:
-    """Until it is written: a hosted repository has no origin, and each request looks for it."""
+    """An absent value is asked for once, until it is written.
+
+    A hosted repository has no origin, and each request looks for the origin.
+    """
     other = always_owned(s3, tmp_path)
     for _ in range(2):
         assert storage.stat("a") is None
@@ -249,11 +252,11 @@ def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: Object
     assert storage.delete("key")
 
 
-# ---- the circuit
+# ---- the circuit breaker
 
 
 def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
-    """S3 that does not answer is asked once a second after two failures, until a success."""
+    """After two failures S3 is asked once a second, until a request succeeds."""
     timer = Clock(100.0)
     circuit = StorageCircuit(timer)
     circuit.failed()
@@ -278,7 +281,7 @@ def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
 
 
 def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: ObjectStorage) -> None:
-    """Known values are still served."""
+    """While the circuit breaker is open no request is sent, and known values are still served."""
     storage.write("known", b"content")
     s3.fault("HEAD", "absent", SlowDown())
     with pytest.raises(StorageBroken):
@@ -296,7 +299,10 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: Obje
 def test_an_empty_answer_closes_the_circuit_too(
     s3: S3Front, storage: ObjectStorage, method: str
 ) -> None:
-    """The rebuild of an empty bucket would otherwise take every probe for ever."""
+    """An empty list from the bucket closes the circuit breaker too.
+
+    Otherwise the rebuild of an empty bucket would never end the outage.
+    """
     circuit = storage._client._circuit
     circuit._next_probe = circuit._failed = 0.0
 
@@ -309,7 +315,10 @@ def test_an_empty_answer_closes_the_circuit_too(
 def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
     s3: S3Front, storage: ObjectStorage
 ) -> None:
-    """A request that S3 refused is not repeated, and opens no circuit: a policy may lack it."""
+    """A request that S3 refuses is not repeated, and does not open the circuit breaker.
+
+    The policy of the bucket may not permit it.
+    """
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     for _ in range(3):
         with pytest.raises(StorageBroken, match="AccessDenied"):

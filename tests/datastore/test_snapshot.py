@@ -1,4 +1,4 @@
-"""A shard of the snapshot of the index is untrusted input: each defect makes the shard invalid."""
+"""A shard of the index' snapshot is untrusted: each defect makes the shard invalid."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ HEADER = {"version": 1, "born": 5.0}
 
 
 def _shard(*lines: object, header: object = HEADER) -> bytes:
-    """Compress lines that a foreign program may have written."""
+    """Return a compressed shard with these lines, as a foreign program may write it."""
     return gzip.compress(b"".join(json.dumps(each).encode() + b"\n" for each in (header, *lines)))
 
 
 def test_a_shard_has_its_origins_and_rows() -> None:
-    """Rows, edges in order, last uses and origins are read as they were written."""
+    """Rows, parts in order, last uses and origins are read from a shard as they were written."""
     origin = SnapshotOrigin(Repository("quay.io/podman/hello"), "quay.io", '"tag"')
     rows = [
         SnapshotRow(IndexEntry(FIRST, 7, ContentKind.MANIFEST, 12.25), (OTHER, LONG)),
@@ -91,13 +91,13 @@ _ROW = [str(FIRST), 1, 2, 3.0]
     ids=range(31),
 )
 def test_a_shard_with_a_defect_is_invalid(content: bytes) -> None:
-    """No defect ends in another error than `InvalidSnapshot`, whatever wrote the shard."""
+    """Each defect of a shard raises InvalidSnapshot, and no other exception."""
     with pytest.raises(InvalidSnapshot):
         list(parse(content, "ab"))
 
 
 def test_the_same_rows_make_the_same_bytes() -> None:
-    """A shard whose rows did not change counts as unchanged, and is not written again."""
+    """Unchanged rows give the same bytes, so that the shard is not written again."""
 
     def made() -> bytes:
         encoder = ShardEncoder(1.0)
@@ -111,7 +111,7 @@ def test_the_same_rows_make_the_same_bytes() -> None:
 def test_a_shard_that_grows_without_end_is_refused_early(
     line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decompressed bytes of a shard and of a line are bounded while they are decompressed."""
+    """The decompressed bytes of a shard and of each line are limited during decompression."""
     monkeypatch.setattr(snapshot, "_MOST_BYTES", 8 * 1024 * 1024)
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     pieces = [bomb.compress(json.dumps(HEADER).encode() + b"\n")]

@@ -1,4 +1,4 @@
-"""Content that another program's proxy fetched becomes proxied content, by proof only."""
+"""Content that another program's proxy fetched becomes proxied, but only if that is proved."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LINKED_AT = 1_700_000_000.0
 
 
 class Volume:
-    """A `Volume` is a data directory that docker distribution has written."""
+    """A data directory that docker distribution has written."""
 
     def __init__(self, root: Path) -> None:
         self.storage = disk_storage(root)
         self.repositories = Repositories(self.storage)
 
     def link(self, name: Repository, *, at: float, manifest: Digest = MANIFEST) -> None:
-        """Link a layer and a tagged manifest, as a proxy and a push both do, at the time *at*."""
+        """Link a layer and a tagged manifest at the time *at*, as a proxy and a push both do."""
         self.repositories.link_blob(name, LAYER)
         self.repositories.link_manifest(name, manifest)
         self.repositories.set_tag(name, Tag("v1"), manifest)
@@ -35,7 +35,7 @@ class Volume:
         set_time(self.storage, layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
-        """Write the list of a docker distribution proxy, at the time *at*."""
+        """Write the list of a proxy of docker distribution, at the time *at*."""
         self.write_list(json.dumps({str(each): {"Key": str(each)} for each in entries}), at)
 
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
@@ -118,10 +118,10 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
-    """A link that the proxy's list lacks does not show who pushed its content.
+    """A link that the proxy's list lacks does not show who stored its content.
 
-    The proxy of docker-registry drops expired entries from its list, whether or not it could remove
-    the content.
+    The proxy of docker-registry drops expired entries from its list, whether it could remove the
+    content or not.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
@@ -184,9 +184,9 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 
 
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
-    """A takeover is repeated only if the proxy wrote a new list.
+    """A takeover is repeated only after the proxy has written a new list.
 
-    A repository that was made hosted after a takeover stays hosted.
+    A repository that was made hosted since then stays hosted.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -204,7 +204,7 @@ def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volum
 
 
 def test_evict_marks_all_repositories_once(volume: Volume) -> None:
-    """`evict` marks all repositories once; repositories that are pushed later stay hosted."""
+    """`evict` makes all repositories proxied once; those that are pushed later are hosted."""
     volume.link(FETCHED, at=_LINKED_AT)
     assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
@@ -216,7 +216,7 @@ def test_evict_marks_all_repositories_once(volume: Volume) -> None:
 
 
 def test_keep_removes_earlier_marks(volume: Volume) -> None:
-    """`keep` removes earlier marks, because the operator may decide so later."""
+    """`keep` makes repositories hosted again that an earlier takeover made proxied."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
     take_over(volume.storage, "auto")

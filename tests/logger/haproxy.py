@@ -1,4 +1,4 @@
-"""A stand-in for HAProxy's admin socket that supports `show info`."""
+"""A stand-in for HAProxy's admin socket, which answers `show info`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Admin:
-    """Serves the socket *path* in a thread; `pid` and `dropped` are values in its responses."""
+    """Serves the socket *path* in a thread; `pid` and `dropped` are values in its response."""
 
     def __init__(self, path: Path) -> None:
         self.pid = 100

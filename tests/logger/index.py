@@ -1,4 +1,4 @@
-"""Define an index in memory that fails on demand."""
+"""An index in memory, which a test can make unavailable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest
 
 
 class _FailingNotes(MemoryNotes):
-    """Notes of an index that are unavailable whenever the index is."""
+    """The notes of that index, which are unavailable together with it."""
 
     def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
         super().__init__(values)
@@ -24,12 +24,12 @@ class _FailingNotes(MemoryNotes):
         return super().get(key)
 
     def clear(self) -> None:
-        """Remove all notes."""
+        """Remove all notes, as if the index had been replaced."""
         self._values.clear()
 
 
 class FailingIndex(MemoryIndex):
-    """A MemoryIndex whose methods raise IndexUnavailable while `is_out` is True."""
+    """An index in memory whose methods raise IndexUnavailable while `is_out` is True."""
 
     def __init__(self) -> None:
         self.stored = _FailingNotes({REBUILT: "0"}, self._refuse)
@@ -41,7 +41,7 @@ class FailingIndex(MemoryIndex):
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Count the successful transactions."""
+        """Record the uses, and count the transaction."""
         self._refuse()
         super().touch(accesses, notes)
         self.commits += 1

@@ -1,4 +1,4 @@
-"""Write lines of an access log and of an events file, in the format of their writers."""
+"""Lines of the access log and of the events file, as their writers write them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BLOB = AccessLine(
 
 
 def answer(**fields: Any) -> AccessLine:
-    """Return the log line BLOB with other *fields*."""
+    """Return the line of the access log `BLOB` with these fields changed."""
     return replace(BLOB, **fields)
 
 
 def probe(news: str) -> AccessLine:
-    """Return the line of a log barrier request of the cleaner."""
+    """Return the line of the request with which the cleaner waits for the logger."""
     fields = {"kind": "", "digest": "", "repository": "", "cache": "", "source": "unix"}
     return answer(uri=f"/healthz?news={news}", **fields)
 

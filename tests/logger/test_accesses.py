@@ -1,4 +1,4 @@
-"""Tests of the access times in the access log."""
+"""Which lines of the access log are uses of content, and at what time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     ],
 )
 def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
-    """Requests without content are no uses: a HEAD of a blob only checks its existence."""
+    """A request that gets no content is no use; a HEAD of a blob only checks that it exists."""
     assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
 
 
@@ -91,7 +91,7 @@ def test_the_latest_use_is_kept_in_any_order() -> None:
 
 
 def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
-    """A later batch of log lines never moves a last use back."""
+    """A later batch of lines sets no last use back."""
     assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
     assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
 

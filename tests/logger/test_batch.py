@@ -1,4 +1,4 @@
-"""Tests that a batch of log lines is committed to the index in one transaction or not at all."""
+"""A batch of log lines is committed to the index in one transaction or not at all."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ def test_invalid_lines_are_counted(index: FailingIndex) -> None:
 
 
 def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
-    """A log barrier is committed with the lines before it, on which the cleaner relies.
+    """The line of the cleaner's request is committed after all lines before it.
 
-    The request of the log barrier is not counted in the metrics.
+    The cleaner relies on that before it evicts. Its request is not counted in the metrics.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
@@ -148,7 +148,7 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
 
 
 def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
-    """Without HAProxy's count of dropped lines the log barrier is not committed."""
+    """Until HAProxy's number of dropped lines is known, the cleaner's request is not committed."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.commit(is_whole=False)
@@ -165,7 +165,7 @@ def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingI
     ids=["from outside", "another internal request"],
 )
 def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine) -> None:
-    """A client's request with the path of the log barrier is counted as a normal request."""
+    """A client's request with the path of the cleaner's request is counted as any other."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(line)))
     log_batch.commit(is_whole=True)

@@ -1,4 +1,4 @@
-"""Tests that the memory of the logger is bounded, however varied the requests are."""
+"""The memory of the logger is bounded, however varied the requests are."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri
 
 
 class _Storage(TimedMemoryStorage):
-    """A storage in which every blob exists; setting a time of a blob has no effect."""
+    """A storage in which every blob exists, and whose times cannot be set."""
 
     def stat(self, key: str) -> TimedStat:
-        """Return the attributes of a new file of the storage."""
+        """Return the attributes of a file."""
         return TimedStat(key, 1, 0.0)
 
 
@@ -51,7 +51,7 @@ def _events(first: int) -> list[bytes]:
 
 
 class Fed:
-    """A `Fed` is a logger's batch and file times, with the number of lines given to them."""
+    """The logger's batch and file times, with the number of lines that they have got."""
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
@@ -60,7 +60,7 @@ class Fed:
         self._count = 0
 
     def feed(self, count: int) -> None:
-        """Read and commit *count* new lines, a thousand at a time."""
+        """Give *count* new lines to the logger, and commit them by the thousand."""
         for first in range(self._count, self._count + count, 1000):
             position = LogPosition(1, first, "aa", 1, 0.0)
             self._ledger.access(Batch(list(_lines(first, 1000)), position))
@@ -104,7 +104,7 @@ print(before, resident())
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_WITHIN_S + 60)  # the subprocess of the test ends before its deadline
+@pytest.mark.timeout(_WITHIN_S + 60)  # the subprocess ends before this
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
     """Millions of varied log lines need no more memory than thousands.
 

@@ -1,4 +1,4 @@
-"""Tests that access times are on the appliance's clock; HAProxy's jump with the wall clock."""
+"""Times of last use are on the appliance's clock; HAProxy's jump with the wall clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 class Machine:
-    """A machine with a wall clock that a test shifts by `off` s, an access log, and an index."""
+    """A machine whose wall clock is wrong by `off` s, with an access log and an index."""
 
     def __init__(self) -> None:
         self.up, self.off = 1000.0, 0.0
@@ -30,7 +30,7 @@ class Machine:
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
-        """Return the time that HAProxy uses: the wall clock."""
+        """Return the time of the wall clock, which HAProxy writes into its lines (s)."""
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:

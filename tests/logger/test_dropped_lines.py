@@ -1,4 +1,4 @@
-"""Test the number of log lines that HAProxy could not write."""
+"""The number of log lines that HAProxy could not write."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_the_total_grows_across_restarts_and_resets_of_haproxy(
 
 @pytest.mark.parametrize("text", [None, "", "7", "{", '{"x": 1}'])
 def test_an_invalid_note_loads_as_0(text: str | None) -> None:
-    """An invalid note of the count of dropped lines loads as 0."""
+    """An unreadable note of that number counts as 0."""
     assert DroppedLines.load(text) == DroppedLines()
     assert DroppedLines.load(DroppedLines(1, 2, 3).dump()) == DroppedLines(1, 2, 3)

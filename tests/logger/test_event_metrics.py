@@ -1,4 +1,4 @@
-"""Test the counting of the events file."""
+"""How the lines of the events file become metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVICTION = {"size": 10, "idle": 500, "reason": "ttl"}
 
 
 class Counted:
-    """A `Counted` is a registry of metrics to which events are added."""
+    """The metrics, to which the test adds events."""
 
     def __init__(self, since: float = 0) -> None:
         self.registry = Registry(event_metrics.METRICS)
@@ -134,7 +134,10 @@ def test_a_breaker_has_its_last_state_since_the_start() -> None:
 
 
 def test_a_budget_has_the_last_values_of_the_upstream() -> None:
-    """The limit may be absent."""
+    """The metrics of a rate limit have the values that the upstream reported last.
+
+    The limit itself may be absent.
+    """
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})
     counted.count("budget", {"upstream": "docker.io", "remaining": 75})

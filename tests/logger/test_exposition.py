@@ -1,4 +1,4 @@
-"""Test the Prometheus text."""
+"""The text with the metrics, in Prometheus' format."""
 
 from __future__ import annotations
 

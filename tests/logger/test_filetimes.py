@@ -1,4 +1,4 @@
-"""File times of stored content follow its access times."""
+"""The times of stored files follow the times of last use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Store:
         self.index.record(MANIFEST, 1, ContentKind.MANIFEST, START, children=[LAYER])
 
     def times(self, limit: int = 100) -> FileTimes:
-        """Return the tested object."""
+        """Return the object that writes file times, which has room for *limit* unwritten ones."""
         return FileTimes(self.storage, self.index, limit=limit)
 
     def modified(self, digest: Digest) -> float:
-        """Return the file time of stored content, in s after START."""
+        """Return the time of the file of *digest* (s after START)."""
         stat = self.storage.stat(layout.blob(digest))
         assert stat is not None
         return stat.modified - START
@@ -59,7 +59,7 @@ def test_the_layers_of_a_manifest_get_its_file_time() -> None:
 
 
 def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
-    """File times never decrease."""
+    """A file time is never set back: a layer that was used after its manifest keeps its time."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 3 * STEP_S})
@@ -121,7 +121,7 @@ class Asked(MemoryStorage):
         self.asked: list[str] = []
 
     def stat(self, key: str) -> Stat | None:
-        """Record the key of this call of `stat`."""
+        """Record *key*, and return the attributes of its value."""
         self.asked.append(key)
         return super().stat(key)
 

@@ -1,4 +1,4 @@
-"""The label values of metrics are bounded."""
+"""The values of the labels of metrics are bounded."""
 
 from __future__ import annotations
 

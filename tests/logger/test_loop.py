@@ -1,4 +1,4 @@
-"""Test the loop of the logger, with a clock of the test."""
+"""The loop of the logger, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUDGET = Event("budget", 0, {"upstream": "docker.io", "remaining": 7})
 
 
 class LoopHarness:
-    """A `LoopHarness` is a loop with its index, storage, logs and clock."""
+    """The loop of the logger, with its index, storage, logs and clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class LoopHarness:
         self.start()
 
     def start(self) -> None:
-        """Start a new loop of the logger, as after the death of the process."""
+        """Begin a new loop, as after the death of the process."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
         self.loop = LoggerLoop(
@@ -63,12 +63,12 @@ class LoopHarness:
         return wait
 
     def settle(self) -> None:
-        """Run the logger's loop for two seconds."""
+        """Run the loop for two seconds, in steps of 0.1 s."""
         for _ in range(20):
             self.turn(0.1)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return the value of a metric in the metrics file, None if it is absent."""
+        """Return the value of a metric in the file of the metrics; None if it is absent."""
         text = (self.folder / "prom").read_text()
         found = [
             sample.value
@@ -87,7 +87,7 @@ class LoopHarness:
 
 @pytest.fixture
 def harness() -> Iterator[LoopHarness]:
-    """Return a harness in a folder whose path is short enough for a socket."""
+    """Return the loop in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory() as folder:
         yield LoopHarness(Path(folder))
 
@@ -153,7 +153,7 @@ def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
-    """A log barrier is committed at once although later lines are unread."""
+    """The line of the cleaner's request is committed at once, although later lines are unread."""
     line = written(answer(uri="/" + "x" * 1000))
     harness.log()
     with Admin(harness.places.admin):
@@ -184,7 +184,7 @@ def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
 
 
 def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
-    """A log barrier is committed at once, because the cleaner waits for it."""
+    """The line of the cleaner's request is committed at once, because the cleaner waits."""
     with Admin(harness.places.admin) as admin:
         harness.settle()
         harness.log(written(BLOB))
@@ -198,7 +198,7 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
-    """Access times are committed meanwhile."""
+    """Until HAProxy's number of dropped lines is known, only the uses are committed."""
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))
     harness.settle()
@@ -212,9 +212,9 @@ def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopH
 
 
 def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
-    """A failed read of HAProxy's count is repeated after 250 ms.
+    """If HAProxy does not report its number of dropped lines, it is asked again after 250 ms.
 
-    The cleaner's wait for the log barrier is short, and HAProxy may be busy for a moment.
+    The cleaner waits only a short time, and HAProxy may be busy for a moment.
     """
     harness.settle()
     harness.log(written(probe("n1")))
@@ -372,7 +372,7 @@ def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
 def test_an_unreadable_log_is_one_warning(
     harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The read is repeated."""
+    """A log that cannot be read is one warning, and is read again later."""
     harness.places.access.mkdir()
     harness.settle()
     harness.places.access.rmdir()

@@ -1,4 +1,4 @@
-"""Test the logger as a process: SIGKILL, restart, and a clean stop."""
+"""The logger as a process: killed, restarted, and stopped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """A logger process with its folders and a writer of its logs."""
+    """The process of the logger with its folders, and a writer of its logs."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -95,7 +95,7 @@ class Logger:
 
 @pytest.fixture
 def logger(tmp_path: Path) -> Iterator[Logger]:
-    """Return a logger that was not started."""
+    """Return a logger whose process was not started."""
     made = Logger(tmp_path)
     yield made
     made.close()
@@ -109,7 +109,7 @@ def _eventually(condition: Callable[[], bool], within: float = 20) -> None:
 
 
 def _write(logger: Logger, first: int, count: int) -> None:
-    """Write *count* access lines, and rotate the log half way, in the middle of a line."""
+    """Write *count* lines, and rotate the log in the middle of some of them."""
     for number in range(first, first + count):
         logger.writer.unsent += written(answer(start=BLOB.start + number, bytes=number)) + b"\n"
         if number % 7 == 0:
@@ -120,7 +120,7 @@ def _write(logger: Logger, first: int, count: int) -> None:
 
 
 def _has_committed(logger: Logger, least: int) -> bool:
-    """Return whether the index counts at least *least* committed lines."""
+    """Return True if the index counts at least *least* committed lines."""
     rows = dict(metrics.read(logger.index.notes.get(metrics.note(LINES))))
     return rows.get((ACCESS,), [0])[0] >= least
 

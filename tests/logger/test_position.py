@@ -1,4 +1,4 @@
-"""The position in a rotated log is found by inode and first bytes, here without files."""
+"""The position in a rotated log is found by the inode and the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
 
 def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
-    """With an old and a younger copy of its file, a position stays in the file with its inode.
+    """A copy of a file is not read as long as the file with the inode of the position exists.
 
-    Otherwise reading would continue in the older copy, and reach the file itself a second time.
+    Otherwise an older copy would be read, and then the file a second time.
     """
     copied = [replace(YOUNG, name="log.1", inode=99), YOUNG]
 

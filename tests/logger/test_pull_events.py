@@ -1,4 +1,4 @@
-"""Test the threads of the logger that queue and deliver events."""
+"""The threads of the logger that queue and deliver the events of pulls."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MUCH = 10**6
 
 
 def number(which: int) -> str:
-    """Return the ID of a request by its number."""
+    """Return the ID of the request number *which*."""
     return f"{which:08x}-89ab-4def-8123-456789abcdef"
 
 
 class Bench:
-    """A `Bench` has an access log, a queue, and a collector that can be started again."""
+    """An access log, a queue of events, and a collector that can be started again."""
 
     def __init__(self, folder: Path, *endpoints: EventEndpoint) -> None:
         self.log = folder / "access.log"
@@ -50,7 +50,7 @@ class Bench:
         self.woken = 0
 
     def start(self) -> PullCollector:
-        """Begin again as after a kill, with the files on the disk."""
+        """Begin again with the files on the disk, as after a kill."""
         self.queue.close()
         self.queue = EventQueue(self.path, MUCH, is_durable=False)
         self.collector = PullCollector(
@@ -63,7 +63,7 @@ class Bench:
         return self.collector
 
     def write(self, *numbers: int, **fields: Any) -> None:
-        """Append lines of pulls to the log."""
+        """Append the lines of pulls with these numbers to the log."""
         with self.log.open("ab") as file:
             file.writelines(line(number(each), **fields) + b"\n" for each in numbers)
 
@@ -83,7 +83,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Return a bench with one endpoint."""
+    """Return an access log and a queue with one endpoint."""
     found = Bench(tmp_path)
     yield found
     found.queue.close()
@@ -175,7 +175,7 @@ def test_while_the_queue_is_unavailable_lines_wait(
         assert bench.collector.turn(time.monotonic()) > 0
         bench.write(3)
         assert bench.collector.turn(time.monotonic()) > 0
-    bench.turn()  # queues the lines that waited
+    bench.turn()  # the lines that waited are queued now
     bench.turn()
 
     assert bench.queued() == [1, 2, 3]
@@ -230,7 +230,7 @@ def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
 
 
 def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
-    """The store knows sizes and references of content, which the log lacks."""
+    """Sizes and references of content come from the storage, because the log lacks them."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
     digest, absent = Digest.of(body), Digest.of(b"absent")
@@ -245,7 +245,7 @@ def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
 
 
 def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
-    """Content that is no manifest has no references, and is no error."""
+    """Content that is not a manifest has no references, which is no error."""
     storage = disk_storage(tmp_path)
     for body in (b"[]", b"x", b'{"layers": 7}'):
         storage.write(layout.blob(Digest.of(body)), body)
@@ -257,7 +257,7 @@ def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
 def test_few_lines_are_read_at_once_if_events_may_be_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, included: str, fewest: int, most: int
 ) -> None:
-    """Few lines are read at once if events may be large: one may have 64 KiB."""
+    """If events may be large, as of 64 KiB, only few lines are read before they are queued."""
     endpoint = {"name": "a", "url": "http://127.0.0.1:1/"}
     file = tmp_path / "config.yml"
     events = {"endpoints": [endpoint], "events": {"includereferences": included}}

@@ -1,4 +1,4 @@
-"""Test reading real log files through rotation, truncation and restarts."""
+"""Log files are read through rotations, truncations and restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sizes import scaled
 
 
 class Writer:
-    """Writes and rotates like supervisord: it counts bytes, so a rotation may split a line."""
+    """A writer that rotates like supervisord: by bytes, so that a line may be split."""
 
     def __init__(self, path: Path, keep: int = 99) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class Writer:
         self.unsent = b""
 
     def line(self, size: int = 0) -> None:
-        """Add one log line of about *size* bytes to the writer."""
+        """Add a line of about *size* bytes, which `flush` writes."""
         line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
         self.written.append(line)
         self.unsent += line + b"\n"
@@ -38,17 +38,17 @@ class Writer:
         self.unsent = b"" if count is None else self.unsent[count:]
 
     def put(self, *texts: bytes) -> None:
-        """Append bytes unchanged."""
+        """Append *texts* to the file as they are."""
         with self.path.open("ab") as file:
             file.writelines(texts)
 
     def may_rotate(self) -> bool:
-        """Return whether a rotation is possible, which needs a complete line in the file."""
+        """Return True if the file may be rotated, which needs a complete line in it."""
         written = self.path.read_bytes() if self.path.exists() else b"x"
         return not written or b"\n" in written
 
     def rotate(self) -> None:
-        """Rename all log files by one number, delete the oldest, create a new one."""
+        """Rename each file to the next number, delete the oldest one, and create a new one."""
         for age in range(self.keep, 0, -1):
             old = self.path.with_name(f"{self.path.name}.{age - 1}") if age > 1 else self.path
             if old.exists():
@@ -57,7 +57,7 @@ class Writer:
 
 
 class Reader:
-    """A `Reader` reads the lines and keeps the position that would be committed."""
+    """A reader that keeps all lines, and the position that would be committed."""
 
     def __init__(self, path: Path, position: LogPosition | None = None, grace: float = 0) -> None:
         self.path = path
@@ -249,7 +249,7 @@ def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) -> None:
-    """The truncation is a gap."""
+    """A log that was truncated is read from its start, and counted as a gap."""
     writer.line()
     writer.line()
     writer.flush()
@@ -340,7 +340,7 @@ def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) ->
 
 
 def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
-    """A read takes at most its chunk: few lines for a reader that makes much of each."""
+    """A read returns at most as many bytes as its limit, for a reader that needs few lines."""
     for _ in range(300):
         writer.line(1000)
     writer.flush()

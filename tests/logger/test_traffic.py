@@ -1,4 +1,4 @@
-"""Tests of counting the access log."""
+"""How the lines of the access log become metrics."""
 
 from __future__ import annotations
 

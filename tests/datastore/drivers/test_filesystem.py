@@ -1,4 +1,4 @@
-"""Test failures of a disk: crashes, no space, other file systems, races for folders."""
+"""The driver for disks: crashes, full disks, other file systems, and races for folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def storage(root: Path) -> Filesystem:
 
 
 def _files(root: Path) -> list[str]:
-    """Return all files, including those that the filesystem driver does not show."""
+    """Return all files below *root*, also those that the driver does not show."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -58,7 +58,7 @@ def test_a_key_cannot_lead_out_of_the_root(storage: Filesystem) -> None:
 
 
 def test_a_key_may_contain_dots(storage: Filesystem, root: Path) -> None:
-    """`v1..2` is a valid tag."""
+    """A key may contain two dots inside a name: `v1..2` is a valid tag."""
     storage.write("tags/v1..2/link", b"")
 
     assert _files(root) == ["tags/v1..2/link"]
@@ -180,7 +180,7 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
 def test_every_method_raises_storage_broken_for_a_broken_disk(
     storage: Filesystem, monkeypatch: pytest.MonkeyPatch, call: str, verb: object
 ) -> None:
-    """The driver never raises an OSError, and an input/output error is not an absent value."""
+    """An input/output error raises StorageBroken, and is never taken for an absent value."""
     storage.write("key", b"")
     _fail(monkeypatch, call, errno.EIO)
 

@@ -1,4 +1,4 @@
-"""Test failures of SQLite: broken files, forks, busy writers, a long log, full scans."""
+"""The driver for SQLite: broken files, forks, busy writers, a long log, and full scans."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opened]:
-    """Return a function that opens the index as another process would."""
+    """Return a function that opens the index, as another process would do."""
     indexes: list[SqliteIndex] = []
 
     def open_one(busy_timeout: float = 5.0) -> SqliteIndex:
@@ -52,8 +52,8 @@ def index(opened: Opened) -> SqliteIndex:
 
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
-    """Return the same index as another process would open it."""
-    del index  # the other fixture opens the index first
+    """Return the index of another process, with the same file."""
+    del index  # opened first, by the other fixture
     return opened()
 
 
@@ -100,7 +100,7 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
     writer.close()
 
 
-# ---- busy writers and failures of the index
+# ---- busy writers, and an index that is unavailable
 
 
 def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
@@ -144,7 +144,7 @@ def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
     assert index.entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 8.0)
 
 
-# ---- these tests break, lose or replace the file of the index
+# ---- a broken, lost or replaced file
 
 
 def _damage(path: Path) -> None:
@@ -380,7 +380,7 @@ def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, 
 )
 def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
     """No SQL statement scans all rows: it must cost the same for ten and a million rows."""
-    del index  # the fixture has created the index file
+    del index  # created by the fixture
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")
     sql = getattr(sqlite, name, None) or getattr(sqlite_parts, name)

@@ -1,4 +1,4 @@
-"""Test the table of drivers."""
+"""The table of drivers, which is the only place that names them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("driver", STORAGES)
 def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None:
-    """A driver that no configuration file could select would be a row without use."""
+    """Each driver in the table has a section of settings that select it."""
     honoured = {
         each.key.split(".")[1]
         for each in ROWS
@@ -73,7 +73,7 @@ def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None
 
 
 def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
-    """The times of values are those of the appliance's clock, not of the machine's."""
+    """The times of values come from the clock that the driver is given, not from the machine."""
     storage = open_storage(on_disk(tmp_path), Clock(1234.0))
 
     storage.write("a/key", b"value")
@@ -84,7 +84,7 @@ def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
 
 
 def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path: Path) -> None:
-    """Every program finds the index by the state directory alone."""
+    """Two programs that open the index of one state directory share it."""
     digest = Digest.of(b"content")
     first, second = open_index(tmp_path), open_index(tmp_path)
 

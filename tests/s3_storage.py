@@ -10,18 +10,24 @@ from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
 from tests.s3_front import S3Front
+from tests.s3_signatures import Account
 
 
 def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
     """Return the keys of `storage.s3` for the front; *others* replace some."""
+    return {**keys_of(front.url, front.bucket, front.account, state), **others}
+
+
+def keys_of(url: str, bucket: str, account: Account, state: Path) -> dict[str, object]:
+    """Return the keys of `storage.s3` for a bucket at *url*."""
     return {
-        "accesskey": front.account.key,
-        "secretkey": front.account.secret,
+        "accesskey": account.key,
+        "secretkey": account.secret,
         "sessiontoken": None,
-        "region": front.account.region,
-        "regionendpoint": front.url,
+        "region": account.region,
+        "regionendpoint": url,
         "forcepathstyle": True,
-        "bucket": front.bucket,
+        "bucket": bucket,
         "rootdirectory": "",
         "encrypt": False,
         "keyid": None,
@@ -35,7 +41,6 @@ def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
         "accelerate": False,
         "usefipsendpoint": False,
         "statedir": state,
-        **others,
     }
 
 

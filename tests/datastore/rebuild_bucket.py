@@ -1,0 +1,50 @@
+"""Rebuild the index of a generated bucket, write its snapshot, and print what that took.
+
+This program runs in a process of its own, so that its memory can be measured.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from entrepot.cleaner.maintenance.index_snapshot import IndexSnapshot
+from entrepot.cleaner.store import DataDirectory
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
+from entrepot.datastore.drivers.table import open_index
+from entrepot.datastore.index import ContentKind
+from entrepot.datastore.rebuild import rebuild
+from tests.s3_signatures import Account
+from tests.s3_storage import Held, keys_of
+
+
+def main(url: str, state: Path) -> None:
+    """Rebuild the index in *state* from the bucket at *url*."""
+    state.mkdir()
+    parts = parts_of("s3", keys_of(url, "images", Account(), state), time.time)
+    snapshots = BucketSnapshots(parts.client, parts.journal, Held())
+    index = open_index(state)
+    store = DataDirectory(
+        ObjectStorage(parts.client, parts.journal, Held()), index, state / layout.SPOOL
+    )
+    rebuild(store.storage, index, time.time(), snapshots=snapshots)
+    IndexSnapshot(store, snapshots, time.time).write()
+    (newest,) = index.oldest(None, 1)
+    manifests = (row for row in index.oldest(None, 1000) if row.kind is ContentKind.MANIFEST)
+    found = {
+        "rows": index.count(),
+        "used": newest.used,
+        "edges": len(index.children(next(manifests).digest)),
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,54 @@
+"""The requests and the memory of a rebuild are bounded, however many objects the bucket has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.s3_generator import GeneratedBucket
+
+_OBJECTS_EACH = 22
+_MEMORY = 200 * 1024 * 1024
+_PROGRAM = "tests.datastore.rebuild_bucket"
+
+
+def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
+    """Rebuild the index of *state* in a process of its own, write the snapshot, and measure it."""
+    bucket.requests.clear()
+    done = subprocess.run(
+        [sys.executable, "-m", _PROGRAM, bucket.url, str(state)],
+        check=True,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    "objects", [3_000, pytest.param(1_000_000, marks=pytest.mark.soak)], ids=["few", "many"]
+)
+def test_a_rebuild_of_many_objects_costs_few_requests(objects: int, tmp_path: Path) -> None:
+    """A list has 1,000 objects; a snapshot costs 256 GETs at most; without one, a GET a manifest.
+
+    The memory of the process stays below 200 MB, also while it writes the snapshot.
+    """
+    with GeneratedBucket(objects // _OBJECTS_EACH + 1) as bucket:
+        without = _rebuilt(bucket, tmp_path / "first")
+        read = bucket.requests["GET docker"]
+        lists = bucket.requests["LIST"]
+        second = _rebuilt(bucket, tmp_path / "second")
+
+        assert (read, bucket.requests["GET docker"]) == (bucket.images, 0)
+        assert max(lists, bucket.requests["LIST"]) <= bucket.count // 1000 + 100
+        assert 0 < bucket.requests["GET entrepot"] <= 256
+    assert second["rows"] == without["rows"] == bucket.images * 10
+    assert second["edges"] == without["edges"] == 9
+    assert second["used"] == without["used"]
+    assert max(without["memory"], second["memory"]) <= _MEMORY

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from entrepot import config
 from entrepot.cleaner import readable_units
@@ -39,15 +38,14 @@ from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError
+from entrepot.datastore.owned import OwnedStorage
 from entrepot.datastore.rebuild import needs_rebuild
+from entrepot.datastore.storage import Storage, report_requests
 from entrepot.datastore.takeover import taken_at
 from entrepot.edge.purge import Purge
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import FRONT_SOCKET, WAKE_SOCKET
-
-if TYPE_CHECKING:  # only a program that uses a bucket loads this module
-    from entrepot.datastore.snapshot import SnapshotStore
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +91,12 @@ class CleanerProcess:
         state = settings.storage.statedir
         self._clock = clock = Clock(state / layout.CLOCK)
         storage = open_storage(settings.storage, clock)
+        events = EventsFile(state / layout.EVENTS)
+        self._bucket = _bucket(settings, storage, events, clock)
         index = open_index(state, clock)
         self._store = DataDirectory(storage, index, state / layout.SPOOL)
         self._spool = Spool(self._store, clock)
         self._rules = rules(settings)
-        events = EventsFile(state / layout.EVENTS)
         self._purge = Purge(settings.run)
         listeners = Listeners(events.write, self._purge.removed)
         daily = settings.cleaner.scrub
@@ -111,7 +110,7 @@ class CleanerProcess:
             stopped=self._stop.is_set,
             wake=self._ring,
             room=bounds(settings).room,
-            snapshots=_snapshots(settings, clock),
+            snapshots=None if self._bucket is None else self._bucket.snapshots(),
         )
         intervals = settings.cleaner
         self._maintenance = Maintenance(
@@ -143,11 +142,10 @@ class CleanerProcess:
 
     def _own_bucket(self) -> None:
         """Start the thread that renews the claim of this appliance on its bucket."""
-        if self._settings.storage.bucket:
+        if self._bucket is not None:
             from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
 
-            bucket = open_owned(self._settings.storage, self._clock)
-            BucketOwner(bucket.claim(), self._stop).start()
+            BucketOwner(self._bucket.claim(), self._stop).start()
 
     def verify(self, *, as_json: bool) -> int:
         """Verify all stored content. Return 0, or 1 when a file is damaged, lost or unreadable."""
@@ -301,11 +299,20 @@ class EventsFile:
             self._is_failing = False
 
 
-def _snapshots(settings: Settings, clock: Clock) -> SnapshotStore | None:
-    """Return where the bucket has the snapshot of the index; None without a bucket."""
+def _bucket(
+    settings: Settings, storage: Storage, events: EventsFile, clock: Clock
+) -> OwnedStorage | None:
+    """Return the bucket of the content, whose requests are reported; None without a bucket."""
     if not settings.storage.bucket:
         return None
-    return open_owned(settings.storage, clock).snapshots()
+
+    def report(event: str, /, **fields: str | float) -> None:
+        events.write(Event(event, clock(), fields))
+
+    report_requests(storage, report)
+    bucket = open_owned(settings.storage, clock)
+    bucket.report_to(report)
+    return bucket
 
 
 def _lacking(settings: Settings) -> Callable[[int], int]:

@@ -38,6 +38,9 @@ _USES = frozenset(
     + [(method, kind, _WRITTEN) for method in ("PUT", "POST") for kind in ("blob", "upload")]
 )
 
+STORAGE_EVENT = "storage"
+"""The events with this name report requests to an object storage; `what` is the kind of report."""
+
 ACCESS_DELAY_S = 0.25
 """A process that embeds the registry writes an access to the index this much later, in s, at most.
 """

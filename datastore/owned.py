@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -46,6 +46,10 @@ class OwnedStorage(Protocol):
 
     def forget(self) -> None:
         """Forget what is remembered of the storage: another program may have written to it."""
+        ...
+
+    def report_to(self, report: Callable[..., None]) -> None:
+        """Report all requests of this process from now on (`storage.report_requests`)."""
         ...
 
     def snapshots(self) -> SnapshotStore:

@@ -11,7 +11,7 @@ never to a storage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from io import UnsupportedOperation
@@ -196,6 +196,16 @@ def is_remote(storage: Storage) -> bool:
 def as_sending(storage: Storage) -> SendingStorage | None:
     """Return *storage* if it is remote, else None."""
     return storage if is_remote(storage) else None  # type: ignore[return-value] # just checked
+
+
+def report_requests(storage: Storage, report: Callable[..., None]) -> None:
+    """Report the requests of this process to a remote storage from now on; do nothing for others.
+
+    *report* takes the name of an event and its fields, and never raises an exception.
+    """
+    report_to = getattr(storage, "report_to", None)
+    if report_to is not None:
+        report_to(report)
 
 
 def set_time(storage: Storage, key: str, at: float) -> None:

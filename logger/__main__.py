@@ -156,6 +156,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
             build={"version": version(), "python": sys.version.split()[0]},
             clock=clock,
+            spool=state / layout.SPOOL if settings.storage.bucket else None,
             failing=(lambda: len(failing_checks(run))) if settings.health.has_checks else None,
         ),
         open_ledger=lambda: LogBatch(

@@ -13,7 +13,7 @@ from entrepot.datastore.accesslog import AccessLine, AccessLog, parse_event
 from entrepot.datastore.errors import InvalidLine
 from entrepot.datastore.index import Index, KeyValueStore
 from entrepot.datastore.refs import Digest
-from entrepot.logger import event_metrics, metrics, traffic
+from entrepot.logger import event_metrics, metrics, storage_metrics, traffic
 from entrepot.logger.accesses import note_uses, stamps
 from entrepot.logger.dropped_lines import DroppedLines
 from entrepot.logger.event_metrics import EventMetrics
@@ -97,6 +97,7 @@ class LogBatch:
         self.last: float | None = None
         if self.committed.get(_RUN) != run:
             self._registry.clear(event_metrics.BREAKER)
+            self._registry.clear(storage_metrics.STORAGE_CIRCUIT)
             # HAProxy's count of dropped lines begins at 0 in a new HAProxy process, which in a
             # container may have the same pid as before.
             self._dropped = DroppedLines(total=self._dropped.total)

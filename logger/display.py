@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import REBUILT, Index
+from entrepot.datastore.index import REBUILT, SNAPSHOT_AT, Index
 from entrepot.datastore.reservations import unevictable_bytes
 from entrepot.logger import exposition
 from entrepot.logger.batch import METRICS
@@ -61,6 +62,17 @@ WRITABLE = Metric(
     "1 if the data and state directories are writable; 0 on a full or read-only disk.",
 )
 
+SNAPSHOT_AGE = Metric(
+    "entrepot_snapshot_age_seconds",
+    "gauge",
+    "Age of the snapshot of the index in the bucket; no value before the first snapshot.",
+)
+SPOOL = Metric(
+    "entrepot_spool_bytes",
+    "gauge",
+    "Bytes of the unfinished downloads and uploads of an appliance with a bucket.",
+)
+
 
 class Display:
     """A `Display` writes the metrics into the file *path*.
@@ -69,7 +81,8 @@ class Display:
     `entrepot_build_info`.
 
     *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
-    the state directory. *failing* returns the number of failing health checks; None: no checks are
+    the state directory. *spool* is the folder of unfinished transfers if content is in a bucket.
+    *failing* returns the number of failing health checks; None: no checks are
     configured.
     """
 
@@ -82,11 +95,13 @@ class Display:
         build: Mapping[str, str],
         clock: Clock | None = None,
         disks: Sequence[Path] = (),
+        spool: Path | None = None,
         failing: Callable[[], int] | None = None,
     ) -> None:
         self._path = path
         self._disks = disks
         self._failing = failing
+        self._spool = spool
         self._clock = clock
         self._index = index
         self._build = build
@@ -111,6 +126,8 @@ class Display:
             self._gauges[FAILING_CHECKS] = float(self._failing())
         self._measure_index()
         self._measure_disks()
+        if self._spool is not None:
+            self._measure_bucket(self._spool)
         text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
             # If the file of metrics is lost in a crash, it is written again, so it needs no fsync.
@@ -126,6 +143,13 @@ class Display:
             if found:
                 self._gauges[FREE] = float(found[0].free)
                 self._gauges[WRITABLE] = float(not any(each.problem for each in found))
+
+    def _measure_bucket(self, spool: Path) -> None:
+        self._gauges[SPOOL] = float(sum(map(_bytes_in, (spool, spool / "uploads"))))
+        with suppress(IndexUnavailable, ValueError):
+            at = self._index.notes.get(SNAPSHOT_AT)
+            if at is not None and self._clock is not None:
+                self._gauges[SNAPSHOT_AGE] = max(round(self._clock() - float(at), 1), 0.0)
 
     def _measure_index(self) -> None:
         self._gauges[INDEX] = 0.0
@@ -143,3 +167,19 @@ class Display:
             return
         self._gauges[INDEX] = float(is_rebuilt)
         self._gauges.update({metric: float(value) for metric, value in sizes.items()})
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the sum of the lengths of the files in a folder; 0 if it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return sum(_length(each) for each in found)
+    except OSError:
+        return 0
+
+
+def _length(entry: os.DirEntry[str]) -> int:
+    with suppress(OSError):  # The download has just ended.
+        if entry.is_file(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False).st_size
+    return 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from entrepot.datastore.accesslog import Event
-from entrepot.logger import labels
+from entrepot.datastore.accesslog import STORAGE_EVENT, Event
+from entrepot.logger import labels, storage_metrics
+from entrepot.logger.event_fields import counts, finite, number
 from entrepot.logger.labels import OTHER, UpstreamLabels
-from entrepot.logger.metrics import Metric, Registry, bucket
+from entrepot.logger.metrics import Metric, Registry
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _OPERATIONS = ("head", "manifest", "blob", "tags", "referrers", "token")
@@ -93,6 +94,7 @@ QUARANTINED_BYTES = Metric(
 SCRUBBED = Metric("entrepot_scrubbed_files", "counter", "Stored files that were verified.")
 SCRUBBED_BYTES = Metric("entrepot_scrubbed_bytes", "counter", "Stored bytes that were verified.")
 METRICS = (
+    *storage_metrics.METRICS,
     LIMITED,
     *(DAMAGED, QUARANTINED, QUARANTINED_BYTES, SCRUBBED, SCRUBBED_BYTES),
     *(DOWNLOADS, RESUMED, RESUMED_BYTES, FETCHED, PULLED),
@@ -123,6 +125,7 @@ class EventMetrics:
             "damaged": self._damaged,
             "quarantine": self._quarantine,
             "scrub": self._scrub,
+            STORAGE_EVENT: storage_metrics.StorageMetrics(registry, since).count,
         }
 
     def count(self, event: Event) -> None:
@@ -136,7 +139,7 @@ class EventMetrics:
 
     def _download(self, event: Event) -> None:
         upstream = self._host(event)
-        fetched, start = _number(event, "bytes"), _number(event, "start")
+        fetched, start = number(event, "bytes"), number(event, "start")
         kind = labels.word(event.fields.get("kind", "blob"), ("blob", "manifest"))
         outcome = labels.word(event.fields.get("outcome"), _ENDS)
         self._registry.add(DOWNLOADS, 1, upstream, outcome)
@@ -151,7 +154,7 @@ class EventMetrics:
         Evictions less than 60 s apart belong to one sweep.
         """
         reason = labels.word(event.fields.get("reason"), _REASONS)
-        size, idle = _number(event, "size"), max(_finite(event, "idle"), 0)
+        size, idle = number(event, "size"), max(finite(event, "idle"), 0)
         self._registry.add(EVICTIONS, 1, reason)
         self._registry.add(EVICTED_BYTES, size, reason)
         is_next = abs(event.at - self._swept) < _SWEEP_S
@@ -160,14 +163,14 @@ class EventMetrics:
         self._swept = event.at
 
     def _upstream(self, event: Event) -> None:
-        upstream, seconds = self._host(event), _number(event, "seconds")
-        fetched = _number(event, "bytes") if "bytes" in event.fields else 0
+        upstream, seconds = self._host(event), number(event, "seconds")
+        fetched = number(event, "bytes") if "bytes" in event.fields else 0
         operation = labels.word(event.fields.get("operation"), _OPERATIONS)
         outcome = labels.word(event.fields.get("outcome"), _OUTCOMES)
         self._registry.add(ASKED, 1, upstream, operation, outcome)
-        counts = [0] * (len(_SECONDS) + 1)
-        counts[bucket(_SECONDS, seconds)] = 1
-        self._registry.observe(ASKED_SECONDS, seconds, counts, upstream, operation)
+        self._registry.observe(
+            ASKED_SECONDS, seconds, counts(_SECONDS, seconds), upstream, operation
+        )
         if operation == "manifest" and fetched:
             self._fetched(upstream, "manifest", fetched)
 
@@ -183,26 +186,26 @@ class EventMetrics:
             self._registry.set(BREAKER, float(is_open), upstream)
 
     def _budget(self, event: Event) -> None:
-        upstream, remaining = self._host(event), _number(event, "remaining")
-        limit = None if event.fields.get("limit") is None else _number(event, "limit")
+        upstream, remaining = self._host(event), number(event, "remaining")
+        limit = None if event.fields.get("limit") is None else number(event, "limit")
         self._registry.set(REMAINING, remaining, upstream)
         if limit is not None:
             self._registry.set(LIMIT, limit, upstream)
 
     def _limit(self, event: Event) -> None:
         limit = labels.word(event.fields.get("limit"), _LIMITS)
-        self._registry.add(LIMITED, _number(event, "count"), limit)
+        self._registry.add(LIMITED, number(event, "count"), limit)
 
     def _damaged(self, event: Event) -> None:
         self._registry.add(DAMAGED, 1, labels.word(event.fields.get("found"), _FOUND))
 
     def _quarantine(self, event: Event) -> None:
-        files, size = _number(event, "files"), _number(event, "bytes")
+        files, size = number(event, "files"), number(event, "bytes")
         self._registry.set(QUARANTINED, files)
         self._registry.set(QUARANTINED_BYTES, size)
 
     def _scrub(self, event: Event) -> None:
-        files, size = _number(event, "files"), _number(event, "bytes")
+        files, size = number(event, "files"), number(event, "bytes")
         self._registry.add(SCRUBBED, files)
         self._registry.add(SCRUBBED_BYTES, size)
 
@@ -211,23 +214,3 @@ class EventMetrics:
         if not isinstance(host, str) or not host:
             raise ValueError("no upstream")
         return self._upstreams.of_host(host)
-
-
-def _number(event: Event, name: str) -> float:
-    number = _finite(event, name)
-    if number < 0:
-        raise ValueError(f"out of range: {name}")
-    return number
-
-
-def _finite(event: Event, name: str) -> float:
-    value = event.fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"no number: {name}")  # noqa: TRY004 - one error for all faults
-    try:
-        number = float(value)
-    except OverflowError as error:
-        raise ValueError(f"out of range: {name}") from error
-    if not math.isfinite(number):
-        raise ValueError(f"out of range: {name}")
-    return number

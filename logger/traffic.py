@@ -17,7 +17,8 @@ from entrepot.logger.metrics import Labels, Metric, Registry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES = tuple(float(1024 * 4**power) for power in range(12))
-_SERVED = (200, 206, 304, 307)
+_REDIRECTED = 307
+_SERVED = (200, 206, 304, _REDIRECTED)
 _TYPES = {"blob": "blob", "manifest": "manifest", "index": "manifest"}
 _FROM_STORE = ("hit", "stale", "revalidated", "linked")
 
@@ -64,6 +65,10 @@ SENT = Metric(
 )
 STALE = Metric(
     "entrepot_stale_answers", "counter", "Stale responses by reason.", ("upstream", "reason")
+)
+
+REDIRECTS = Metric(
+    "entrepot_storage_redirects", "counter", "Responses that sent the client to the storage."
 )
 
 
@@ -141,6 +146,11 @@ def _stale(alike: Alike) -> Labels | None:
     return (alike.upstream, labels.reason(alike.line.cache)) if is_stale else None
 
 
+def _redirect(alike: Alike) -> Labels | None:
+    is_redirect = alike.line.status == _REDIRECTED and alike.line.kind == "blob"
+    return () if is_redirect else None
+
+
 ROWS = (
     TrafficCounter(REQUESTS, _request),
     TrafficCounter(PROXY_REQUESTS, _type),
@@ -150,6 +160,7 @@ ROWS = (
     TrafficCounter(CACHE, _cache),
     TrafficCounter(SENT, _content, lambda alike: alike.bytes),
     TrafficCounter(STALE, _stale),
+    TrafficCounter(REDIRECTS, _redirect),
 )
 METRICS = (*(row.metric for row in ROWS), DURATION, SIZE)
 

@@ -23,7 +23,7 @@ from entrepot.datastore.globs import Globs
 from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Repository
 from entrepot.datastore.reservations import CleanerWakeup, Reservations, SpaceLimits
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, report_requests
 from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.edge.cache_fill import CacheFill
 from entrepot.edge.invalidation import Invalidation
@@ -156,6 +156,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
     auth = client_auth(settings, invalidation, limited)
     index = open_index(settings.storage.statedir, clock)
     storage = open_storage(settings.storage, clock)
+    report_requests(storage, report)
     return Parts(
         limited=limited,
         uploads=UploadLimits(

@@ -36,6 +36,7 @@ _AZURE: Final = ObjectService(
         "AccountIsDisabled": "enable the storage account",
     },
     place="the container (docs/storage.md, azure)",
+    metrics_name="azure",
     copies_at_once=False,
     had_slash=True,
 )

@@ -38,6 +38,7 @@ _S3: Final = ObjectService(
         "RequestTimeTooSkewed": "set the clock of this machine",
     },
     place="the bucket (docs/storage.md has a policy)",
+    metrics_name="s3aws",
 )
 
 

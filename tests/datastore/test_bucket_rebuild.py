@@ -20,7 +20,8 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.snapshot import SHARDS, shard_key
 from tests.cleaner.stock import HOSTED, PROXIED, UPSTREAM, pull, push, put_blob
 from tests.clock import Clock
-from tests.s3_front import S3Front, SlowDown
+from tests.s3_front import Refused, S3Front
+from tests.s3_signatures import Refusal
 from tests.s3_storage import parameters
 
 NOW = 1_700_000_000.0
@@ -284,9 +285,9 @@ def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance)
     """After a failure only the shards that were not written yet are written."""
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     shards = sorted({each.hex[:2] for each in digests})
-    s3.fault("PUT", shard_key(shards[-1]), SlowDown())
+    s3.fault("PUT", shard_key(shards[-1]), Refused(Refusal(403, "AccessDenied")))
     snapshot = IndexSnapshot(first.store, first.snapshots, first.clock)
-    with pytest.raises(Exception, match="SlowDown"):
+    with pytest.raises(Exception, match="AccessDenied"):
         snapshot.write_if_due()
     s3.forget()
 

@@ -32,7 +32,9 @@ def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "objects", [3_000, pytest.param(1_000_000, marks=pytest.mark.soak)], ids=["few", "many"]
+    "objects",
+    [3_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(1400)])],
+    ids=["few", "many"],
 )
 def test_a_rebuild_of_many_objects_costs_few_requests(objects: int, tmp_path: Path) -> None:
     """A list has 1,000 objects; a snapshot costs 256 GETs at most; without one, a GET a manifest.

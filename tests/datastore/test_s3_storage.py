@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.datastore.drivers.objects.client import Rejected, StorageCircuit
+from entrepot.datastore.drivers.objects.circuit import StorageCircuit
+from entrepot.datastore.drivers.objects.client import Rejected
 from entrepot.datastore.drivers.objects.setup import parts_of
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken

@@ -260,6 +260,25 @@ def _last_uses(appliance: Appliance) -> dict[Digest, float]:
         index.close()
 
 
+def test_the_requests_to_the_bucket_are_in_the_metrics(appliance: Appliance) -> None:
+    """Workers and cleaner report their requests, and the age of the snapshot is shown."""
+    assert push(appliance.http, "team/metrics", "v1", of_size(200 * KB, 625))
+    seconds = "registry_storage_action_seconds_count"
+
+    def are_counted() -> bool:
+        page = appliance.http.get("/metrics").body.decode()
+        return (
+            appliance.metric(seconds, driver="s3aws", action="PutContent") > 0
+            and appliance.metric(seconds, driver="s3aws", action="Walk") > 0
+            and appliance.metric("entrepot_storage_requests_total", verb="PUT", status="2xx") > 0
+            and appliance.metric("entrepot_storage_bytes_total", direction="written") > 200 * KB
+            and "\nentrepot_snapshot_age_seconds " in page
+            and "\nentrepot_spool_bytes " in page
+        )
+
+    eventually(are_counted, what="the metrics of the bucket are shown", within=60)
+
+
 def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
     appliance: Appliance, s3: S3Front, tmp_path: Path
 ) -> None:

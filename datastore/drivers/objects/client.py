@@ -7,7 +7,6 @@ is opened with the first request of a process, and a process sends no request be
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +23,10 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from entrepot.datastore.drivers.objects.circuit import StorageCircuit
 from entrepot.datastore.drivers.objects.object_service import ObjectService
 from entrepot.datastore.drivers.objects.part_memory import PartMemory
+from entrepot.datastore.drivers.objects.requests import STATUS, Report, RequestReport
 from entrepot.datastore.errors import NotFound, StorageBroken
 from entrepot.datastore.storage import Stat
 
@@ -41,11 +42,9 @@ _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 """A process keeps parts of at most this many bytes in memory; further parts wait."""
 
-_STATUS: Final = re.compile(r"(?:status code: |\(code: )(\d{3})")
 _REFUSALS: Final = {"301", "307", "400", "401", "403", "404", "405", "501"}
 _OTHER_TYPE: Final = "InvalidBlobType"
 _LONGEST_LINE: Final = 1000
-_NEVER: Final = float("-inf")
 
 T = TypeVar("T")
 
@@ -88,62 +87,6 @@ class Bucket:
     credentials: Callable[[], Any] | None = None
 
 
-class StorageCircuit:
-    """A `StorageCircuit` stops requests to a storage that does not answer.
-
-    Two failures within two seconds, without a success in between, open the circuit. While it is
-    open, one request a second is a probe, and all others fail at once. A request that succeeds
-    closes the circuit. `timer` is monotonic (s).
-    """
-
-    _TOGETHER_S = 2.0
-    _PROBE_S = 1.0
-
-    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
-        self._timer = timer
-        self._lock = threading.Lock()
-        self._failed = _NEVER
-        self._answered = _NEVER
-        self._next_probe: float | None = None
-
-    def has_answered(self, within_s: float) -> bool:
-        """Return whether the last answer is at most *within_s* s old, without a failure since."""
-        return self._timer() - self._answered <= within_s
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether requests fail at once."""
-        return self._next_probe is not None
-
-    def admit(self) -> None:
-        """Let a request pass. Raises: StorageBroken if the circuit is open and no probe is due."""
-        if not self.is_open:  # PERF: no lock while the storage answers
-            return
-        with self._lock:
-            now = self._timer()
-            due = self._next_probe
-            if due is None:
-                return
-            if now < due:
-                raise StorageBroken("the storage does not answer")
-            self._next_probe = now + self._PROBE_S
-
-    def failed(self) -> None:
-        """Record that a request failed for a reason that concerns every request."""
-        with self._lock:
-            now = self._timer()
-            if self._next_probe is not None or now - self._failed <= self._TOGETHER_S:
-                self._next_probe = now + self._PROBE_S
-            self._failed, self._answered = now, _NEVER
-
-    def worked(self) -> None:
-        """Record that the storage has answered."""
-        self._answered = self._timer()
-        if self._failed != _NEVER:  # PERF: no lock while the storage answers
-            with self._lock:
-                self._failed, self._next_probe = _NEVER, None
-
-
 class ObjectClient:
     """An `ObjectClient` sends the requests of one process to a bucket.
 
@@ -155,10 +98,16 @@ class ObjectClient:
         self._bucket = bucket
         self._circuit = circuit or StorageCircuit()
         self._lock = threading.Lock()
+        self.requests = RequestReport(bucket.service.metrics_name)
         self._opened: tuple[int, Any, Any] | None = None
         self._quick: tuple[int, Any] | None = None
         self.memory = PartMemory(_MEMORY_BYTES)
         self.part_bytes = bucket.part_bytes
+
+    def report_to(self, report: Report) -> None:
+        """Report all requests of this process from now on."""
+        self.requests = RequestReport(self.service.metrics_name, report)
+        self._circuit.report = lambda is_open: self.requests.circuit(is_open=is_open)
 
     @property
     def service(self) -> ObjectService:
@@ -167,7 +116,7 @@ class ObjectClient:
 
     def head(self, key: str) -> Stat | None:
         """Return key and size of an object; None if it is absent."""
-        found = self._read(lambda: obstore.head(self._requests, key), key)
+        found = self._read("Stat", lambda: obstore.head(self._requests, key), key)
         return None if found is None else Stat(key, found["size"])
 
     def look(self, key: str) -> Stat | None:
@@ -176,7 +125,7 @@ class ObjectClient:
         The request is not repeated. Return None if the object is absent.
         """
         try:
-            found = self._once(lambda: obstore.head(self._looks, key))
+            found = self._once("Stat", lambda: obstore.head(self._looks, key))
         except FileNotFoundError:
             return None
         return Stat(key, found["size"])
@@ -198,7 +147,7 @@ class ObjectClient:
     def get(self, key: str, start: int = 0) -> obstore.GetResult | None:
         """Return an object from byte *start* on, whose body has not been read; None if absent."""
         options: Any = {"range": {"offset": start}} if start else None
-        return self._read(lambda: obstore.get(self._bodies, key, options=options), key)
+        return self._read("Reader", lambda: obstore.get(self._bodies, key, options=options), key)
 
     def put(self, key: str, content: bytes) -> str:
         """Write an object, and return its entity tag."""
@@ -206,15 +155,15 @@ class ObjectClient:
 
     def create(self, key: str, content: bytes) -> str:
         """Write an object that does not exist. Raises: Conflict."""
-        return self._once(lambda: self._written_once(key, content, "create"))
+        return self._put_once(key, content, "create")
 
     def replace(self, key: str, content: bytes, entity_tag: str) -> str:
         """Write an object that still has *entity_tag*. Raises: Conflict."""
-        return self._once(lambda: self._written_once(key, content, {"e_tag": entity_tag}))
+        return self._put_once(key, content, {"e_tag": entity_tag})
 
     def put_once(self, key: str, content: bytes | bytearray) -> None:
         """Write an object with one request, which is not repeated."""
-        self._sent(lambda: self._written_once(key, content, None))
+        self._put_once(key, content, None)
 
     def put_parts(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
         """Write an object from *parts*, which are sent as *parts* yields them.
@@ -222,18 +171,25 @@ class ObjectClient:
         All parts but the last have *part_bytes* bytes. No request is repeated. If *parts* raises an
         exception, the object is not written, and the exception is raised.
         """
+        sent = 0
+
+        def counted() -> Iterator[bytearray]:
+            nonlocal sent
+            for part in parts:
+                sent += len(part)
+                yield part
 
         def send() -> None:
             obstore.put(
                 self._requests,
                 key,
-                parts,
+                counted(),
                 attributes=self._attributes(),
                 chunk_size=part_bytes,
                 max_concurrency=_PARTS_AT_ONCE,
             )
 
-        self._sent(send)
+        self._sent("Writer", send, lambda: sent)
 
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
@@ -243,9 +199,9 @@ class ObjectClient:
         """
         try:
             if self.service.copies_at_once:
-                self._twice(lambda: obstore.copy(self._requests, key, target))
+                self._twice("Move", lambda: obstore.copy(self._requests, key, target))
             else:
-                self._twice(lambda: self._transfer(key, target))
+                self._twice("Move", lambda: self._transfer(key, target))
         except FileNotFoundError as error:
             raise NotFound(key) from error
 
@@ -270,7 +226,8 @@ class ObjectClient:
         """
         self._circuit.admit()
         try:
-            obstore.delete(self._requests, key)
+            with self.requests.request("Delete"):
+                obstore.delete(self._requests, key)
         except FileNotFoundError:
             pass
         except (BaseError, OSError, ValueError) as error:
@@ -283,7 +240,9 @@ class ObjectClient:
     def names(self, key: str) -> list[str]:
         """Return the names directly below *key*, in byte order."""
         try:
-            found = self._twice(lambda: obstore.list_with_delimiter(self._requests, key or None))
+            found = self._twice(
+                "List", lambda: obstore.list_with_delimiter(self._requests, key or None)
+            )
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error
         below = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
@@ -295,7 +254,7 @@ class ObjectClient:
         obstore drops a slash at the start of a name, so no other method finds these objects.
         """
         whole = self._store(timeout=_REQUEST_S, prefix="")
-        found = self._twice(lambda: obstore.list_with_delimiter(whole))
+        found = self._twice("List", lambda: obstore.list_with_delimiter(whole))
         return "" in found["common_prefixes"]
 
     def walk(self, key: str) -> Iterator[Stat]:
@@ -312,11 +271,14 @@ class ObjectClient:
         """Yield what obstore lists of each object below *key*."""
         self._circuit.admit()
         try:
-            pages = obstore.list(self._requests, key or None, chunk_size=_LIST_PAGE)
-            for page in pages:
+            pages = iter(obstore.list(self._requests, key or None, chunk_size=_LIST_PAGE))
+            while True:
+                with self.requests.request("Walk"):
+                    page = next(pages, None)
                 self._circuit.worked()
+                if page is None:
+                    return
                 yield from page
-            self._circuit.worked()  # there may be no page at all
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error
         except (BaseError, OSError) as error:
@@ -375,14 +337,24 @@ class ObjectClient:
         return dict(self._bucket.attributes) or None
 
     def _written(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
-        return repeated(lambda: self._sent(lambda: self._written_once(key, content, mode)))
+        return repeated(lambda: self._put_once(key, content, mode), self.requests.repeats)
 
-    def _sent(self, act: Callable[[], T]) -> T:
+    def _sent(self, action: str, act: Callable[[], T], sent: Callable[[], int]) -> T:
         """Send a write. Raises: Rejected if there is no such bucket."""
         try:
-            return self._once(act)
+            return self._once(action, act, sent)
         except FileNotFoundError as error:
             raise Rejected(_line(error)) from error
+
+    def _put_once(
+        self,
+        key: str,
+        content: bytes | bytearray,
+        mode: Any,  # noqa: ANN401 - obstore's
+    ) -> str:
+        return self._sent(
+            "PutContent", lambda: self._written_once(key, content, mode), lambda: len(content)
+        )
 
     def _written_once(
         self,
@@ -400,22 +372,26 @@ class ObjectClient:
         )
         return done["e_tag"] or ""
 
-    def _read(self, act: Callable[[], T], key: str) -> T | None:
+    def _read(self, action: str, act: Callable[[], T], key: str) -> T | None:
         assert not key.endswith("/"), key  # noqa: S101 - layout makes the keys
         try:
-            return self._twice(act)
+            return self._twice(action, act)
         except FileNotFoundError:
             return None
 
-    def _twice(self, act: Callable[[], T]) -> T:
+    def _twice(self, action: str, act: Callable[[], T]) -> T:
         """Send a request that may be repeated, at most twice."""
-        return repeated(lambda: self._once(act))
+        return repeated(lambda: self._once(action, act), self.requests.repeats)
 
-    def _once(self, act: Callable[[], T]) -> T:
-        """Send a request. Raises: FileNotFoundError, which the caller translates."""
+    def _once(self, action: str, act: Callable[[], T], sent: Callable[[], int] = int) -> T:
+        """Send a request that the metrics know as *action*; *sent* returns the bytes it wrote.
+
+        Raises: FileNotFoundError, which the caller translates.
+        """
         self._circuit.admit()
         try:
-            found = act()
+            with self.requests.request(action, sent):
+                found = act()
         except FileNotFoundError:
             self._circuit.worked()
             raise
@@ -436,13 +412,17 @@ class ObjectClient:
         return StorageBroken(_line(error))
 
 
-def repeated(act: Callable[[], T]) -> T:
-    """Call *act*, which sends requests of an `ObjectClient`, and once more if that fails."""
+def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
+    """Call *act*, which sends requests of an `ObjectClient`, once more if it fails.
+
+    *report* is called before the repetition.
+    """
     try:
         return act()
     except (Conflict, Rejected):
         raise
     except StorageBroken:
+        report()
         time.sleep(_PAUSE_S)
         return act()
 
@@ -454,7 +434,7 @@ def _is_rejected(error: Exception) -> bool:
     """
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True
-    status = _STATUS.search(str(error))
+    status = STATUS.search(str(error))
     return status is not None and status[1] in _REFUSALS
 
 

@@ -20,11 +20,22 @@ OpenAt = Callable[[int], Any]
 class ObjectFile(io.RawIOBase):
     """An open object. The first response is read as long as the reader reads in order.
 
+    When the file is closed, *received* is called with the number of bytes that were read from
+    responses.
+
     Raises, each method: OSError if the object is gone or changed, or the storage fails.
     """
 
-    def __init__(self, key: str, first: Any, open_at: OpenAt) -> None:  # noqa: ANN401 - obstore's
+    def __init__(
+        self,
+        key: str,
+        first: Any,  # noqa: ANN401 - obstore's
+        open_at: OpenAt,
+        received: Callable[[int], None] = lambda _: None,
+    ) -> None:
         super().__init__()
+        self._received = received
+        self._count = 0
         self._key = key
         self.size: int = first.meta["size"]
         self.entity_tag: str | None = first.meta["e_tag"]
@@ -68,6 +79,8 @@ class ObjectFile(io.RawIOBase):
 
     def close(self) -> None:
         """Close the response."""
+        count, self._count = self._count, 0
+        self._received(count)
         self._chunks, self._chunk = None, memoryview(b"")
         super().close()
 
@@ -100,6 +113,7 @@ class ObjectFile(io.RawIOBase):
             why = "it ended early"
             try:
                 if chunk := next(self._chunks, b""):
+                    self._count += len(chunk)
                     return chunk
             except Exception as error:  # noqa: BLE001 - obstore documents no class for it
                 why = str(error).partition("\n")[0]

@@ -16,6 +16,7 @@ class ObjectService:
     error code of the service, what the operator can do; `place` names where permissions are set.
 
     If `copies_at_once` is False, the service may answer a copy before the copy has been made.
+    `metrics_name` is docker distribution's label `driver` in its metrics.
     `had_slash`: older registries began the name of each object with a slash.
     """
 
@@ -23,6 +24,7 @@ class ObjectService:
     permissions: Mapping[str, str]
     remedies: Mapping[str, str]
     place: str
+    metrics_name: str
     copies_at_once: bool = True
     had_slash: bool = False
 

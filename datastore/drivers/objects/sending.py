@@ -162,7 +162,7 @@ class FileSender:
             self._client.put_once(self._key, content)
 
         try:
-            repeated(send)
+            repeated(send, self._client.requests.repeats)
         except _Stopped:
             if self._error is None:
                 raise StorageBroken(f"{self._path.name} was given up") from None

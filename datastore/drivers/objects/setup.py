@@ -12,6 +12,7 @@ from entrepot.datastore.drivers.objects.check import refused_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.owner import Claim, Lease
+from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
@@ -37,6 +38,10 @@ class BucketParts:
     def refused(self) -> Iterator[RefusedRequest]:
         """Yield the first request that the service refuses. Raises: StorageBroken."""
         return refused_requests(self.client)
+
+    def report_to(self, report: Report) -> None:
+        """Report all requests of this process from now on."""
+        self.client.report_to(report)
 
     def snapshots(self) -> BucketSnapshots:
         """Return the objects of the snapshot of the index."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from entrepot.datastore.drivers.objects.client import ObjectClient
 from entrepot.datastore.drivers.objects.file import ObjectFile
@@ -38,7 +39,9 @@ class BucketSnapshots:
         if found is None or found.meta["size"] > max_bytes:
             return None
         try:
-            with ObjectFile(key, found, lambda start: self.client.get(key, start)) as file:
+            received = self.client.requests.received
+            open_at = partial(self.client.get, key)
+            with ObjectFile(key, found, open_at, received) as file:
                 return file.read()
         except OSError as error:
             raise storage_error(error) from error

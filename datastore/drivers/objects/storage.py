@@ -14,11 +14,12 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from entrepot.datastore.drivers.objects.client import ObjectClient, OtherType, OutcomeUnknown
 from entrepot.datastore.drivers.objects.file import ObjectFile
 from entrepot.datastore.drivers.objects.journal import ABSENT, SHORT, BucketJournal, Known
+from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.sending import FileSender
 from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
 from entrepot.datastore.refs import Digest
@@ -110,7 +111,7 @@ class ObjectStorage:
         if found is None:
             self._journal.learn(key, ABSENT, generation)
             raise NotFound(key)
-        file = ObjectFile(key, found, lambda start: self._client.get(key, start))
+        file = self._file(key, found)
         if file.size > SHORT:
             if known is None:
                 self._journal.learn(key, Known(file.size, None), generation)
@@ -184,7 +185,7 @@ class ObjectStorage:
         current = self._client.get(key)
         if current is None:
             return False
-        with ObjectFile(key, current, lambda start: self._client.get(key, start)) as now:
+        with self._file(key, current) as now:
             if not _is_same(file, now):
                 return False
         with self._journal.changing(target, is_removal=False) as change:
@@ -223,6 +224,14 @@ class ObjectStorage:
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
         """Return 0: a lifecycle rule of the bucket aborts the uploads of parts that were left."""
         return 0
+
+    def report_to(self, report: Report) -> None:
+        """Report all requests of this process from now on."""
+        self._client.report_to(report)
+
+    def _file(self, key: str, first: Any) -> ObjectFile:  # noqa: ANN401 - obstore's
+        received = self._client.requests.received
+        return ObjectFile(key, first, lambda start: self._client.get(key, start), received)
 
     def _check_owner(self) -> None:
         if not self._owner.holds():

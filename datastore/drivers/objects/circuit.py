@@ -1,0 +1,76 @@
+"""Stop the requests of one process to a storage that does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from entrepot.datastore.errors import StorageBroken
+
+_NEVER: Final = float("-inf")
+
+
+class StorageCircuit:
+    """A `StorageCircuit` stops requests to a storage that does not answer.
+
+    Two failures within two seconds, without a success in between, open the circuit. While it is
+    open, one request a second is a probe, and all others fail at once. A request that succeeds
+    closes the circuit. `timer` is monotonic (s). `report` is called with True when the circuit
+    opens, and with False when it closes.
+    """
+
+    _TOGETHER_S = 2.0
+    _PROBE_S = 1.0
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self.report: Callable[[bool], None] = lambda _: None
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._failed = _NEVER
+        self._answered = _NEVER
+        self._next_probe: float | None = None
+
+    def has_answered(self, within_s: float) -> bool:
+        """Return whether the last answer is at most *within_s* s old, without a failure since."""
+        return self._timer() - self._answered <= within_s
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether requests fail at once."""
+        return self._next_probe is not None
+
+    def admit(self) -> None:
+        """Let a request pass. Raises: StorageBroken if the circuit is open and no probe is due."""
+        if not self.is_open:  # PERF: no lock while the storage answers
+            return
+        with self._lock:
+            now = self._timer()
+            due = self._next_probe
+            if due is None:
+                return
+            if now < due:
+                raise StorageBroken("the storage does not answer")
+            self._next_probe = now + self._PROBE_S
+
+    def failed(self) -> None:
+        """Record that a request failed for a reason that concerns every request."""
+        with self._lock:
+            now, was_open = self._timer(), self.is_open
+            if was_open or now - self._failed <= self._TOGETHER_S:
+                self._next_probe = now + self._PROBE_S
+            self._failed, self._answered = now, _NEVER
+            has_opened = self.is_open and not was_open
+        if has_opened:
+            self.report(True)
+
+    def worked(self) -> None:
+        """Record that the storage has answered."""
+        self._answered = self._timer()
+        if self._failed != _NEVER:  # PERF: no lock while the storage answers
+            with self._lock:
+                was_open = self.is_open
+                self._failed, self._next_probe = _NEVER, None
+            if was_open:
+                self.report(False)

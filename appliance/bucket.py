@@ -35,8 +35,8 @@ _ENDPOINTS: Final = {
 def begin(settings: Settings) -> None:
     """Check the bucket, and own it unless another appliance does.
 
-    A bucket that does not answer is a warning: pulls are passed through until it does. Raises:
-    ConfigError if the service answers that it refuses a request.
+    If the bucket does not answer, a warning is logged, and pulls are passed through until it does.
+    Raises: ConfigError if the service answers that it refuses a request.
     """
     bucket, place = _open(settings), settings.storage.place
     try:
@@ -62,7 +62,7 @@ def end(settings: Settings) -> None:
         _open(settings).claim().release()
     except (DatastoreError, ConfigError) as error:
         _log.warning(
-            "bucket not released: another appliance waits for 90 s",
+            "bucket not released: another appliance can own it only after 90 s",
             extra={"bucket": settings.storage.place, "error": error},
         )
 

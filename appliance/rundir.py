@@ -37,7 +37,7 @@ _LONGEST_PATH = 4096  # bytes of a path, at most
 _LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
 # bytes of the name "/supervisor.sock", to which supervisord appends its process id for a moment
 _LONGEST_NAME = 28
-_REMOVALS = 5  # A folder is removed so often at most while other processes create files in it.
+_REMOVALS = 5  # tries to remove a folder in which other processes create files
 
 
 @contextmanager

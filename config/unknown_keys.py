@@ -91,7 +91,7 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether *last* names keys or sections in other places, all in strict sections."""
+    """Return whether all known keys and sections named *last* are strict, in one top section."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 

@@ -162,7 +162,8 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
         redirects=_first(own.redirects, proxy.redirects),
         ranges=own.ranges or proxy.ranges,
         default=host in default_hosts(settings)[:1],
-        path_first=remote is not None,  # docker distribution requests `remoteurl` in this form.
+        # docker distribution puts the path of `remoteurl` before `/v2/`.
+        path_first=remote is not None,
         helper=proxy.exec.command if is_remote and not has_password else None,
         helper_lifetime=proxy.exec.lifetime,
     )

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Outcome(Enum):
-    """An `Outcome` is the result for one blob."""
+    """An `Outcome` is the result of copying one blob."""
 
     COPIED = "copied"
     DAMAGED = "damaged"
@@ -60,8 +60,8 @@ class _Damaged(Exception):  # noqa: N818 - the name states the fact
 class Copier:
     """A `Copier` copies values; all threads share it.
 
-    *scratch* is a folder for temporary files. *moved* is called with each number of bytes that was
-    read. *stop* ends all calls with `Interrupted`.
+    *scratch* is a folder for temporary files. *moved* is called after each read, with its number of
+    bytes. *stop* ends all calls with `Interrupted`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Copier:
         self._aborted.set()
 
     def blob(self, blob: Blob) -> BlobResult:
-        """Copy content and verify its digest; a failure of the source is a result.
+        """Copy content and verify its digest; a failure of the source is returned as a result.
 
         Raises: Interrupted; MigrationStopped if the target fails, or if the source failed for eight
         blobs in a row.
@@ -109,7 +109,7 @@ class Copier:
         return self._patiently(self._source, lambda: self._source.read(key, SMALL))
 
     def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
-        """Write a small value; return False if *is_same* and the target has these bytes already.
+        """Write a small value; if *is_same* and the target has equal bytes, only return False.
 
         *at* (s, UTC epoch) becomes the time of the value. Raises: MigrationStopped, Interrupted.
         """
@@ -181,7 +181,7 @@ class Copier:
                 raise Interrupted
             length += len(chunk)
             if longest is not None and length > longest:
-                raise _Damaged("the file is longer than its length was")
+                raise _Damaged("the file has more bytes than when it was listed")
             self._moved(len(chunk))
             yield chunk
 
@@ -247,7 +247,7 @@ def _read(file: BinaryIO) -> bytes:
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """Open a new temporary file, which belongs to the target. Raises: MigrationStopped."""
+    """Open a new temporary file. Raises: MigrationStopped, as if the target had failed."""
     with target_errors():
         try:
             file = path.open("wb", buffering=0)

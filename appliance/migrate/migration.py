@@ -72,7 +72,7 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A `_Done` is the result for a value; `digest` is that of a link."""
+    """A `_Done` is the result of copying a value; `digest` is the one that a link names."""
 
     value: Value
     is_copied: bool = False

@@ -250,7 +250,9 @@ def _renewing(claim: StorageClaim) -> Iterator[None]:
         try:
             claim.release()
         except DatastoreError as error:
-            _note(f"the target keeps its owner, so the next one waits for 90 s: {error}")
+            _note(
+                f"the target was not released, so an appliance can own it only after 90 s: {error}"
+            )
 
 
 def _note(text: str) -> None:

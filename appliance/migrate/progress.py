@@ -1,4 +1,4 @@
-"""Show the progress of a migration: one line that changes on a terminal, else a line at times."""
+"""Show the progress of a migration: a line that changes on a terminal, else one every 10 s."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Progress:
             self._done, self._bytes, self._began = 0, 0, time.monotonic()
 
     def moved(self, count: int) -> None:
-        """Count bytes."""
+        """Count bytes that were read from the source."""
         with self._lock:
             self._bytes += count
 
     def done(self) -> None:
-        """Count an item."""
+        """Count one blob or value of the step as done."""
         with self._lock:
             self._done += 1
 
     def line(self) -> str:
-        """Return the current line."""
+        """Return the line that shows the step and its progress now."""
         with self._lock:
             total, done, moved = self._total, self._done, self._bytes
             step, began = self._step, self._began

@@ -19,7 +19,7 @@ from entrepot.datastore.storage import Stat, Storage, set_time, time_of
 
 _BATCH: Final = 500
 _PIN_S: Final = 3600.0
-"""A pin of the source protects the content at the target for so long, as a push sets it."""
+"""A pin of the source becomes a pin of the target for this long (s), as long as a push sets it."""
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AHEAD: Final = 4
-"""So many items for each thread are read before the first of them is done."""
+"""For each thread, this many items are read ahead."""
 
 
 def in_threads(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from entrepot.appliance.privileges.users import User
 
-_MOST_LINKS = 40  # The kernel follows at most as many links, path_resolution(7).
+_MOST_LINKS = 40  # The kernel follows at most this many links, path_resolution(7).
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -28,8 +28,8 @@ _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
 _OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
-# Every log line begins with {"start":1790000000123,"duration": and these slices have its seconds,
-# its milliseconds and the rest.
+# Every log line begins with {"start":1790000000123,"duration":. These slices are the seconds, the
+# milliseconds and the text after the start.
 _SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)
 _DURATION = b',"duration":'
 

@@ -24,6 +24,7 @@ from entrepot.cleaner.bucket_owner import BucketOwner
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
+from entrepot.datastore.bucket_rebuild import restore_snapshot
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import DriverChoice, open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError, StorageBroken
@@ -33,7 +34,6 @@ from entrepot.datastore.storage import Storage
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import SETTINGS
 
-_LOCAL: Final = frozenset({"filesystem", "inmemory"})
 OWNER: Final = f"{layout.OWN}/owner"
 """The owner of a bucket renews the object with this key."""
 _WATCH_S: Final = 2 * RENEW_S + 5
@@ -61,7 +61,7 @@ class OpenedSource:
 
 def has_owner(settings: Settings) -> bool:
     """Return whether one appliance at a time owns the storage, as it does with a bucket."""
-    return settings.storage.driver not in _LOCAL
+    return settings.storage.bucket is not None
 
 
 def refuse_same(source: Settings, target: Settings) -> None:
@@ -96,6 +96,8 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
         if not is_served:
             refuse_renewed_owner(storage.place, content, wait)
         index = _index_of(storage.statedir)
+        if index is None and has_owner(settings):
+            index = _index_of_snapshot(DriverChoice(storage.driver, parameters), scratch)
         if index is not None:
             left.callback(index.close)
         side = Side(storage.place, content, index)
@@ -205,6 +207,22 @@ def refuse_renewed_owner(
 def _index_of(state: Path) -> Index | None:
     """Return the index of the source; None without one, because nothing is created there."""
     return open_index(state) if (state / layout.INDEX).is_file() else None
+
+
+def _index_of_snapshot(choice: DriverChoice, scratch: Path) -> Index | None:
+    """Return an index with the last uses that the bucket's own snapshot of its index has."""
+    folder = scratch / "index"
+    folder.mkdir()
+    index = open_index(folder)
+    try:
+        snapshots = open_owned(choice, time.time).snapshots()
+        for _ in restore_snapshot(index, snapshots, time.time()):
+            pass
+    except DatastoreError as error:
+        _note(
+            f"the last uses are unknown, because the snapshot of the index is unreadable: {error}"
+        )
+    return index
 
 
 # ---- the target

@@ -18,7 +18,7 @@ REMEDY = (
 
 
 class Shortage:
-    """A `Shortage` logs, and notes in the index, when the store can't or can again shrink."""
+    """A `Shortage` logs, and notes in the index, whether the store can shrink."""
 
     def __init__(
         self, reservations: ReservationStore, notes: KeyValueStore, bounds: StoreLimits

@@ -79,7 +79,7 @@ class AccessPrinter:
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
-        self._thread.join(2 * _CLOSE_S)  # A terminal may block the thread.
+        self._thread.join(2 * _CLOSE_S)  # A terminal that is stopped keeps the thread from ending.
         self._report()
 
     def _print_all(self) -> None:

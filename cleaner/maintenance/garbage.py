@@ -78,8 +78,9 @@ class Garbage:
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
         """Yield the garbage, beginning with images that *account*'s retention rules expire.
 
-        The caller must remove each item before it asks for the next one. It keeps an item that it
-        could not remove with `HostedSnapshot.spare`. Raises: DatastoreError.
+        The caller must remove each item before it asks for the next one. If an item cannot be
+        removed, the caller calls `HostedSnapshot.spare`, so that the item is kept. Raises:
+        DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
         named = self._store.index.children

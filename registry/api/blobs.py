@@ -168,8 +168,8 @@ class BlobResource:
     ) -> None:
         """Let the worker repeat the response while the cache epoch and the link are the same.
 
-        Within an epoch neither rights nor upstreams change. The link and the file are looked up
-        again each time.
+        Within a cache epoch neither rights nor upstreams change. The link and the file are looked
+        up again each time.
         """
         connection = _connection(req)
         is_hit = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT

@@ -85,7 +85,7 @@ def _lock_folder(state: Path) -> int:
 
 @contextmanager
 def hold(state: Path) -> Iterator[None]:
-    """Keep every appliance from a start on the state directory *state* for a block.
+    """Keep every appliance from starting on the state directory *state* for a block.
 
     The lock needs no write to the disk. Raises: ConfigError if an appliance uses *state*.
     """

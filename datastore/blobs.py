@@ -163,7 +163,7 @@ class BlobStore:
         return self._remote is not None
 
     def sending(self, path: Path, digest: Digest, size: int | None = None) -> Sending | None:
-        """Return what sends a file to a remote storage while the file grows; None for a disk.
+        """Return a `Sending` of a growing file to a remote storage; None for a disk.
 
         *size* is the expected length of the file in bytes, None if it is unknown.
         """

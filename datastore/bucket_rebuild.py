@@ -6,7 +6,7 @@ In a bucket, each reading of an object costs a request, so a rebuild reads as fe
    From then on new downloads are stored, although content that was stored after the snapshot is
    not counted yet.
 2. The lists of the bucket give the difference: each list has 1,000 objects.
-3. A linked manifest whose row has no edges, because the snapshot does not have it, is read.
+3. Only the linked manifests are read that the snapshot lacks, whose rows have no edges yet.
 
 Without a snapshot, all content counts as used at the rebuild: the time at which an object was
 written does not show when it was used.
@@ -50,7 +50,7 @@ _BATCH = 500
 _LISTED = 1000
 _YOUNG_S = 3600.0
 _MOST_ORIGINS = 100_000
-"""So many origins are remembered; the others are read when they are used."""
+"""At most this many origins are remembered; the others are read when they are used."""
 
 
 def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iterator[int]:
@@ -158,7 +158,7 @@ def _settle_rows(
 
 
 def _forget_if_gone(storage: Storage, index: AccessIndex, row: IndexEntry, now: float) -> None:
-    """Remove the row of a blob that is not stored; a recent row may precede its blob."""
+    """Remove the row of a blob that is not stored; keep a recent row, whose blob may follow."""
     if row.used >= now - _YOUNG_S or BlobStore(storage).stat(row.digest) is not None:
         return
     if index.mark_for_deletion(row):

@@ -35,7 +35,7 @@ from entrepot.datastore.refs import Digest, Repository
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 """The names of all shards."""
 LARGEST_SHARD: Final = 32 * 1024 * 1024
-"""A shard of at most this many bytes is read; one of ten million rows has a tenth of that."""
+"""A larger shard is not read; with ten million rows in the index, one has a tenth of this size."""
 
 _VERSION = 1
 _MOST_BYTES = 256 * 1024 * 1024
@@ -88,7 +88,7 @@ class SnapshotStore(Protocol):
         ...
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Spare the first read of objects below *root* that still have the given entity tag.
+        """Remember the content of objects below *root*, so that unchanged objects need not be read.
 
         *values* has the content and the entity tag of each key.
         """
@@ -123,7 +123,7 @@ class ShardEncoder:
         self._add([str(origin.name), origin.upstream, origin.entity_tag])
 
     def add_row(self, row: SnapshotRow) -> None:
-        """Add a row."""
+        """Add a row of the index."""
         self.count += 1
         entry = row.entry
         line: list[Any] = [str(entry.digest), entry.size, int(entry.kind), entry.used]

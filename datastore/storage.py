@@ -131,7 +131,7 @@ class SendingStorage(Storage, Protocol):
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
     ) -> Sending:
-        """Return what sends the file *path*, without reading it yet.
+        """Return a `Sending` of the file *path*; the file is not read yet.
 
         The value is written only if its bytes have *digest*. *size* is the expected length of the
         file in bytes; None if it is unknown.

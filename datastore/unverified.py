@@ -1,4 +1,4 @@
-"""Mark stored content whose file must be hashed, because only its bytes in memory were.
+"""Mark stored content whose file was not hashed yet, but only its bytes in memory.
 
 Each mark of unverified content is an empty file. The file outlives the process that made it, so any
 process can verify the content.

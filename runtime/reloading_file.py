@@ -300,7 +300,7 @@ class _LastWarning:
 
 @dataclass(frozen=True, slots=True)
 class _ReadFile:
-    """A `_ReadFile` was read; `racy` if the next change might leave `signature` the same."""
+    """A `_ReadFile` is a file when it was read; `racy`: a change may leave `signature` the same."""
 
     signature: tuple[int, ...]
     fingerprint: bytes

@@ -1,7 +1,7 @@
 """Run functions in threads that wait a while for the next function before they end.
 
 To start a thread costs a few system calls, and the new thread competes with its starter for the
-interpreter lock. A thread that waits already costs one wake-up.
+interpreter lock. To give the function to a thread that already waits costs one wake-up.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ class Download:
 
     def _call_after_commit(self) -> None:
         for act in self._after_commit:
-            with contextlib.suppress(DatastoreError):  # The next request of the reader repeats it.
+            with contextlib.suppress(DatastoreError):  # The next request for the blob repeats it.
                 act()
 
     # ---- filling the spool file

@@ -223,7 +223,7 @@ class LentConnection:
     `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
     does not have. `is_handed_over` states that the poller owns the connection.
     The application sets `repeatable` before it starts a response that the server may send again.
-    `is_frequent` returns whether an equal request has just asked the same.
+    `is_frequent` returns whether it was called for an equal request within the last second.
     """
 
     socket: socket.socket

@@ -32,7 +32,7 @@ _LONGEST_REQUEST = 2048
 """
 _MOST_IN_MEMORY = 128
 _LONGEST_IN_MEMORY = 16 * 1024
-"""At most so many responses are remembered with their bodies, of at most so many bytes: 2 MB."""
+"""At most 128 responses are remembered with their bodies, each of at most 16 KiB: 2 MB."""
 _FREQUENT_S = 1.0
 _END = b"\r\n\r\n"
 _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
@@ -57,7 +57,7 @@ class Repeats:
         self._is_ended = False
 
     def is_frequent(self, request: bytes) -> bool:
-        """Return whether this was called for an equal GET within the last second."""
+        """Return whether this method was called for an equal GET within the last second."""
         if len(request) > _LONGEST_REQUEST or not request.startswith(b"GET "):
             return False
         now = self._clock()

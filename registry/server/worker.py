@@ -123,7 +123,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return respond
 
     def _is_frequent(self) -> bool:
-        """Return whether the application has just asked this about a request with the same bytes.
+        """Return whether the application has called this for an equal request within a second.
 
         The worker reads the bytes of requests from the first call on.
         """

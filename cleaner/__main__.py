@@ -145,7 +145,8 @@ class CleanerProcess:
         if self._bucket is not None:
             from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
 
-            BucketOwner(self._bucket.claim(), self._stop).start()
+            owner = BucketOwner(self._bucket.claim(), self._stop, self._bucket.copies())
+            owner.start()
 
     def verify(self, *, as_json: bool) -> int:
         """Verify all stored content. Return 0, or 1 when a file is damaged, lost or unreadable."""

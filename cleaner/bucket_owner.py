@@ -6,7 +6,7 @@ import logging
 import threading
 
 from entrepot.datastore.errors import DatastoreError
-from entrepot.datastore.owned import RENEW_S, StorageClaim
+from entrepot.datastore.owned import RENEW_S, StorageClaim, StorageCopies
 
 log = logging.getLogger(__name__)
 
@@ -14,10 +14,16 @@ _RETRY_S = 2.0
 
 
 class BucketOwner:
-    """A `BucketOwner` renews *claim* every 15 s until *stop*; after a failure, every 2 s."""
+    """A `BucketOwner` renews *claim* every 15 s until *stop*; after a failure, every 2 s.
 
-    def __init__(self, claim: StorageClaim, stop: threading.Event) -> None:
+    While the claim is held, the thread looks for *copies* whose values the bucket has lost.
+    """
+
+    def __init__(
+        self, claim: StorageClaim, stop: threading.Event, copies: StorageCopies | None = None
+    ) -> None:
         self._claim = claim
+        self._copies = copies
         self._stop = stop
         self._is_failing = False
 
@@ -38,6 +44,8 @@ class BucketOwner:
         if is_held and (self._is_failing or was_held is False):
             log.info("this appliance owns the bucket")
         self._is_failing = False
+        if is_held and self._copies is not None:
+            self._copies.begin_repair()
         return RENEW_S
 
     def _run(self) -> None:

@@ -32,6 +32,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     spool/uploads/<id>.<name>.size          its final length, while a long body is received
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while content is removed
+    spool/kept/<token>                      a value that a late removal may remove from the bucket
     spool/unproven/<alg>-<hex>              marks stored content that must be re-read once
     scrub.json                              position of the scrubber
     log/                                    access.log, events.log
@@ -73,6 +74,7 @@ SPOOL = "spool"
 BOOT = "spool/boot"
 PULL_LOCKS = "spool/locks"
 UPLOADS = "spool/uploads"
+KEPT = "spool/kept"
 WRITE_LOCKS = "spool/writing"
 SWEEP_LOCK = "spool/sweeping"
 UNVERIFIED = "spool/unproven"

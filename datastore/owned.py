@@ -37,11 +37,23 @@ class StorageClaim(Protocol):
         ...
 
 
+class StorageCopies(Protocol):
+    """The local copies of values that the storage may still lose."""
+
+    def begin_repair(self) -> None:
+        """Start to write lost values again, if it is certain by now which were lost."""
+        ...
+
+
 class OwnedStorage(Protocol):
     """A storage with an owner. Raises, each method: StorageFull, StorageBroken."""
 
     def claim(self) -> StorageClaim:
         """Return the claim of this appliance."""
+        ...
+
+    def copies(self) -> StorageCopies:
+        """Return the local copies of values."""
         ...
 
     def forget(self) -> None:

@@ -67,6 +67,25 @@ def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureF
     assert [each.getMessage() for each in caplog.records] == ["this appliance owns the bucket"]
 
 
+class _Copies:
+    """Copies that count how often they were looked at."""
+
+    looked = 0
+
+    def begin_repair(self) -> None:
+        """Count the call."""
+        self.looked += 1
+
+
+def test_lost_values_are_written_again_while_the_bucket_is_ours() -> None:
+    """An appliance that does not own the bucket writes nothing."""
+    copies = _Copies()
+    outcomes = [True, False, None, True]
+    owner = BucketOwner(_Claim(list(outcomes)), threading.Event(), copies)
+
+    assert [(owner.turn(), copies.looked)[1] for _ in outcomes] == [1, 1, 1, 2]
+
+
 def test_the_thread_ends_with_the_cleaner() -> None:
     """The thread that renews the claim renews it at once, and ends with the cleaner."""
     stop, renewed = threading.Event(), threading.Event()

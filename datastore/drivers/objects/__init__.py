@@ -12,6 +12,7 @@
 | `file` | an open object as a seekable file |
 | `journal` | what the bucket has, for all processes of one appliance |
 | `snapshots` | the objects of the snapshot of the index |
+| `kept` | local copies of values that a late removal may take away |
 | `owner` | the claim on the bucket: one appliance at a time writes |
 | `check` | the requests that a start and `entrepot check` try |
 """

@@ -8,11 +8,13 @@ journal is one SQLite file in the state directory:
 |---|---|
 | `value` | the size of an object, and its bytes if it is short; or that it is absent |
 | `change` | a write or removal that has begun, and whose outcome is not known yet |
+| `copy` | a value that a late removal may take away, and the local file that has the value too |
 
 A change is recorded before its request is sent, and removed when the request was answered. While a
 change of a key is recorded, the journal remembers no value for the key. A removal without an answer
 may still be applied later: S3 accepts a signed request for 15 minutes. After a lost answer
-the key is neither written nor removed for 16 minutes.
+the key is not removed again for 16 minutes, and a value that is written to the key meanwhile is
+kept in a local file (`kept.py`).
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ CREATE TABLE IF NOT EXISTS change (
     token TEXT PRIMARY KEY, key TEXT NOT NULL, is_removal INTEGER NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS change_by_key ON change (key);
+CREATE TABLE IF NOT EXISTS copy (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, until REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
 _REMEMBER = "INSERT OR REPLACE INTO value (key, size, content) VALUES (?, ?, ?)"
@@ -71,6 +76,19 @@ class Known:
         return self.size < 0
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A `Copy` is the local file `name` with the `size` bytes that were written to `key`.
+
+    From `until` (s, UTC epoch) on, no earlier removal of the key can be applied any more.
+    """
+
+    key: str
+    name: str
+    size: int
+    until: float
+
+
 ABSENT: Final = Known(-1, None)
 """This is remembered of an object that the bucket does not have."""
 
@@ -83,10 +101,21 @@ class Change:
         self.key = key
         self.token = secrets.token_hex(8)
         self.generation = 0
+        self.needs_copy_until: float | None = None
 
     def written(self, size: int, content: bytes | None = None) -> None:
         """Record that the object has *size* bytes."""
         self._journal.settle(self, Known(size, content))
+
+    def written_with_copy(self, size: int) -> str | None:
+        """Record that the object has *size* bytes, and that the file `token` has the same bytes.
+
+        Return the name of the file with the value before, which is not needed any more. Raises:
+        StorageFull, StorageBroken if that could not be recorded.
+        """
+        assert self.needs_copy_until is not None  # noqa: S101 - the caller has checked it
+        copy = Copy(self.key, self.token, size, self.needs_copy_until)
+        return self._journal.settle_with_copy(self, copy)
 
     def not_written(self) -> None:
         """Record that the object was removed, or that the request was certainly not applied."""
@@ -102,6 +131,11 @@ class BucketJournal:
         self._lock = threading.Lock()
         self._opened: tuple[int, sqlite3.Connection] | None = None
         self._written = 0
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the journal: the state directory."""
+        return self._path.parent
 
     # ---- what the bucket has
 
@@ -138,20 +172,26 @@ class BucketJournal:
     # ---- changes
 
     @contextmanager
-    def changing(self, key: str, *, is_removal: bool) -> Iterator[Change]:
+    def changing(self, key: str, *, is_removal: bool, keeps_copy: bool = False) -> Iterator[Change]:
         """Record that a request begins. A change that is not settled stays open.
 
-        Raises: StorageBroken while an earlier removal of the key may still be applied; StorageFull,
-        StorageBroken if the change cannot be recorded.
+        With *keeps_copy*, the caller keeps a copy of the value if `needs_copy_until` is not None.
+
+        Raises: StorageBroken without *keeps_copy* while an earlier removal of the key may still be
+        applied; StorageFull, StorageBroken if the change cannot be recorded.
         """
         change = Change(self, key)
         with _journal_errors(), self._writing(is_durable=is_removal) as db:
             wait = _removal(db, key, self._since())
-            if wait is not None:
+            if wait is not None and not keeps_copy:
                 seconds = max(round(wait - self._since()), 1)
                 raise StorageBroken(
                     f"an earlier removal of {key} got no answer: retry in {seconds} s"
                 )
+            if wait is not None:
+                change.needs_copy_until = wait + UNSETTLED_S
+            elif keeps_copy and _copy(db, key) is not None:
+                change.needs_copy_until = self._clock()
             _change(db, key)
             change.generation = _generation(db, key)
             row = (change.token, key, is_removal, self._clock())
@@ -171,6 +211,48 @@ class BucketJournal:
                 self._keep(db, key, known)
             else:
                 _change(db, key)
+
+    # ---- copies of values
+
+    def kept(self, key: str) -> Copy | None:
+        """Return the copy of the value of a key; None if there is none."""
+        with suppress(sqlite3.Error, OSError), self._reading() as db:
+            return _copy(db, key)
+        return None
+
+    def due(self) -> list[Copy]:
+        """Return the copies whose keys no late removal can affect any more."""
+        with suppress(sqlite3.Error, OSError), self._reading() as db:
+            query = "SELECT key, name, size, until FROM copy WHERE until <= ?"
+            return [Copy(*row) for row in db.execute(query, (self._clock(),))]
+        return []
+
+    def copies(self) -> set[str]:
+        """Return the names of all files that have a row. Raises: StorageFull, StorageBroken."""
+        with _journal_errors(), self._reading() as db:
+            return {name for (name,) in db.execute("SELECT name FROM copy")}
+
+    def settle_with_copy(self, change: Change, copy: Copy) -> str | None:
+        """Remove a change, record the copy of its value, and return the name of the copy before.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        with _journal_errors(), self._writing(is_durable=True) as db:
+            before = _copy(db, copy.key)
+            row = (copy.key, copy.name, copy.size, copy.until)
+            db.execute("INSERT OR REPLACE INTO copy VALUES (?, ?, ?, ?)", row)
+            db.execute("DELETE FROM change WHERE token = ?", (change.token,))
+            _change(db, copy.key)
+        return before.name if before else None
+
+    def forget_copy(self, copy: Copy) -> bool:
+        """Remove the row of a copy; return False if the key has another copy by now.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        with _journal_errors(), self._writing(is_durable=True) as db:
+            found = db.execute("DELETE FROM copy WHERE key = ? AND name = ?", (copy.key, copy.name))
+            return found.rowcount > 0
 
     def _since(self) -> float:
         """Return the time before which a request that was sent cannot be applied any more."""
@@ -253,6 +335,12 @@ def _removal(db: sqlite3.Connection, key: str, since: float) -> float | None:
     query = "SELECT max(at) FROM change WHERE key = ? AND is_removal AND at > ?"
     (at,) = db.execute(query, (key, since)).fetchone()
     return None if at is None else float(at)
+
+
+def _copy(db: sqlite3.Connection, key: str) -> Copy | None:
+    query = "SELECT key, name, size, until FROM copy WHERE key = ?"
+    row = db.execute(query, (key,)).fetchone()
+    return Copy(*row) if row else None
 
 
 def _prune(db: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.check import refused_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
+from entrepot.datastore.drivers.objects.kept import KeptCopies
 from entrepot.datastore.drivers.objects.owner import Claim, Lease
 from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
@@ -50,6 +51,10 @@ class BucketParts:
     def storage(self) -> ObjectStorage:
         """Return the storage, for any number of processes."""
         return ObjectStorage(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
+
+    def copies(self) -> KeptCopies:
+        """Return the local copies of values that a late removal may take away."""
+        return KeptCopies(self.journal, self.client)
 
 
 def _s3(parameters: Mapping[str, Any]) -> Bucket:

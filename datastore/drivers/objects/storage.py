@@ -11,6 +11,7 @@ Only the owner of the bucket writes (`objects/owner.py`). Changes go through the
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,17 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from entrepot.datastore.drivers.objects.client import ObjectClient, OtherType, OutcomeUnknown
 from entrepot.datastore.drivers.objects.file import ObjectFile
-from entrepot.datastore.drivers.objects.journal import ABSENT, SHORT, BucketJournal, Known
+from entrepot.datastore.drivers.objects.journal import (
+    ABSENT,
+    SHORT,
+    BucketJournal,
+    Change,
+    Known,
+)
+from entrepot.datastore.drivers.objects.kept import KeptCopies
 from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.sending import FileSender
-from entrepot.datastore.errors import NotFound, StorageBroken, storage_error
+from entrepot.datastore.errors import DatastoreError, NotFound, StorageBroken, storage_error
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
@@ -68,6 +76,7 @@ class ObjectStorage:
         self._client = client
         self._journal = journal
         self._owner = owner
+        self._copies = KeptCopies(journal, client)
 
     def stat(self, key: str) -> Stat | None:
         """Return key and size of a value, without a request if the journal has the value."""
@@ -75,6 +84,9 @@ class ObjectStorage:
             known = self._journal.known(key)
             if known is not None:
                 return None if known.is_absent else Stat(key, known.size)
+            copy = self._journal.kept(key)
+            if copy is not None:
+                return Stat(key, copy.size)
         generation = self._journal.generation(key)
         found = self._client.head(key)
         self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
@@ -85,6 +97,8 @@ class ObjectStorage:
 
         The request takes at most two seconds and is not repeated. Return None for an absent value.
         """
+        if self._journal.kept(key) is not None:
+            return None  # The bucket may lose the object at any moment.
         generation = self._journal.generation(key)
         found = self._client.look(key)
         known, now = self._journal.known(key), Known(found.size, None) if found else ABSENT
@@ -106,6 +120,8 @@ class ObjectStorage:
             raise NotFound(key)
         if known is not None and known.content is not None:
             return io.BytesIO(known.content)
+        if known is None and (copy := self._opened_copy(key)) is not None:
+            return copy
         generation = self._journal.generation(key)
         found = self._client.get(key)
         if found is None:
@@ -121,6 +137,12 @@ class ObjectStorage:
         self._journal.learn(key, Known(len(content), content), generation)
         return io.BytesIO(content)
 
+    def _opened_copy(self, key: str) -> BinaryIO | None:
+        """Open the local copy of a value that the bucket may lose; None if there is no copy."""
+        copy = self._journal.kept(key) if self._owner.holds() else None
+        descriptor = self._copies.open(copy) if copy is not None else None
+        return None if descriptor is None else os.fdopen(descriptor, "rb")
+
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a value of at most *max_bytes* bytes. Raises: NotFound."""
         known = self._journal.known(key) if self._owner.holds() else None
@@ -135,9 +157,15 @@ class ObjectStorage:
     def write(self, key: str, data: bytes) -> None:
         """Set a value."""
         self._check_owner()
-        with self._journal.changing(key, is_removal=False) as change:
-            self._replacing(key, lambda: self._client.put(key, data))
-            change.written(len(data), data)
+        with self._journal.changing(key, is_removal=False, keeps_copy=True) as change:
+            try:
+                if change.needs_copy_until is not None:
+                    self._copies.write(change.token, data)
+                self._replacing(key, lambda: self._client.put(key, data))
+            except DatastoreError:
+                self._copies.remove(change.token)
+                raise
+            self._settle(change, len(data), data)
 
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
@@ -163,13 +191,21 @@ class ObjectStorage:
     def commit_sent(self, sender: FileSender, path: Path, key: str, size: int) -> None:
         """Complete the object that *sender* sends, and delete the file *path* of *size* bytes."""
         self._check_owner()
-        with self._journal.changing(key, is_removal=False) as change:
+        with self._journal.changing(key, is_removal=False, keeps_copy=True) as change:
             self._replacing(key, lambda: sender.finish(size))
-            change.written(size)
+            if change.needs_copy_until is not None:
+                self._copies.move(change.token, path)
+            self._settle(change, size)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error) from error
+
+    def _settle(self, change: Change, size: int, content: bytes | None = None) -> None:
+        if change.needs_copy_until is None:
+            change.written(size, content)
+        elif (before := change.written_with_copy(size)) is not None:
+            self._copies.remove(before)
 
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
         """Write an object; remove it first if it has a type that the service does not replace."""
@@ -196,13 +232,14 @@ class ObjectStorage:
     def delete(self, key: str) -> bool:
         """Remove a value with one request, which is never repeated.
 
-        If the request to remove a value gets no answer, the value can be neither written nor
-        removed for 16 minutes.
+        If the request to remove a value gets no answer, the value cannot be removed again for 16
+        minutes, and a value that is written meanwhile is kept in a local file too.
         """
         self._check_owner()
         if self.stat(key) is None:
             return False
         with self._journal.changing(key, is_removal=True) as change:
+            self._copies.forget(key)
             try:
                 self._client.delete(key)
             except OutcomeUnknown:

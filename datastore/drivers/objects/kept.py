@@ -1,0 +1,140 @@
+"""Keep local copies of values that a late removal may still take away from the bucket.
+
+If a removal of a key gets no answer, the service may apply the removal up to 15 minutes later. A
+value that is written to the key meanwhile is kept in a local file too. When the removal cannot be
+applied any more, the bucket is asked for the object, and a missing object is written again. Until
+then the value is read from the local file.
+
+The journal of the bucket has a row for each local file, so a restart changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.objects.journal import SHORT, BucketJournal, Copy
+from entrepot.datastore.drivers.objects.sending import FileSender
+from entrepot.datastore.errors import DatastoreError, storage_error
+
+log = logging.getLogger(__name__)
+
+_FORGOTTEN_S: Final = 3600.0
+
+
+class KeptCopies:
+    """A `KeptCopies` has the local copies of one appliance, files beside its journal."""
+
+    def __init__(self, journal: BucketJournal, client: ObjectClient) -> None:
+        self._folder = journal.folder / layout.KEPT
+        self._journal = journal
+        self._client = client
+        self._repairing = threading.Lock()
+
+    def open(self, copy: Copy) -> int | None:
+        """Return a descriptor of a copy; None if the file is gone. Raises: StorageBroken."""
+        try:
+            return os.open(self._folder / copy.name, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a copy durably. Raises: StorageFull, StorageBroken."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def move(self, name: str, path: Path) -> None:
+        """Make the file *path* a copy, durably. Raises: StorageFull, StorageBroken."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            path.rename(self._folder / name)
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def forget(self, key: str) -> None:
+        """Remove the copy of a key, which is about to be removed. Raises: StorageBroken."""
+        copy = self._journal.kept(key)
+        if copy is not None and self._journal.forget_copy(copy):
+            self.remove(copy.name)
+
+    def remove(self, name: str) -> None:
+        """Remove a copy that no row names any more; a file that stays is removed later."""
+        with suppress(OSError):
+            (self._folder / name).unlink(missing_ok=True)
+
+    # ---- one process of the appliance calls these methods
+
+    def begin_repair(self) -> None:
+        """Start a thread that calls `repair`, if a removal has become impossible meanwhile.
+
+        A large object takes long to write, and the caller must renew the claim on the bucket.
+        """
+        if self._repairing.locked() or not self._journal.due():
+            return
+        with suppress(RuntimeError):  # The process can start no thread: the next call tries again.
+            threading.Thread(target=self.repair, name="kept copies", daemon=True).start()
+
+    def repair(self) -> None:
+        """Write each missing object again, and remove the copies that are not needed any more."""
+        with self._repairing:
+            for copy in self._journal.due():
+                try:
+                    self._repair(copy)
+                except DatastoreError as error:
+                    log.warning(
+                        "the copy of a value stays: the bucket could not be asked for the object",
+                        extra={"key": copy.key, "error": error},
+                    )
+            self._remove_forgotten()
+
+    def _repair(self, copy: Copy) -> None:
+        with self._journal.changing(copy.key, is_removal=False, keeps_copy=True) as change:
+            if self._journal.kept(copy.key) == copy and not self._is_there(copy):
+                log.warning(
+                    "a late removal has removed an object, which is written again",
+                    extra={"key": copy.key, "bytes": copy.size},
+                )
+                FileSender(self._client, self._folder / copy.name, copy.key).finish(copy.size)
+            change.not_written()
+        if self._journal.forget_copy(copy):
+            self.remove(copy.name)
+
+    def _is_there(self, copy: Copy) -> bool:
+        """Return whether the bucket has the object; short ones are compared byte for byte."""
+        if copy.size > SHORT:
+            found = self._client.head(copy.key)
+            return found is not None and found.size == copy.size
+        stored = self._client.get(copy.key)
+        if stored is None:
+            return False
+        try:
+            kept = (self._folder / copy.name).read_bytes()
+        except OSError as error:
+            raise storage_error(error) from error
+        return bytes(stored.bytes()) == kept
+
+    def _remove_forgotten(self) -> None:
+        """Remove files whose process died before their row was written."""
+        named = self._journal.copies()
+        with suppress(OSError):
+            for path in list(self._folder.iterdir()):
+                is_old = time.time() - path.stat().st_mtime > _FORGOTTEN_S
+                if is_old and path.name not in named:
+                    self.remove(path.name)

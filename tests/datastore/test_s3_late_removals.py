@@ -1,0 +1,179 @@
+"""A removal whose answer is lost may be applied later, and takes no value that is written then."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
+from entrepot.datastore.errors import NotFound, StorageBroken
+from tests.clock import Clock
+from tests.images import filler
+from tests.s3_front import ApplyLater, Refused, S3Front
+from tests.s3_signatures import Refusal
+from tests.s3_storage import parameters
+from tests.system.waiting import eventually
+
+KB = 1024
+LONG = filler(300 * KB, 1)
+
+
+class _Held:
+    def holds(self) -> bool:
+        return True
+
+
+@dataclass
+class Appliance:
+    """An appliance that has removed `key`, without an answer: `late` applies the removal."""
+
+    s3: S3Front
+    state: Path
+    clock: Clock
+    late: ApplyLater
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the files of the state directory, as after a kill of all processes."""
+        self.parts: BucketParts = parts_of(
+            "s3", parameters(self.s3, self.state, chunksize=64 * KB), self.clock
+        )
+        self.parts.forget()
+        self.storage = ObjectStorage(self.parts.client, self.parts.journal, _Held())
+
+    def push(self, content: bytes) -> None:
+        """Store a value as a push does: a long one from a file, a short one at once."""
+        if len(content) <= 64 * KB:
+            self.storage.write("key", content)
+            return
+        path = self.state / "upload"
+        path.write_bytes(content)
+        self.storage.commit_file(path, "key")
+        assert not path.exists()
+
+    def apply_removal(self) -> None:
+        """Let the service apply the removal that it received."""
+        self.late.when.set()
+        assert self.late.applied.wait(60)
+        assert self.s3.get("key") is None
+
+    def copies(self) -> list[bytes]:
+        """Return the contents of all local copies."""
+        folder = self.state / layout.KEPT
+        return [each.read_bytes() for each in folder.iterdir()] if folder.exists() else []
+
+
+@pytest.fixture
+def appliance(s3: S3Front, tmp_path: Path) -> Appliance:
+    """Return an appliance that removed a value 20 s ago."""
+    made = Appliance(s3, tmp_path, Clock(1000.0), ApplyLater(threading.Event()))
+    made.storage.write("key", b"old")
+    s3.fault("DELETE", "key", made.late, times=1)
+    with pytest.raises(StorageBroken):
+        made.storage.delete("key")
+    made.clock.now += 20.0
+    return made
+
+
+@pytest.mark.parametrize("content", [b"short", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_push_survives_a_late_removal(
+    appliance: Appliance, content: bytes, *, restarts: bool
+) -> None:
+    """A push is accepted, is readable after the removal, and is written to the bucket again."""
+    appliance.push(content)
+    appliance.apply_removal()
+    if restarts:
+        appliance.restart()
+
+    stat = appliance.storage.stat("key")
+    assert stat is not None
+    assert stat.size == len(content)
+    assert appliance.storage.read("key") == content
+    appliance.parts.copies().repair()
+    assert appliance.s3.get("key") is None
+    appliance.clock.now += 16 * 60
+    appliance.parts.copies().repair()
+
+    assert appliance.s3.get("key") == content
+    assert appliance.copies() == []
+    assert appliance.storage.read("key") == content
+
+
+def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance) -> None:
+    """The bucket is asked once, after the time in which the removal could be applied."""
+    appliance.push(LONG)
+    appliance.clock.now += 16 * 60
+    appliance.s3.forget()
+
+    appliance.parts.copies().begin_repair()
+
+    eventually(lambda: appliance.copies() == [], what="the copy was removed", within=60)
+    assert appliance.s3.counts() == {"HEAD": 1}
+    appliance.parts.copies().begin_repair()
+    assert appliance.storage.read("key") == LONG
+
+
+def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
+    """A tag may change several times; the copy of a value that was replaced is removed."""
+    for content in (b"first", b"second", b"third"):
+        appliance.push(content)
+    appliance.apply_removal()
+    assert appliance.copies() == [b"third"]
+    appliance.clock.now += 16 * 60
+    appliance.push(b"forth")
+
+    appliance.parts.copies().repair()
+
+    assert appliance.storage.read("key") == b"forth"
+    assert appliance.s3.get("key") == b"forth"
+    assert appliance.copies() == []
+
+
+def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
+    """A value that was not acknowledged is not written later."""
+    appliance.push(b"first")
+    appliance.s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")), times=1)
+    with pytest.raises(StorageBroken):
+        appliance.push(b"second")
+    appliance.apply_removal()
+
+    assert appliance.copies() == [b"first"]
+    assert appliance.storage.read("key") == b"first"
+    appliance.clock.now += 16 * 60
+    appliance.parts.copies().repair()
+    assert appliance.s3.get("key") == b"first"
+
+
+def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) -> None:
+    """A value that a client has deleted does not return."""
+    appliance.push(b"new")
+    with pytest.raises(StorageBroken, match="got no answer"):
+        appliance.storage.delete("key")
+    appliance.clock.now += 16 * 60
+
+    assert appliance.storage.delete("key")
+    appliance.parts.copies().repair()
+
+    assert appliance.copies() == []
+    with pytest.raises(NotFound):
+        appliance.storage.read("key")
+    assert appliance.s3.get("key") is None
+
+
+def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Appliance) -> None:
+    """The object can disappear between the check and the client's request."""
+    appliance.push(LONG)
+    assert appliance.storage.look("key") is None
+
+    appliance.clock.now += 16 * 60
+    appliance.parts.copies().repair()
+
+    assert appliance.storage.look("key") is not None

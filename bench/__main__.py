@@ -1,7 +1,8 @@
 """Run the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
 
 Without arguments all stages run, `growth` last. `growth` measures indexes of up to ten million
-blobs. `hits` compares the cost of a warm hit with another checkout.
+blobs. `hits` compares the CPU time of warm requests with another checkout. `files` counts the
+source files through which a request runs.
 """
 
 from __future__ import annotations
@@ -73,7 +74,6 @@ def main(words: list[str]) -> int:
 
 
 def _run(act: Callable[[], int]) -> int:
-    """Run a benchmark and return the exit code; print an error."""
     try:
         return act()
     except BenchError as error:
@@ -85,7 +85,7 @@ def _run(act: Callable[[], int]) -> int:
 
 
 def _measure(words: list[str]) -> int:
-    """Run the named stages, then `growth` if it is named; return the larger of both exit codes."""
+    """Measure the named stages, then `growth` if it is named; return the larger exit code."""
     book = Book(most_s=_LONGEST_S)
     names = [each for each in words if each in _STAGES]
     return max(_compare(names, book) if names else 0, _grow(book) if "growth" in words else 0)
@@ -113,7 +113,7 @@ def _grow(book: Book) -> int:
 
 
 def _hits(other: Path) -> int:
-    """Compare the cost of a warm hit in this checkout and in another one."""
+    """Compare the CPU time of a warm request in this checkout and in the one at *other*."""
     with _folder() as folder, opened(folder, kinds.known()) as site:
         print(hit_cost.table(hit_cost.compare(site, other)))
     return 0
@@ -134,7 +134,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit of open files of clients and servers to the hard limit."""
+    """Raise the limit of open files for the load generators and servers, which inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

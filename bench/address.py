@@ -1,4 +1,4 @@
-"""Keep the address of a server, and send requests to it with the standard library."""
+"""Defines the address of a measured server, with simple requests to it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A `ServerAddress` is a server on loopback as clients reach it.
+    """The address of a server on loopback, and the credentials that its clients send.
 
-    `login` is user:password, or empty for anonymous access.
-
-    `prefix` precedes the names of repositories in the server's paths. If `tls` is set, the client
-    does not verify the server's certificate.
+    `login` is user:password, or empty for anonymous access. `prefix` precedes the names of
+    repositories in paths. With `tls`, the client does not verify the server's certificate.
     """
 
     port: int
@@ -31,19 +29,19 @@ class ServerAddress:
     tls: bool = False
 
     def manifest(self, repository: str, reference: str) -> str:
-        """Return the path of a manifest."""
+        """Return the URL path of a manifest on this server."""
         return f"/v2/{self.prefix}{repository}/manifests/{reference}"
 
     def blob(self, repository: str, digest: str) -> str:
-        """Return the path of a blob."""
+        """Return the URL path of a blob on this server."""
         return f"/v2/{self.prefix}{repository}/blobs/{digest}"
 
     def url(self, path: str) -> str:
-        """Return the URL of a path."""
+        """Return the URL of a path on this server."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that every request carries."""
+        """Return the headers that every request to this server has."""
         agent = {"User-Agent": "containerd/1.6.20"}
         if self.bearer:
             return agent | {"Authorization": f"Bearer {self.bearer}"}
@@ -52,7 +50,7 @@ class ServerAddress:
         return agent | {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection, which its first request opens."""
+        """Return a client's connection to this server, which opens with its first request."""
         if not self.tls:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         context = trusting()
@@ -86,7 +84,7 @@ class ServerAddress:
 
 
 def trusting() -> ssl.SSLContext:
-    """Return a context that accepts any certificate: only the server is measured."""
+    """Return a TLS context that accepts any certificate, because only the server's work counts."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

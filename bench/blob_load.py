@@ -1,7 +1,7 @@
-"""Get a blob with several clients at once and discard it, as a load generator.
+"""A load generator in which several clients get one blob at once and discard its bytes.
 
-The load generator computes no digest and writes no file. The module is a program: `python -m
-bench.blob_load TASK` takes a task in JSON and prints the outcome in JSON.
+It computes no digest and writes no file, because that would take CPU time from the server. `python
+-m bench.blob_load TASK` takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task and return the outcome."""
+    """Get the blob with all clients of the task, and return the outcome."""
     context = trusting() if task["tls"] else None
     began = time.monotonic()
     with ThreadPoolExecutor(task["clients"]) as pool:

@@ -1,7 +1,7 @@
-"""Write many rows into an index file at once, a hundred times faster than through the product.
+"""Writes many rows into an index file at once, a hundred times faster than the product does.
 
-The index file equals one that the product writes: its SQL indexes and triggers are absent only
-while the rows are written, and the counters are computed at the end.
+The index file becomes equal to one of the product. SQL indexes and triggers are added after the
+rows, and the counters are computed at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BUILT = "type IN ('index', 'trigger')"
 
 
 def write_blobs(path: Path, entries: Iterable[IndexEntry]) -> None:
-    """Add rows to an index without blobs; *entries* are in the order of their digests."""
+    """Add rows to an index that has no blobs yet; *entries* are in the order of their digests."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for setting in ("journal_mode = DELETE", "synchronous = OFF", "cache_size = -100000"):
             connection.execute(f"PRAGMA {setting}").fetchall()

@@ -1,8 +1,7 @@
-"""Draw the chart of README in SVG: how many times as much as Entrepot docker-registry costs.
+"""Draws the README's chart in SVG: how many times the cost of Entrepot docker-registry has.
 
-Each row has a bar that begins at one on a logarithmic scale: to the right Entrepot costs less. The
-background is transparent, and the text is legible in light and dark themes. A description in words
-has every number of the chart.
+Each row has a bar that begins at 1 on a logarithmic scale; right of 1 Entrepot costs less. The text
+is legible on light and on dark pages. A description in words has every number of the chart.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHOWN = (
     "cold-clients",
     "cold-line",
 )
-"""The rows of the chart, eight at most."""
+"""The rows of the benchmark that the chart shows, eight at most."""
 _WIDTH, _LEFT, _RIGHT, _TOP, _STEP, _BAR = 880, 360, 130, 48, 40, 16
 _BETTER, _WORSE = "#0f8a5f", "#c2571a"
 _STYLE = """\
@@ -40,7 +39,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A `Bar` is one row of the chart: the costs of Entrepot and of docker-registry."""
+    """One row of the chart: the cost of Entrepot and that of docker-registry."""
 
     key: str
     ours: float
@@ -48,12 +47,12 @@ class Bar:
 
     @property
     def times(self) -> float:
-        """Return how many times as much as Entrepot docker-registry costs."""
+        """Return docker-registry's cost divided by that of Entrepot."""
         return self.theirs / self.ours
 
     @property
     def words(self) -> str:
-        """Return one row of the chart as a sentence of the description."""
+        """Return the numbers of this row as a sentence for the chart's description."""
         row = ROWS[self.key]
         costs = f"{REGISTRY} {number(self.theirs)}, {OURS} {number(self.ours)} {unit(row.unit)}"
         return f"{row.title}: {costs}, {number(self.times)} times."
@@ -61,7 +60,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a cost ratio to a horizontal position, between the powers of ten `low` and `high`."""
+    """A logarithmic scale of cost ratios, from 10**`low` to 10**`high`."""
 
     low: int
     high: int
@@ -73,7 +72,7 @@ class Scale:
 
 
 def chart(results: Results, subtitle: str) -> str:
-    """Return the chart in SVG, without the rows that one of the two servers did not finish."""
+    """Return the chart as SVG; a row that one of both servers did not finish is left out."""
     bars = list(_bars(results))
     scale = _scale([bar.times for bar in bars])
     height = _TOP + _STEP * len(bars) + 44

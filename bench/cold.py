@@ -1,4 +1,4 @@
-"""Measure the cold rows, with fresh servers and an empty cache in each round."""
+"""Measures cold requests: the servers start with an empty cache in each round."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.upstream import summed
 
 
 def clients(site: Site, book: Book, rounds: int) -> None:
-    """Measure one client, then many at once, that request the same cold blob."""
+    """Measure a cold blob that one client requests, then one that many request at once."""
     for number in range(rounds):
         for row, many in (("cold-one", 1), ("cold-clients", rows.COLD_CLIENTS)):
             book.report_progress(f"round {number + 1} of {rounds}: {row}")
@@ -34,7 +34,7 @@ def clients(site: Site, book: Book, rounds: int) -> None:
 
 
 def line(site: Site, book: Book, rounds: int) -> None:
-    """Measure a pull over the simulated line, first directly and then through each cache."""
+    """Measure a pull over the simulated line: first from the upstream, then through each cache."""
     with simulated(site.upstream.address.port) as port:
         for number in range(rounds):
             book.report_progress(f"round {number + 1} of {rounds}: cold-line")
@@ -45,7 +45,7 @@ def line(site: Site, book: Book, rounds: int) -> None:
 
 @contextmanager
 def simulated(to: int) -> Iterator[int]:
-    """Start a simulated line to a port of loopback; yield the line's own port."""
+    """Start a simulated line to a loopback port, and yield the port at which the line listens."""
     task = {"to": to, "rate": rows.LINE_RATE, "round_trip": rows.ROUND_TRIP}
     words = [*TETHER, *module_words("bench.line", task)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -86,12 +86,12 @@ def _direct(site: Site, port: int) -> Sample:
 
 @contextmanager
 def fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
-    """Run a new, empty server."""
+    """Start a server with an empty folder, and yield it."""
     with Server(kind.launch(plan)) as server:
         yield server
 
 
 def in_turn(site: Site, number: int) -> list[Kind]:
-    """Return the caches in the order in which one round measures them."""
+    """Return the caches in the order of this round: each round begins with another one."""
     known = {kind.name: kind for kind in caches(site)}
     return [known[name] for name in turn(list(known), number)]

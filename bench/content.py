@@ -1,4 +1,4 @@
-"""Make the images that are pulled: random bytes that do not compress, equal in each run."""
+"""Makes the images that the benchmark pulls, of random bytes that are equal in each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-# containerd 1.6 sends this header for a manifest
+# the header Accept with which containerd 1.6 requests a manifest
 ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -25,13 +25,13 @@ MIDDLE = 300_000
 MEDIUM = 4 * MB
 LARGE = 100 * MB
 _TINY = (120, 340, 560, 1_100)
-# three layers at a time, each at 20 MB/s, take four seconds
+# bytes; the layers are pulled three at a time at 20 MB/s each, in about four seconds
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An `Image` is *repository*:latest; `blobs` are its config and its layers, in order."""
+    """An image with the name *repository*:latest; `blobs` are its config and then its layers."""
 
     repository: str
     manifest: bytes
@@ -43,12 +43,12 @@ class Image:
         return digest_of(self.manifest)
 
     def blob(self, size: int) -> str:
-        """Return the digest of the blob of *size* bytes."""
+        """Return the digest of the image's blob that has *size* bytes."""
         return next(digest_of(each) for each in self.blobs if len(each) == size)
 
 
 def warm_image() -> Image:
-    """Return the image of the warm rows, with blobs of 100 MB to 120 bytes."""
+    """Return the image of the warm rows, whose blobs have from 120 bytes to 100 MB."""
     return image("library/app", (LARGE, MEDIUM, MIDDLE, SMALL, *_TINY))
 
 
@@ -58,12 +58,12 @@ def line_image() -> Image:
 
 
 def digest_of(content: bytes) -> str:
-    """Return the SHA-256 digest in the syntax of OCI."""
+    """Return the SHA-256 digest of *content* in OCI's notation."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def image(repository: str, sizes: Sequence[int]) -> Image:
-    """Return an image with layers of the given sizes (bytes)."""
+    """Return an image whose layers have the given sizes in bytes."""
     chance = random.Random(repository)
     layers = [chance.randbytes(size) for size in sizes]
     config = _json(
@@ -77,7 +77,7 @@ def image(repository: str, sizes: Sequence[int]) -> Image:
 
 
 def manifest_of(config: bytes, layers: Sequence[bytes]) -> bytes:
-    """Return the manifest of an image."""
+    """Return the manifest of an image with this config and these layers."""
     manifest = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE,

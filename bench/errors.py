@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class BenchError(Exception):
-    """A `BenchError` has a message for the person that runs the benchmark."""
+    """An error with a message for the person who runs the benchmark."""
 
 
 class Unusable(BenchError):  # noqa: N818 - a fact, as everywhere in this project

@@ -1,9 +1,8 @@
-"""Measure warm requests while an endpoint of notifications gets an event for each of them.
+"""Measures warm requests while Entrepot notifies an endpoint of each of them.
 
-The measured cost has all that the server does for the events: its log, its queue, and their
-delivery. The receiver of events answers at once, and its own CPU time does not count. Another
-Entrepot without an endpoint is measured in the same rounds, so that the cost of an event is known
-too.
+The cost includes all that Entrepot does for the events: log, queue and delivery. The receiver's own
+CPU time does not count. An Entrepot without an endpoint is measured in the same rounds, so the
+difference is the cost of an event.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _PIECE: Final = 1 << 20
 
 
 def events(site: Site, book: Book, rounds: int) -> None:
-    """Measure a warm manifest while each request causes an event."""
+    """Measure requests for a warm manifest, each of which causes an event."""
     [(row, work)] = rows.events(site.app).items()
     with (
         receiver() as url,
@@ -46,7 +45,7 @@ def events(site: Site, book: Book, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
-    """Return the sample of *act*, with the difference between its cost and that of *quiet* (us)."""
+    """Return the sample of *act*, with the cost that it has beyond that of *quiet* (us)."""
     sample = act()
     return replace(
         sample, more={AN_EVENT: stages.microseconds(sample) - stages.microseconds(quiet())}
@@ -55,7 +54,7 @@ def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
 
 @contextmanager
 def receiver() -> Iterator[str]:
-    """Yield the URL of a receiver that accepts every request."""
+    """Yield the URL of an event receiver that answers every request with success."""
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
         thread.start()
@@ -63,7 +62,6 @@ def receiver() -> Iterator[str]:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Answer each connection of the event receiver until its listener is closed."""
     with suppress(OSError):
         while True:
             connection, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""Combine the samples of single rounds to the figures (medians) of several rounds."""
+"""Combines the samples of several rounds into one figure for each row and server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PSS = "MB PSS"
 
 
 class Unit(StrEnum):
-    """A `Unit` is the unit of a row's cost."""
+    """The unit in which the cost of a row is stated."""
 
     REQUEST = "CPU us/request"
     GIGABYTE = "CPU s/GB"
@@ -27,12 +27,10 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A `Sample` is one round.
+    """What one round of a row measured on one server.
 
-    `cpu` (s) is by the role of the processes, `seconds` is the time of the work, and `p99` is the
-    99th percentile of response times (s).
-
-    `more` has the figures that only single rows have, by name.
+    `cpu` (s) is by process role, `seconds` is the duration of the work, and `p99` (s) is the 99th
+    percentile of response times. `more` has the values that only some rows have, by name.
     """
 
     requests: int
@@ -47,10 +45,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A `Figure` has the medians of all rounds: `cost`, between `least` and `most`.
+    """The medians of all rounds of a row: `cost`, with its extremes `least` and `most`.
 
     `rate` is in requests/s, or in GB/s for large blobs; `p99` is in s; `fetched` counts the
-    requests to the upstream in a round; `shares` divide `cost` by the role of the processes.
+    requests to the upstream in a round; `shares` divides `cost` by process role.
     """
 
     cost: float

@@ -1,9 +1,8 @@
-"""Count how many files and functions of this tree a request runs through.
+"""Counts the files and functions of this source tree through which a request runs.
 
-The registry's application is assembled in this process over an empty data directory, with a small
-upstream on loopback. Each thread that a request starts is traced as well. Falcon's test client
-calls the application as gunicorn does; the server below the application (`registry/server`) is not
-counted.
+The registry runs in this process with an empty data directory and a small upstream on loopback.
+Threads that a request starts are traced as well. Requests come from Falcon's test client instead of
+gunicorn, so `registry/server` does not count.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 _FOLDERS = ("cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _HOST = "upstream.test"
 BOUNDS = {"warm blob GET": 12, "warm manifest by tag": 14, "cold blob GET": 28, "push": 22}
-"""Each kind of request may touch at most this number of files."""
+"""The number of source files that each kind of request may run through at most."""
 
 
 @dataclass(slots=True)
 class Touched:
-    """A `Touched` has the code that ran: files by path, and functions as (file, first line)."""
+    """The code that ran: files by path, and functions as (file, first line)."""
 
     files: set[str] = field(default_factory=set)
     functions: set[tuple[str, int]] = field(default_factory=set)
 
     def note(self, frame: FrameType, event: str, _argument: object) -> None:
-        """Record a call (the signature is that of `sys.setprofile`)."""
+        """Record a function call; `sys.setprofile` prescribes the signature."""
         if event != "call":
             return
         path = _below_root(frame.f_code.co_filename)
@@ -53,7 +52,7 @@ class Touched:
 
 
 def _below_root(name: str) -> str:
-    """Return the path of a file of this source tree; empty for any other file."""
+    """Return the path of a source file relative to this tree; empty for a file of a library."""
     path = Path(name).resolve()
     if not path.is_relative_to(ROOT):
         return ""
@@ -63,7 +62,7 @@ def _below_root(name: str) -> str:
 
 @contextmanager
 def tracing() -> Iterator[Touched]:
-    """Trace this thread, and each thread that is started meanwhile."""
+    """Trace this thread and all that start meanwhile; yield the code that runs in them."""
     touched = Touched()
     threading.setprofile(touched.note)
     sys.setprofile(touched.note)
@@ -76,7 +75,7 @@ def tracing() -> Iterator[Touched]:
 
 @contextmanager
 def _upstream(made: Image) -> Iterator[str]:
-    """Serve an image on loopback; yield the URL."""
+    """Serve the image *made* on loopback, and yield the URL of this upstream."""
     contents = {f"blobs/{digest_of(each)}": each for each in made.blobs}
     contents |= {"manifests/latest": made.manifest, f"manifests/{made.digest}": made.manifest}
 
@@ -94,7 +93,7 @@ def _upstream(made: Image) -> Iterator[str]:
             self.wfile.write(content or b"")
 
         def log_message(self, *_: object) -> None:
-            """Log nothing."""
+            """Log nothing, because the table is the output."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -105,7 +104,7 @@ def _upstream(made: Image) -> Iterator[str]:
 
 
 def measure() -> dict[str, Touched]:
-    """Return what each kind of request touches."""
+    """Return the code that each kind of request runs through."""
     made = image("library/app", (70_000, 4_000))
     with _upstream(made) as url, tempfile.TemporaryDirectory(prefix="bench-files-") as folder:
         index = open_index(Path(folder))
@@ -159,7 +158,7 @@ def _expect(status: int, wanted: int) -> None:
 
 
 def table(found: dict[str, Touched], *, names: bool = False) -> str:
-    """Return the printed table; with *names*, the touched files follow each line of the table."""
+    """Return the table to print; with *names*, each line is followed by the paths of the files."""
     lines = [f"{'request':24} files functions  most files"]
     for kind, touched in found.items():
         numbers = f"{len(touched.files):5} {len(touched.functions):9}"

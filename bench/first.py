@@ -1,4 +1,4 @@
-"""Measure how much later a cache sends the first byte of a small cold blob than its upstream."""
+"""Measures how much later than its upstream a cache sends the first byte of a cold blob."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _REPOSITORY = "library/first"
 
 
 def first(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row with empty servers in each round; no manifest lists the blobs."""
+    """Measure small cold blobs with empty servers in each round.
+
+    No manifest lists the blobs, so that no server can fetch them in advance.
+    """
     chance = random.Random(_REPOSITORY)
     blobs = [chance.randbytes(SMALL) for _ in range(rows.FIRST_BLOBS)]
     for blob in blobs:

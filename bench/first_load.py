@@ -1,8 +1,8 @@
-"""Load generator: measures the time to the first byte of cold blobs, beside the upstream.
+"""A load generator that measures the time to the first byte of cold blobs.
 
 Each blob is requested from a cache and from its upstream, over a kept connection to each. Every
-second blob is requested from the upstream first. The module is a program: `python -m
-bench.first_load TASK` takes a task in JSON and prints the outcome in JSON.
+second blob is requested from the upstream first. `python -m bench.first_load TASK` takes a task in
+JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task and return the outcome; `seconds` is the median of the differences."""
+    """Request all blobs of the task; `seconds` of the outcome is the median difference."""
     differences: list[float] = []
     failures = 0
     with connect(task["port"]) as cache, connect(task["upstream"]) as upstream:
@@ -45,7 +45,7 @@ def main(task: dict[str, Any]) -> dict[str, float]:
 def first_byte(
     connection: socket.socket, path: str, headers: Mapping[str, str], size: int
 ) -> float:
-    """Get a blob of *size* bytes; return the time from the request to the first byte (s).
+    """Get a blob of *size* bytes; return the time from the request to its first byte (s).
 
     Raises: Broken if the response is not complete; OSError.
     """

@@ -1,8 +1,8 @@
-"""Measure the cost of an index of ten thousand to ten million blobs.
+"""Measures work on an index of ten thousand to ten million blobs.
 
-All blobs have rows in the index. Only the evicted rows have files; for the rebuild all rows have
-files, up to 100,000. Costs are CPU time of the working process; the start and the rebuild, for
-which clients wait, are elapsed time.
+Only the blobs that are evicted have files; for the rebuild, all of up to 100,000 blobs have one. A
+cost is the CPU time of the process that works. The start and the rebuild are measured in elapsed
+time, because clients wait for them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _STAMP_BATCHES = 20
 _WATCHED_S = 15.0
 _LOOK_EVERY_S = 0.25
 _REBUILT = "rebuild"
-_CLEANER = "cleaner"  # also the role of its process
+_CLEANER = "cleaner"  # the name of the program, and the role of its process in `bench.tree`
 TITLES: Mapping[str, str] = {
     "stamp": "an access time, of 1,000 in one transaction; CPU us",
     "plan": f"planning {EVICTED:,} evictions; CPU s",
@@ -67,9 +67,9 @@ NOTES = (
 
 
 def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
-    """Measure an index of every size, the smallest first; return the figures by row, then by size.
+    """Measure an index of each size, the smallest first; return figures by row, then by size.
 
-    No index size is begun after the time of the run.
+    After the time of the run no further size is begun.
     """
     results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:
@@ -86,7 +86,7 @@ def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return the measurements of one index, in an order in which each leaves data for the next."""
+    """Return the measurements of one index in order: some use data that an earlier one has left."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -133,7 +133,7 @@ def _evict(stock: Stock) -> Figure:
 
 
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
-    """Return a cleaner's rounds whose limits evict exactly `EVICTED` rows."""
+    """Return the rounds of a cleaner whose limits evict exactly `EVICTED` blobs."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
     held = store.index.reservations.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
@@ -151,17 +151,17 @@ def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
 
 
 class _OpenBarrier:
-    """An `_OpenBarrier` is a log barrier that always opens, because no client uses content."""
+    """A stand-in for the log barrier, at which the cleaner waits until the logger is done."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that the index has every access of the log."""
+        """Return an empty string, which means that the logger has read the whole access log."""
         return ""
 
 
 def _read_log(stock: Stock) -> Figure:
-    """Measure the logger as it reads a long log, as after a long stop."""
+    """Measure the logger as it reads a long access log, as after a long stop."""
     stock.write_log(LINES)
     index = stock.index()
     loop = LoggerLoop(_work(stock))
@@ -192,7 +192,7 @@ def _catch_up(loop: LoggerLoop) -> None:
 
 
 def _start(stock: Stock) -> Figure:
-    """Start the whole appliance, kill it, and measure the next start."""
+    """Start the appliance, kill it, and measure the time of its next start."""
     server = Server(_launch(stock))
     try:
         first = server.start()
@@ -204,7 +204,7 @@ def _start(stock: Stock) -> Figure:
 
 
 def _cleaner(stock: Stock) -> Figure:
-    """Measure the cleaner while it inspects the index and compares its rows with the files."""
+    """Measure the largest memory of the cleaner after a start, while it checks index and files."""
     with Server(_launch(stock)) as server:
         began, cpu = time.monotonic(), server.tree.cpu().get(_CLEANER, 0.0)
         most = 0.0
@@ -217,7 +217,8 @@ def _cleaner(stock: Stock) -> Figure:
 
 
 def _launch(stock: Stock) -> Launch:
-    plan = Plan(stock.root.parent, "http://127.0.0.1:9")  # no server listens there
+    # no server listens at this address, because the measurement needs no upstream
+    plan = Plan(stock.root.parent, "http://127.0.0.1:9")
     launch = kinds.entrepot_launch(plan)
     return replace(launch, environment=dict(launch.environment) | {"CLEANER_MAXSIZE": "0"})
 

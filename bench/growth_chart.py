@@ -1,4 +1,4 @@
-"""Draw the cost of work on the index by its size in SVG, on logarithmic scales."""
+"""Draws the cost of work on the index by the number of blobs, in SVG with logarithmic scales."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.table import number
 from bench.targets import Results
 
 SHOWN: Final = ("plan", "evict", "start", "stamp", "logger")
-"""The rows of the chart."""
+"""The rows that the chart of growth shows."""
 _COLOURS: Final = ("#0f8a5f", "#c2571a", "#3d6fd1", "#9a4fc4", "#7a7f87")
 _WIDTH, _LEFT, _RIGHT, _TOP, _HEIGHT = 880, 60, 360, 40, 300
 _STYLE: Final = """\
@@ -23,7 +23,7 @@ polyline { fill: none; stroke-width: 2 }
 
 
 def growth_chart(results: Results, titles: Mapping[str, str]) -> str:
-    """Return the SVG, with a line for each row that was measured; *titles* name the rows."""
+    """Return the chart as SVG, with a line for each measured row; *titles* names the rows."""
     rows = [key for key in SHOWN if results.get(key)]
     sizes = list(dict.fromkeys(size for key in rows for size in results[key]))
     costs = [figure.cost for key in rows for figure in results[key].values() if figure.cost > 0]

@@ -1,7 +1,6 @@
-"""Load generator: sends HEAD over kept connections, each as soon as the last is answered.
+"""A load generator that sends HEAD over kept connections, each after the last response.
 
-The module is a program: `python -m bench.head_load TASK` takes a task in JSON and prints the
-outcome in JSON.
+`python -m bench.head_load TASK` takes a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _STUCK_S = 20.0
 
 @dataclass(slots=True)
 class _Requester:
-    """A `_Requester` is one connection; `asked` is the time at which its request was sent (s)."""
+    """One connection of the load generator; `asked` is when it sent its last request (s)."""
 
     connection: socket.socket
     asked: float = 0.0
@@ -29,26 +28,26 @@ class _Requester:
 
 @dataclass(slots=True)
 class _Tally:
-    """A `_Tally` counts responses; `spans` are the times of the responses (s)."""
+    """The response times (s) and the number of failures of all connections."""
 
     spans: list[float] = field(default_factory=list)
     failures: int = 0
 
 
 def p99(spans: list[float]) -> float:
-    """Return the 99th percentile."""
+    """Return the 99th percentile of response times, or 0 without any."""
     return sorted(spans)[int(len(spans) * 0.99)] if spans else 0.0
 
 
 def request(path: str, headers: dict[str, str]) -> bytes:
-    """Return the bytes of a HEAD request."""
+    """Return the bytes of a HEAD request for *path*."""
     lines = [f"HEAD {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task and return the outcome."""
+    """Send HEAD requests for the time of the task, and return the outcome."""
     words = request(task["path"], task["headers"])
     tally, began = _Tally(), time.monotonic()
     with selectors.EpollSelector() as selector:
@@ -96,7 +95,7 @@ def _send_until_end(
 
 
 def _is_open(asker: _Requester, tally: _Tally) -> bool:
-    """Read the received bytes of a connection; return False if it is closed or broken."""
+    """Read the available bytes of a connection; return False if the connection cannot go on."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

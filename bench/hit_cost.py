@@ -1,8 +1,7 @@
-"""Measure the cost of a warm hit in a worker, in this tree and another one alternately.
+"""Measures the CPU time of a warm request in a worker, in this checkout and another in turn.
 
-`python -m bench hits OTHER`: OTHER is the root of another checkout, whose environment is in
-`.venv`. Each request goes straight to a worker's socket over a kept connection, as HAProxy sends
-it.
+`python -m bench hits OTHER`: OTHER is the root of the other checkout, whose environment is in
+`.venv`. Requests go directly to a worker's socket over a kept connection, as HAProxy sends them.
 """
 
 from __future__ import annotations
@@ -27,20 +26,17 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-_REQUESTS = 6000  # a round has this number of hits of each kind, which take about a CPU second
+_REQUESTS = 6000  # requests of each kind in a round, which take about one CPU second
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
 
 Answer = tuple[str, str]
-"""An `Answer` is a kind of hit: the method and the path of its request."""
+"""The method and the URL path of a request whose cost is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A `Comparison` compares the costs of one kind of hit in two checkouts.
-
-    A comparison has the CPU time of a request (us) in every round, for both trees.
-    """
+    """The CPU time (us) of one kind of request in every round, in both checkouts."""
 
     name: str
     here: tuple[float, ...]
@@ -48,17 +44,17 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Return the median of the rounds' differences (us); if positive, this tree costs more."""
+        """Return the median of the rounds' differences (us); above 0, this checkout costs more."""
         return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
 
     def line(self) -> str:
-        """Return the comparison as a line of the printed table."""
+        """Return this comparison as a line of the printed table."""
         here, other = statistics.median(self.here), statistics.median(self.other)
         return f"{self.name:28} {here:8.1f} {other:8.1f} {self.difference:+8.1f}"
 
 
 def compare(site: Site, other: Path) -> list[Comparison]:
-    """Measure every kind of hit in both trees, round by round. Raises: BenchError."""
+    """Measure every kind of request in both checkouts, round by round. Raises: BenchError."""
     if not (other / ".venv" / "bin" / "python").exists():
         raise Unusable(f"{other} has no environment: run `make run` or `make check` there once")
     found: dict[str, tuple[list[float], list[float]]] = {}
@@ -76,7 +72,7 @@ def compare(site: Site, other: Path) -> list[Comparison]:
 
 
 def table(comparisons: list[Comparison]) -> str:
-    """Return the printed table."""
+    """Return the table to print, with a line for each comparison."""
     head = f"{'CPU us a request, worker':28} {'here':>8} {'other':>8} {'more':>8}"
     return "\n".join([head, *(each.line() for each in comparisons)])
 
@@ -93,21 +89,24 @@ def _works(image: Image) -> Mapping[str, Answer]:
 
 
 def _pulled(image: Image) -> list[str]:
-    """Return the paths of a whole image: a hit of a manifest looks at each part of the image."""
+    """Return the URL paths of an image's manifest and blobs.
+
+    The blobs are pulled too, because a request for a manifest looks at each of its blobs.
+    """
     blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
     return [*blobs, *(path for _, path in _works(image).values())]
 
 
 @dataclass(frozen=True, slots=True)
 class _Appliance:
-    """An `_Appliance` is a running appliance, whose worker 1 gets the requests."""
+    """A running appliance whose worker 1 gets all requests, and its processes."""
 
     address: ServerAddress
     socket: Path
     processes: list[Process]
 
     def cost(self, work: Answer) -> float:
-        """Send a worker the same request many times; return its CPU time a request in us."""
+        """Send worker 1 one request many times; return the CPU time for each (us)."""
         method, path = work
         connection = _UnixConnection(self.socket)
         before = self._cpu()
@@ -123,14 +122,14 @@ class _Appliance:
         return (self._cpu() - before) / _REQUESTS * 1e6
 
     def _cpu(self) -> float:
-        """Return the CPU seconds of all registry processes."""
+        """Return the CPU time that all registry processes have used (s)."""
         now = {each.pid: each.cpu for each in Tree(self.processes[0].pid).processes()}
         return sum(now.get(each.pid, 0.0) for each in self.processes[1:])
 
 
 @contextmanager
 def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
-    """Run the appliance of the tree at *root*, with the image pulled and everything settled."""
+    """Run the appliance of the checkout at *root*, and fill its cache with the image."""
     launch = kinds.entrepot_launch(plan)
     python = root / ".venv" / "bin" / "python"
     words = ("env", f"--chdir={root}", str(python), *launch.words[1:])
@@ -164,7 +163,7 @@ def _run_directory(processes: list[Process]) -> Path:
 
 
 def _is_registry(command: list[str]) -> bool:
-    """Return whether *command* runs the registry: its module has another name in older versions."""
+    """Return whether *command* runs the registry, whose module older versions name differently."""
     return any(word.split(".")[-1] == "registry" for word in command)
 
 
@@ -175,7 +174,7 @@ def _command(pid: int) -> list[str]:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+    """An HTTP connection over a unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost")

@@ -1,7 +1,7 @@
-"""Define the servers that are compared: how each is started, configured, and durable.
+"""Defines the servers that are compared: how each is started and configured.
 
-A cache gets its stock configuration with the fewest changes that make it a cache of the benchmark's
-upstream.
+A cache has its default configuration, with the fewest changes that make it a cache of the
+benchmark's upstream.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from bench.server import Launch
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
 NAME = "upstream.bench"
-"""The appliance has this name for the upstream."""
+"""The appliance's configuration gives the upstream this name."""
 REALM, SERVICE, ISSUER = "http://127.0.0.1/token", "bench", "bench-issuer"
-"""The token server of the rows with tokens has these names; no request reaches it."""
+"""A token server's names in the configuration; it receives no request from the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A `Plan` describes one start of a server.
+    """How one server is to be started.
 
-    In a plan `folder` is for all files, `upstream` is a URL; `htpasswd` and `pem` may be None.
-
-    In a plan `login` is the login of the clients; `static` has the files that nginx serves. In a
-    plan `tokens` is a bundle of certificates that sign tokens. In a plan `endpoint` is the URL of a
+    `folder` is for all its files, and `upstream` is a URL. `htpasswd` and `pem` are paths, or None
+    for access without passwords or TLS. `login` is what clients send. `static` is the folder that
+    nginx serves. `tokens` is a bundle of certificates that sign tokens. `endpoint` is the URL of a
     receiver of events. Without `has_edge_cache`, the appliance's HAProxy caches nothing.
     """
 
@@ -50,17 +49,16 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether clients of this plan need neither a password nor TLS."""
+        """Return whether the server needs neither passwords, TLS nor an endpoint for events."""
         return self.htpasswd is None and self.pem is None and not self.endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A `Kind` is a kind of server.
+    """One of the compared servers.
 
-    `configuration` is its configuration, and `durability` describes its writes in words.
-
-    `launch` writes the configuration.
+    `configuration` and `durability` describe its configuration and its writes in words, for the
+    report. `launch` writes the configuration and returns the command line.
     """
 
     name: str
@@ -73,9 +71,9 @@ class Kind:
 
 
 def known(peers: str = "", registry3: str = "") -> list[Kind]:
-    """Return all kinds of servers, with the *peers* (`NAME=PATH,...`) in between. Raises: Unusable.
+    """Return the servers to compare, with the *peers* (`NAME=PATH,...`) between them.
 
-    *registry3* is the path of docker distribution 3, or empty.
+    *registry3* is the path of docker distribution 3, or empty. Raises: Unusable.
     """
     if registry3:
         peers = ",".join(filter(None, (f"distribution3={registry3}", peers)))
@@ -84,7 +82,7 @@ def known(peers: str = "", registry3: str = "") -> list[Kind]:
 
 
 def upstream(folder: Path, port: int) -> Launch:
-    """Return the upstream: docker-registry in its stock configuration."""
+    """Return the command line of the upstream, a docker-registry with its default configuration."""
     return _registry_launch(("docker-registry", "serve"), {}, Plan(folder), port=port)
 
 
@@ -97,7 +95,7 @@ def _peer(name: str, _: str, path: str) -> Kind:
     return _PEERS[name](path)
 
 
-# ---- docker distribution 2.8 and 3
+# ---- docker distribution, versions 2.8 and 3
 
 
 def _registry(name: str, program: str, environment: Mapping[str, str]) -> Kind:
@@ -156,7 +154,7 @@ def _distribution3(path: str) -> Kind:
     return _registry("distribution3", path, {"OTEL_TRACES_EXPORTER": "none"})
 
 
-# ---- drayage
+# ---- drayage, another cache for registries
 
 
 def _drayage(path: str) -> Kind:
@@ -173,7 +171,7 @@ def _drayage(path: str) -> Kind:
 def _drayage_launch(path: str, plan: Plan) -> Launch:
     port = free_port()
     file = plan.folder / "config.toml"
-    (plan.folder / "data").mkdir()  # drayage does not create it
+    (plan.folder / "data").mkdir()  # drayage ends if its data folder does not exist
     lines = [
         f'listen = "127.0.0.1:{port}"',
         f'cache_dir = "{plan.folder}/data"',
@@ -191,7 +189,7 @@ _PEERS: Mapping[str, Callable[[str], Kind]] = {
 }
 
 
-# ---- nginx, the lower limit
+# ---- nginx, as the lower limit of the cost
 
 
 def _nginx() -> Kind:
@@ -204,7 +202,7 @@ def _nginx_launch(plan: Plan) -> Launch:
     return Launch(words, plan.folder, ServerAddress(port, tls=plan.pem is not None), ready=ready)
 
 
-# ---- entrepot
+# ---- the appliance itself
 
 
 def _ours() -> Kind:
@@ -241,6 +239,6 @@ def entrepot_launch(plan: Plan) -> Launch:
 
 
 def _write(path: Path, document: object) -> Path:
-    """Write a configuration as JSON, which is YAML as well."""
+    """Write a configuration as JSON, which is also valid YAML."""
     path.write_text(json.dumps(document, indent=2))
     return path

@@ -1,8 +1,8 @@
-"""Simulate a line: forward TCP with a delay and a limited rate for each connection.
+"""Simulates a line: a TCP proxy with a delay and a limited rate for each connection.
 
-The module is a program: `python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in
-bytes/s, `round_trip` in s), prints its port and runs until it is killed. Each direction takes half
-of the round trip, and a new connection one more round trip. Slow start and loss are not simulated.
+`python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in bytes/s, `round_trip` in
+s), prints its port and runs until it is killed. Each direction takes half of the round trip, and a
+new connection one round trip more. Slow start and loss are not simulated.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 _PIECE = 64 * 1024
-_UNDER_WAY = 16  # the line reads chunks of this size, and buffers no more
+_UNDER_WAY = 16  # chunks that are on the line at once, in each direction of a connection
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A `Line` has `rate` bytes/s and a `delay` in each direction (s)."""
+    """A line with `rate` bytes/s and a `delay` (s) in each direction."""
 
     rate: float
     delay: float
 
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
-        """Return when *size* bytes have left the line, and until when they occupy the line.
+        """Return when *size* bytes have left the line, and until when they occupy it (s).
 
-        All times are in s. The bytes of a connection follow each other, and none leaves
-        early.
+        Bytes that come while the line is occupied wait until *busy_until*.
         """
         end = max(now, busy_until) + size / self.rate
         return end + self.delay, end
@@ -42,7 +41,9 @@ async def serve(to: int, line: Line) -> None:
         try:
             await _pass_on(to, line, reader, writer)
         except OSError:
-            pass  # no server listens there
+            # the server is down or has closed the connection, so the client's connection ends
+            # too
+            pass
         finally:
             writer.close()
 
@@ -54,7 +55,7 @@ async def serve(to: int, line: Line) -> None:
 async def _pass_on(
     to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    # the delay before the connection is the round trip of the TCP handshake
+    # the TCP handshake takes one round trip before the client can send
     await asyncio.sleep(2 * line.delay)
     there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
     try:
@@ -70,7 +71,7 @@ async def _pass_on(
 async def _direction(
     line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Forward one direction of a connection through the line until its end."""
+    """Forward the bytes of one direction of a connection until its end."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
     async with asyncio.TaskGroup() as both:
         both.create_task(_enter(line, reader, under_way))
@@ -105,7 +106,7 @@ async def _leave(
 
 
 def main(task: dict[str, Any]) -> None:
-    """Run the task until the process is killed."""
+    """Run the simulated line of the task until the process is killed."""
     asyncio.run(serve(task["to"], Line(task["rate"], task["round_trip"] / 2)))
 
 

@@ -1,4 +1,4 @@
-"""Start the load generators, each as a process, and read their results."""
+"""Starts the load generators, each as a process of its own, and reads their results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,10 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An `Outcome` is the result of a load generator.
+    """What a load generator measured.
 
-    `seconds` is the time of the load generator's run; `p99` is the 99th percentile of the responses
-    (s, or 0).
-
-    `failures` counts the wrong and the missing responses to a load generator.
+    `seconds` is how long it ran; `p99` is the 99th percentile of the response times (s), or 0.
+    `failures` counts wrong and missing responses.
     """
 
     requests: int
@@ -43,7 +41,7 @@ class Outcome:
 
 
 def get(address: ServerAddress, path: str, *, connections: int, seconds: int) -> Outcome:
-    """Run wrk with one thread, which repeats a GET of a small response. Raises: LoadFailed."""
+    """Repeat a GET of a small response with wrk, in one thread. Raises: LoadFailed."""
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     return parse_wrk(_run([*words, "--timeout", "20s", *headers, address.url(path)]), seconds)
@@ -52,7 +50,7 @@ def get(address: ServerAddress, path: str, *, connections: int, seconds: int) ->
 def get_with_tokens(
     address: ServerAddress, path: str, tokens: Path, *, connections: int, seconds: int
 ) -> Outcome:
-    """Run wrk like `get`, with the next of *tokens* (one a line) for each request.
+    """Run wrk like `get`; each request has the next token in the file *tokens*, one a line.
 
     Raises: LoadFailed.
     """
@@ -63,7 +61,7 @@ def get_with_tokens(
 
 
 def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds: int) -> Outcome:
-    """Run wrk like `get`, with the next of *paths* (one a line) for each request.
+    """Run wrk like `get`; each request has the next path in the file *paths*, one a line.
 
     Raises: LoadFailed.
     """
@@ -74,7 +72,7 @@ def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds:
 
 
 def head(address: ServerAddress, path: str, *, connections: int, seconds: float) -> Outcome:
-    """Repeat a HEAD with `bench.head_load`, because wrk waits for a body. Raises: LoadFailed."""
+    """Repeat a HEAD with `bench.head_load`: wrk would wait for a body. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "path": path,
@@ -86,7 +84,7 @@ def head(address: ServerAddress, path: str, *, connections: int, seconds: float)
 
 
 def paced(address: ServerAddress, path: str, *, rate: int, seconds: int) -> Outcome:
-    """Send a GET at a steady rate over one connection. Raises: LoadFailed."""
+    """Send GETs at a steady rate over one connection. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "path": path,
@@ -99,7 +97,7 @@ def paced(address: ServerAddress, path: str, *, rate: int, seconds: int) -> Outc
 
 
 def blobs(address: ServerAddress, path: str, *, clients: int, times: int, size: int) -> Outcome:
-    """Get a blob of *size* bytes *times* with each client, over its own connection.
+    """Get a blob of *size* bytes with several clients, *times* times over each one's connection.
 
     Raises: LoadFailed.
     """
@@ -116,7 +114,7 @@ def blobs(address: ServerAddress, path: str, *, clients: int, times: int, size: 
 
 
 def pull(address: ServerAddress, repository: str) -> Outcome:
-    """Pull an image as dockerd does, three layers at a time. Raises: LoadFailed."""
+    """Pull an image as dockerd does, three layers at once. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "prefix": address.prefix,
@@ -127,12 +125,15 @@ def pull(address: ServerAddress, repository: str) -> Outcome:
 
 
 def manifest_headers(address: ServerAddress) -> dict[str, str]:
-    """Return the headers of a request for a manifest."""
+    """Return the headers with which containerd requests a manifest from this server."""
     return address.headers() | {"Accept": ACCEPT}
 
 
 def run_module(module: str, task: Mapping[str, object]) -> Outcome:
-    """Run `python -m module` on a task in JSON; return its outcome. Raises: LoadFailed."""
+    """Run a load generator, a Python module, with a task; return its outcome.
+
+    Raises: LoadFailed.
+    """
     text = _run(module_words(module, task))
     try:
         return Outcome(**json.loads(text))
@@ -141,12 +142,12 @@ def run_module(module: str, task: Mapping[str, object]) -> Outcome:
 
 
 def module_words(module: str, task: Mapping[str, object]) -> list[str]:
-    """Return the command line of one of the benchmark's load generators."""
+    """Return the command line of a load generator, a Python module, for this task."""
     return [sys.executable, "-m", module, json.dumps(task)]
 
 
 def parse_wrk(text: str, seconds: int) -> Outcome:
-    """Parse the output of a wrk run of *seconds*. Raises: LoadFailed."""
+    """Return the result that a wrk run of *seconds* printed. Raises: LoadFailed."""
     count, p99 = _COUNT.search(text), _P99.search(text)
     if count is None:
         raise LoadFailed(f"wrk printed {text[:300]!r}")

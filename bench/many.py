@@ -1,8 +1,8 @@
-"""Measure requests for many small stored objects, of which some are requested often, most rarely.
+"""Measures requests for many small stored objects, some of which are requested often.
 
-The data directory is written as files, as the appliance lays them out: to pull sixty thousand
-objects would take minutes. The cost is compared with that of a worker that answers for one manifest
-and its blobs, in the same proportion, in an appliance whose HAProxy caches nothing.
+The data directory is written directly, because a pull of sixty thousand objects would take minutes.
+The row's target compares the cost with that of a worker which serves one manifest and its blobs, in
+the same proportion. HAProxy caches nothing for that comparison.
 """
 
 from __future__ import annotations
@@ -33,26 +33,23 @@ from entrepot.datastore.refs import Digest, Repository
 
 ROW: Final = "many"
 MANIFESTS: Final = 10_000
-PARTS: Final = 5  # blobs of a manifest
-_BLOB: Final = 1_000  # bytes
+PARTS: Final = 5  # blobs in each manifest
+_BLOB: Final = 1_000  # the size of each blob in bytes
 _REPOSITORY: Final = "library/many"
-_SAMPLED: Final = 100_000  # the requests that wrk repeats, in its order
+_SAMPLED: Final = 100_000  # requests in the list that wrk repeats, in its order
 _WARM_S: Final = 12
 _SECONDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A `Store` has the names of stored objects.
-
-    Each list is in the order of the objects' ranks.
-    """
+    """The stored manifests and blobs; each list is in order of rank, the most requested first."""
 
     manifests: Sequence[str]
     blobs: Sequence[str]
 
     def sampled(self, address: ServerAddress, seed: int) -> Iterator[str]:
-        """Yield paths: one manifest for each `PARTS` blobs, rank n with a weight of 1/n."""
+        """Yield paths to request: `PARTS` blobs for each manifest, rank n with a weight of 1/n."""
         chance = random.Random(seed)
         wanted = _zipf(chance, self.manifests, _SAMPLED // (PARTS + 1))
         blobs = _zipf(chance, self.blobs, _SAMPLED)
@@ -62,14 +59,14 @@ class Store:
                 yield address.blob(_REPOSITORY, next(blobs))
 
     def plain(self, address: ServerAddress) -> Iterator[str]:
-        """Yield the paths of one manifest and of its blobs, in the proportion of `many`."""
+        """Yield the paths of one manifest and of its blobs, for the comparison."""
         yield address.manifest(_REPOSITORY, self.manifests[0])
         for each in self.blobs[:PARTS]:
             yield address.blob(_REPOSITORY, each)
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row with the appliance; the other servers have no such row."""
+    """Measure the appliance only: the data directory is written in its own format."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:
@@ -94,7 +91,7 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
 
 
 def _sample(site: Site, servers: Sequence[Server], store: Store, number: int) -> Sample:
-    """Measure one round, with the ratio to the cost of plain hits of a worker."""
+    """Measure one round, with the ratio of its cost to that of a worker for one manifest."""
 
     def zipf(address: ServerAddress) -> load.Outcome:
         return _requested(address, store.sampled(address, number + 1), site.folder, _SECONDS)
@@ -125,7 +122,7 @@ def _zipf(chance: random.Random, names: Sequence[str], many: int) -> Iterator[st
 
 
 def write(root: Path, manifests: int) -> Store:
-    """Write images into a new data directory; return their names in the order of their ranks."""
+    """Write images into a new data directory; return the names of their parts in order of rank."""
     chance = random.Random(_REPOSITORY)
     name = Repository.parse(f"{NAME}/{_REPOSITORY}")
     found: list[tuple[str, list[str]]] = []

@@ -1,4 +1,4 @@
-"""Make one measurement: read counters, do the work, wait until it is finished, read again."""
+"""Makes single measurements: read the counters, do the work, wait for its end, read again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bench.upstream import Log, summed
 
 @dataclass(slots=True)
 class Book:
-    """A `Book` has all samples of the benchmark by row and server.
+    """All samples of a run by row and server.
 
-    `failed` has the reason for each row of a server that failed. The run takes no sample after
-    `most_s` seconds.
+    `failed` has the reason for each row that a server failed. After `most_s` seconds no sample is
+    taken.
     """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
@@ -36,17 +36,17 @@ class Book:
         return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
-        """Add a sample."""
+        """Add a sample of a row that a server has finished."""
         self.samples.setdefault(row, {}).setdefault(server, []).append(sample)
 
     def fail(self, row: str, server: str, error: BenchError) -> None:
-        """Record the reason why a server failed a row."""
+        """Note and print the reason why a server failed a row."""
         self.failed.setdefault(row, {})[server] = str(error)
         self.report_progress(f"{row}: {server}: {error}")
 
     @property
     def rows(self) -> set[str]:
-        """Return the rows that were measured or failed."""
+        """Return the rows that at least one server has finished or failed."""
         return {*self.samples, *self.failed}
 
     def has_failed(self, row: str, server: str) -> bool:
@@ -54,18 +54,18 @@ class Book:
         return server in self.failed.get(row, {})
 
     def has_samples(self, row: str, server: str) -> bool:
-        """Return whether a row of a server was measured already."""
+        """Return whether at least one sample of this row and server exists."""
         return server in self.samples.get(row, {})
 
     def report_progress(self, text: str) -> None:
-        """Print a line of progress with the elapsed time."""
+        """Print what the run does now, with the elapsed time."""
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
-    """Do one measurement; count the upstream's fetches whose target contains *about*.
+    """Measure *work* on a server: its CPU time, and what it fetched from the upstream.
 
-    Raises: BenchError.
+    Only fetches whose URL path contains *about* count. Raises: BenchError.
     """
     tree = server.tree
     tree.settle()
@@ -87,7 +87,7 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
 def in_rounds(
     servers: Mapping[str, Server], works: Mapping[str, Work], book: Book, log: Log, *, rounds: int
 ) -> None:
-    """Measure each work on all servers in turn, in several rounds, and some rows in more rounds."""
+    """Measure each work on all servers in turn, in *rounds* rounds, or in those of its row."""
     for number in range(max(rounds, *(ROUNDS.get(row, 0) for row in works))):
         for row, work in works.items():
             many = ROUNDS.get(row, rounds)
@@ -99,9 +99,9 @@ def in_rounds(
 
 
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
-    """Add the sample of a measurement, or its error.
+    """Add the sample that *act* returns, or note its error.
 
-    Skip a server that has failed the row already.
+    A server that has failed the row before is not measured again.
     """
     if book.has_failed(row, server):
         return
@@ -116,6 +116,6 @@ def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> Non
 
 
 def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the names of the servers rotated by the number of the round."""
+    """Return the servers' names in the order of a round: each round begins with another name."""
     start = number % len(names)
     return [*names[start:], *names[:start]]

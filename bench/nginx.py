@@ -1,4 +1,4 @@
-"""nginx as the lower limit of the cost of files: it serves the same bytes as static files."""
+"""Configures nginx, which shows the lower limit of the cost: it serves the bytes from files."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ http {{
 def nginx_words(
     folder: Path, static: Path, *, port: int, pem: Path | None
 ) -> tuple[tuple[str, ...], str]:
-    """Write the configuration; return the command line and the path to poll at the start."""
+    """Write nginx's configuration; return its command line, and the path that shows it is up."""
     file = folder / "nginx.conf"
     file.write_text(configuration(folder, static, port=port, pem=pem))
     return ("nginx", "-p", str(folder), "-e", "stderr", "-c", str(file)), "/ready"
 
 
 def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) -> str:
-    """Return nginx.conf for a plain user that may write to *folder* only."""
+    """Return nginx.conf for a user who may write to *folder* only."""
     temporary = [f"    {name}_temp_path {folder}/{name};" for name in _TEMPORARY]
     tls = f" ssl;\n        ssl_certificate {pem};\n        ssl_certificate_key {pem}" if pem else ""
     return _FILE.format(
@@ -61,7 +61,7 @@ def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) ->
 
 
 def lay_out(root: Path, images: Iterable[Image]) -> None:
-    """Write images as files under the paths that a registry has."""
+    """Write images as files at the URL paths that a registry has for them."""
     names = ServerAddress(0)
     for image in images:
         for reference in ("latest", image.digest):

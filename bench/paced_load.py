@@ -1,8 +1,7 @@
-"""Send requests at a steady rate, each after the previous response, as a load generator.
+"""A load generator that sends requests at a steady rate, each after the last response.
 
-The module is a program: `python -m bench.paced_load TASK` takes a task in JSON and prints the
-outcome in JSON. The time of a response counts from when its request was due, so a stall delays all
-requests that follow it.
+`python -m bench.paced_load TASK` takes a task in JSON and prints the outcome in JSON. The time of a
+response counts from when its request was due, so a stall delays all requests after it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task of the load generator and return the outcome."""
+    """Send the requests of the task, and return the outcome."""
     asked = round(task["rate"] * task["seconds"])
     began, spans = time.perf_counter(), list[float]()
     try:

@@ -1,8 +1,7 @@
-"""Runs the benchmark as a plain user, because the kernel gives root more pipe buffers.
+"""Runs the benchmark as a plain user, because root may have more pipe buffers.
 
-A plain user has 64 MiB of pipes in total (`pipe-user-pages-soft`), which limits `splice`. If root
-starts the benchmark, the benchmark continues as `nobody`, with all servers, load generators and
-files.
+A plain user's pipes hold 64 MiB in total (`pipe-user-pages-soft`), which limits HAProxy's `splice`.
+If root starts the benchmark, it continues as `nobody`, with all servers and load generators.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _MARK = "ENTREPOT_BENCH_READS_ALL"
 
 
 def become(out: Path, needed: Sequence[Path]) -> None:
-    """Restart the program as `nobody` if it runs as root; otherwise return.
+    """If root runs this program, restart it as `nobody`.
 
-    *out* becomes the property of `nobody`; `nobody` must be able to read the paths *needed*.
+    *out* is given to `nobody`, who must also be able to read the paths *needed*.
     """
     out.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -36,27 +35,27 @@ def become(out: Path, needed: Sequence[Path]) -> None:
 
 
 def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
-    """Return a command line prefix that runs a program as a plain user.
+    """Return the words that start a program as a plain user.
 
-    If *reads_all* is set, the plain user may also read every file. The capability to read every
-    file is needed if Python is in a folder that only root may read.
+    With *reads_all* that user may read every file, which is needed if Python is in a folder of
+    root.
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # the capability is inheritable and ambient, so that access(2) honours it too
+        # access(2), which Python's start uses, honours the capability only if it is ambient
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words
 
 
 def may_reach(path: Path) -> bool:
-    """Return whether every user may traverse the folders that lead to *path*."""
+    """Return whether every user can reach *path*: all its parent folders are open to others."""
     whole = path.resolve()
     return all(folder.stat().st_mode & 0o001 for folder in (whole, *whole.parents))
 
 
 def described() -> str:
-    """Return a description of the user that runs the benchmark."""
+    """Return the name of the user that runs the benchmark, and any special right, in words."""
     name = pwd.getpwuid(os.geteuid()).pw_name
     beyond = ", with the right to read all files (Python is in a folder of root)"
     return f"the plain user {name}{beyond if os.environ.get(_MARK) else ''}"

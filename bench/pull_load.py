@@ -1,8 +1,8 @@
-"""Pull one image as dockerd does, as a load generator.
+"""A load generator that pulls one image as dockerd does.
 
-The load generator requests the manifest by HEAD and GET, then three blobs at a time. Each of the
-load generator's three threads keeps its connection and verifies the digests. The module is a
-program: `python -m bench.pull_load TASK` takes a task in JSON and prints the outcome in JSON.
+It requests the manifest by HEAD and GET, then three blobs at a time. Each of three threads keeps
+its connection and verifies digests. `python -m bench.pull_load TASK` takes a task in JSON and
+prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT_S = 60.0
 
 
 class _Client:
-    """A `_Client` sends requests to one server, with a connection for each thread."""
+    """A client that pulls one repository, with a connection in each thread."""
 
     def __init__(self, port: int, repository: str) -> None:
         self._port = port
@@ -33,7 +33,7 @@ class _Client:
         self._own = threading.local()
 
     def manifest(self, accept: str) -> tuple[int, list[str]]:
-        """Return the size of the manifest and the digests of config and layers, in order."""
+        """Pull the manifest; return its size and the digests of its config and layers, in order."""
         headers = {"Accept": accept}
         answer = self._ask("HEAD", "manifests/latest", headers)
         answer.read()
@@ -46,7 +46,7 @@ class _Client:
         return len(body), [str(part["digest"]) for part in parts]
 
     def blob(self, digest: str) -> int:
-        """Return the size of a blob after its digest is verified."""
+        """Pull a blob and verify its digest; return its size."""
         answer = self._ask("GET", f"blobs/{digest}", {})
         running, size = hashlib.sha256(), 0
         while piece := answer.read(_PIECE):
@@ -74,7 +74,7 @@ class _Client:
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Run the task of the load generator and return the outcome."""
+    """Pull the image of the task, and return the outcome."""
     client = _Client(task["port"], task["prefix"] + task["repository"])
     began = time.monotonic()
     size, digests = client.manifest(task["accept"])

@@ -1,4 +1,4 @@
-"""Write the results of a run: tables, JSON, a chart, and the table for README."""
+"""Writes the results of a run: tables, JSON, the chart, and the README's table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.targets import DIRECT, GROWTH_TARGETS, TARGETS, Results, Verdict, bea
 
 
 def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
-    """Print and write all results; return 1 if a server has failed a row, else 0."""
+    """Print and write the results of a run; return 1 if a server has failed a row, else 0."""
     results = medians(book)
     judged = [judge(target, results) for target in TARGETS if target.row in book.rows]
     facts = machine.described() | {"took": f"{time.monotonic() - book.began:.0f} s"}
@@ -66,7 +66,7 @@ def write_growth(out: Path, results: Results) -> int:
 
 
 def medians(book: Book) -> dict[str, dict[str, Figure]]:
-    """Return the figures of all samples."""
+    """Return the figures of all samples, by row, then by server."""
     return {
         key: {name: figure(ROWS[key].unit, each) for name, each in servers.items()}
         for key, servers in book.samples.items()

@@ -1,4 +1,4 @@
-"""Define the rows of the table: title and unit of each, and the work of the warm rows."""
+"""Defines the rows of the benchmark's table, and the requests of the rows with a warm cache."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SECONDS = 2
 COLD_CLIENTS = 16
 FIRST_BLOBS = 200
 SLOW_CLIENTS = 1000
-SLOW_RATE = 32 * 1024  # bytes/s a client
-PACE = 250  # requests/s for a manifest
-LINE_RATE = 20_000_000  # bytes/s a connection
-ROUND_TRIP = 0.05  # s
+SLOW_RATE = 32 * 1024  # bytes/s that each slow reader reads
+PACE = 250  # requests/s for a manifest, while slow readers read
+LINE_RATE = 20_000_000  # bytes/s of each connection over the simulated line
+ROUND_TRIP = 0.05  # seconds of a round trip over the simulated line
 BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 ROUNDS: Mapping[str, int] = {"blob-large": 9}
-"""The rows that need more rounds than others, because their samples differ most."""
+"""Rows that are measured in more rounds than others, because their samples differ most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A `Row` is one row of the table; `note` describes the work."""
+    """One row of the table; `note` describes what is measured."""
 
     title: str
     unit: Unit
@@ -117,7 +117,7 @@ Work = Callable[[ServerAddress], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
-    """Return the work of the rows that need neither a password nor TLS."""
+    """Return the work of the rows with a warm cache that need neither password nor TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
 
     def blob(address: ServerAddress, size: int) -> str:
@@ -137,7 +137,7 @@ def warm(image: Image) -> dict[str, Work]:
 
 
 def from_worker(image: Image) -> dict[str, Work]:
-    """Return the requests of the row that is measured with HAProxy's cache off."""
+    """Return the work of the row that a worker answers, because HAProxy's cache is off."""
     path = _manifest(image, "latest")
     return {"worker-tag": lambda address: get_many(address, path(address))}
 
@@ -155,7 +155,7 @@ def tag_login(image: Image) -> dict[str, Work]:
 
 
 def events(image: Image) -> dict[str, Work]:
-    """Return the work of the row in which an endpoint gets notifications."""
+    """Return the work of the row in which Entrepot notifies an endpoint of each request."""
     path = _manifest(image, image.digest)
     return {"manifest-events": lambda address: get(address, path(address))}
 
@@ -166,7 +166,7 @@ def tls(image: Image) -> dict[str, Work]:
 
 
 def large(address: ServerAddress, image: Image, clients: int, times: int) -> Outcome:
-    """Measure downloads of the blob of 100 MB."""
+    """Download the blob of 100 MB with all clients."""
     path = address.blob(image.repository, image.blob(LARGE))
     return load.blobs(address, path, clients=clients, times=times, size=LARGE)
 
@@ -176,7 +176,7 @@ def _manifest(image: Image, reference: str) -> Callable[[ServerAddress], str]:
 
 
 def get(address: ServerAddress, path: str) -> Outcome:
-    """Send GET with wrk.
+    """Repeat a GET with wrk.
 
     Requests that are in progress at the end count, because they cost CPU time too.
     """
@@ -184,7 +184,7 @@ def get(address: ServerAddress, path: str) -> Outcome:
 
 
 def get_many(address: ServerAddress, path: str) -> Outcome:
-    """Send GET like `get`, over more connections."""
+    """Repeat a GET with wrk over more connections than `get`."""
     return _get(address, path, MANY_CONNECTIONS)
 
 

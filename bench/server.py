@@ -1,4 +1,4 @@
-"""Start, await, observe and end a server process with all of its children."""
+"""Starts a server, waits until it answers, measures it, and ends it with all its children."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bench.tree import Tree, is_alive
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-# a killed benchmark leaves no server behind
+# the server ends if the benchmark is killed
 TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server's command line and folder, and the path that it answers once it is up."""
+    """A server's command line and folder, and the URL path that it answers once it is up."""
 
     words: tuple[str, ...]
     folder: Path
@@ -38,7 +38,7 @@ class Launch:
 
 
 class Server:
-    """A `Server` is a running server, to be used with `with`; `log` is the file of its output."""
+    """A server that runs inside a `with` statement; `log` is the file with its output."""
 
     def __init__(self, launch: Launch) -> None:
         self.address = launch.address
@@ -59,11 +59,11 @@ class Server:
 
     @property
     def tree(self) -> Tree:
-        """The processes of the server."""
+        """The process of the server with its descendants."""
         return Tree(self._running().pid)
 
     def cpu_of(self, words: list[str]) -> float:
-        """Run a command with the server's environment; return its CPU time (s).
+        """Run a command with the server's environment; return the command's CPU time (s).
 
         Raises: ServerFailed.
         """
@@ -77,7 +77,7 @@ class Server:
         return _of_children() - before
 
     def start(self) -> float:
-        """Start the server; return the time until its first response (s). Raises: ServerFailed."""
+        """Start the server; return the seconds until its first response. Raises: ServerFailed."""
         began = time.monotonic()
         self._process = self._started()
         while not self._answers():
@@ -89,7 +89,7 @@ class Server:
         return time.monotonic() - began
 
     def stop(self) -> None:
-        """Terminate the server, and kill the rest after a while; a second call does nothing."""
+        """Terminate the server, and kill what is left after a while; a second call does nothing."""
         if self._process is None:
             return
         pids = [each.pid for each in self.tree.processes()]
@@ -100,11 +100,11 @@ class Server:
         self._end(pids)
 
     def kill(self) -> None:
-        """Kill all processes at once, as a power cut does."""
+        """Kill all processes of the server at once, as a power cut does."""
         self._end([each.pid for each in self.tree.processes()])
 
     def _end(self, pids: list[int]) -> None:
-        """Signal the processes, parents first so that none is restarted, and wait until all end."""
+        """Kill the processes and wait for their end; parents first, as they restart children."""
         process = self._running()
         deadline = time.monotonic() + _STOPS_WITHIN_S
         while pids and time.monotonic() < deadline:
@@ -151,6 +151,6 @@ class Server:
 
 
 def _of_children() -> float:
-    """Return the CPU time of all reaped children of this process (s)."""
+    """Return the CPU time of all ended children of this process (s)."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

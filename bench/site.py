@@ -1,4 +1,4 @@
-"""Prepare the environment of a run: its folder, its images and its upstream."""
+"""Prepares a run: its folder, the images that are pulled, and the upstream."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from bench.server import Server
 from bench.upstream import Log, push
 
 _LOGIN = "bench:a long enough password"
-_ROUNDS = 10  # the cost of bcrypt
+_ROUNDS = 10  # the cost factor of bcrypt: 2**10 rounds of its key schedule
 _YEAR = dt.timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A `Site` has the images of a run: `app` for the warm rows, `large` for the simulated line.
+    """What all stages of a run use: the servers to compare, the upstream, and the images.
 
-    `log` is the upstream's.
+    `app` is for the warm rows, `large` for the simulated line; `log` is the upstream's access log.
     """
 
     folder: Path
@@ -49,16 +49,16 @@ class Site:
         return self.upstream.address.url("")
 
     def plain(self, source: str = "") -> Plan:
-        """Return a plan without password and TLS, in a new folder.
+        """Return a plan without passwords and TLS, in a new folder.
 
-        *source* replaces the upstream.
+        *source* replaces the URL of the upstream.
         """
         folder = self.folder / f"start{next(self._numbers)}"
         folder.mkdir()
         return Plan(folder, source or self.url, static=self.folder / "static")
 
     def login(self) -> Plan:
-        """Return a plan that requires a password."""
+        """Return a plan in which clients need a password."""
         plan = self.plain()
         hashed = bcrypt.hashpw(_LOGIN.partition(":")[2].encode(), bcrypt.gensalt(_ROUNDS))
         file = plan.folder / "htpasswd"
@@ -66,7 +66,7 @@ class Site:
         return Plan(plan.folder, plan.upstream, _LOGIN, file, static=plan.static)
 
     def tls(self) -> Plan:
-        """Return a plan with TLS."""
+        """Return a plan in which clients use TLS."""
         plan = self.plain()
         pem = plan.folder / "bench.pem"
         pem.write_bytes(certificate())
@@ -75,7 +75,7 @@ class Site:
 
 @contextmanager
 def opened(folder: Path, chosen: Sequence[Kind]) -> Iterator[Site]:
-    """Make the images, start the upstream, and push the images to it."""
+    """Make the images, start the upstream, and push the images to it; yield the site."""
     app, large = content.warm_image(), content.line_image()
     lay_out(folder / "static", [app])
     (folder / "upstream").mkdir()

@@ -1,4 +1,4 @@
-"""Measure the row with a thousand slow readers, while another client requests manifests."""
+"""Measures a thousand slow readers, while another client requests manifests."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _MB = 10**6
 _BEGIN_WITHIN_S = 60.0
 _LONGEST_S = 60
 _ASK_S = 2
-_WORKERS = "registry"  # the appliance's workers have this role in `bench.tree`
+_WORKERS = "registry"  # `bench.tree` gives this role to the appliance's workers
 
 
 def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: int) -> None:
-    """Measure every server with its own readers, one server after another."""
+    """Measure the row on each server in turn, with slow readers of its own."""
     for name, server in servers.items():
         book.report_progress(f"{ROW}: {name}")
         attempt(ROW, name, book, lambda: _sample(server, image, rounds))  # noqa: B023 - at once
 
 
 def _sample(server: Server, image: Image, rounds: int) -> Sample:
-    """Measure one server without slow readers, then with slow readers. Raises: LoadFailed."""
+    """Measure a server without slow readers, then with them. Raises: LoadFailed."""
     path = server.address.manifest(image.repository, image.digest)
     server.tree.settle()
     idle = _requested(server.address, path, rounds)
@@ -62,15 +62,12 @@ def _sample(server: Server, image: Image, rounds: int) -> Sample:
 
 
 def _workers(memory: Mapping[str, list[Memory]]) -> list[Memory]:
-    """Return the memory of the appliance's workers.
-
-    For another server, that of all its processes.
-    """
+    """Return the memory of the appliance's workers, or of all processes of another server."""
     return memory.get(_WORKERS) or [each for many in memory.values() for each in many]
 
 
 def _requested(address: ServerAddress, path: str, rounds: int) -> Outcome:
-    """Request a manifest at a steady rate in several runs; p99 is the median of all runs."""
+    """Request a manifest at a steady rate in several runs; return the run with the median p99."""
     each = [load.paced(address, path, rate=rows.PACE, seconds=_ASK_S) for _ in range(rounds)]
     middle = sorted(each, key=lambda one: one.p99)[len(each) // 2]
     return replace(
@@ -83,7 +80,7 @@ def _requested(address: ServerAddress, path: str, rounds: int) -> Outcome:
 
 @contextmanager
 def _readers(address: ServerAddress, image: Image) -> Iterator[int]:
-    """Start the slow readers, and yield how many of them get a response. Raises: LoadFailed."""
+    """Start the slow readers; yield how many of them read a response. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "path": address.blob(image.repository, image.blob(LARGE)),

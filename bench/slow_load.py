@@ -1,8 +1,7 @@
-"""Load generator: reads a blob slowly with many clients until its standard input ends.
+"""A load generator that reads a blob slowly with many clients, until its standard input ends.
 
-The module is a program: `python -m bench.slow_load TASK` takes a task in JSON. The load generator
-prints a line in JSON when every client reads or has failed. The load generator prints another line
-at the end, after `longest` s at the latest.
+`python -m bench.slow_load TASK` takes a task in JSON. It prints a line of JSON when every client
+reads or has failed, and another one at the end, after `longest` s at the latest.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-_STEPS = 20  # the slow readers read in turn, in parts of a second
+_STEPS = 20  # groups of readers, which read one after another within each round of a second
 _BUFFER = 64 * 1024
 
 
 def main(task: dict[str, Any]) -> None:
-    """Run the task of the slow readers, and print the outcome."""
+    """Read slowly with all clients of the task, and print the outcome."""
     readers = [_begin(task) for _ in range(task["clients"])]
     reading = _reading(readers)
     print(json.dumps({"reading": len(reading)}), flush=True)
@@ -35,7 +34,10 @@ def main(task: dict[str, Any]) -> None:
 
 
 def _begin(task: dict[str, Any]) -> socket.socket:
-    """Request the blob over a connection with a small receive buffer."""
+    """Request the blob over a connection with a small receive buffer.
+
+    The server then feels the low rate of the client at once.
+    """
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
     reader.settimeout(_BEGINS_WITHIN_S)
@@ -46,7 +48,7 @@ def _begin(task: dict[str, Any]) -> socket.socket:
 
 
 def _reading(readers: list[socket.socket]) -> list[socket.socket]:
-    """Return the clients with a 200 response, when all clients have one or after a time-out."""
+    """Return the clients that have a 200 response, as soon as all have one or time is over."""
     waiting, found = {each.fileno(): each for each in readers}, []
     poll = select.poll()
     for number in waiting:
@@ -69,7 +71,10 @@ def _is_fine(reader: socket.socket) -> bool:
 
 
 def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tuple[int, int]:
-    """Read *rate* bytes/s with each client; return the bytes and the number of cut off clients."""
+    """Read *rate* bytes/s with each client until *deadline*.
+
+    Return the number of bytes, and of clients whose connection has ended.
+    """
     received, ended = 0, set[socket.socket]()
     while time.monotonic() < deadline:
         for step in range(_STEPS):
@@ -84,7 +89,7 @@ def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tu
 
 
 def _read_available(reader: socket.socket, most: int) -> int:
-    """Return the number of bytes that one read returned; -1 after the connection's end."""
+    """Read at most *most* bytes; return their number, 0 if none are there, -1 after the end."""
     try:
         return len(reader.recv(most)) or -1
     except BlockingIOError:

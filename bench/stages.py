@@ -1,4 +1,4 @@
-"""Run the stages: each starts its servers, measures its rows, and ends the servers."""
+"""Runs the stages of the benchmark: each starts servers, measures its rows, and ends them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHECKS = 9
 
 
 def warm(site: Site, book: Book, rounds: int) -> None:
-    """Measure repeated requests, with the idle memory before and after them."""
+    """Measure the rows of a warm cache, with the memory of idle servers before and after them."""
     works = rows.warm(site.app)
     needed_by = ("start", "memory", "healthy", *works)
     with running(site, site.plain, book, needed_by) as servers:
@@ -43,12 +43,12 @@ def warm(site: Site, book: Book, rounds: int) -> None:
 
 
 def login(site: Site, book: Book, rounds: int) -> None:
-    """Measure requests with a password."""
+    """Measure the rows whose clients send a password."""
     _with_password(site, book, rounds, rows.login(site.app))
 
 
 def tag_with_password(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row that the rows with tokens are compared with."""
+    """Measure the row with a password with which the rows with tokens are compared."""
     _with_password(site, book, rounds, rows.tag_login(site.app))
 
 
@@ -57,14 +57,14 @@ def _with_password(site: Site, book: Book, rounds: int, works: Mapping[str, rows
 
 
 def tls(site: Site, book: Book, rounds: int) -> None:
-    """Measure requests with TLS."""
+    """Measure the rows whose clients use TLS."""
     measure_warm(site, site.tls, rows.tls(site.app), book, rounds)
 
 
 def measure_warm(
     site: Site, plan: Callable[[], Plan], works: Mapping[str, rows.Work], book: Book, rounds: int
 ) -> None:
-    """Measure *works* with servers that were started with *plan*."""
+    """Start servers by *plan*, fill their caches, and measure *works* with them."""
     with warmed(site, plan, book, tuple(works)) as servers:
         in_rounds(servers, works, book, site.log, rounds=rounds)
 
@@ -77,18 +77,21 @@ def warmed(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start the kinds of servers with *names*, or all, and fill each with the image."""
+    """Start the servers with these names, or all, and fill each cache; yield the servers.
+
+    A server that fails has failed the rows *needed_by*.
+    """
     with running(site, plan, book, needed_by, names) as servers:
         yield _warmed(servers, site.app, book, needed_by)
 
 
 def microseconds(sample: Sample) -> float:
-    """Return the CPU time of a server for a request (us)."""
+    """Return the CPU time of a request in a sample (us)."""
     return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
 
 
 def worker(site: Site, book: Book, rounds: int) -> None:
-    """Measure requests that HAProxy's cache does not answer."""
+    """Measure the row that a worker answers, because HAProxy's cache is off."""
     plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - a new folder each
     measure_warm(site, plan, rows.from_worker(site.app), book, rounds)
 
@@ -101,9 +104,9 @@ def running(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start every kind of server that supports the plan, or those of them with *names*.
+    """Start every server that supports the plan, or those of them with *names*; yield them.
 
-    A kind of server that does not start has failed the rows *needed_by*.
+    A server that does not start has failed the rows *needed_by*.
     """
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
@@ -121,14 +124,14 @@ def running(
 
 
 def caches(site: Site) -> list[Kind]:
-    """Return the kinds of servers that pull from an upstream."""
+    """Return the servers that cache an upstream, which nginx does not."""
     return [kind for kind in site.kinds if kind.is_cache]
 
 
 def _warmed(
     servers: Mapping[str, Server], image: Image, book: Book, needed_by: tuple[str, ...]
 ) -> dict[str, Server]:
-    """Fill each server with the image and verify the image; return the servers that succeed."""
+    """Fill each server's cache with the image; return the servers whose bytes are all right."""
     warmed = {}
     for name, server in servers.items():
         try:
@@ -142,7 +145,7 @@ def _warmed(
 
 
 def fill(address: ServerAddress, image: Image) -> None:
-    """Get all of an image from a server twice, and compare the bytes. Raises: LoadFailed."""
+    """Get every part of an image from a server twice, and compare the bytes. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = address.manifest(image.repository, reference)
@@ -158,7 +161,7 @@ def _expect(got: bytes, expected: bytes, url: str) -> None:
 
 
 def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
-    """Measure the memory of all processes of each server."""
+    """Measure the memory of each idle server's processes."""
     for name, server in servers.items():
         server.tree.settle()
         memory = server.tree.memory()
@@ -169,14 +172,14 @@ def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:
 
 
 def _start(servers: Mapping[str, Server], book: Book) -> None:
-    """Measure the CPU time of each server's start."""
+    """Measure the CPU time that each server has used since its start."""
     for name, server in servers.items():
         server.tree.settle()
         book.add("start", name, Sample(requests=0, seconds=0, cpu=server.tree.cpu()))
 
 
 def _healthy(server: Server, book: Book) -> None:
-    """Measure the health check of the appliance's image."""
+    """Measure the CPU time of the health check, a command that the container's runtime repeats."""
     words = [sys.executable, "-m", "entrepot.appliance", "healthy"]
     for _ in range(_CHECKS):
         cpu = {"healthy": server.cpu_of(words)}
@@ -184,7 +187,7 @@ def _healthy(server: Server, book: Book) -> None:
 
 
 def _idle(servers: Mapping[str, Server], book: Book) -> None:
-    """Measure the CPU time of each server while no requests arrive."""
+    """Measure the CPU time of each server while no request arrives."""
     before = {name: server.tree.run_time() for name, server in servers.items()}
     time.sleep(_IDLE_S)
     for name, server in servers.items():

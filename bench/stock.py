@@ -1,4 +1,4 @@
-"""Make a data directory as after years of use: many rows, few files, a long log."""
+"""Makes a data directory as after years of use: an index of many rows, few files, a long log."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
-SIZE = 1_000_000  # the size that a row states (bytes); a written file has FILE bytes
+SIZE = 1_000_000  # bytes of a blob in the index; its file, if it has one, has FILE bytes
 FILE = 4096
 PARTS = 9
-IMAGES = 100  # the data directory has this number of manifests; each references PARTS rows
+IMAGES = 100  # manifests in the data directory, each of which references PARTS blobs
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-_MIXED = 2**24  # a data directory has at most this number of rows
-_FORTH = 10_368_889  # the multiplier is odd, so that it mixes the numbers and loses none
+# the largest number of blobs, because three bytes of a digest hold a blob's mixed number
+_MIXED = 2**24
+_FORTH = 10_368_889  # an odd multiplier maps the numbers below 2**24 to each other, none twice
 _BACK = pow(_FORTH, -1, _MIXED)
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A `Stock` is a data directory with `rows` rows; the first row is the least recently used."""
+    """A data directory whose index has `rows` blobs; blob 0 is the least recently used."""
 
     root: Path
     rows: int
@@ -40,27 +41,27 @@ class Stock:
 
     @property
     def state(self) -> Path:
-        """Return the state directory."""
+        """Return the path of the state directory."""
         return self.root / "entrepot"
 
     def index(self) -> Index:
-        """Open the index."""
+        """Open the index of the data directory."""
         return open_index(self.state)
 
     def storage(self) -> Storage:
-        """Open the storage."""
+        """Open the storage of the data directory."""
         return open_storage(on_disk(self.root))
 
     def digests(self, start: int = 0) -> Iterator[Digest]:
-        """Yield the digests of the rows, the least recently used first."""
+        """Yield the digests of the blobs, the least recently used first."""
         for number in range(start, self.rows):
             yield digest(number)
 
     def write_rows(self) -> None:
-        """Write the index: blobs, and manifests that reference some of the newest."""
+        """Write the index: blobs, and manifests that reference some of the newest blobs."""
         self.state.mkdir(parents=True)
         index = self.index()
-        index.notes.get(REBUILT)  # makes the file
+        index.notes.get(REBUILT)  # the first read creates the file of the index
         index.close()
         write_blobs(self.state / layout.INDEX, self._rows_in_order())
         for number in range(IMAGES):
@@ -70,14 +71,14 @@ class Stock:
         index.close()
 
     def _rows_in_order(self) -> Iterator[IndexEntry]:
-        """Yield the rows of the blobs in the order of their digests."""
+        """Yield the blobs' index entries in the order of their digests, for the bulk writer."""
         step = _OLDEST_S / self.rows
         for number in _in_order(self.rows):
             used = self.now - _OLDEST_S + step * number
             yield IndexEntry(digest(number), SIZE, ContentKind.BLOB, used)
 
     def write_files(self, stop: int) -> None:
-        """Write files for the rows before *stop*, without fsync."""
+        """Write files for the blobs before number *stop*, without fsync."""
         content = b"\0" * FILE
         for at, each in enumerate(islice(self.digests(), stop)):
             path = self.root / layout.blob(each)
@@ -87,7 +88,7 @@ class Stock:
             os.utime(path, (old, old))
 
     def write_log(self, lines: int) -> int:
-        """Write an access log with the given number of lines; return its size (bytes)."""
+        """Write an access log with this number of lines; return its size (bytes)."""
         path = self.state / layout.ACCESS_LOG
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -96,7 +97,7 @@ class Stock:
 
 
 def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
-    """Yield lines in HAProxy's format: a third for manifests, the rest for 10,000 blobs."""
+    """Yield log lines in HAProxy's format: a third for manifests, the others for 10,000 blobs."""
     chance = random.Random(lines)
     known = [digest(stock.rows - 1 - at) for at in range(min(10_000, stock.rows))]
     manifests = [manifest(at) for at in range(IMAGES)]
@@ -109,9 +110,9 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 
 
 def digest(number: int) -> Digest:
-    """Return the digest of a row: a fixed mixture of *number*, so that rows can be made in order.
+    """Return the digest of blob *number*: its first three bytes are the number, mixed.
 
-    The first three bytes of the digest differ for each number below 2**24.
+    So the digests can be made in their order without a sort in memory.
     """
     mixed = number * _FORTH % _MIXED
     return Digest("sha256", f"{mixed:06x}{hashlib.sha256(b'row %d' % number).hexdigest()[6:]}")
@@ -120,7 +121,8 @@ def digest(number: int) -> Digest:
 def _in_order(rows: int) -> Iterator[int]:
     """Yield the numbers below *rows* in the order of their digests.
 
-    A list of many numbers would need too much memory, so all mixtures are computed instead.
+    A sorted list of ten million numbers would need too much memory, so all mixed numbers are
+    counted through and mapped back.
     """
     if rows < _MIXED // 16:
         return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))
@@ -129,18 +131,18 @@ def _in_order(rows: int) -> Iterator[int]:
 
 
 def manifest(number: int) -> Digest:
-    """Return the digest of a manifest."""
+    """Return the digest of manifest *number*."""
     return Digest("sha256", hashlib.sha256(b"manifest %d" % number).hexdigest())
 
 
 def chosen(stock: Stock, many: int) -> list[list[Digest]]:
-    """Return batches of 1,000 digests that are spread over all rows."""
+    """Return *many* batches of 1,000 random digests of the stock."""
     chance = random.Random(many)
     return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
 
 
 def _written(line: AccessLine) -> bytes:
-    """Return a line in HAProxy's format, with every slash escaped."""
+    """Return a line as HAProxy writes it, with every slash escaped."""
     text = json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/")
     return text.encode() + b"\n"
 

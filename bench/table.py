@@ -1,4 +1,4 @@
-"""Print the figures as text: a table of all results, and a table of the targets."""
+"""Prints figures as text: a table of all results, and a table of the targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEADINGS = ("", "server", "cost", "least-most", "rate", "p99", "upstream a roun
 
 
 def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
-    """Return all figures, one line for each row and server."""
+    """Return the table of all results, with a line for each row and server."""
     lines: list[Sequence[str]] = [_HEADINGS]
     for key, row in ROWS.items():
         found = results.get(key, {})
@@ -26,7 +26,7 @@ def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
-    """Return a line of the printed table for each target."""
+    """Return the table of the targets, with a line for each."""
     lines: list[Sequence[str]] = [("target", "", "ours", "at most", "")]
     for each in judged:
         target = each.target
@@ -38,7 +38,7 @@ def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
 
 
 def word(verdict: Verdict) -> str:
-    """Return the verdict on a target in one word."""
+    """Return the verdict on a target as a short word."""
     if verdict.ours is None:
         return _UNMEASURED
     if verdict.failures:
@@ -47,7 +47,7 @@ def word(verdict: Verdict) -> str:
 
 
 def markdown(results: Results, servers: Sequence[str]) -> str:
-    """Return the table of README."""
+    """Return the README's table, in Markdown."""
     lines = [f"| | | {' | '.join(servers)} |", "|---|---|" + "---|" * len(servers)]
     for key, row in ROWS.items():
         if found := results.get(key):
@@ -57,7 +57,7 @@ def markdown(results: Results, servers: Sequence[str]) -> str:
 
 
 def growth_table(results: Results, titles: Mapping[str, str]) -> str:
-    """Return the figures of every size, one line for each row."""
+    """Return the table of growth, with a line for each row and a column for each index size."""
     sizes = list(dict.fromkeys(size for row in results.values() for size in row))
     lines: list[Sequence[str]] = [("", *sizes, "at the largest, beside it")]
     for key, row in results.items():
@@ -78,12 +78,12 @@ def number(value: float) -> str:
 
 
 def unit(text: str) -> str:
-    """Return a unit as README writes it."""
+    """Return a unit with the signs that the README uses."""
     return text.replace("us", "µs")
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
-    """Return lines in aligned columns; the last cell of a line has no limit."""
+    """Return lines whose cells are padded to columns; the last cell of a line is not padded."""
     rows = list(lines)
     widths: dict[int, int] = {}
     for row in rows:
@@ -96,7 +96,7 @@ def aligned(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(figure: Figure) -> str:
-    """Return a cost with its number of failures."""
+    """Return a figure's cost for a table, with the number of failures if there are any."""
     failed = f" ({figure.failures:,} failures)" if figure.failures else ""
     return number(figure.cost) + failed
 

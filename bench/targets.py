@@ -1,4 +1,4 @@
-"""Compare the targets of the product with the results of the same run."""
+"""Defines the targets of the product's cost, and compares them with the results of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bench.kinds import NGINX, OURS, REGISTRY
 
 DIRECT = "direct"
 VERIFYING = "times a verifying worker"
-"""The cost of a new token, divided by that of a worker's answer with a verification."""
+"""The cost of a new token divided by that of a worker which verifies a token and answers."""
 PLAIN_HIT = "times a plain hit of a worker"
-"""The cost of a request for one of many objects, divided by that of a worker's warm hit."""
+"""The cost of a request for one of many objects divided by that of a worker's warm answer."""
 AN_EVENT = "us an event"
-"""The difference that an event makes to the cost of a request."""
+"""What an event for an endpoint adds to the cost of a request."""
 Results = Mapping[str, Mapping[str, Figure]]
-"""A `Results` has the figures of a run by row, then by server."""
+"""The figures of a run by row, then by server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A `Target` requires that Entrepot's `figure` is at most `most`.
+    """A limit for Entrepot in a row: its `figure` is at most `most`.
 
-    With `against`, a target is at most `most` times the figure of that server, or of that row of
-    Entrepot.
+    With `against`, the limit is `most` times the figure of that other server, or of Entrepot in
+    that other row.
     """
 
     row: str
@@ -35,9 +35,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A `Verdict` is the result of a target; `ours` is a ratio or a value, None if not measured.
+    """Whether a target was met; `ours` is a ratio or a value, None if it was not measured.
 
-    If a verdict has `failures`, the work was not done, and its cost does not count.
+    With `failures`, work was not done, so the cost means nothing and the target is missed.
     """
 
     target: Target
@@ -46,7 +46,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Return whether the target is met, which is false for a target that was not measured."""
+        """Return whether the target is met; one that was not measured is not."""
         return self.ours is not None and not self.failures and self.ours <= self.target.most
 
 
@@ -108,7 +108,7 @@ def judge(target: Target, results: Results) -> Verdict:
 
 
 def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
-    """Return the peers that cost less in a row, with the ratio of entrepot's cost to theirs."""
+    """Return the peers that cost less than Entrepot in a row, with the ratio of both costs."""
     ours = _value(results, row, OURS, "cost")
     found = {}
     for peer in peers:

@@ -1,9 +1,9 @@
-"""Measure requests with tokens: one that was seen before, and a new one for each request.
+"""Measures requests with tokens: one token for all requests, and a new one for each.
 
-A new token reaches a worker and is verified once. The cost of a new token is compared with that of
-a token which expired a moment ago: a worker still accepts it for 60 s, and neither HAProxy nor the
-worker remembers it. So each request with an expired token costs an answer of a worker and a
-verification, and nothing else.
+A new token reaches a worker, which verifies it once. Its cost is compared with that of a token that
+expired a moment ago: a worker accepts such a token for 60 s, but neither HAProxy nor the worker
+remembers it. So a request with an expired token costs one verification and one answer of a worker,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from entrepot.runtime.token_keys import key_ids
 
 ALGORITHMS: Final = ("RS256", "ES256")
 
-# each round has this number of new tokens; a worker answers fewer requests in its time
+# new tokens in each round, more than a worker verifies in the time of a round
 _MANY = 8000
 _SECONDS = 2
 _LIFETIME_S = 3600
@@ -45,7 +45,7 @@ _LIFETIME_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A key of a token server, with its certificate; it signs tokens for one repository."""
+    """A token server's key with its certificate, which signs tokens for one repository."""
 
     algorithm: str
     repository: str
@@ -53,7 +53,7 @@ class Signer:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def bundle(self) -> bytes:
-        """Return the certificate in PEM."""
+        """Return the key's certificate in PEM."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.algorithm)])
         now = time.time()
         certificate = (
@@ -69,7 +69,7 @@ class Signer:
         return certificate.public_bytes(serialization.Encoding.PEM)
 
     def token(self, lifetime: int = _LIFETIME_S) -> str:
-        """Return a token that differs from all others, valid for *lifetime* s."""
+        """Return a new token, valid for *lifetime* s, that differs from all others."""
         now = int(time.time())
         claims = {
             "iss": kinds.ISSUER,
@@ -81,13 +81,13 @@ class Signer:
             "jti": f"{next(self._numbers):020}",
             "access": [{"type": "repository", "name": self.repository, "actions": ["pull"]}],
         }
-        # the header names the key by its libtrust ID, because docker-registry 2.x knows no other
+        # docker-registry 2.x knows a key only by its libtrust ID
         header = {"kid": key_ids(self.key.public_key())[-1]}
         return jwt.encode(claims, self.key, algorithm=self.algorithm, headers=header)
 
 
 def tokens(site: Site, book: Book, rounds: int) -> None:
-    """Measure the rows of tokens, and the row with a password that they are compared with."""
+    """Measure the rows with tokens, and the row with a password for the comparison."""
     stages.tag_with_password(site, book, rounds)
     for algorithm in ALGORITHMS:
         _measured(site, book, algorithm, rounds)
@@ -121,7 +121,7 @@ def _measured(site: Site, book: Book, algorithm: str, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Sample:
-    """Return the sample of *act*, with its ratio to the cost of *reference* (us)."""
+    """Return the sample of *act*, with the ratio of its cost to *reference*'s (us)."""
     sample, cost = act(), reference()
     return replace(
         sample, more={"us a verifying worker": cost, VERIFYING: stages.microseconds(sample) / cost}
@@ -129,7 +129,7 @@ def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Samp
 
 
 def _verifying_worker(site: Site, server: Server, signer: Signer) -> float:
-    """Return the cost of an answer of a worker that verifies a token (us)."""
+    """Return the cost of a worker's answer for which it verifies a token (us)."""
     file = site.folder / "expired.txt"
     file.write_text(f"{signer.token(lifetime=-1)}\n" * _MANY)
     return stages.microseconds(measure(server, _with_file(site.app, file), site.log))
@@ -151,12 +151,12 @@ def _with_token(server: Server, token: str) -> ServerAddress:
 
 
 def _seen(image: Image, address: ServerAddress) -> rows.Work:
-    """Return the work of the row with a known token, which *address* has."""
+    """Return requests with the one token that *address* has, which the server knows already."""
     return lambda _: rows.get(address, address.manifest(image.repository, "latest"))
 
 
 def _with_file(image: Image, file: Path) -> rows.Work:
-    """Return the work with the next token of *file* for each request."""
+    """Return requests each of which has the next token in *file*."""
 
     def work(address: ServerAddress) -> load.Outcome:
         path = address.manifest(image.repository, "latest")
@@ -168,7 +168,7 @@ def _with_file(image: Image, file: Path) -> rows.Work:
 
 
 def _file(site: Site, signer: Signer) -> Path:
-    """Write tokens that no request has used before."""
+    """Write a file of new tokens, one a line."""
     path = site.folder / f"tokens-{signer.algorithm}.txt"
     path.write_text("".join(f"{signer.token()}\n" for _ in range(_MANY)))
     return path

@@ -1,4 +1,4 @@
-"""Read the CPU time and the memory of all processes of a server from /proc."""
+"""Reads the CPU time and the memory of a server's processes from /proc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUPERVISORD = "entrepot.appliance.supervise.supervisord"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A `Process` has its own CPU time and that of its reaped children in `cpu` (s)."""
+    """A process; `cpu` is its CPU time with that of its ended children (s)."""
 
     pid: int
     parent: int
@@ -29,14 +29,14 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A `Memory` is in bytes: `pss` divides a shared page between the processes that share it."""
+    """Bytes of memory: all pages in `rss`; in `pss` a page that n processes share counts 1/n."""
 
     rss: int = 0
     pss: int = 0
 
 
 class Tree:
-    """A `Tree` is the process *root* and all its descendants."""
+    """The process *root* with all its descendants."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -46,16 +46,16 @@ class Tree:
         return below(self._root, _all())
 
     def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds since the start of each process, by role."""
+        """Return the CPU time since the start of each process (s), by role."""
         spent: defaultdict[str, float] = defaultdict(float)
         for process in self.processes():
             spent[_role(process)] += process.cpu
         return dict(spent)
 
     def run_time(self) -> dict[str, float]:
-        """Return the CPU seconds of the living threads, by role, as the scheduler counts them.
+        """Return the CPU time of the living threads (s), by role, from the kernel's scheduler.
 
-        The clock ticks of `cpu` miss a process that runs for less than a tick at each wake-up.
+        The clock ticks in `cpu` miss a process that runs for less than a tick each time.
         """
         ran: defaultdict[str, float] = defaultdict(float)
         for process in self.processes():
@@ -65,7 +65,7 @@ class Tree:
         return dict(ran)
 
     def memory(self) -> dict[str, list[Memory]]:
-        """Return the memory of each process, by role."""
+        """Return the memory of each process of the tree, by role."""
         found: dict[str, list[Memory]] = {}
         for process in self.processes():
             text = _read(process.pid, "smaps_rollup")
@@ -75,7 +75,7 @@ class Tree:
     def settle(self, within: float = 15.0) -> None:
         """Wait until the server's processes are nearly idle, for up to *within* s.
 
-        Work after a response, such as reading the log, belongs to the cost of the response.
+        Work after a response, such as the read of the access log, is part of its cost.
         """
         deadline = time.monotonic() + within
         before = sum(self.cpu().values())
@@ -88,12 +88,12 @@ class Tree:
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return the CPU time between two measurements (s), by role."""
+    """Return the CPU time between two readings of `cpu` (s), by role."""
     return {name: after.get(name, 0) - before.get(name, 0) for name in {*before, *after}}
 
 
 def total(memory: Mapping[str, Iterable[Memory]]) -> Memory:
-    """Return the sum of a figure over a whole tree of processes."""
+    """Return the memory of all processes together."""
     each = [one for many in memory.values() for one in many]
     return Memory(sum(one.rss for one in each), sum(one.pss for one in each))
 
@@ -114,7 +114,10 @@ def below(root: int, processes: Iterable[Process]) -> list[Process]:
 
 
 def parse_stat(text: str) -> Process:
-    """Parse /proc/PID/stat, in which the program's name may contain blanks and parentheses."""
+    """Return the process that the text of /proc/PID/stat describes.
+
+    Its name may contain blanks and parentheses.
+    """
     head, _, rest = text.rpartition(")")
     pid, _, name = head.partition(" (")
     fields = rest.split()
@@ -123,7 +126,7 @@ def parse_stat(text: str) -> Process:
 
 
 def parse_memory(text: str) -> Memory:
-    """Parse /proc/PID/smaps_rollup; a process that has ended has no memory."""
+    """Return the memory in the text of /proc/PID/smaps_rollup; none if the process has ended."""
     found = {}
     for line in text.splitlines()[1:]:
         name, _, rest = line.partition(":")
@@ -132,12 +135,12 @@ def parse_memory(text: str) -> Memory:
 
 
 def parse_schedstat(text: str) -> float:
-    """Parse /proc/PID/schedstat; return the time that the thread ran (s), 0 if it has ended."""
+    """Return the run time in the text of /proc/PID/schedstat (s); 0 if the thread has ended."""
     return int(text.split(maxsplit=1)[0]) / 1e9 if text else 0.0
 
 
 def role_of(name: str, words: list[str]) -> str:
-    """Return the role of a process: the module of `python -m`, else its program."""
+    """Return the role of a process: the Python module that it runs, or else its program."""
     if "-m" in words[:-1]:
         module = words[len(words) - 1 - words[::-1].index("-m") + 1]
         if module == _SUPERVISORD:

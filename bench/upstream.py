@@ -1,4 +1,4 @@
-"""Run the upstream: Debian's docker-registry, whose access log shows every fetch."""
+"""Runs the upstream: Debian's docker-registry, whose access log shows each fetch of a cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A `Fetch` is one response of the upstream; `sent` is the bytes of its body."""
+    """One response of the upstream; `sent` is the size of its body in bytes."""
 
     method: str
     target: str
@@ -30,7 +30,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """A `Fetches` counts a cache's requests to its upstream: all, GETs, and bytes of bodies."""
+    """How many requests caches sent to the upstream: all, GETs, and the bytes of the responses."""
 
     requests: int = 0
     gets: int = 0
@@ -38,17 +38,14 @@ class Fetches:
 
 
 class Log:
-    """A `Log` is the upstream's growing access log.
-
-    Each read continues where the last read ended.
-    """
+    """The upstream's access log, of which each read returns what is new."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def fresh(self) -> list[Fetch]:
-        """Return the upstream's responses since the last call."""
+        """Return the responses that the upstream has logged since the last call."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -58,7 +55,7 @@ class Log:
 
 
 def parse(lines: Iterable[str]) -> list[Fetch]:
-    """Return the access lines among the output of docker-registry."""
+    """Return the responses in the output of docker-registry, which has other lines too."""
     found = [_LINE.search(line) for line in lines]
     return [
         Fetch(each["method"], each["target"], int(each["status"]), int(each["sent"]))
@@ -68,9 +65,9 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Return the sum of the upstream's fetches whose target contains *about*.
+    """Return the number of requests and bytes in *fetches*; only paths with *about* count.
 
-    `GET /v2/` does not count.
+    `GET /v2/` does not count, because it fetches no content.
     """
     chosen = [each for each in fetches if about in each.target and each.target != "/v2/"]
     gets = [each for each in chosen if each.method == "GET"]
@@ -78,7 +75,7 @@ def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
 
 
 def push(address: ServerAddress, image: Image) -> None:
-    """Push an image as a client does. Raises: ServerFailed, LoadFailed."""
+    """Push an image to the upstream as a client does. Raises: ServerFailed, LoadFailed."""
     for content in image.blobs:
         push_blob(address, image.repository, content)
     for reference in ("latest", image.digest):
@@ -88,7 +85,7 @@ def push(address: ServerAddress, image: Image) -> None:
 
 
 def push_blob(address: ServerAddress, repository: str, content: bytes) -> None:
-    """Push one blob. Raises: ServerFailed, LoadFailed."""
+    """Push one blob to the upstream. Raises: ServerFailed, LoadFailed."""
     connection = address.connect()
     try:
         connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers=address.headers())

@@ -1,4 +1,4 @@
-"""A minimal GET for the load generators: CPU time of a client is lost for the server."""
+"""A minimal HTTP GET for the load generators, whose own CPU time the server must not lack."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import ssl
 from collections.abc import Mapping
 
 _HEAD_LARGEST = 64 * 1024
-_PIECE = 32 * 1024  # Go's io.Copy reads this size, as dockerd, containerd and podman do
+# bytes of a read, as in Go's io.Copy, with which dockerd, containerd and podman read
+_PIECE = 32 * 1024
 _TIMEOUT_S = 60.0
 
 
 class Broken(Exception):  # noqa: N818 - a fact, as everywhere in this project
-    """The server's response is not the expected one."""
+    """The server's response is not the one that the load generator expects."""
 
 
 def connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
@@ -22,14 +23,14 @@ def connect(port: int, context: ssl.SSLContext | None = None) -> socket.socket:
 
 
 def ask(connection: socket.socket, path: str, headers: Mapping[str, str]) -> None:
-    """Send a GET. Raises: OSError."""
+    """Send a GET request over an open connection. Raises: OSError."""
     lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
 
 
 def read_head(connection: socket.socket) -> tuple[int, bytes]:
-    """Return the length of a response's body, and the part of it that was read with the head.
+    """Return the length of a response's body, and the bytes of it that came with the head.
 
     Raises: Broken if the response is not a 200 with a length; OSError.
     """
@@ -44,7 +45,7 @@ def read_head(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def length_in(head: bytes) -> int:
-    """Return the Content-Length of a 200. Raises: Broken."""
+    """Return the Content-Length in the head of a 200 response. Raises: Broken."""
     status, *lines = head.decode("latin-1").split("\r\n")
     if status.split(" ")[1:2] != ["200"]:
         raise Broken(f"answered {status}")
@@ -56,7 +57,7 @@ def length_in(head: bytes) -> int:
 
 
 def skip_body(connection: socket.socket, length: int) -> int:
-    """Read and discard *length* bytes; return the number of received bytes. Raises: OSError."""
+    """Read and discard *length* bytes; return how many bytes came. Raises: OSError."""
     buffer = memoryview(bytearray(_PIECE))
     left = length
     while left and (count := connection.recv_into(buffer[: min(left, _PIECE)])):

@@ -1,4 +1,4 @@
-"""Open the driver `azure` on a server, as an appliance that owns the container opens it."""
+"""Opens the storage driver `azure` on a test server, for an appliance that owns the container."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ACCOUNT: Final = "devstoreaccount1"
 KEY: Final = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-"""The account and the key of Azure's emulators, which are public."""
+"""The account and the key of Azure's storage emulators, which Microsoft publishes."""
 
 
 def parameters(url: str, state: Path, **others: object) -> Parameters:
-    """Return the keys of `storage.azure` for the server at *url*; *others* replace some."""
+    """Return the section `storage.azure` for the server at *url*; *others* replaces some keys."""
     return {
         "accountname": ACCOUNT,
         "accountkey": KEY,
@@ -36,6 +36,6 @@ def parameters(url: str, state: Path, **others: object) -> Parameters:
 
 
 def always_owned(url: str, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage that writes to an empty container, without a blob of an owner in it."""
+    """Return a storage on an empty container, without the ownership that other programs check."""
     parts = parts_of("azure", parameters(url, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

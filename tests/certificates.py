@@ -1,4 +1,4 @@
-"""Define a private certificate authority for tests, and the certificates that it signs."""
+"""A private certificate authority for tests, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SIGNING = x509.KeyUsage(
 
 
 class Authority:
-    """An `Authority` signs certificates; clients that trust it need `path`, its certificate (PEM).
+    """A certificate authority; clients that trust it need the file `path`, its certificate (PEM).
 
-    With *with_key_usage* False, the authority's certificate lacks keyUsage, as those of many
-    private authorities do.
+    Without *with_key_usage* its certificate lacks keyUsage, as those of many private authorities
+    do.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Authority:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     def certificate(self, *hosts: str) -> Path:
-        """Sign a certificate for *hosts* (names or addresses); return a PEM file with its key."""
+        """Sign a certificate for *hosts* (names or addresses); return the PEM file with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
         signed = (
@@ -78,7 +78,7 @@ class Authority:
         return path
 
     def context(self, *hosts: str) -> ssl.SSLContext:
-        """Return the TLS context of a server for *hosts*, by default on loopback."""
+        """Return the TLS context of a server for *hosts*, or for loopback."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate(*(hosts or ("127.0.0.1", "localhost"))))
         return context

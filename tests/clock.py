@@ -1,27 +1,27 @@
-"""Define a clock that a test sets."""
+"""A stand-in for the appliance's clock, which a test sets."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Returns the time that was last set (s, UTC epoch); ages count from `certain`."""
+    """A clock that returns `now` (Unix seconds); no age counts from before `certain`."""
 
     def __init__(self, now: float) -> None:
         self.now = now
         self.certain = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the test has set."""
+        """Return the time that the test has set (Unix seconds)."""
         return self.now
 
     def age(self, at: float) -> float:
-        """Return the age of a time, in s."""
+        """Return the age of the time *at*, in s; it counts from `certain` at the earliest."""
         return max(self.now - max(at, self.certain), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time before which a file is older than *span* s."""
+        """Return the time before which a file must be written to be older than *span* s."""
         return self.now - span
 
     def since(self) -> float:
-        """Return the time from which ages count."""
+        """Return the time from which ages can count."""
         return self.certain

@@ -1,4 +1,4 @@
-"""Open the storage on a local disk as programs open it."""
+"""Opens the storage on a local disk as the product's programs open it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from entrepot.datastore.storage import Storage
 
 
 def disk_storage(root: Path) -> Storage:
-    """Return the storage in the data directory *root*."""
+    """Return the storage of the data directory *root*."""
     return open_storage(on_disk(root))

@@ -1,8 +1,8 @@
-"""Texts that are as slow as possible for a regular expression, and the measure of their cost.
+"""Makes texts that are as slow as possible for a regular expression, and measures their cost.
 
-The slow texts are built from the expression itself. Each slow text has a start that leads into the
-expression, one short piece repeated, and an end that does not match. The repeated pieces are the
-expression's own characters, pairs of them, and examples of its parts.
+A slow text is built from the expression: a start that leads into it, one short piece repeated, and
+an end that does not match. The repeated pieces are characters of the expression, pairs of them, and
+examples of its parts.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 SIZES = (20, 256, 2048, 16 * 1024, 64 * 1024)
-"""The cost of an expression is measured for texts of these lengths.
+"""The lengths of the texts for which the cost of an expression is measured.
 
-An exponential expression is found at the first length, a quadratic one at a later length.
+An exponential expression is already slow at the first length, a quadratic one at a later length.
 """
 MOST_WORK = 5000
-"""This is the largest allowed work for each character, in units of `unit`.
+"""The largest allowed cost of a character, in the units of the function `unit`.
 
-The most expensive linear expression of the project takes 2200 units, and a quadratic one 30,000 at
-16 Ki characters.
+The project's most expensive linear expression costs 2200, and a quadratic one 30,000 at 16 Ki
+characters.
 """
 
 _NUMBER_KEPT = (100, 20, 4, 2, 0)
@@ -36,14 +36,14 @@ _Run = Callable[[Any], object]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parts of a slow text: the start, which leads into the expression, the piece, the end."""
+    """The parts of a slow text: its start, the piece that is repeated, and its end."""
 
     front: str
     piece: str
     end: str
 
     def text(self, size: int) -> str:
-        """Return a slow text of about *size* characters."""
+        """Return a slow text of about *size* characters from these parts."""
         return self.front + (self.piece * (size // len(self.piece) + 1))[:size] + self.end
 
 
@@ -51,7 +51,7 @@ _MOST_RECIPES = 600
 
 
 def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
-    """Return texts for which *pattern* may have to backtrack."""
+    """Return the parts of texts for which *pattern* may have to backtrack."""
     parsed = _parser.parse(pattern.pattern, pattern.flags)
     letters = list(dict.fromkeys([*_letters(parsed), *_OUTSIDE[:1]]))[:12]
     examples = [_example(parsed), *_parts(parsed)]
@@ -62,7 +62,7 @@ def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
 
 
 def work(run: _Run, text: str | bytes) -> float:
-    """Return the units of work for each character of *text*."""
+    """Return the cost of each character when *run* matches *text*, in units of `unit`."""
     return _seconds(run, text) / max(len(text), 1) / unit()
 
 
@@ -77,7 +77,7 @@ def growth(run: _Run, piece: str, front: str = "") -> float:
 
 @cache
 def unit() -> float:
-    """Return the CPU time [s] in which this machine matches one character of a simple class."""
+    """Return the CPU time in which this machine matches one character of a simple class (s)."""
     text = "a" * SIZES[-1]
     return min(_seconds(re.compile("[^b]*").fullmatch, text) for _ in range(20)) / len(text)
 
@@ -89,7 +89,7 @@ def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
 
 
 def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
-    """Return a size and a text that cost more than a linear expression would, or None.
+    """Return the size and text for which *run* costs more than if it were linear, or None.
 
     The most expensive texts of each size are tried with the next size. A text is measured again
     before it counts, so that a busy machine gives no false result.
@@ -103,7 +103,8 @@ def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | Non
             if encode:
                 text = recipe.text(size).encode("latin-1", "replace")
             cost = work(run, text)
-            most = MOST_WORK + 1_000_000 / size  # the call of the expression itself has a cost
+            # the call of the expression has a fixed cost, which matters for short texts
+            most = MOST_WORK + 1_000_000 / size
             if cost > most and min(work(run, text) for _ in range(3)) > most:
                 return size, text
             costs.append((cost, at))
@@ -145,7 +146,7 @@ def _of_class(name: str) -> str:
 
 
 def _below(argument: Any) -> Iterator[Any]:
-    """Yield the sub-expressions in an argument of the parsed expression, at any depth."""
+    """Yield the sub-expressions in a part of a parsed expression, at any depth."""
     if isinstance(argument, _parser.SubPattern):
         yield argument
     elif isinstance(argument, tuple | list):
@@ -180,7 +181,7 @@ def _member(items: Any) -> str:
 
 
 def _parts(parsed: Any) -> Iterator[str]:
-    """Yield an example of each repeated part and branch of an expression, and each fixed word."""
+    """Yield an example of each repeated part and branch of an expression, and its fixed text."""
     yield "".join(chr(argument) for kind, argument in parsed if str(kind) == "LITERAL")
     for kind, argument in parsed:
         if str(kind).endswith("REPEAT"):
@@ -192,7 +193,7 @@ def _parts(parsed: Any) -> Iterator[str]:
 
 
 def _fronts(parsed: Any) -> Iterator[str]:
-    """Yield the text that leads to each repetition in an expression."""
+    """Yield the texts that lead to each repetition in an expression."""
     front = ""
     for node in parsed:
         kind, argument = node

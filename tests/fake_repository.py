@@ -1,4 +1,4 @@
-"""Define the content of one repository of a fake upstream, and its correct responses."""
+"""The content of one repository of a fake upstream, and its responses without faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass(slots=True)
 class FakeRepository:
-    """A `FakeRepository` has the content of one repository."""
+    """The content of one repository: blobs, manifests, and the digest of each tag."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class FakeRepository:
 
 
 def manifest(repository: FakeRepository, reference: str) -> Reply:
-    """Return a manifest by tag or digest."""
+    """Return the response to a request for a manifest by tag or digest."""
     digest = reference if ":" in reference else repository.tags.get(reference, "")
     if digest not in repository.manifests:
         return error(404, "MANIFEST_UNKNOWN")
@@ -34,7 +34,7 @@ def manifest(repository: FakeRepository, reference: str) -> Reply:
 
 
 def blob(seen: Seen, content: bytes | None, fault: Fault, digest: str) -> Reply:
-    """Return a blob, or the requested range of it."""
+    """Return the response to a request for a blob or for a range of it."""
     if content is None:
         return error(404, "BLOB_UNKNOWN")
     headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
@@ -49,7 +49,7 @@ def blob(seen: Seen, content: bytes | None, fault: Fault, digest: str) -> Reply:
 
 
 def tags(seen: Seen, repository: FakeRepository, page: int | None) -> Reply:
-    """Return a page of tags, with the Link to the next page."""
+    """Return the response with one page of tags, and a Link to the next page."""
     last = seen.query.get("last", "")
     later = sorted(tag for tag in repository.tags if tag > last)
     bounds = [int(seen.query["n"])] if "n" in seen.query else []
@@ -64,7 +64,7 @@ def tags(seen: Seen, repository: FakeRepository, page: int | None) -> Reply:
 
 
 def referrers(seen: Seen, repository: FakeRepository, page: int | None) -> Reply:
-    """Return a page of a manifest's referrers, with the Link to the next page."""
+    """Return the response with one page of a manifest's referrers, and a Link to the next page."""
     found = _referring(repository, seen.path.rpartition("/")[2])
     artifact_type = seen.query.get("artifactType")
     first = int(seen.query.get("page", 0))
@@ -79,7 +79,7 @@ def referrers(seen: Seen, repository: FakeRepository, page: int | None) -> Reply
 
 
 def _referring(repository: FakeRepository, digest: str) -> list[dict[str, Any]]:
-    """Return the descriptors of all manifests whose subject is *digest*."""
+    """Return the descriptors of the manifests whose subject is *digest*."""
     found = []
     for body, media_type in repository.manifests.values():
         document = json.loads(body)
@@ -94,6 +94,6 @@ def _json(document: object, media_type: str, headers: dict[str, str]) -> Reply:
 
 
 def error(status: int, code: str, headers: dict[str, str] | None = None) -> Reply:
-    """Return the error body of the OCI distribution spec."""
+    """Return a response with an error body as the OCI distribution specification defines it."""
     body = json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode()
     return Reply(status, {"Content-Type": "application/json", **(headers or {})}, body)

@@ -1,4 +1,4 @@
-"""Authenticate requests to a fake upstream with Basic, or with tokens of an endpoint."""
+"""Authentication for a fake upstream: Basic, or tokens of a token service."""
 
 from __future__ import annotations
 
@@ -20,35 +20,34 @@ _NAME = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
 
 
 class Gate(Protocol):
-    """A `Gate` authenticates each request to a fake upstream."""
+    """The authentication of a fake upstream, which checks each request."""
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return the WWW-Authenticate that rejects the request, or None to accept it."""
+        """Return the WWW-Authenticate with which the request is refused, or None if it may pass."""
         ...
 
 
 class BasicGate:
-    """A `BasicGate` accepts requests with the password of a user."""
+    """A gate that lets requests with the right password of a user pass."""
 
     def __init__(self, users: Mapping[str, str], realm: str = "fake") -> None:
         self._users = users
         self._realm = realm
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return a Basic challenge unless the credentials are correct."""
+        """Return a Basic challenge, or None if the request has a right password."""
         if basic_user(seen, self._users) is not None:
             return None
         return f'Basic realm="{self._realm}"'
 
 
 class TokenService:
-    """A `TokenService` accepts requests with a token of its endpoint `realm`.
+    """A gate that lets requests with a token pass, together with the endpoint that issues tokens.
 
-    The endpoint of a token service listens on its own port.
-
-    Without *users* the endpoint issues a token for every request. With *users* a request for a
-    token needs a password, or one of `identity_tokens` (token -> user). `lifetime` is in s.
-    `requests` has every request to the token endpoint, and `issued` every requested scope.
+    The token endpoint, whose URL is `realm`, listens on a port of its own. Without *users* it
+    issues a token for every request; with *users* a request needs a password, or one of
+    `identity_tokens` (token -> user). Tokens are valid for `lifetime` s. `requests` has all
+    requests to the token endpoint, and `issued` the scopes of all tokens.
     """
 
     def __init__(
@@ -85,16 +84,16 @@ class TokenService:
 
     @property
     def url(self) -> str:
-        """Return the URL of the token endpoint itself; the announced `realm` may differ."""
+        """Return the token endpoint's real URL; a test may announce another one as `realm`."""
         return f"{self._server.url}/token"
 
     def revoke(self) -> None:
-        """Invalidate every issued token before it expires."""
+        """Make all issued tokens invalid before they expire."""
         with self._lock:
             self._valid.clear()
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return a Bearer challenge unless the token is valid for the repository's name."""
+        """Return a Bearer challenge, or None if the request has a token for its repository."""
         match = _NAME.match(seen.path)
         scope = f"repository:{match[1]}:pull" if match else ""
         scheme, _, token = seen.headers.get("authorization", "").partition(" ")
@@ -129,7 +128,7 @@ class TokenService:
 
 
 def basic_user(seen: Seen, users: Mapping[str, str]) -> str | None:
-    """Return the user whose password the request carries; None if it carries none."""
+    """Return the user whose right password the request has, or None."""
     scheme, _, encoded = seen.headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")

@@ -29,7 +29,7 @@ _LAYER = {
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An `Image` is for one platform: its manifest and the blobs that the manifest lists."""
+    """An image for one platform: its manifest, and the blobs that the manifest lists."""
 
     manifest: bytes
     media_type: str
@@ -44,17 +44,17 @@ class Image:
 
     @property
     def blobs(self) -> tuple[bytes, ...]:
-        """Return the image's config and its layers, in this order."""
+        """Return the image's config and then its layers."""
         return (self.config, *self.layers)
 
 
 def filler(size: int, seed: int = 0) -> bytes:
-    """Return *size* incompressible bytes, the same for the same seed."""
+    """Return *size* bytes that cannot be compressed; the same *seed* gives the same bytes."""
     return random.Random(seed).randbytes(size)
 
 
 def layer(files: Mapping[str, bytes]) -> bytes:
-    """Return *files* as a layer that a client can unpack; equal files give equal bytes."""
+    """Return a layer with *files* that a client can unpack; equal files give equal bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in files.items():
@@ -71,7 +71,7 @@ def image(
     architecture: str = "amd64",
     command: Sequence[str] = ("/bin/true",),
 ) -> Image:
-    """Build an image from *layers*, which must come from `layer` if a client unpacks it."""
+    """Build an image from *layers*; a client can unpack it if the layers come from `layer`."""
     config = _json(
         {
             "architecture": architecture,
@@ -94,7 +94,7 @@ def image(
 
 
 def index(images: Sequence[Image], family: Family = "oci") -> tuple[bytes, str]:
-    """Build an index of *images*, one for each platform; return its bytes and its media type."""
+    """Build an index of *images*, one for each platform; return its bytes and media type."""
     media_type = OCI_INDEX if family == "oci" else DOCKER_LIST
     children = [
         descriptor(each.manifest, each.media_type)
@@ -105,7 +105,7 @@ def index(images: Sequence[Image], family: Family = "oci") -> tuple[bytes, str]:
 
 
 def artifact(subject: Image, content: bytes, artifact_type: str) -> Image:
-    """Build an artifact (a signature, an SBOM) that refers to *subject*."""
+    """Build an artifact, such as a signature, whose manifest refers to *subject*."""
     empty = b"{}"
     manifest = _json(
         {
@@ -121,7 +121,7 @@ def artifact(subject: Image, content: bytes, artifact_type: str) -> Image:
 
 
 def descriptor(content: bytes, media_type: str) -> dict[str, Any]:
-    """Return the descriptor of *content*."""
+    """Return the OCI descriptor of *content*."""
     return {
         "mediaType": media_type,
         "digest": str(Digest.of(content)),
@@ -130,7 +130,7 @@ def descriptor(content: bytes, media_type: str) -> dict[str, Any]:
 
 
 def _diff_id(packed: bytes) -> str:
-    """Return the digest of a layer's tar, or of *packed* itself if it is not gzip."""
+    """Return the digest of a layer's tar file, as the image's config lists it."""
     plain = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
     return f"sha256:{hashlib.sha256(plain).hexdigest()}"
 

@@ -1,7 +1,7 @@
-"""Count the constructions that docs/style.md rules out in comments, docstrings and Markdown.
+"""Counts the constructions that docs/style.md rules out in comments, docstrings and Markdown.
 
-python -m tests.language [PATH...]     counts of each file, the worst first, and of all
-python -m tests.language --lines PATH  the lines in question
+python -m tests.language [PATH...]     prints the counts of each file, the worst first, and of all
+python -m tests.language --lines PATH  prints the lines that have one of them
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMITS = {
     "he": 0.5,
     ", for": 0.5,
 }
-"""Occurrences allowed in 1,000 words."""
+"""Largest number of each construction in 1,000 words of the repository."""
 
 _VERBS = (
     "is|isn't|was|wasn't|are|were|has|had|have|can|can't|may|must|would|will|came|comes|come"
@@ -54,7 +54,7 @@ _COMMENTED = {".cfg", ".conf", ".yml", ".yaml", ".sh", ".toml", ".container", ".
 
 
 def prose(path: Path) -> str:
-    """Return the comments and docstrings of a file, or the text of a Markdown page without code."""
+    """Return the comments and docstrings of a file, or a Markdown page without its code."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return _CODE.sub("X", _FENCE.sub("", text))
@@ -65,7 +65,7 @@ def prose(path: Path) -> str:
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
-    """Yield each string that stands alone as a statement: docstrings, and those of attributes."""
+    """Yield the docstrings of a module, and the strings that document its constants."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             value = node.value.value
@@ -74,13 +74,13 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def _comments(text: str, tree: ast.Module) -> Iterator[str]:
-    """Yield the comments of a Python file; those on consecutive lines are one text."""
+    """Yield the comments of a Python file; comments on consecutive lines are one text."""
     block, last = list[str](), -1
     lines = text.splitlines()
     marked = {number for number, line in enumerate(lines, 1) if "#" in line}
     strings = _strings(tree, marked) if marked else {}
     for number in sorted(marked):
-        line = lines[number - 1].encode()  # the offsets of the syntax tree count bytes
+        line = lines[number - 1].encode()  # Python's syntax tree gives columns in bytes
         for start, end in strings.get(number, ()):
             line = line[:start] + b"_" * (min(end, len(line)) - start) + line[end:]
         _, mark, comment = line.partition(b"#")
@@ -94,7 +94,7 @@ def _comments(text: str, tree: ast.Module) -> Iterator[str]:
 
 
 def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int]]]:
-    """Return the ranges of bytes that belong to strings, for each of the numbered *lines*."""
+    """Return the ranges of bytes in each of the numbered *lines* that belong to strings."""
     found: dict[int, list[tuple[int, int]]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr):
@@ -107,7 +107,7 @@ def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int
 
 
 def _hashed(text: str) -> Iterator[str]:
-    """Yield the comments of a file in which # or ; begins one."""
+    """Yield the comments of a file in which # or ; begins a comment."""
     for line in text.splitlines():
         found = re.search(r"(?:^|\s)[#;]+ (.*)", line)
         if found:
@@ -115,7 +115,7 @@ def _hashed(text: str) -> Iterator[str]:
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield each file below *paths* that has prose."""
+    """Yield the files in and below *paths* whose prose is counted."""
     for path in paths:
         for each in sorted(_inside(path)) if path.is_dir() else [path]:
             known = each.suffix in {".py", ".md"} | _COMMENTED
@@ -124,24 +124,24 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield the files below *folder*, without those of the environment, of git and of builds."""
+    """Yield the files below *folder* that belong to the repository, not to git or a build."""
     for here, folders, names in os.walk(folder):
         folders[:] = [each for each in folders if each[0] != "." and each not in {"build", "dist"}]
         yield from (Path(here, name) for name in names if name[0] != ".")
 
 
 def count(text: str) -> dict[str, int]:
-    """Return how often each construction occurs in *text*."""
+    """Return how often *text* has each construction."""
     return {name: len(pattern.findall(text)) for name, pattern in _COMPILED.items()}
 
 
 def words(text: str) -> int:
-    """Return the number of words of *text*."""
+    """Return the number of words in *text*."""
     return len(re.findall(r"[A-Za-z][A-Za-z'-]*", text))
 
 
 def rates(paths: Iterable[Path]) -> dict[str, float]:
-    """Return the occurrences of each construction in 1,000 words of all files below *paths*."""
+    """Return how often each construction occurs in 1,000 words of all files below *paths*."""
     total, of = dict.fromkeys(_COMPILED, 0), 0
     for path in files(paths):
         text = prose(path)

@@ -1,4 +1,4 @@
-"""Make mutants of a module: copies with one small fault each, which a test should find."""
+"""Makes mutants of a module: copies with one small fault each, which a test should find."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LOGGERS = ("log", "_log", "logger", "logging")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A `Mutant` is the source of a module with one fault.
+    """The source of a module with one fault.
 
-    `first` and `last` are the lines of the changed code of a mutant, inclusive. `used` are the
-    lines that a test must execute to find the fault: the changed ones or, if they run at import and
-    define a constant, those that use the constant; empty if any line may find the fault.
+    `first` to `last` are the lines of the changed code. A test must run one of the lines in `used`
+    to find the fault. They are the changed lines or, if these define a constant at import, the
+    lines that use the constant. If `used` is empty, any line may find the fault.
     """
 
     operator: str
@@ -47,7 +47,7 @@ class _Change:
 
 
 def mutants(source: str, most: int, seed: str) -> list[Mutant]:
-    """Return *most* mutants of *source* at most, chosen by *seed*, in the order of their lines."""
+    """Return at most *most* mutants of *source*, chosen by *seed*, in the order of their lines."""
     count = len(list(_changes(ast.parse(source))))
     chosen = sorted(random.Random(seed).sample(range(count), min(most, count)))
     return sorted((_mutant(source, number) for number in chosen), key=lambda each: each.first)
@@ -97,7 +97,7 @@ def _changes(tree: ast.Module) -> Iterator[_Change]:
 
 
 def _skipped(tree: ast.Module) -> set[ast.AST]:
-    """Return the code that no mutant changes: annotations, decorators, docstrings and log calls."""
+    """Return the code that is never changed: annotations, decorators, docstrings, log calls."""
     roots: list[ast.AST | None] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -173,7 +173,8 @@ def _changed_constant(node: ast.AST) -> Iterator[_Change]:
 def _changed_body(node: ast.AST, skipped: set[ast.AST]) -> Iterator[_Change]:
     for name in ("body", "orelse", "finalbody"):
         body = getattr(node, name, None)
-        if not isinstance(body, list):  # a lambda has one expression as its body
+        # the body of a lambda is one expression, not a list of statements
+        if not isinstance(body, list):
             continue
         for at, statement in enumerate(body):
             is_dropped = isinstance(statement, ast.Expr | ast.AugAssign | ast.Raise)

@@ -1,13 +1,13 @@
-"""Run the tests against mutants of modules, and list the mutants that no test finds.
+"""Runs the tests against mutants of modules, and lists the mutants that no test finds.
 
 python -m tests.mutation [--seed N] [--most N] [--tests PATH]... MODULE...
 
-A MODULE is a file or a folder, such as registry/download. A mutant has one small fault
-(tests/mutants.py); --seed chooses the faults, --most is the number of mutants for each file. Each
-mutant runs, in a copy of the project, only the unit tests that execute the changed lines. --tests
-are the tests to choose from; by default those in the folder of tests with the name of the module's
-folder. The exit code is 0 even if mutants survive: someone must decide whether a survivor is a
-fault of the tests or does not change the behaviour.
+A MODULE is a file or a folder, such as registry/download. A mutant is a copy of a module with one
+small fault (tests/mutants.py): --seed chooses the faults, and --most limits the mutants of each
+file. Each mutant runs in a copy of the project, with only the unit tests that run the changed
+lines. --tests limits the tests; by default they are those in tests/FOLDER, where FOLDER is the
+module's top folder. The exit code is 0 even if mutants survive, because a person must decide
+whether a survivor shows a missing test or behaves like the original.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _MUTANT_S = 180
 _ALL_TESTS_S = 1200
 
 Lines = dict[str, dict[str, set[int]]]
-"""This has, for each module and test, the lines of the module that the test executes."""
+"""The lines of each module that each test runs: by module, then by test."""
 
 
 class Copy:
-    """A `Copy` is a copy of the project, in which one module at a time is a mutant."""
+    """A copy of the project, in which one module at a time is replaced by a mutant."""
 
     def __init__(self, folder: Path) -> None:
         self._root = folder / "project"
@@ -45,11 +45,11 @@ class Copy:
         shutil.copytree(ROOT, self._root, symlinks=True, ignore=shutil.ignore_patterns(".*"))
 
     def source(self, module: str) -> str:
-        """Return the source of a module."""
+        """Return the source of a module of the copy, without a fault."""
         return (self._root / module).read_text()
 
     def trace(self, modules: Sequence[str], tests: Sequence[str]) -> Lines:
-        """Run the tests without a mutant; return the lines that each passed test executes."""
+        """Run the tests without a mutant; return the lines of *modules* that each test runs."""
         found = self._root.with_name("trace.json")
         environment = {"MODULES": ":".join(modules), "TRACE": str(found)}
         self._pytest(tests, ["-p", "tests.traced"], _ALL_TESTS_S, environment)
@@ -63,7 +63,7 @@ class Copy:
         return lines
 
     def outcome(self, module: str, mutant: Mutant, tests: Sequence[str]) -> str:
-        """Run the tests with a mutant; return `killed`, `survived`, or `ran out of time`."""
+        """Run the tests with a mutant; return `killed`, `survived`, or that time ran out."""
         if not tests:
             return "survived: no test executes it"
         path = self._root / module
@@ -72,7 +72,7 @@ class Copy:
             stale.unlink()
         path.write_text(mutant.source)
         try:
-            # most mutants are found by the tests that execute least, which are collected fast
+            # the tests that run the fewest lines come first: they are fast, and find most mutants
             parts = [part for part in (tests[:_FIRST_TESTS], tests[_FIRST_TESTS:]) if part]
             is_killed = any(self._pytest(part, ["-x"], _MUTANT_S, {}) for part in parts)
         except subprocess.TimeoutExpired:
@@ -113,13 +113,13 @@ def _files(named: Iterable[str]) -> Iterator[str]:
 
 
 def _tests_of(mutant: Mutant, executed: dict[str, set[int]]) -> list[str]:
-    """Return the tests that execute the changed lines, those that execute least first."""
+    """Return the tests that run the changed lines, first those that run the fewest lines."""
     found = [t for t, lines in executed.items() if not mutant.used or lines & mutant.used]
     return sorted(found, key=lambda test: len(executed[test]))[:_MOST_TESTS]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the mutants and print one line for each, then the survivors' number."""
+    """Run the mutants; print a line for each, and then the number of survivors."""
     parser = argparse.ArgumentParser(prog="tests.mutation", description="run tests with mutants")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--most", type=int, default=8, help="mutants for each file")

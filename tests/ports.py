@@ -1,4 +1,4 @@
-"""Give out loopback ports, no port twice while concurrent tests may use it."""
+"""Chooses loopback ports for tests; no two concurrent tests get the same."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-# these ports are below those that the kernel gives to connections (from 32768)
+# below the ports that the kernel gives to outgoing connections (32768 and above)
 _FIRST: Final = 20_000
 _MANY: Final = 10_000
 
 
 def free_port() -> int:
-    """Return a port of loopback on which no program listens.
+    """Return a loopback port on which no program listens.
 
-    All test sessions of a user count in one file, so the same port comes back after 9,999 others. A
-    port that the kernel picks could be in use again before the caller listens on it.
+    All test runs of a user count in one file, so the same port comes back after 9,999 others. A
+    port that the kernel chooses could be taken again before the caller listens on it.
     """
     while True:
         port = _FIRST + _next() % _MANY
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def _next() -> int:
-    """Return a number that is one more than the last one that any process got."""
+    """Return the next number of the count that all test runs of this user share."""
     path = Path(tempfile.gettempdir()) / f"entrepot-tests-ports-{os.getuid()}"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Runs Python programs in separate processes, for tests that kill one or need several."""
+"""Runs Python programs as processes, for tests that kill one or need several."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Start *program* with *arguments* in sys.argv and the project's packages; kill it at the end.
+    """Start *program*, Python code that may import the project; kill it at the end.
 
-    The program prints a line at each step, for which the test waits with `next_line`.
+    *arguments* are its sys.argv. It prints a line at each step, for which the test waits with
+    `next_line`.
     """
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program, *map(str, arguments)],
@@ -33,13 +34,13 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """Wait for the next line that a process prints; empty if it has ended."""
+    """Wait for the next line that the process prints; return "" if it has ended."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 def run(program: str, *arguments: object, within: float = 30) -> str:
-    """Run *program* until it exits with 0, for at most *within* s, and return its output."""
+    """Run *program* for at most *within* s; return its output. It must exit with 0."""
     with running(program, *arguments) as process:
         printed, _ = process.communicate(timeout=within)
         assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""Deviations of real registries for a fake upstream; each has a switch, off by default."""
+"""Deviations of real registries, which a fake upstream can show; all are off by default."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Quirks:
     _got: set[str] = field(default_factory=set)
 
     def without_ignored(self, seen: Seen) -> Seen:
-        """Return a request without the query parameters that the registry ignores."""
+        """Return the request without the query parameters that this registry ignores."""
         known = {name: text for name, text in seen.query.items() if name not in self.ignores}
         return replace(seen, query=known)
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Return the response that replaces the registry's content, or None."""
+        """Return the refusal that replaces the usual response, or None."""
         kind, _ = _requested(seen)
         accept = seen.headers.get("accept", "*/*")
         offered = _OFFERED.get(kind)
@@ -83,7 +83,7 @@ class Quirks:
         return None
 
     def changed(self, seen: Seen, reply: Reply) -> Reply:
-        """Return a response with the deviations of the registry."""
+        """Return the usual response, changed as this registry would send it."""
         kind, reference = _requested(seen)
         if self.tag_digest and kind == "manifests" and ":" not in reference:
             reply = _with(reply, "Docker-Content-Digest", self.tag_digest)
@@ -126,7 +126,7 @@ class Quirks:
 
 
 def _requested(seen: Seen) -> tuple[str, str]:
-    """Return the kind of the requested object and its reference; empty for any other path."""
+    """Return the kind of object that a request asks for, and its reference; else "" and ""."""
     match = _KIND.fullmatch(seen.path)
     return (match[1], match[2]) if match else ("", "")
 

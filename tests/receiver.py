@@ -1,4 +1,4 @@
-"""A receiver of events on loopback, whose responses a test chooses."""
+"""A receiver of event notifications on loopback; a test chooses its responses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 Reply = tuple[int, dict[str, str]]
-"""A `Reply` has the status and the headers of the receiver's response."""
+"""The status and the headers of the receiver's response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A `Received` is one request that the receiver read; names of headers are in lower case."""
+    """A request that the receiver has read; header names are in lower case."""
 
     method: str
     path: str
@@ -24,16 +24,19 @@ class Received:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Return the events of a request's envelope; a request without a body has none."""
+        """Return the events in the body of this request; none without a body."""
         return list(json.loads(self.body)["events"]) if self.body else []
 
     def values(self, name: str) -> list[str]:
-        """Return the values of a header."""
+        """Return all values of a header of this request."""
         return [value for found, value in self.headers if found == name]
 
 
 class Receiver:
-    """A `Receiver` responds to every request with the result of *reply*, by default with 200."""
+    """A receiver that answers a request with the result of *reply*, by default with 200.
+
+    `requests` has all requests, and `accepted` the events of those with a 2xx response.
+    """
 
     def __init__(self, reply: Callable[[Received], Reply] = lambda _: (200, {})) -> None:
         self.reply = reply
@@ -53,11 +56,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Return the URL of an endpoint at this receiver."""
+        """Return the URL at which an endpoint reaches this receiver."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/event"
 
     def take(self, request: Received) -> Reply:
-        """Record a request to the receiver; its events are accepted if the response is 2xx."""
+        """Keep the request, and return its response; with 2xx its events count as accepted."""
         reply = self.reply(request)
         self.requests.append(request)
         if reply[0] < 300:
@@ -77,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        """Record the request to the receiver, and send the chosen response."""
+        """Read the request, and send the response that the test has chosen."""
         length = int(self.headers.get("Content-Length") or 0)
         headers = [(name.lower(), value) for name, value in self.headers.items()]
         request = Received(self.command, self.path, headers, self.rfile.read(length))
@@ -91,4 +94,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST  # noqa: N815 - the name that http.server expects
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - of http.server
-        """Print nothing."""
+        """Print nothing, because tests read `requests`."""

@@ -1,7 +1,7 @@
-"""Run an S3 server on loopback that is as strict as S3: moto's server behind a checking proxy.
+"""An S3 server on loopback that is as strict as S3: the mock server moto behind a checking proxy.
 
-moto accepts any key, signature, region, method and expiry, so a test against moto alone cannot show
-that a client signs its requests. The front checks each request, counts requests, and injects
+moto accepts any key, signature, region, method and expiry, so a test with moto alone cannot show
+that a client signs its requests correctly. The proxy checks and counts each request, and injects
 faults:
 
 with S3Front() as s3:
@@ -31,9 +31,9 @@ from tests.ports import free_port
 from tests.s3_signatures import Account, Refusal, Signed, refusal
 
 LEAST_PART = 5 * 1024 * 1024
-"""S3 refuses a smaller part of a multipart upload, except the last part."""
+"""S3 refuses a smaller part of a multipart upload, unless it is the last part (bytes)."""
 
-_BEHIND = {  # moto itself refuses only requests without any signature
+_BEHIND = {  # some signature, because moto refuses only requests without any
     "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 }
@@ -42,38 +42,38 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "server", "date"
 
 @dataclass(frozen=True, slots=True)
 class SlowDown:
-    """Answer a request with 503 SlowDown, and do not apply it."""
+    """Fault: answer the request with 503 SlowDown, and do not apply it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answer a request with an error of S3, and do not apply it."""
+    """Fault: answer the request with an error of S3, and do not apply it."""
 
     refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class WrongRegion:
-    """Answer a request with 301 PermanentRedirect, which names the bucket's region."""
+    """Fault: answer the request with 301 PermanentRedirect, which names the bucket's region."""
 
     region: str
 
 
 @dataclass(frozen=True, slots=True)
 class CutBody:
-    """Send the head and *after* bytes of the object's body, and close the connection."""
+    """Fault: send the header section and *after* bytes of the body, and close the connection."""
 
     after: int
 
 
 @dataclass(frozen=True, slots=True)
 class LoseAnswer:
-    """Apply the request, and close the connection without an answer."""
+    """Fault: apply the request, and close the connection without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyLater:
-    """Close the connection without an answer, and apply the request when *when* is set."""
+    """Fault: close the connection without an answer; apply the request when *when* is set."""
 
     when: threading.Event
     applied: threading.Event = field(default_factory=threading.Event)
@@ -81,7 +81,7 @@ class ApplyLater:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Answer the request only when *until* is set, then as usual."""
+    """Fault: answer the request as usual, but only when *until* is set."""
 
     until: threading.Event
 
@@ -99,7 +99,7 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request that was received: its method, its key without the bucket, and its query."""
+    """A request that the proxy received; `key` is without the bucket's name."""
 
     method: str
     key: str
@@ -108,15 +108,15 @@ class Seen:
 
 
 class S3Front:
-    """The front and the server behind it, with one empty bucket.
+    """The checking proxy and the moto server behind it, with one empty bucket.
 
-    `requests` has all requests that the front received, in order; `refused` has the codes of those
-    that it refused. A part of a multipart upload has *least_part* bytes or more, but the last part.
+    `requests` has all requests in order; `refused` has S3's error codes of those that the proxy
+    refused. Each part of a multipart upload, except the last one, must have *least_part* bytes.
     """
 
     def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
         self.account = account or Account()
-        # all of moto's servers in a process have the same buckets
+        # a name of its own, because all moto servers in a process share their buckets
         self.bucket = f"images-{secrets.token_hex(4)}"
         self.requests: list[Seen] = []
         self.refused: list[str] = []
@@ -143,13 +143,13 @@ class S3Front:
 
     @property
     def url(self) -> str:
-        """Return the URL of the S3 service, without the bucket."""
+        """Return the URL of this S3 service, without the bucket."""
         return f"http://127.0.0.1:{self._port}"
 
     def fault(
         self, method: str, pattern: str, fault: Fault, *, times: int | None = None
     ) -> Callable[[], None]:
-        """Inject *fault* into requests whose key matches; return a function that ends it."""
+        """Inject *fault* into requests whose key matches; return a function that ends this."""
         rule = _Rule(method, re.compile(pattern), fault, times)
         with self._lock:
             self._rules.append(rule)
@@ -161,40 +161,40 @@ class S3Front:
         return end
 
     def count(self, method: str, pattern: str = "") -> int:
-        """Return the number of requests with this method whose key matches."""
+        """Return how many requests had this method and a matching key."""
         return sum(
             each.method == method and bool(re.search(pattern, each.key)) for each in self.requests
         )
 
     def counts(self) -> Counter[str]:
-        """Return the number of requests by method."""
+        """Return the number of requests for each method."""
         return Counter(each.method for each in self.requests)
 
     def forget(self) -> None:
-        """Forget the requests so far, and end all faults."""
+        """Clear the list of requests, and end all faults."""
         with self._lock:
             self.requests.clear()
             self.refused.clear()
             self._rules.clear()
 
-    # ---- these methods act on the bucket behind the front, without a signature
+    # ---- access to the bucket past the proxy, without a signature
 
     def put(self, key: str, content: bytes) -> None:
-        """Store an object, as another program would."""
+        """Store an object past the proxy, as another program would."""
         assert self._behind.request("PUT", f"/{self.bucket}/{key}", content, _BEHIND).status == 200
 
     def get(self, key: str) -> bytes | None:
-        """Return an object's content; None if it is absent."""
+        """Return an object's content, or None if it does not exist."""
         found = self._behind.request("GET", f"/{self.bucket}/{key}", b"", _BEHIND)
         assert found.status in {200, 404}, found
         return found.body if found.status == 200 else None
 
     def delete(self, key: str) -> None:
-        """Remove an object, as another program would."""
+        """Delete an object past the proxy, as another program would."""
         self._behind.request("DELETE", f"/{self.bucket}/{key}", b"", _BEHIND)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys of all objects, in byte order."""
+        """Return the keys of all objects with this prefix, in byte order."""
         found: list[str] = []
         after = ""
         while True:
@@ -206,7 +206,7 @@ class S3Front:
                 return found
             after = page[-1]
 
-    # ---- one request
+    # ---- one request through the proxy
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         front = self
@@ -219,7 +219,7 @@ class S3Front:
                     super().handle_one_request()
 
             def log_message(self, *_: Any) -> None:
-                """Write nothing."""
+                """Write nothing, because tests read `requests`."""
 
             def do_any(self) -> None:
                 front.answer(self)
@@ -229,7 +229,7 @@ class S3Front:
         return Handler
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Check, count and answer one request to the front."""
+        """Check one request, count it, and answer it or send it on to moto."""
         if self.is_down:
             handler.close_connection = True
             return
@@ -240,7 +240,7 @@ class S3Front:
         if not headers.get("host", "").startswith(f"{self.bucket}."):
             key = unquote(parts.path).removeprefix(f"/{self.bucket}").removeprefix("/")
             behind = request
-        else:  # the bucket is in the host, and moto gets the request without its host
+        else:  # the bucket's name is in the Host header, which moto would not see
             key = unquote(parts.path).removeprefix("/")
             behind = replace(request, target=f"/{self.bucket}{request.target}")
         refused = refusal(request, self.account)
@@ -302,7 +302,7 @@ class S3Front:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of moto's server behind the front."""
+    """A response of the moto server behind the proxy."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -319,7 +319,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Moto:
-    """moto's server for S3, in a thread of this process."""
+    """The moto server for S3, which runs in a thread of this process."""
 
     def __init__(self, least_part: int) -> None:
         self._port = free_port()
@@ -328,7 +328,7 @@ class _Moto:
         self._local = threading.local()
 
     def start(self) -> None:
-        """Start moto's server with an empty account."""
+        """Start the moto server without any bucket."""
         from moto.s3 import models  # noqa: PLC0415 - a second, only if it is used
         from moto.server import ThreadedMotoServer  # noqa: PLC0415 - as above
 
@@ -339,11 +339,11 @@ class _Moto:
         self._server.start()
 
     def stop(self) -> None:
-        """Stop the server."""
+        """Stop the moto server."""
         self._server.stop()
 
     def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Send one request to moto's server, and return the answer."""
+        """Send a request to the moto server, and return its response."""
         deadline = time.monotonic() + 30
         connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
         while True:

@@ -1,7 +1,7 @@
-"""Check that a request to S3 is signed by Signature Version 4, with botocore's signer.
+"""Checks the signature of a request to S3 (Signature Version 4) with botocore's signer.
 
-A signature in the header section and one in the query (a presigned URL) are checked: the key, the
-time, the region, the method, the path, the query, the signed headers and the hash of the body.
+The signature is in a header, or in the query of a presigned URL. It covers the key, time, region,
+method, path, query, signed headers, and the hash of the body.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """This is why S3 refuses a request: the HTTP status and S3's error code."""
+    """The answer with which S3 refuses a request: the HTTP status and S3's error code."""
 
     status: int
     code: str
@@ -38,7 +38,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The key that a bucket accepts, and the bucket's region."""
+    """The access key that a bucket accepts, and the bucket's region."""
 
     key: str = "AKIAENTREPOT"
     secret: str = "a secret/with+signs"
@@ -48,7 +48,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """One request as it was received; header names are in lower case."""
+    """A request as it was received; header names are in lower case."""
 
     method: str
     target: str
@@ -57,17 +57,17 @@ class Signed:
 
 
 class _Exact(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
-    """A signer that signs the headers of the request, and no others."""
+    """botocore's signer, changed to sign exactly the headers that the request has."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
-        """Return all headers of *request*."""
+        """Return all headers of the request, because they are those that the client has signed."""
         return request.headers
 
 
 def refusal(  # noqa: PLR0911 - one for each rule
     request: Signed, account: Account, now: datetime | None = None
 ) -> Refusal | None:
-    """Return why *request* is refused; None if its signature is right."""
+    """Return the refusal of a request, or None if its signature is right."""
     now = now or datetime.now(UTC)
     query = dict(parse_qsl(urlsplit(request.target).query, keep_blank_values=True))
     if "X-Amz-Signature" in query:
@@ -128,7 +128,7 @@ def _signature(
 ) -> str:
     signer = _Exact(Credentials(account.key, account.secret), "s3", account.region)
     headers = {name: request.headers.get(name, "") for name in signed}
-    if date is not None:  # a presigned URL signs no body
+    if date is not None:  # the signature of a presigned URL does not cover the body
         headers["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD"
     made = AWSRequest(request.method, f"http://{request.headers['host']}{target}", headers)
     made.context["timestamp"] = date or request.headers["x-amz-date"]

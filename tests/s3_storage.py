@@ -1,4 +1,4 @@
-"""Open the driver `s3` on the front, as an appliance that owns the bucket opens it."""
+"""Opens the storage driver `s3` on the strict S3 server, for an appliance that owns the bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.s3_signatures import Account
 
 
 def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
-    """Return the keys of `storage.s3` for the front; *others* replace some."""
+    """Return the section `storage.s3` for the server *front*; *others* replaces some keys."""
     return {**keys_of(front.url, front.bucket, front.account, state), **others}
 
 
@@ -47,7 +47,7 @@ def keys_of(url: str, bucket: str, account: Account, state: Path) -> dict[str, o
 def owned(
     front: S3Front, state: Path, clock: Callable[[], float] = time.time, **others: object
 ) -> BucketParts:
-    """Return the parts of a bucket that this appliance owns from now on."""
+    """Return the driver's parts for a bucket of which this appliance takes the ownership."""
     state.mkdir(parents=True, exist_ok=True)
     parts = parts_of("s3", parameters(front, state, **others), clock)
     assert parts.claim().renew()
@@ -55,14 +55,14 @@ def owned(
 
 
 class Held:
-    """The ownership of a bucket by an appliance that is never asked for it."""
+    """A stand-in for the ownership of a bucket, which is held all the time."""
 
     def holds(self) -> bool:
-        """Return True."""
+        """Return True, because the ownership is never lost here."""
         return True
 
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage that writes to an empty bucket, without an object of an owner in it."""
+    """Return a storage on an empty bucket, without the object in which ownership is stored."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

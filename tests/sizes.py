@@ -1,4 +1,4 @@
-"""Choose the size of a test run: small by default, full in `make soak`."""
+"""Sizes of a test run: small by default, full in `make soak`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a small mail server on loopback, for tests: RFC 5321, with STARTTLS and AUTH PLAIN."""
+"""A small mail server on loopback (RFC 5321), with STARTTLS and AUTH PLAIN."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Self
 
 
 class SmtpServer:
-    """A `SmtpServer` keeps the mails that it receives in `mails`, and all commands in `commands`.
+    """A mail server that keeps received mails in `mails`, and the client's commands in `commands`.
 
-    With *context* it offers STARTTLS. If `is_silent`, the mail server accepts connections and sends
-    nothing. If `refusal` is set, the mail server answers every MAIL command with this line.
+    With *context* it offers STARTTLS. With `is_silent` it accepts connections and sends nothing. It
+    answers every MAIL command with `refusal`, if that is set.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -65,7 +65,7 @@ class _Session(socketserver.BaseRequestHandler):
                 return
 
     def finish(self) -> None:
-        """Close the client's connection, which may be encrypted by now."""
+        """Close the connection to the client, which may use TLS by now."""
         self._file.close()
         self._socket.close()
 
@@ -85,7 +85,7 @@ class _Session(socketserver.BaseRequestHandler):
             self._answer("220 go on")
             try:
                 encrypted = self._owner.context.wrap_socket(self._socket, server_side=True)
-            except ssl.SSLError:  # the client rejects the certificate
+            except ssl.SSLError:  # the client has rejected the certificate, which some tests want
                 return False
             self._begin(encrypted)
         elif verb == "AUTH":

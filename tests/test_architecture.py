@@ -1,4 +1,4 @@
-"""Functions and files have a limited length, and names follow rules."""
+"""Tests of the source code: functions and files have a limited length, and names follow rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglo
 
 @cache
 def _functions() -> tuple[tuple[str, int], ...]:
-    """Return each function's place and its length in lines, docstrings excluded."""
+    """Return each function's place and its number of lines without the docstring."""
     return tuple(
         (f"{path.relative_to(_ROOT)}:{node.lineno} {node.name}", _length(node))
         for path in _FILES
@@ -38,41 +38,41 @@ def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_half_of_the_functions_have_eight_lines_or_fewer() -> None:
-    """Half of the functions have eight lines or fewer, so that they can be read at a glance."""
+    """Half of the functions have at most eight lines, so that they can be read at a glance."""
     lengths = [length for _, length in _functions()]
 
     assert statistics.median(lengths) <= 8
 
 
 def test_nine_in_ten_functions_have_thirty_lines_or_fewer() -> None:
-    """Long functions are exceptions."""
+    """Nine in ten functions have at most thirty lines, so long ones are exceptions."""
     lengths = [length for _, length in _functions()]
 
     assert statistics.quantiles(lengths, n=10)[-1] <= 30
 
 
 def test_no_function_has_more_than_fifty_lines() -> None:
-    """No function has more than fifty lines, because it would have two jobs."""
+    """No function has more than fifty lines, because it would do more than one thing."""
     assert [place for place, length in _functions() if length > 50] == []
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
-    """A file has five hundred lines or fewer, so that it has one job."""
+    """No file has more than five hundred lines, because it would have more than one job."""
     assert len(path.read_text().splitlines()) <= 500
 
 
 def test_no_module_has_a_vague_name() -> None:
-    """No module has a vague name: a name states the content of its module."""
+    """No module has a name that does not describe its content, such as `utils`."""
     assert [str(path) for path in _FILES if _VAGUE & {path.stem, path.parent.name}] == []
 
 
 def test_no_class_name_has_two_meanings() -> None:
-    """No two public classes have one name, which would confuse readers."""
+    """No two public classes have the same name, which would confuse readers."""
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":
-            continue  # these are separate programs, which the product does not import
+            continue  # programs of their own, which the product does not import
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))
@@ -83,7 +83,7 @@ def test_no_class_name_has_two_meanings() -> None:
 def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
     """No program waits for signals with sigtimedwait.
 
-    An interrupted call returns uninitialised memory, so programs use runtime/signals.py.
+    An interrupted call of it returns uninitialised memory, so programs use runtime/signals.py.
     """
     waits = ("sigtimedwait(", "sigwaitinfo(")
 
@@ -91,7 +91,7 @@ def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
 
 
 def test_the_length_of_a_function_excludes_its_docstring() -> None:
-    """The length of a function excludes its docstring, as documentation must not count."""
+    """The length of a function excludes its docstring, so that documentation has no limit."""
     (function,) = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n').body
     assert isinstance(function, ast.FunctionDef)
 

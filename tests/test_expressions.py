@@ -1,4 +1,4 @@
-"""The cost of every regular expression of the programs is linear in the length of its text."""
+"""Tests of the product's regular expressions: their cost is linear in the length of a text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""These expressions are built from an operator's setting; each has its own test below."""
+"""Expressions that are built from an operator's setting; each has a test of its own below."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """A `Use` is a regular expression, its place, and the methods called on it."""
+    """A regular expression, its place, and the methods that are called on it."""
 
     place: str
     pattern: re.Pattern[Any]
@@ -34,7 +34,7 @@ class Use:
 
 @cache
 def sources() -> list[tuple[str, ast.Module]]:
-    """Return every module that may use an expression."""
+    """Return the modules of the product that may use a regular expression."""
     found = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -45,7 +45,7 @@ def sources() -> list[tuple[str, ast.Module]]:
 
 
 def calls(tree: ast.AST, function: str) -> Iterator[ast.Call]:
-    """Yield the calls of `re.FUNCTION`."""
+    """Yield the calls of `re.FUNCTION` in a module."""
     for node in _calls_of_re(tree):
         if ast.unparse(node.func) == f"re.{function}":
             yield node
@@ -53,7 +53,7 @@ def calls(tree: ast.AST, function: str) -> Iterator[ast.Call]:
 
 @cache
 def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
-    """Return the calls of any function of `re`, found in one walk."""
+    """Return the calls of any function of `re` in a module; cached, because a walk is slow."""
     return tuple(
         node
         for node in ast.walk(tree)
@@ -65,7 +65,7 @@ def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
 
 
 def named(tree: ast.Module) -> dict[ast.AST, str]:
-    """Return the calls of `re.compile` whose result a module assigns to a name."""
+    """Return the calls of `re.compile` whose result a module keeps under a name."""
     found: dict[ast.AST, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -76,7 +76,7 @@ def named(tree: ast.Module) -> dict[ast.AST, str]:
 
 
 def within(tree: ast.Module, call: ast.AST) -> str:
-    """Return the class or function of a module that contains a call."""
+    """Return the name of the class or function of a module that contains the call."""
     return next(
         (str(getattr(each, "name", "")) for each in tree.body if call in ast.walk(each)), ""
     )
@@ -84,7 +84,7 @@ def within(tree: ast.Module, call: ast.AST) -> str:
 
 @cache
 def used() -> dict[str, set[str]]:
-    """Return the methods that are called on each name, in any module."""
+    """Return the methods that any module calls on each name."""
     found: dict[str, set[str]] = {}
     for _, tree in sources():
         for node in ast.walk(tree):
@@ -94,12 +94,12 @@ def used() -> dict[str, set[str]]:
 
 
 def methods(name: str) -> tuple[str, ...]:
-    """Return the methods called on the expression of that name; if none is known, all methods."""
+    """Return the methods called on the expression with this name, or all if none is known."""
     return tuple(sorted(used()[name].intersection(METHODS))) if name in used() else METHODS
 
 
 def uses() -> Iterator[Use]:
-    """Yield every regular expression of the programs, compiled or written in a call."""
+    """Yield every regular expression of the product, compiled or written in a call."""
     for place, tree in sources():
         module = importlib.import_module(place.removesuffix(".py").replace("/", "."))
         for name in named(tree).values():
@@ -111,7 +111,7 @@ def uses() -> Iterator[Use]:
 
 
 def run_of(use: Use, method: str) -> Any:
-    """Return a function that applies a regular expression to all of a text."""
+    """Return a function that applies a regular expression to a whole text."""
     call = getattr(use.pattern, method)
     if method == "sub":
         empty = "" if isinstance(use.pattern.pattern, str) else b""
@@ -123,10 +123,9 @@ ALL = list(uses())
 
 
 def test_every_expression_is_covered() -> None:
-    """Every regular expression is covered by these tests.
+    """The tests below cover every regular expression of the product.
 
-    Each expression is assigned to a name of a module, is literal in a call, or is in the list
-    MADE_AT_RUN_TIME.
+    Each one has a name in its module, is written in a call of `re`, or is in MADE_AT_RUN_TIME.
     """
     for place, tree in sources():
         known = named(tree)
@@ -138,9 +137,9 @@ def test_every_expression_is_covered() -> None:
 
 @pytest.mark.parametrize("use", ALL, ids=lambda use: use.place)
 def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
-    """The cost of a regular expression is linear on 64 KiB of its worst characters.
+    """The cost of a regular expression is linear even for 64 KiB of its worst text.
 
-    Many of the texts that are matched come from clients.
+    Many of the texts come from clients, who could stop a worker otherwise.
     """
     for method in use.methods:
         found = costly(use.pattern, run_of(use, method))
@@ -158,7 +157,7 @@ def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """These tests find a costly expression, exponential or quadratic."""
+    """The measurement finds an exponential and a quadratic expression, so it can fail."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None
@@ -169,7 +168,7 @@ def test_a_costly_expression_is_found(text: str, method: str) -> None:
     ["**", "a/**/b/**/c/*", "*a*a*a*a*", "**/*-*-*-*/**", "**/a/**/a/**/a/**/a", "*0*-*a*0*-*a/**"],
 )
 def test_an_operators_pattern_is_cheap_for_the_longest_name(pattern: str) -> None:
-    """An operator's pattern is cheap for the longest name that a client can invent."""
+    """The pattern of an operator is cheap for the longest name that a client can invent."""
     names = Globs([pattern])._names
     for recipe in recipes(names):
         text = recipe.text(250)

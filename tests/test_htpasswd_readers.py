@@ -1,4 +1,4 @@
-"""`entrepot check` and the workers accept the same password files."""
+"""A test that `entrepot check` and the workers accept the same password files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES = [
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
 def test_check_and_workers_reject_the_same_lines(line: bytes) -> None:
-    """`check` and the workers reject the same lines of a password file."""
+    """`entrepot check` and the workers, which parse htpasswd separately, reject the same lines."""
     found = htpasswd_problems(line + b"\n", "file")
     try:
         parse(line + b"\n")

@@ -1,4 +1,4 @@
-"""The prose of the whole repository stays within the limits of docs/style.md."""
+"""Tests of the repository's prose, which stays within the limits of docs/style.md."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.language import LIMITS, ROOT, count, rates
 
 
 def test_the_repository_is_within_the_limits() -> None:
-    """The repository is within the limits of docs/style.md.
+    """The constructions that docs/style.md rules out are rare in the repository.
 
-    `python -m tests.language` lists the counts of each file.
+    `python -m tests.language` prints the counts of each file.
     """
     found = rates([ROOT])
 
@@ -30,12 +30,12 @@ def test_the_repository_is_within_the_limits() -> None:
     ],
 )
 def test_each_construction_is_counted(sentence: str, construction: str) -> None:
-    """Each construction that docs/style.md rules out is counted in a sentence that has it."""
+    """A sentence with a construction that docs/style.md rules out is counted under its name."""
     assert {name for name, number in count(sentence).items() if number} == {construction}
 
 
 def test_plain_sentences_are_not_counted() -> None:
-    """Plain sentences with the same words (questions, examples, purposes) are not counted."""
+    """A sentence that only shares words with these constructions is not counted."""
     plain = "What is the size? The file, for example, waits for the disk. Return the name."
 
     assert sum(count(plain).values()) == 0

@@ -1,4 +1,4 @@
-"""Every lock of the program is released by a `with` statement, whatever fails before its end."""
+"""Tests of the source code: a `with` statement releases every lock, whatever fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _functions(tree: ast.AST) -> Iterator[_Function]:
 
 
 def _taken(function: _Function) -> Iterator[tuple[str, int]]:
-    """Yield the names to which a function assigns a lock, and the line of each."""
+    """Yield each name to which a function assigns a lock, with the line."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and _is_lock(node.value):
             targets: list[ast.expr] = node.targets
@@ -42,7 +42,7 @@ def _is_lock(value: ast.expr) -> bool:
 
 
 def _released(function: _Function) -> set[str]:
-    """Return the names that a `with` statement, an exit stack or the caller releases."""
+    """Return the names of locks that a `with` statement, an exit stack or the caller releases."""
     found: set[str] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.With):
@@ -62,7 +62,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _unprotected(body: list[ast.stmt]) -> Iterator[int]:
-    """Yield the lines of releases before which another statement of a `finally` can fail."""
+    """Yield the lines of releases in a `finally` before which another statement can fail."""
     has_called = False
     for statement in body:
         releases = isinstance(statement, ast.Expr) and _is_release(statement.value)
@@ -87,7 +87,7 @@ def _suppresses(item: ast.withitem) -> bool:
 
 
 def _finals(tree: ast.AST) -> Iterator[list[ast.stmt]]:
-    """Yield every `finally` block, and the `if` blocks in it."""
+    """Yield the body of every `finally`, and of the `if` statements in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Try) and node.finalbody:
             yield node.finalbody
@@ -100,11 +100,15 @@ def _finals(tree: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def test_a_lock_is_taken_in_a_with_statement() -> None:
-    """A lock that is assigned is entered, passed to an exit stack, or returned to the caller."""
+    """A lock that a function assigns to a name is released, even if the function fails.
+
+    It is entered by `with`, passed to an exit stack, or returned to the caller.
+    """
     lost = [
         f"{path}:{line} {name}"
         for path, tree in _TREES.items()
-        if path.name != "locks.py"  # locks.py defines the functions that other modules use
+        # locks.py defines the functions with which the others take locks
+        if path.name != "locks.py"
         for function in _functions(tree)
         for name, line in _taken(function)
         if name not in _released(function)
@@ -114,7 +118,7 @@ def test_a_lock_is_taken_in_a_with_statement() -> None:
 
 
 def test_a_release_does_not_wait_for_other_cleanup() -> None:
-    """A release of a lock does not wait for other cleanup in a `finally`, which can fail."""
+    """In a `finally` a lock is released first, because other cleanup can fail."""
     skipped = [
         f"{path}:{line}"
         for path, tree in _TREES.items()
@@ -126,7 +130,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
 
 
 def test_the_rules_detect_violations() -> None:
-    """The rules of this file detect violations: a failed removal skips the lock's release."""
+    """These rules find a lock whose release is skipped if a removal fails, so they can fail."""
     tree = ast.parse(
         "def f():\n"
         "    held = lock(path, 1)\n"

@@ -1,4 +1,4 @@
-"""The mutants for `python -m tests.mutation` have one fault each, which a seed determines."""
+"""Tests of the mutants for `python -m tests.mutation`: one fault each, chosen by a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ends(items: list[int], most: int = 3) -> bool:
 
 @pytest.fixture(scope="module")
 def lines() -> set[str]:
-    """Return every changed line of all mutants."""
+    """Return all changed lines of all mutants of one source."""
     plain = ast.unparse(ast.parse(SOURCE)).splitlines()
     every = mutants(SOURCE, 1000, "1")
     return {
@@ -50,12 +50,12 @@ def lines() -> set[str]:
     ],
 )
 def test_each_kind_of_fault_is_made(lines: set[str], line: str) -> None:
-    """Each kind of fault is made: each operator changes the code that it is meant to change."""
+    """Each kind of fault changes the code that it is made for."""
     assert line in lines
 
 
 def test_texts_for_people_are_not_changed() -> None:
-    """Texts for people are not changed by mutants: docstrings, log calls and annotations."""
+    """No mutant changes docstrings, log calls or annotations, which no test checks."""
     for each in mutants(SOURCE, 1000, "1"):
         assert "Return 1 thing." in each.source
         assert "none of 7" in each.source
@@ -63,14 +63,14 @@ def test_texts_for_people_are_not_changed() -> None:
 
 
 def test_a_mutant_is_found_again_by_its_seed() -> None:
-    """A mutant is found again by its seed, and the number of mutants is bounded."""
+    """The same seed gives the same mutants, and their number is bounded."""
     assert mutants(SOURCE, 4, "1") == mutants(SOURCE, 4, "1")
     assert mutants(SOURCE, 4, "1") != mutants(SOURCE, 4, "2")
     assert len(mutants(SOURCE, 4, "1")) == 4
 
 
 def test_every_mutant_differs_and_names_its_line() -> None:
-    """Every mutant differs from its module and names the changed line."""
+    """Every mutant differs from its module, and names the lines that differ."""
     plain = ast.unparse(ast.parse(SOURCE))
     for each in mutants(SOURCE, 1000, "1"):
         assert each.source != plain
@@ -78,7 +78,10 @@ def test_every_mutant_differs_and_names_its_line() -> None:
 
 
 def test_a_constant_is_found_by_the_lines_that_use_it() -> None:
-    """A constant's mutant is found by the lines that use it, as its own line runs at import."""
+    """A mutant of a constant is tried with the tests that run the lines which use the constant.
+
+    The constant's own line runs at the import, before any test.
+    """
     every = {each.before: each.used for each in mutants(SOURCE, 1000, "1")}
 
     assert every["8"] == {13}

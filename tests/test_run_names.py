@@ -1,4 +1,4 @@
-"""The names in the run directory have one definition, which the static files repeat exactly."""
+"""Tests of the names in the run directory, which one module defines and static files repeat."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _ALSO_SETTINGS = {
     run_names.SIGNING_ROOTS,
     run_names.SIGNING_KEYS,
 }
-"""Names in the run directory that users' own files or sections of the configuration have too."""
+"""Names in the run directory that users' files or sections of the configuration have as well."""
 _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
     f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")
 }
-"""Files that only `supervisord.conf` names."""
+"""Files in the run directory that only `supervisord.conf` names."""
 
 
 def _strings(path: Path) -> set[str]:
-    """Return the string literals of a module, without those inside f-strings."""
+    """Return the string literals of a module, without those in f-strings."""
     return {
         node.value
         for node in ast.walk(ast.parse(path.read_text()))
@@ -52,7 +52,7 @@ def _strings(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
-    """No module repeats a name of the run directory: two definitions differ some day."""
+    """No other module repeats a name of the run directory, because two copies could differ."""
     repeated = {
         f"{path.relative_to(_ROOT)}: {text}"
         for path in (_ROOT / package).rglob("*.py")
@@ -64,7 +64,7 @@ def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
 
 
 def test_the_static_files_use_the_defined_names() -> None:
-    """The static files use the defined names, so HAProxy and supervisord find the sockets."""
+    """haproxy.cfg and supervisord.conf use the names that the product defines for its sockets."""
     haproxy = re.findall(r"\$\{ENTREPOT_RUN\}/([\w.*]+)", (_ROOT / "haproxy.cfg").read_text())
     supervisor = re.findall(
         r"%\(ENV_ENTREPOT_RUN\)s/([\w.]+)", (_ROOT / "supervisord.conf").read_text()

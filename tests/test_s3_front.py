@@ -1,4 +1,4 @@
-"""The front that stands for S3 in the tests refuses what S3 refuses, and injects its faults."""
+"""Tests of the strict S3 server for tests: it refuses what S3 refuses, and injects faults."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.s3_storage import parameters
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one S3 server for this module."""
+    """Run one strict S3 server for all tests of this module."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture
 def s3(running: S3Front) -> Iterator[S3Front]:
-    """Return the S3 server without requests and faults."""
+    """Return the strict S3 server, without requests and faults of earlier tests."""
     running.forget()
     yield running
     running.forget()
@@ -53,7 +53,7 @@ def _client(s3: S3Front, **others: object) -> ObjectClient:
 def test_a_wrong_key_secret_region_or_token_is_refused(
     s3: S3Front, wrong: dict[str, object], code: str
 ) -> None:
-    """The front refuses a wrong key, secret, region or token; moto alone accepts each of them."""
+    """The strict server refuses a wrong key, secret, region or token, which moto alone accepts."""
     with pytest.raises(StorageBroken):
         _client(s3, **wrong).put("key", b"content")
 
@@ -62,7 +62,7 @@ def test_a_wrong_key_secret_region_or_token_is_refused(
 
 
 def test_a_presigned_url_is_valid_for_its_method_and_its_time(s3: S3Front) -> None:
-    """A presigned URL is valid for its method and its time; moto alone accepts any."""
+    """A presigned URL is valid for one method and until its expiry; moto alone accepts any."""
     client = _client(s3)
     client.put("a key/with+signs", b"content")
     url = obstore.sign(client._requests, "GET", "a key/with+signs", timedelta(minutes=1))
@@ -83,7 +83,7 @@ def test_a_presigned_url_is_valid_for_its_method_and_its_time(s3: S3Front) -> No
 
 
 def test_a_request_is_valid_for_fifteen_minutes_with_its_body(s3: S3Front) -> None:
-    """A signed request is valid for fifteen minutes, and with its own body only."""
+    """A signature is valid for fifteen minutes, and only with the body that it covers."""
     _client(s3).put("key", b"content")
     seen = next(each for each in s3.requests if each.method == "PUT")
     request = Signed("PUT", f"/{s3.bucket}/key", seen.headers, b"content")
@@ -102,7 +102,7 @@ def test_a_request_is_valid_for_fifteen_minutes_with_its_body(s3: S3Front) -> No
 
 
 def test_a_session_token_is_needed_with_a_temporary_key(s3: S3Front) -> None:
-    """A session token is needed with a temporary key, as a signed header."""
+    """A temporary key needs its session token, in a header that the signature covers."""
     account = Account(token="secret token")
     with S3Front(account) as temporary:
         _client(temporary, sessiontoken="secret token").put("key", b"content")
@@ -114,7 +114,7 @@ def test_a_session_token_is_needed_with_a_temporary_key(s3: S3Front) -> None:
 
 
 def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
-    """Requests to the front are counted by method and key; each part of an upload is one."""
+    """Requests are counted by method and key; each part of a multipart upload counts."""
     client = _client(s3)
     client.put("a/one", b"1")
     client.head("a/one")
@@ -126,7 +126,7 @@ def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
 
 
 def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
-    """Each fault of the front is seen by the client, for its number of requests."""
+    """The client sees each kind of fault for as many requests as the test has said."""
     client = _client(s3)
     client.put("key", bytes(200_000))
     for fault in (SlowDown(), WrongRegion("eu-north-1"), CutBody(1000)):
@@ -137,7 +137,7 @@ def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
 
 
 def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
-    """The client cannot know that."""
+    """A request whose answer is lost was applied, although its client sees a broken connection."""
     client = _client(s3)
     s3.fault("PUT", "key", LoseAnswer(), times=1)
 
@@ -148,7 +148,7 @@ def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
 
 
 def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
-    """A removal can be applied late, and then removes a later write."""
+    """A deletion can be applied late, and then deletes an object that was written after it."""
     client = _client(s3)
     client.put("key", b"old")
     late = ApplyLater(threading.Event())
@@ -164,7 +164,7 @@ def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
 
 
 def test_a_stalled_answer_comes_in_the_end(s3: S3Front) -> None:
-    """A stalled answer of the front comes in the end, and is the usual one."""
+    """A stalled answer arrives when the test permits it, and is the usual answer."""
     client = _client(s3)
     client.put("key", b"content")
     until = threading.Event()

@@ -1,4 +1,4 @@
-"""The summary at the end of `make test` counts the CPU time of every process."""
+"""Tests of the summary after `make test`, which counts the CPU time of every process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORK = "import time\nwhile time.process_time() < 0.6: pass"
 
 
 def timed(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as `make test` does."""
+    """Run a command under `tests.timed`, as `make test` does."""
     return subprocess.run(
         [sys.executable, "-m", "tests.timed", *words],
         cwd=ROOT,
@@ -28,12 +28,12 @@ def timed(*words: str) -> subprocess.CompletedProcess[str]:
     ("script", "expected"), [("exit 3", 3), ("kill -TERM $$", 143)], ids=["code", "signal"]
 )
 def test_the_exit_code_is_that_of_the_command(script: str, expected: int) -> None:
-    """The exit code of `tests.timed` is that of the command, so that a failed test fails CI."""
+    """`tests.timed` exits with the code of its command, so that a failed test fails CI."""
     assert timed("sh", "-c", script).returncode == expected
 
 
 def test_the_cpu_time_of_an_orphan_is_counted(tmp_path: Path) -> None:
-    """The CPU time of a daemon whose parent ended first is counted.
+    """The CPU time of a daemon counts, although its parent ended first.
 
     The shell in this test waits for the daemon through a pipe.
     """

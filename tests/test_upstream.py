@@ -1,4 +1,4 @@
-"""The fake upstream, on which other tests depend, responds correctly."""
+"""Tests of the fake upstream, on whose correct responses other tests depend."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def upstream() -> Iterator[FakeUpstream]:
-    """Run an upstream that responds correctly."""
+    """Run a fake upstream without faults."""
     with FakeUpstream() as running:
         yield running
 
 
 @pytest.fixture
 def http() -> Iterator[urllib3.PoolManager]:
-    """Return a client without retries and redirects."""
+    """Return an HTTP client that neither repeats a request nor follows a redirect."""
     with urllib3.PoolManager(retries=False, timeout=5) as pool:
         yield pool
 
@@ -36,7 +36,7 @@ def http() -> Iterator[urllib3.PoolManager]:
 def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """The fake upstream serves an image by tag and digest with all its blobs."""
+    """The fake upstream serves an image by tag and by digest, with all its blobs."""
     built = upstream.add_image("library/app", "v1", [layer({"bin/true": b"#!"})])
 
     by_tag = http.request("GET", f"{upstream.url}/v2/library/app/manifests/v1")
@@ -54,9 +54,9 @@ def test_an_image_is_served_by_tag_and_digest_with_its_blobs(
 
 
 def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """The fake upstream serves ranges with 206 and Content-Range.
+    """The fake upstream answers a range with 206 and Content-Range, or with 416 past the end.
 
-    A range past the end is 416; a setting makes the fake upstream ignore ranges.
+    With `ignore_range` it answers with the whole blob.
     """
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'0123456789')}"
 
@@ -74,7 +74,7 @@ def test_ranges_are_exact(upstream: FakeUpstream, http: urllib3.PoolManager) -> 
 
 
 def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """A rule of the fake upstream ends after `times` requests, and affects no other path."""
+    """A fault with `times` ends after this number of requests, and affects no other path."""
     upstream.add_image("app", "v1", [b"layer"])
     url = f"{upstream.url}/v2/app/manifests/v1"
     upstream.misbehave("/manifests/", times=1, status=503, headers={"Retry-After": "7"})
@@ -89,7 +89,7 @@ def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolM
 def test_a_cut_body_ends_early_and_is_counted(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A cut body of the fake upstream ends after `cut` bytes, with the whole Content-Length."""
+    """A body with the fault `cut` ends after that many bytes, despite its Content-Length."""
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', bytes(1000))}"
     upstream.misbehave("/blobs/", cut=300)
 
@@ -100,7 +100,7 @@ def test_a_cut_body_ends_early_and_is_counted(
 
 
 def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """A held body waits for its event after its first `hold_after` bytes."""
+    """A body with the fault `hold` stops after `hold_after` bytes until the event is set."""
     gate = threading.Event()
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'x' * 500)}"
     upstream.misbehave("/blobs/", hold=gate, hold_after=200, chunked=True)
@@ -117,7 +117,7 @@ def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.P
 def test_a_restarted_upstream_uses_the_same_port(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A stopped fake upstream refuses connections; after a start its URL is the same."""
+    """A stopped fake upstream refuses connections; after a start it has the same port."""
     url = f"{upstream.url}/v2/"
     upstream.stop()
 
@@ -131,7 +131,7 @@ def test_a_restarted_upstream_uses_the_same_port(
 def test_a_redirect_leads_to_the_blob_on_another_server(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A redirect of the fake upstream leads to the blob on another server, under any name."""
+    """A redirect of the fake upstream leads to the same blob on another server."""
     with FakeUpstream() as storage:
         digest = upstream.add_blob("app", b"content")
         storage.add_blob("any", b"content")
@@ -146,7 +146,7 @@ def test_a_redirect_leads_to_the_blob_on_another_server(
 def test_tags_and_referrers_are_paginated(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A page of tags or referrers has a Link to the next page, as in the OCI distribution spec."""
+    """A page of tags or referrers has a Link to the next page, as OCI specifies."""
     subject = upstream.add_image("app", "a", [b"layer"])
     upstream.move_tag("app", "b", subject.digest)
     signature = artifact(subject, b"sig", "application/x.sig")
@@ -167,7 +167,7 @@ def test_tags_and_referrers_are_paginated(
 def test_the_children_of_an_index_are_served(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """The fake upstream serves the children of an index by digest."""
+    """The fake upstream serves the manifests of an index by digest."""
     children = [image([b"one"], architecture="amd64"), image([b"two"], architecture="arm64")]
     upstream.add_index("app", "multi", children)
 
@@ -179,7 +179,7 @@ def test_the_children_of_an_index_are_served(
 
 
 def test_basic_authentication_accepts_the_right_password_only(http: urllib3.PoolManager) -> None:
-    """Basic authentication of the fake upstream accepts the right password only."""
+    """With Basic authentication the fake upstream accepts only the right password."""
     with FakeUpstream(gate=BasicGate({"me": "pa:ss"})) as upstream:
         wrong = urllib3.make_headers(basic_auth="me:nope")
         right = urllib3.make_headers(basic_auth="me:pa:ss")
@@ -192,7 +192,7 @@ def test_basic_authentication_accepts_the_right_password_only(http: urllib3.Pool
 
 
 def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager) -> None:
-    """A token is valid for its scope until it is revoked; then a request gets 401 again."""
+    """A token is valid for its scope until the test revokes it; then a request gets 401."""
     with TokenService() as tokens, FakeUpstream(gate=tokens) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         url = f"{upstream.url}/v2/app/manifests/v1"
@@ -209,7 +209,7 @@ def test_a_token_is_valid_for_its_scope_until_revoked(http: urllib3.PoolManager)
 
 
 def test_tls_requires_trust_in_the_private_authority(tmp_path: Path) -> None:
-    """A client needs the file of the private authority to connect to the fake upstream with TLS."""
+    """A client can use TLS with the fake upstream only if it trusts the private authority."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         trusting = urllib3.PoolManager(retries=False, ca_certs=str(authority.path))

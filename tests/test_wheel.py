@@ -1,4 +1,4 @@
-"""The wheel installs one import package with all that the image and the library need."""
+"""Tests of the wheel: it installs one import package with all files of the product."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _setuptools() -> dict[str, Any]:
 
 
 def _folders() -> set[str]:
-    """Return the top-level folders to which the import package links."""
+    """Return the folders of the repository to which links in the import package lead."""
     return {each.name for each in _PACKAGE.iterdir() if each.is_symlink()}
 
 
 def test_one_import_package_is_installed() -> None:
-    """The wheel installs one import package, so programs may have their own `config.py`."""
+    """The wheel installs only the package `entrepot`, so a program may have its own `config.py`."""
     assert _setuptools()["packages"]["find"]["include"] == ["entrepot", "entrepot.*"]
     assert {each.name for each in _PACKAGE.iterdir() if not each.is_symlink()} <= {
         "__init__.py",
@@ -31,7 +31,7 @@ def test_one_import_package_is_installed() -> None:
 
 
 def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
-    """Every folder of code is linked by a relative link, which works in any clone."""
+    """The import package has a relative link to every folder of code, which works in any clone."""
     code = {each.parent.name for each in _ROOT.glob("*/__init__.py")} - {"entrepot"}
 
     assert _folders() == code
@@ -41,14 +41,14 @@ def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """Every folder of code is a package; otherwise the wheel would lack it."""
+    """Every folder of code is a Python package, because the wheel would lack another folder."""
     folders = {path.parent for top in _folders() for path in (_ROOT / top).rglob("*.py")}
 
     assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []
 
 
 def test_the_build_of_the_image_sees_all_installed_files() -> None:
-    """The image's build sees the files that .dockerignore excepts, and no others."""
+    """The build of the image gets exactly the files that .dockerignore exempts."""
     lines = (_ROOT / ".dockerignore").read_text().splitlines()
     excepted = {line.removeprefix("!") for line in lines if line.startswith("!")}
 

@@ -1,7 +1,7 @@
-"""Runs a command, then prints the CPU time and the wall time of all processes that it started.
+"""Runs a command, then prints the CPU time and the elapsed time of all its processes.
 
-`python -m tests.timed PROGRAM ARGUMENT...` ends with the command's exit code. The CPU time of two
-runs can be compared on a machine that does other work too; the wall time can't.
+`python -m tests.timed PROGRAM ARGUMENT...` exits with the command's code. The CPU times of two runs
+can be compared even on a busy machine, the elapsed times cannot.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-_PR_SET_CHILD_SUBREAPER = 36  # the value is from prctl(2)
+_PR_SET_CHILD_SUBREAPER = 36  # from prctl(2)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command *argv* and return its exit code, 128 and the number for a signal's."""
+    """Run the command *argv*; return its exit code, or 128 plus the signal that ended it."""
     _adopt_orphans()
     begun = time.monotonic()
     ended = _ended(os.spawnvp(os.P_NOWAIT, argv[0], list(argv)))
@@ -32,13 +32,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends: its CPU time is counted too."""
+    """Become the parent of descendants whose parent has ended, so that their CPU time counts."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _ended(pid: int) -> int:
-    """Wait for the command's process and for children that end before; return its exit code."""
-    # a terminal sends Ctrl-C's signal to the command as well
+    """Wait until the command ends; return its exit code. Children that end before are reaped."""
+    # Ctrl-C signals the command as well, and this program still prints the summary
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         found, status = os.waitpid(-1, 0)
@@ -48,7 +48,7 @@ def _ended(pid: int) -> int:
 
 
 def _reap_others() -> None:
-    """Count the processes that end within a second of the command, as its daemons do."""
+    """Reap the processes that end within a second after the command, such as its daemons."""
     deadline = time.monotonic() + 1
     with suppress(ChildProcessError):
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A storage in memory whose values have times that can be set, as files have."""
+"""A storage in memory whose values have times of modification, as files have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.datastore.storage import TimedStat
 
 
 class TimedMemoryStorage(MemoryStorage):
-    """A MemoryStorage with `TimedStorage`; its `clock` returns the time (s, UTC epoch)."""
+    """A storage in memory that implements `TimedStorage`; `clock` returns Unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -18,21 +18,21 @@ class TimedMemoryStorage(MemoryStorage):
         self._times: dict[str, float] = {}
 
     def stat(self, key: str) -> TimedStat | None:
-        """Return key, size and time of a value."""
+        """Return a value's key, size and time of modification, or None."""
         found = super().stat(key)
         return TimedStat(key, found.size, self._times.get(key, 0.0)) if found else None
 
     def walk(self, key: str) -> Iterator[TimedStat]:
-        """Yield every value below *key*."""
+        """Yield every value below *key*, with its time of modification."""
         for found in super().walk(key):
             yield TimedStat(found.key, found.size, self._times.get(found.key, 0.0))
 
     def write(self, key: str, data: bytes) -> None:
-        """Set a value and its time."""
+        """Store a value, with the time of the clock."""
         super().write(key, data)
         self._times[key] = self._clock()
 
     def touch(self, key: str, at: float) -> None:
-        """Set the time at which a value was modified."""
+        """Set a value's time of modification to *at*."""
         if key in self._values:
             self._times[key] = at

@@ -1,4 +1,4 @@
-"""Signs tokens as a token server does: with each algorithm, and each way to name the key."""
+"""Signs tokens as a token server does, with each algorithm and each way to name the key."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _CURVES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
 
 @lru_cache(32)
 def signer(algorithm: str, name: str = "one") -> Signer:
-    """Return the signer of an algorithm; another *name* has another key."""
+    """Return a signer with this algorithm; another *name* means another key."""
     return Signer(_key("RSA" if algorithm[0] in "RP" else algorithm, name), algorithm)
 
 
 @lru_cache(16)
 def _key(algorithm: str, name: str) -> PrivateKey:
-    """Return a key for an algorithm; RSA keys take a tenth of a second each, so they are cached."""
+    """Return the key of this algorithm and name; cached, as a new RSA key takes 0.1 s."""
     del name
     return new_key(algorithm)
 
 
 def new_key(algorithm: str) -> PrivateKey:
-    """Return a new key for an algorithm."""
+    """Return a new private key for a signature algorithm."""
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
     if algorithm.startswith("ES"):
@@ -59,7 +59,7 @@ def claims(
 ) -> dict[str, Any]:
     """Return the claims of a valid token for scopes such as `repository:NAME:pull`.
 
-    A value None in *changed* removes that claim.
+    *changed* replaces claims; the value None removes one.
     """
     every = {
         "iss": ISSUER,
@@ -75,14 +75,14 @@ def claims(
 
 
 def access(scope: str) -> dict[str, Any]:
-    """Return the entry of `access` for one scope."""
+    """Return the member of the claim `access` for one scope."""
     kind, _, rest = scope.partition(":")
     name, _, actions = rest.rpartition(":")
     return {"type": kind, "name": name, "actions": actions.split(",")}
 
 
 class Signer:
-    """Signs tokens with one key, whose certificate is self-signed, or issued by *issuer*."""
+    """A token server's private key, whose certificate is self-signed or issued by *issuer*."""
 
     def __init__(self, key: PrivateKey, algorithm: str, issuer: Signer | None = None) -> None:
         self.key = key
@@ -91,34 +91,34 @@ class Signer:
 
     @cached_property
     def certificate(self) -> x509.Certificate:
-        """The certificate of the key."""
+        """The certificate of this signer's key."""
         return certificate_of(self.key, self._issuer)
 
     def chain(self, *more: Signer) -> dict[str, Any]:
-        """Return a token's header with the chain of the signer's certificate and of *more*."""
+        """Return a token header with this signer's certificate, followed by those of *more*."""
         ders = (each.certificate.public_bytes(serialization.Encoding.DER) for each in (self, *more))
         return {"x5c": [base64.b64encode(der).decode() for der in ders]}
 
     def by_id(self, at: int = 0) -> dict[str, Any]:
-        """Return a token's header with an ID of the key: 0 the thumbprint, -1 libtrust's."""
+        """Return a token header with an ID of the key: at 0 its thumbprint, at -1 libtrust's ID."""
         return {"kid": key_ids(self.key.public_key())[at]}
 
     def jwk(self, **more: str) -> dict[str, Any]:
-        """Return the signer's public key as a JSON Web Key, with *more* members."""
+        """Return the public key as a JSON Web Key; *more* adds members."""
         return public_jwk(self.key) | more
 
     def jwks(self, **more: str) -> bytes:
-        """Return a key set with the signer's key."""
+        """Return a JSON Web Key Set with this public key only."""
         return json.dumps({"keys": [self.jwk(**more)]}).encode()
 
     def bundle(self) -> bytes:
-        """Return the certificate in PEM."""
+        """Return this signer's certificate in PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def sign(
         self, content: Mapping[str, Any] | bytes, header: Mapping[str, Any] | None = None
     ) -> str:
-        """Return a token; *content* has its claims, or the bytes of its payload."""
+        """Return a signed token; *content* is its claims, or the bytes of its payload."""
         payload = content if isinstance(content, bytes) else json.dumps(content).encode()
         named = self.by_id() if header is None else header
         return jwt.PyJWS().encode(payload, self.key, algorithm=self.algorithm, headers=dict(named))
@@ -145,7 +145,7 @@ def certificate_of(
     is_authority: bool = True,
     subject: x509.Name | None = None,
 ) -> x509.Certificate:
-    """Return a certificate that is valid between two days from now."""
+    """Return a certificate of a key that is valid from *days*[0] to *days*[1] days from now."""
     now = dt.datetime.now(dt.UTC)
     common_name = x509.NameAttribute(NameOID.COMMON_NAME, f"signer {id(key)}")
     name = subject or x509.Name([common_name])

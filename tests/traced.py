@@ -1,7 +1,7 @@
-"""A pytest plugin that records the lines of chosen modules which each test executes.
+"""A pytest plugin that records the lines of chosen modules which each test runs.
 
-The environment variable MODULES has the paths of the modules, separated by colons; TRACE has the
-file to write: for each test that passed, the lines of each module, as JSON.
+The environment variable MODULES has the paths of these modules, separated by colons. The plugin
+writes the lines that each passed test runs, as JSON, to the file that TRACE names.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ def _trace(frame: FrameType, event: str, argument: Any) -> Any:
 
 
 def pytest_configure() -> None:
-    """Start to trace, in threads too."""
+    """Trace the lines that this thread and new threads run."""
     threading.settrace(_trace)
     sys.settrace(_trace)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """Forget the lines that the last test executed."""
+    """Forget the lines that the last test has run."""
     _current.clear()
     yield
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Record the lines of a test that passed."""
+    """Keep the lines that a test has run, if the test passed."""
     if report.when == "call" and report.passed:
         _found[report.nodeid] = {name: sorted(lines) for name, lines in _current.items()}
 
 
 def pytest_sessionfinish() -> None:
-    """Write the lines of all tests that passed."""
+    """Write the lines of all passed tests."""
     sys.settrace(None)
     Path(os.environ["TRACE"]).write_text(json.dumps(_found))

@@ -1,6 +1,6 @@
-"""Run a registry on loopback, in threads.
+"""A fake registry on loopback, which tests use as the upstream.
 
-A test adds faults to the registry and reads the requests that it received.
+A test adds faults to the fake upstream, and reads the requests that it received.
 
 with FakeUpstream() as upstream:
     image = upstream.add_image("library/app", "v1", [b"layer"])
@@ -38,13 +38,11 @@ class _Rule:
 
 
 class FakeUpstream:
-    """A `FakeUpstream` is a registry with faults on demand.
+    """A registry with content and faults that a test adds.
 
-    `requests` has all requests that the fake upstream received, in order.
-
-    `page` is the largest number of tags or referrers on a page. With `referrers` False, the fake
-    upstream has no referrers API. `quirks` are the deviations of a real registry, which the fake
-    upstream shows.
+    `requests` has all requests that it received, in order. `page` is the largest number of tags or
+    referrers on a page. Without `referrers` it lacks the referrers API. `quirks` are the deviations
+    of a real registry that it shows.
     """
 
     def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -72,25 +70,25 @@ class FakeUpstream:
 
     @property
     def host(self) -> str:
-        """Return 127.0.0.1:PORT."""
+        """Return the address and port of the fake upstream, as in a URL."""
         return self._server.host
 
     def start(self) -> None:
-        """Listen for requests; after a stop, listen on the same port again."""
+        """Accept connections; after a stop the port is the same."""
         self._server.start()
 
     def stop(self) -> None:
-        """Refuse connections from now on, and shut the open connections down."""
+        """Close all connections, and refuse new ones."""
         self._server.stop()
 
     def break_off(self) -> None:
-        """Shut the open connections down, including idle ones, and continue to listen."""
+        """Close all connections, idle ones too, but accept new ones."""
         self._server.break_off()
 
-    # ---- content of the registry
+    # ---- content of the fake upstream
 
     def add_blob(self, name: str, content: bytes) -> Digest:
-        """Add a blob to the repository *name*."""
+        """Add a blob to the repository *name*, and return its digest."""
         digest = Digest.of(content)
         self._repository(name).blobs[str(digest)] = content
         return digest
@@ -107,11 +105,11 @@ class FakeUpstream:
     def add_image(
         self, name: str, tag: str, layers: Sequence[bytes], family: images.Family = "oci"
     ) -> images.Image:
-        """Build an image of *layers* and add it to the repository *name*."""
+        """Build an image of *layers*, add it to the repository *name*, and return it."""
         return self.put_image(name, tag, images.image(layers, family))
 
     def put_image(self, name: str, reference: str, image: images.Image) -> images.Image:
-        """Add an image that was built before to the repository *name*."""
+        """Add an image, with all its blobs, to the repository *name*."""
         for blob in image.blobs:
             self.add_blob(name, blob)
         self.add_manifest(name, reference, image.manifest, image.media_type)
@@ -120,22 +118,22 @@ class FakeUpstream:
     def add_index(
         self, name: str, tag: str, children: Sequence[images.Image], family: images.Family = "oci"
     ) -> Digest:
-        """Add an index and its children, with all their blobs, to the repository *name*."""
+        """Add an index with its images and all their blobs to the repository *name*."""
         for child in children:
             self.put_image(name, str(child.digest), child)
         return self.add_manifest(name, tag, *images.index(children, family))
 
     def move_tag(self, name: str, tag: str, digest: Digest) -> None:
-        """Move *tag* to a manifest of the same repository."""
+        """Set a tag to a manifest of the same repository."""
         self._repository(name).tags[tag] = str(digest)
 
     def remove(self, name: str, reference: str) -> None:
-        """Remove a tag, a manifest or a blob, if it exists."""
+        """Remove a tag, a manifest or a blob from the repository *name*, if it exists."""
         repository = self._repository(name)
         for stored in (repository.tags, repository.manifests, repository.blobs):
             stored.pop(reference, None)
 
-    # ---- faults of the registry
+    # ---- faults of the fake upstream
 
     def misbehave(
         self,
@@ -145,16 +143,16 @@ class FakeUpstream:
         times: int | None = None,
         **knobs: Any,
     ) -> None:
-        """Apply the `Fault` of *knobs* to paths in which *pattern* (a regex) is found.
+        """Apply the faults in *knobs* to requests whose path *pattern*, a regex, matches somewhere.
 
-        The newest rule of the fake upstream that matches a request applies. A rule with *times*
-        ends after that many requests; requests that the gate rejects do not count.
+        The newest matching rule applies. With *times* it ends after that many requests; requests
+        that the gate refuses do not count.
         """
         with self._lock:
             self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))
 
     def behave(self) -> None:
-        """Remove all faults of the fake upstream."""
+        """Remove all faults."""
         with self._lock:
             self._rules.clear()
 
@@ -174,19 +172,19 @@ class FakeUpstream:
 
     @property
     def bytes_sent(self) -> int:
-        """Return the number of bytes of all bodies that the fake upstream sent."""
+        """Return the number of bytes in the bodies of all responses."""
         return sum(each.sent for each in list(self.requests))
 
     @property
     def connections(self) -> int:
-        """Return the number of connections that the fake upstream accepted."""
+        """Return the number of connections that the fake upstream has accepted."""
         return self._server.accepted
 
     def forget(self) -> None:
-        """Clear the list of requests."""
+        """Clear `requests`."""
         self.requests.clear()
 
-    # ---- responses of the registry
+    # ---- responses of the fake upstream
 
     def _repository(self, name: str) -> FakeRepository:
         return self._repositories.setdefault(name, FakeRepository())
@@ -221,7 +219,7 @@ class FakeUpstream:
         return error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge, **version})
 
     def _replacement(self, seen: Seen, fault: Fault) -> Reply | None:
-        """Return the redirect or the error of *fault*, which replaces the content; or None."""
+        """Return the redirect or the error with which *fault* replaces the content; else None."""
         if fault.redirect is not None:
             digest = seen.path.rpartition("/")[2]
             target = fault.redirect.format(
@@ -256,7 +254,7 @@ class FakeUpstream:
         return handlers[match["kind"]]()
 
     def _raw(self, seen: Seen, fault: Fault) -> Reply:
-        """Serve a blob of any repository by its digest, like the storage behind a registry."""
+        """Return a blob of any repository by its digest, as the storage behind a registry does."""
         digest = seen.path.removeprefix("/raw/")
         stored = (repository.blobs.get(digest) for repository in self._repositories.values())
         return fake_repository.blob(
@@ -272,7 +270,7 @@ class FakeUpstream:
 
 
 def _with_fault(reply: Reply, fault: Fault) -> Reply:
-    """Return a response with the changes of *fault* to its headers and body."""
+    """Return the response with the changes that *fault* makes to its headers and body."""
     body = reply.body if fault.body is None else fault.body
     if fault.corrupt and body:
         body = body[:-1] + bytes([body[-1] ^ 1])

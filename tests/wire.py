@@ -1,4 +1,4 @@
-"""A real HTTP/1.1 server on loopback with threads; a test can add faults to its responses."""
+"""A real HTTP/1.1 server on loopback, to whose responses a test can add faults."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PIECE = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """A `Seen` is a received request; `sent` counts the bytes of the response's body so far.
+    """A received request; `sent` counts the bytes of the response's body that were sent.
 
-    `started` is set after the first piece of the body was sent, `done` when the response has ended.
+    `started` is set after the first piece of the body, `done` at the end of the response.
     """
 
     method: str
@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete response of the server, before any fault is applied."""
+    """A complete response, before any fault is applied to it."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -83,9 +83,9 @@ Answer = Callable[[Seen], tuple[Reply, Fault]]
 
 
 class HttpServer:
-    """An `HttpServer` listens on 127.0.0.1 from `start` to `stop`, always on the same port.
+    """A server on 127.0.0.1 that runs from `start` to `stop`, always on the same port.
 
-    `accepted` counts the connections of the server.
+    `accepted` counts its connections.
     """
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
@@ -98,7 +98,7 @@ class HttpServer:
 
     @property
     def host(self) -> str:
-        """Return the server's ADDRESS:PORT."""
+        """Return the address and port of this server."""
         return f"127.0.0.1:{self._port}"
 
     @property
@@ -107,7 +107,7 @@ class HttpServer:
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def start(self) -> None:
-        """Listen for connections; after a stop, listen on the same port again."""
+        """Accept connections; after a stop the port is the same."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
         self._thread = threading.Thread(
@@ -116,7 +116,7 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening and shut every connection down; a second stop does nothing."""
+        """Close all connections, and refuse new ones; a second stop does nothing."""
         if self._server is None or self._thread is None:
             return
         self._server.stopping.set()
@@ -127,13 +127,13 @@ class HttpServer:
         self._server = None
 
     def break_off(self) -> None:
-        """Shut the open connections down, including idle ones, and continue to listen."""
+        """Close all connections, idle ones too, but accept new ones."""
         if self._server is not None:
             self._server.break_off()
 
 
 class _Listener(ThreadingHTTPServer):
-    """A `_Listener` keeps its connections, so that it can shut them down."""
+    """The listening socket of the server; it keeps all connections, to shut them down."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -149,7 +149,7 @@ class _Listener(ThreadingHTTPServer):
             )
 
     def server_bind(self) -> None:
-        """Bind without resolving the name of this host."""
+        """Bind without a look-up of this host's name, which could take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -162,31 +162,31 @@ class _Listener(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Remove a connection when its thread has ended."""
+        """Forget a connection whose thread has ended."""
         self.connections.discard(request)
         super().shutdown_request(request)
 
     def break_off(self) -> None:
-        """Shut every connection down while its thread uses it."""
+        """Shut down every connection, while its thread may be using it."""
         for connection in list(self.connections):
             with suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors of disconnected clients; print others, which are errors of the tests."""
+        """Ignore the errors of connections that a client has closed; print others."""
         if not isinstance(sys.exception(), OSError | ValueError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads a request, calls the server's `answer`, and sends the response with its faults."""
+    """Reads a request, calls the server's `answer`, and sends that response with its fault."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Listener
 
     def do_GET(self) -> None:
-        """Respond to a request of any method."""
+        """Answer a request of any method."""
         seen = self._seen()
         reply, fault = self.server.owner.answer(seen)
         try:
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing, because the fake upstream has `requests`."""
+        """Log nothing, because the fake upstream keeps its requests."""
 
     def _seen(self) -> Seen:
         target = urlsplit(self.path)
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hold(fault.hold)
             if start == fault.cut:
                 break
-            seen.sent += stop - start  # the server counts bytes before the client can receive them
+            seen.sent += stop - start  # counted before the client can have received the bytes
             self._send(body[start:stop], chunked=fault.chunked)
             seen.started.set()
             self._wait((stop - start) / fault.rate if fault.rate else 0)
@@ -258,7 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _pieces(length: int, rate: float | None, stops: list[int]) -> list[tuple[int, int]]:
-    """Return the pieces (start, stop) of a body: 50 in a second at *rate*, cut at *stops*."""
+    """Return the pieces (start, stop) in which a body is sent: 50 a second at *rate*.
+
+    A piece also ends at each of *stops*.
+    """
     step = max(1, int(rate / 50)) if rate else _PIECE
     marks = {*range(0, length, step), *(at for at in stops if at < length), length}
     ordered = sorted(marks)

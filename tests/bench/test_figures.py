@@ -1,4 +1,4 @@
-"""The results of several rounds become one figure."""
+"""Tests of the figures: one figure of a row stands for all rounds in which the row was measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _sample(requests: int = 1000, **cpu: float) -> Sample:
     ids=str,
 )
 def test_a_cost_has_the_unit_of_its_row(unit: Unit, expected: float) -> None:
-    """A row's cost is the CPU time of all processes divided by requests, bytes or nothing."""
+    """The cost of a benchmark row is the CPU time of all processes divided by the row's unit."""
     assert cost(unit, _sample(haproxy=0.1, registry=0.3)) == pytest.approx(expected)
 
 
@@ -37,14 +37,14 @@ def test_a_figure_is_the_median_of_its_rounds() -> None:
 
 
 def test_shares_divide_the_cost_by_role() -> None:
-    """The shares of a figure divide the cost by role, and show which process costs most."""
+    """The shares of a figure divide the cost by process role, so the costliest role is known."""
     found = figure(Unit.REQUEST, [_sample(haproxy=0.002, logger=0.001)])
 
     assert found.shares == pytest.approx({"haproxy": 2.0, "logger": 1.0})
 
 
 def test_a_role_missing_in_a_round_costs_nothing_in_it() -> None:
-    """A role that is missing in a round costs nothing in that round, which still counts."""
+    """A process role that is missing in a round has no cost in it, and the round still counts."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=1.0, b=5.0), _sample(a=1.0)])
 
     assert found.shares["b"] == 0
@@ -58,7 +58,7 @@ def test_failures_of_all_rounds_count() -> None:
 
 
 def test_fetches_are_medians() -> None:
-    """Each field of the fetches is the median of the rounds by itself."""
+    """The number of requests to the upstream is the median of the rounds, and so are the bytes."""
     rounds = [Sample(1, 1, fetches=Fetches(each, each, 10 * each)) for each in (1, 5, 2)]
 
     assert figure(Unit.WHOLE, rounds).fetched == Fetches(2, 2, 20)
@@ -71,5 +71,5 @@ def test_the_rate_of_large_blobs_is_in_bytes_and_of_small_ones_in_requests() -> 
 
 
 def test_a_round_without_requests_has_a_finite_cost() -> None:
-    """A round without requests has a finite cost, so it does not crash the benchmark."""
+    """A round without requests has a finite cost: a division by zero would end the benchmark."""
     assert cost(Unit.REQUEST, _sample(0, a=1.0)) == pytest.approx(1e6)

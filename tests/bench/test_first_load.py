@@ -1,4 +1,4 @@
-"""The time to the first byte is measured over kept connections, beside the upstream's."""
+"""Tests of the first byte's delay: a cache and its upstream are asked over kept connections."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _task(port: int, upstream: int, *, size: int) -> dict[str, object]:
 
 @contextmanager
 def _server(response: bytes) -> Iterator[int]:
-    """Answer each request on every connection with the same response."""
+    """Answer each request on every connection with *response*; yield the listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, response), daemon=True).start()
         yield listener.getsockname()[1]

@@ -57,13 +57,13 @@ def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
     ids=["unknown", "absent", "without a path"],
 )
 def test_an_unusable_peer_is_reported_before_the_run(peers: str, message: str) -> None:
-    """An unusable peer is reported before the benchmark begins."""
+    """A peer whose program is missing or unusable is reported before the first measurement."""
     with pytest.raises(Unusable, match=message):
         known(peers)
 
 
 def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> None:
-    """A plain cache has stock settings and the upstream; nothing else is configured."""
+    """docker-registry as a cache is measured with its default settings and the upstream's URL."""
     written = _configuration(_kind(REGISTRY), Plan(tmp_path, "http://127.0.0.1:1"))
 
     assert written["proxy"] == {"remoteurl": "http://127.0.0.1:1"}
@@ -75,7 +75,7 @@ def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> No
 def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
     tmp_path: Path, name: str
 ) -> None:
-    """A cache with passwords has the path of the htpasswd file, in distribution's key."""
+    """docker-registry with passwords gets the path of the htpasswd file under its own key."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
     written = _configuration(_kind(name), plan)
 
@@ -92,7 +92,7 @@ def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None
 
 
 def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
-    """Entrepot gets only address, folder and upstream, so its default settings are measured."""
+    """Entrepot gets only its address, folder and upstream, so its default settings are measured."""
     launch = _kind(OURS).launch(Plan(tmp_path, "http://127.0.0.1:1"))
     written = json.loads((tmp_path / "config.yml").read_text())
 
@@ -101,7 +101,7 @@ def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
 
 
 def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
-    """Drayage is left out of rows with passwords or TLS, which it does not support as a server."""
+    """Rows with passwords or TLS leave out Drayage, a peer whose server supports neither."""
     drayage = _kind("drayage", f"drayage={sys.executable}")
 
     assert drayage.can(Plan(tmp_path))
@@ -110,7 +110,7 @@ def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
 
 
 def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
-    """Nginx, the lower limit, serves the same bytes under the same paths."""
+    """nginx, the lower limit of the cost, serves the bytes of a registry at the same URL paths."""
     made = image("library/app", (10, 20))
     lay_out(tmp_path, [made])
     shown = tmp_path / "v2" / "library" / "app"
@@ -121,7 +121,7 @@ def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> Non
 
 
 def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
-    """Nginx needs no folder of the system, to which a plain user may not write."""
+    """Nginx writes only below the benchmark's folder, as a plain user may not write elsewhere."""
     text = configuration(tmp_path, tmp_path, port=1, pem=None)
     written = [line.split()[1] for line in text.splitlines() if "_temp_path" in line]
 
@@ -130,14 +130,14 @@ def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
 
 
 def test_an_image_is_the_same_each_time() -> None:
-    """An image of the benchmark is the same each time, so results of days are comparable."""
+    """An image of the benchmark is the same in each run, so results of two days are comparable."""
     assert image("library/app", (10, 20)) == image("library/app", (10, 20))
     assert image("library/app", (10,)) != image("library/other", (10,))
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_tokens_are_required_from_the_same_token_server(tmp_path: Path, name: str) -> None:
-    """Entrepot and docker-registry get the same section about tokens in their configuration."""
+    """Entrepot and docker-registry get the same configuration of tokens, and verify alike."""
     written = _configuration(_kind(name), Plan(tmp_path, tokens=tmp_path / "tokens.pem"))
 
     token = written["auth"]["token"]

@@ -1,4 +1,4 @@
-"""The simulated line has the given rate and delay, and loses nothing."""
+"""Tests of the simulated line, which forwards TCP streams with a given rate and delay."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_an_idle_line_saves_up_no_bytes() -> None:
 
 
 def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
-    """Bytes and the end of a stream are forwarded in both directions.
+    """Both directions of a stream are forwarded, also after one direction has ended.
 
-    One direction of the stream is closed before the other one.
+    The client ends its request here before the server has sent the response.
     """
     question, answer = b"q" * 200_000, b"a" * 300_000
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -49,7 +49,6 @@ def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
 def test_a_line_without_a_server_closes_its_connections() -> None:
     """A client of a line without a server gets an error at once instead of a timeout."""
     got = b""
-    # the line closed or reset the client's connection
     with simulated(1) as port, suppress(ConnectionError):
         got = _ask(port, b"x")
 

@@ -25,12 +25,12 @@ Requests/sec:  98065.10
 
 
 def test_wrk_output_gives_requests_and_p99() -> None:
-    """The output of wrk gives requests and p99, in us, ms or s."""
+    """The request count and the 99th percentile are read from the output of the tool wrk."""
     assert parse_wrk(_WRK, 2) == Outcome(196_187, 2, p99=0.00163)
 
 
 def test_wrk_errors_and_refusals_are_failures() -> None:
-    """Errors of wrk and statuses other than 2xx are failures: work that was not done."""
+    """Errors and statuses other than 2xx in the output of wrk are failures: nothing was served."""
     text = _WRK + "  Socket errors: connect 0, read 3, write 0, timeout 4\n"
     text += "  Non-2xx or 3xx responses: 10\n"
 
@@ -57,7 +57,7 @@ def test_a_head_request_ends_with_an_empty_line() -> None:
 
 
 def test_a_length_is_read_in_any_case() -> None:
-    """The load generator reads Content-Length in any case, because HTTP/1.1 servers differ."""
+    """The load generator reads the header Content-Length in any case, as HTTP/1.1 permits."""
     assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
 
 
@@ -67,7 +67,7 @@ def test_a_length_is_read_in_any_case() -> None:
     ids=["no 200", "no length", "nothing"],
 )
 def test_an_incomplete_response_is_broken(head: bytes) -> None:
-    """An incomplete response is broken, and must not be counted."""
+    """A response that ends too early is an error, so that the benchmark does not count it."""
     with pytest.raises(Broken):
         length_in(head)
 

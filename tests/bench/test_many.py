@@ -1,4 +1,4 @@
-"""The written data directory has what the appliance needs to answer without its upstream."""
+"""Tests of the written data directory, from which Entrepot answers without its upstream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -
 def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
     tmp_path: Path,
 ) -> None:
-    """The object of the first rank is requested most, in an order that each round changes."""
+    """Paths are requested in an order that differs by round, and the first object most often."""
     written = write(tmp_path, 20)
     address = ServerAddress(1)
     first, second = (list(written.sampled(address, seed)) for seed in (1, 2))
@@ -47,7 +47,7 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """The plain requests have as many manifests for each blob as the many requests."""
+    """The requests of a plain server have as many blobs for each manifest as those of Entrepot."""
     paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
 
     assert [path.split("/")[-2] for path in paths] == ["manifests", *["blobs"] * PARTS]

@@ -1,4 +1,4 @@
-"""A run ends within its time, and takes more samples of rows that need more."""
+"""Tests of the time of a benchmark run, and of rows that are measured in more rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _sample() -> Sample:
 
 
 def test_no_sample_is_taken_when_the_time_is_over() -> None:
-    """A row that was not measured in time has that as its reason; a row with samples keeps them."""
+    """After the time of a run a row is not measured; the report says so in place of a figure."""
     book = Book()
     attempt("idle", "entrepot", book, _sample)
     book.most_s = -1.0
@@ -34,7 +34,7 @@ def test_no_sample_is_taken_when_the_time_is_over() -> None:
 def test_a_row_that_needs_more_rounds_gets_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The blob of 100 MB is measured in nine rounds, others in as many as the run has."""
+    """The row of the 100 MB blob is measured in nine rounds, because its cost varies more."""
     book = Book()
     monkeypatch.setattr(module, "measure", lambda *_: _sample())
     servers = cast("Any", {"entrepot": None})

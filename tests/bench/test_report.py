@@ -1,4 +1,4 @@
-"""Tables and the chart show the results."""
+"""Tests of the tables and the charts that show the results of the benchmark."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _RESULTS = {
     ids=str,
 )
 def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
-    """A number has three significant digits, as precise as the measurement."""
+    """A number in a table has three significant digits, as the measurement is no more precise."""
     assert number(value) == text
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    """Columns are as wide as their widest cell; the last column has no limit."""
+    """Each column of a table is as wide as its widest cell; the last cell is not padded."""
     assert aligned([("a", "b", "c"), ("long", "", "also long")]) == "a     b  c\nlong     also long"
 
 
@@ -61,13 +61,13 @@ def test_the_table_gives_the_reason_of_a_failure() -> None:
     ids=["met", "missed", "unmeasured", "failed"],
 )
 def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
-    """A verdict is a word, and only one of the words is good."""
+    """The verdict on a target is one of a few words, so that a reader sees at once if it is met."""
     assert word(verdict) == expected
     assert expected in verdicts([verdict], {"memory": "memory"})
 
 
 def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
-    """The Markdown table has empty cells for rows without a figure."""
+    """The Markdown table leaves the cell of a server empty if the row was not measured for it."""
     lines = markdown(_RESULTS, [REGISTRY, NGINX, OURS]).splitlines()
 
     assert lines[0] == "| | | docker-registry | nginx | entrepot |"
@@ -75,7 +75,7 @@ def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
 
 
 def test_markdown_does_not_hide_a_failure() -> None:
-    """The table in Markdown shows a failure: the cost of work that was not done means nothing."""
+    """A figure with failures is marked in the Markdown table, because failed work costs little."""
     failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
 
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
@@ -98,7 +98,7 @@ def test_a_chart_has_eight_bars_at_most() -> None:
 
 
 def test_the_chart_of_growth_has_a_line_and_a_sentence_for_every_row() -> None:
-    """The chart of growth has a line, with a point for each size, and a sentence for every row."""
+    """The chart of growth has a line for each row, and a point on it for each number of blobs."""
     sizes = {"10,000": plain_figure(0.01), "10,000,000": plain_figure(0.02)}
     drawn = ET.fromstring(growth_chart({"plan": sizes, "start": sizes}, TITLES))
 
@@ -108,13 +108,13 @@ def test_the_chart_of_growth_has_a_line_and_a_sentence_for_every_row() -> None:
 
 
 def test_the_chart_of_no_results_is_valid() -> None:
-    """The chart of no results is valid, so a run that fails ends with reasons."""
+    """The chart of a run without results is valid SVG, so such a run still prints its reasons."""
     assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
     assert ET.fromstring(growth_chart({}, TITLES)).tag == f"{_SVG}svg"
 
 
 def test_a_factor_of_ten_is_always_the_same_distance() -> None:
-    """The scale of the chart is logarithmic from its low end to its high end."""
+    """The scale of the chart is logarithmic: a factor of ten is the same distance everywhere."""
     scale = Scale(-2, 1)
     steps = [scale.x(10.0 ** (power + 1)) - scale.x(10.0**power) for power in (-2, -1, 0)]
 

@@ -1,4 +1,4 @@
-"""A server is started, awaited, and ended with all its children."""
+"""Tests of the measured servers: each is started, awaited, and ended with all its children."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _launch(folder: Path, *words: str) -> Launch:
 
 
 def test_a_started_server_answers(tmp_path: Path) -> None:
-    """A started server responds, because a server that is still starting must not be measured."""
+    """A server is measured only after it has answered a request, so its start costs nothing."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         assert server.address.ask("GET", "/")[0] == 200
 
 
 def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
-    """To stop a server ends its children, also those that the server does not end."""
+    """The end of a server ends its child processes too, which it may have left running."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         child = next(each for each in server.tree.processes() if _is_child(each.pid))
 
@@ -49,7 +49,10 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -> None:
-    """The command has the server's environment; a command that fails is an error."""
+    """The CPU time of a command beside a server is measured; a command that fails is an error.
+
+    The command runs in the server's environment, so that `entrepot` finds its folder there.
+    """
     server = Server(_launch(tmp_path))
     code = "import os; sum(range(3_000_000)); os.environ['HOME'] == %r or exit('lost')"
 

@@ -1,4 +1,4 @@
-"""The generated data directory is one that the product itself could have written."""
+"""Tests of the stock: a generated data directory like one that the product has written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.logger.accesses import note_uses, stamps
 
 @pytest.fixture
 def stock(tmp_path: Path) -> Stock:
-    """Return a small data directory with its index."""
+    """Return a generated data directory of 2,000 blobs with its index, but without files."""
     made = Stock(tmp_path / "data", 2000, 1_800_000_000.0)
     made.write_rows()
     return made
@@ -29,7 +29,7 @@ def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
 
 
 def test_the_index_is_as_the_product_would_have_written_it(tmp_path: Path) -> None:
-    """The index has its counters, its indexes and its triggers, which later rows need."""
+    """The index of the stock has the same counters, SQL indexes and triggers as the product's."""
     stock = Stock(tmp_path / "data", 1000, time.time() - 60)
     stock.write_rows()
     index = stock.index()
@@ -40,7 +40,7 @@ def test_the_index_is_as_the_product_would_have_written_it(tmp_path: Path) -> No
 
 
 def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
-    """The first rows of the stock are evicted first, because only they have files."""
+    """The oldest blobs of the stock have files, because the cleaner evicts the oldest first."""
     stock.write_files(10)
     oldest = [entry.digest for entry in stock.index().oldest(None, 10)]
 
@@ -49,7 +49,7 @@ def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
 
 
 def test_manifests_reference_rows(stock: Stock) -> None:
-    """Manifests of the stock reference rows, so that a touch of one touches its parts."""
+    """A manifest of the stock has its blobs in the index, so a use of it is a use of its blobs."""
     index = stock.index()
 
     assert all(index.entry(each) for each in index.children(manifest(0)))
@@ -57,9 +57,9 @@ def test_manifests_reference_rows(stock: Stock) -> None:
 
 
 def test_every_line_of_the_log_is_an_access_to_a_row(stock: Stock) -> None:
-    """Every line of the stock's log is an access to a row.
+    """Each line of the stock's access log names a blob or manifest of its index.
 
-    Log lines that the logger ignores would cost less to read.
+    The logger ignores other lines, so they would cost less than real ones.
     """
     lines = [parse(line) for line in access_lines(stock, 300)]
     index, used = stock.index(), dict[str, float]()

@@ -1,4 +1,4 @@
-"""Targets are compared with the results."""
+"""Tests of the targets, with which the results of the benchmark are compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROW = "manifest-digest"
 
 
 def test_a_target_against_another_server_is_a_ratio() -> None:
-    """10 of 2,000 is 1/200."""
+    """A target against another server is a ratio of two costs: 10 against 2,000 is 1/200."""
     results = {_ROW: {OURS: plain_figure(10), REGISTRY: plain_figure(2000)}}
     verdict = judge(Target(_ROW, 1 / 100, REGISTRY), results)
 
@@ -24,7 +24,7 @@ def test_a_target_against_another_server_is_a_ratio() -> None:
 
 
 def test_a_target_without_another_server_is_a_value() -> None:
-    """A target without another server is a value of a named figure."""
+    """A target may be the value of a named figure, such as the number of fetches."""
     results = {_ROW: {OURS: plain_figure(10, {"fetched times": 2})}}
     verdict = judge(Target(_ROW, 1, figure="fetched times"), results)
 
@@ -53,14 +53,14 @@ def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
 
 
 def test_failed_work_meets_no_target() -> None:
-    """Errors are cheap to answer."""
+    """A row with failed requests meets no target, because an error is cheap to answer."""
     results = {_ROW: {OURS: replace(plain_figure(1), failures=1), NGINX: plain_figure(5)}}
 
     assert not judge(Target(_ROW, 2, NGINX), results).is_met
 
 
 def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
-    """A peer that is cheaper is named with its ratio, in every row."""
+    """A peer server that is cheaper than Entrepot in a row is named with the ratio of costs."""
     results = {
         _ROW: {OURS: plain_figure(10), "drayage": plain_figure(5), "other": plain_figure(20)}
     }

@@ -1,4 +1,4 @@
-"""The cost of a process tree is read from /proc."""
+"""Tests of the process tree, whose CPU time and memory are read from /proc."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_a_tree_without_its_root_is_empty() -> None:
     ids=["module", "submodule", "wrapped", "supervisord", "program", "no words"],
 )
 def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
-    """The role of a process is its module or program, because `python` would not distinguish."""
+    """The role of a process is its Python module or its program; each would be `python` else."""
     assert role_of("haproxy", words) == role
 
 
 def test_memory_is_counted_in_bytes() -> None:
-    """The memory of a process is counted in bytes; the kernel's kB means 1,024 bytes."""
+    """The memory of a process is counted in bytes: the kernel's unit kB has 1,024 bytes."""
     text = "55d0-7fff ---p 0 00:00 0 [rollup]\nRss:    120 kB\nPss:     40 kB\nPss_Anon: 1 kB\n"
 
     assert parse_memory(text) == Memory(rss=120 * 1024, pss=40 * 1024)
@@ -105,7 +105,7 @@ def test_the_cpu_time_of_a_new_process_counts_from_zero() -> None:
 
 
 def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
-    """The CPU time of a child that ended counts, with the real /proc and a real child."""
+    """The CPU time of a child that has ended still counts, here with the real /proc."""
     tree = Tree(os.getpid())
     before = sum(tree.cpu().values())
     subprocess.run([sys.executable, "-c", "sum(range(6_000_000))"], check=True)
@@ -114,7 +114,10 @@ def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
 
 
 def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
-    """The run time counts all threads to less than a tick, as idle processes run briefly."""
+    """The run time of a process counts all threads, more precisely than the kernel's clock tick.
+
+    An idle server runs for less than a tick at a time.
+    """
     tree = Tree(os.getpid())
     before = sum(tree.run_time().values())
     done, ended = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""The access log of the upstream shows every fetch."""
+"""Tests of the upstream's access log, from which the benchmark counts all fetches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OTHER = 'time="2026-11-22T08:18:25Z" level=info msg="response completed" http.r
 
 
 def test_only_access_lines_are_read() -> None:
-    """Only access lines are read: docker-registry prints a second line for each response."""
+    """Only the access lines of docker-registry are read; it logs each response a second time."""
     assert parse([_OTHER, _GET]) == [Fetch("GET", "/v2/library/app/blobs/sha256:ab", 200, 4000)]
 
 
 def test_bytes_are_those_of_gets() -> None:
-    """The fetched bytes are those of GETs, because a HEAD has no body."""
+    """The fetched bytes are those of the GETs in the upstream's log; a HEAD has no body."""
     assert summed(parse([_GET, _HEAD])) == Fetches(requests=2, gets=1, sent=4000)
 
 
@@ -36,9 +36,9 @@ def test_fetches_of_other_content_are_left_out() -> None:
 
 
 def test_reading_the_log_continues_where_it_ended(tmp_path: Path) -> None:
-    """The next read of a log continues where the last read ended.
+    """A read of the upstream's log continues where the last one ended.
 
-    The upstream's log counts no line twice, and an incomplete line is left for the next read.
+    No line is counted twice, and an incomplete line is left for the next read.
     """
     path = tmp_path / "log"
     path.write_text(f"{_GET}\n{_HEAD[:40]}")

@@ -1,4 +1,4 @@
-"""Render charts/entrepot as Helm does."""
+"""A stand-in for Helm that renders charts/entrepot."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Document = dict[str, Any]
 
 
 def values(**more: Any) -> Document:
-    """Return the chart's values with the changes in *more*, section by section."""
+    """Return the chart's values.yaml, with the sections in *more* merged into it."""
     found: Document = yaml.safe_load((CHART / "values.yaml").read_text())
     return _merged(found, more)
 
 
 def rendered(**more: Any) -> dict[str, str]:
-    """Return the text of each template, by its name."""
+    """Return the rendered text of each template of the chart, by the template's name."""
     chart: Document = yaml.safe_load((CHART / "Chart.yaml").read_text())
     dot = {
         "Values": values(**more),
@@ -49,7 +49,7 @@ def rendered(**more: Any) -> dict[str, str]:
 
 
 def documents(**more: Any) -> list[Document]:
-    """Return the manifests of all templates."""
+    """Return the Kubernetes manifests that the chart renders with the values in *more*."""
     texts = (text for name, text in rendered(**more).items() if name.endswith(".yaml"))
     return [each for text in texts for each in yaml.safe_load_all(text) if each]
 

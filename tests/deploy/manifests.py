@@ -10,19 +10,19 @@ from typing import Any
 import yaml
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # kubernetes-validate warns about its own imports
+    warnings.simplefilter("ignore")
     import kubernetes_validate
 
 Document = dict[str, Any]
 
-# kubernetes-validate has schemas of these oldest and newest versions (kubeVersion in Chart.yaml)
+# oldest and newest Kubernetes versions that kubernetes-validate knows (kubeVersion in Chart.yaml)
 VERSIONS = ("1.25", "1.37")
 
 _OF_EXTENSIONS = {"Route", "HTTPRoute", "ServiceMonitor"}
 
 
 def read(file: Path) -> list[Document]:
-    """Return the manifests of a file, with lists unpacked as kubectl does."""
+    """Return the Kubernetes manifests of a YAML file; as in kubectl, a List becomes its items."""
     found = [each for each in yaml.safe_load_all(file.read_text()) if each]
     return [each for outer in found for each in outer.get("items", [outer])]
 
@@ -42,13 +42,13 @@ def objections(document: Document, version: str) -> list[str]:
 
 
 def of_kind(documents: Sequence[Document], kind: str) -> Document:
-    """Return the only manifest of a kind."""
+    """Return the manifest of a kind, such as Deployment; there must be one only."""
     (found,) = (each for each in documents if each["kind"] == kind)
     return found
 
 
 def pod(documents: Sequence[Document]) -> Document:
-    """Return the pod of the deployment."""
+    """Return the pod template of the Deployment among the manifests."""
     found: Document = of_kind(documents, "Deployment")["spec"]["template"]["spec"]
     return found
 
@@ -93,7 +93,7 @@ def refusals(documents: Sequence[Document]) -> list[str]:
 
 
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
-    """Return references to objects that are neither in the manifests nor in *given*."""
+    """Return the references to objects that are neither among the manifests nor in *given*."""
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
     variables = [each["valueFrom"] for each in container(documents)["env"] if "valueFrom" in each]

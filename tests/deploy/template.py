@@ -25,7 +25,7 @@ _TOKEN = re.compile(r'\s*("(?:\\.|[^"\\])*"|:=|[()|,]|[^\s()|,]+)')
 
 @dataclass(slots=True)
 class Node:
-    """A `Node` is a part of a template: text, an action, or a block with its branches."""
+    """A part of a template: a text, an action, or a block with its branches."""
 
     kind: str
     word: str = ""
@@ -35,14 +35,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A `Scope` of a template has the value of `.`, the variables, and the defined templates."""
+    """The values that an action of a template can use: `.`, the variables, and named templates."""
 
     dot: Any
     variables: Mapping[str, Any]
     defined: Mapping[str, list[Node]]
 
     def at(self, dot: Any, **variables: Any) -> Scope:
-        """Return the scope inside a block."""
+        """Return the scope inside a block that sets `.` to *dot*."""
         return Scope(dot, {**self.variables, **variables}, self.defined)
 
 
@@ -55,7 +55,7 @@ def parse(text: str) -> list[Node]:
 
 
 def definitions(nodes: Sequence[Node]) -> dict[str, list[Node]]:
-    """Return the templates that *nodes* define, by name."""
+    """Return the nodes of each template that a `define` block names."""
     return {json.loads(each.word): each.body for each in nodes if each.kind == "define"}
 
 
@@ -75,7 +75,7 @@ def render(nodes: Sequence[Node], scope: Scope) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Yield text and actions in turn, without the white space that actions trim."""
+    """Yield text and actions in turn; `{{-` and `-}}` have removed the white space beside them."""
     start, eats = 0, False
     for match in _ACTION.finditer(text):
         before = text[start : match.start()]
@@ -87,7 +87,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _block(pieces: Iterator[tuple[str, str]]) -> tuple[list[Node], str | None]:
-    """Parse a block of a template up to its `end` or `else`; return that word, None at the end."""
+    """Parse a block up to its `end` or `else`, and return the nodes and that word."""
     nodes: list[Node] = []
     for kind, text in pieces:
         word, _, rest = text.partition(" ")
@@ -186,7 +186,7 @@ def _operand(tokens: list[str], scope: Scope) -> tuple[Any, list[str]]:
 
 def _field(value: Any, path: str) -> Any:
     for name in filter(None, path.split(".")):
-        # Helm accepts absent fields of values; they are an error in this module
+        # a value that values.yaml lacks is an error here, unlike in Helm
         value = value[name]
     return value
 

@@ -203,7 +203,7 @@ every_choice = pytest.mark.parametrize("more", CHOICES.values(), ids=CHOICES.key
     ],
 )
 def test_its_output_is_valid_for_kubernetes(choice: str, version: str) -> None:
-    """The chart's output is valid for Kubernetes: each field is known and has its type."""
+    """The chart's output is valid for the oldest and the newest supported Kubernetes."""
     documents = chart.documents(**CHOICES[choice])
 
     assert [error for each in documents for error in manifests.objections(each, version)] == []
@@ -211,13 +211,13 @@ def test_its_output_is_valid_for_kubernetes(choice: str, version: str) -> None:
 
 @every_choice
 def test_all_references_are_resolved(more: dict[str, Any]) -> None:
-    """Each reference of the chart leads to an object of its own or of the operator."""
+    """Each Secret, claim and service account that the chart refers to is in its output or given."""
     assert manifests.loose_ends(chart.documents(**more), GIVEN) == []
 
 
 @every_choice
 def test_its_variables_are_known(more: dict[str, Any], tmp_path: Path) -> None:
-    """The chart sets only known variables with valid values."""
+    """The chart sets only environment variables that Entrepot knows, with valid values."""
     environ = _environment(chart.documents(**more), tmp_path)
 
     assert variables.read(environ).warnings == []
@@ -250,7 +250,7 @@ def test_the_service_selects_the_container(more: dict[str, Any], tmp_path: Path)
 
 @every_choice
 def test_the_values_match_the_schema(more: dict[str, Any]) -> None:
-    """The chart's values match the schema with which Helm validates an operator's values."""
+    """The values of these tests match the schema with which Helm checks an operator's values."""
     jsonschema.validate(chart.values(**more), _schema())
 
 
@@ -386,7 +386,7 @@ def test_the_readme_describes_every_value() -> None:
 
 
 def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
-    """The chart's paths of token keys are those of the mounted entries."""
+    """With tokens Entrepot finds the keys of the token server where the chart mounts them."""
     documents = chart.documents(**CHOICES["tokens by certificates"])
     token = config.load([], manifests.environment(documents)).settings.auth.token
     mounts = {
@@ -400,7 +400,7 @@ def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
 
 
 def test_endpoints_have_their_options_and_secrets() -> None:
-    """The endpoints' headers and URLs come from a Secret, and are not in the chart's output."""
+    """Endpoints' headers and URLs come from a Secret, because the chart's output is not secret."""
     documents = chart.documents(**CHOICES["notifications"])
     found = config.load([], manifests.environment(documents, SECRETS)).settings.notifications
     first, second = found.endpoints
@@ -414,7 +414,7 @@ def test_endpoints_have_their_options_and_secrets() -> None:
 
 
 def test_the_secret_contains_the_given_json() -> None:
-    """The bytes are unchanged."""
+    """The chart's Secret has exactly the given JSON, and no other part of the output has it."""
     content = '{"auths": {"quay.io": {"auth": "cm9ib3Q6c2VjcmV0"}}}'
     secret = manifests.of_kind(chart.documents(pullSecret={"json": content}), "Secret")
 
@@ -436,7 +436,7 @@ def test_openshift_chooses_the_user() -> None:
 
 
 def test_the_chart_has_the_version_of_the_appliance() -> None:
-    """The chart and the appliance have the same version."""
+    """The chart has the version of the appliance that it deploys."""
     metadata = yaml.safe_load((CHART / "Chart.yaml").read_text())
     line = f'version = "{metadata["appVersion"]}"'
 
@@ -457,7 +457,7 @@ def test_the_chart_agrees_with_deployment_yaml() -> None:
 
 
 def test_the_notes_warn_of_access_without_passwords() -> None:
-    """The chart's notes, shown after the installation, warn of access without passwords."""
+    """The notes that Helm prints after an installation warn of access without passwords."""
     mark = "Every client that can reach it"
 
     assert mark in chart.rendered()["NOTES.txt"]
@@ -468,7 +468,7 @@ def test_the_notes_warn_of_access_without_passwords() -> None:
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
 @every_choice
 def test_helm_renders_the_same_output(more: Mapping[str, Any], tmp_path: Path) -> None:
-    """Helm, if installed, renders the same output as the template engine of these tests."""
+    """Helm, if it is installed, renders the same output as the stand-in of these tests."""
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(dict(more)))
     words = ["helm", "template", "cache", str(CHART), "--namespace=registry", f"--values={file}"]

@@ -22,18 +22,18 @@ DEPLOYMENT = ROOT / "deployment.yaml"
 
 @pytest.fixture(scope="module")
 def documents() -> list[Document]:
-    """Return the manifests of deployment.yaml."""
+    """Return the Kubernetes manifests of deployment.yaml."""
     return manifests.read(DEPLOYMENT)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_it_is_valid_for_kubernetes(documents: list[Document], version: str) -> None:
-    """deployment.yaml is valid for Kubernetes: each field is known and has its type."""
+    """deployment.yaml is valid for the oldest and the newest supported Kubernetes."""
     assert [error for each in documents for error in manifests.objections(each, version)] == []
 
 
 def test_the_validation_is_strict(documents: list[Document]) -> None:
-    """The validation of manifests is strict: a misspelt field is an error at any depth."""
+    """A misspelt field of a manifest is an error at any depth, as the other tests assume."""
     container = manifests.container(documents)
     probe = {"exec": {"commands": ["true"]}}
     deployment = manifests.of_kind(documents, "Deployment")
@@ -49,7 +49,7 @@ def test_all_references_are_resolved(documents: list[Document]) -> None:
 
 
 def test_its_commented_lines_are_valid(tmp_path: Path) -> None:
-    """With its commented lines the deployment has TLS and passwords from mounted Secrets."""
+    """With its commented lines deployment.yaml mounts Secrets for TLS and passwords."""
     file = tmp_path / "deployment.yaml"
     file.write_text(re.sub(r"^( *)#~ ", r"\1", DEPLOYMENT.read_text(), flags=re.MULTILINE))
     documents = manifests.read(file)
@@ -89,7 +89,7 @@ def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
 
 
 def test_its_variables_are_known(documents: list[Document]) -> None:
-    """deployment.yaml sets only known variables with valid values."""
+    """deployment.yaml sets only environment variables that Entrepot knows, with valid values."""
     environ = manifests.environment(documents)
 
     assert variables.read(environ).warnings == []
@@ -97,7 +97,7 @@ def test_its_variables_are_known(documents: list[Document]) -> None:
 
 
 def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
-    """The volume in deployment.yaml is larger than the cap, so the cleaner evicts in time."""
+    """The volume in deployment.yaml is larger than the cleaner's limit, so it never fills up."""
     claim = manifests.of_kind(documents, "PersistentVolumeClaim")
     asked = claim["spec"]["resources"]["requests"]["storage"]
     cleaner = config.load([], manifests.environment(documents)).settings.cleaner
@@ -106,10 +106,9 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 
 
 def test_it_is_hardened(documents: list[Document]) -> None:
-    """The pod of deployment.yaml is hardened.
+    """The pod in deployment.yaml has few rights, so a break-in gains little.
 
-    The pod of deployment.yaml has no root user, no capabilities, no writable root file system, and
-    no cluster token.
+    It runs without root, capabilities, a writable root file system and a token of the cluster.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
 
@@ -127,7 +126,7 @@ def test_it_is_hardened(documents: list[Document]) -> None:
 def test_the_documented_edit_makes_it_valid_for_openshift(
     documents: list[Document], tmp_path: Path
 ) -> None:
-    """The documented edit makes deployment.yaml valid for OpenShift."""
+    """With the one edit that its comment names, deployment.yaml is valid for OpenShift."""
     text = DEPLOYMENT.read_text()
     (command,) = set(re.findall(r"(sed '[^']+') deployment\.yaml \| oc apply", text))
     assert command in (ROOT / "docs/openshift.md").read_text()
@@ -157,9 +156,9 @@ def test_the_service_selects_the_container(documents: list[Document]) -> None:
 
 
 def test_it_uses_only_features_of_podman_4_3(documents: list[Document]) -> None:
-    """deployment.yaml uses only features of podman 4.3, such as `optional: false` for a Secret.
+    """Podman 4.3 can run deployment.yaml, such as a Secret with `optional: false`.
 
-    For podman a claim whose volume exists is an error, but a List is ignored.
+    podman refuses a claim whose volume exists, but ignores a List of claims.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
     secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]

@@ -12,7 +12,7 @@ from entrepot.appliance.privileges.users import NEEDED
 from entrepot.config.sources import environment as variables
 
 QUADLET = Path(__file__).resolve().parents[2] / "deploy" / "entrepot.container"
-# podman 4.4 and later know these keys: podman-systemd.unit(5)
+# keys of a quadlet that podman 4.4 and later know: podman-systemd.unit(5)
 KNOWN = {
     "AddCapability",
     "ContainerName",
@@ -30,7 +30,7 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def unit() -> dict[str, list[tuple[str, str]]]:
-    """Return the keys and values of each section; keys may repeat."""
+    """Return the keys and values in each section of the quadlet, in which keys may repeat."""
     found: dict[str, list[tuple[str, str]]] = {}
     section: list[tuple[str, str]] = []
     for line in QUADLET.read_text().splitlines():
@@ -57,7 +57,7 @@ def test_podman_knows_every_key(unit: Unit) -> None:
 
 
 def test_its_variables_are_known() -> None:
-    """The quadlet file sets only known variables, also in its comment on TLS and passwords."""
+    """The quadlet sets only environment variables that Entrepot knows, also in its comments."""
     lines = QUADLET.read_text().splitlines()
     marked = [each.removeprefix("# ") for each in lines if "Environment=" in each]
     words = [word for each in marked for word in shlex.split(each.removeprefix("Environment="))]
@@ -69,7 +69,7 @@ def test_its_variables_are_known() -> None:
 
 
 def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
-    """The quadlet file mounts the secret's folder, so that a replaced file is noticed."""
+    """The quadlet mounts the pull secret's folder, not the file, so a replaced file is seen."""
     mounts = dict(each.split(":")[:2] for each in _all(unit, "Volume"))
     assert mounts["entrepot-data"] == "/var/lib/registry"
 
@@ -78,14 +78,14 @@ def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
 
 
 def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
-    """Invalid configuration does not cause restarts, which would fail in the same way."""
+    """After an error in the configuration systemd does not restart Entrepot: it can't help."""
     assert ("RestartPreventExitStatus", "2") in unit["Service"]
 
 
 def test_root_has_the_capabilities_for_changing_the_user(unit: Unit) -> None:
-    """The quadlet file grants root all capabilities that it needs to change its user.
+    """The quadlet grants root the capabilities with which it changes its user.
 
-    If one of the capabilities is missing, all programs run as root.
+    Without one of them all programs of the container run as root.
     """
     (added,) = _all(unit, "AddCapability")
 

@@ -1,4 +1,4 @@
-"""The cache epoch is one number for all processes, and is sent to HAProxy."""
+"""Tests of the cache epoch, a number that invalidates HAProxy's cache when it rises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.runtime import run_names
 
 
 class Admin:
-    """An `Admin` fakes HAProxy's admin socket: it records `commands` and sends `response`."""
+    """A stand-in for HAProxy's admin socket: it records `commands` and sends `response`."""
 
     def __init__(self, path: Path) -> None:
         self.commands: list[str] = []
@@ -28,7 +28,7 @@ class Admin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop the stand-in for HAProxy."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -45,14 +45,14 @@ class Admin:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Return a run directory with the first epoch."""
+    """Return a run directory with the first cache epoch."""
     cache_epoch.begin(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def admin(run: Path) -> Iterator[Admin]:
-    """Return a listening admin socket."""
+    """Return a listening stand-in for HAProxy's admin socket."""
     listening = Admin(run / run_names.ADMIN_SOCKET)
     yield listening
     listening.close()
@@ -68,7 +68,7 @@ def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, ad
 
 
 def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -> None:
-    """Threads and forked processes raise the epoch at once: each number is sent, in order."""
+    """If threads and forked processes raise the epoch at once, each number is sent in order."""
     fork = multiprocessing.get_context("fork")
     here = CacheEpoch(run)
     here.now()
@@ -114,7 +114,7 @@ def test_a_rejected_epoch_is_logged_and_sent_again(
 
 
 def test_a_folder_without_an_epoch_is_an_error(tmp_path: Path) -> None:
-    """A folder without a cache epoch is no run directory, and raises an error."""
+    """A folder without a cache epoch is not a run directory, so its use is an error."""
     with pytest.raises(FileNotFoundError):
         CacheEpoch(tmp_path)
 

@@ -1,4 +1,4 @@
-"""A repeated HEAD is followed by a GET through HAProxy, which fills its cache."""
+"""Tests of the cache fill: a GET to HAProxy after a repeated HEAD, which fills its cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = "/v2/one.test/app/manifests/v1"
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
     """The second HEAD for a URI and credential within a minute is a repeat.
 
-    After a repeat, counting restarts.
+    The third one is not, because counting restarts after a repeat.
     """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)
@@ -28,7 +28,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
-    """The memory for HEAD requests is bounded, and forgets the oldest of many first."""
+    """The memory of HEAD requests is bounded: of many, the oldest are forgotten first."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))
@@ -38,9 +38,9 @@ def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> None:
-    """The GET of a cache fill has the URI and the credential of the HEAD.
+    """The GET of a cache fill has the URI and the credential of the repeated HEAD.
 
-    HAProxy then finds the cached response for later requests of both kinds.
+    So HAProxy finds the cached response for later requests of the same client.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / run_names.FRONT_SOCKET))
@@ -55,7 +55,7 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
 
 
 def test_an_unreachable_haproxy_does_not_stop_later_fills(tmp_path: Path) -> None:
-    """An unreachable HAProxy does not stop later cache fills, and delays no client."""
+    """After a fill that could not reach HAProxy, the next fill is sent as usual."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     cache_fill.fill((PATH, None))
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,4 +1,4 @@
-"""Workers check watched files without a request, and before the first response with a new epoch."""
+"""Tests of the check for changed files in each worker: by time, and at each new cache epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.edge.invalidation import Invalidation
 
 
 class File:
-    """A `File` is a watched file whose change is unseen until it is refreshed."""
+    """A stand-in for a watched file, such as htpasswd, with a change that a refresh will find."""
 
     def __init__(self) -> None:
         self.generation = 1
@@ -16,29 +16,29 @@ class File:
         self.refreshes = 0
 
     def refresh(self) -> None:
-        """Take over the unseen change."""
+        """Find the change that the test has made."""
         self.refreshes += 1
         self.generation += self.unseen
         self.unseen = 0
 
 
 class FakeEpoch:
-    """A `FakeEpoch` stands for the cache epoch, and counts retries."""
+    """A stand-in for the cache epoch, which counts the retries of updates of HAProxy."""
 
     def __init__(self) -> None:
         self.value = 1
         self.retries = 0
 
     def now(self) -> str:
-        """Return the cache epoch."""
+        """Return the cache epoch as text."""
         return str(self.value)
 
     def increment(self) -> None:
-        """Raise the cache epoch."""
+        """Raise the cache epoch by one."""
         self.value += 1
 
     def retry(self) -> None:
-        """Count the retry."""
+        """Count a retry."""
         self.retries += 1
 
 
@@ -52,7 +52,7 @@ def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
 
 
 def test_a_change_raises_the_epoch_once() -> None:
-    """A changed file raises the cache epoch once; each poll retries a failed update of HAProxy."""
+    """A changed file raises the epoch once; each poll retries an update that HAProxy missed."""
     quiet, changed = File(), File()
     invalidation, epoch = _watching(quiet, changed)
     before = epoch.retries
@@ -64,9 +64,9 @@ def test_a_change_raises_the_epoch_once() -> None:
 
 
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
-    """A worker that sees a new cache epoch refreshes its files before the next response.
+    """A worker that sees a new epoch refreshes its files before the next response.
 
-    Otherwise a worker would apply its old view of the files under the new epoch.
+    Otherwise HAProxy would cache, under the new epoch, a response of the old files.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -101,7 +101,7 @@ def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
 
 
 def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
-    """While the epoch is unchanged no file is refreshed, so a hit costs no check of a file."""
+    """While the epoch is unchanged responses check no file, as a check costs a system call."""
     file = File()
     invalidation, _ = _watching(file)
     before = file.refreshes
@@ -112,7 +112,7 @@ def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
 
 
 def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
-    """Concurrent responses with a new cache epoch wait for the refresh of the files."""
+    """Concurrent responses with a new cache epoch wait until one has refreshed the files."""
     file = File()
     invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""Test the debounced purge of HAProxy's cache after removals."""
+"""Tests of the purge: soon after contents were removed, HAProxy's cache is invalidated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.waiting import eventually
 
 
 def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
-    """A sweep of a thousand removals raises the cache epoch once, soon after the first."""
+    """A sweep that removes a thousand objects raises the cache epoch once, soon after the first."""
     cache_epoch.begin(tmp_path)
     purge = Purge(tmp_path)
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""Test the delivery of queued events: order, retries, backoff and the size of envelopes."""
+"""Tests of the delivery of queued events: order, retries, backoff and the size of envelopes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from entrepot.notifications.queue import EventQueue, Group
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[EventQueue]:
-    """Return an empty queue."""
+    """Return an empty event queue on disk."""
     found = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=False)
     yield found
     found.close()
 
 
 def fill(queue: EventQueue, count: int) -> list[str]:
-    """Queue events for `a`, and return their IDs."""
+    """Queue *count* events for the endpoint `a`, and return their IDs."""
     numbers = [str(number) for number in range(count)]
     queue.append({"a": [Notification(PUSH, "", json.dumps({"id": each})) for each in numbers]})
     return numbers
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """Wait until *condition* of the delivery returns something true."""
+    """Wait until *condition* returns something true; the delivery runs in another thread."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -41,7 +41,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 class Post:
-    """A `Post` accepts each envelope for which *accepts* returns true, and records its IDs."""
+    """A stand-in for the HTTP client, which accepts the envelopes for whose IDs *accepts* holds."""
 
     def __init__(self, accepts: Callable[[list[str]], bool] = lambda _: True) -> None:
         self._accepts = accepts
@@ -49,7 +49,7 @@ class Post:
         self.received: list[str] = []
 
     def __call__(self, body: bytes) -> int:
-        """Accept or refuse an envelope."""
+        """Record the IDs of the envelope; refuse it by an error if *accepts* is false."""
         numbers = [each["id"] for each in json.loads(body)["events"]]
         self.attempts.append(numbers)
         if not self._accepts(numbers):
@@ -59,7 +59,7 @@ class Post:
 
 
 def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
-    """Every event is delivered once and in order, while the envelopes grow."""
+    """Every event is delivered once and in order, in envelopes of more and more events."""
     numbers, post = fill(queue, 3000), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     while delivery.turn() == 0:
@@ -71,7 +71,7 @@ def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
 
 
 def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
-    """A refused event is sent again until the receiver accepts it, in order."""
+    """An event that its receiver refused is sent again until it is accepted, still in order."""
     numbers = fill(queue, 20)
     post = Post(lambda _: len(post.attempts) > 8)
     delivery = EventDelivery(EventEndpoint("a", "", backoff=0.01), queue, post)
@@ -93,7 +93,7 @@ def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> Non
 
 
 def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
-    """Failures below the threshold are repeated at once; then each attempt waits for a backoff."""
+    """Failures below the threshold are repeated at once; later ones wait for the backoff."""
     breaker = Backoff(threshold=2, backoff=5.0)
     breaker.failed(100)
     below = breaker.wait_s(100)
@@ -109,7 +109,10 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 
 
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
-    """A response that takes a quarter of the time-out halves the next envelope."""
+    """A response that takes a quarter of the time-out halves the next envelope.
+
+    The receiver would otherwise need longer than the time-out for a large one.
+    """
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)
@@ -122,7 +125,7 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
 
 
 def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
-    """After a 413 no envelope has more than half as many events as the refused envelope."""
+    """After status 413 no envelope has more than half of the events of the refused one."""
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)
@@ -134,7 +137,10 @@ def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
 
 
 def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> None:
-    """A receiver that cuts the connection above 100 kB gets all events after one failure."""
+    """A receiver that cuts the connection above 100 kB gets all events after one failure.
+
+    The delivery remembers the size in bytes at which the envelope failed.
+    """
     texts = [json.dumps({"id": str(number), "x": "x" * 1000}) for number in range(400)]
     queue.append({"a": [Notification(PUSH, "", each) for each in texts]})
     received: list[str] = []
@@ -159,7 +165,7 @@ def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> N
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the acceptance of an envelope cannot be recorded, only the record is tried again."""
+    """An accepted envelope is not sent again if the queue is locked when this is recorded."""
     numbers, post = fill(queue, 1), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     recorded = queue.delivered
@@ -200,7 +206,10 @@ def test_a_failing_receiver_is_logged_once(
 def test_an_empty_queue_is_not_read_until_it_changes(
     queue: EventQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A turn without new events only looks at the file; another process's event is found."""
+    """A delivery with an empty queue reads the database only after its file has changed.
+
+    A change may come from another process.
+    """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", -(10**18))
     post, reads, first = Post(), list[str](), queue.first
 
@@ -230,7 +239,7 @@ def test_an_empty_queue_is_not_read_until_it_changes(
 def test_a_file_that_was_just_written_has_no_stamp(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two writes within some ms may have the same time, so such a time proves nothing."""
+    """A queue file that has just been written has no stamp: two writes may have the same time."""
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
     fill(queue, 1)
 
@@ -238,7 +247,7 @@ def test_a_file_that_was_just_written_has_no_stamp(
 
 
 def test_the_thread_delivers_new_events_and_ends(queue: EventQueue) -> None:
-    """A started delivery sends events that are queued later, and ends when it is stopped."""
+    """A started delivery sends events that are queued later, and its thread ends with `stop`."""
     post = Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     delivery.start()

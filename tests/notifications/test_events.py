@@ -1,4 +1,4 @@
-"""Events have the fields of docker distribution, and so has their envelope."""
+"""Tests of the JSON of events and envelopes, whose fields are those of docker distribution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def made(action: str, target: EventTarget, source: Source = SOURCE) -> dict[str, Any]:
-    """Return the parsed JSON of a new event."""
+    """Return the parsed JSON of an event of one request."""
     return dict(json.loads(write_event(action, target, REQUEST, source).text))
 
 
@@ -84,7 +84,7 @@ def test_http_host_begins_the_url() -> None:
 
 
 def test_the_event_of_a_deletion_has_repository_and_digest_only() -> None:
-    """The target of a deletion has neither size nor URL, as in docker distribution."""
+    """The event of a deletion has neither size nor URL, as in docker distribution."""
     assert made(DELETE, EventTarget("team/app", digest=DIGEST))["target"] == {
         "digest": DIGEST,
         "repository": "team/app",
@@ -105,7 +105,7 @@ def test_an_anonymous_client_has_an_empty_actor() -> None:
 
 
 def test_references_are_the_descriptors_of_a_manifest() -> None:
-    """An event's references are a manifest's descriptors: config and layers, or children."""
+    """The references of an event are the manifest's descriptors: config and layers, or children."""
     config = {"mediaType": "c", "size": 1, "digest": "sha256:1", "data": "e30="}
     layer = {"mediaType": "l", "size": 2, "digest": "sha256:2", "annotations": {"a": "b"}}
     image = json.dumps({"config": config, "layers": [layer]}).encode()
@@ -118,7 +118,7 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
 
 
 def test_the_references_of_an_event_are_bounded() -> None:
-    """The references of an event are bounded: a manifest may have 4 MiB of annotations."""
+    """The references in an event are bounded, because a manifest may have 4 MiB of annotations."""
     layers = [
         {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)
     ]
@@ -129,19 +129,19 @@ def test_the_references_of_an_event_are_bounded() -> None:
 
 
 def test_a_manifest_that_is_nested_too_deep_has_no_references() -> None:
-    """A manifest that is nested too deep has no references, and its push does not fail."""
+    """The push of a manifest that is nested too deep succeeds; its event has no references."""
     assert references(b'{"config":{"size":1},"x":' + b"[" * 9999 + b"]" * 9999 + b"}") == []
 
 
 def test_an_envelope_has_its_events_in_order() -> None:
-    """An envelope is a JSON object with the list `events`."""
+    """An envelope is a JSON object whose member `events` is the list of the events."""
     assert json.loads(envelope(['{"id":"1"}', '{"id":"2"}'])) == {
         "events": [{"id": "1"}, {"id": "2"}]
     }
 
 
 def test_each_filter_excludes_events() -> None:
-    """An event is sent unless its action or its media type is ignored."""
+    """An endpoint gets an event unless its configuration ignores the action or the media type."""
     endpoint = EventEndpoint("a", "", ignored=frozenset({"x/y"}), actions=frozenset({"pull"}))
 
     assert endpoint.wants("push", "a/b")

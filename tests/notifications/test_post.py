@@ -1,4 +1,4 @@
-"""Test sending an envelope over HTTP, with real servers on loopback."""
+"""Tests of an envelope's delivery over HTTP to real servers on loopback."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SOON = 0.3
 def endpoint(
     url: str, headers: Sequence[tuple[str, str]] = (), timeout: float = 30.0
 ) -> EventEndpoint:
-    """Return an endpoint whose time-out no slow machine reaches, unless another one is given."""
+    """Return an endpoint; its default time-out is so long that no slow machine reaches it."""
     return EventEndpoint("a", url, headers=headers, timeout=timeout)
 
 
 @contextmanager
 def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve connections with *respond*, one after another, and yield the URL."""
+    """Answer each connection with *respond*, one after another; yield the server's URL."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -70,7 +70,7 @@ def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
 
 
 def test_a_configured_content_type_replaces_the_own_one() -> None:
-    """A configured Content-Type replaces the usual one, as for docker distribution 3.x."""
+    """The Content-Type in an endpoint's configured headers replaces docker distribution's."""
     with Receiver() as receiver:
         Poster(endpoint(receiver.url, headers=[("Content-Type", "x/v2")]))(BODY)
 
@@ -125,7 +125,7 @@ def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body:
 
 
 def test_a_redirect_without_a_location_is_accepted() -> None:
-    """A 3xx response that leads nowhere means that the event is delivered, as in Go's client."""
+    """A 3xx response without Location means that the event is delivered, as in Go's HTTP client."""
     with Receiver(lambda _: (302, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == 302
 
@@ -142,7 +142,7 @@ def test_configured_headers_stay_at_their_origin() -> None:
 
 
 def test_redirects_without_an_end_are_a_failure() -> None:
-    """Ten redirects of an endpoint are a failure."""
+    """After ten redirects of an endpoint the delivery fails, as in Go's HTTP client."""
     with Receiver(lambda _: (307, {"Location": "/event"})) as receiver:
         with pytest.raises(NotDelivered, match="redirects"):
             Poster(endpoint(receiver.url))(BODY)
@@ -154,7 +154,7 @@ def test_redirects_without_an_end_are_a_failure() -> None:
     "location", ["ftp://127.0.0.1/", "https://", "http://h:99999/", "http://[::/"]
 )
 def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
-    """A redirect of an endpoint to another scheme than HTTP is a failure of one line."""
+    """A redirect to another scheme than HTTP is a failed delivery, with a message of one line."""
     with (
         Receiver(lambda _: (307, {"Location": location})) as receiver,
         pytest.raises(NotDelivered, match="invalid URL"),
@@ -168,7 +168,7 @@ def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
     ids=["silent", "in the status", "in a header", "after an interim response"],
 )
 def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
-    """A receiver that begins a response and never ends it costs one time-out in all."""
+    """A receiver that sends its response byte by byte costs one time-out in all."""
     is_done = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -199,7 +199,7 @@ def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
     ids=["closed", "other protocol", "no status", "endless", "many headers"],
 )
 def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) -> None:
-    """A response that is not HTTP is a failure of one line, of which little is read."""
+    """A response that is not HTTP is a failed delivery with a message of one line."""
 
     def respond(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -213,7 +213,7 @@ def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) ->
 
 
 def test_the_body_of_a_response_is_not_read() -> None:
-    """The body of an endpoint's response is not read, so it may have no end."""
+    """The delivery does not read the body of an endpoint's response, which may have no end."""
     is_done = threading.Event()
 
     def respond(connection: socket.socket) -> None:
@@ -227,7 +227,7 @@ def test_the_body_of_a_response_is_not_read() -> None:
 
 
 def test_a_refused_connection_is_a_failure_without_a_status() -> None:
-    """A refused connection is a failure without a status, and shows no password."""
+    """A refused connection is a failure without an HTTP status; its text has no password."""
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:secret@")
     with pytest.raises(NotDelivered) as failure:
@@ -240,7 +240,7 @@ def test_a_refused_connection_is_a_failure_without_a_status() -> None:
 def test_a_certificate_of_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An endpoint with a certificate of an unknown authority is refused."""
+    """The delivery refuses an endpoint whose certificate comes from an unknown authority."""
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("127.0.0.1"))
@@ -262,7 +262,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
 
 
 def test_a_proxy_gets_the_whole_url() -> None:
-    """A proxy gets the whole URL of the endpoint, and the proxy's own login."""
+    """A delivery through a proxy sends the endpoint's whole URL and the proxy's own login."""
     with Receiver() as proxy:
         through = proxy.url.replace("http://", "http://me:pw@").removesuffix("/event")
         Poster(endpoint("http://ci.example.com:81/e?x=1"), lambda _: through)(BODY)

@@ -1,4 +1,4 @@
-"""Test the events that are made from lines of the access log."""
+"""Tests of the events of pulls, which are made from lines of the access log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 class Contents:
-    """A `Contents` knows sizes and references by digest, and counts their look-ups."""
+    """A stand-in for the store: it knows sizes and references by digest, and counts look-ups."""
 
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
@@ -25,18 +25,18 @@ class Contents:
         self.asked = 0
 
     def size(self, digest: Digest) -> int | None:
-        """Return the known size."""
+        """Return the size of the content with this digest, if the test has set one."""
         self.asked += 1
         return self.sizes.get(digest)
 
     def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
-        """Return the known references."""
+        """Return the references of the manifest with this digest, if the test has set them."""
         self.asked += 1
         return self.listed.get(digest)
 
 
 def line(number: str = ID, **fields: Any) -> bytes:
-    """Return a line of a pull of a manifest by tag, with other *fields*."""
+    """Return the access-log line of a pull by tag; *fields* replace its values."""
     document = {
         "start": 1_790_000_000_123,
         "duration": 2,
@@ -63,7 +63,7 @@ def line(number: str = ID, **fields: Any) -> bytes:
 
 
 def made(*lines: bytes, contents: Contents | None = None, references: bool = False) -> list[Any]:
-    """Return the parsed events of *lines*."""
+    """Return the parsed events that are made from *lines* of the access log."""
     source = Source("vm:5000", "i", references=references)
     found = PullEvents(source, contents or Contents()).of(lines)
     return [json.loads(each.text) for each in found]
@@ -99,7 +99,7 @@ def test_the_line_of_a_pull_becomes_its_event() -> None:
 
 
 def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
-    """Equal requests have events that differ in time, IDs and port only."""
+    """The events of two equal requests differ only in time, IDs and the client's port."""
     second = line("fedcba98-89ab-4def-8123-456789abcdef", start=1_790_000_001_000, port="5")
     first, other = made(line(), second)
 
@@ -110,7 +110,10 @@ def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
 
 
 def test_a_line_that_is_read_again_gives_the_same_event() -> None:
-    """A line that is read again after a kill gives an event with the same ID."""
+    """A line that is read again after a kill gives an event with the same ID.
+
+    The receiver can therefore drop the event that it gets twice.
+    """
     assert made(line()) == made(line())
 
 
@@ -134,12 +137,12 @@ def test_a_line_that_is_read_again_gives_the_same_event() -> None:
 def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
     fields: dict[str, Any], *, is_pull: bool
 ) -> None:
-    """The requests that are pulls are those of docker distribution, a HEAD among them."""
+    """A GET or HEAD of a manifest and a GET of a blob are pulls, as in docker distribution."""
     assert bool(made(line(**fields))) is is_pull
 
 
 def test_a_blob_has_the_media_type_of_all_blobs() -> None:
-    """A blob's event has the media type of an octet stream, whatever the response was."""
+    """A pulled blob's event has the media type `application/octet-stream`, as all blobs have."""
     found = made(line(kind="blob", status=206, type="multipart/byteranges", uri="/v2/a/blobs/x"))
 
     assert found[0]["target"]["mediaType"] == "application/octet-stream"
@@ -155,7 +158,7 @@ def test_a_manifest_by_digest_has_no_tag() -> None:
 
 
 def test_a_size_that_the_response_lacks_is_looked_up() -> None:
-    """The size of a blob that the response lacks is looked up in the store."""
+    """The size of a blob that the log line lacks is looked up once in the store."""
     contents = Contents()
     events = PullEvents(Source("vm", "i"), contents)
     unknown = line(kind="blob", size="")
@@ -171,7 +174,7 @@ def test_a_size_that_the_response_lacks_is_looked_up() -> None:
 
 
 def test_references_are_listed_only_if_they_are_configured() -> None:
-    """`includereferences` adds the descriptors of a stored manifest to its event."""
+    """With `includereferences` the event of a pull has the descriptors of the stored manifest."""
     contents = Contents()
     contents.listed[DIGEST] = [{"digest": "sha256:1"}]
 
@@ -182,7 +185,10 @@ def test_references_are_listed_only_if_they_are_configured() -> None:
 
 
 def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
-    """A line without a request ID makes no event, as it was written without endpoints."""
+    """A log line without a request ID makes no event.
+
+    HAProxy wrote such a line before an endpoint was configured.
+    """
     document = json.loads(line())
     del document["id"]
     old = json.dumps(document, separators=(",", ":")).encode()
@@ -202,12 +208,15 @@ def test_an_ipv6_address_is_in_brackets() -> None:
 
 @pytest.mark.parametrize("text", ['"}]},{"events":[', "\\", "\u2028", "\ud800"])
 def test_hostile_values_stay_inside_their_field(text: str) -> None:
-    """A hostile user agent stays inside its field of the event, which is valid JSON."""
+    """A user agent with quotes or control characters stays in its field of the event's JSON."""
     assert made(line(agent=text))[0]["request"]["useragent"] == text
 
 
 def test_clients_that_pull_the_same_share_a_template() -> None:
-    """The address differs from client to client, and is no part of what is made once."""
+    """Pulls of one image by different clients share one stored template.
+
+    A template is an event's JSON without time, IDs and the client's address.
+    """
     lines = [line(source=f"10.0.{number // 256}.{number % 256}") for number in range(5000)]
     events = PullEvents(Source("vm", "i"), Contents())
     found = [json.loads(each.text)["request"]["addr"] for each in events.of(lines)]
@@ -218,7 +227,7 @@ def test_clients_that_pull_the_same_share_a_template() -> None:
 
 
 def test_an_address_is_found_whatever_other_values_are() -> None:
-    """A client cannot set the address by a header that has the same text as the field."""
+    """A client cannot forge the address in an event by a header with the text of that field."""
     (found,) = made(line(agent=',"source":"10.9.9.9', host=',"source":"10.8.8.8"'))
 
     assert found["request"]["addr"] == "10.0.0.9:4711"
@@ -226,7 +235,7 @@ def test_an_address_is_found_whatever_other_values_are() -> None:
 
 
 def test_the_remembered_events_are_bounded() -> None:
-    """The remembered events are bounded, so lines that all differ do not fill the memory."""
+    """The memory of templates is bounded, also if the lines of the log differ each time."""
     events = PullEvents(Source("vm", "i"), Contents())
     for number in range(5000):
         events.of([line(agent=f"agent {number}")])

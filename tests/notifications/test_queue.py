@@ -1,4 +1,4 @@
-"""Test the queue of events on disk."""
+"""Tests of the event queue, an SQLite database with the events of each endpoint."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MUCH = 10**6
 
 
 def event(text: str, action: str = PUSH) -> Notification:
-    """Return an event whose JSON is *text*."""
+    """Return an event whose JSON is *text*, as of a push."""
     return Notification(action, "", text)
 
 
 def pulls(count: int) -> list[Notification]:
-    """Return events of pulls that are numbered from 0."""
+    """Return events of *count* pulls, numbered from 0."""
     return [event(f"pull{number}", PULL) for number in range(count)]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of a queue."""
+    """Return the path of an event queue that does not exist yet."""
     return tmp_path / "state" / "queue.sqlite"
 
 
 @pytest.fixture
 def queue(path: Path) -> Iterator[EventQueue]:
-    """Return an empty queue."""
+    """Return an empty event queue with space for all events of a test."""
     found = EventQueue(path, MUCH, is_durable=True)
     yield found
     found.close()
@@ -54,7 +54,7 @@ def test_events_leave_the_queue_in_their_order(queue: EventQueue) -> None:
 
 
 def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> None:
-    """An event that was read but not recorded as delivered is read again, also by a new process."""
+    """An event that was read but not delivered is read again, also by a new process."""
     queue.append({"a": [event("1"), event("2")]})
     queue.first("a", 1, MUCH)
     queue.close()
@@ -63,14 +63,14 @@ def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> 
 
 
 def like(template: str, number: int) -> Notification:
-    """Return the event of a pull by the request *number*, whose template others may share."""
+    """Return the event of pull *number*, whose template is shared with other pulls."""
     return Notification(
         PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\th\t{number}"
     )
 
 
 def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQueue) -> None:
-    """Pulls that share templates leave the queue as they were, in their order."""
+    """Pulls that share a template in the queue are read back unchanged and in their order."""
     one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"\t"}}' for each in "ab")
     events = [
         *(like(each, number) for number, each in enumerate([one, other, one, one, other])),
@@ -90,7 +90,7 @@ def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQue
 
 
 def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, path: Path) -> None:
-    """A thousand pulls of one image by one client take less space than a thousand templates."""
+    """A thousand pulls that share a template take much less space than a thousand templates."""
     template = '{"id":"\t","timestamp":"\t","id":"\t","addr":"\t","text":"' + "x" * 5000 + '"}'
     queue.append({"a": [like(template, number) for number in range(1000)]})
     queue.close()
@@ -99,7 +99,7 @@ def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, p
 
 
 def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
-    """Events of pulls share a row, but each of them can be delivered alone."""
+    """The queue stores many pulls in one database row, and each of them is delivered alone."""
     queue.append({"a": pulls(CHUNK + 1)})
     seen = []
     while (group := queue.first("a", 3, MUCH)).events:
@@ -111,7 +111,7 @@ def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
 
 
 def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
-    """A group of events has at most the given bytes, but at least one event."""
+    """A read of the queue returns at most the given number of bytes, but at least one event."""
     queue.append({"a": [event("x" * 10), event("y" * 10), event("z")]})
 
     assert queue.first("a", 9, 15).events == ("x" * 10,)
@@ -120,7 +120,7 @@ def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
 
 
 def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
-    """The endpoints have separate queues: one endpoint's deliveries stay queued for others."""
+    """Each endpoint has its own queue: a delivered event of one stays queued for the others."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
     queue.delivered("a", queue.first("a", 9, MUCH), 200)
 
@@ -129,7 +129,7 @@ def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
 
 
 def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None:
-    """A full queue drops the oldest events of pulls; events of pushes stay as long as possible."""
+    """A full queue drops and counts its oldest pulls; pushes matter more and stay longer."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("push")]})
     for number in range(8):
@@ -145,7 +145,7 @@ def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None
 
 
 def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
-    """A queue that is full of events of writes drops the oldest of them."""
+    """A queue that is full of pushes drops the oldest of them, because it has no pulls to drop."""
     queue = EventQueue(path, 1000, is_durable=False)
     for number in range(8):
         queue.append({"a": [event(f"push{number}")]})
@@ -156,7 +156,7 @@ def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
 
 
 def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
-    """An event that can never fit displaces no other one; it is counted as dropped."""
+    """An event larger than the whole queue is dropped and counted, and displaces no other event."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("small"), event("x" * 2000)]})
 
@@ -166,7 +166,7 @@ def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
 
 
 def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) -> None:
-    """The events that one endpoint does not accept never displace those of another one."""
+    """Each endpoint has its share of the queue, so a failing one displaces no events of others."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"b": [event("kept")]})
     for number in range(20):
@@ -177,7 +177,7 @@ def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) ->
 
 
 def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: Path) -> None:
-    """The count of pending events stays right if a row is dropped during its delivery."""
+    """The count of pending events stays right if an event is dropped while it is sent."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("old")]})
     group = queue.first("a", 1, MUCH)
@@ -190,7 +190,7 @@ def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: 
 
 
 def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
-    """The position in the log is that of the last events, because one commit has both."""
+    """The queue's position in the access log is that of its last events: one commit writes both."""
     queue.append({"a": [event("1")]}, "first")
     queue.append({"a": [event("2")]})
     queue.append({"a": []}, "second")
@@ -199,7 +199,7 @@ def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) 
 
 
 def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQueue) -> None:
-    """An append that fails has queued nothing, and it has not moved the position."""
+    """An append that fails leaves neither events nor a new position, so it can be repeated."""
     queue.append({"a": [event("1")]}, "first")
     broken = event("2")._replace(template=None)  # type: ignore[arg-type]  # fails in the middle
     with pytest.raises(TypeError):
@@ -210,7 +210,7 @@ def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQu
 
 
 def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQueue) -> None:
-    """The events of an endpoint that was removed are deleted and counted."""
+    """The events of an endpoint that the configuration no longer has are deleted and counted."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
 
     assert queue.keep_only(["a", "c"]) == 2
@@ -219,7 +219,7 @@ def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQ
 
 
 def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
-    """Delivery attempts are counted by the results that docker distribution knows."""
+    """Attempts at a delivery are counted by docker distribution's kinds of result."""
     queue.append({"a": pulls(3)})
     group = queue.first("a", 2, MUCH)
     queue.failed("a", group, None)
@@ -233,7 +233,7 @@ def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
 
 
 def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
-    """A queue whose file SQLite cannot read any more begins again with an empty file."""
+    """A queue file that SQLite cannot read is renamed to `.broken`, and an empty one begins."""
     queue.append({"a": [event("1")]})
     queue.close()
     for suffix in ("-wal", "-shm"):
@@ -248,7 +248,7 @@ def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
 
 
 def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
-    """A queue that cannot be written, here below a file, raises its own error."""
+    """A queue whose file cannot be created raises `QueueUnavailable`, which its callers handle."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", MUCH, is_durable=True)
 
@@ -259,7 +259,7 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 def test_threads_that_wait_for_a_queue_in_use_give_up_together(
     queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads that wait for a queue in use give up together, not one after another."""
+    """Threads that wait for a locked queue all give up at one deadline, not one after another."""
     monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
     now = 1.0
     monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)
@@ -278,7 +278,7 @@ def test_threads_that_wait_for_a_queue_in_use_give_up_together(
 
 
 def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
-    """A forked process has its own connection to the queue, and its parent keeps one."""
+    """A forked process opens its own connection to the queue; SQLite forbids a shared one."""
     queue.append({"a": [event("1")]})
     child = os.fork()
     if child == 0:
@@ -291,7 +291,7 @@ def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
 
 
 def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
-    """A durable queue uses the mode in which SQLite syncs its log at each commit."""
+    """A durable queue syncs its log at each commit, so a power cut loses no acknowledged event."""
     modes = []
     for is_durable in (True, False):
         each = EventQueue(path, MUCH, is_durable=is_durable)
@@ -302,7 +302,7 @@ def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
 
 
 def test_an_emptied_queue_returns_its_space(path: Path) -> None:
-    """After the last event of a long queue was delivered, its file is small again."""
+    """The file of a queue becomes small again after the last of many events was delivered."""
     queue = EventQueue(path, 100 * MUCH, is_durable=False)
     queue.append({"a": [event("x" * 50_000) for _ in range(100)]})
     queue.close()
@@ -315,7 +315,7 @@ def test_an_emptied_queue_returns_its_space(path: Path) -> None:
 
 
 def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) -> None:
-    """`remove` deletes all files of a queue, and returns whether there was one."""
+    """`remove` deletes the files of a queue's database, and returns whether there was one."""
     queue.append({"a": [event("1")]})
     queue.close()
 
@@ -325,7 +325,7 @@ def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) ->
 
 
 def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) -> None:
-    """A queue file of a later version is left unchanged and not used."""
+    """A queue file of a later version of Entrepot is neither changed nor used."""
     queue.append({"a": [event("1")]})
     queue.close()
     with sqlite3.connect(path) as db:
@@ -337,7 +337,10 @@ def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) ->
 
 
 def test_the_file_of_a_full_queue_stays_within_its_share(path: Path) -> None:
-    """The file of a full queue stays within its share, of which rows have three quarters."""
+    """The file of a full queue stays within its configured share of the disk.
+
+    Events may take three quarters of it, and SQLite's overhead the rest.
+    """
     share = 1024 * 1024
     queue = EventQueue(path, share * 3 // 4, is_durable=False)
     for number in range(200):

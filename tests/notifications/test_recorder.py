@@ -1,4 +1,4 @@
-"""Test how a worker queues the events of writes."""
+"""Tests of the recorder, with which a worker queues the events of pushes and deletions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = EventTarget("team/app", "a/type", 1, "sha256:1")
 
 
 def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
-    """Each endpoint gets the events that its filters pass; an event has one ID for all."""
+    """Each endpoint gets the events that pass its filters; an event has one ID everywhere."""
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [
         EventEndpoint("all", ""),
@@ -38,7 +38,7 @@ def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path) -> None:
-    """An event that cannot be queued is counted, and the push is answered."""
+    """An event that cannot be queued is counted as lost, and the client's push still succeeds."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", 10**6, is_durable=True)
     lost: list[int] = []
@@ -50,7 +50,7 @@ def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path
 
 
 def test_without_a_wanted_event_the_queue_is_not_opened(tmp_path: Path) -> None:
-    """Without a wanted event the queue is not opened, and nothing is written."""
+    """If no endpoint wants an event of the request, the queue is neither created nor opened."""
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [EventEndpoint("a", "", actions=frozenset({PUSH}))]
     Recorder(queue, endpoints, Source("vm", "i"), lambda _: None)(REQUEST, [(PUSH, TARGET)])

@@ -1,4 +1,4 @@
-"""Tests of files that are replaced as a whole."""
+"""Tests of `write_atomically`, which replaces a file as a whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEMPORARY = {"mkstemp", "NamedTemporaryFile"}
 
 
 def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
-    """A file is replaced atomically: a worker that has the old file open continues with it."""
+    """A written file is replaced by a rename, so a process that has the old file open reads on."""
     path = tmp_path / "metrics"
     write_atomically(path, b"old")
     with path.open("rb") as reader:
@@ -32,7 +32,7 @@ def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_durable: bool
 ) -> None:
-    """A failed write leaves the old file and no other, so that a full disk fills no further."""
+    """After a failed write the old file is unchanged, and the temporary file is deleted."""
     path = tmp_path / "state"
     write_atomically(path, b"old")
 
@@ -54,7 +54,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 def test_a_given_mode_is_exact_and_the_umask_decides_otherwise(
     tmp_path: Path, mode: int | None, expected: int
 ) -> None:
-    """A given mode of a written file is exact; otherwise the umask decides."""
+    """A given mode is the exact mode of a written file; without one the umask decides."""
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "file", b"", mode=mode)
@@ -103,7 +103,7 @@ def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path
 
 
 def test_no_module_has_its_own_atomic_write() -> None:
-    """No module has its own atomic write: one function knows the order of the steps."""
+    """No other module writes a temporary file and renames it: the order of steps matters."""
     own = {
         str(path.relative_to(_ROOT))
         for package in _PACKAGES

@@ -1,4 +1,4 @@
-"""Tests of a dictionary with a largest number of entries."""
+"""Tests of `BoundedDict`, a dictionary with a largest number of entries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
 
 
 def test_a_changed_entry_drops_no_other() -> None:
-    """A changed entry of a bounded dictionary drops no other entry."""
+    """A new value for an existing key drops no entry, because the number of entries stays."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -43,7 +43,7 @@ def test_a_changed_entry_drops_no_other() -> None:
 
 
 def test_threads_may_keep_entries_at_once() -> None:
-    """Threads may keep entries of a bounded dictionary at once."""
+    """Several threads may add to a bounded dictionary at once; it never has too many entries."""
     entries: BoundedDict[int, int] = BoundedDict(3)
 
     def keep_many(first: int) -> None:

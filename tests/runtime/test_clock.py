@@ -1,4 +1,4 @@
-"""The appliance's time does not jump with the wall clock, and never goes back."""
+"""Tests of the appliance's clock, which neither jumps with the wall clock nor goes back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _START = 1_800_000_000.0
 
 @dataclass
 class Machine:
-    """A machine whose wall clock a test moves by `off` s; `up` is the time since its boot (s)."""
+    """A stand-in for the machine: a test moves its wall clock by `off` s; it has run for `up` s."""
 
     up: float = 1000.0
     off: float = 0.0
@@ -26,15 +26,15 @@ class Machine:
     clocks: list[Clock] = field(default_factory=list)
 
     def wall(self) -> float:
-        """Return the wall clock's time."""
+        """Return the time of the wall clock, in Unix seconds."""
         return _START + self.up + self.off
 
     def clock(self, path: Path | None = None) -> Clock:
-        """Return the clock of a process."""
+        """Return the clock of a process on this machine, with its state in the file *path*."""
         return Clock(path, wall=self.wall, elapsed=lambda: self.up, boot=lambda: self.boot)
 
     def run(self, clock: Clock, seconds: float, step: float = 1.0) -> None:
-        """Let time pass, and call `keep` of *clock* after each step."""
+        """Let *seconds* pass, and update *clock* by `keep` after each step."""
         end = self.up + seconds
         while self.up < end:
             self.up = min(self.up + step, end)
@@ -49,12 +49,12 @@ def machine() -> Machine:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the clock's shared state."""
+    """Return the path of the file with which the clocks of all processes agree."""
     return tmp_path / "clock"
 
 
 def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
-    """The appliance's time is that of an even wall clock, whose slow correction is followed."""
+    """The appliance's time follows a wall clock that is corrected slowly, as by NTP."""
     clock = machine.clock()
     for _ in range(1000):
         machine.off += 0.0005
@@ -66,7 +66,7 @@ def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
 def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """A jump of the wall clock changes neither the time nor an age."""
+    """A jump of the wall clock changes neither the appliance's time nor an age in it."""
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()
@@ -100,9 +100,9 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
-    """A wall clock that stays ahead is trusted after an hour.
+    """A wall clock that jumped ahead and stays there is trusted after an hour.
 
-    Earlier ages count from that hour on: it is unknown which of the two times was right.
+    Earlier uses count as an hour old then, because it is unknown which time was right.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -118,9 +118,9 @@ def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine
 
 
 def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine: Machine) -> None:
-    """If the wall clock stays back, time runs at half speed until the clock has caught up.
+    """If the wall clock stays back, the appliance's time runs at half speed until both agree.
 
-    So a later use has a later time.
+    So the time never goes back, and a later use of a blob has a later time.
     """
     clock = machine.clock()
     machine.run(clock, 10)
@@ -158,7 +158,10 @@ def test_the_time_never_goes_back(seed: int, path: Path) -> None:
 
 
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
-    """All processes have the same time, also a process that starts during a jump."""
+    """All processes have the same time, because they share its state in a file.
+
+    That includes a process that starts during a jump of the wall clock.
+    """
     keeper, worker = machine.clock(path), machine.clock(path)
     machine.run(keeper, 2)
     machine.off = 40 * _DAY
@@ -171,9 +174,9 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
 
 
 def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
-    """A wrong clock at a restart is detected.
+    """A wall clock that is wrong after a restart of the appliance is detected.
 
-    Within one boot the time that has passed is known exactly.
+    The kernel's time since the boot shows how much time has really passed.
     """
     first = machine.clock(path)
     machine.run(first, 10)
@@ -193,7 +196,10 @@ def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) ->
 def test_a_wrong_clock_after_a_reboot_is_detected(
     machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong clock after a reboot is detected, as of a machine without a hardware clock."""
+    """A wall clock that is wrong after a reboot is detected, as without a hardware clock.
+
+    A time before the last known one must be wrong.
+    """
     first = machine.clock(path)
     machine.run(first, 10)
     at = first()
@@ -208,7 +214,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 
 
 def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
-    """A reboot with a right clock is no jump: the time without power counts."""
+    """The time without power is no jump, if the wall clock is right after the reboot."""
     first = machine.clock(path)
     machine.run(first, 10)
     at, wall = first(), machine.wall()
@@ -223,7 +229,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """Suspended time counts: a machine that was suspended for a night has not jumped."""
+    """The time of a suspended machine counts as passed, so its wall clock has not jumped."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -233,7 +239,10 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """Files count as old only if the kernel's clock ran evenly, and not a year back."""
+    """A file's age counts only if the kernel's clock, which sets file times, ran evenly.
+
+    The kernel's clock must not be a year back either.
+    """
     clock = machine.clock()
     machine.run(clock, 100, step=10)
     assert clock.before(50.0) == machine.wall() - 50.0
@@ -258,7 +267,7 @@ def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machin
     ids=["cut", "changed", "empty", "upper case"],
 )
 def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
-    """A damaged state of the clock, with a wrong checksum, is never used."""
+    """A state file of the clock with a wrong checksum is ignored, as after a torn write."""
     save(path, State("boot", 1.0, 2.0, 3.0))
     assert load(path) == State("boot", 1.0, 2.0, 3.0)
     assert callable(damage)
@@ -271,9 +280,9 @@ def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
 def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Time continues if its file cannot be written, with one warning.
+    """If the clock's state file cannot be written, time runs on, with one warning.
 
-    The clock's file is written as soon as that works again.
+    The clock writes the file again as soon as that works.
     """
     path.mkdir()
     clock = machine.clock(path)

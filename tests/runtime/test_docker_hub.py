@@ -1,4 +1,4 @@
-"""Tests of Docker Hub's names."""
+"""Tests of Docker Hub's names, in which official images have the prefix `library/`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "r
 def test_only_official_images_of_docker_hub_get_the_prefix(
     host: str, path: str, expected: str
 ) -> None:
-    """A path of one component on Docker Hub is an official image."""
+    """A Docker Hub path of one component, such as `alpine`, means an official image."""
     assert docker_hub.full_path(host, path) == expected
 
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_other_module_has_the_prefix_of_official_images(package: str) -> None:
-    """No other module has the prefix of official images: two of them would disagree some day."""
+    """No other module has the prefix `library/`, because two copies of the rule could disagree."""
     named = [
         str(path.relative_to(_ROOT))
         for path in (_ROOT / package).rglob("*.py")

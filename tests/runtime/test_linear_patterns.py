@@ -1,4 +1,4 @@
-"""Patterns of operators have Go's syntax, and take linear time."""
+"""Tests of operators' patterns, which have Go's syntax and are matched in linear time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _GO = LinearPatterns([r"^https?://([^/]+\.)*example\.com/", r"(?i:ONLY)\z"])
     ],
 )
 def test_any_of_the_patterns_may_match_a_part_of_the_text(text: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """A pattern need not match the whole text, as with Go's MatchString."""
+    """A pattern matches a text if it matches any part of it, as with Go's MatchString."""
     assert _GO.matches(text) is expected
 
 
 def test_no_pattern_matches_nothing() -> None:
-    """An empty list permits nothing."""
+    """Without any pattern no text matches, so an empty list permits nothing."""
     assert not LinearPatterns([]).matches("")
 
 
 def test_a_pattern_that_is_slow_in_other_engines_is_linear() -> None:
-    """A pattern that is slow in other engines is linear here, for a text of megabytes."""
+    """A pattern that backtracking engines match in exponential time is linear here."""
     assert not LinearPatterns([r"^(a+a+)+b$"]).matches("a" * 1_000_000)
 
 
@@ -49,6 +49,6 @@ def test_a_pattern_that_is_slow_in_other_engines_is_linear() -> None:
 def test_a_pattern_that_is_invalid_or_too_large_is_refused(
     patterns: list[str], reason: str
 ) -> None:
-    """The reason is one line."""
+    """The error of an invalid or too large pattern has its reason in one line."""
     with pytest.raises(InvalidPattern, match=reason):
         LinearPatterns(patterns)

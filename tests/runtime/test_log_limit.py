@@ -1,4 +1,4 @@
-"""A flood of one message in a process's own log is limited."""
+"""Tests of the limit for a message that a process logs too often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.runtime.log_limit import FEW, MANY, PERIOD_S, LogLimit
 
 
 class Flooded:
-    """A `Flooded` is a limited log whose clock a test sets."""
+    """A limited log in memory; the test sets its clock."""
 
     def __init__(self) -> None:
         self.now = 1.0
@@ -26,13 +26,13 @@ class Flooded:
         self.dropped += 1
 
     def lines(self) -> list[str]:
-        """Return the written log lines without their times."""
+        """Return the lines of the log without their times."""
         return [line.split(" ", 1)[1] for line in self.stream.getvalue().splitlines()]
 
 
 @pytest.fixture
 def flooded() -> Iterator[Flooded]:
-    """Return a limited log; restore the configuration of logging afterwards."""
+    """Return a limited log, and restore the configuration of `logging` after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield Flooded()
@@ -47,7 +47,7 @@ def flooded() -> Iterator[Flooded]:
 def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
     flooded: Flooded, level: int, most: int
 ) -> None:
-    """A flood of one log message is limited; the next line has the number of dropped lines."""
+    """Of a flood only the first lines are written; the next line says how many were dropped."""
     log = logging.getLogger("x.y")
     for number in range(most + 500):
         log.log(level, "request failed", extra={"path": f"/{number}"})
@@ -77,7 +77,7 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """Messages that differ each time share one limit, and do not fill log or memory."""
+    """Messages that differ each time share one limit, so they fill neither log nor memory."""
     log = logging.getLogger("x.y")
     for number in range(5000):
         log.warning(f"text {number}")  # noqa: G004 - a library may do so

@@ -1,4 +1,4 @@
-"""Test the format of log lines."""
+"""Tests of the format of log lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return a stream for log lines; restore the configuration of logging afterwards."""
+    """Return a stream for log lines, and restore the configuration of `logging` after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -42,7 +42,7 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
     """A JSON log line has the values of a text line; numbers stay numbers.
 
-    A field of a JSON log line can't replace a standard one.
+    A value of the message cannot replace a standard member such as `level`.
     """
     logs.configure("debug", "json", "cleaner", stream=stream)
 
@@ -71,7 +71,7 @@ def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -
 def test_no_value_can_change_how_a_terminal_shows_the_line(
     stream: io.StringIO, formatter: Literal["text", "json"], hidden: str
 ) -> None:
-    """No value can change how a terminal shows the log line, as a client's user name."""
+    """Escape sequences in a value are escaped, so that a user name cannot control a terminal."""
     logs.configure("info", formatter, "registry", stream=stream)
 
     logging.getLogger("test").warning("login failed", extra={"user": f"ann{hidden}bob"})
@@ -94,7 +94,7 @@ def test_no_value_can_change_how_a_terminal_shows_the_line(
 def test_a_credential_is_never_written(
     stream: io.StringIO, fields: dict[str, str], leaked: str
 ) -> None:
-    """Fields named like secrets are masked; a URL loses its user, password and query."""
+    """Values whose names suggest secrets are masked; a URL loses its login and its query."""
     logs.configure("info", "text", "p", stream=stream)
 
     logging.getLogger("x").info("requested", extra=fields)
@@ -104,7 +104,7 @@ def test_a_credential_is_never_written(
 
 
 def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
-    """An exception is one log line with its error; the traceback is a field."""
+    """An exception is one log line with the error's text; its traceback is a value of that line."""
     logs.configure("info", "text", "p", stream=stream)
 
     try:
@@ -128,7 +128,7 @@ def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> No
 
 
 def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
-    """Logging that is configured twice writes each line once, in the last configuration."""
+    """A second call of `configure` replaces the first one, so each line is written once."""
     logs.configure("info", "text", "first", stream=stream)
     logs.configure("info", "text", "second", stream=stream)
 
@@ -144,7 +144,7 @@ def _line(stream: io.StringIO) -> dict[str, object]:
 
 
 def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
-    """The operator's fields are at the end of every line, and a line's own field has precedence."""
+    """The operator's log fields end each line; a value of the message has precedence over them."""
     fields: dict[str, logs.Value] = {"service": "a b", "n": 5, "on": True, "bytes": 1}
     logs.configure("info", "text", "p", fields=fields, stream=stream)
 
@@ -177,7 +177,7 @@ def test_the_fields_of_the_operator_keep_their_types_in_json(
 def test_a_field_named_like_a_standard_one_gets_a_prefix(
     stream: io.StringIO, formatter: str, standard: tuple[str, ...]
 ) -> None:
-    """An operator's field named like a standard one gets the prefix of logrus."""
+    """An operator's log field with the name of a standard one gets a prefix, as in logrus."""
     fields = dict.fromkeys(standard, "mine")
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 
@@ -221,7 +221,7 @@ def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.St
 
 
 def test_a_line_has_the_place_in_the_code_only_on_request(stream: io.StringIO) -> None:
-    """A log line has the place in the code only on request, in fields named as by logrus."""
+    """With `reportcaller` a log line names file, line and function, in fields as of logrus."""
     logs.configure("info", "json", "p", stream=stream)
     logging.getLogger("a.b").info("done")
     without = _line(stream)

@@ -1,4 +1,4 @@
-"""Test the memory limit of this process, with the files of a control group."""
+"""Tests of this process's memory limit, which is read from the files of its control group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _write(root: Path, name: str, text: str) -> None:
 
 
 def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> None:
-    """Without a control group, as outside Linux's usual mounts, the machine is the limit."""
+    """Without files of a control group the limit is the memory of the machine."""
     assert memory_limit(tmp_path) == _MACHINE
 
 

@@ -1,4 +1,4 @@
-"""Test which file system a path is on."""
+"""Tests of the type of the file system of a path, which is read from the list of mounts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _MOUNTS = r"""21 1 8:1 / / rw - ext4 /dev/sda1 rw
     ],
 )
 def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: str) -> None:
-    """The path need not exist."""
+    """The deepest mount above a path counts, and the last of two at one folder.
+
+    The path itself need not exist.
+    """
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_MOUNTS)
 
@@ -37,5 +40,5 @@ def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: 
 
 
 def test_without_a_list_of_mounts_the_type_is_unknown(tmp_path: Path) -> None:
-    """Without a list of mounts the file system's type is unknown, and the folder is refused."""
+    """Without a list of mounts the type of a file system is unknown, which is the empty string."""
     assert file_system_of(Path("/"), tmp_path / "absent") == ""

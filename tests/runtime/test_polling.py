@@ -1,4 +1,4 @@
-"""A caller polls a condition until it holds or its time is over."""
+"""Tests of `poll`, which calls a function until it returns a result or the time is over."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Time:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
-    """Return the clock that replaces that of the process."""
+    """Return a clock that replaces the process's clock and its pauses."""
     made = _Time()
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     monkeypatch.setattr(time, "sleep", made.sleep)
@@ -44,31 +44,31 @@ def _after(calls: int) -> Callable[[], int | None]:
 
 
 def test_a_result_that_is_there_costs_no_pause(clock: _Time) -> None:
-    """A result that is available costs no pause of the polling."""
+    """If the first call has a result, `poll` does not pause."""
     assert poll(_after(1), within=0, every=1.0) == 1
     assert clock.pauses == []
 
 
 def test_the_condition_is_looked_up_after_each_pause(clock: _Time) -> None:
-    """The polled condition is looked up after each pause of the given length."""
+    """`poll` calls the function again after each pause of the given length."""
     assert poll(_after(4), within=10.0, every=1.0) == 4
     assert clock.pauses == [1.0, 1.0, 1.0]
 
 
 def test_the_wait_ends_at_the_deadline_with_a_last_look(clock: _Time) -> None:
-    """The polling ends at its deadline with a last look, after a shorter pause."""
+    """`poll` calls the function a last time at the deadline; the pause before it is shorter."""
     assert poll(_after(4), within=2.5, every=1.0) == 4
     assert poll(_after(5), within=2.5, every=1.0) is None
     assert clock.pauses == [1.0, 1.0, 0.5] * 2
 
 
 def test_a_wait_may_have_no_limit(clock: _Time) -> None:
-    """A poll may have no limit, and then ends only with the condition."""
+    """A poll without a deadline ends only with a result."""
     assert poll(_after(1000), within=math.inf, every=60.0) == 1000
     assert clock.now == 999 * 60.0
 
 
 def test_a_false_result_is_a_result(clock: _Time) -> None:
-    """A false result ends the polling; only None means that there is none yet."""
+    """A result such as 0 or False ends the poll; only None means that there is no result yet."""
     assert poll(lambda: 0, within=5.0, every=1.0) == 0
     assert clock.pauses == []

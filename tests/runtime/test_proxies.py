@@ -1,4 +1,4 @@
-"""Test the choice of the proxy for a URL."""
+"""Tests of the proxy that is chosen for a URL."""
 
 from __future__ import annotations
 

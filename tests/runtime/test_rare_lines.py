@@ -1,4 +1,4 @@
-"""A line of one kind is logged once in a while, with the number of lines left out."""
+"""Tests of lines that are logged rarely: the next one says how many were left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from entrepot.runtime.rare_lines import RareLines
 
 
 def test_the_next_line_has_the_number_of_lines_left_out() -> None:
-    """Kinds are counted separately."""
+    """The next line of a kind has the number of its lines left out; other kinds do not count."""
     now = 0.0
     lines = RareLines(10.0, lambda: now)
 

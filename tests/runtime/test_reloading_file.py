@@ -1,4 +1,4 @@
-"""A file is re-read when it changes."""
+"""Tests of `ReloadingFile`, which reads a file again after a change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITTEN = 1_000_000.0
 
 
 class Clock:
-    """A `Clock` returns the time that a test has set."""
+    """A clock with the time that a test sets."""
 
     def __init__(self, now: float = _WRITTEN + 100) -> None:
         self.now = now
@@ -30,26 +30,26 @@ class Clock:
 
 
 class Parser:
-    """A `Parser` parses a number, and counts its calls."""
+    """A parser of a number, which counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
 
     def __call__(self, content: bytes) -> int:
-        """Parse the content as a number, and count the call."""
+        """Count the call and return the number."""
         self.calls += 1
         return int(content)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a file with the content 1, written long ago."""
+    """Return the path of a file with the content 1, whose time is long ago."""
     return _write(tmp_path / "file", b"1", at=_WRITTEN)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock at a time long after the file was written."""
+    """Return a clock whose time is long after that of the file."""
     return Clock()
 
 
@@ -74,7 +74,7 @@ def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
 
 
 def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None:
-    """An unchanged file is not parsed again, whatever the number of checks is."""
+    """A file without a change is parsed once, however often its value is used."""
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
 
@@ -86,7 +86,10 @@ def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None
 
 
 def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
-    """A check of an old file is a stat: a change with the same time and size stays unseen."""
+    """A check of an old file reads its size and times only, because a read of it costs more.
+
+    A change that keeps both is therefore not seen.
+    """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
     clock.now += 1
@@ -95,7 +98,7 @@ def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
 
 
 def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
-    """The first read of a file raises its error: there is no last good value yet."""
+    """The first read of a file raises its error, because there is no earlier value to use."""
     with pytest.raises(FileNotFoundError):
         ReloadingFile(tmp_path / "absent", int, clock=clock)
     with pytest.raises(ValueError, match="invalid literal"):
@@ -105,7 +108,7 @@ def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
 def test_a_malformed_change_is_logged_once_and_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A malformed change of a file is logged once, and the last good value stays."""
+    """A malformed change of a file is logged once, and the last good value stays in use."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"one", at=_WRITTEN + 1)
 
@@ -121,7 +124,7 @@ def test_a_malformed_change_is_logged_once_and_changes_nothing(
 def test_forked_processes_log_one_warning_together(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Forked processes log one warning together about a bad file."""
+    """If a file is bad, processes that one process forked log a single warning among them."""
     watched = ReloadingFile(path, int, clock=clock)
     forked = copy.copy(watched)
 
@@ -134,7 +137,7 @@ def test_forked_processes_log_one_warning_together(
 
 
 def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None:
-    """An error that is not in `errors` is a bug of the parser and is not hidden."""
+    """An error of the parser that is not in `errors` is a bug and is raised."""
     watched = ReloadingFile(path, int, clock=clock, errors=(UnicodeError,))
     _write(path, b"one", at=_WRITTEN + 1)
     clock.now += 1
@@ -144,7 +147,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """A repaired file is in force again, also with the content before it broke."""
+    """A repaired file is used again, also if it has the content of before."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -157,7 +160,7 @@ def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
 def test_a_missing_file_and_its_return_are_each_logged_once(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A missing file and its return are each logged once.
+    """A missing file is logged once, and so is its return.
 
     A file that is moved away and back is not parsed again.
     """
@@ -182,7 +185,7 @@ def test_a_missing_file_and_its_return_are_each_logged_once(
 
 
 def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
-    """A replaced symbolic link in a file's path is a change: Kubernetes updates secrets so."""
+    """A replaced symbolic link in a file's path is a change: Kubernetes updates Secrets so."""
     for name, content in (("old", b"1"), ("new", b"2")):
         (tmp_path / name).mkdir()
         _write(tmp_path / name / "file", content, at=_WRITTEN)
@@ -199,7 +202,10 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
-    """A change in the same tick is seen, as a file that was recent when read is read again."""
+    """A file that was recent when it was read is read again.
+
+    A later write in the same tick of the kernel's clock would have the same time.
+    """
     clock.now = _WRITTEN + 0.2
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
@@ -209,7 +215,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """A recent file with the same content is no change, and has no new generation."""
+    """A recent file that is read again with the same content has no new generation."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -222,7 +228,7 @@ def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: 
 
 
 def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, clock: Clock) -> None:
-    """A file that is being written is read at the next check, not half of it."""
+    """A file that changes during the check is read at the next check, when it is complete."""
     watched = ReloadingFile(path, int, clock=clock)
     clock.now += 1
     _write(path, b"", at=clock.now - 0.01)
@@ -237,7 +243,7 @@ def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, cloc
 def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
     path: Path, clock: Clock, moment: str
 ) -> None:
-    """A file that is truncated between the stat and the read is read at the next check."""
+    """A file that is truncated between the check of its size and the read is read again later."""
     truncations = iter([b""])
 
     def truncate() -> None:
@@ -265,7 +271,7 @@ def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
 
 
 def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:
-    """A clock that is set back does not stop the checks of the file."""
+    """A clock that is set back does not stop the checks, although the last one is in the future."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now -= 50
@@ -274,9 +280,9 @@ def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> 
 
 
 def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
-    """Other threads do not wait for a slow read of the file.
+    """While one thread reads a slow file, others use the old value.
 
-    Value and generation stay consistent.
+    Value and generation always belong together.
     """
     reading, release = threading.Event(), threading.Event()
 
@@ -307,7 +313,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
     path: Path, clock: Clock
 ) -> None:
-    """A process that starts while the file is bad has the last good content."""
+    """A process that starts while the file is bad uses the last good content, saved on disk."""
     saved = path.with_name("saved")
     before = ReloadingFile(path, int, clock=clock, last_good=saved)
     for moment, content in enumerate((b"2", b"two"), 1):
@@ -327,9 +333,9 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """A forked process does not use its parent's older value of the file.
+    """A forked process does not use the value of its parent, which may be older than that on disk.
 
-    The parent has not checked the file since the start, but its children have.
+    The parent checks no file after the start, but its other children do.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
@@ -349,10 +355,9 @@ def test_a_forked_process_does_not_use_its_parents_older_value(
 def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked process takes the value that other processes accepted.
+    """A forked process uses the value that other processes have accepted and saved.
 
-    The file is as the parent saw it, but the other processes rejected it, and revoked rights
-    returned.
+    The file is as the parent read it, but the others have rejected that version since.
     """
 
     def validate(before: int, after: int) -> None:
@@ -375,7 +380,7 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
 
 
 def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Clock) -> None:
-    """The saved content is readable by its owner only, because it may have password hashes."""
+    """Only its owner may read the saved last good content, which may have password hashes."""
     saved = path.with_name("saved")
     ReloadingFile(path, int, clock=clock, last_good=saved)
 
@@ -385,7 +390,10 @@ def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Cloc
 def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outdated saved content is removed if it cannot be replaced, as on a full disk."""
+    """If the saved content cannot be replaced, as on a full disk, it is deleted.
+
+    Otherwise a later start would use a content that is no longer the last good one.
+    """
     saved = path.with_name("saved")
     watched = ReloadingFile(path, int, clock=clock, last_good=saved)
 
@@ -403,7 +411,7 @@ def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
 def test_a_change_may_be_rejected_by_validate(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A change that `validate` rejects is treated like malformed content."""
+    """A change that the function `validate` rejects is treated like malformed content."""
 
     def validate(before: int, after: int) -> None:
         if after < before:
@@ -420,7 +428,10 @@ def test_a_change_may_be_rejected_by_validate(
 
 
 def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
-    """`refresh` checks the file at once, because another process has seen a change."""
+    """`refresh` checks the file at once, before the next check is due.
+
+    It is called if another process has seen a change.
+    """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     assert watched.value == 1
@@ -430,9 +441,9 @@ def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
 
 
 def test_refresh_takes_the_value_that_another_process_accepted(path: Path, clock: Clock) -> None:
-    """`refresh` takes the value of another process, also if the file is too new to be read.
+    """`refresh` uses the value that another process has saved, even if the file is too recent.
 
-    Otherwise a password that one worker has rejected would be right in another worker.
+    Otherwise a password that one worker rejects would be right for another.
     """
     saved = path.with_name("saved")
     first, second = (ReloadingFile(path, int, clock=clock, last_good=saved) for _ in range(2))
@@ -474,5 +485,8 @@ print(bytes(sorted(os.read(result, 4))).decode())
 
 
 def test_of_processes_that_find_a_bad_version_at_the_same_instant_one_logs_it() -> None:
-    """Workers check the same files at the same instants, because the same process forked them."""
+    """Of forked processes that find a bad file at the same instant, exactly one logs it.
+
+    They check at the same instants, because they inherit the time of the last check.
+    """
     assert run(_RACE) == "0001\n"

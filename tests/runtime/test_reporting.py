@@ -1,4 +1,4 @@
-"""Errors of a worker are reported through stand-ins for the libraries of error trackers."""
+"""Tests of error trackers: stand-ins for their libraries receive the errors of a worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# each stand-in records its settings in STARTED, and each error in SENT
+# each stand-in keeps its settings in STARTED, and the errors that it gets in SENT
 _STAND_INS = {
     "bugsnag/__init__.py": """
 STARTED, SENT = [], []
@@ -108,7 +108,7 @@ _EXPECTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Put stand-ins for the libraries of all trackers on Python's path of imports."""
+    """Put stand-ins for the trackers' libraries on Python's import path; return their folder."""
     for name, text in _STAND_INS.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., ErrorReports]]:
-    """Return a function that starts reporting to the named trackers, until the test ends."""
+    """Return a function that starts reports to the named trackers; they end with the test."""
     started = []
 
     def make(*names: str, **options: Any) -> ErrorReports:
@@ -166,7 +166,7 @@ def _sent(name: str) -> list[Any]:
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize("name", CLIENTS)
 def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorReports]) -> None:
-    """An error of a worker is reported to the tracker with class, traceback and request line."""
+    """A worker's error is reported with its class, its traceback, and the request's first line."""
     start(name)
     _fail()
 
@@ -182,7 +182,7 @@ def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorR
 def test_only_the_library_of_a_configured_tracker_is_imported(
     start: Callable[..., ErrorReports],
 ) -> None:
-    """Only the library of a configured tracker is imported."""
+    """Only the library of a configured tracker is imported, because the others cost memory."""
     start("sentry")
     _fail()
 
@@ -203,7 +203,10 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 
 @pytest.mark.usefixtures("libraries")
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
-    """A log line without a traceback, or of another library, is not reported to a tracker."""
+    """A tracker gets only log lines with a traceback, and none that its own library logs.
+
+    A line of the library could otherwise cause the next one without an end.
+    """
     start("sentry")
     log.error("a foreseen failure")
     logging.getLogger("sentry_sdk.errors").error("no connection", exc_info=OSError("x"))
@@ -217,7 +220,7 @@ def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorRe
 def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
     start: Callable[..., ErrorReports], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tracker's library that hangs delays nothing; 64 errors wait at most."""
+    """A tracker's library that hangs delays no request; at most 64 errors wait for it."""
     hang = threading.Event()
     hanging = reporting.ReportingClient(("sentry_sdk",), lambda _: hang.wait(60))  # type: ignore[arg-type, return-value]
     monkeypatch.setitem(CLIENTS, "sentry", hanging)
@@ -239,7 +242,7 @@ def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
 def test_many_errors_are_not_all_reported(
     start: Callable[..., ErrorReports], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of many errors 60 in a minute are reported to a tracker; a later line counts the others."""
+    """At most 60 errors in a minute are reported; a later log line counts the others."""
     now = [0.0]
     start("sentry", clock=lambda: now[0])
     for _ in range(70):
@@ -273,7 +276,7 @@ def test_a_library_that_fails_is_one_warning_without_the_key(
     start: Callable[..., ErrorReports],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A tracker's library that fails is one warning without the key."""
+    """A tracker's library that fails is logged as one warning, in which its key is masked."""
     (libraries / "sentry_sdk/__init__.py").write_text(text, encoding="utf-8")
     start("sentry")
     _fail()

@@ -1,4 +1,4 @@
-"""Test threads that wait for the next function before they end."""
+"""Tests of `ReusedThreads`, whose threads wait for the next function before they end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ _WITHIN_S = 20.0
 
 
 def _eventually(holds: Callable[[], bool]) -> bool:
-    """Wait until a condition holds; return False if it does not hold in time."""
     return bool(poll(lambda: holds() or None, _WITHIN_S, 0.005))
 
 
 def _ran_in(threads: ReusedThreads, name: str = "work") -> tuple[threading.Thread, str]:
-    """Run a function that returns at once; return its thread, and the name that it had then."""
+    """Run a function that returns at once; return its thread, and that thread's name in it."""
     found: list[tuple[threading.Thread, str]] = []
     ended = threading.Event()
 
@@ -33,7 +32,7 @@ def _ran_in(threads: ReusedThreads, name: str = "work") -> tuple[threading.Threa
 
 
 def test_a_thread_without_work_runs_the_next_function() -> None:
-    """A thread whose function has returned runs a later function, under the name of that one."""
+    """A thread whose function has returned runs the next function, under that one's name."""
     threads = ReusedThreads(idle_s=_WITHIN_S)
     seen: set[threading.Thread] = set()
 
@@ -56,14 +55,14 @@ def test_no_function_waits_for_another() -> None:
 
 
 def test_a_thread_without_work_ends() -> None:
-    """A thread ends when no function came for the time that it waits."""
+    """A thread ends if no function has come within its waiting time."""
     thread, _ = _ran_in(ReusedThreads(idle_s=0.01))
 
     assert _eventually(lambda: not thread.is_alive())
 
 
 def test_few_threads_wait() -> None:
-    """Of several threads that become idle, only as many wait as the limit allows."""
+    """Of several threads that become idle, only `most_idle` wait; the others end."""
     threads = ReusedThreads(idle_s=3 * _WITHIN_S, most_idle=1)
     found: list[threading.Thread] = []
     all_run = threading.Barrier(4)
@@ -80,10 +79,10 @@ def test_few_threads_wait() -> None:
 
 
 def test_a_waiting_thread_keeps_nothing_of_its_last_function() -> None:
-    """A thread that waits keeps no reference to the objects that its last function used."""
+    """A waiting thread keeps no reference to its last function, so that one's objects are freed."""
 
     class Body:
-        """A `Body` stands for the connection of a download."""
+        """A stand-in for the connection of a download."""
 
     body, threads = Body(), ReusedThreads(idle_s=_WITHIN_S)
     ended, is_gone = threading.Event(), weakref.ref(body)

@@ -1,4 +1,4 @@
-"""Signals are returned once each, and only those received, however a wait is interrupted."""
+"""Tests of `Signals`, which returns each received signal once, however a wait is interrupted."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ print("parent", *(each.name for each in signals.wait(10)), flush=True)
 
 
 def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
-    """A stop at any moment of a wait returns no signal.
+    """A stopped and continued process returns no signal from its wait.
 
-    Sigtimedwait returned uninitialised memory if SIGCONT came after its deadline.
+    `sigtimedwait` returned uninitialised memory if SIGCONT came after its deadline.
     """
     with running(_WAITS) as process:
         assert next_line(process) == "ready"
@@ -69,7 +69,7 @@ def test_a_signal_received_before_the_wait_is_returned() -> None:
 
 
 def test_a_forked_process_receives_its_own_signals() -> None:
-    """A forked process receives its own signals: the child's SIGHUP is not its parent's."""
+    """A forked process receives only signals that are sent to itself, not those of its parent."""
     with running(_FORKS) as process:
         printed = list(iter(lambda: next_line(process), ""))
 
@@ -91,6 +91,9 @@ print(signals.wait(0), flush=True)
 
 
 def test_another_thread_can_end_a_wait() -> None:
-    """`wake` ends the current wait or the next one, and no signal is returned."""
+    """A thread ends another thread's wait by `wake`, which returns no signal.
+
+    Without a wait, the next one ends at once.
+    """
     with running(_WOKEN) as process:
         assert [next_line(process) for _ in range(4)] == ["ready", "[]", "[]", "[]"]

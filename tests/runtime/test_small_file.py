@@ -1,4 +1,4 @@
-"""Files of the appliance's own state are read without waiting, and up to a bound."""
+"""Tests of `read_small_file`, which reads Entrepot's own files without a wait and up to a bound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
-    """A pipe in place of a small file is an error, and no wait."""
+    """A pipe in place of a small file is an error; a read of it could wait for ever."""
     path = tmp_path / "small.json"
     os.mkfifo(path)
 
@@ -31,7 +31,7 @@ def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
 
 
 def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
-    """A device without an end in place of a small file is an error."""
+    """A device in place of a small file is an error; a read of it might have no end."""
     path = tmp_path / "small.json"
     path.symlink_to("/dev/zero")
 
@@ -40,6 +40,6 @@ def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
-    """A missing small file is reported as missing, unlike an unusable one."""
+    """A missing file raises FileNotFoundError, which callers treat unlike an unusable file."""
     with pytest.raises(FileNotFoundError):
         read_small_file(tmp_path / "absent")

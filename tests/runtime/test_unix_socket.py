@@ -1,4 +1,4 @@
-"""The status of an HTTP request over a unix socket."""
+"""Tests of `status_of`, which returns the status of an HTTP request to a unix socket."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from entrepot.runtime.unix_socket import status_of
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Return a path short enough for a socket."""
+    """Return a path that is short enough for a unix socket, whose limit is about 100 bytes."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         yield Path(folder) / "socket"
 
 
 def ask(path: Path, pieces: Sequence[bytes]) -> tuple[int | None, bytes]:
-    """Return the status that a server of *pieces* responds with, and the request."""
+    """Serve one request with *pieces*; return the status that the client read, and the request."""
     requests = []
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -58,7 +58,10 @@ def ask(path: Path, pieces: Sequence[bytes]) -> tuple[int | None, bytes]:
 def test_the_status_is_read_from_the_first_line(
     path: Path, pieces: list[bytes], status: int | None
 ) -> None:
-    """RFC 9112, section 4, defines the line; a response without one has no status."""
+    """The status is read from a response's first line (RFC 9112, section 4), if it is valid.
+
+    A server may send that line in several pieces.
+    """
     found, request = ask(path, pieces)
 
     assert found == status
@@ -66,7 +69,7 @@ def test_the_status_is_read_from_the_first_line(
 
 
 def test_a_server_that_does_not_respond_has_no_status(path: Path) -> None:
-    """The time-out ends the wait; so does the absence of a server."""
+    """A server that is absent, or silent until the time-out, has no status."""
     assert status_of(path, "/healthz", timeout=60) is None
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))

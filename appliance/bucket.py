@@ -15,9 +15,9 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
+from entrepot.datastore.drivers.table import open_index, open_owned, open_signer, open_storage
 from entrepot.datastore.errors import DatastoreError, StorageBroken
-from entrepot.datastore.owned import OwnedStorage
+from entrepot.datastore.owned import OwnedStorage, TriedRequest
 from entrepot.runtime.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -88,8 +88,26 @@ def problems(settings: Settings) -> Iterator[Problem]:
 
     Raises: ConfigError if a file cannot be read; StorageBroken if the service does not answer.
     """
-    for each in _open(settings).refused():
-        yield Problem(_source(settings), each.why, each.remedy)
+    for each in _open(settings).tried():
+        if each.why:
+            yield problem(settings, each)
+
+
+def tried(settings: Settings) -> Iterator[TriedRequest]:
+    """Yield each kind of request with its time, up to the first that the service refuses.
+
+    The URL of a redirect is fetched too. Raises: ConfigError if a file cannot be read;
+    StorageBroken if the service does not answer.
+    """
+    bucket, storage, sign = _open(settings), settings.storage, None
+    if storage.has_redirects:
+        sign = open_signer(storage, storage.redirect.endpoint)
+    yield from bucket.tried(sign)
+
+
+def problem(settings: Settings, refused: TriedRequest) -> Problem:
+    """Return the problem that the service has refused a request."""
+    return Problem(_source(settings), refused.why, refused.remedy)
 
 
 def no_answer(settings: Settings, error: StorageBroken) -> Problem:

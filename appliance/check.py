@@ -16,6 +16,7 @@ from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.notifications import bare_url
 from entrepot.config.schema import Settings
 from entrepot.config.units import show_span
+from entrepot.datastore.owned import TriedRequest
 
 _BAD_INPUT = 2
 _JSON = "--json"
@@ -34,29 +35,33 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _step_down_unless_trusted(loaded, environ)
     found = [] if loaded.problems else config.check(loaded.settings)
     noticed: list[Problem] = []
+    tried: list[TriedRequest] = []
     if not loaded.problems and not found:
         # As root, `entrepot check` could be led to any file by a link in the data directory.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
-        found = _of_bucket(loaded.settings) or hidden(loaded.settings)
+        found, tried = _of_bucket(loaded.settings)
+        found = found or hidden(loaded.settings)
     write = as_json if _JSON in argv else report
-    sys.stdout.write(write(loaded, found, noticed))
+    sys.stdout.write(write(loaded, found, noticed, tried))
     return _BAD_INPUT if loaded.problems or found else 0
 
 
-def _of_bucket(settings: Settings) -> list[Problem]:
-    """Return the problems of the bucket, also if it does not answer."""
+def _of_bucket(settings: Settings) -> tuple[list[Problem], list[TriedRequest]]:
+    """Return the problems of the bucket, also if it does not answer, and the tried requests."""
     if not settings.storage.bucket:
-        return []
+        return [], []
     from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
     from entrepot.datastore.errors import StorageBroken  # noqa: PLC0415 - likewise
 
+    tried: list[TriedRequest] = []
     try:
-        return list(bucket.problems(settings))
+        tried.extend(bucket.tried(settings))
     except config.ConfigError as error:
-        return list(error.problems)
+        return list(error.problems), tried
     except StorageBroken as error:
-        return [bucket.no_answer(settings, error)]
+        return [bucket.no_answer(settings, error)], tried
+    return [bucket.problem(settings, each) for each in tried if each.why], tried
 
 
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
@@ -71,11 +76,17 @@ def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> Non
         users.become(user)
 
 
-def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
+def report(
+    loaded: Loaded,
+    found: Sequence[Problem] = (),
+    noticed: Sequence[Problem] = (),
+    tried: Sequence[TriedRequest] = (),
+) -> str:
     """Format every setting, every key of docker distribution, every warning and every problem.
 
     *found* are problems of the files that the settings name, and repositories that an upstream
-    would hide. *noticed* are warnings from the state of the data directory.
+    would hide. *noticed* are warnings from the state of the data directory. *tried* are requests to
+    a bucket.
     """
     problems, warnings = _all_problems(loaded, found, noticed)
     sections = [
@@ -83,13 +94,19 @@ def report(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Prob
         ("Upstreams", list(_table(_upstreams(loaded))) or ["  none"]),
         ("Endpoints of notifications", _endpoints(loaded)),
         ("Keys of docker distribution", _distribution(loaded)),
+        *([("Requests to the bucket", list(_table(list(map(_tried, tried)))))] if tried else []),
         ("Warnings", _lines(warnings)),
         ("Problems", _lines(problems)),
     ]
     return "\n".join("\n".join((title, *lines, "")) for title, lines in sections)
 
 
-def as_json(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Problem] = ()) -> str:
+def as_json(
+    loaded: Loaded,
+    found: Sequence[Problem] = (),
+    noticed: Sequence[Problem] = (),
+    tried: Sequence[TriedRequest] = (),
+) -> str:
     """Format the same facts as `report` as one JSON object, for programs.
 
     Secrets are masked in the JSON object.
@@ -105,6 +122,7 @@ def as_json(loaded: Loaded, found: Sequence[Problem] = (), noticed: Sequence[Pro
             {"host": host, "url": url, "login": login} for host, url, login in _upstreams(loaded)
         ],
         "distribution": [_key(row, loaded) for row in ROWS],
+        "requests": [asdict(each) for each in tried],
         "warnings": [asdict(each) for each in warnings],
         "problems": [asdict(each) for each in problems],
     }
@@ -117,6 +135,10 @@ def _all_problems(
     problems = [*loaded.problems, *found]
     warnings = [*loaded.warnings, *([] if problems else config.remarks(loaded.settings)), *noticed]
     return problems, warnings
+
+
+def _tried(each: TriedRequest) -> tuple[str, str, str]:
+    return each.name, f"{each.seconds * 1000:.0f} ms", "refused" if each.why else "accepted"
 
 
 def _key(row: DistributionKey, loaded: Loaded) -> dict[str, object]:

@@ -12,12 +12,24 @@ RENEW_S: Final = 15.0
 """The owner renews its claim so often, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedRequest:
-    """A `RefusedRequest` is a request that the service does not accept, with its remedy."""
+Sign = Callable[[str, int], str]
+"""A `Sign` returns the URL of a value, by its key and the lifetime of the URL in s.
 
-    why: str
-    remedy: str
+Raises: StorageBroken.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRequest:
+    """A `TriedRequest` is a request that was tried: its name, and the `seconds` that it took.
+
+    `why` is empty if the service accepted the request, else `remedy` is what the operator can do.
+    """
+
+    name: str
+    seconds: float
+    why: str = ""
+    remedy: str = ""
 
 
 class StorageClaim(Protocol):
@@ -68,6 +80,9 @@ class OwnedStorage(Protocol):
         """Return where the snapshot of the index is stored."""
         ...
 
-    def refused(self) -> Iterator[RefusedRequest]:
-        """Try each kind of request that the appliance needs, and yield those that are refused."""
+    def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
+        """Try each kind of request that the appliance needs, up to the first that is refused.
+
+        With *sign* the URL of a redirect is fetched too. Raises: StorageBroken without an answer.
+        """
         ...

@@ -234,7 +234,7 @@ def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
     place = settings.storage.place
     claim = bucket.claim()
     try:
-        if found := [Problem(place, each.why, each.remedy) for each in bucket.refused()]:
+        if found := [Problem(place, each.why, each.remedy) for each in bucket.tried() if each.why]:
             raise ConfigError(found)
         is_held = claim.renew()
     except StorageBroken as error:

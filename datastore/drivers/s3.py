@@ -15,6 +15,7 @@ from obstore.store import S3Store
 from entrepot.datastore.drivers.objects.client import Bucket
 from entrepot.datastore.drivers.objects.object_service import ObjectService
 from entrepot.datastore.drivers.objects.tls import content, tls_options
+from entrepot.datastore.errors import StorageBroken
 
 _NO_CLASS: Final = {"STANDARD", "NONE"}
 _AGAIN: Final = timedelta(minutes=5)
@@ -52,6 +53,9 @@ class _Service:
 
 def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     """Return the bucket that the keys select. Raises: StorageBroken if a file cannot be read."""
+    credentials = None if parameters["accesskey"] else shared_credentials(os.environ)
+    if credentials is not None:
+        credentials()  # obstore reports an exception of this function as a request without answer
     service = _service(parameters)
     config: dict[str, Any] = {
         "region": parameters["region"],
@@ -69,12 +73,12 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     return Bucket(
         service=_S3,
         name=parameters["bucket"],
-        prefix=str(parameters["rootdirectory"]).strip("/"),
+        prefix=str(parameters["rootdirectory"] or "").strip("/"),
         config=config,
         client=client,
         attributes={} if storage_class in _NO_CLASS else {"Storage-Class": storage_class},
         part_bytes=parameters["chunksize"],
-        credentials=None if parameters["accesskey"] else shared_credentials(os.environ),
+        credentials=credentials,
     )
 
 
@@ -140,11 +144,15 @@ def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
 
     def read() -> dict[str, Any]:
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_string(content(path))
-        section = parser[profile]
+        try:
+            parser.read_string(content(path))
+            section = parser[profile]
+            key, secret = section["aws_access_key_id"], section["aws_secret_access_key"]
+        except (configparser.Error, KeyError) as error:
+            raise StorageBroken(f"{path} has no key of the profile {profile}") from error
         return {
-            "access_key_id": section["aws_access_key_id"],
-            "secret_access_key": section["aws_secret_access_key"],
+            "access_key_id": key,
+            "secret_access_key": secret,
             "token": section.get("aws_session_token"),
             "expires_at": datetime.now(UTC) + _AGAIN,
         }

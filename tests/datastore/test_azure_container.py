@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from entrepot.datastore.drivers.azure import bucket_of, default_credentials
-from entrepot.datastore.drivers.objects.check import refused_requests
+from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import ObjectClient
 from entrepot.datastore.errors import StorageBroken
 from tests.azure_storage import parameters
@@ -213,7 +213,8 @@ def test_a_refused_request_is_one_line_with_a_remedy(
     """A refused request is one line with Azure's error code and a remedy, without XML."""
     service.answer = status, _error(code)
 
-    (found,) = refused_requests(ObjectClient(bucket_of(dict(parameters(service.url, Path())))))
+    client = ObjectClient(bucket_of(dict(parameters(service.url, Path()))))
+    (found,) = (each for each in tried_requests(client) if each.why)
 
     assert found.why.startswith("list: ")
     assert found.why.endswith(f": {code}")

@@ -46,12 +46,12 @@ def test_each_key_has_its_effect(
     assert _put(s3, **keys).get(header) == value
 
 
-@pytest.mark.parametrize("root", ["", "/", "/a/b/", "a/b"])
-def test_the_prefix_is_that_of_docker_distribution(s3: S3Front, root: str) -> None:
+@pytest.mark.parametrize("root", [None, "", "/", "/a/b/", "a/b"])
+def test_the_prefix_is_that_of_docker_distribution(s3: S3Front, root: str | None) -> None:
     """`rootdirectory` stands before each key in the bucket, without a slash at its start."""
     _put(s3, rootdirectory=root)
 
-    assert s3.requests[0].key == "/".join(filter(None, [root.strip("/"), "key"]))
+    assert s3.requests[0].key == "/".join(filter(None, [(root or "").strip("/"), "key"]))
 
 
 def test_without_a_scheme_secure_decides(s3: S3Front) -> None:

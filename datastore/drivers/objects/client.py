@@ -7,6 +7,7 @@ is opened with the first request of a process, and a process sends no request be
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -113,6 +114,15 @@ class ObjectClient:
     def service(self) -> ObjectService:
         """Return the kind of object storage that gets the requests."""
         return self._bucket.service
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return what another client needs to trust the certificate of the service."""
+        options = self._bucket.client
+        context = ssl.create_default_context(cadata=options.get("root_certificate"))
+        if options.get("allow_invalid_certificates"):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     def head(self, key: str) -> Stat | None:
         """Return key and size of an object; None if it is absent."""

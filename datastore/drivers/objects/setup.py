@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.objects.check import refused_requests
+from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.kept import KeptCopies
@@ -17,7 +17,7 @@ from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
-from entrepot.datastore.owned import RefusedRequest
+from entrepot.datastore.owned import Sign, TriedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class BucketParts:
         """Forget what is remembered of the bucket. Raises: StorageFull, StorageBroken."""
         self.journal.clear()
 
-    def refused(self) -> Iterator[RefusedRequest]:
-        """Yield the first request that the service refuses. Raises: StorageBroken."""
-        return refused_requests(self.client)
+    def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
+        """Yield each request, up to the first that the service refuses. Raises: StorageBroken."""
+        return tried_requests(self.client, sign)
 
     def report_to(self, report: Report) -> None:
         """Report all requests of this process from now on."""

@@ -53,7 +53,7 @@ _LOOK_EVERY = 1.0  # interval in s while the appliance serves
 _LOOK_FIRST = 0.05  # interval in s before the appliance serves
 # interval in s between two requests for the programs' states, if supervisord's log reports no
 # change
-_ASK_EVERY = 10.0
+_ASK_EVERY = 60.0
 _OK = 200
 _STATE = "storage.statedir"
 

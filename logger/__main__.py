@@ -19,7 +19,7 @@ from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
-from entrepot.logger.loop import LoggerLoop, LogPaths, Work
+from entrepot.logger.loop import POLL_S, WATCHED_POLL_S, LoggerLoop, LogPaths, Work
 from entrepot.logger.watch import FolderWatch, Wake
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
@@ -93,7 +93,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
         if now - kept >= _KEEP_S:
             clock.keep()
             kept = now
-        seconds = loop.turn(now)
+        seconds = loop.turn(now, poll_s=WATCHED_POLL_S if watch.is_running else POLL_S)
         if loop.is_lively(now):
             if notifications is not None:
                 notifications.wake()

@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 
 _COMMIT_S = 0.1
 _BEHIND_COMMIT_S = 1.0
-_POLL_S = 1.0
+POLL_S, WATCHED_POLL_S = 1.0, 3.0
+"""Time in s between two reads of logs that do not change; the second if a change ends the wait.
+
+The cleaner waits longer for the log barrier. So if the file system reports no change of a log, an
+eviction is late, but not refused.
+"""
 _SHOW_S = 1.0
 _IDLE_SHOW_S = 5.0
 _DROPPED_S = 10.0
@@ -87,8 +92,11 @@ class LoggerLoop:
         )
         self._disk_out = LogOnce(log, "log not readable", "log readable again")
 
-    def turn(self, now: float) -> float:
-        """Do the work that is due, and return after how many seconds the next call is due."""
+    def turn(self, now: float, *, poll_s: float = POLL_S) -> float:
+        """Do the work that is due, and return after how many seconds the next call is due.
+
+        The next call is due after *poll_s* at the latest.
+        """
         if self._ledger is None:
             self._ledger = self._open(now)
         if self._ledger is None:
@@ -99,7 +107,7 @@ class LoggerLoop:
             self._commit(self._ledger, now)
         if now >= self._shown + (_SHOW_S if self._is_changed else _IDLE_SHOW_S):
             self._do_periodic_work(self._ledger, now)
-        return self._time_until_due(self._ledger, now, more=more)
+        return min(self._time_until_due(self._ledger, now, more=more), poll_s)
 
     def is_lively(self, now: float) -> bool:
         """Return whether a line was read within the last second."""
@@ -139,7 +147,7 @@ class LoggerLoop:
         """Return the seconds until work is due, if no log changes before."""
         if more and not ledger.is_full:
             return 0
-        until = now + _POLL_S
+        until = now + WATCHED_POLL_S
         if self._is_changed:
             until = min(until, self._shown + _SHOW_S)
         if not ledger.is_empty:

@@ -87,6 +87,11 @@ class FolderWatch(FileSystemEventHandler):
         self._observer = observer
         return True
 
+    @property
+    def is_running(self) -> bool:
+        """Return whether changes end the wait."""
+        return self._observer is not None
+
     def stop(self) -> None:
         """Stop watching the folder; `start` may be called again."""
         if self._observer:

@@ -27,7 +27,7 @@ from entrepot.runtime.atomic_write import write_atomically
 log = logging.getLogger(__name__)
 
 _DAY_S = 24 * 3600.0
-_POLL_S = 2.0
+_POLL_S = 5.0
 _RETRY_S = 60.0
 _REPORT_S = 1.0
 _SAVE_S = 5.0  # time in s between two writes of the scrubber's position
@@ -142,7 +142,7 @@ class NewContentScrubber:
         self._look = look
 
     def run(self) -> None:
-        """Until stopped, every 2 s, verify the content that workers marked, and call *look*."""
+        """Until stopped, every 5 s, verify the content that workers marked, and call *look*."""
         yield_to_others()
         while not self._stop.wait(_POLL_S):
             with suppress(Stopped):

@@ -144,12 +144,13 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self.connection_poller.repeats.keep(request, environ, headers, repeatable)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events; without any connection, up to `idle_s` seconds instead of one.
+        """Wait for events, up to `idle_s` seconds.
 
-        gunicorn looks every second for connections that are overdue.
+        gunicorn looks every second for connections that are overdue. Only a new connection that has
+        sent nothing needs that: HAProxy closes an idle connection before the worker does.
         """
-        is_idle = self.alive and not self.nr_conns
-        super().wait_for_and_dispatch_events(self.idle_s if is_idle else timeout)
+        may_wait = self.alive and not self.pending_conns
+        super().wait_for_and_dispatch_events(self.idle_s if may_wait else timeout)
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - gunicorn's own
         """Stop gracefully: the next response of each connection has `Connection: close`."""

@@ -17,7 +17,7 @@ from entrepot.datastore.reservations import record_unevictable
 from entrepot.logger.batch import LogBatch
 from entrepot.logger.display import Display
 from entrepot.logger.filetimes import FileTimes
-from entrepot.logger.loop import LoggerLoop, LogPaths, Work
+from entrepot.logger.loop import WATCHED_POLL_S, LoggerLoop, LogPaths, Work
 from tests.logger.haproxy import Admin
 from tests.logger.index import FailingIndex
 from tests.logger.lines import BLOB, answer, probe, written
@@ -104,6 +104,14 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
     assert used == BLOB.end
     assert harness.metric("registry_http_requests_total", handler="blob") == 1
     assert harness.metric("entrepot_log_lines_total", log="access") == 1
+
+
+def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarness) -> None:
+    """Without lines the loop waits a second; if a change of a log ends the wait, three seconds."""
+    harness.settle()
+
+    assert harness.loop.turn(harness.now) <= 1.0
+    assert harness.loop.turn(harness.now, poll_s=WATCHED_POLL_S) == pytest.approx(WATCHED_POLL_S)
 
 
 def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:

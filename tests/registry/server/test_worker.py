@@ -18,7 +18,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import TConn
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from entrepot.registry.api.response_body import checked_stream
 from entrepot.registry.server.delivery import CONNECTION, Repeatable, RepeatableBytes
@@ -136,6 +136,29 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 
         assert kept == [True] * (MAX_WAITING_THREADS + 1)
         assert len(worker._waiting_slots) == MAX_WAITING_THREADS
+
+
+def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker whose connections are all idle waits for events as long as one without connections.
+
+    A new connection that has sent nothing is closed in time, so the worker looks every second.
+    """
+    waits: list[float] = []
+    monkeypatch.setattr(
+        ThreadWorker, "wait_for_and_dispatch_events", lambda _, timeout: waits.append(timeout)
+    )
+    with _worker(KeepAliveWorker) as worker, _connection(worker) as (_, conn):
+        worker.nr_conns = 1
+        worker.wait_for_and_dispatch_events(1.0)
+        worker.pending_conns.append(conn)
+        worker.wait_for_and_dispatch_events(1.0)
+        worker.pending_conns.clear()
+        worker.alive = False
+        worker.wait_for_and_dispatch_events(0.5)
+
+    assert waits == [KeepAliveWorker.idle_s, 1.0, 0.5]
 
 
 @pytest.mark.timeout(15)

@@ -144,7 +144,7 @@ def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """
     try:
         document = json.loads(manifest)
-    except RecursionError:  # The push was accepted where the stack was less deep.
+    except RecursionError:  # The stack of the push was less deep, so it accepted this manifest.
         return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []

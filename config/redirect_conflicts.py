@@ -38,10 +38,12 @@ def advice(settings: Settings, given: Given) -> Iterator[Problem]:
 
 def _unusable(settings: Settings, given: Given) -> Iterator[Problem]:
     """Yield a warning if clients probably cannot use the endpoint."""
-    s3 = settings.storage.s3
-    own_key = ("storage", "s3", "regionendpoint")
+    s3, azure = settings.storage.s3, settings.storage.azure
+    name = "regionendpoint" if s3 else "serviceurl"
+    own = (s3.regionendpoint if s3 else None) or (azure.serviceurl if azure else None)
+    own_key = ("storage", settings.storage.driver, name)
     chosen = given.get((*_REDIRECT, "endpoint")) or given.get(own_key)
-    endpoint = settings.storage.redirect.endpoint or (s3.regionendpoint if s3 else None)
+    endpoint = settings.storage.redirect.endpoint or own
     if chosen is None or endpoint is None:
         return
     scheme = "http" if s3 and not s3.secure else "https"
@@ -59,7 +61,7 @@ def _faults(url: SplitResult, settings: Settings) -> Iterator[str]:
     if own is not None and f".{host}".endswith(f".{own}"):
         # Go's http.Client sends Authorization along to the same host and to its subdomains
         why = "clients send their password there too, because http.host is the same or above it"
-        yield f"S3 then refuses a redirect: {why}"
+        yield f"the service then refuses a redirect: {why}"
 
 
 def _has_tls(settings: Settings) -> bool:

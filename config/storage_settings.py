@@ -121,7 +121,8 @@ class StorageSettings(Section):
     @property
     def has_redirects(self) -> bool:
         """Return whether clients may fetch large blobs from the bucket itself."""
-        return self.s3 is not None and not self.redirect.disable
+        signs = self.s3 or (self.azure and self.azure.credentials.type == "shared_key")
+        return bool(signs) and not self.redirect.disable
 
     @property
     def place(self) -> str:

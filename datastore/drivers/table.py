@@ -101,7 +101,7 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
 }
 """Each function opens a storage; the names are those of docker distribution's `storage:`."""
 
-SIGNING: Final = frozenset({"s3"})
+SIGNING: Final = frozenset({"azure", "s3"})
 """With these drivers a client can fetch a blob from the storage itself, by a signed URL."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ _UNVERIFIED = {
     ResponseSource.PASSED: forwarded(Forward.URI_MISS, detail="unverified"),
 }
 """The Cache-Status of a range that the worker sends before the whole blob is verified."""
+_ONE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{0,19})", re.ASCII)
 _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
@@ -136,11 +138,14 @@ class BlobResource:
         """Redirect the client to the storage, if it may and can fetch the blob there.
 
         The entity tag of the storage is not the digest, so a request with If-Range is answered
-        here: the storage would send the whole blob.
+        here: the storage would send the whole blob. So is a request for a suffix, which Azure does
+        not know, for several ranges, which S3 does not know, or past the end of the blob.
         """
         if req.get_header("If-Range") is not None:
             return False
         size = self._blobs.stored_size(resolved, digest)
+        if size is not None and not _is_known_everywhere(req.get_header("Range"), size):
+            return False
         identity: Identity = req.context.identity
         url = size and redirects.url(
             digest,
@@ -205,6 +210,14 @@ class BlobResource:
         self._authorization.reject_method(req, resp, name, _ALLOWED)
 
     on_post = on_patch = on_put
+
+
+def _is_known_everywhere(header: str | None, size: int) -> bool:
+    """Return whether every service of storage answers a Range of a blob of *size* bytes alike."""
+    if header is None:
+        return True
+    found = _ONE_RANGE.fullmatch(header)
+    return found is not None and int(found[1]) < size and int(found[1]) <= int(found[2] or size)
 
 
 def _cacheable_s(resolved: ResolvedRepository, answer: BlobAnswer) -> float:

@@ -146,6 +146,24 @@ def test_a_key_of_another_login_is_a_warning(
     assert [each for each in config_folder.warnings() if "storage" in each] == expected
 
 
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [
+        (f"azure: {{{_AZURE}}}", True),
+        (f"azure: {{{_AZURE}}}, redirect: {{disable: true}}", False),
+        (f"azure: {{{_AZURE}, credentials: {{type: default_credentials}}}}", False),
+        (f"oss: {{{_OSS}}}", False),
+    ],
+)
+def test_only_the_key_of_an_account_signs_redirects(
+    config_folder: ConfigFolder, storage: str, *, expected: bool
+) -> None:
+    """A token can sign no URL without a request, and redirects of OSS were not tested."""
+    config_folder.write(f"storage: {{{storage}}}")
+
+    assert config_folder.settings().storage.has_redirects is expected
+
+
 _OSS_AT = "config.yml:1: storage.oss"
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from entrepot.datastore.drivers.azure import bucket_of, default_credentials
+from entrepot.datastore.drivers.azure import bucket_of, default_credentials, signer_of
 from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import ObjectClient
 from entrepot.datastore.errors import StorageBroken
@@ -176,6 +177,43 @@ def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) ->
     assert {"root_certificate", "allow_invalid_certificates"}.isdisjoint(client())
     with pytest.raises(StorageBroken, match="cannot be read"):
         client(ca=tmp_path / "absent")
+
+
+def test_a_url_is_signed_for_one_blob_and_has_no_start() -> None:
+    """Azure would refuse a URL that begins to be valid a little later by its own clock."""
+    keys = dict(parameters("https://blobs.test/", Path(), rootdirectory="/a/"))
+    url = urlsplit(signer_of(keys, None, lambda: 0.0)("b c/data", 600))
+    query = parse_qs(url.query)
+
+    assert (url.scheme, url.netloc, url.path) == ("https", "blobs.test", "/images/a/b%20c/data")
+    assert {name: value[0] for name, value in query.items() if name != "sig"} == {
+        "sp": "r",
+        "se": "1970-01-01T00:10:00Z",
+        "spr": "https",
+        "sv": "2021-08-06",
+        "sr": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_other"),
+    [
+        ((None, "key", 600), False),
+        (("http://cdn.test", "key", 600), True),
+        ((None, "other", 600), True),
+        ((None, "key", 601), True),
+    ],
+)
+def test_a_signature_covers_blob_time_and_scheme(
+    parts: tuple[str | None, str, int], *, is_other: bool
+) -> None:
+    """A client cannot use the signature for another blob, for longer, or without TLS."""
+    keys = dict(parameters("https://blobs.test", Path()))
+
+    def signature(endpoint: str | None, key: str, seconds: int) -> str:
+        return signer_of(keys, endpoint, lambda: 0.0)(key, seconds).partition("sig=")[2]
+
+    assert (signature(*parts) != signature(None, "key", 600)) is is_other
 
 
 def _error(code: str) -> bytes:

@@ -199,6 +199,23 @@ def test_a_request_with_a_range_is_redirected_too(registry: Registry) -> None:
     assert (answer.status_code, answer.content) == (206, LARGE[5:10])
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("bytes=-10", 206),
+        ("bytes=0-1,5-9", 206),
+        (f"bytes={len(LARGE)}-", 416),
+        ("bytes=9-5", 416),
+        ("lines=1-2", 200),
+    ],
+)
+def test_a_range_that_not_every_service_knows_is_answered_here(
+    registry: Registry, asked: str, status: int
+) -> None:
+    """Azure knows no suffix, S3 sends the whole object for several ranges, and errors differ."""
+    assert registry.get(Range=asked).status_code == status
+
+
 def test_the_appliance_answers_everything_else(registry: Registry) -> None:
     """Small blobs, manifests, HEAD and a blob that the client already has are not redirected."""
     head = registry.ask("HEAD", f"blobs/{DIGEST}")

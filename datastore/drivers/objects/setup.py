@@ -106,6 +106,10 @@ def signer_of(
     a file that the keys name cannot be read; the function raises StorageBroken without a login.
     """
     given: dict[str, Any] = dict(parameters)
+    if driver == "azure":
+        from entrepot.datastore.drivers import azure  # noqa: PLC0415 - only the driver in use
+
+        return azure.signer_of(given, endpoint)
     if endpoint is not None:
         given[_ENDPOINTS[driver]] = endpoint
     return ObjectClient(_BUCKETS[driver](given)).sign

@@ -83,7 +83,7 @@ def _step_down(sockets: Sequence[str]) -> None:
     """Become the user that owns the sockets, so that root follows no path of that user."""
     if os.geteuid() == 0 and sockets:
         owner = os.lstat(_folder(sockets[0]))
-        with suppress(PermissionError):  # Root has no capabilities here.
+        with suppress(PermissionError):  # Root may lack the capabilities.
             # Root's groups may open sockets to which a link of the user leads.
             os.setgroups([])
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)

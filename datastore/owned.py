@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from entrepot.datastore.snapshot import SnapshotStore
 
 RENEW_S: Final = 15.0
-"""The owner renews its claim so often, in seconds."""
+"""The owner renews its claim at this interval, in seconds."""
 
 
 Sign = Callable[[str, int], str]

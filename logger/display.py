@@ -179,7 +179,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _length(entry: os.DirEntry[str]) -> int:
-    with suppress(OSError):  # The download has just ended.
+    with suppress(OSError):  # A download that has ended has no file.
         if entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False).st_size
     return 0

@@ -256,7 +256,8 @@ class Download:
 
     def _call_after_commit(self) -> None:
         for act in self._after_commit:
-            with contextlib.suppress(DatastoreError):  # The next request for the blob repeats it.
+            # If `act` fails, the next request for the blob does the same again.
+            with contextlib.suppress(DatastoreError):
                 act()
 
     # ---- filling the spool file

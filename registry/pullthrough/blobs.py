@@ -274,7 +274,8 @@ class Blobs:
         A client that has all parts of an image may request the image's manifest at once. During an
         outage of the upstream, the worker serves a manifest only if each of its parts is linked.
         """
-        with suppress(StorageFull, StorageBroken):  # The next request for the blob links it.
+        # If the link cannot be written now, the next request for the blob writes it.
+        with suppress(StorageFull, StorageBroken):
             is_new = not self.store.repositories.links_blob(resolved.repository, digest)
             if is_new and self._may_share(resolved, digest):
                 self.store.link_blob(resolved.repository, digest, resolved.host)

@@ -330,7 +330,8 @@ class Session:
 
     def _announce(self, size: int) -> None:
         """Write the upload's reservation to disk, because the index may be lost meanwhile."""
-        with suppress(OSError):  # A rebuilt index would then count only a part of the reservation.
+        # If the file cannot be written, a rebuilt index counts only a part of the reservation.
+        with suppress(OSError):
             self._beside(layout.upload_size).write_text(str(size))
 
     def _append(self, chunk: bytes) -> None:

@@ -189,7 +189,7 @@ class BlobUploads:
             self.store.reservations.release(digest)
             session.discard()
             raise
-        # The next start of the cleaner adds the blob's missing row to the index.
+        # If the index is unavailable, the next start of the cleaner adds the blob's row.
         with contextlib.suppress(IndexUnavailable):
             record_use(self.store, digest, session.offset)
 

@@ -1,0 +1,131 @@
+"""Tests of what the migration does when source or target fail for a while."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from entrepot.appliance.migrate.copying import SMALL, BlobResult, Copier, Outcome
+from entrepot.appliance.migrate.errors import Interrupted, MigrationStopped
+from entrepot.appliance.migrate.stock import Blob
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.memory import MemoryStorage
+from entrepot.datastore.errors import StorageBroken
+from entrepot.datastore.refs import Digest
+from tests.images import filler
+
+
+class _Impatient(threading.Event):
+    """An event whose wait takes no time; it keeps how long the caller wanted to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once whether the event is set."""
+        self.waits.append(timeout or 0)
+        return self.is_set()
+
+
+class _Failing(MemoryStorage):
+    """A bucket whose next requests fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def _fail(self) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StorageBroken("503 SlowDown")
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a value, or fail."""
+        self._fail()
+        return super().open(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a value, or fail."""
+        self._fail()
+        super().write(key, data)
+
+
+def _copy(
+    source: MemoryStorage, target: MemoryStorage, folder: Path, content: bytes
+) -> tuple[BlobResult, _Impatient]:
+    digest, stop = Digest.of(content), _Impatient()
+    copier = Copier(source, target, folder, stop, lambda _: None)
+    return copier.blob(Blob(digest, len(content), 1.0)), stop
+
+
+@pytest.mark.parametrize("size", [100, 2 * SMALL], ids=["short", "long"])
+def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: int) -> None:
+    """A throttled bucket is asked again after growing pauses."""
+    source, target, content = _Failing(), MemoryStorage(), filler(size)
+    source.write(layout.blob(Digest.of(content)), content)
+    source.failures = 3
+
+    result, stop = _copy(source, target, tmp_path, content)
+
+    assert result.outcome is Outcome.COPIED
+    assert stop.waits == [1.0, 2.0, 4.0]
+    assert target.read(layout.blob(Digest.of(content))) == content
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    """A throttled bucket gets the value after a pause, without another read of the source."""
+    source, target, content = MemoryStorage(), _Failing(2), filler(100)
+    source.write(layout.blob(Digest.of(content)), content)
+
+    result, stop = _copy(source, target, tmp_path, content)
+
+    assert result.outcome is Outcome.COPIED
+    assert stop.waits == [1.0, 2.0]
+
+
+def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
+    """Without a target there is nothing to copy to; the next run continues."""
+    source, content = MemoryStorage(), filler(100)
+    source.write(layout.blob(Digest.of(content)), content)
+
+    with pytest.raises(MigrationStopped, match="run the command again"):
+        _copy(source, _Failing(100), tmp_path, content)
+
+
+def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
+    """A source that cannot be read at all does not cost a minute for each of a million blobs."""
+    source, stop = _Failing(1_000), _Impatient()
+    copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)
+    blob = Blob(Digest.of(b"x"), 1, 1.0)
+
+    results = [copier.blob(blob).outcome for _ in range(7)]
+
+    assert results == [Outcome.UNREADABLE] * 7
+    with pytest.raises(MigrationStopped, match="the source cannot be read"):
+        copier.blob(blob)
+
+
+def test_a_signal_ends_the_wait_for_a_source_that_fails(tmp_path: Path) -> None:
+    """A signal ends the pause before the next try."""
+    source, stop = _Failing(1_000), _Impatient()
+    copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)
+    stop.set()
+
+    with pytest.raises(Interrupted):
+        copier.blob(Blob(Digest.of(b"x"), 1, 1.0))
+
+
+def test_content_that_is_longer_than_its_length_is_damaged(tmp_path: Path) -> None:
+    """A short blob whose file has grown is not read into memory as a whole."""
+    source, content = MemoryStorage(), filler(100)
+    source.write(layout.blob(Digest.of(content)), filler(SMALL + 1))
+
+    result, _ = _copy(source, MemoryStorage(), tmp_path, content)
+
+    assert result.outcome is Outcome.DAMAGED
+    assert "more bytes" in result.why

@@ -1,0 +1,51 @@
+"""Tests of the progress of a migration: its line, and how it is shown."""
+
+from __future__ import annotations
+
+import io
+
+from entrepot.appliance.migrate.progress import Progress
+from entrepot.appliance.migrate.stock import Count
+from tests.system.waiting import eventually
+
+
+class _Terminal(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+def test_a_step_with_a_known_total_shows_numbers_bytes_and_rate() -> None:
+    """The line has the copied and the expected number of blobs and bytes."""
+    progress = Progress(io.StringIO())
+    progress.begin("blobs", Count(10, 4 * 1024 * 1024))
+    progress.moved(1024 * 1024)
+    progress.done()
+
+    line = progress.line()
+
+    assert line.startswith("blobs: 1 of 10, 1.0 MiB of 4.0 MiB, ")
+    assert "/s" in line
+
+
+def test_a_step_without_a_total_shows_a_number() -> None:
+    """Links are not counted before they are copied."""
+    progress = Progress(io.StringIO())
+    progress.begin("links, tags and other values")
+    for _ in range(3):
+        progress.done()
+
+    assert progress.line() == "links, tags and other values: 3"
+
+
+def test_a_terminal_has_one_line_that_changes_and_is_cleared() -> None:
+    """On a terminal the line is written over itself, and nothing of it is left at the end."""
+    terminal = _Terminal()
+    with Progress(terminal) as progress:
+        progress.begin("blobs found")
+        eventually(lambda: "blobs found: 0" in terminal.getvalue(), what="a line", within=60)
+
+    assert "\n" not in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")

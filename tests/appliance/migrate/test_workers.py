@@ -1,0 +1,59 @@
+"""Tests of the threads of a migration."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from entrepot.appliance.migrate.workers import in_threads
+
+
+def _unused() -> None:
+    raise AssertionError("nothing failed")
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    """A slow first item does not change the order of the results."""
+    first_waits = threading.Event()
+
+    def act(item: int) -> int:
+        if item == 0:
+            first_waits.wait(60)
+        if item == 3:
+            first_waits.set()
+        return item * 2
+
+    assert list(in_threads(range(10), act, threads=4, abort=_unused)) == [*range(0, 20, 2)]
+
+
+def test_only_a_few_items_are_read_ahead() -> None:
+    """A million items are never in memory at once."""
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1_000):
+            read.append(number)
+            yield number
+
+    results = in_threads(items(), lambda item: item, threads=2, abort=_unused)
+    next(results)
+
+    assert len(read) <= 8
+    assert sum(1 for _ in results) == 999
+
+
+def test_a_failure_aborts_the_running_calls() -> None:
+    """The running calls are asked to end, and then the failure is raised."""
+    aborted = threading.Event()
+
+    def act(item: int) -> None:
+        if item == 0:
+            raise ValueError("failed")
+        assert aborted.wait(60)
+
+    with pytest.raises(ValueError, match="failed"):
+        list(in_threads(range(3), act, threads=3, abort=aborted.set))
+
+    assert aborted.is_set()

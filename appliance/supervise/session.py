@@ -20,7 +20,7 @@ def members(session: int) -> list[int]:
 
 
 def send(session: int, number: signal.Signals) -> None:
-    """Send a signal to each process of a session."""
+    """Send a signal to each process of a session; skip processes that have just ended."""
     for pid in members(session):
         with suppress(ProcessLookupError):
             os.kill(pid, number)

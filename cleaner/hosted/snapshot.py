@@ -102,7 +102,7 @@ class SnapshotPlan:
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:
-        """Return the content of the hosted repositories in the snapshot."""
+        """Return the content of the hosted repositories, which is the same in the whole plan."""
         return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:

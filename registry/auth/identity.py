@@ -155,7 +155,7 @@ class QueueingAuthenticator(Protocol):
     """A `QueueingAuthenticator` queues its password checks by the source of the login."""
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity for a credential from the login source *source*."""
+        """Return the identity for a credential; *source* selects the queue of a password check."""
         ...
 
 

@@ -30,7 +30,7 @@ class TokenlessIdentifier(Protocol):
         ...
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the identity for a credential from the login source *source*."""
+        """Return the identity for a credential; *source* selects the queue of a password check."""
         ...
 
     def identify_verified(self, authorization: str) -> Identity:

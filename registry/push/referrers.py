@@ -108,7 +108,7 @@ class Referrers:
 
 
 def subject(stored: StoredManifest) -> Digest | None:
-    """Return the subject of a manifest, if it has one."""
+    """Return the digest in a manifest's field `subject`; None without that field."""
     return stored.manifest.subject.digest if stored.manifest.subject else None
 
 

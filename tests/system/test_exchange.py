@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entrepot.datastore.refs import Digest
-from tests.system.appliance import Setup
+from entrepot.datastore import layout
+from entrepot.datastore.refs import Digest, Repository, Tag
+from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.conftest import Start
 from tests.system.images import KB, of_size, two_platforms
 from tests.system.pulls import pull
 from tests.system.registries import Registry
+from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 
@@ -51,8 +53,8 @@ def test_what_we_wrote_is_served_by_docker_registry(
     children = two_platforms(304)
     fake.add_index("library/many", "v1", children)
     appliance = start(Setup({"one.test": {"url": fake.url}}))
-    pull(appliance.http, "one.test/library/app", "v1")
-    index = pull(appliance.http, "one.test/library/many", "v1")[0]
+    _store(appliance, "one.test/library/app", "v1")
+    index = _store(appliance, "one.test/library/many", "v1")
     assert appliance.stop() == 0
 
     with Registry(tmp_path / "registry", storage=appliance.data) as registry:
@@ -67,3 +69,17 @@ def test_what_we_wrote_is_served_by_docker_registry(
 def _id(config: bytes) -> str:
     """Return the ID that podman prints for an image with *config*."""
     return Digest.of(config).hex
+
+
+def _store(appliance: Appliance, name: str, tag: str) -> Digest:
+    """Pull an image until the appliance has stored the image; return the manifest's digest.
+
+    A pull is passed through unstored while another process of the appliance keeps the index busy.
+    """
+    link = appliance.data / layout.tag_current(Repository(name), Tag(tag))
+
+    def stored() -> Digest | None:
+        digest = pull(appliance.http, name, tag)[0]
+        return digest if link.exists() else None
+
+    return eventually(stored, what=f"{name}:{tag} is stored")

@@ -131,10 +131,11 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
     with Writes(appliance.data) as writes:
         for _ in range(HITS):
             pull(appliance.http, name, "v1")
+        log = appliance.state / layout.ACCESS_LOG  # `serve` writes the lines after the responses
+        eventually(lambda: writes.within(log), what="the hits are in the access log")
 
     assert before == _quiet_files(appliance)
     assert not writes.elsewhere_than(_log_and_index(appliance))
-    assert writes.within(appliance.state / layout.ACCESS_LOG)
 
 
 def test_many_concurrent_requests_for_a_tag_cause_one_head(

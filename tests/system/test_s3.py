@@ -19,6 +19,7 @@ from tests.images import filler, image
 from tests.s3_front import S3Front, SlowDown, Stall
 from tests.system.appliance import Appliance, Setup
 from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
+from tests.system.http_client import Response
 from tests.system.images import KB, MB, of_size
 from tests.system.pulls import blob_path, get_blob, manifest_path, pull, pull_blob, pull_manifest
 from tests.system.pushes import ALLOWED, begin, push, tags, uploads_path
@@ -177,10 +178,15 @@ def test_the_url_of_a_redirect_is_written_nowhere(
     pull(appliance.http, "one.test/secret", "v1")
     path = blob_path("one.test/secret", layer)
 
-    first = appliance.http.get(path, X_Forwarded_For="192.0.2.200")
+    def redirected() -> Response | None:
+        """While the bucket is slow to answer, the appliance sends the blob itself."""
+        response = appliance.http.get(path, X_Forwarded_For="192.0.2.200")
+        return response if response.status == 307 else None
+
+    first = eventually(redirected, what="a redirect to the bucket")
     second = appliance.http.get(path, X_Forwarded_For="192.0.2.200")
 
-    assert (first.status, second.status, second.body) == (307, 200, made.layers[0])
+    assert (second.status, second.body) == (200, made.layers[0])
     signature = first.headers["location"].partition("X-Amz-Signature=")[2].encode()
     log = appliance.state / layout.ACCESS_LOG
     eventually(lambda: b'"status":307' in log.read_bytes(), what="the redirect is logged")
@@ -237,7 +243,7 @@ def test_a_lost_index_is_rebuilt_from_the_bucket(
         return Digest.of(made.layers[0]) in uses and uses.items() <= before.items()
 
     eventually(are_restored, what="the last uses are restored", within=60)
-    assert 0 < s3.count("GET", f"^registry/{layout.SNAPSHOT}/..$") <= len(before)
+    assert 0 < s3.count("GET", f"^registry/{layout.SNAPSHOT}/..$") <= 256
     assert pull(appliance.http, "team/rebuilt", "v1")[0] == made.digest
     assert tags(appliance.http, "team/rebuilt") == ["v1"]
     upstream.put_image("after", "v1", of_size(100 * KB, 621))

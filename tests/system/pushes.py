@@ -12,6 +12,7 @@ from tests import images
 from tests.images import Family, Image
 from tests.system.http_client import HttpClient, Response
 from tests.system.pulls import manifest_path
+from tests.system.waiting import eventually
 
 ALLOWED = {"storage": {"delete": {"enabled": True}}}
 """With these settings clients may delete content."""
@@ -50,6 +51,15 @@ def push(http: HttpClient, name: str, reference: object, image: Image) -> bool:
             return False
     done = put_manifest(http, name, reference, image.manifest, image.media_type)
     return done.status == 201
+
+
+def push_soon(http: HttpClient, name: str, reference: object, image: Image) -> None:
+    """Push an image, again while the registry has no room or its storage does not answer.
+
+    Docker, podman and containerd repeat a request that gets 503.
+    """
+    what = f"the push of {name}:{reference}"
+    eventually(lambda: push(http, name, reference, image), what=what, within=30)
 
 
 def push_index(

@@ -19,7 +19,7 @@ from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
 from tests.system.http_client import HttpClient
 from tests.system.images import KB, MB, of_size
 from tests.system.pulls import blob_path, pull, pull_blob
-from tests.system.pushes import ALLOWED, push, push_blob, tags
+from tests.system.pushes import ALLOWED, push, push_blob, push_soon, tags
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
@@ -115,7 +115,7 @@ def test_content_survives_a_restart_and_a_lost_index(
 ) -> None:
     """The state directory is removed: content and tags stay, and downloads are stored again."""
     made = of_size(200 * KB, 710)
-    assert push(appliance.http, "team/rebuilt", "v1", made)
+    push_soon(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0
     shutil.rmtree(appliance.state)
 
@@ -139,12 +139,12 @@ def test_a_second_appliance_only_reads(
 ) -> None:
     """The owner is found by conditional puts, which Azure has as S3 has them."""
     made = of_size(200 * KB, 720)
-    assert push(appliance.http, "team/two", "v1", made)
+    push_soon(appliance.http, "team/two", "v1", made)
     with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:
         assert "another appliance owns the bucket" in second.output()
         assert pull(second.http, "team/two", "v1")[0] == made.digest
         assert not push(second.http, "team/two", "v2", of_size(50 * KB, 721))
-    assert push(appliance.http, "team/two", "v3", of_size(50 * KB, 722))
+    push_soon(appliance.http, "team/two", "v3", of_size(50 * KB, 722))
 
 
 @pytest.mark.parametrize("size", [100 * KB, 12 * MB], ids=["short", "in blocks"])

@@ -23,7 +23,7 @@ from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
 from tests.system.http_client import Response
 from tests.system.images import KB, MB, of_size
 from tests.system.pulls import blob_path, get_blob, manifest_path, pull, pull_blob, pull_manifest
-from tests.system.pushes import ALLOWED, begin, push, tags, uploads_path
+from tests.system.pushes import ALLOWED, begin, push_soon, tags, uploads_path
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
@@ -203,9 +203,7 @@ def test_a_restart_keeps_the_content_and_the_claim(
     After a clean end the bucket has no owner; after a kill the same appliance goes on as owner.
     """
     made = of_size(6 * MB, 610)
-    eventually(  # the cleaner has to evict what the tests before have pulled
-        lambda: push(appliance.http, "team/restart", "v1", made), what="there is room for the push"
-    )
+    push_soon(appliance.http, "team/restart", "v1", made)
     upstream.put_image("restart", "v1", of_size(100 * KB, 611))
     pull(appliance.http, "one.test/restart", "v1")
     assert appliance.stop() == 0
@@ -220,7 +218,7 @@ def test_a_restart_keeps_the_content_and_the_claim(
     assert pull(appliance.http, "team/restart", "v1")[0] == made.digest
     pull(appliance.http, "one.test/restart", "v1")
     assert [each for each in upstream.requests if "/blobs/" in each.path] == []
-    assert push(appliance.http, "team/restart", "v2", of_size(50 * KB, 612))
+    push_soon(appliance.http, "team/restart", "v2", of_size(50 * KB, 612))
 
 
 def test_a_lost_index_is_rebuilt_from_the_bucket(
@@ -231,7 +229,7 @@ def test_a_lost_index_is_rebuilt_from_the_bucket(
     The snapshot of the index that was written at the clean end has the last uses.
     """
     made = of_size(200 * KB, 620)
-    assert push(appliance.http, "team/rebuilt", "v1", made)
+    push_soon(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0
     before = _last_uses(appliance)
     assert Digest.of(made.layers[0]) in before
@@ -277,7 +275,7 @@ def _last_uses(appliance: Appliance) -> dict[Digest, float]:
 
 def test_the_requests_to_the_bucket_are_in_the_metrics(appliance: Appliance) -> None:
     """Workers and cleaner report their requests, and the age of the snapshot is shown."""
-    assert push(appliance.http, "team/metrics", "v1", of_size(200 * KB, 625))
+    push_soon(appliance.http, "team/metrics", "v1", of_size(200 * KB, 625))
     seconds = "registry_storage_action_seconds_count"
 
     def are_counted() -> bool:
@@ -303,8 +301,8 @@ def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
     signs with AWS's library, so the test server refuses nothing that S3 accepts.
     """
     ours, theirs, shared = (of_size(300 * KB, seed) for seed in (630, 631, 632))
-    assert push(appliance.http, "turn/ours", "v1", ours)
-    assert push(appliance.http, "turn/shared", "v1", shared)
+    push_soon(appliance.http, "turn/ours", "v1", ours)
+    push_soon(appliance.http, "turn/shared", "v1", shared)
     assert appliance.stop() == 0
     s3.forget()
     storage = {"s3": _keys(s3, secure=False, chunksize=5 * MB), "redirect": {"disable": True}}
@@ -394,7 +392,7 @@ def test_a_second_appliance_only_reads(
     It serves stored content, passes other content through, and refuses pushes with 503.
     """
     made = of_size(200 * KB, 660)
-    assert push(appliance.http, "team/two", "v1", made)
+    push_soon(appliance.http, "team/two", "v1", made)
     upstream.put_image("two", "v1", of_size(100 * KB, 661))
     with Appliance(tmp_path / "second", _setup(s3, upstream, tmp_path / "data")) as second:
         assert "another appliance owns the bucket" in second.output()

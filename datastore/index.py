@@ -281,7 +281,8 @@ class AccessIndex(Protocol):
     def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
         """Return a page of unmarked rows in the order of digests; no cursor stays open.
 
-        *after* is exclusive and *until* is inclusive. None: from the first, or to the last row.
+        *after* is exclusive, or None to begin at the first row. *until* is inclusive, or None to
+        end at the last row.
         """
         ...
 

@@ -40,7 +40,10 @@ class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no type
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
-        """Wait for events; *timeout* is replaced. Return the readable and writable descriptors."""
+        """Wait for events, and return the readable and writable descriptors.
+
+        The class itself decides how long a wait may take, so *timeout* has no effect.
+        """
         del timeout
         readable, writable = super().poll(self._seconds())
         if self._reader in readable:

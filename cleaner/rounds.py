@@ -147,7 +147,7 @@ class Rounds:
                 yield each
 
     def _unused_before(self) -> float:
-        """Return before when an unused layer must have been prefetched to be evicted (s, UTC)."""
+        """Return a time (s, UTC): unused layers that were prefetched before it may be evicted."""
         clock = self._hands.clock
         return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 

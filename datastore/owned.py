@@ -1,4 +1,4 @@
-"""Define what a storage offers that several appliances can reach, of which one at a time writes."""
+"""Define a storage that several appliances can reach; one of them at a time owns it and writes."""
 
 from __future__ import annotations
 

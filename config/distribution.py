@@ -178,7 +178,12 @@ ROWS: Final = (
         "another name of storage.s3",
         instead="write storage.s3",
     ),
-    _refused("storage.gcs.**", _NO_DRIVER),
+    DistributionKey(
+        "storage.gcs.**",
+        KeySupport.REFUSED,
+        "the driver is not implemented, because no server for tests accepts the library's writes",
+        instead="use another driver (docs/storage.md)",
+    ),
     *(
         DistributionKey(
             f"storage.{driver}.**",

@@ -12,6 +12,7 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -19,7 +20,7 @@ from obstore.store import AzureStore
 
 from entrepot.datastore.drivers.objects.client import Bucket
 from entrepot.datastore.drivers.objects.object_service import ObjectService
-from entrepot.datastore.drivers.objects.tls import tls_options
+from entrepot.datastore.drivers.objects.tls import content, tls_options
 
 _ROLE: Final = "the role Storage Blob Data Contributor"
 _AZURE: Final = ObjectService(
@@ -33,8 +34,9 @@ _AZURE: Final = ObjectService(
         " storage.azure.credentials",
         "AuthenticationFailed": "correct storage.azure.accountkey, or set the clock of this"
         " machine",
-        "invalid_client": "correct storage.azure.credentials.clientid and secret",
         "unauthorized_client": "correct storage.azure.credentials.clientid and tenantid",
+        "invalid_client": "correct storage.azure.credentials.clientid and secret, or the variables"
+        " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
         "invalid_request": "correct storage.azure.credentials.tenantid",
         "AuthorizationFailure": "correct storage.azure.accountkey, or allow the address of this"
         " machine in the account's firewall",
@@ -131,7 +133,10 @@ def _login(parameters: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
             "tenant_id": given["tenantid"],
             "client_secret": given["secret"],
         }
-    return {"credential_type": default_credentials(environ)}
+    chosen = default_credentials(environ)
+    if chosen == "workload_identity":
+        content(Path(environ["AZURE_FEDERATED_TOKEN_FILE"]))  # obstore reads it at each request
+    return {"credential_type": chosen}
 
 
 def default_credentials(environ: Mapping[str, str]) -> str:

@@ -27,6 +27,9 @@ class _Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[tuple[str, str, str]] = []
         self.answer: tuple[int, bytes] = (404, b"")
+        self.token: tuple[int, bytes] = (
+            *(200, b'{"access_token": "t0k", "expires_in": 3600, "expires_on": "9999999999"}'),
+        )
 
     @property
     def url(self) -> str:
@@ -41,8 +44,11 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, _Service)
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         authorization = self.headers.get("Authorization", "")
-        self.server.seen.append((self.command, self.path, authorization.rpartition(":")[0]))
+        shown = authorization.rpartition(":")[0] or authorization
+        self.server.seen.append((self.command, self.path, shown))
         status, body = self.server.answer
+        if "token" in self.path:
+            status, body = self.server.token
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -214,6 +220,76 @@ def test_a_signature_covers_blob_time_and_scheme(
         return signer_of(keys, endpoint, lambda: 0.0)(key, seconds).partition("sig=")[2]
 
     assert (signature(*parts) != signature(None, "key", 600)) is is_other
+
+
+_DEFAULT = {**_CLIENT, "type": "default_credentials"}
+
+
+@pytest.mark.parametrize(
+    ("login", "environ", "asked"),
+    [
+        (_CLIENT, {}, "/t/oauth2/v2.0/token"),
+        (_DEFAULT, {**_APPLICATION, "AZURE_CLIENT_SECRET": "s"}, "/t/oauth2/v2.0/token"),
+        (
+            _DEFAULT,
+            {**_APPLICATION, "AZURE_FEDERATED_TOKEN_FILE": "{folder}/token"},
+            "/t/oauth2/v2.0/token",
+        ),
+        (_DEFAULT, {"AZURE_MSI_ENDPOINT": "{url}/identity/token"}, "/identity/token"),
+    ],
+    ids=["client_secret", "application", "workload identity", "managed identity"],
+)
+def test_a_token_authorizes_the_requests(
+    service: _Service,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    login: dict[str, object],
+    environ: dict[str, str],
+    asked: str,
+) -> None:
+    """The token comes from the host that the login selects, and no key signs."""
+    (tmp_path / "token").write_text("of Kubernetes")
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"AZURE_AUTHORITY_HOST": "{url}", **environ}.items():
+        filled = value.replace("{url}", service.url).replace("{folder}", str(tmp_path))
+        monkeypatch.setenv(name, filled)
+
+    client = ObjectClient(bucket_of(dict(parameters(service.url, Path(), credentials=login))))
+
+    assert client.head("key") is None
+    (for_token, for_blob) = service.seen
+    assert for_token[1].partition("?")[0] == asked
+    assert for_blob == ("HEAD", "/images/key", "Bearer t0k")
+
+
+def test_a_login_that_is_refused_is_one_line_with_a_remedy(
+    service: _Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure answers a wrong secret with 401 and an error code of OAuth."""
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", service.url)
+    service.token = 401, b'{"error": "invalid_client", "error_description": "AADSTS7000215"}'
+    keys = parameters(service.url, Path(), credentials=_CLIENT)
+
+    (found,) = tried_requests(ObjectClient(bucket_of(dict(keys))))
+
+    assert "AADSTS7000215" in found.why
+    assert found.remedy.startswith("correct storage.azure.credentials.clientid and secret")
+    assert "\n" not in found.why
+
+
+def test_a_token_of_kubernetes_that_cannot_be_read_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The library would report it with each request, as if Azure did not answer."""
+    for name, value in _APPLICATION.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AZURE_CLIENT_SECRET", raising=False)
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "absent"))
+
+    with pytest.raises(StorageBroken, match="absent cannot be read"):
+        _config(credentials=_DEFAULT)
 
 
 def _error(code: str) -> bytes:

@@ -110,6 +110,15 @@ def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azuri
     assert client.get(f"{moved}?{url.query}").status == 403
 
 
+def test_check_tries_each_request(appliance: Appliance) -> None:
+    """`entrepot check` lists the requests with their times, also a fetch by a signed URL."""
+    checked = appliance.entrepot("check")
+
+    assert checked.returncode == 0, checked.stdout
+    for name in ("list", "conditional put", "get with range", "signed URL", "delete"):
+        assert name in checked.stdout
+
+
 def test_content_survives_a_restart_and_a_lost_index(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:

@@ -30,6 +30,7 @@ from entrepot.datastore.index import (
 )
 from entrepot.datastore.storage import Storage
 from tests import azure_storage
+from tests.azure_front import AzureFront
 from tests.azurite import Azurite
 from tests.clock import Clock
 from tests.s3_front import S3Front
@@ -61,16 +62,23 @@ def s3() -> Iterator[S3Front]:
 
 
 _DRIVERS = [
-    *(name for name in STORAGES if name not in {"azure", "oss"}),
-    pytest.param("azure", marks=pytest.mark.soak),  # Azurite is a program of npm
+    *(name for name in STORAGES if name != "oss"),
+    pytest.param("azurite", marks=pytest.mark.soak),  # Azurite is a program of npm
     _MEMORY,
 ]
 """The driver `oss` is missing, because it sends the requests of `s3`."""
 
 
 @pytest.fixture(scope="session")
+def azure() -> Iterator[AzureFront]:
+    """Run the small Azure server, for the tests of one process."""
+    with AzureFront() as front:
+        yield front
+
+
+@pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """Run an Azure server, for the tests of one process."""
+    """Run Microsoft's emulator of Azure, for the tests of one process."""
     with Azurite(tmp_path_factory.mktemp("azurite")) as running:
         yield running
 
@@ -83,8 +91,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "s3":
         front: S3Front = request.getfixturevalue("s3")
         return always_owned(front, tmp_path, rootdirectory=f"/{uuid.uuid4().hex}/registry")
-    if request.param == "azure":
-        server: Azurite = request.getfixturevalue("azurite")
+    if request.param in {"azure", "azurite"}:
+        server: AzureFront | Azurite = request.getfixturevalue(request.param)
         return azure_storage.always_owned(
             server.url, tmp_path, rootdirectory=f"/{uuid.uuid4().hex}/registry"
         )

@@ -188,6 +188,8 @@ class ObjectClient:
             for part in parts:
                 sent += len(part)
                 yield part
+                # The variable would keep the part in memory while the next part waits for memory.
+                del part
 
         def send() -> None:
             obstore.put(

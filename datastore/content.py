@@ -18,7 +18,7 @@ from entrepot.datastore.errors import (
     NotFound,
     StorageBroken,
 )
-from entrepot.datastore.index import ContentKind, Index
+from entrepot.datastore.index import REBUILT, ContentKind, Index
 from entrepot.datastore.manifest import Manifest, parse
 from entrepot.datastore.proofs import Proofs
 from entrepot.datastore.refs import Digest, Repository, Tag
@@ -97,6 +97,22 @@ class ContentStore:
     def has_blob(self, digest: Digest) -> bool:
         """Return whether the content is stored, regardless of permissions."""
         return self.blobs.stat(digest) is not None
+
+    def is_absent(self, digest: Digest) -> bool:
+        """Return whether the index has the rows of all content, but none of *digest*.
+
+        PERF: to look for content in a remote storage costs a request, and to read the index costs
+        none. Content whose process died before the row was written counts as absent until the
+        cleaner has made the row. Without the index, no content counts as absent.
+        """
+        try:
+            if self.index.notes.get(REBUILT) is None:
+                return False
+            # The reservations are read first: a commit replaces a reservation by a row.
+            is_reserved = any(each.digest == digest for each in self.index.reservations.all())
+            return not is_reserved and self.index.entry(digest) is None
+        except IndexUnavailable:
+            return False
 
     def open_blob(self, digest: Digest) -> tuple[BinaryIO, int] | None:
         """Open content, and return its length in bytes; None if the content is not stored."""

@@ -59,6 +59,10 @@ class Links(Protocol):
         """Set or confirm a link, which is then durable."""
         ...
 
+    def add(self, key: str, digest: Digest) -> None:
+        """Set a link that is probably absent; the storage is not asked for the link before."""
+        ...
+
     def keep(self, key: str, digest: Digest) -> None:
         """Set a link whose time no caller reads, as in the history of a tag."""
         ...
@@ -95,6 +99,10 @@ class FileLinks:
         return (digest, stat.modified) if stat and digest else None
 
     def write(self, key: str, digest: Digest) -> None:
+        """Write a link; the storage records the time."""
+        self._storage.write(key, str(digest).encode())
+
+    def add(self, key: str, digest: Digest) -> None:
         """Write a link; the storage records the time."""
         self._storage.write(key, str(digest).encode())
 
@@ -137,6 +145,14 @@ class IndexLinks:
     def write(self, key: str, digest: Digest) -> None:
         """Write a link, if the storage does not have it already, and then its time."""
         self.keep(key, digest)
+        self._confirm(key, digest)
+
+    def add(self, key: str, digest: Digest) -> None:
+        """Write a link, and then its time."""
+        self._storage.write(key, str(digest).encode())
+        self._confirm(key, digest)
+
+    def _confirm(self, key: str, digest: Digest) -> None:
         if self._times is None:
             return
         try:

@@ -59,7 +59,7 @@ class Repositories:
 
     def link_blob(self, name: Repository, digest: Digest) -> None:
         """Permit the repository to serve a blob."""
-        self._links.write(layout.layer_link(name, digest), digest)
+        self._links.add(layout.layer_link(name, digest), digest)
 
     def unlink_blob(self, name: Repository, digest: Digest) -> bool:
         """Remove the permission to serve a blob; return False if the repository had none."""

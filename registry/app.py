@@ -127,7 +127,12 @@ def assemble(parts: Parts) -> App:
     negative = NegativeCache()
     spool = parts.state / layout.SPOOL
     destination = Destination(
-        store.blobs, parts.index, parts.reservations, parts.report, ParallelLimits(parts.lanes)
+        store.blobs,
+        parts.index,
+        parts.reservations,
+        parts.report,
+        ParallelLimits(parts.lanes),
+        store.is_absent,
     )
     downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)

@@ -101,6 +101,8 @@ class SingleFlight:
 
     def stored_size(self, task: Task) -> int | None:
         """Return the size, in bytes, of a blob whose download is committed; None before that."""
+        if self.is_remote and self._destination.is_absent(task.digest):
+            return None
         stat = self._destination.blobs.stat(task.digest)
         return stat.size if stat and task.is_proven() else None
 

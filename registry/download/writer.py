@@ -91,7 +91,8 @@ class Task:
 class Destination:
     """A `Destination` is where downloads are committed, with the limits and the event log.
 
-    `report` receives the fields of a `download` event.
+    `report` receives the fields of a `download` event. `is_absent` returns True if a blob is
+    certainly not stored; it sends no request to a storage.
     """
 
     blobs: BlobStore
@@ -99,6 +100,7 @@ class Destination:
     reservations: Reservations
     report: Callable[..., None] = lambda **_: None
     parallel: ParallelLimits = field(default_factory=lambda: ParallelLimits(1))
+    is_absent: Callable[[Digest], bool] = lambda _: False
 
 
 log = logging.getLogger(__name__)

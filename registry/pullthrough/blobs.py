@@ -125,6 +125,8 @@ class Blobs:
         worker asks the upstream to confirm the blob. The worker then links the blob to this
         repository.
         """
+        if self._is_absent(resolved, digest):
+            return None
         if self.store.repositories.links_blob(resolved.repository, digest):
             return self._opened(digest, ResponseSource.HIT)
         if resolved.upstream is None or not self.store.has_blob(digest):
@@ -160,6 +162,16 @@ class Blobs:
     def _opened(self, digest: Digest, source: ResponseSource) -> StoredBlob | None:
         opened = self.store.open_blob(digest)
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
+
+    def _is_absent(self, resolved: ResolvedRepository, digest: Digest) -> bool:
+        """Return True if a blob must be downloaded, without a request to a remote storage.
+
+        The index may lack the row of a stored blob, which costs a download. Therefore the storage
+        is asked if no upstream can send the blob.
+        """
+        if not self.is_remote or resolved.upstream is None:
+            return False
+        return resolved.upstream.upstream.is_healthy and self.store.is_absent(digest)
 
     def _is_being_linked(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest

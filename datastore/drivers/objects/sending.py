@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from entrepot.datastore.drivers.objects.client import ObjectClient, repeated
+from entrepot.datastore.drivers.objects.journal import SHORT
 from entrepot.datastore.errors import (
     ContentDamaged,
     DatastoreError,
@@ -58,6 +59,8 @@ class FileSender:
         self._next = self._each + 1
         self._is_stopped = False
         self._is_sent = False
+        self.content: bytes | None = None
+        """The bytes of a file of at most SHORT bytes that was sent; None for a longer file."""
         self._error: DatastoreError | None = None
         self._thread: threading.Thread | None = None
 
@@ -160,6 +163,8 @@ class FileSender:
             content = next(parts, b"")
             next(parts, None)  # The iterator compares the digest at its end.
             self._client.put_once(self._key, content)
+            if size <= SHORT:
+                self.content = bytes(content)
 
         try:
             repeated(send, self._client.requests.repeats)

@@ -195,7 +195,7 @@ class ObjectStorage:
             self._replacing(key, lambda: sender.finish(size))
             if change.needs_copy_until is not None:
                 self._copies.move(change.token, path)
-            self._settle(change, size)
+            self._settle(change, size, sender.content)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -1,0 +1,148 @@
+"""The requests that pulls and pushes send to a bucket, counted at the S3 server.
+
+The table "Requests" of docs/storage.md has the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from falcon.testing import Result, TestClient
+
+from entrepot.datastore.drivers.memory import MemoryIndex
+from entrepot.datastore.refs import Digest
+from entrepot.datastore.reservations import Reservations, SpaceLimits
+from entrepot.registry.app import Parts, assemble
+from entrepot.registry.auth.identity import OpenAuthenticator
+from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
+from tests.clock import Clock
+from tests.images import Image, filler, image
+from tests.s3_front import S3Front
+from tests.s3_storage import always_owned
+from tests.system.waiting import eventually
+from tests.upstream import FakeUpstream
+
+KB = 1024
+PART = 64 * KB
+HOST = "one.test"
+SHORT, LONG = filler(20 * KB, 1), filler(4 * PART, 2)
+MADE = image([SHORT, LONG])
+
+
+@dataclass
+class Registry:
+    """A registry over an empty bucket, with an upstream that has the image `app:v1`."""
+
+    s3: S3Front
+    upstream: FakeUpstream
+    state: Path
+    clock: Clock = field(default_factory=lambda: Clock(time.time()))
+    ended: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        index = MemoryIndex(clock=self.clock)
+        config = UpstreamConfig(HOST, self.upstream.url, freshness=60.0)
+        parts = Parts(
+            always_owned(self.s3, self.state, rootdirectory=self.state.name, chunksize=PART),
+            index,
+            self.state,
+            UpstreamTable(FixedUpstreams({HOST: config})),
+            OpenAuthenticator(),
+            Reservations(index.reservations, SpaceLimits(), notes=index.notes),
+            report=lambda **event: self.ended.append(event["digest"]),
+            clock=self.clock,
+        )
+        self.client = TestClient(assemble(parts))
+
+    def ask(self, method: str, path: str, **others: Any) -> Result:
+        """Send a request below /v2/, which must succeed."""
+        answer: Result = self.client.simulate_request(method, f"/v2/{path}", **others)
+        assert answer.status_code < 300, answer
+        return answer
+
+    def pull(self, name: str, content: bytes, *, is_cold: bool = False) -> None:
+        """Pull a blob, and wait for its commit if the blob is cold."""
+        digest = str(Digest.of(content))
+        assert self.ask("GET", f"{name}/blobs/{digest}").content == content
+        if is_cold:
+            eventually(lambda: digest in self.ended, what="the blob is committed", within=60)
+
+    def push(self, name: str, made: Image) -> None:
+        """Push an image."""
+        for content in made.blobs:
+            where = self.ask("POST", f"{name}/blobs/uploads/").headers["location"]
+            target = f"{where.removeprefix('/v2/')}?digest={Digest.of(content)}"
+            self.ask("PUT", target, body=content)
+        headers = {"Content-Type": made.media_type}
+        self.ask("PUT", f"{name}/manifests/v1", body=made.manifest, headers=headers)
+
+    def counted(self) -> dict[str, int]:
+        """Return the requests since the last call by method, without the parts of blobs."""
+        found = Counter(each.method for each in self.s3.requests if "partNumber" not in each.query)
+        self.s3.forget()
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Front]:
+    """Run one S3 server for this module."""
+    with S3Front(least_part=KB) as front:
+        yield front
+
+
+@pytest.fixture
+def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
+    """Return a registry over an empty bucket."""
+    with FakeUpstream() as fake:
+        fake.put_image("app", "v1", MADE)
+        s3.forget()
+        yield Registry(s3, fake, tmp_path)
+
+
+def test_a_pull_sends_few_requests(registry: Registry) -> None:
+    """Cold, warm, and with a tag whose freshness has ended."""
+    name = f"{HOST}/app"
+
+    registry.ask("GET", f"{name}/manifests/v1")
+    manifest = registry.counted()
+    assert manifest.pop("PUT") <= 6
+    assert manifest == {"GET": 4}
+    registry.pull(name, SHORT, is_cold=True)
+    assert registry.counted() == {"PUT": 2, "HEAD": 1}, "the budget beside the blob is four"
+    registry.pull(name, MADE.blobs[0], is_cold=True)
+    assert registry.counted() == {"PUT": 2, "HEAD": 1}
+    registry.pull(name, LONG, is_cold=True)
+    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 1}, "beside the parts, four"
+
+    registry.ask("GET", f"{name}/manifests/v1")
+    registry.ask("GET", f"{name}/manifests/{MADE.digest}")
+    registry.pull(name, SHORT)
+    assert registry.counted() == {}, "short content is remembered"
+    registry.pull(name, LONG)
+    assert registry.counted() == {"GET": 1}
+    registry.clock.now += 100.0
+    registry.upstream.forget()
+    registry.ask("GET", f"{name}/manifests/v1")
+    assert registry.counted() == {}, "the upstream has confirmed the tag, which is not written"
+    assert registry.upstream.requests != []
+
+
+def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
+    """A client may pull a blob without a manifest; the origin of the repository is then written."""
+    registry.pull(f"{HOST}/app", LONG, is_cold=True)
+
+    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 2, "GET": 1}, "six"
+
+
+def test_a_push_sends_few_requests(registry: Registry) -> None:
+    """An image with three blobs, of which one is sent in parts, and a tag."""
+    registry.push("team/app", MADE)
+
+    assert registry.counted() == {"PUT": 9, "POST": 2, "GET": 5, "HEAD": 3}

@@ -1,7 +1,8 @@
 """Draws the README's chart in SVG: how many times the cost of Entrepot docker-registry has.
 
-Each row has a bar that begins at 1 on a logarithmic scale; right of 1 Entrepot costs less. The text
-is legible on light and on dark pages. A description in words has every number of the chart.
+Each row has a bar that begins at 1 on a logarithmic scale; a bar to the right means that Entrepot
+costs less. The text is legible on light and on dark pages. A description in words has every number
+of the chart.
 """
 
 from __future__ import annotations

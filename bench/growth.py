@@ -1,8 +1,9 @@
 """Measures work on an index of ten thousand to ten million blobs.
 
-Only the blobs that are evicted have files; for the rebuild, all of up to 100,000 blobs have one. A
-cost is the CPU time of the process that works. The start and the rebuild are measured in elapsed
-time, because clients wait for them.
+The index has a row for each blob, but most blobs have no file on disk: only those that are evicted
+have one. For the rebuild all blobs have files, and therefore at most 100,000 are measured. A cost
+is the CPU time of the process that works. The start and the rebuild are measured in elapsed time,
+because clients wait for them.
 """
 
 from __future__ import annotations

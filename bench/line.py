@@ -28,7 +28,7 @@ class Line:
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
         """Return when *size* bytes have left the line, and until when they occupy it (s).
 
-        Bytes that come while the line is occupied wait until *busy_until*.
+        Earlier bytes occupy the line until *busy_until*, and later ones wait.
         """
         end = max(now, busy_until) + size / self.rate
         return end + self.delay, end

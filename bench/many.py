@@ -1,8 +1,8 @@
 """Measures requests for many small stored objects, some of which are requested often.
 
 The data directory is written directly, because a pull of sixty thousand objects would take minutes.
-The row's target compares the cost with that of a worker which serves one manifest and its blobs, in
-the same proportion. HAProxy caches nothing for that comparison.
+The result is divided by the cost of one manifest and its blobs, requested in the same proportion
+from an appliance whose HAProxy caches nothing.
 """
 
 from __future__ import annotations

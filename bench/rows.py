@@ -178,7 +178,7 @@ def _manifest(image: Image, reference: str) -> Callable[[ServerAddress], str]:
 def get(address: ServerAddress, path: str) -> Outcome:
     """Repeat a GET with wrk.
 
-    Requests that are in progress at the end count, because they cost CPU time too.
+    Requests without a response at the end of the run count too, because they have cost CPU time.
     """
     return _get(address, path, CONNECTIONS)
 

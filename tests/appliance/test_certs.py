@@ -39,7 +39,7 @@ def leaf(chain: bytes) -> x509.Certificate:
 def test_a_client_that_trusts_the_ca_trusts_the_server(name: str) -> None:
     """A client that trusts the CA of `entrepot certs` trusts the server by name and by address.
 
-    OpenSSL's strict checks are on.
+    The client of this test uses OpenSSL's strict checks of certificates.
     """
     run(*HOSTS)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -112,7 +112,7 @@ def test_the_output_explains_how_each_client_trusts_the_ca(
 ) -> None:
     """`entrepot certs` explains how each client trusts the CA.
 
-    `entrepot certs` prints the paths, and the command that writes all files.
+    It prints the paths of the clients' files, and the command that writes all of them.
     """
     run(*HOSTS)
     output = capsys.readouterr().out

@@ -130,7 +130,7 @@ def test_no_secret_is_shown(config_folder: ConfigFolder) -> None:
 def test_every_key_of_distribution_is_shown_with_its_verdict(config_folder: ConfigFolder) -> None:
     """`check` shows every key of docker distribution with its verdict.
 
-    `check` shows a key that is set with its source.
+    For a key that is set, it also shows which file or variable sets the key.
     """
     config_folder.write("redis: {addr: a}")
     lines = report(config_folder.examine()).splitlines()

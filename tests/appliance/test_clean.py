@@ -92,7 +92,7 @@ def test_content_without_a_recorded_use_counts_as_old(
 def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
     """Store two blobs that were last used long ago, and return their digests.
 
-    A line of the access log that was not read yet shows a new use of the second.
+    The access log has a line with a new use of the second blob, which the logger has not read yet.
     """
     state = tmp_path / layout.OWN
     index = open_index(state)

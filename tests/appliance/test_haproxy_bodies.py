@@ -37,8 +37,8 @@ def test_each_method_is_logged_by_its_name(haproxy: Haproxy, method: str) -> Non
 def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, method: str) -> None:
     """After a request with a body HAProxy closes its connection to the worker.
 
-    A worker that refuses a request early leaves bytes of the body unread. It once took the next
-    client's request for the rest of that body, and hung.
+    A worker that refuses a request early leaves bytes of the body unread. On a connection that
+    stayed open, the worker once took the next client's request for the rest of that body, and hung.
     """
     assert _connection(haproxy.request("/echo", "Content-Length: 0", method=method)) == ["close"]
 

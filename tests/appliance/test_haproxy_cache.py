@@ -97,7 +97,7 @@ def test_only_a_line_that_may_show_no_use_is_marked(
 ) -> None:
     """HAProxy marks, with a tab, each log line that may show no use; `serve` examines only those.
 
-    A HEAD of a blob is no use. Lines of responses from the cache are marked too.
+    A HEAD of a blob is no use, so its line is marked even if the response comes from the cache.
     """
     method, _, worker.headers["X-Entrepot-Kind"] = use.partition(" ")
     haproxy.request(path)

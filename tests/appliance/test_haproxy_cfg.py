@@ -225,7 +225,7 @@ def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
 ) -> None:
     """A worker gets the scheme of a proxy that ended TLS, only for URLs in its response.
 
-    No header but that of the trusted proxy sets the scheme.
+    Only a proxy that the operator trusts can set the scheme.
     """
     assert echoed(haproxy.request("/echo", header), "X-Client-Scheme") == expected
 
@@ -301,7 +301,7 @@ def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
 def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> None:
     """HAProxy accepts names and addresses as Host, with and without a port.
 
-    HAProxy refuses other forms of a host that RFC 3986 allows.
+    RFC 3986 allows further forms of a host, which HAProxy refuses.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -516,7 +516,7 @@ def test_a_read_without_any_response_byte_is_retried_once(
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
     """Health checks are not logged, as they would fill the log, except those with `?news=`.
 
-    The cleaner sends these, and looks for them in the log.
+    The cleaner sends health checks with `?news=`, and waits until the logger has read their lines.
     """
     assert haproxy.request("/healthz").status == 200
     assert haproxy.request("/healthz?news=17").status == 200

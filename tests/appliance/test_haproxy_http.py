@@ -144,7 +144,7 @@ def _preflight(haproxy: Haproxy, method: str = "DELETE", origin: str = _ORIGIN) 
 def test_a_preflight_is_answered_without_a_login(started: _Started, write_access: str) -> None:
     """A preflight request needs no login, because a browser sends no password with it.
 
-    (Fetch standard, "CORS-preflight fetch").
+    The Fetch standard defines that, in "CORS-preflight fetch".
     """
     response = _preflight(started.get(write_access=write_access, headers=_HEADERS))
 
@@ -170,7 +170,7 @@ def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
 ) -> None:
     """Without passwords a web page may write only from the configured origin.
 
-    Any page could otherwise do what the user's machine may do.
+    Otherwise any page that a user opens could push and delete through the user's browser.
     """
     sent = browsed.request("/echo", f"Origin: {origin}", "Content-Length: 0", method=method)
 
@@ -312,7 +312,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 ) -> None:
     """A worker gets the base of its URLs from HAProxy only, never from a client.
 
-    The worker puts it into the realm of tokens.
+    The worker puts this base into the realm of its challenges, to which clients send passwords.
     """
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"

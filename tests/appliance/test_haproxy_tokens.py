@@ -176,7 +176,8 @@ def test_a_password_is_remembered_beside_tokens(
 def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) -> None:
     """A refused token does not count as a wrong password.
 
-    Any client can state any `sub` in a token, and no token can be guessed.
+    A client can put any user's name into a token, so the count would hit others; and a signature
+    cannot be guessed.
     """
     for _ in range(3):
         haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))
@@ -191,7 +192,8 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 ) -> None:
     """Wrong passwords in a form are counted for the client's address.
 
-    After many of them, requests are marked, and the worker checks them after others.
+    After many wrong passwords HAProxy marks the address's requests, and the worker checks marked
+    passwords after all others.
     """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):

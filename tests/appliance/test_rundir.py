@@ -32,7 +32,7 @@ def temporary(
 def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> None:
     """The run directory is private, and is removed when the appliance ends.
 
-    The state directory contains the run directory's path while the appliance runs.
+    While the appliance runs, a file in the state directory has the path of the run directory.
     """
     with rundir.create(tmp_path) as run:
         (run / "socket").touch()
@@ -78,8 +78,7 @@ def test_the_run_directory_of_a_killed_appliance_is_removed(
 ) -> None:
     """A start removes the run directory of a killed appliance.
 
-    The state directory still contains the path of the killed appliance's run directory, but no
-    process has locked it.
+    The state directory still has the path of that run directory, on which no process holds a lock.
     """
     left = temporary / "entrepot-old"
     left.mkdir()
@@ -199,7 +198,8 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 ) -> None:
     """A second appliance is refused on a state directory that cannot be written.
 
-    The folder of such a state directory is locked, and the run directory is searched for.
+    The lock is then on the state directory's folder, and other programs find the run directory by a
+    search.
     """
 
     def refuse(path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.appliance.test_status import SEEN
 class Gatherer:
     """A stand-in for the collection of the state: its up time is the number of calls.
 
-    If `error` is set, a call raises it.
+    A call raises `error`, if that is set.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ def test_after_the_end_of_the_appliance_no_state_is_written(tmp_path: Path) -> N
 def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: Path) -> None:
     """If the state cannot be collected, `serve` goes on and tries again at the next request.
 
-    The reader then collects the state itself.
+    `entrepot status`, which waits for the file, then collects the state itself.
     """
     clock, gather = [100.0], Gatherer()
     gather.error = OSError("the disk is gone")

@@ -8,7 +8,7 @@ from bench.hit_cost import Comparison, table
 def test_the_difference_is_the_median_of_the_rounds_differences() -> None:
     """The difference of two trees is the median of the rounds' differences.
 
-    A round in which both trees are slow must not count as a difference.
+    In a round both trees are measured under the same load, so a slow round makes no difference.
     """
     comparison = Comparison("blob, GET", (100.0, 300.0, 104.0), (99.0, 297.0, 110.0))
 

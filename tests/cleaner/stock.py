@@ -27,7 +27,7 @@ def _made(seed: int) -> Image:
 def cost(seed: int = 0) -> int:
     """Return the bytes that the image of `pull` or `push` uses, with the overhead of its rows.
 
-    All seeds of one digit give the same number.
+    All seeds of one digit give images of the same size.
     """
     made = _made(seed)
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))

@@ -61,7 +61,7 @@ def _is_gone(pushing: Pushing, tag: str) -> bool:
 def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None:
     """A hosted image that no client pulls expires with tag, manifest and layers.
 
-    A pull keeps an image.
+    A hosted image that a client pulls stays.
     """
     pushing = begin(Cleaner(ttl=1.0, hosted=True, every=0.2))
     pushing.image(_ONE, "used")

@@ -66,7 +66,8 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 ) -> None:
     """A small part of the inodes is kept free.
 
-    A lack of inodes is given in bytes: as many files have that size on average.
+    A lack of inodes is expressed in bytes: the average size of a stored file for each missing
+    inode.
     """
     average = 500 * _MIB // max(files - free, 1) + 1
 

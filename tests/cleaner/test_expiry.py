@@ -39,7 +39,7 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 class FakeBarrier:
     """A log barrier that reports at once that every use is recorded.
 
-    Before that it calls the function `meanwhile`.
+    Before it reports, it calls `meanwhile`, in which a test acts as a client during the wait.
     """
 
     blind = 0.0
@@ -136,7 +136,8 @@ def test_a_pull_renews_a_hosted_image(
 ) -> None:
     """A pull of a hosted image renews it.
 
-    The logger touches the manifest; an index and its children count as one image.
+    The use of any manifest of an index renews the index with all its children, because they are one
+    image.
     """
     made = [_made(1), _made(2)]
     parts = [push_image(store, each, "", clock.now - 100) for each in made]
@@ -449,7 +450,7 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 ) -> None:
     """A layer that a push has linked again stays, because the manifest of the push may follow.
 
-    A client has mounted the layer or uploaded it again.
+    A push links a layer again when its client has mounted the layer or uploaded it again.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -466,7 +467,8 @@ def test_a_layer_linked_again_is_removed_with_a_later_used_image(
 ) -> None:
     """A layer that a push has linked again is removed with an image that was used later than that.
 
-    The push was then given up.
+    If the image was used after the link was written, the push was given up, because its manifest
+    would have come first.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)

@@ -177,7 +177,7 @@ def test_the_count_of_dropped_lines_restarts_with_haproxy(
 ) -> None:
     """HAProxy's count of dropped lines begins anew with each start of HAProxy.
 
-    All lines that a new HAProxy counts were dropped since.
+    So all lines that a new HAProxy counts were dropped after its start.
     """
     dropped.append(7)
     barrier.fetch()

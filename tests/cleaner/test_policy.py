@@ -273,7 +273,7 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
     """The dry run prints used bytes and target of an eviction for size.
 
-    The printed bytes count the evictions that precede the entry in the plan.
+    The used bytes of an entry are those after all evictions that come before it in the plan.
     """
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
@@ -311,7 +311,8 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
     """Prefetched layers stay if space suffices or they are spared.
 
-    Prefetched layers are not read while space suffices; the next layer replaces a spared one.
+    While space suffices, the index is not even asked for them. If one must stay, the next one is
+    evicted instead.
     """
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)

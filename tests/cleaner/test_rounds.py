@@ -142,7 +142,7 @@ def test_a_disk_filled_by_other_programs_causes_eviction(
 ) -> None:
     """If other programs fill the disk, the least recently used content is evicted.
 
-    That is so below the cap as well, and without one.
+    The cap plays no part in this: the content may be below it, or there may be no cap.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(tools, lacking=_disk_of(3, store))
@@ -287,7 +287,7 @@ def test_an_image_pushed_during_the_barrier_stays(
 ) -> None:
     """An image that is pushed during the log barrier stays.
 
-    The round had read the hosted repositories before, and took the manifest for unlinked.
+    A round that had read the repositories before the push once took the new manifest for unlinked.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     cached = pull(store, 8, clock.now - 70)

@@ -114,7 +114,7 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 ) -> None:
     """A reservation without a file is released after a minute.
 
-    The test's reservation without a file is that of a manifest, which has no spool file.
+    A manifest has such a reservation while it is fetched, because it has no spool file.
     """
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
@@ -169,7 +169,7 @@ def test_a_reservation_of_recorded_content_is_released(
 ) -> None:
     """A reservation of recorded content is released, and the access time stays.
 
-    The content is counted once.
+    Otherwise the cap would count the content twice.
     """
     put_blob(store, _CONTENT, used=5)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)

@@ -137,7 +137,8 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
     """The mark of content that is not stored yet stays.
 
-    A process may be killed between the mark and the commit.
+    The mark is made before the commit, so that a kill between both cannot leave unverified content
+    without a mark.
     """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)

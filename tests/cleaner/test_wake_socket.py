@@ -45,7 +45,8 @@ def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, pat
 def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
     """Messages that wait in the wake socket are summed.
 
-    One round of the cleaner frees space for all waiting messages, and no message is left.
+    One round frees space for all downloads that have sent a message, and leaves no message in the
+    socket.
     """
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 

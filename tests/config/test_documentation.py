@@ -47,7 +47,8 @@ def test_the_commented_lines_of_the_example_are_valid(
 ) -> None:
     """The commented lines of config/example.yml are valid settings without their #.
 
-    Of the auth schemes and the storage drivers one is kept.
+    The test keeps one auth scheme and one storage driver, because a configuration may have only one
+    of each.
     """
     path = _uncommented(tmp_path)
     document = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -35,7 +35,8 @@ def test_absent_rules_and_users_are_none(config_folder: ConfigFolder) -> None:
 def test_problems_of_other_settings_are_ignored(config_folder: ConfigFolder) -> None:
     """Problems of other settings do not prevent that rights are reread.
 
-    Rights can be revoked in spite of such problems; other settings are read at the next start.
+    An operator must be able to revoke rights at once; other settings are read at the next start
+    only.
     """
     text = b"cleaner: {maxsize: 10X}\naccess: [{user: ann, repository: a, allow: pull}]"
 

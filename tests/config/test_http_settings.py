@@ -100,7 +100,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(
 ) -> None:
     """`Access-Control-Allow-Origin: *` with DELETE is a warning: any web page could remove images.
 
-    Examples with `*` are meant for reading.
+    Many examples set `*`, but without DELETE.
     """
     methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
     config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
@@ -203,7 +203,8 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """`http.host` without the prefix is a warning.
 
-    It is right for a proxy that adds the prefix, and wrong for a proxy that passes the prefix on.
+    This setting is right for a proxy that adds the prefix, and wrong for one that passes the prefix
+    on.
     """
     config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = config_folder.warnings()
@@ -242,7 +243,7 @@ def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder
 def test_client_authorities_without_a_certificate_are_refused(config_folder: ConfigFolder) -> None:
     """Client authorities without a certificate are refused: no client would be checked.
 
-    Docker distribution does so silently.
+    Docker distribution accepts this configuration without a message.
     """
     config_folder.write("http: {tls: {clientcas: [/a.pem]}}")
 

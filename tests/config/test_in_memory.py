@@ -64,7 +64,8 @@ def test_settings_that_contradict_it_are_problems(
 ) -> None:
     """Settings that contradict `storage.inmemory` are problems.
 
-    Memory without a limit ends with the machine's, and an index on a disk would describe nothing.
+    Without a size limit the content would fill the memory, and an index on a disk would outlive the
+    content that it lists.
     """
     assert config_folder.problems(REGISTRY_STORAGE="inmemory", **environ) == [expected]
 

@@ -116,7 +116,7 @@ def test_a_size_without_its_unit_is_a_warning(
 ) -> None:
     """A size without its unit is a warning: no content would be stored.
 
-    No pull would fail.
+    The operator would not notice that, because no pull would fail.
     """
     expected = (
         f"CLEANER_MAXSIZE={size}: logs and index alone need more space, so no content is kept;"

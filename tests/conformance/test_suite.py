@@ -80,7 +80,7 @@ def test_without_go_a_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_build_that_fails_shows_what_it_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build that fails shows its output: most builds cannot fetch a module."""
+    """The output of a failed build is shown, as it has the reason, such as a missing module."""
     _go(tmp_path, monkeypatch, "echo no such module >&2; exit 1")
 
     with pytest.raises(SuiteError, match="could not be built:\nno such module"):

@@ -133,7 +133,7 @@ def index(new_index: Index) -> Index:
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
     """Return the empty parts of one driver's index.
 
-    Those in memory belong to no common index.
+    Parts in memory are separate objects, not parts of one index.
     """
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})

@@ -205,7 +205,7 @@ class TestForget:
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
         """`forget` deletes a marked row, and its bytes are no longer counted.
 
-        The method is idempotent.
+        A second call changes nothing.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -240,7 +240,8 @@ class TestForget:
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
         """A use of content does not remove the mark of its row, as the file may be deleted already.
 
-        Only a record of the row proves that the file exists.
+        The mark goes only when a download or push records the row again, because that proves that
+        the file exists.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)

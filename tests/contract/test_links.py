@@ -221,7 +221,8 @@ class TestTimesInTheIndex:
     def test_the_time_of_another_digest_does_not_count(self) -> None:
         """The time that the index has for another digest of the link does not count.
 
-        A process has changed the link and died, or is about to write the time.
+        The index has such a time if a process has changed the link and has not written the new time
+        yet, or never will.
         """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)

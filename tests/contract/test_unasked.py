@@ -17,7 +17,8 @@ def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
     """Prefetched rows without a use are listed, the oldest first, up to a limit and a time.
 
-    The time is exclusive. Rows that a client used are left out.
+    A row whose prefetch began exactly at that time is left out. Rows that a client used are left
+    out.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
     index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)
@@ -49,8 +50,8 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 ) -> None:
     """A use of the manifest later than the start of the prefetch makes a prefetched row used.
 
-    A client that has the layers requests only the manifest. The pull that started the prefetch is
-    older than its start.
+    A client that has the layers requests only the manifest. The pull that started the prefetch does
+    not count, because it is older than the prefetch.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)

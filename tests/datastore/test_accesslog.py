@@ -144,7 +144,7 @@ _UNUSUAL_LINES = [
 def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[list[bytes]]) -> None:
     """Lines that are read in batches have the values of lines that are parsed alone.
 
-    Neither the log lines in between nor earlier batches change the result.
+    The other lines of a batch, and earlier batches, do not change the result.
     """
     log = AccessLog()
     for lines in batches:

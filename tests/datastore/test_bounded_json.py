@@ -59,7 +59,7 @@ def test_any_defect_is_a_value_error(data: bytes) -> None:
 def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> None:
     """JSON of 4 MiB with too many values is not parsed.
 
-    Sixteen threads of a worker may parse one JSON document each.
+    Each parsed value takes memory, and sixteen threads of a worker may parse such JSON at once.
     """
     data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
     tracemalloc.start()

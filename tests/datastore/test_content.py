@@ -123,7 +123,8 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
     """A pull by digest checks each part of the image once.
 
-    The check decides about the permission, and about the time for which HAProxy may cache it.
+    One result decides both whether the manifest may be served and for how long HAProxy may cache
+    it.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()

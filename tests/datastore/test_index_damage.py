@@ -145,7 +145,8 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
     """Running processes recover from a deleted SQLite log.
 
-    A process that starts then finds SQLite's shared memory that refers to missing pages.
+    SQLite's shared memory still refers to pages of the deleted log, also for a process that starts
+    later.
     """
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()
@@ -162,7 +163,7 @@ def test_wrong_counters_are_corrected_while_processes_run(
 ) -> None:
     """Wrong counters of the index are corrected while processes run.
 
-    They would disable the cap, or refuse every download.
+    With wrong counters the appliance would exceed the cap or refuse every download.
     """
     before = index.reservations.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")

@@ -62,7 +62,7 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
 def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
     """A repository lists the pushed referrers of a manifest, until they are removed.
 
-    Each has its stored descriptor.
+    Each referrer in the list has the descriptor that was stored at its push.
     """
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")

@@ -144,7 +144,8 @@ def test_unlink_may_be_repeated(path: Path) -> None:
 def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
     """A second close does not close another file.
 
-    The next open reuses the number of a closed descriptor, so a second close would hit it.
+    The system gives the number of a closed descriptor to the next opened file, which a second close
+    would close.
     """
     held = try_lock(path)
     assert held is not None

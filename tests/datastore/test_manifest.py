@@ -143,7 +143,7 @@ class TestParts:
     def test_a_non_distributable_layer_is_not_a_part(self, layer: dict[str, Any]) -> None:
         """A non-distributable layer is not a part, because a registry need not store it.
 
-        Its licence forbids redistribution.
+        The licence of such a layer forbids its redistribution.
         """
         manifest = parse(_manifest(layers=[_descriptor(LAYER), layer]))
 
@@ -179,7 +179,7 @@ class TestArtifacts:
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
         """The artifact type is that of the manifest or of its config.
 
-        OCI distribution-spec 1.1, "Listing Referrers".
+        OCI distribution-spec 1.1 defines that in "Listing Referrers".
         """
         assert parse(_manifest(artifactType="application/x-sbom")).artifact_type == (
             "application/x-sbom"

@@ -69,7 +69,7 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) ->
 def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
     """While a value is being changed it is unknown to all processes.
 
-    A process that has read the old value before cannot bring it back.
+    A process that had read the old value before the change cannot make it known again.
     """
     other = _other(journal)
     generation = other.generation("key")

@@ -158,7 +158,7 @@ def test_a_file_is_stored_when_the_service_answers_again(
 def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> None:
     """The parts of all files take a bounded amount of memory.
 
-    A part counts until the bucket has answered; a further file waits for memory.
+    A part takes memory until the bucket has answered; the parts of a further file wait for that.
     """
     storage = always_owned(s3, tmp_path, chunksize=PART)
     memory = storage._client.memory = PartMemory(2 * PART)

@@ -311,7 +311,7 @@ def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
 ) -> None:
     """A request that S3 refuses is not repeated, and does not open the circuit breaker.
 
-    The policy of the bucket may not permit it.
+    The bucket's policy may forbid this one kind of request, while all others succeed.
     """
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     for _ in range(3):
@@ -345,7 +345,8 @@ def test_a_process_that_forks_before_its_first_request_has_working_children(
 
     Obstore starts threads with its first call, so a worker makes its first call after the fork.
 
-    A process of its own forks in this test, because the test's process has made calls.
+    In this test a separate process forks, because the test's own process has already called
+    obstore.
     """
     s3.put("key", b"content")
     given = {name: value for name, value in parameters(s3, tmp_path).items() if name != "statedir"}

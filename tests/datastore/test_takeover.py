@@ -73,7 +73,8 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
     """Unlisted repositories without an origin are counted, and the operator decides.
 
-    Registries that share a data directory overwrite each other's list.
+    They may have been fetched all the same, because registries that share a data directory
+    overwrite each other's list.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
@@ -186,7 +187,7 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A takeover is repeated only after the proxy has written a new list.
 
-    A repository that was made hosted since then stays hosted.
+    Otherwise a repository that a push has made hosted since then would become evictable again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))

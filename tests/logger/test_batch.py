@@ -259,7 +259,10 @@ def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) ->
 
 
 def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
-    """A replaced index gets the values of all metrics again. Unchanged metrics are written too."""
+    """A replaced index gets the values of all metrics again.
+
+    Even metrics that have not changed are written, because a new index has none.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.events(_batch(event("budget", upstream="docker.io", remaining=7)))

@@ -136,7 +136,7 @@ def test_a_breaker_has_its_last_state_since_the_start() -> None:
 def test_a_budget_has_the_last_values_of_the_upstream() -> None:
     """The metrics of a rate limit have the values that the upstream reported last.
 
-    The limit itself may be absent.
+    An upstream may report what is left without the limit itself.
     """
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})

@@ -71,7 +71,7 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 def test_a_flush_writes_smaller_differences() -> None:
     """A clean stop of the logger writes smaller differences, so the order is exact.
 
-    A later use of a layer alone is kept by the flush.
+    The file time of a layer that was used later than its manifest stays later.
     """
     store = Store()
     times = store.times()

@@ -1,6 +1,7 @@
 """The media type of a manifest is in the manifest, or is stored for one repository.
 
-A push or an upstream's response for one repository changes it in no other repository.
+A push to one repository, or an upstream's response for it, does not change the type in another
+repository.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 ) -> None:
     """Requests join a running download only if they are for the same upstream.
 
-    Requests for another upstream see neither its bytes nor its end.
+    A request for another upstream begins a download of its own.
     """
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
@@ -253,7 +253,8 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
 ) -> None:
     """A complete spool file of a dead writer is served only after the upstream confirmed the blob.
 
-    The writer may have begun it for another repository, which proves nothing for this one.
+    The dead writer may have begun the file for another repository, whose permission proves nothing
+    for this one.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

@@ -151,7 +151,8 @@ def test_readers_of_the_same_repository_need_no_confirmation(
 ) -> None:
     """Readers of the same repository join a download without a request of their own.
 
-    The first reader's request confirmed the blob for all readers of the repository.
+    The upstream has confirmed the blob to the first reader, which holds for all readers of that
+    repository.
     """
     release = threading.Event()
     joined: list[Reader] = []

@@ -242,7 +242,7 @@ def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
 def test_an_object_that_is_gone_is_fetched_from_the_upstream(
     registry: Registry, again: str
 ) -> None:
-    """Ten minutes after the last check, or when a client asks again, the bucket is asked.
+    """A worker sends the bucket a HEAD ten minutes after the last one, or if a client asks again.
 
     A lifecycle rule of the bucket may have removed the object.
     """

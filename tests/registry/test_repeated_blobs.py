@@ -1,6 +1,6 @@
 """For which blobs the registry lets its server repeat a response, and for how long.
 
-A connection may get equal responses from the server, without a call of the application.
+The server answers equal requests on a connection by itself, without a call of the application.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
     """A push of a manifest alone makes a repository hosted that another proxy filled.
 
-    Its layers may be those of the fetched image, which are stored already.
+    A client may push only a manifest if the layers are those of the fetched image, because they are
+    stored.
     """
     p = _taken_over(tmp_path)
 

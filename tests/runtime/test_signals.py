@@ -93,7 +93,7 @@ print(signals.wait(0), flush=True)
 def test_another_thread_can_end_a_wait() -> None:
     """A thread ends another thread's wait by `wake`, which returns no signal.
 
-    Without a wait, the next one ends at once.
+    If no thread waits, the next wait ends at once.
     """
     with running(_WOKEN) as process:
         assert [next_line(process) for _ in range(4)] == ["ready", "[]", "[]", "[]"]

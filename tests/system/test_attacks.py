@@ -118,7 +118,7 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
     """Assert that *client* does not fail during *attack*, and that each process stays small.
 
-    At full size its times are compared with those during as many harmless requests.
+    At full size the client's times are compared with those during as many harmless requests.
     """
     with attack(appliance):
         client.request(TIMES)
@@ -185,7 +185,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
     """Slow request bodies that a worker refuses do not keep out a client with a password.
 
-    There are more of them than request bodies that HAProxy lets in at once.
+    The test sends more such bodies than HAProxy passes on at once.
     """
     client = honest(closed, ANN)
 
@@ -316,7 +316,7 @@ def test_log_short_lines_stop_no_eviction(
 ) -> None:
     """After a flood of short log lines the cleaner still evicts.
 
-    A log line that is lost would postpone the eviction.
+    If HAProxy lost a line in the flood, the cleaner would postpone the eviction.
     """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()

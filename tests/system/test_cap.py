@@ -64,7 +64,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
     """The data directory never exceeds its cap while far more content is pulled.
 
-    The test adds up all files every 50 ms.
+    The test adds up the sizes of all files every 50 ms.
     """
     assert filled.samples > 10
     assert MAXIMUM // 2 < filled.largest <= CAP

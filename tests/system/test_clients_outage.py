@@ -117,7 +117,8 @@ def test_a_client_goes_past_a_host_that_is_gone_without_a_word(
 ) -> None:
     """If the host of the appliance drops all packets, a client pulls from the registry itself.
 
-    That takes long: containerd 1.6 has no dial_timeout, and podman no such setting.
+    This takes long, because neither containerd 1.6 nor podman has a setting for the time-out of a
+    connection.
     """
     reference, image = world.put(f"gone-{name}", 820 + len(name))
     puller = world.pullers[name]

@@ -96,7 +96,7 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
 def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) -> None:
     """Containerd trusts the CA and sends the login in its hosts.toml to the appliance.
 
-    It does so under the appliance's name and under that of the upstream.
+    This works for images by the appliance's name and by that of the upstream.
     """
     image = world.registry.push("tls/containerd", "v1", of_size(KB, 701))
     with Containerd(tmp_path / "containerd") as containerd:

@@ -1,7 +1,7 @@
 """An upstream misbehaves: clients get the right status, and no wrong content is stored.
 
-A failure or a rate limit is never a 404, no challenge of an upstream is passed on, and no wrong
-blob is complete.
+A client never gets a 404 for a failure or a rate limit, never an upstream's challenge, and never
+all bytes of a wrong blob.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
 ) -> None:
     """A tag that did not move is confirmed by one HEAD; its manifest is not fetched again.
 
-    A HEAD does not count against Docker Hub's rate limit.
+    Docker Hub does not count a HEAD against its rate limit.
     """
     name = "two.test/still"
     image = fake.put_image("still", "v1", of_size(KB, 82))

@@ -207,7 +207,7 @@ def test_a_killed_container_starts_again_and_removes_old_files(
 ) -> None:
     """A container that was killed can be started again, and removes what its last run left.
 
-    That is sockets, pipes and copies of secrets.
+    A killed container leaves sockets, pipes and copies of secrets.
     """
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:

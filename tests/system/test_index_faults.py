@@ -186,7 +186,7 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
     """While another program locks the index, one pull waits for it, and later ones do not.
 
-    Their blobs are passed through without being stored.
+    The blobs of the later pulls are passed through without being stored.
     """
     one_worker = {**_BOUNDED, "ENTREPOT_WORKERS": "1"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=one_worker))

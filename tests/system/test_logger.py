@@ -40,7 +40,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 ) -> None:
     """If the logger is stopped while the access log is rotated, no line is lost or counted twice.
 
-    Counters and times of last use show that.
+    The test compares counters and times of last use with the requests that it sent.
     """
     image = fake.put_image("app", "v1", of_size(64 * KB, 500))
     blobs = [Digest.of(blob) for blob in image.blobs]
@@ -167,7 +167,7 @@ def test_metrics_have_the_names_of_distribution_and_our_own(
 ) -> None:
     """Metrics have the names of docker distribution's proxy, and more with upstream and kind.
 
-    No other test of this file pulls from the shared appliance.
+    The numbers are exact, because no other test of this file pulls from the shared appliance.
     """
     image = public.push("logger/app", "v1", of_size(64 * KB, 503))
     pull(shared.http, "one.test/logger/app", "v1")

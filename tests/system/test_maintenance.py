@@ -34,7 +34,7 @@ def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
 ) -> None:
     """A read-only mirror fetches with the login of a credential helper, and refuses pushes.
 
-    Only the helper has the login for the upstream.
+    No setting has the login for the upstream, so a pull shows that the helper was run.
     """
     helper = _helper(tmp_path)
     with FakeUpstream(gate=BasicGate({"robot": "secret"})) as upstream:

@@ -47,7 +47,8 @@ def warm(http: HttpClient, *paths: str) -> None:
 def start_appliance(start: Start, setup: Setup) -> Appliance:
     """Start an appliance, and wait until its cleaner has raised the cache epoch once.
 
-    The cleaner does so at its start, which would purge cached responses later.
+    The cleaner raises the epoch at its start, which would otherwise purge responses that the test
+    has cached.
     """
     appliance = start(setup)
     epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
@@ -194,7 +195,8 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
 def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
     """HAProxy never caches a manifest whose parts are not all stored.
 
-    During an outage of its upstream it must be refused.
+    During an outage of the upstream a worker must refuse such a manifest, which HAProxy could not
+    do.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))

@@ -216,7 +216,7 @@ def _check_refusals(disk: Path, bucket: Appliance, s3: S3Front) -> None:
 def test_a_bucket_moved_to_a_disk_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream, folder: Path
 ) -> None:
-    """The way back, without the state directory of the bucket; nothing is written to the source.
+    """A bucket can be migrated to a disk without its state directory; the bucket is not written to.
 
     The last uses come from the snapshot of the index in the bucket.
     """

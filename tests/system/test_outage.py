@@ -120,7 +120,7 @@ def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
 ) -> None:
     """Content that was never pulled is not 404 while its upstream is down.
 
-    A client would take a 404 for the truth.
+    A client that got a 404 would report that the image does not exist.
     """
     response = outage.appliance.http.request(method, path)
 

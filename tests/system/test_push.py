@@ -121,7 +121,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 ) -> None:
     """A push that can never fit gets 507 DENIED with both sizes at its first chunk.
 
-    The client shows the message. Pulls go on, and no upload is left.
+    The client shows the message of that error. Pulls go on, and no upload is left.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)

@@ -57,7 +57,7 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
     """After an interruption an upload goes on behind the bytes that HAProxy had passed on.
 
-    A GET of the upload returns their number.
+    A GET of the upload returns how many bytes these are.
     """
     http, content = hosting.http, filler(4 * MB, 460)
     where = begin(http, "team/broken")

@@ -297,8 +297,9 @@ def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
 ) -> None:
     """docker-registry and the appliance can serve one bucket in turn.
 
-    Each serves what the other has pushed, also after the other has deleted a tag. docker-registry
-    signs with AWS's library, so the test server refuses nothing that S3 accepts.
+    Each program serves the images that were pushed to the other one, but not a tag that the other
+    one has deleted. docker-registry signs with AWS's library, so the test server refuses nothing
+    that S3 accepts.
     """
     ours, theirs, shared = (of_size(300 * KB, seed) for seed in (630, 631, 632))
     push_soon(appliance.http, "turn/ours", "v1", ours)

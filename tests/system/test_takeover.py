@@ -96,7 +96,8 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
 ) -> None:
     """Log, `status`, `check` and metrics report a volume that cannot shrink, and the remedy.
 
-    Without the proxy's list nothing shows that its content came from an upstream.
+    In this volume the proxy's list of fetched content is missing, so the content may have been
+    pushed.
     """
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))

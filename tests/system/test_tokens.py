@@ -246,7 +246,7 @@ def _refused(site: Site) -> dict[str, str]:
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
     """An invalid token is refused with `invalid_token` at each end-point.
 
-    That is manifests, blobs, pushes, the catalog and `/v2/`.
+    The end-points are those of manifests, blobs, pushes, the catalog and `/v2/`.
     """
     paths = {
         "/v2/": "",
@@ -377,7 +377,7 @@ def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
 def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -> None:
     """Token and access rules must both permit a request.
 
-    A cached response for another user is not served.
+    A response that HAProxy has cached for one user is not served to a user with other rights.
     """
     rules = [
         {"user": "alice", "repository": "team/**", "allow": ["pull", "push"]},

@@ -1,7 +1,7 @@
 """A wall clock that a test moves, for all processes of one appliance.
 
-Each process loads a small library, which adds an offset from a mapped file to the wall clock. Other
-clocks are unchanged, so that waits end as usual.
+Each process loads a small library, which adds an offset from a mapped file to the wall clock. The
+library does not change the monotonic clock, so that waits end as usual.
 """
 
 from __future__ import annotations

@@ -60,6 +60,6 @@ def test_both_stores_find_the_ca_in_one_file() -> None:
 def test_a_password_needs_more_than_files() -> None:
     """Where a password is needed, the steps for dockerd advise anonymous pulls.
 
-    Its older store sends no password to a mirror.
+    dockerd's older image store sends no password to a mirror.
     """
     assert "ANONYMOUS=pull" in " ".join(dockerd.configure(replace(TLS, needs_login=True)).steps)

@@ -65,7 +65,7 @@ def test_older_releases_have_a_policy() -> None:
 def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
     """Each name in a mirror set matches the pattern of OpenShift's API.
 
-    The port of an upstream is a part of the mirror's path.
+    An upstream's port becomes a part of the path in the mirror's name.
     """
     sets = document(TLS, "imagedigestmirrorset")["spec"]["imageDigestMirrors"]
 

@@ -29,7 +29,7 @@ from tests.ports import free_port
 class _Handler(BaseHTTPRequestHandler):
     """A server that responds to HEAD by the path: /204, /moved (to /200), /loop (to itself).
 
-    It records each request.
+    The server keeps each request for the test.
     """
 
     seen: list[tuple[str, str, list[str] | None]]
@@ -75,7 +75,7 @@ def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_looked_at_is_a_fault(tmp_path: Path) -> None:
     """A file check whose path is below a file fails, as in docker distribution.
 
-    The system's error is then not "no such file".
+    For such a path the system reports "not a directory" instead of "no such file".
     """
     (tmp_path / "file").touch()
 

@@ -63,7 +63,7 @@ def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haprox
 def _assert_as_there(closed: Response) -> None:
     """Assert that a 503 has the body of docker distribution's health/health.go.
 
-    Retry-After is an addition of the appliance, as in all its 503.
+    The header Retry-After is the appliance's own addition to every 503.
     """
     (error,) = json.loads(closed.body)["errors"]
     assert error == {

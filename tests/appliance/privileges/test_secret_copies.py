@@ -157,7 +157,7 @@ def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
 ) -> None:
     """A second `serve` in a container is refused, and the copies of the first one stay.
 
-    Formerly it deleted them.
+    Earlier versions deleted these copies at a second start.
     """
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()

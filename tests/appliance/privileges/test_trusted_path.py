@@ -341,7 +341,8 @@ def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
 ) -> None:
     """`check` reads as root only files that the user cannot replace.
 
-    A link could lead to any file, and root would wait for a pipe.
+    A user who can replace the file could put a link to any other file there, or a pipe on which
+    root would wait.
     """
     folder = tmp_path / "passwords"
     folder.mkdir()

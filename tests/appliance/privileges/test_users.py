@@ -30,7 +30,8 @@ print(status["CapEff"].strip(), status["CapPrm"].strip(), status["NoNewPrivs"].s
 def test_outside_the_image_the_user_does_not_change() -> None:
     """Outside the image the user does not change.
 
-    A user of that name is not ours there, and `make run` must not give ./data away.
+    A user named `entrepot` there may have nothing to do with Entrepot, and `make run` must not give
+    ./data to it.
     """
     assert users.choose({}) == Choice(None)
 

@@ -64,7 +64,7 @@ def test_the_next_client_gets_a_renewed_certificate(
 ) -> None:
     """The next client gets a renewed certificate, and open connections stay open.
 
-    HAProxy is the same process.
+    HAProxy is not restarted for that.
     """
     with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch = renewal(settings, run)

@@ -34,8 +34,8 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    A missing variable would be empty in HAProxy, and stop supervisord. Some variables haproxy.cfg
-    sets or unsets itself.
+    A missing variable would be empty in HAProxy, and stop supervisord. haproxy.cfg sets or unsets
+    some variables itself, which need no value.
     """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)

@@ -121,7 +121,7 @@ def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
 def test_a_signal_between_fork_and_program_is_not_lost() -> None:
     """A forked program gets a signal that is sent before the program starts.
 
-    The handler of its parent would have ignored that signal.
+    Signals are blocked from the fork on, because the parent's handler would have ignored this one.
     """
     ended = run("print('it ran')", before="os.kill(os.getpid(), signal.SIGTERM)")
 

@@ -44,7 +44,7 @@ def test_a_port_that_is_in_use_is_refused() -> None:
 def test_an_address_of_another_machine_is_refused(host: str) -> None:
     """An address of another machine is refused.
 
-    RFC 5737 reserves 192.0.2.0/24 for documentation.
+    No machine has the address in this test: RFC 5737 reserves 192.0.2.0/24 for documentation.
     """
     with pytest.raises(ConfigError, match="address of this machine"):
         bindable(Address(host, 5000))

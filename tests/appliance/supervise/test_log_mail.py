@@ -108,7 +108,7 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
     """A log mail after the limit of a minute counts the lines left out.
 
-    A last line is always sent.
+    The last line before all programs end is mailed in spite of the limit.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])

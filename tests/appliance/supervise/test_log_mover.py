@@ -116,7 +116,7 @@ def test_a_small_pipe_is_read_without_a_pause(
 ) -> None:
     """A pipe of 8 KiB, as a user with many pipes has, is read without a pause.
 
-    It overflowed when the log mover paused between two reads.
+    Such a small pipe overflowed when the log mover paused between two reads.
     """
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
@@ -192,7 +192,7 @@ def test_a_full_disk_loses_no_line_that_the_pipe_can_hold(
 def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_path: Path) -> None:
     """HAProxy notices a full pipe, and counts the lines that it drops.
 
-    The log mover writes no part of a line.
+    A line that does not fit into the pipe is dropped as a whole.
     """
     os.set_blocking(writer, False)
     disk.takes = 0

@@ -33,7 +33,7 @@ def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) 
 def test_a_reader_receives_the_lines_of_its_program(tmp_path: Path) -> None:
     """HAProxy's messages go to a function that logs them in the appliance's format.
 
-    They are not copied to stdout.
+    Unlike the output of other programs, these messages are not copied to stdout.
     """
     target, received = io.BytesIO(), list[str]()
     output = Output(tmp_path, {"haproxy": received.append}, target)

@@ -64,7 +64,7 @@ def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -
 def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
     """An index keeps its children and their parts.
 
-    The children of the index may be unlinked, and one child may be missing.
+    That holds even if the children have no links of their own, or if one child is missing.
     """
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)

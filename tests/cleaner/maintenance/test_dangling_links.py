@@ -89,7 +89,7 @@ def test_a_hosted_link_stays_without_its_data(
 ) -> None:
     """A link of a hosted repository stays without its content.
 
-    It records the push, and the content can be pushed again.
+    The link shows that a client has pushed the content, which it can push again.
     """
     pushed = push(store, 1, used=0)
     _lose(store, pushed)

@@ -201,7 +201,7 @@ def test_an_invalid_value_is_a_problem_under_its_own_key(
 ) -> None:
     """An invalid value of docker-cache-server is a problem with the key that is in the file.
 
-    Requested protection is never ignored.
+    If the value were ignored, a protection that the operator has requested might be missing.
     """
     config_folder.write(text)
 

@@ -198,7 +198,7 @@ def test_an_empty_file_changes_no_setting(config_folder: ConfigFolder, text: str
 def test_text_is_not_converted(config_folder: ConfigFolder) -> None:
     """A text in the YAML file is not converted: YAML makes 0123 an 83 and yes a True.
 
-    It makes 2024-01-01 a date.
+    YAML also makes 2024-01-01 a date.
     """
     config_folder.write(
         """

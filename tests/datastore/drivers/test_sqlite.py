@@ -90,7 +90,7 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
 def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, path: Path) -> None:
     """Readers of the index and its writer do not wait for each other.
 
-    The write-ahead log provides this.
+    SQLite's write-ahead log makes that possible.
     """
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -334,7 +334,7 @@ def test_the_log_stays_short_over_many_small_transactions(
 ) -> None:
     """The write-ahead log stays short over many small transactions.
 
-    Another process reads pages of the log meanwhile.
+    It does so although another process is reading pages of the log.
     """
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])

@@ -65,7 +65,7 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
     """A file of failing checks that cannot be read makes /debug/health fail.
 
-    The file might contain a failing check. The number of bytes that are read from it is bounded.
+    The file might contain a failing check. Only a bounded number of its bytes is read.
     """
     (tmp_path / HEALTH).write_text(content)
 
@@ -116,7 +116,7 @@ def test_the_counters_are_metrics_that_the_logger_writes() -> None:
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
     """Metrics are served at the debug address only if they are enabled, and then to all clients.
 
-    The operator decided who can reach that address.
+    No login is needed, because the operator decides who can reach the debug address.
     """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)

@@ -28,7 +28,7 @@ def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
 ) -> None:
     """A client that may not pull everything sees no metrics of upstreams.
 
-    The hosts of upstreams would show where other users pull from.
+    Those metrics name the upstreams' hosts, which would show from where other users pull.
     """
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])

@@ -191,7 +191,7 @@ class BlockingCompare:
 def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
     """At most `at_once` passwords are checked at a time; other checks wait.
 
-    A flood of passwords occupies two cores only.
+    So a flood of passwords occupies at most `at_once` cores.
     """
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=2, compare=turnstile)

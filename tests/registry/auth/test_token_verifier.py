@@ -224,7 +224,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
     """Of several authorities with one subject in a chain only the first one is tried.
 
-    To try each order would take a time that grows without bound.
+    To try all combinations would take a time that grows exponentially.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))

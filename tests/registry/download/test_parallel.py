@@ -44,7 +44,7 @@ def read(
 ) -> Iterator[bytes]:
     """Return the pieces that a download over *count* connections yields from offset *start* on.
 
-    *said* is the size of the blob by its manifest, in bytes.
+    *said* is the size in bytes that the manifest states for the blob.
     """
     seen: list[RemoteBlob] = []
     budget = ConnectionBudget(count, permits or threading.Semaphore(count - 1))

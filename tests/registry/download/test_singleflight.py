@@ -398,7 +398,7 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
     """The callback `shown` is called before other readers can see the size of the blob.
 
-    It records that the upstream has the blob, which those readers rely on.
+    `shown` records that the upstream has the blob, so that those readers need not ask the upstream.
     """
     shown: list[bool] = []
     worker = bench.worker()

@@ -157,7 +157,8 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
     """Only refusals without bytes between them count towards giving up a source.
 
-    A long download may meet many: a source may accept only one connection at a time.
+    A long download may get many refusals, because a source may accept only one connection at a
+    time.
     """
     policy = _policy()
     for at in range(3 * most):

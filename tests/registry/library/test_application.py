@@ -208,7 +208,8 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
     """With `trust_proxy` the headers about verified credentials are accepted and sent.
 
-    They are valid for one application object: another one does not accept them.
+    A header with which one application object marks a credential as verified is not accepted by
+    another object.
     """
     client = make(authenticator=_check, trust_proxy=True)
     given = client.simulate_get("/v2/", headers=_ANN).headers

@@ -98,7 +98,8 @@ def test_a_saved_hash_is_used_by_another_worker(
 ) -> None:
     """A worker continues with the hash that another worker saved, and does not read the file again.
 
-    The test changes bytes in between; the commit marks the blob for a later verification.
+    The test changes bytes of the file to show this. The commit marks the blob, so that the cleaner
+    verifies it later.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()

@@ -132,7 +132,7 @@ def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("n", range(1, 9))
 def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
-    """Pages of repositories of any size cover hosted and proxied ones.
+    """Pages of any size together have all repositories, hosted and proxied ones.
 
     The last page of repositories has no Link.
     """

@@ -46,7 +46,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
     """A blob is mounted from another repository with 201, and none of its bytes is sent.
 
-    That repository keeps its own link.
+    The other repository keeps its link to the blob.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
@@ -87,7 +87,7 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
     """A blob that no readable repository links is not mounted.
 
-    A mount of stored content without a link begins an upload.
+    Instead of the mount an upload begins, as for a blob that is not stored.
     """
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")

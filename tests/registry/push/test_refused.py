@@ -145,7 +145,7 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     """The index records a pushed image with its parts.
 
-    A pull updates the access times of the parts, and no part is evicted before its image.
+    So a pull of the image counts as a use of its parts, and no part is evicted before the image.
     """
     made = _image()
     p.image(made)

@@ -95,7 +95,7 @@ def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
 def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
     """A stream that fits is accepted near the limit.
 
-    Space is reserved in large steps, and near the limit in small steps.
+    For a body without a length, space is reserved in large steps, but near the limit in small ones.
     """
     where, content = p.begin(), filler(40 * _KB, 1)
 

@@ -54,7 +54,7 @@ def uploads(tmp_path: Path) -> Uploads:
 def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
     """An owner cannot exceed its limit of uploads; other owners can still begin uploads.
 
-    The refusal is counted.
+    The refused upload is counted in a metric.
     """
     uploads.begin("ann")
     uploads.begin("ann")

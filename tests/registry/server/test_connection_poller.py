@@ -90,7 +90,7 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
     """A thread, not the poller, waits for the next bytes of a download.
 
-    Other connections get their bytes meanwhile.
+    The poller sends bytes to other connections meanwhile.
     """
     more = threading.Event()
 
@@ -334,7 +334,7 @@ def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None
 def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> None:
     """A connection is idle for 75 s at most.
 
-    HAProxy closes its own earlier; the limit is for other clients.
+    HAProxy closes an idle connection to a worker earlier, so the limit is for other clients.
     """
     poller = threads.poller()
     with Kept(poller) as kept:

@@ -81,7 +81,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
     """The application may write a body to the connection itself, after gunicorn sent the headers.
 
-    The connection then gets further requests.
+    After that body the client can send further requests on the connection.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])

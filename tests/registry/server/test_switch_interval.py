@@ -16,7 +16,8 @@ def test_a_worker_shortens_the_time_that_one_thread_may_compute(
 ) -> None:
     """A worker shortens the 5 ms after which Python lets another thread run.
 
-    A request beside the parsing of a large document would wait 5 ms about ten times.
+    While one thread parses a large document, a small request would wait about ten times for these 5
+    ms.
     """
     set_to: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", set_to.append)

@@ -126,7 +126,7 @@ def test_a_closed_connection_ends_the_wait() -> None:
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
     """After a moment without a request the connection goes back to gunicorn's polling thread.
 
-    The thread and its slot for waiting are then free.
+    The thread, which had waited at the connection, can then handle other requests.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -143,7 +143,8 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
 ) -> None:
     """A worker whose connections are all idle waits for events as long as one without connections.
 
-    A new connection that has sent nothing is closed in time, so the worker looks every second.
+    Only a new connection that has sent nothing makes the worker look every second, to close it in
+    time.
     """
     waits: list[float] = []
     monkeypatch.setattr(
@@ -165,7 +166,7 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
     """Only some threads may wait for a next request; above that number a thread does not wait.
 
-    Other requests need the threads.
+    Otherwise idle connections would keep all threads from other requests.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker._waiting_slots.clear()
@@ -178,7 +179,8 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
     """A thread does not wait for a next request that it has already read in part.
 
-    Such bytes do not make the socket readable; gunicorn looks for them after the request.
+    The event of a readable socket would not come for bytes that are already read; gunicorn looks
+    for them after each request.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
@@ -355,7 +357,8 @@ class _CountingSocket(socket.socket):
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
     """After a request without a body the thread does not try to read a rest of a body.
 
-    Each change of the time-out is a system call, after which the thread waits for Python's lock.
+    To try this costs a system call for the time-out, after which the thread waits for Python's
+    interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
@@ -370,7 +373,7 @@ def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
 def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> None:
     """The rest of a body that the application did not read is read before the next request.
 
-    Its bytes could otherwise be taken for a request.
+    Otherwise the server would parse these bytes as the next request.
     """
     body = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     asked: list[str] = []

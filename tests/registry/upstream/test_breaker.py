@@ -69,7 +69,8 @@ def test_breaker_rests_then_probes_then_closes(
 ) -> None:
     """An open circuit breaker rejects requests for a while, then admits one request as a probe.
 
-    A response to the probe closes the breaker. That is so with and without shared files.
+    A response to the probe closes the breaker. The breaker behaves so with and without a file that
+    it shares with other workers.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -90,7 +91,7 @@ def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) ->
     """Workers share the state of a circuit breaker through a file.
 
     A failure in one worker rejects requests in another, and one probe serves all. The first worker
-    that changes the state creates the folder.
+    that changes the state creates the folder of that file.
     """
     one, other = (
         Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
@@ -533,7 +534,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 ) -> None:
     """A rate limit lasts for the time in Retry-After, 60 s at most.
 
-    Docker Hub may send hours in Retry-After; one request a minute does no harm.
+    Docker Hub may send hours in Retry-After, but one request a minute is not too many.
     """
     circuit = limited(CLOSED, 100, retry_after)
 

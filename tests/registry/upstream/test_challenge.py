@@ -83,7 +83,8 @@ def test_only_the_upstreams_own_realm_is_trusted(
 ) -> None:
     """A password is sent only to a trusted token endpoint, over https if the upstream uses it.
 
-    Trusted are endpoints on the upstream's host, known pairs of hosts, and the setting `realm`.
+    An endpoint is trusted if it is on the upstream's host, in a list of known pairs of hosts, or
+    named by the setting `realm`.
     """
     assert may_trust(realm, url, trusted) is expected
 

@@ -66,7 +66,7 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
     """A manifest is returned byte for byte, with the digest of its bytes.
 
-    The type of that manifest is the type of the response.
+    The returned media type is that of the response's Content-Type.
     """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
 

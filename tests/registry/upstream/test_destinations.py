@@ -105,7 +105,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 ) -> None:
     """An upstream with a private address may redirect to private addresses, except cloud metadata.
 
-    A private registry has its storage in the same network.
+    A private registry often has its storage in the same network, to which it redirects.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(("http", "reg.lan", 5000), home)
@@ -163,7 +163,7 @@ def test_the_operator_can_permit_more_addresses(
 def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
     """An IPv4 address embedded in an IPv6 address has the reach of the IPv4 address.
 
-    An attacker chooses the notation.
+    Otherwise an attacker could reach a private address by another notation of it.
     """
     plain, number = reach_of(str(address)), int(address)
     forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]

@@ -116,7 +116,7 @@ def test_an_upstream_without_the_referrers_api_is_absent(
 ) -> None:
     """An upstream without the referrers API raises Absent, so clients use the tag schema.
 
-    An empty list would hide a signature.
+    With an empty list instead, a client would not find an existing signature.
     """
     upstream.misbehave("/referrers", status=status)
 

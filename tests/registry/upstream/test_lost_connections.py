@@ -28,7 +28,7 @@ _RETURN_0 = struct.pack(
 def lose_packets(connection: socket.socket) -> None:
     """Drop all packets that arrive on *connection* from now on, acknowledgements too.
 
-    Neither end sees an error.
+    Like with a dead router, neither end gets an error.
     """
     program = ctypes.create_string_buffer(_RETURN_0)
     attached = struct.pack("HP", 1, ctypes.addressof(program))

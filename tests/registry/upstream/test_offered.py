@@ -71,7 +71,7 @@ def client_for(
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
     """Return the rule of a registry that hides repositories from clients without a login.
 
-    It sends a challenge at /v2/ only.
+    Such a registry sends a challenge at /v2/ only.
     """
 
     def refuse(seen: Seen) -> Reply | None:

@@ -128,7 +128,7 @@ def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
 def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
     """A token is requested with the credential of the longest path in the pull secret.
 
-    Each credential has its own tokens.
+    A token is used only with the credential for which it was issued.
     """
     with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret(

@@ -156,7 +156,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 ) -> None:
     """If a list is redirected to another host, no further page is requested with the credential.
 
-    That host chooses the links to the further pages.
+    The links to further pages come from that host, so they may lead anywhere.
     """
     target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")

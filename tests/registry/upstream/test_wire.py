@@ -78,7 +78,7 @@ def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
 
 
 def test_a_response_that_is_not_http_is_nonsense() -> None:
-    """A response that is not HTTP, from a different service, is NONSENSE."""
+    """A response that is not HTTP, as from another service on the port, counts as NONSENSE."""
     with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
 
         def greet() -> None:

@@ -11,7 +11,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 
 def test_the_result_comes_from_another_process() -> None:
-    """The result of the function comes from another process."""
+    """`in_own_process` returns the result of a function that has run in another process."""
     number, problems = in_own_process(lambda: (os.getpid(), [Problem("a", "b", "c")]))
 
     assert number != os.getpid()

@@ -15,7 +15,7 @@ from entrepot.datastore.errors import StorageBroken
 
 @dataclass
 class _Claim:
-    """A stand-in for the claim on a bucket, whose renewals have these outcomes.
+    """A stand-in for the claim on a bucket, whose renewals have the given outcomes in turn.
 
     The outcome None raises an error.
     """
@@ -68,7 +68,7 @@ def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureF
 
 
 class _Copies:
-    """Copies that count how often they were looked at."""
+    """A stand-in for the local copies of values, which counts its calls."""
 
     looked = 0
 

@@ -77,7 +77,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 def test_a_file_system_that_counts_no_inodes_lacks_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """On a file system that does not count inodes, no inodes are lacking."""
+    """On a file system that does not count inodes, the cleaner looks at the free bytes only."""
     _disk_of_files(monkeypatch, 10_000, 0)
 
     assert Disk(tmp_path).lacking(0) == 0

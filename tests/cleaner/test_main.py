@@ -139,7 +139,7 @@ def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataD
 def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--once` evicts nothing while the appliance is down: accesses may be missing."""
+    """`--once` evicts nothing while the appliance is down: the index may lack the last uses."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once"], settings) == 1

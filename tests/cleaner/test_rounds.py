@@ -307,7 +307,8 @@ def test_an_image_linked_after_the_snapshot_stays(
 ) -> None:
     """An image that a push links after the cleaner has read the repositories stays.
 
-    The push had stored the manifest before that, and removed its pin afterwards.
+    The push had stored the manifest before the cleaner read the repositories, and removed its pin
+    afterwards.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     late = push(store, 9, clock.now - 1)

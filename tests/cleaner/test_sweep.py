@@ -76,7 +76,7 @@ def test_an_eviction_is_reported_to_the_logger(
 def test_an_entry_used_after_the_plan_stays(
     store: DataDirectory, sweep: Sweep, events: list[Event]
 ) -> None:
-    """An entry that was used after the plan stays."""
+    """Content that was used after the round's plan was made is not evicted."""
     digest = put_blob(store, b"content", used=0)
     eviction = _eviction(store, digest)
     store.index.touch({digest: 1})

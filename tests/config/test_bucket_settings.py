@@ -158,7 +158,10 @@ def test_a_key_of_another_login_is_a_warning(
 def test_only_the_key_of_an_account_signs_redirects(
     config_folder: ConfigFolder, storage: str, *, expected: bool
 ) -> None:
-    """A token can sign no URL without a request, and redirects of OSS were not tested."""
+    """By default clients are redirected to Azure only with an account's key, and never to OSS.
+
+    Without the key a signed URL would need a request to Azure; redirects to OSS were never tested.
+    """
     config_folder.write(f"storage: {{{storage}}}")
 
     assert config_folder.settings().storage.has_redirects is expected

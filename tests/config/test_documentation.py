@@ -131,7 +131,7 @@ def test_the_errors_on_the_page_are_real(config_folder: ConfigFolder) -> None:
 
 
 def test_the_usage_lists_every_setting() -> None:
-    """The usage text lists every setting as a flag, with its variable and default."""
+    """The output of `entrepot --help` lists each setting as a flag, with variable and default."""
     text = show.usage()
 
     assert (

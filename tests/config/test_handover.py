@@ -17,7 +17,7 @@ from tests.config.config_folder import ConfigFolder
 def test_the_settings_are_equal_after_the_handover(
     config_folder: ConfigFolder, tmp_path: Path
 ) -> None:
-    """The settings are equal after they were written for other programs and read again.
+    """Settings that `serve` writes for the other programs are equal when a program reads them.
 
     Addresses, paths, spans, upstreams and passwords are among the compared settings.
     """

@@ -248,7 +248,7 @@ def test_two_auth_schemes_are_a_problem(config_folder: ConfigFolder) -> None:
 
 
 def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
-    """REGISTRY_STORAGE overrides the driver in `storage:`; other keys there stay."""
+    """REGISTRY_STORAGE replaces the driver in the file's `storage:`, whose other keys stay."""
     config_folder.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
 
     assert config_folder.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled

@@ -54,7 +54,7 @@ def _write(folder: ConfigFolder, entry: str) -> None:
 def test_a_wrong_entry_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, entry: str, expected: str
 ) -> None:
-    """An entry that would lead clients nowhere is refused, and no option is shown."""
+    """A wrong entry of `middleware.storage` is one line with a remedy, without any value."""
     _write(config_folder, entry)
 
     (problem,) = config_folder.problems()
@@ -63,7 +63,7 @@ def test_a_wrong_entry_is_one_line_with_a_remedy(
 
 
 def test_cloudfront_needs_a_bucket(config_folder: ConfigFolder) -> None:
-    """Docker distribution would only log that CloudFront is not used."""
+    """`cloudfront` without a bucket is refused; docker distribution only logs it."""
     config_folder.write(f"middleware: {{storage: [{{{_CLOUDFRONT}}}}}]}}")
 
     assert config_folder.problems() == [
@@ -72,7 +72,7 @@ def test_cloudfront_needs_a_bucket(config_folder: ConfigFolder) -> None:
 
 
 def test_the_key_is_a_file_of_the_settings(config_folder: ConfigFolder) -> None:
-    """A key that only root may read is copied for the service user, as every file is."""
+    """CloudFront's private key is a file of the settings, so it is copied for the service user."""
     _write(config_folder, f"{_CLOUDFRONT}, ipfilteredby: none, awsregion: us-east-1}}")
     settings = config_folder.settings()
 
@@ -86,7 +86,7 @@ def test_the_key_is_a_file_of_the_settings(config_folder: ConfigFolder) -> None:
 
 
 def test_a_key_that_cannot_sign_is_a_problem(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """The file must have an RSA key, because CloudFront verifies no other signature here."""
+    """A private key other than RSA is a problem, as CloudFront could not verify its signature."""
     path = tmp_path / "key.pem"
     entry = _CLOUDFRONT.replace("/given/key.pem", str(path))
     _write(config_folder, f"{entry}}}")
@@ -110,7 +110,10 @@ def test_a_key_that_cannot_sign_is_a_problem(config_folder: ConfigFolder, tmp_pa
 
 
 def test_redirects_that_are_disabled_make_middleware_useless(config_folder: ConfigFolder) -> None:
-    """Both keys together are probably a mistake, as is an endpoint that middleware replaces."""
+    """`middleware.storage` is a warning if redirects are disabled.
+
+    So is an endpoint for redirects that the middleware replaces.
+    """
     entry = "name: redirect, options: {baseurl: 'https://cdn.test'}"
     config_folder.write(
         f"storage: {{redirect: {{disable: true}}}}\nmiddleware: {{storage: [{{{entry}}}]}}"

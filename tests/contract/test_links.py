@@ -26,7 +26,7 @@ _IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
 
 @dataclass
 class Place:
-    """A place with links: `open` returns the links as another process would open them."""
+    """One kind of storage for links and times; `open` returns the links as another process does."""
 
     clock: Clock
     storage: Storage
@@ -56,7 +56,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Return an empty place, for each way to keep the times of links."""
+    """Return an empty storage for links, for each way to keep their times."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -78,7 +78,7 @@ def links(place: Place) -> Links:
 
 
 class TestEveryPlace:
-    """Rules that hold wherever the times of links are kept."""
+    """Rules for links that hold whether a disk or the index keeps their times."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
         """An absent link has neither digest nor time: its absence is a result, not an error."""

@@ -117,7 +117,7 @@ _CLIENT = {"type": "client_secret", "clientid": "c", "tenantid": "t", "secret": 
 def test_each_key_selects_host_and_login(
     monkeypatch: pytest.MonkeyPatch, keys: dict[str, object], expected: dict[str, object]
 ) -> None:
-    """Each key of docker distribution becomes an option of the library, and no other login."""
+    """Each key of `storage.azure` selects host and login; Azure's variables have no effect."""
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
     config = _config(**keys)
@@ -171,7 +171,7 @@ def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
 
 
 def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) -> None:
-    """`ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
+    """The key `ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 
@@ -186,7 +186,10 @@ def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) ->
 
 
 def test_a_url_is_signed_for_one_blob_and_has_no_start() -> None:
-    """Azure would refuse a URL that begins to be valid a little later by its own clock."""
+    """A signed URL is for one blob, and its validity has no start.
+
+    A start might lie in the future for Azure's clock.
+    """
     keys = dict(parameters("https://blobs.test/", Path(), rootdirectory="/a/"))
     url = urlsplit(signer_of(keys, None, lambda: 0.0)("b c/data", 600))
     query = parse_qs(url.query)
@@ -213,7 +216,7 @@ def test_a_url_is_signed_for_one_blob_and_has_no_start() -> None:
 def test_a_signature_covers_blob_time_and_scheme(
     parts: tuple[str | None, str, int], *, is_other: bool
 ) -> None:
-    """A client cannot use the signature for another blob, for longer, or without TLS."""
+    """A client cannot use the signature of a URL for another blob, for longer, or without TLS."""
     keys = dict(parameters("https://blobs.test", Path()))
 
     def signature(endpoint: str | None, key: str, seconds: int) -> str:
@@ -248,7 +251,7 @@ def test_a_token_authorizes_the_requests(
     environ: dict[str, str],
     asked: str,
 ) -> None:
-    """The token comes from the host that the login selects, and no key signs."""
+    """With a login other than a key, requests have a token from the host that the login selects."""
     (tmp_path / "token").write_text("of Kubernetes")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)
@@ -267,7 +270,7 @@ def test_a_token_authorizes_the_requests(
 def test_a_login_that_is_refused_is_one_line_with_a_remedy(
     service: _Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Azure answers a wrong secret with 401 and an error code of OAuth."""
+    """A login that Azure refuses, with 401 and an OAuth error code, is one line with a remedy."""
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", service.url)
     service.token = 401, b'{"error": "invalid_client", "error_description": "AADSTS7000215"}'
     keys = parameters(service.url, Path(), credentials=_CLIENT)
@@ -282,7 +285,10 @@ def test_a_login_that_is_refused_is_one_line_with_a_remedy(
 def test_a_token_of_kubernetes_that_cannot_be_read_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The library would report it with each request, as if Azure did not answer."""
+    """A token file of Kubernetes that cannot be read is reported at the start.
+
+    The library obstore would report it with each request, as if Azure did not answer.
+    """
     for name, value in _APPLICATION.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AZURE_CLIENT_SECRET", raising=False)
@@ -324,7 +330,7 @@ def _error(code: str) -> bytes:
 def test_a_refused_request_is_one_line_with_a_remedy(
     service: _Service, status: int, code: str, remedy: str
 ) -> None:
-    """A refused request is one line with Azure's error code and a remedy, without XML."""
+    """A request that Azure refuses is one line with the error code and a remedy, without XML."""
     service.answer = status, _error(code)
 
     client = ObjectClient(bucket_of(dict(parameters(service.url, Path()))))

@@ -30,7 +30,7 @@ def parts(s3: S3Front, tmp_path: Path) -> BucketParts:
 
 
 def _settings(s3: S3Front, folder: Path, **others: str) -> Settings:
-    """Return the settings of an appliance with the bucket of the front."""
+    """Return the settings of an appliance with the bucket of the strict S3 server."""
     keys = {
         "accesskey": s3.account.key,
         "secretkey": s3.account.secret,
@@ -46,7 +46,7 @@ def _settings(s3: S3Front, folder: Path, **others: str) -> Settings:
 
 
 def test_each_request_is_tried_once_and_leaves_nothing(s3: S3Front, parts: BucketParts) -> None:
-    """The bucket is listed, and one small object is written, read in part and removed."""
+    """The check lists the bucket, and writes, reads and removes one small object."""
     tried = list(parts.tried())
 
     assert [each.name for each in tried] == _ALL
@@ -85,7 +85,7 @@ def test_a_policy_that_lacks_an_action_is_named(
 
 
 def test_a_signed_url_is_fetched_as_clients_fetch_it(s3: S3Front, parts: BucketParts) -> None:
-    """The URL of a redirect has the signature of this appliance and needs no other login."""
+    """The check fetches an object by a signed URL without a login, as a redirected client does."""
     sign = signer_of("s3", parameters(s3, parts.state), None)
 
     tried = list(parts.tried(sign))
@@ -99,7 +99,11 @@ def test_a_signed_url_is_fetched_as_clients_fetch_it(s3: S3Front, parts: BucketP
 def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
     s3: S3Front, parts: BucketParts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A proxy may change the host that was signed; clients may reach what this machine cannot."""
+    """If the bucket refuses a signed URL, the start fails; an unreachable host is only a warning.
+
+    A proxy may change the signed host, which breaks every URL; but clients may reach a host that
+    this machine cannot.
+    """
     sign = signer_of("s3", parameters(s3, parts.state), None)
 
     *_, refused = tried_requests(parts.client, lambda key, _: f"{sign(key, 60)}0")
@@ -112,7 +116,7 @@ def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
 
 
 def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> None:
-    """The report has a section for the bucket, and the JSON object the same in seconds."""
+    """`entrepot check` prints the time of each request to the bucket, as does its JSON (s)."""
     s3.fault("DELETE", _PROBE, Refused(Refusal(403, "AccessDenied")))
     loaded = ConfigFolder(tmp_path).examine()
     tried = list(bucket.tried(_settings(s3, tmp_path)))
@@ -140,7 +144,7 @@ def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> 
 def test_a_wrong_setting_is_one_problem(
     s3: S3Front, tmp_path: Path, wrong: dict[str, str], remedy: str
 ) -> None:
-    """A start and a check have the same problem, on one line."""
+    """A wrong setting of the bucket is the same problem of one line for a start and for `check`."""
     settings = _settings(s3, tmp_path, **wrong)
 
     (found,) = bucket.problems(settings)
@@ -171,7 +175,10 @@ def test_a_file_of_credentials_that_is_of_no_use_is_a_problem(
     content: str | None,
     expected: str,
 ) -> None:
-    """The library would report it as a bucket without an answer, which ends no start."""
+    """An unusable file of credentials is a problem, so the start ends.
+
+    The library obstore would report a bucket that does not answer, which does not end a start.
+    """
     file = tmp_path / "credentials"
     if content is not None:
         file.write_bytes(content.encode("utf-8", "surrogatepass"))

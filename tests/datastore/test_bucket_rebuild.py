@@ -254,7 +254,7 @@ def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
 
 
 def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appliance) -> None:
-    """A shard that another appliance has written, as an owner in between, is replaced."""
+    """A shard of the snapshot that another owner has written in between is replaced."""
     digest = put_blob(first.store, b"content", NOW)
     first.write()
     key = shard_key(digest.hex[:2])
@@ -282,7 +282,7 @@ def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> No
 
 
 def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance) -> None:
-    """After a failure only the shards that were not written yet are written."""
+    """A snapshot after a failure writes only the shards that were not written yet."""
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     shards = sorted({each.hex[:2] for each in digests})
     s3.fault("PUT", shard_key(shards[-1]), Refused(Refusal(403, "AccessDenied")))

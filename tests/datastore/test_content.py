@@ -87,7 +87,7 @@ def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
 
 
 def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentStore) -> None:
-    """A cached manifest is returned only while link and content are stored."""
+    """A manifest in a worker's memory is returned only while link and content are stored."""
     _stored(store)
     store.blobs.delete(IMAGE.digest)
 

@@ -87,7 +87,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
-    """Make one call of a storage method fail, that with this *number* (from 0)."""
+    """Make the call *number* (from 0) of the storage's methods fail."""
     real, calls = getattr(Filesystem, verb), itertools.count()
 
     def call(*arguments: object, **named: object) -> object:

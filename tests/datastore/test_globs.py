@@ -40,7 +40,7 @@ def _matches(pattern: str, name: str) -> bool:
 def test_patterns_match_as_documented(
     pattern: str, matching: list[str], not_matching: list[str]
 ) -> None:
-    """`*` stays in its component, `**` does not; a part of a name never matches."""
+    """`*` matches text in one component of a name, `**` any number of whole components."""
     assert [name for name in matching if not _matches(pattern, name)] == []
     assert [name for name in not_matching if _matches(pattern, name)] == []
 
@@ -147,5 +147,5 @@ def _component(pattern: str, name: str) -> bool:
     name=st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=5),
 )
 def test_a_pattern_matches_as_a_search_of_every_split(pattern: list[str], name: list[str]) -> None:
-    """A pattern matches as a search of every split does, although it tries the first place only."""
+    """A pattern matches the same names as a search of all splits, although it tries fewer."""
     assert _matches("/".join(pattern), "/".join(name)) == _reference(pattern, name)

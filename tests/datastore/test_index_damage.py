@@ -93,7 +93,7 @@ _IN_PLACE: dict[str, Callable[[Path], None]] = {
 def test_anything_in_place_of_the_index_is_moved_aside(
     path: Path, index: SqliteIndex, put: Callable[[Path], None]
 ) -> None:
-    """Anything in place of the index is moved aside, and a second time replaces the first."""
+    """Anything in place of the index is moved aside, where it replaces what was moved earlier."""
     for _ in range(2):
         index.close()
         path.unlink()
@@ -134,7 +134,7 @@ _CHANGES = {
 def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
     path: Path, index: SqliteIndex, statements: tuple[str, ...]
 ) -> None:
-    """A changed schema replaces the file; impossible counters are recomputed."""
+    """An index file with a changed schema is replaced; impossible counters in it are recomputed."""
     index.close()
     _change(path, *statements)
 

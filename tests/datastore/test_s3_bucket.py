@@ -105,7 +105,7 @@ def test_the_url_is_that_of_the_service(
 def test_tls_is_verified_with_the_authorities_of_the_operator(
     running: S3Front, tmp_path: Path
 ) -> None:
-    """`ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
+    """The key `ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 

@@ -99,7 +99,7 @@ def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> N
 
 
 def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
-    """A removed value is unknown, and a process that read it before cannot bring it back."""
+    """A removed value is unknown; a process that read it before cannot make it known again."""
     generation = journal.generation("key")
     with journal.changing("key", is_removal=True) as change:
         change.not_written()

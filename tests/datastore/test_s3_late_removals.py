@@ -87,7 +87,10 @@ def appliance(s3: S3Front, tmp_path: Path) -> Appliance:
 def test_a_push_survives_a_late_removal(
     appliance: Appliance, content: bytes, *, restarts: bool
 ) -> None:
-    """A push is accepted, is readable after the removal, and is written to the bucket again."""
+    """A push during a removal without an answer is accepted, and survives the late removal.
+
+    The value is then written to the bucket again.
+    """
     appliance.push(content)
     appliance.apply_removal()
     if restarts:
@@ -108,7 +111,10 @@ def test_a_push_survives_a_late_removal(
 
 
 def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance) -> None:
-    """The bucket is asked once, after the time in which the removal could be applied."""
+    """If the removal was never applied, the value is not written again.
+
+    One HEAD shows that the value still exists.
+    """
     appliance.push(LONG)
     appliance.clock.now += 16 * 60
     appliance.s3.forget()
@@ -138,7 +144,7 @@ def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
 
 
 def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
-    """A value that was not acknowledged is not written later."""
+    """The value of a failed push does not replace the local copy, so it is not written later."""
     appliance.push(b"first")
     appliance.s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")), times=1)
     with pytest.raises(StorageBroken):
@@ -153,7 +159,7 @@ def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
 
 
 def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) -> None:
-    """A value that a client has deleted does not return."""
+    """A later deletion by a client removes the local copy too, so the value does not return."""
     appliance.push(b"new")
     with pytest.raises(StorageBroken, match="got no answer"):
         appliance.storage.delete("key")
@@ -169,7 +175,7 @@ def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) ->
 
 
 def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Appliance) -> None:
-    """The object can disappear between the check and the client's request."""
+    """No client is redirected to a value that a late removal may take: it could be gone by then."""
     appliance.push(LONG)
     assert appliance.storage.look("key") is None
 

@@ -80,7 +80,7 @@ def test_an_object_of_another_type_is_removed_before_it_is_replaced(
 
 
 def test_a_write_to_an_absent_bucket_is_refused(s3: S3Front, tmp_path: Path) -> None:
-    """The line has the error code of S3, for each way of writing."""
+    """A write to a bucket that does not exist is refused, with S3's error code in the message."""
     storage = always_owned(s3, tmp_path, bucket="absent")
     file = _file(tmp_path, filler(6 * MB, 1))
 

@@ -88,7 +88,7 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
 
 
 def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:
-    """A repository with an unlisted manifest stays hosted: it was pushed before the proxy."""
+    """A repository with a manifest that is not listed stays hosted: a client has pushed it."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(FETCHED, at=_LINKED_AT - 1000, manifest=PUSHED)
     volume.list_as_fetched(*_entries(FETCHED))

@@ -72,10 +72,7 @@ def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
-    """Another log file with the same inode is a gap.
-
-    After that gap, reading starts with the oldest log file.
-    """
+    """If another file has the inode of the position, missing lines are reported as a gap."""
     gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert locate(FAMILY, gone) == ResumePoint(OLD, OLD.start(), gap=True)

@@ -50,7 +50,7 @@ class Bench:
         self.woken = 0
 
     def start(self) -> PullCollector:
-        """Begin again with the files on the disk, as after a kill."""
+        """Start new objects on the same files, as the process after a kill does."""
         self.queue.close()
         self.queue = EventQueue(self.path, MUCH, is_durable=False)
         self.collector = PullCollector(

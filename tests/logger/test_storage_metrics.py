@@ -1,4 +1,4 @@
-"""Test the counting of requests to an object storage."""
+"""Tests of the metrics about requests to a bucket."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_read_bytes_and_retries_are_counted() -> None:
 
 @pytest.mark.parametrize(("since", "expected"), [(0, {("s3aws",): [1.0]}), (2000, {})])
 def test_the_circuit_of_this_run_is_shown(since: float, expected: object) -> None:
-    """An event of an earlier run does not show the state of now."""
+    """The metric of the bucket's circuit breaker ignores events of an earlier run."""
     registry = _counted({"what": "circuit", "driver": "s3aws", "state": "open"}, since=since)
 
     assert registry.values(storage_metrics.STORAGE_CIRCUIT) == expected
@@ -85,7 +85,7 @@ def test_the_circuit_of_this_run_is_shown(since: float, expected: object) -> Non
     ],
 )
 def test_a_malformed_report_counts_nothing(fields: dict[str, Any]) -> None:
-    """Any process of the appliance may have written a wrong number."""
+    """An event about requests with an impossible number is not counted."""
     registry = Registry(METRICS)
     metrics = EventMetrics(registry, UpstreamLabels())
 

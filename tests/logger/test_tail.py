@@ -231,7 +231,7 @@ def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
 
 
 def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
-    """Lines that were deleted unread are a gap, which is reported once."""
+    """Log lines that were deleted before the reader read them are reported as one gap."""
     writer = Writer(tmp_path / "access.log", keep=2)
     reader = Reader(writer.path)
     writer.line()

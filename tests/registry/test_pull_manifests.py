@@ -254,7 +254,7 @@ def test_a_failure_without_a_stored_copy_is_returned(
 
 
 def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
-    """A mirror request gets 503 in place of 429, which containerd repeats at once."""
+    """A client of a mirror gets 503 instead of 429: containerd would repeat the request at once."""
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
 

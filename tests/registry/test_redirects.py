@@ -212,7 +212,11 @@ def test_a_request_with_a_range_is_redirected_too(registry: Registry) -> None:
 def test_a_range_that_not_every_service_knows_is_answered_here(
     registry: Registry, asked: str, status: int
 ) -> None:
-    """Azure knows no suffix, S3 sends the whole object for several ranges, and errors differ."""
+    """The appliance itself sends ranges that not every service knows, such as several at once.
+
+    Azure knows no range of the last bytes, S3 sends the whole object for several ranges, and errors
+    differ.
+    """
     assert registry.get(Range=asked).status_code == status
 
 
@@ -228,7 +232,7 @@ def test_the_appliance_answers_everything_else(registry: Registry) -> None:
 
 
 def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
-    """The bucket is asked for the object, and the appliance sends it."""
+    """If a client asks again for a redirected blob, the appliance checks and sends the blob."""
     registry.get()
     registry.s3.forget()
 
@@ -257,7 +261,10 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
 
 
 def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
-    """Without an answer of the bucket within 1.5 s, it is asked first; pulls pass through."""
+    """If the bucket has not answered for 1.5 s, a HEAD comes before a redirect.
+
+    While the bucket is down, pulls pass through.
+    """
     assert registry.get().status_code == 307
     registry.timer.now += 2.0
     end = registry.s3.fault("*", "", SlowDown())
@@ -272,7 +279,10 @@ def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
 
 
 def test_a_bucket_that_does_not_answer_is_awaited_for_two_seconds(registry: Registry) -> None:
-    """One request asks for all clients, and the appliance then sends the blob itself."""
+    """If the HEAD gets no answer within 2 s, the appliance sends the blob.
+
+    All clients share this one HEAD.
+    """
     assert registry.get().status_code == 307
     registry.timer.now += 2.0
     until = threading.Event()
@@ -295,7 +305,7 @@ def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> 
 
 
 def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> None:
-    """The cleaner may already have decided to remove it, so the appliance sends it."""
+    """A blob that the cleaner is about to evict is sent by the appliance, not redirected."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     assert registry.index.mark_for_deletion(entry)

@@ -58,7 +58,7 @@ def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
 def test_the_response_to_a_frequent_request_may_be_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The permission has the bytes of the manifest, and ends within a second."""
+    """The permission to repeat a manifest has the manifest's bytes, and ends within a second."""
     permitted = worker.permission()
 
     assert permitted is not None
@@ -70,7 +70,7 @@ def test_the_response_to_a_frequent_request_may_be_repeated(
 def _is_permitted_after(
     seconds: float, permitted: RepeatableBytes, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """Return the permission so many seconds after the clock of the fixture `stopped_clock`."""
+    """Return True if the permission is still valid this many seconds after it was given."""
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED + seconds)
     return permitted.is_permitted()
 
@@ -109,7 +109,7 @@ def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
 
 
 def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """A manifest with a part that is not stored depends on the state of its upstream."""
+    """A manifest with a missing part is not repeated: its response depends on the upstream."""
     worker = Worker(u, tmp_path / "other")
     worker.pulling.get("manifests/v1")
 
@@ -117,7 +117,7 @@ def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path)
 
 
 def test_nothing_is_repeated_where_haproxy_caches(u: FakeUpstream, tmp_path: Path) -> None:
-    """With HAProxy's content cache, HAProxy answers frequent requests for a manifest."""
+    """With HAProxy's content cache a worker repeats no manifest, as HAProxy answers."""
     worker = Worker(u, tmp_path / "other", has_cache=True)
     worker.pulling.pull()
 

@@ -36,13 +36,13 @@ def config_folder(tmp_path: Path) -> ConfigFolder:
 
 @pytest.fixture(scope="module")
 def key() -> RSAPrivateKey:
-    """Make a key of CloudFront."""
+    """Make a private key with which CloudFront's URLs are signed."""
     return rsa.generate_private_key(65537, 2048)
 
 
 @pytest.fixture
 def key_file(key: RSAPrivateKey, tmp_path: Path) -> Path:
-    """Write the key in the form in which Amazon hands it out."""
+    """Write the private key as PEM, in the form of Amazon's own files."""
     path = tmp_path / "cloudfront.pem"
     path.write_bytes(
         key.private_bytes(
@@ -87,7 +87,7 @@ def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFold
 
 
 def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder) -> None:
-    """The driver `filesystem` has no URLs, and `storage.redirect.disable` switches all off."""
+    """Without middleware only a bucket redirects, unless `storage.redirect.disable` is set."""
     target = "middleware: {storage: [{name: redirect, options: {baseurl: 'https://cdn.test'}}]}"
 
     assert _redirects(config_folder, "version: 0.1") is None
@@ -99,7 +99,7 @@ def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder)
 def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
     key: RSAPrivateKey, key_file: Path
 ) -> None:
-    """The signature is that of the URL and the time at which it expires."""
+    """A CloudFront URL has the object's key, and a signature of the URL and its time of expiry."""
     sign = cloudfront_signer("https://d1.test", key_file, "APKA1", "/images/", lambda: 1000.5)
 
     url = sign(PATH, 60)

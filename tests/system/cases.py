@@ -16,7 +16,7 @@ SIZE = 512 * KB
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A test's own upstream, which an appliance of many tests has in its configuration."""
+    """An upstream that only one test uses, although the appliance of many tests has it."""
 
     appliance: Appliance
     fake: FakeUpstream

@@ -29,14 +29,14 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """Run the server of the module."""
+    """Run Azurite for all tests of this file."""
     with Azurite(tmp_path_factory.mktemp("azurite")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the module."""
+    """Run an upstream for all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -65,7 +65,7 @@ def _setup(azurite: Azurite, upstream: FakeUpstream, data: Path, **others: objec
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, azurite: Azurite, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers."""
+    """Run one appliance with two workers, whose content is in the container."""
     folder = tmp_path_factory.mktemp("azure")
     with Appliance(folder, _setup(azurite, upstream, folder / "data")) as running:
         yield running
@@ -75,12 +75,12 @@ def appliance(
 def test_clients_are_served_from_a_container(
     appliance: Appliance, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Pulls, ranges, pushes, deletions, referrers and evictions, with two workers."""
+    """Each check of the storage drivers passes for an appliance with content in a container."""
     check(appliance, upstream)
 
 
 def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
-    """A layer of 15 MB becomes two blocks, and is pulled with its bytes."""
+    """A layer of 15 MB is sent to Azure in two blocks, and is pulled with the same bytes."""
     made = of_size(15 * MB, 700)
 
     def is_pushed() -> bool:
@@ -91,7 +91,7 @@ def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
 
 
 def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azurite) -> None:
-    """Azurite accepts the signature for that blob, with a range, and for no other blob."""
+    """The signed URL of a redirect is valid for one blob, also with a range, and no other one."""
     content, other = (of_size(200 * KB, seed).layers[0] for seed in (705, 706))
     for each in (content, other):
         assert push_blob(appliance.http, "team/redirected", each).status == 201
@@ -111,7 +111,10 @@ def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azuri
 
 
 def test_check_tries_each_request(appliance: Appliance) -> None:
-    """`entrepot check` lists the requests with their times, also a fetch by a signed URL."""
+    """`entrepot check` sends each kind of request to Azure and prints its time.
+
+    One of them is a fetch by a signed URL.
+    """
     checked = appliance.entrepot("check")
 
     assert checked.returncode == 0, checked.stdout
@@ -122,7 +125,7 @@ def test_check_tries_each_request(appliance: Appliance) -> None:
 def test_content_survives_a_restart_and_a_lost_index(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """The state directory is removed: content and tags stay, and downloads are stored again."""
+    """After the loss of the state directory content is served, and downloads are stored again."""
     made = of_size(200 * KB, 710)
     push_soon(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0
@@ -146,7 +149,7 @@ def test_content_survives_a_restart_and_a_lost_index(
 def test_a_second_appliance_only_reads(
     appliance: Appliance, azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The owner is found by conditional puts, which Azure has as S3 has them."""
+    """A second appliance on a container only reads: conditional puts decide who owns it."""
     made = of_size(200 * KB, 720)
     push_soon(appliance.http, "team/two", "v1", made)
     with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:
@@ -160,7 +163,7 @@ def test_a_second_appliance_only_reads(
 def test_a_push_replaces_the_append_blob_of_docker_distribution(
     appliance: Appliance, azurite: Azurite, size: int
 ) -> None:
-    """Azure replaces no append blob, so the appliance removes it first."""
+    """A push replaces an append blob of docker distribution, which must be removed before."""
     content = of_size(size, 730).layers[0]
     digest = Digest.of(content)
     name = f"registry/docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data"
@@ -176,7 +179,10 @@ def test_a_push_replaces_the_append_blob_of_docker_distribution(
 def test_content_that_is_set_aside_is_copied_before_it_is_removed(
     azurite: Azurite, tmp_path: Path
 ) -> None:
-    """Azure may answer a copy before it is made, so the content is read and written."""
+    """Damaged content is set aside by a read and a write, not by Azure's copy.
+
+    Azure may answer a copy before it is made, and the copy fails if the source is removed then.
+    """
     storage = always_owned(azurite.url, tmp_path, rootdirectory="aside")
     content = of_size(12 * MB, 740).layers[0]
     file = tmp_path / "file"
@@ -209,7 +215,7 @@ def test_a_container_that_refuses_requests_is_one_line(
     wrong: dict[str, object],
     expected: str,
 ) -> None:
-    """Both `serve` and `check` end with code 2."""
+    """If the container refuses requests, `serve` and `check` print one line and exit with 2."""
     _assert_refused(_setup(azurite, upstream, tmp_path / "data", **wrong), tmp_path, expected)
 
 
@@ -228,7 +234,11 @@ def _assert_refused(setup: Setup, folder: Path, expected: str) -> None:
 def test_names_that_begin_with_a_slash_are_not_taken_for_an_empty_container(
     upstream: FakeUpstream, tmp_path: Path, root: str
 ) -> None:
-    """Docker distribution 2 wrote such names; after they were copied, the appliance starts."""
+    """A start is refused if the container has only names with a slash at their start.
+
+    Docker distribution 2 wrote such names, which the appliance cannot read; copies without the
+    slash are read.
+    """
     link = "docker/registry/v2/repositories/a/_layers/sha256/0/link"
     with Azurite(tmp_path / "azurite") as azurite:
         assert azurite.request("PUT", f"/images//{link}", x_ms_blob_type="BlockBlob") == 201

@@ -42,7 +42,7 @@ class Filled:
     samples: int
 
     def holds(self, number: int) -> bool:
-        """Return whether an image's own layer is on disk."""
+        """Return True if the layer that only this image has is in the data directory."""
         return _is_here(self.appliance, _own_layer(self.images[number]))
 
 

@@ -53,7 +53,7 @@ class World:
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
-        """Return True if the upstream works again for the appliance, so that clients use it."""
+        """Return True if the appliance reaches the upstream, so that clients use the appliance."""
         asked = [
             self.appliance.http.get(f"/v2/library/none/manifests/v1?ns={host}").status
             for host in ("docker.io", self.registry.http.netloc)

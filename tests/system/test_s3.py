@@ -108,7 +108,7 @@ def test_the_last_byte_does_not_wait_for_the_bucket(
 def test_parts_of_an_upload_are_sent_while_its_bytes_arrive(
     appliance: Appliance, s3: S3Front
 ) -> None:
-    """The first part is in the bucket before the client has sent the second half of the blob."""
+    """A push sends parts to the bucket meanwhile: one arrives before the client's second half."""
     content = filler(7 * MB, 606)
     digest = Digest.of(content)
     where = begin(appliance.http, "team/parts")
@@ -173,7 +173,7 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 def test_the_url_of_a_redirect_is_written_nowhere(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """No log and no file has a signed URL; the use is recorded; a second request is streamed."""
+    """A redirect leaves its signed URL in no file, counts as a use, and is not repeated at once."""
     made = upstream.put_image("secret", "v1", of_size(300 * KB, 605))
     layer = Digest.of(made.layers[0])
     pull(appliance.http, "one.test/secret", "v1")
@@ -224,10 +224,7 @@ def test_a_restart_keeps_the_content_and_the_claim(
 def test_a_lost_index_is_rebuilt_from_the_bucket(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """The state directory is removed: content, tags and referrers stay, and all last uses too.
-
-    The snapshot of the index that was written at the clean end has the last uses.
-    """
+    """After the loss of the state directory all content and its last uses are restored."""
     made = of_size(200 * KB, 620)
     push_soon(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0

@@ -52,7 +52,7 @@ def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> N
 def test_an_upstream_on_loopback_is_plain_http_as_for_docker() -> None:
     """For an upstream on loopback the drop-in permits plain HTTP.
 
-    podman itself, unlike Docker, does not do so.
+    Docker uses plain HTTP for loopback without a setting, but podman does not.
     """
     assert registries(replace(PLAIN, upstreams=("localhost:5001",)))["localhost:5001"]["insecure"]
 

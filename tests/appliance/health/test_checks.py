@@ -102,7 +102,7 @@ def test_a_storage_with_an_error_is_a_fault_and_an_empty_one_is_none() -> None:
 def test_a_uri_must_answer_a_head_request_with_the_status(
     server: str, path: str, expected: int, fault: str
 ) -> None:
-    """The check sends HEAD, follows redirects, and compares the status with statuscode."""
+    """A check of a URI sends HEAD, follows redirects, and compares the status with `statuscode`."""
     found = http_fault(HttpCheck(f"{server}{path}", statuscode=expected))
 
     assert fault in found

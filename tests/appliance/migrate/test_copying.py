@@ -19,7 +19,7 @@ from tests.images import filler
 
 
 class _Impatient(threading.Event):
-    """An event whose wait takes no time; it keeps how long the caller wanted to wait."""
+    """A stand-in for the event of a stop: its wait takes no time; `waits` has the lengths (s)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Impatient(threading.Event):
 
 
 class _Failing(MemoryStorage):
-    """A bucket whose next requests fail."""
+    """A stand-in for a bucket, whose next requests fail as if the service limited the rate."""
 
     def __init__(self, failures: int = 0) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def _copy(
 
 @pytest.mark.parametrize("size", [100, 2 * SMALL], ids=["short", "long"])
 def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: int) -> None:
-    """A throttled bucket is asked again after growing pauses."""
+    """If the source is a bucket that limits the rate, a read is repeated after growing pauses."""
     source, target, content = _Failing(), MemoryStorage(), filler(size)
     source.write(layout.blob(Digest.of(content)), content)
     source.failures = 3
@@ -78,7 +78,10 @@ def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: in
 
 
 def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
-    """A throttled bucket gets the value after a pause, without another read of the source."""
+    """If the target is a bucket that limits the rate, a failed write is repeated after a pause.
+
+    The value is not read from the source again.
+    """
     source, target, content = MemoryStorage(), _Failing(2), filler(100)
     source.write(layout.blob(Digest.of(content)), content)
 
@@ -89,7 +92,7 @@ def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
-    """Without a target there is nothing to copy to; the next run continues."""
+    """If writes to the target go on failing, the migration ends; a next run can continue it."""
     source, content = MemoryStorage(), filler(100)
     source.write(layout.blob(Digest.of(content)), content)
 
@@ -98,7 +101,10 @@ def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
 
 
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
-    """A source that cannot be read at all does not cost a minute for each of a million blobs."""
+    """One unreadable blob is reported, but many in a row end the migration.
+
+    Each costs a minute of repeated reads, so a source that is gone would cost years.
+    """
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)
     blob = Blob(Digest.of(b"x"), 1, 1.0)
@@ -111,7 +117,7 @@ def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Pa
 
 
 def test_a_signal_ends_the_wait_for_a_source_that_fails(tmp_path: Path) -> None:
-    """A signal ends the pause before the next try."""
+    """A signal ends the pause before a repeated read, so that the migration stops at once."""
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)
     stop.set()
@@ -121,7 +127,10 @@ def test_a_signal_ends_the_wait_for_a_source_that_fails(tmp_path: Path) -> None:
 
 
 def test_content_that_is_longer_than_its_length_is_damaged(tmp_path: Path) -> None:
-    """A short blob whose file has grown is not read into memory as a whole."""
+    """A blob that is longer than its listed length is damaged, and is not read to its end.
+
+    Short blobs are copied through memory, which a grown file would fill.
+    """
     source, content = MemoryStorage(), filler(100)
     source.write(layout.blob(Digest.of(content)), filler(SMALL + 1))
 

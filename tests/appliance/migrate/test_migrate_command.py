@@ -37,7 +37,7 @@ def _file(folder: Path, **storage: object) -> str:
 def test_a_data_directory_is_moved_to_the_place_that_a_file_names(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The report is one JSON object, and the second run has nothing to copy."""
+    """`--json` prints the report as one JSON object; a second run has nothing to copy."""
     to = _file(tmp_path, filesystem={"rootdirectory": str(tmp_path / "to")})
 
     assert main(["migrate", "--json", str(made), to]) == 0
@@ -58,7 +58,7 @@ def test_a_data_directory_is_moved_to_the_place_that_a_file_names(
 def test_damaged_content_makes_the_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A damaged blob is on its own line, and the exit code is 1."""
+    """The output has a line for each damaged blob, and the exit code is then 1."""
     source = on_disk(tmp_path / "from")
     damaged = push(source, 1, 1000.0).digests[2]
     source.storage.write(layout.blob(damaged), filler(20_000, 9))
@@ -79,7 +79,7 @@ def _made(folder: Path) -> Path:
 def test_variables_do_not_apply_to_either_side(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable would name the same place for both sides, so no variable is read."""
+    """No environment variable is read, because it would apply to the source and to the target."""
     monkeypatch.setenv("REGISTRYDIR", str(tmp_path / "other"))
     monkeypatch.setenv("ENTREPOT_STATEDIR", str(tmp_path / "state"))
 
@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_and_code_2(
     words: Callable[[Path, Path], list[str]],
     expected: str,
 ) -> None:
-    """Bad input prints one line with a remedy and exits with 2."""
+    """For bad input `entrepot migrate` prints one line with a remedy and exits with 2."""
     _made(tmp_path / "empty")
     _made(tmp_path / "new")
 
@@ -159,7 +159,7 @@ def test_a_source_that_is_served_must_be_read_only(
 def test_a_target_that_is_served_is_refused(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A target that an appliance uses is refused, even if that appliance is read-only."""
+    """A target that a running appliance uses is refused, even if that appliance is read-only."""
     to = tmp_path / "to"
     (to / "entrepot").mkdir(parents=True)
     with rundir.create(to / "entrepot") as run:
@@ -172,7 +172,7 @@ def test_a_target_that_is_served_is_refused(
 
 
 def test_no_appliance_can_start_on_a_source_that_is_held(made: Path) -> None:
-    """While a migration holds a stopped source, a start is refused."""
+    """While a migration reads a data directory, no appliance can start on that directory."""
     state = made / "entrepot"
     with (
         rundir.hold(state),

@@ -98,7 +98,7 @@ def test_no_temporary_file_is_left(source: DataDirectory, run: Run) -> None:
 def test_times_of_links_return_from_an_index_to_a_disk(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """A disk gets back the times of links that an index had in between."""
+    """A migration from a disk to a storage without file times and back keeps the times of links."""
     between, back = in_memory(), on_disk(tmp_path / "back")
 
     run(source, between)
@@ -111,7 +111,10 @@ def test_times_of_links_return_from_an_index_to_a_disk(
 
 
 def test_a_link_of_unknown_time_is_not_confirmed_now(run: Run, tmp_path: Path) -> None:
-    """On a disk, a proxied tag of unknown time must be confirmed again, and a hosted tag is new."""
+    """After a copy to a disk, a proxied tag of unknown time must be confirmed by its upstream.
+
+    A hosted tag of unknown time counts as new.
+    """
     source, target = in_memory(), on_disk(tmp_path / "target")
     pull(source, 1, OLD)
     push(source, 2, OLD)
@@ -237,7 +240,7 @@ def test_pins_are_copied(source: DataDirectory, target: DataDirectory, run: Run)
 
 
 class _FullAfter(MemoryStorage):
-    """A storage that has no space after some writes."""
+    """A stand-in for a target that has no space left after some writes."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()

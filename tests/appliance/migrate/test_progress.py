@@ -18,7 +18,7 @@ class _Terminal(io.StringIO):
 
 
 def test_a_step_with_a_known_total_shows_numbers_bytes_and_rate() -> None:
-    """The line has the copied and the expected number of blobs and bytes."""
+    """The line about progress has the copied and the expected number of blobs and bytes."""
     progress = Progress(io.StringIO())
     progress.begin("blobs", Count(10, 4 * 1024 * 1024))
     progress.moved(1024 * 1024)
@@ -31,7 +31,7 @@ def test_a_step_with_a_known_total_shows_numbers_bytes_and_rate() -> None:
 
 
 def test_a_step_without_a_total_shows_a_number() -> None:
-    """Links are not counted before they are copied."""
+    """The line counts links only once they are copied, because their number is unknown before."""
     progress = Progress(io.StringIO())
     progress.begin("links, tags and other values")
     for _ in range(3):
@@ -41,7 +41,7 @@ def test_a_step_without_a_total_shows_a_number() -> None:
 
 
 def test_a_terminal_has_one_line_that_changes_and_is_cleared() -> None:
-    """On a terminal the line is written over itself, and nothing of it is left at the end."""
+    """On a terminal each line of progress replaces the last one, and the end removes it."""
     terminal = _Terminal()
     with Progress(terminal) as progress:
         progress.begin("blobs found")

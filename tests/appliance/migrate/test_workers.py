@@ -15,7 +15,7 @@ def _unused() -> None:
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
-    """A slow first item does not change the order of the results."""
+    """The results of the threads come in the order of the items, even if the first item is slow."""
     first_waits = threading.Event()
 
     def act(item: int) -> int:
@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_only_a_few_items_are_read_ahead() -> None:
-    """A million items are never in memory at once."""
+    """Only a few items are taken in advance, so a million items are never in memory at once."""
     read: list[int] = []
 
     def items() -> Iterator[int]:
@@ -45,7 +45,7 @@ def test_only_a_few_items_are_read_ahead() -> None:
 
 
 def test_a_failure_aborts_the_running_calls() -> None:
-    """The running calls are asked to end, and then the failure is raised."""
+    """If one call fails, the other threads' calls are asked to end, and the failure is raised."""
     aborted = threading.Event()
 
     def act(item: int) -> None:

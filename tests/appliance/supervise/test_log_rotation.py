@@ -42,7 +42,7 @@ def test_a_full_file_gets_a_number_and_the_oldest_is_deleted(path: Path) -> None
 
 
 def test_a_later_start_continues_the_existing_file(path: Path) -> None:
-    """A later start continues the existing log file, whose size counts."""
+    """A later start appends to the existing log file, whose size counts for the next rotation."""
     for line in (b"one\n", b"two\n", b"three\n"):
         log = RotatedLog(path, file_bytes=8, backups=1)
         append(log, line)

@@ -40,7 +40,7 @@ from entrepot.registry.api.cache_status import Forward
     ],
 )
 def test_values_follow_the_grammar(actual: str, expected: str) -> None:
-    """The header has one member, whose parameters have the order of RFC 9211.
+    """The header Cache-Status has one member, whose parameters have the order of RFC 9211.
 
     A parameter that is true has no value.
     """

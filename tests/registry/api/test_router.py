@@ -54,7 +54,7 @@ class Echo:
 
 
 class Writable(Echo):
-    """This resource also supports POST."""
+    """A resource that also supports POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
         """Respond as to a GET."""

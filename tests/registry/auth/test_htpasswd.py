@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
-    """The file may have the prefix `$2y$`, comments, blank lines, a byte order mark and CRLF."""
+    """A password file may have `$2y$` hashes, comments, blank lines, a byte order mark and CRLF."""
     path.write_bytes(b"\xef\xbb\xbf# ours\r\n\r\n" + _BOB + b"\r\n\n")
     check = Htpasswd(path)
 

@@ -21,7 +21,7 @@ KEY = layout.blob(DIGEST)
 
 @dataclass
 class Sent:
-    """A file that is sent to `Remote`: the lengths that were reached, and how it ended."""
+    """A local file that is sent to the storage; it records what the writer reports."""
 
     storage: Remote
     path: Path
@@ -30,11 +30,11 @@ class Sent:
     ends: list[str] = field(default_factory=list)
 
     def reached(self, length: int) -> None:
-        """Note the length."""
+        """Record the length that the local file has reached."""
         self.lengths.append(length)
 
     def commit(self, size: int) -> None:
-        """Wait until the test lets the commit happen."""
+        """Store the file as a value, once the test permits it by `lands`."""
         assert self.path.stat().st_size == size
         self.storage.committing.set()
         assert self.storage.lands.wait(60)
@@ -44,13 +44,16 @@ class Sent:
         self.ends.append("committed")
 
     def abort(self) -> None:
-        """Note the end of a file that was not committed."""
+        """Record the end of a download whose file was not committed."""
         if not self.ends:
             self.ends.append("aborted")
 
 
 class Remote(MemoryStorage):
-    """A storage behind a network: a commit waits for `lands`; `looked` counts requests for KEY."""
+    """A storage that stands for a bucket: a commit waits for `lands`.
+
+    `looked` counts the reads of KEY.
+    """
 
     is_remote = True
 
@@ -64,13 +67,13 @@ class Remote(MemoryStorage):
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
     ) -> Sent:
-        """Begin to send a file."""
+        """Return the object to which the writer reports the file's progress."""
         del digest, size
         self.sent.append(Sent(self, path, key))
         return self.sent[-1]
 
     def open(self, key: str) -> BinaryIO:
-        """Count the request."""
+        """Count the read if it is of KEY."""
         self.looked += key == KEY
         return super().open(key)
 
@@ -126,7 +129,7 @@ def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> No
 
 
 def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage: Remote) -> None:
-    """A link to a blob that is not stored would be dangling."""
+    """Each reader's repository gets its link after the commit, so no link is dangling."""
     worker, linked = bench.worker(), []
     remote = FakeRemote(CONTENT)
     reader = worker.join(task(remote))
@@ -140,7 +143,7 @@ def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage
 
 
 def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
-    """A blob with another digest is neither released nor committed."""
+    """The last byte of a blob with a wrong digest is not sent, and the blob is not committed."""
     remote = FakeRemote(CONTENT[:-1] + b"x")
 
     with pytest.raises(DigestMismatch):
@@ -151,7 +154,7 @@ def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
 
 
 def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) -> None:
-    """The bytes are verified, so a failure of the storage is not the client's concern."""
+    """If the commit fails, clients still get all bytes, which have been verified before."""
     storage.error = StorageBroken("the storage does not answer")
     remote = FakeRemote(CONTENT)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))

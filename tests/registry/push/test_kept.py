@@ -1,4 +1,4 @@
-"""The row in the index, and the log fields, of a pushed blob."""
+"""Tests of the index row and the log fields of a pushed blob."""
 
 from __future__ import annotations
 

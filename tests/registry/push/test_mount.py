@@ -85,7 +85,7 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 
 
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
-    """A blob that no readable repository links is not mounted.
+    """A blob is not mounted if no repository that the client may read has a link to it.
 
     Instead of the mount an upload begins, as for a blob that is not stored.
     """

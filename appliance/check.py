@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from entrepot import config
 from entrepot.appliance import takeover
@@ -16,7 +17,9 @@ from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.notifications import bare_url
 from entrepot.config.schema import Settings
 from entrepot.config.units import show_span
-from entrepot.datastore.owned import TriedRequest
+
+if TYPE_CHECKING:
+    from entrepot.datastore.owned import TriedRequest
 
 _BAD_INPUT = 2
 _JSON = "--json"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entrepot import config
 from entrepot.cleaner import readable_units
@@ -38,7 +39,6 @@ from entrepot.datastore.accesslog import Event, write_event
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_owned, open_storage
 from entrepot.datastore.errors import DatastoreError
-from entrepot.datastore.owned import OwnedStorage
 from entrepot.datastore.rebuild import needs_rebuild
 from entrepot.datastore.storage import Storage, report_requests
 from entrepot.datastore.takeover import taken_at
@@ -46,6 +46,9 @@ from entrepot.edge.purge import Purge
 from entrepot.runtime import logs
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import FRONT_SOCKET, WAKE_SOCKET
+
+if TYPE_CHECKING:
+    from entrepot.datastore.owned import OwnedStorage
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class CleanerProcess:
             wake=self._ring,
             room=bounds(settings).room,
             snapshots=None if self._bucket is None else self._bucket.snapshots(),
+            examine=self._readers.examine,
         )
         intervals = settings.cleaner
         self._maintenance = Maintenance(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from entrepot.datastore.snapshot import SnapshotStore
+if TYPE_CHECKING:
+    from entrepot.datastore.snapshot import SnapshotStore
 
 RENEW_S: Final = 15.0
 """The owner renews its claim at this interval, in seconds."""

@@ -33,7 +33,7 @@ from entrepot.datastore.index import AccessIndex
 from entrepot.datastore.manifest import LARGEST, parse
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Sending, Stat, Storage, as_sending, descriptor_of
+from entrepot.datastore.storage import Sending, Stat, Storage, as_sending, descriptor_of, is_remote
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
@@ -285,10 +285,18 @@ class Integrity:
     # algorithms have different hex lengths, so the hex identifies one digest.
     _sizes: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_remote: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_is_remote", is_remote(self.storage))
+
+    def _is_marked(self, digest: Digest) -> bool:
+        """Return whether damaged content stayed where it is, as in a storage behind a network."""
+        return self._is_remote and self.quarantine.is_marked(digest)
 
     def is_known(self, digest: Digest, size: int) -> bool:
         """Return whether content of this digest is known to have *size* bytes."""
-        return self._sizes.get(digest.hex) == size
+        return self._sizes.get(digest.hex) == size and not self._is_marked(digest)
 
     def remember_size(self, digest: Digest, size: int) -> None:
         """Remember the length of verified content, in bytes."""
@@ -307,7 +315,7 @@ class Integrity:
         """
         if self.is_known(digest, size):
             return True
-        if self._is_expected_size(digest, size):
+        if not self._is_marked(digest) and self._is_expected_size(digest, size):
             self.remember_size(digest, size)
             return True
         return False
@@ -319,6 +327,8 @@ class Integrity:
         """
         if self.has_expected_size(digest, size):
             return True
+        if self._is_marked(digest):
+            return False
         # If several clients request one digest, the lock makes only one thread hash the file.
         with self._lock:
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")

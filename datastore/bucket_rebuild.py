@@ -15,7 +15,7 @@ written does not show when it was used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 
@@ -45,6 +45,9 @@ from entrepot.datastore.snapshot import (
 from entrepot.datastore.storage import Storage
 
 log = logging.getLogger(__name__)
+
+Examine = Callable[[Digest], object]
+"""An `Examine` reads stored content, corrects its row, or marks the content as damaged."""
 
 _BATCH = 500
 _LISTED = 1000
@@ -114,59 +117,72 @@ def _used_before(entry: IndexEntry, now: float) -> IndexEntry:
     return IndexEntry(entry.digest, entry.size, entry.kind, min(entry.used, now))
 
 
-def compare_with_lists(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
+def compare_with_lists(
+    storage: Storage, index: AccessIndex, now: float, examine: Examine | None
+) -> Iterator[int]:
     """Make rows for the listed blobs, and remove the rows of blobs that are gone.
 
     A batch of listed digests is compared with the rows between its first and its last digest. This
     finds every difference because a bucket lists in byte order of keys, which is the order of
     digests. If a service listed in another order, a HEAD of each blob would keep its row.
+
+    *examine* reads content whose listed size differs from its row, and decides by the digest; None:
+    the rows are not trusted, as after a loss of the index, and get the listed sizes.
     """
+    marked = {layout.quarantined_of(stat.key) for stat in storage.walk(layout.QUARANTINE)}
     listed = (
         IndexEntry(digest, stat.size, ContentKind.BLOB, now)
         for stat in storage.walk(layout.BLOBS)
-        if (digest := layout.blob_of(stat.key)) is not None
+        if (digest := layout.blob_of(stat.key)) is not None and digest not in marked
     )
+    rows = _Rows(storage, index, now, examine)
     after: Digest | None = None
     while batch := list(islice(listed, _LISTED)):
         index.restore(batch)
         until = max(each.digest for each in batch)
-        yield from _settle_rows(
-            storage, index, {each.digest: each.size for each in batch}, (after, until), now
-        )
+        yield from rows.settle({each.digest: each.size for each in batch}, after, until)
         after = until
-    yield from _settle_rows(storage, index, {}, (after, None), now)
+    yield from rows.settle({}, after, None)
 
 
-def _settle_rows(
-    storage: Storage,
-    index: AccessIndex,
-    sizes: dict[Digest, int],
-    within: tuple[Digest | None, Digest | None],
-    now: float,
-) -> Iterator[int]:
-    """Correct the sizes of rows, and remove the rows that are not in *sizes* and not stored."""
-    after, until = within
-    while page := index.by_digest(after, until, _BATCH):
-        after = page[-1].digest
-        for row in page:
-            size = sizes.get(row.digest)
-            if size is None:
-                _forget_if_gone(storage, index, row, now)
-            elif size != row.size:
-                _correct(index, row, size)
-        yield len(page)
+class _Rows:
+    """A `_Rows` makes the rows of the index consistent with listed sizes."""
 
+    def __init__(
+        self, storage: Storage, index: AccessIndex, now: float, examine: Examine | None
+    ) -> None:
+        self._storage = storage
+        self._index = index
+        self._now = now
+        self._examine = examine
 
-def _forget_if_gone(storage: Storage, index: AccessIndex, row: IndexEntry, now: float) -> None:
-    """Remove the row of a blob that is not stored; keep a recent row, whose blob may follow."""
-    if row.used >= now - _YOUNG_S or BlobStore(storage).stat(row.digest) is not None:
-        return
-    if index.mark_for_deletion(row):
-        index.forget(row.digest)
+    def settle(
+        self, sizes: Mapping[Digest, int], after: Digest | None, until: Digest | None
+    ) -> Iterator[int]:
+        """Compare the rows after *after* up to *until* with *sizes*, which has the listed blobs."""
+        while page := self._index.by_digest(after, until, _BATCH):
+            after = page[-1].digest
+            for row in page:
+                size = sizes.get(row.digest)
+                if size is None:
+                    self._forget_if_gone(row)
+                elif size != row.size:
+                    self._correct(row, size)
+            yield len(page)
 
+    def _forget_if_gone(self, row: IndexEntry) -> None:
+        """Remove the row of a blob that is not stored; a recent row may precede its blob."""
+        if row.used >= self._now - _YOUNG_S or BlobStore(self._storage).stat(row.digest):
+            return
+        if self._index.mark_for_deletion(row):
+            self._index.forget(row.digest)
 
-def _correct(index: AccessIndex, row: IndexEntry, size: int) -> None:
-    index.record(row.digest, size, row.kind, row.used, children=index.children(row.digest))
+    def _correct(self, row: IndexEntry, size: int) -> None:
+        if self._examine is not None:
+            self._examine(row.digest)
+            return
+        children = self._index.children(row.digest)
+        self._index.record(row.digest, size, row.kind, row.used, children=children)
 
 
 def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:

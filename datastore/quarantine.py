@@ -1,10 +1,16 @@
 """Keep damaged files, which do not match their digest, in quarantine for the operator.
 
 Each file in quarantine counts against the cap by a reservation, like a download in progress.
+
+In a storage behind a network, a damaged value stays where it is, and the value in the quarantine is
+a *mark*: a short JSON object with the size and the time. A move would be a copy, which the services
+do not make of values above 5 GB. Content with a mark and without a row in the index is not served
+(`datastore/blobs.py`); when it is stored again, it gets a row.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +19,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from entrepot.datastore import layout
-from entrepot.datastore.errors import IndexUnavailable
+from entrepot.datastore.errors import IndexUnavailable, NotFound
 from entrepot.datastore.index import Index
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage, set_time, time_of
+from entrepot.datastore.storage import Storage, is_remote, set_time, time_of
 
 log = logging.getLogger(__name__)
+
+_LONGEST_MARK = 4096
 
 Report = Callable[[Digest, int, str], None]
 """A `Report` receives the digest, the file's size in bytes, and the operation that found it."""
@@ -50,6 +58,8 @@ class Quarantine:
 
         *found* names the operation that detected the damage. Raises: StorageFull, StorageBroken.
         """
+        if is_remote(self.storage):
+            return self._mark(digest, size, found)
         key = layout.quarantined(digest)
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
@@ -65,6 +75,32 @@ class Quarantine:
         self.report(digest, size, found)
         return True
 
+    def _mark(self, digest: Digest, size: int, found: str) -> bool:
+        if self.is_marked(digest):
+            return True
+        mark = {"size": size, "since": self.clock(), "found": found}
+        self.storage.write(layout.quarantined(digest), json.dumps(mark).encode())
+        with suppress(IndexUnavailable):
+            self.settle(digest, size)
+            self._forget_row(digest)
+        log.error(
+            "stored content is damaged, and is not served",
+            extra={"digest": digest, "bytes": size, "found": found},
+        )
+        self.report(digest, size, found)
+        return True
+
+    def is_marked(self, digest: Digest) -> bool:
+        """Return whether content that stayed in a remote storage is damaged.
+
+        The index is read first: it has a row of content that is intact or was stored again. Raises:
+        StorageBroken.
+        """
+        with suppress(IndexUnavailable):
+            if self.index.entry(digest) is not None:
+                return False
+        return self.storage.stat(layout.quarantined(digest)) is not None
+
     def all(self) -> Iterator[Damaged]:
         """Yield the files in quarantine, ordered by digest.
 
@@ -72,11 +108,21 @@ class Quarantine:
         """
         for stat in self.storage.walk(layout.QUARANTINE):
             digest = layout.quarantined_of(stat.key)
-            if digest is not None:
+            if digest is not None and is_remote(self.storage):
+                yield self._marked(digest)
+            elif digest is not None:
                 written = time_of(stat)
                 yield Damaged(
                     digest, stat.size, self._reserved(digest) if written is None else written
                 )
+
+    def _marked(self, digest: Digest) -> Damaged:
+        """Return what a mark states; a mark that another program wrote may state nothing."""
+        try:
+            mark = json.loads(self.storage.read(layout.quarantined(digest), _LONGEST_MARK))
+            return Damaged(digest, max(int(mark["size"]), 0), float(mark["since"]))
+        except (NotFound, ValueError, TypeError, KeyError, OverflowError):
+            return Damaged(digest, 0, self.clock())
 
     def _reserved(self, digest: Digest) -> float:
         """Return when `put` reserved the bytes of a file in quarantine; else the current time."""

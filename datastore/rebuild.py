@@ -56,16 +56,19 @@ def rebuild(
     index: Index,
     now: float,
     between: Callable[[], None] = lambda: None,
+    *,
     snapshots: SnapshotStore | None = None,
+    examine: Callable[[Digest], object] | None = None,
 ) -> None:
     """Make a row for every blob, remove the rows of deleted blobs, and set the note `REBUILT`.
 
-    A lost index is first restored from *snapshots*, which only a storage in a bucket has.
+    A lost index is first restored from *snapshots*, which only a storage in a bucket has. There
+    *examine* reads content whose listed size differs from its row.
 
     *between* is called after each batch; an exception from *between* ends the rebuild, which then
     starts again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
-    for steps in _steps(storage, index, now, snapshots):
+    for steps in _steps(storage, index, now, snapshots, examine):
         for _ in steps:
             between()
     notes = {REBUILT: str(now)}
@@ -73,7 +76,11 @@ def rebuild(
 
 
 def _steps(
-    storage: Storage, index: Index, now: float, snapshots: SnapshotStore | None
+    storage: Storage,
+    index: Index,
+    now: float,
+    snapshots: SnapshotStore | None,
+    examine: Callable[[Digest], object] | None,
 ) -> Iterator[Iterator[int]]:
     """Yield the steps of a rebuild, each with its batches."""
     if not is_remote(storage):
@@ -83,9 +90,11 @@ def _steps(
     else:
         from entrepot.datastore import bucket_rebuild  # noqa: PLC0415 - only with a bucket
 
-        if snapshots is not None and needs_rebuild(index.notes):
+        is_lost = needs_rebuild(index.notes)
+        if snapshots is not None and is_lost:
             yield bucket_rebuild.restore_snapshot(index, snapshots, now)
-        yield bucket_rebuild.compare_with_lists(storage, index, now)
+        examined = None if is_lost else examine
+        yield bucket_rebuild.compare_with_lists(storage, index, now, examined)
         yield bucket_rebuild.record_manifests(storage, index)
     yield _forget_link_times(index, now)
 

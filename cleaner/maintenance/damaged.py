@@ -3,11 +3,15 @@
 A damaged file of a hosted repository is the only copy of its content. So it is kept until the
 content is pushed again or the operator deletes the file. All other files in quarantine are kept for
 7 days, or until space is short.
+
+In a bucket (`datastore/quarantine.py`), damaged content that has an upstream is deleted at once.
+Damaged content of a hosted repository stays, with a mark.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.quarantine import Damaged, Quarantine
 from entrepot.datastore.refs import Digest, Repository
+from entrepot.datastore.storage import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,7 @@ class QuarantineKeeper:
         self._store = store
         self._clock = clock
         self._quarantine = Quarantine(store.storage, store.index, clock)
+        self._is_remote = is_remote(store.storage)
 
     def cases(self) -> Iterator[QuarantinedFile]:
         """Yield all files in quarantine in the order of their digests.
@@ -95,7 +101,7 @@ class QuarantineKeeper:
     def purge(self) -> None:
         """Remove the files that were in quarantine for 7 days. Raises: DatastoreError."""
         for case in self.cases():
-            if not case.is_lost and self._clock() - case.damaged.since > KEPT_S:
+            if not case.is_lost and self._clock() - case.damaged.since > self._kept_s:
                 self._remove(case)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
@@ -117,7 +123,14 @@ class QuarantineKeeper:
         sizes = [each.size for each in self._quarantine.all()]
         return len(sizes), sum(sizes)
 
+    @property
+    def _kept_s(self) -> float:
+        """Return how long damaged content is kept that has an upstream or is stored again (s)."""
+        return -math.inf if self._is_remote else KEPT_S
+
     def _remove(self, case: QuarantinedFile) -> None:
+        if self._is_remote and not case.is_repaired:
+            self._store.blobs.delete(case.damaged.digest)
         self._quarantine.remove(case.damaged.digest)
         fields = {"digest": case.damaged.digest, "bytes": case.damaged.size}
         log.info("damaged file removed", extra=fields)
@@ -126,10 +139,16 @@ class QuarantineKeeper:
         links = self._store.repositories
         named = [name for name in links.below("") if self._names(name, damaged.digest)]
         pushed = [name for name in named if links.origin(name) is None]
-        is_repaired = self._store.blobs.stat(damaged.digest) is not None
+        is_repaired = self._is_stored_again(damaged.digest)
         return QuarantinedFile(
             damaged, tuple(map(str, named)), tuple(map(str, pushed)), is_repaired
         )
+
+    def _is_stored_again(self, digest: Digest) -> bool:
+        """Return whether the content is intact; a mark in a remote storage removes the row."""
+        if self._is_remote:
+            return self._store.index.entry(digest) is not None
+        return self._store.blobs.stat(digest) is not None
 
     def _names(self, name: Repository, digest: Digest) -> bool:
         links = self._store.repositories

@@ -66,6 +66,10 @@ class Readers:
             Scrubber(reading, state, self._daily, self._stop, read.add),
         )
 
+    def examine(self, digest: Digest) -> None:
+        """Verify stored content, and mark or move damaged content. Raises: DatastoreError."""
+        self._reading().check(digest, found="scrub", pace=lambda _: None)
+
     def verification(self, progress: TextIO) -> Verification:
         """Return the verification of all content, which `entrepot verify` runs."""
         return Verification(self._reading(), self._keeper(), progress)

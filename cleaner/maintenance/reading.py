@@ -20,9 +20,10 @@ from typing import BinaryIO
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.errors import IndexUnavailable, NotFound, storage_error
+from entrepot.datastore.index import ContentKind, IndexEntry
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import descriptor_of
+from entrepot.datastore.storage import descriptor_of, is_remote
 
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
@@ -111,12 +112,19 @@ class ContentReader:
         return row is None or self.clock() - row.used > _WARM_S
 
     def _heal(self, digest: Digest, size: int) -> None:
-        """Correct the size in the index, which may be that of a damaged file from before."""
+        """Correct the size in the index, which may be that of a damaged file from before.
+
+        Remove a mark from content of a bucket that is intact, as after another program restored it.
+        """
         index = self.store.index
         with suppress(IndexUnavailable):
             row = index.entry(digest)
             if row is not None and row.size != size:
                 index.record(digest, size, row.kind, row.used, children=index.children(digest))
+            is_bucket = is_remote(self.store.storage)
+            if row is None and is_bucket and self.quarantine.is_marked(digest):
+                index.restore([IndexEntry(digest, size, ContentKind.BLOB, self.clock())])
+                self.quarantine.remove(digest)
 
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:

@@ -25,6 +25,7 @@ from entrepot.cleaner.spool import Spool
 from entrepot.cleaner.store import DataDirectory
 from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore.rebuild import needs_rebuild, rebuild
+from entrepot.datastore.refs import Digest
 from entrepot.runtime.clock import Ages
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Tools:
     `room` is the cap in bytes, None without a cap; a new index gets no reservation larger than the
     cap.
 
-    `snapshots` is where a bucket has the snapshot of the index; None without a bucket.
+    `snapshots` is where a bucket has the snapshot of the index; None without a bucket. `examine`
+    verifies content of a bucket whose listed size is wrong.
     """
 
     store: DataDirectory
@@ -58,6 +60,7 @@ class Tools:
     wake: Callable[[], None]
     room: int | None = None
     snapshots: SnapshotStore | None = None
+    examine: Callable[[Digest], object] | None = None
 
 
 class Maintenance:
@@ -111,7 +114,8 @@ class Maintenance:
                     self._store.index,
                     self._tools.clock(),
                     self._check_stopped,
-                    self._tools.snapshots,
+                    snapshots=self._tools.snapshots,
+                    examine=self._tools.examine,
                 )
                 self._settled = time.monotonic()
                 self._tools.wake()

@@ -12,8 +12,10 @@ from entrepot.cleaner import readable_units
 from entrepot.cleaner.maintenance.damaged import QuarantinedFile, QuarantineKeeper
 from entrepot.cleaner.maintenance.reading import Condition, ContentReader
 from entrepot.cleaner.maintenance.scrub import digests
+from entrepot.datastore import layout
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.refs import Digest
+from entrepot.datastore.storage import Storage, is_remote
 
 _PROGRESS_S = 2.0
 
@@ -45,12 +47,23 @@ class Verification:
 
         Raises: DatastoreError.
         """
-        tally = Tally()
-        for digest in digests(self._reading.store.storage):
+        tally, storage = Tally(), self._reading.store.storage
+        for digest in self._announced(storage) if is_remote(storage) else digests(storage):
             self._read(digest, tally)
         cases = list(self._keeper.cases())
         write(_document(tally, cases) if as_json else "\n".join(_lines(tally, cases)))
         return not (tally.damaged or tally.unreadable or any(case.is_lost for case in cases))
+
+    def _announced(self, storage: Storage) -> Iterator[Digest]:
+        """Yield all digests of a bucket, after the number of requests and bytes was written."""
+        count = total = 0
+        for stat in storage.walk(layout.BLOBS):
+            count, total = count + 1, total + stat.size
+        size = readable_units.size(total)
+        self._progress.write(f"reading {count} objects, {size}, with a GET request each\n")
+        self._progress.flush()
+        found = (layout.blob_of(stat.key) for stat in storage.walk(layout.BLOBS))
+        return (digest for digest in found if digest is not None)
 
     def _read(self, digest: Digest, tally: Tally) -> None:
         try:

@@ -196,6 +196,25 @@ def test_content_that_is_set_aside_is_copied_before_it_is_removed(
     assert storage.stat("a/damaged") is None
 
 
+def test_a_disk_moves_to_a_container(
+    azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """`entrepot migrate` copies an image with a long layer, which the new appliance serves."""
+    made = of_size(12 * MB, 760)
+    disk = Setup({"one.test": {"url": upstream.url}}, ALLOWED)
+    with Appliance(tmp_path / "disk", disk) as old:
+        assert push(old.http, "team/moved", "v1", made)
+    setup = _setup(azurite, upstream, tmp_path / "data", rootdirectory="/moved")
+    setup.settings["storage"]["statedir"] = str(tmp_path / "data/entrepot")
+    new = Appliance(tmp_path / "new", setup)
+
+    moved = new.entrepot("migrate", "--json", str(old.data))
+
+    assert moved.returncode == 0, moved
+    with new:
+        assert pull(new.http, "team/moved", "v1")[0] == made.digest
+
+
 _OTHER = "c2VzYW1l"
 
 

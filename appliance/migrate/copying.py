@@ -247,21 +247,27 @@ def _read(file: BinaryIO) -> bytes:
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """Open a new temporary file. Raises: MigrationStopped, as if the target had failed."""
-    with target_errors():
-        try:
-            file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise storage_error(error) from error
+    """Open a new temporary file. Raises: MigrationStopped."""
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise _no_temporary_file(error) from error
     with file:
         yield cast("BinaryIO", file)
 
 
 def _append(file: BinaryIO, chunk: bytes) -> None:
     rest = memoryview(chunk)
-    with target_errors():
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError as error:
-            raise storage_error(error) from error
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise _no_temporary_file(error) from error
+
+
+def _no_temporary_file(error: OSError) -> MigrationStopped:
+    """Return the exception for a temporary file that the disk does not accept."""
+    return MigrationStopped(
+        f"no temporary file in the state directory of the target: {error.strerror or error};"
+        " free space there, then run the command again"
+    )

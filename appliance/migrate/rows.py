@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 
 class LastUses:
-    """The last uses of the source's content: by its index, else by its times, else *now*."""
+    """A `LastUses` has the last use of each blob of the source.
+
+    The index of the source has it; without a row, the time of the file; without times, *now*.
+    """
 
     def __init__(self, index: Index | None, now: float) -> None:
         self._index = index
@@ -76,7 +79,10 @@ class TargetRows:
                     set_time(self._storage, layout.blob(each.digest), each.used)
 
     def record_manifest(self, name: Repository, digest: Digest) -> None:
-        """Record the parts of a stored manifest, which a row of a blob lacks."""
+        """Record a stored manifest with its parts, in place of the row that `record` has made.
+
+        `record` knows only that the bytes are content, not that they are a manifest.
+        """
         with target_errors():
             row = self._index.entry(digest)
             if row is None or row.kind is not ContentKind.BLOB:

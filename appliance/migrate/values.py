@@ -79,7 +79,7 @@ class Value:
 
 
 class ValuesToCopy:
-    """The values of the source, in the order in which they are copied; tags come last."""
+    """A `ValuesToCopy` has the values of the source in the order of copying: tags come last."""
 
     def __init__(self, storage: Storage, index: Index | None) -> None:
         self._storage = storage

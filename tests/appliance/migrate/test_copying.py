@@ -100,6 +100,15 @@ def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
         _copy(source, _Failing(100), tmp_path, content)
 
 
+def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Path) -> None:
+    """The message names the disk that is full, which is not that of the target's content."""
+    source, content = MemoryStorage(), filler(2 * SMALL)
+    source.write(layout.blob(Digest.of(content)), content)
+
+    with pytest.raises(MigrationStopped, match="state directory of the target"):
+        _copy(source, MemoryStorage(), tmp_path / "absent", content)
+
+
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
     """One unreadable blob is reported, but many in a row end the migration.
 

@@ -16,7 +16,7 @@ from entrepot.datastore.index import LinkTimes
 from entrepot.datastore.links import LONGEST_LINE, links_of
 from entrepot.datastore.manifest import Manifest, parse
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.datastore.storage import Storage
+from entrepot.datastore.storage import Storage, may_have
 
 Parse = Callable[[bytes, str | None], Manifest]
 """A `Parse` parses a manifest, as `datastore.manifest.parse` does."""
@@ -203,7 +203,7 @@ class Repositories:
         """
         names = list(self._storage.list(layout.tags(name)))
         for tag in names[bisect_right(names, after) :]:
-            if self._storage.stat(layout.tag_current(name, Tag(tag))):
+            if may_have(self._storage, layout.tag_current(name, Tag(tag))):
                 yield tag
 
     def remove_link(self, key: str) -> bool:

@@ -170,6 +170,10 @@ class RemoteStorage(Storage, Protocol):
         """
         ...
 
+    def may_have(self, key: str) -> bool:
+        """Return False if the storage is known not to have a value; never send a request."""
+        ...
+
     def has_answered(self, within_s: float) -> bool:
         """Return whether the storage answered within *within_s* seconds, without a failure since.
 
@@ -218,6 +222,17 @@ def set_time(storage: Storage, key: str, at: float) -> None:
         timed.touch(key, at)
 
 
+def may_have(storage: Storage, key: str) -> bool:
+    """Return whether a value whose folder was listed is stored.
+
+    A storage that is reached over a network is not asked: the value counts as stored unless the
+    storage is known not to have it. Raises: StorageFull, StorageBroken.
+    """
+    if _is_reached_over_a_network(type(storage)):
+        return storage.may_have(key)  # type: ignore[attr-defined, no-any-return] # just checked
+    return storage.stat(key) is not None
+
+
 def descriptor_of(file: BinaryIO) -> int | None:
     """Return the descriptor of an open value; None if the driver has no files.
 
@@ -227,6 +242,11 @@ def descriptor_of(file: BinaryIO) -> int | None:
         return file.fileno()
     except UnsupportedOperation:
         return None
+
+
+@cache  # PERF: as below
+def _is_reached_over_a_network(driver: type) -> bool:
+    return issubclass(driver, RemoteStorage)
 
 
 @cache  # PERF: the check of a protocol looks up each of its methods, so its result is cached.

@@ -224,3 +224,78 @@ def test_a_forked_process_uses_a_connection_of_its_own(journal: BucketJournal) -
 
     assert queue.get() is True
     assert sqlite3.threadsafety
+
+
+# ---- names below a folder
+
+
+def _learn(journal: BucketJournal, folder: str, *names: str) -> None:
+    journal.learn_names(folder, list(names), journal.generation(folder))
+
+
+def test_a_write_adds_its_name_to_each_listed_folder(journal: BucketJournal) -> None:
+    """A folder that was listed needs no second request, in any process; byte order is kept."""
+    other = _other(journal)
+    assert other.names("a") is None
+    _learn(journal, "a", "b", "x")
+    _learn(journal, "a/b")
+
+    with journal.changing("a/Z/key", is_removal=False) as change:
+        change.written(1)
+    with journal.changing("a/b/key", is_removal=False) as change:
+        change.written(1)
+
+    assert other.names("a") == ["Z", "b", "x"]
+    assert other.names("a/b") == ["key"]
+    assert other.names("a/Z") is None
+
+
+def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
+    """Whether a folder has other objects is not known; a folder beside it stays known."""
+    for folder in ("a", "a/b", "c"):
+        _learn(journal, folder, "b")
+
+    with journal.changing("a/b/key", is_removal=True) as change:
+        _learn(journal, "a", "b")  # listed before the removal is applied
+        change.removed()
+
+    assert (journal.names("a"), journal.names("a/b"), journal.names("c")) == (None, None, ["b"])
+    assert journal.known("a/b/key") == ABSENT
+
+
+def test_names_that_were_listed_during_a_write_are_not_remembered(journal: BucketJournal) -> None:
+    """The list may lack the name: it was made before the write was applied."""
+    generation = journal.generation("a")
+    with journal.changing("a/key", is_removal=False) as change:
+        change.written(1)
+    journal.learn_names("a", [], generation)
+    assert journal.names("a") is None
+
+    with journal.changing("a/key", is_removal=False) as change:
+        journal.learn_names("a", [], journal.generation("a"))
+        change.written(1)
+    assert journal.names("a") is None
+
+
+def test_a_write_without_an_answer_makes_the_names_unknown(
+    journal: BucketJournal, clock: Clock
+) -> None:
+    """The object may be stored: after an error at once, after a kill in two minutes."""
+    _learn(journal, "a", "b")
+    with pytest.raises(StorageBroken), journal.changing("a/key", is_removal=False):
+        raise StorageBroken("no answer")
+    assert journal.names("a") is None
+
+    _learn(journal, "c", "b")
+    killed = journal.changing("c/key", is_removal=False)
+    killed.__enter__()
+    assert journal.names("c") == ["b"]
+    clock.now += 121.0
+    assert journal.names("c") is None
+
+
+def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJournal) -> None:
+    """The file of the journal stays small."""
+    _learn(journal, "a", *(str(number) for number in range(10_001)))
+
+    assert journal.names("a") is None

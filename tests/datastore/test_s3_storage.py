@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.circuit import StorageCircuit
 from entrepot.datastore.drivers.objects.client import Rejected
 from entrepot.datastore.drivers.objects.setup import parts_of
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
 from tests.clock import Clock
 from tests.images import filler
 from tests.s3_front import ApplyLater, CutBody, LoseAnswer, Refused, S3Front, SlowDown
@@ -206,6 +209,41 @@ def test_a_failed_commit_keeps_the_file(
     end()
     assert path.stat().st_size == 6 * MB
     assert s3.get("key") is None
+
+
+def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
+    """Catalog and referrers need no request, because names below a folder are remembered."""
+    other = always_owned(s3, tmp_path)
+    storage.write("a/b/one", b"1")
+    assert list(other.list("a")) == ["b"]
+    assert list(other.list("a/b")) == ["one"]
+    s3.forget()
+
+    storage.write("a/b/two", b"2")
+    storage.write("a/c/three", b"3")
+
+    assert list(other.list("a")) == list(storage.list("a")) == ["b", "c"]
+    assert list(other.list("a/b")) == ["one", "two"]
+    assert s3.counts() == {"PUT": 2}
+    storage.delete("a/c/three")
+    s3.forget()
+    assert list(other.list("a")) == ["b"]
+    assert s3.counts() == {"GET": 1}
+
+
+def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -> None:
+    """No tag is looked up, and a removed tag is left out although its history remains."""
+    name = Repository("team/app")
+    repositories = Repositories(storage)
+    for tag in ("v1", "v2", "v3"):
+        s3.put(layout.tag_current(name, Tag(tag)), str(Digest.of(b"")).encode())
+        s3.put(layout.tag_past(name, Tag(tag), Digest.of(b"")), str(Digest.of(b"")).encode())
+    s3.forget()
+
+    assert list(repositories.tags_after(name)) == ["v1", "v2", "v3"]
+    assert s3.counts() == {"GET": 1}
+    storage.delete(layout.tag_current(name, Tag("v2")))
+    assert list(repositories.tags_after(name)) == ["v1", "v3"]
 
 
 # ---- removals

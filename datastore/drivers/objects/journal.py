@@ -9,6 +9,10 @@ journal is one SQLite file in the state directory:
 | `value` | the size of an object, and its bytes if it is short; or that it is absent |
 | `change` | a write or removal that has begun, and whose outcome is not known yet |
 | `copy` | a value that a late removal may take away, and the local file that has the value too |
+| `listed`, `name` | the names directly below a folder that was listed |
+
+A write adds its name to the remembered names of the folders above it, and a removal makes the
+journal forget them.
 
 A change is recorded before its request is sent, and removed when the request was answered. While a
 change of a key is recorded, the journal remembers no value for the key. A removal without an answer
@@ -37,6 +41,10 @@ SHORT: Final = 64 * 1024
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
 """A request without an answer may be applied for so long: 15 minutes, and a clock's error."""
 
+_MOST_NAMES = 10_000
+"""A folder with more names is listed each time."""
+_PENDING_S = 120.0
+"""A write takes at most so long; a process that was killed leaves an older one."""
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256
@@ -52,9 +60,18 @@ CREATE INDEX IF NOT EXISTS change_by_key ON change (key);
 CREATE TABLE IF NOT EXISTS copy (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, until REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS listed (folder TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS name (
+    folder TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
 _REMEMBER = "INSERT OR REPLACE INTO value (key, size, content) VALUES (?, ?, ?)"
+_ADD_NAME = """
+INSERT OR IGNORE INTO name SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM listed WHERE folder = ?1)
+"""
+_BELOW = "SELECT max(at) FROM change WHERE key > ? AND key < ? AND at > ?"
+_OPEN_BELOW = "SELECT 1 FROM change WHERE key > ? AND key < ? AND at BETWEEN ? AND ?"
 _NEXT = """
 INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = number + 1
 """
@@ -102,6 +119,11 @@ class Change:
         self.token = secrets.token_hex(8)
         self.generation = 0
         self.needs_copy_until: float | None = None
+        self.is_settled = False
+
+    def removed(self) -> None:
+        """Record that the object was removed, so that the bucket has none."""
+        self._journal.settle(self, ABSENT)
 
     def written(self, size: int, content: bytes | None = None) -> None:
         """Record that the object has *size* bytes."""
@@ -118,7 +140,7 @@ class Change:
         return self._journal.settle_with_copy(self, copy)
 
     def not_written(self) -> None:
-        """Record that the object was removed, or that the request was certainly not applied."""
+        """Record that the request was certainly not applied."""
         self._journal.settle(self, None)
 
 
@@ -160,6 +182,33 @@ class BucketJournal:
             if _generation(db, key) == generation and not _has_change(db, key, self._since()):
                 self._keep(db, key, known)
 
+    # ---- what is directly below a folder
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the remembered names directly below a folder, in byte order; None: not known."""
+        with suppress(sqlite3.Error, OSError), self._reading() as db:
+            if not db.execute("SELECT 1 FROM listed WHERE folder = ?", (folder,)).fetchone():
+                return None
+            # A write whose process was killed may have been applied.
+            lost = (*_range(folder), self._since(), self._clock() - _PENDING_S)
+            if db.execute(_OPEN_BELOW, lost).fetchone():
+                return None
+            found = db.execute("SELECT name FROM name WHERE folder = ? ORDER BY name", (folder,))
+            return [name for (name,) in found]
+        return None
+
+    def learn_names(self, folder: str, names: list[str], generation: int | None) -> None:
+        """Remember the names below a folder, unless one has changed since *generation*."""
+        if not folder or generation is None or len(names) > _MOST_NAMES:
+            return  # no key is directly below the root
+        with suppress(sqlite3.Error, OSError), self._writing() as db:
+            is_open = db.execute(_BELOW, (*_range(folder), self._since())).fetchone() != (None,)
+            if is_open or _generation(db, folder) != generation:
+                return
+            _forget_names(db, [folder])
+            db.execute("INSERT INTO listed VALUES (?)", (folder,))
+            db.executemany("INSERT INTO name VALUES (?, ?)", [(folder, name) for name in names])
+
     def clear(self) -> None:
         """Forget all objects: another program may have written to the bucket.
 
@@ -167,6 +216,7 @@ class BucketJournal:
         """
         with _journal_errors(), self._writing() as db:
             db.execute("DELETE FROM value")
+            _forget_all_names(db)
             db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
 
     # ---- changes
@@ -193,10 +243,23 @@ class BucketJournal:
             elif keeps_copy and _copy(db, key) is not None:
                 change.needs_copy_until = self._clock()
             _change(db, key)
+            _change_folders(db, key)
             change.generation = _generation(db, key)
             row = (change.token, key, is_removal, self._clock())
             db.execute("INSERT INTO change VALUES (?, ?, ?, ?)", row)
-        yield change
+            if is_removal:
+                _forget_names(db, [folder for folder, _ in _above(key)])
+        try:
+            yield change
+        except BaseException:
+            if not change.is_settled:  # a write without an answer may have been applied
+                self._forget_folders(key)
+            raise
+
+    def _forget_folders(self, key: str) -> None:
+        with suppress(sqlite3.Error, OSError), self._writing() as db:
+            _forget_names(db, [folder for folder, _ in _above(key)])
+            _change_folders(db, key)
 
     def settle(self, change: Change, known: Known | None) -> None:
         """Remove a change, and remember *known* if no other change of the key was open meanwhile.
@@ -204,8 +267,12 @@ class BucketJournal:
         Otherwise the bucket may have the value of either.
         """
         key = change.key
+        change.is_settled = True
         with suppress(sqlite3.Error, OSError), self._writing() as db:
             db.execute("DELETE FROM change WHERE token = ?", (change.token,))
+            _change_folders(db, key)
+            if known is not None and not known.is_absent:
+                db.executemany(_ADD_NAME, _above(key))
             is_alone = _generation(db, key) == change.generation
             if known is not None and is_alone and not _has_change(db, key, self._since()):
                 self._keep(db, key, known)
@@ -239,10 +306,13 @@ class BucketJournal:
         """
         with _journal_errors(), self._writing(is_durable=True) as db:
             before = _copy(db, copy.key)
+            _change_folders(db, copy.key)
+            db.executemany(_ADD_NAME, _above(copy.key))
             row = (copy.key, copy.name, copy.size, copy.until)
             db.execute("INSERT OR REPLACE INTO copy VALUES (?, ?, ?, ?)", row)
             db.execute("DELETE FROM change WHERE token = ?", (change.token,))
             _change(db, copy.key)
+        change.is_settled = True
         return before.name if before else None
 
     def forget_copy(self, copy: Copy) -> bool:
@@ -325,6 +395,33 @@ def _change(db: sqlite3.Connection, key: str) -> None:
     db.execute(_NEXT, (_slot(key),))
 
 
+def _above(key: str) -> list[tuple[str, str]]:
+    """Return each folder above a key with the name directly below it that leads to the key."""
+    parts = key.split("/")
+    return [("/".join(parts[:end]), parts[end]) for end in range(1, len(parts))]
+
+
+def _range(folder: str) -> tuple[str, str]:
+    """Return the bounds of all keys below a folder, both exclusive."""
+    return f"{folder}/", f"{folder}0"  # the character after a slash is a zero
+
+
+def _change_folders(db: sqlite3.Connection, key: str) -> None:
+    """Refuse the names of processes that are listing a folder above a key."""
+    db.executemany(_NEXT, [(_slot(folder),) for folder, _ in _above(key)])
+
+
+def _forget_names(db: sqlite3.Connection, folders: list[str]) -> None:
+    rows = [(folder,) for folder in folders]
+    db.executemany("DELETE FROM listed WHERE folder = ?", rows)
+    db.executemany("DELETE FROM name WHERE folder = ?", rows)
+
+
+def _forget_all_names(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM listed")
+    db.execute("DELETE FROM name")
+
+
 def _has_change(db: sqlite3.Connection, key: str, since: float) -> bool:
     found = db.execute("SELECT 1 FROM change WHERE key = ? AND at > ?", (key, since)).fetchone()
     return found is not None
@@ -349,6 +446,7 @@ def _prune(db: sqlite3.Connection) -> None:
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()
     if (pages - free) * size > _MOST_BYTES:
+        _forget_all_names(db)
         query = (
             "DELETE FROM value WHERE number IN (SELECT number FROM value ORDER BY number LIMIT ?)"
         )

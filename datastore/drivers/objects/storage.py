@@ -247,12 +247,25 @@ class ObjectStorage:
             except StorageBroken:
                 change.not_written()
                 raise
-            change.not_written()
+            change.removed()
         return True
 
     def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, in byte order."""
-        yield from self._client.names(key)
+        """Yield the names directly below *key*, in byte order.
+
+        Known names need no request; otherwise one request lists 1,000 names.
+        """
+        names = self._journal.names(key) if self._owner.holds() else None
+        if names is None:
+            generation = self._journal.generation(key)
+            names = self._client.names(key)
+            self._journal.learn_names(key, names, generation)
+        yield from names
+
+    def may_have(self, key: str) -> bool:
+        """Return False if the bucket is known not to have a value; never send a request."""
+        known = self._journal.known(key) if self._owner.holds() else None
+        return known is None or not known.is_absent
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*, in the byte order of their keys."""

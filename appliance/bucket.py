@@ -43,7 +43,9 @@ def begin(settings: Settings) -> None:
         bucket.forget()
         if found := list(problems(settings)):
             raise ConfigError(found)
-        if bucket.claim().renew():
+        if settings.storage.shared:
+            _check_unowned(bucket, settings)
+        elif bucket.claim().renew():
             _log.info("this appliance owns the bucket", extra={"bucket": place})
     except DatastoreError as error:
         _log.warning(
@@ -52,11 +54,20 @@ def begin(settings: Settings) -> None:
         )
 
 
+def _check_unowned(bucket: OwnedStorage, settings: Settings) -> None:
+    if bucket.is_of_another():
+        why = "another appliance owns the bucket, without storage.shared"
+        remedy = "stop it, or remove the object entrepot/owner if it does not run any more"
+        raise ConfigError([Problem(_source(settings), why, remedy)])
+
+
 def end(settings: Settings) -> None:
     """Write the snapshot of the index, and release the bucket for another appliance.
 
     At this time all programs have ended, so the index has every last use.
     """
+    if settings.storage.shared:
+        return
     _write_snapshot(settings)
     try:
         _open(settings).claim().release()

@@ -118,7 +118,11 @@ class CleanerProcess:
         )
         intervals = settings.cleaner
         self._maintenance = Maintenance(
-            tools, intervals.runevery, intervals.garbage, purging(settings)
+            tools,
+            intervals.runevery,
+            intervals.garbage,
+            purging(settings),
+            is_shared=settings.storage.shared,
         )
         haproxy = settings.run / FRONT_SOCKET
         self._barrier = LogBarrier(haproxy, index.notes, pause=self._stop.wait, clock=clock)
@@ -206,6 +210,10 @@ class CleanerProcess:
         Clients may pull images without a tag by digest, so while the appliance runs, their removal
         needs the log barrier. Return the exit code of the command.
         """
+        if self._settings.storage.shared and not is_dry:
+            why = "storage.shared is true: another program may be writing to the bucket"
+            log.warning("garbage not collected", extra={"why": why})
+            return 1
         is_served = (self._settings.run / FRONT_SOCKET).exists()
         if untagged and not is_dry and is_served and (why := self._barrier.fetch()):
             log.warning("garbage not collected", extra={"why": why})
@@ -268,6 +276,7 @@ class CleanerProcess:
             is_ready=lambda: not needs_rebuild(index.notes),
             taken_at=lambda: taken_at(self._store.storage),
             lacking=_lacking(self._settings),
+            is_shared=self._settings.storage.shared,
         )
 
 
@@ -307,7 +316,10 @@ class EventsFile:
 def _bucket(
     settings: Settings, storage: Storage, events: EventsFile, clock: Clock
 ) -> OwnedStorage | None:
-    """Return the bucket of the content, whose requests are reported; None without a bucket."""
+    """Return the bucket that this appliance owns; None without a bucket, or if it is shared.
+
+    The requests to the bucket are reported.
+    """
     if not settings.storage.bucket:
         return None
 
@@ -315,6 +327,8 @@ def _bucket(
         events.write(Event(event, clock(), fields))
 
     report_requests(storage, report)
+    if settings.storage.shared:
+        return None
     bucket = open_owned(settings.storage, clock)
     bucket.report_to(report)
     return bucket
@@ -333,7 +347,9 @@ def _nothing(_: int) -> int:
 
 
 def bounds(settings: Settings) -> StoreLimits:
-    """Return the limits of the data directory from the settings."""
+    """Return the limits of the data directory from the settings; none of a shared bucket."""
+    if settings.storage.shared:
+        return StoreLimits()
     cleaner = settings.cleaner
     has_events = bool(settings.notifications.active)
     budget = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events)
@@ -347,7 +363,9 @@ def purging(settings: Settings) -> UploadPurging:
 
 
 def rules(settings: Settings) -> RetentionRules:
-    """Return the retention rules of hosted repositories from the settings."""
+    """Return the retention rules of hosted repositories from the settings; none if shared."""
+    if settings.storage.shared:
+        return RetentionRules()
     cleaner = settings.cleaner
     otherwise = everything(cleaner.ttl) if cleaner.hosted else RetentionRule()
     configured = (

@@ -59,7 +59,8 @@ class RoundTools:
 
     `is_ready` returns False while the index is being rebuilt. For content that another program
     stored, accesses are recorded since `taken_at` (s, UTC epoch). `lacking` returns how many bytes
-    the disk lacks for the given number of bytes.
+    the disk lacks for the given number of bytes. If *is_shared* is set, another program writes to
+    the storage, and nothing is evicted.
     """
 
     store: DataDirectory
@@ -71,6 +72,7 @@ class RoundTools:
     is_ready: Callable[[], bool] = lambda: True
     taken_at: Callable[[], float] = lambda: 0.0
     lacking: Callable[[int], int] = lambda _: 0
+    is_shared: bool = False
 
 
 class Rounds:
@@ -94,6 +96,9 @@ class Rounds:
         Raises: StorageFull, StorageBroken, IndexUnavailable; then the next round continues.
         """
         began = self._hands.clock()
+        if self._hands.is_shared:
+            self._hands.spool.settle()
+            return True
         self._hands.sweep.finish()
         self._hands.spool.settle()
         lacks_room = self._is_short(needs) and self._is_counted_right(needs)

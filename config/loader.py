@@ -28,6 +28,7 @@ _ACCESS_LOG = ("log", "accesslog", "disabled")
 _ROOT = ("storage", "filesystem", "rootdirectory")
 _IN_MEMORY = ("storage", "inmemory")
 _MAXSIZE = ("cleaner", "maxsize")
+_SHARED = ("storage", "shared")
 _SECRET = ("pullsecret", "path")
 
 
@@ -210,6 +211,8 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
         from entrepot.runtime.memory_limit import memory_limit  # noqa: PLC0415 - rarely used
 
         values[_MAXSIZE] = str(memory_limit() // 2)
+    if (shared := given.get(_SHARED)) is not None and str(shared.value).lower() == "true":
+        values[_MAXSIZE] = "0"  # nothing is evicted, so a limit would end all storing
     return {
         key: RawValue(key, value, "default", ".".join(key))
         for key, value in values.items()

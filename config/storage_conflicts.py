@@ -15,6 +15,15 @@ from entrepot.config.schema import Settings
 from entrepot.config.section import Section
 
 _S3 = ("storage", "s3")
+_UNUSED_IF_SHARED = (
+    ("cleaner", "ttl"),
+    ("cleaner", "threshold"),
+    ("cleaner", "hosted"),
+    ("cleaner", "garbage"),
+    ("cleaner", "takeover"),
+    ("proxy", "ttl"),
+    ("hosted",),
+)
 _AZURE = ("storage", "azure")
 _OSS = ("storage", "oss")
 
@@ -29,10 +38,19 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
         yield from _azure(settings.storage.azure, given)
     if settings.storage.oss:
         yield from _oss(settings.storage.oss, given)
+    if settings.storage.shared and not settings.storage.bucket:
+        chosen = given["storage", "shared"]
+        yield chosen.problem("only a bucket can be shared", "take it out, or configure a bucket")
 
 
 def advice(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a warning for each setting of the storage that is probably a mistake."""
+    if settings.storage.shared:
+        for key in _UNUSED_IF_SHARED:
+            if (each := given.get(key)) is not None and each.origin != "default":
+                yield each.objection(
+                    "the key has no effect: storage.shared is true", "take one of the two keys out"
+                )
     if settings.storage.azure:
         yield from _unused_login(settings.storage.azure, given)
     if settings.storage.oss:

@@ -87,6 +87,11 @@ class StorageSettings(Section):
     oss: OssSettings | None = None
     delete: DeleteSettings = Field(default_factory=DeleteSettings)
     redirect: RedirectSettings = Field(default_factory=RedirectSettings)
+    shared: value_types.Switch = setting(
+        "false",
+        "whether docker distribution writes to the same bucket at the same time; nothing is evicted"
+        " or collected then",
+    )
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
         _state_beside_data,
@@ -115,7 +120,8 @@ class StorageSettings(Section):
     def parameters(self) -> Mapping[str, object]:
         """Return the keys of the driver's section, with their values."""
         if self.bucket:
-            return {**self.bucket.model_dump(), "statedir": self.statedir}
+            own = {"statedir": self.statedir, "shared": self.shared}
+            return {**self.bucket.model_dump(), **own}
         return dict(self.inmemory or self.filesystem)
 
     @property

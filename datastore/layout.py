@@ -102,6 +102,14 @@ def repository(name: Repository) -> str:
     return f"{REPOSITORIES}/{name}"
 
 
+def repository_of(key: str) -> Repository | None:
+    """Return the repository below which a key lies, or None."""
+    if not key.startswith(f"{REPOSITORIES}/"):
+        return None
+    name, separator, _ = key.removeprefix(f"{REPOSITORIES}/").partition("/_")
+    return Repository(name) if separator else None
+
+
 def layer_link(name: Repository, digest: Digest) -> str:
     """Return the key of the link that permits a repository to serve a blob."""
     return f"{layers(name)}/{digest.algorithm}/{digest.hex}/link"

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from entrepot.datastore.errors import IndexUnavailable, Malformed, NotFound
 from entrepot.datastore.index import LinkTime, LinkTimes
 from entrepot.datastore.refs import Digest
-from entrepot.datastore.storage import Storage, TimedStorage, as_timed
+from entrepot.datastore.storage import Storage, TimedStorage, as_timed, is_certain
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,8 @@ class IndexLinks:
 
     def keep(self, key: str, digest: Digest) -> None:
         """Write a link, if the storage does not have it already."""
-        if _digest(self._storage, key) != digest:
+        # another program may have removed the link since it was read
+        if not is_certain(self._storage, key) or _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 
     def delete(self, key: str) -> bool:

@@ -69,6 +69,10 @@ class OwnedStorage(Protocol):
         """Return the local copies of values."""
         ...
 
+    def is_of_another(self) -> bool:
+        """Return whether another appliance owns the storage; end a claim of this appliance."""
+        ...
+
     def forget(self) -> None:
         """Forget what is remembered of the storage: another program may have written to it."""
         ...

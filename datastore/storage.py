@@ -174,6 +174,10 @@ class RemoteStorage(Storage, Protocol):
         """Return False if the storage is known not to have a value; never send a request."""
         ...
 
+    def is_certain(self, key: str) -> bool:
+        """Return whether only this appliance writes the value of a key."""
+        ...
+
     def has_answered(self, within_s: float) -> bool:
         """Return whether the storage answered within *within_s* seconds, without a failure since.
 
@@ -231,6 +235,13 @@ def may_have(storage: Storage, key: str) -> bool:
     if _is_reached_over_a_network(type(storage)):
         return storage.may_have(key)  # type: ignore[attr-defined, no-any-return] # just checked
     return storage.stat(key) is not None
+
+
+def is_certain(storage: Storage, key: str) -> bool:
+    """Return whether only this appliance writes the value of a key."""
+    if _is_reached_over_a_network(type(storage)):
+        return storage.is_certain(key)  # type: ignore[attr-defined, no-any-return] # just checked
+    return True
 
 
 def descriptor_of(file: BinaryIO) -> int | None:

@@ -66,7 +66,8 @@ class Tools:
 class Maintenance:
     """A `Maintenance` builds the jobs; most of them run every *every* s.
 
-    Content that nothing references is garbage after it was not used for *garbage* s.
+    Content that nothing references is garbage after it was not used for *garbage* s. If
+    *is_shared* is set, another program writes to the storage, and no link or content is removed.
     """
 
     def __init__(
@@ -75,7 +76,10 @@ class Maintenance:
         every: float,
         garbage: float,
         purging: UploadPurging = _USUAL_PURGING,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._tools = tools
         self._store = tools.store
         self._every = every
@@ -89,8 +93,9 @@ class Maintenance:
         leftovers = Leftovers(self._store, tools.clock, tools.stopped)
         yield Job("settle", 0, self.settle)
         yield Job("spool", every, tools.spool.purge)
-        yield Job("links", every, DanglingLinks(self._store, tools.clock, tools.stopped).sweep)
-        yield Job("garbage", every, self._collect_garbage)
+        if not self._is_shared:
+            yield Job("links", every, DanglingLinks(self._store, tools.clock, tools.stopped).sweep)
+            yield Job("garbage", every, self._collect_garbage)
         if self._purging.enabled:
             purge = PurgeUploads(self._store, self._purging, tools.clock, tools.stopped)
             yield Job("uploads", self._purging.interval, purge.run)

@@ -14,7 +14,7 @@ from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.errors import NotFound, StorageBroken
 from tests.clock import Clock
 from tests.s3_front import LoseAnswer, S3Front, SlowDown
-from tests.s3_storage import parameters
+from tests.s3_storage import owned, parameters
 
 
 @dataclass
@@ -187,3 +187,29 @@ def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
     uptime.now += 90.0
 
     assert first.claim.renew()
+
+
+def test_a_process_that_was_stopped_before_its_request_sends_nothing(
+    s3: S3Front, tmp_path: Path
+) -> None:
+    """The ownership is checked once more directly before the request, after the journal's write.
+
+    Otherwise a process that is continued after two minutes would remove what the next owner stored.
+    """
+    parts = owned(s3, tmp_path)
+
+    class Stopped:
+        """The ownership of a process that is stopped after its first check."""
+
+        checks = 0
+
+        def holds(self) -> bool:
+            self.checks += 1
+            return self.checks < 2
+
+    for act in ("write", "delete"):
+        s3.put("key", b"of the next owner")
+        storage = ObjectStorage(parts.client, parts.journal, Stopped())
+        with pytest.raises(StorageBroken, match="another appliance"):
+            storage.write("key", b"x") if act == "write" else storage.delete("key")
+        assert s3.get("key") == b"of the next owner"

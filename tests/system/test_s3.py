@@ -15,7 +15,7 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.owner import KEY
 from entrepot.datastore.drivers.table import open_index
-from entrepot.datastore.refs import Digest
+from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler, image
 from tests.s3_front import S3Front, SlowDown, Stall
 from tests.system.appliance import Appliance, Setup
@@ -27,6 +27,12 @@ from tests.system.pushes import ALLOWED, begin, push_soon, tags, uploads_path
 from tests.system.registries import Registry
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
+
+UNFINISHED = "6c1f4b9e-0000-4000-8000-000000000000"
+"""This is the ID of an upload that docker-registry left unfinished."""
+
+
+PURGES_NOTHING = {"uploadpurging": {"enabled": False}}
 
 
 @pytest.fixture(scope="module")
@@ -352,6 +358,61 @@ def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
     assert pull(appliance.http, "turn/shared", "v2")[0] == theirs.digest
     assert appliance.http.get(manifest_path("turn/shared", "v1")).status == 404
     assert pull(appliance.http, "turn/ours", "v1")[0] == ours.digest
+
+
+def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
+    s3: S3Front, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """With `storage.shared`, each sees what the other pushes, moves and deletes.
+
+    The appliance remembers a link or a tag of a hosted repository for ten seconds.
+    """
+    prefix = {"rootdirectory": "/shared"}
+    setup = _setup(s3, upstream, tmp_path / "data", **prefix)
+    setup.settings["storage"]["shared"] = True
+    setup.settings["storage"]["maintenance"] = {"uploadpurging": {"interval": "1s"}}
+    keys = _keys(s3, secure=False, chunksize=5 * MB, **prefix)
+    theirs_not = {"redirect": {"disable": True}, "maintenance": PURGES_NOTHING}
+    settings = {"storage": {"s3": keys, "delete": {"enabled": True}, **theirs_not}}
+    ours, theirs, moved = (of_size(100 * KB, seed) for seed in (680, 681, 682))
+    uploads = f"shared/{layout.uploads(Repository('one/app'))}"
+    for name in ("startedat", "hashstates/sha256/0", "data"):
+        s3.put(f"{uploads}/{UNFINISHED}/{name}", b"2026-01-01T00:00:00Z")
+    with (
+        Registry(tmp_path / "registry", settings=settings) as registry,
+        Appliance(tmp_path / "appliance0", setup) as appliance,
+    ):
+        begun = registry.http.request("POST", uploads_path("one/app"))
+        assert begun.status == 202
+        young = f"{uploads}/{begun.headers['docker-upload-uuid']}/startedat"
+        assert appliance.http.get(manifest_path("one/app", "v1")).status == 404
+        assert push(appliance.http, "one/app", "ours", ours)
+        registry.push("one/app", "v1", theirs)
+        assert pull(appliance.http, "one/app", "v1")[0] == theirs.digest
+        assert pull(registry.http, "one/app", "ours")[0] == ours.digest
+        assert tags(appliance.http, "one/app") == ["ours", "v1"]
+
+        registry.push("one/app", "v1", moved)
+
+        def is_moved() -> bool:
+            return pull(appliance.http, "one/app", "v1")[0] == moved.digest
+
+        eventually(is_moved, what="the appliance has the moved tag", within=60)
+        path = manifest_path("one/app", ours.digest)
+        assert registry.http.request("DELETE", path).status == 202
+        eventually(lambda: appliance.http.get(path).status == 404, what="deleted", within=60)
+        assert push(appliance.http, "one/app", "ours", ours)
+        assert pull(registry.http, "one/app", "ours")[0] == ours.digest
+        path = manifest_path("one/app", moved.digest)
+        assert appliance.http.request("DELETE", path).status == 202
+        assert registry.http.get(path).status == 404
+
+        def is_purged() -> bool:
+            return s3.keys(f"{uploads}/{UNFINISHED}") == []
+
+        eventually(is_purged, what="the old upload is removed", within=60)
+        assert s3.get(young) is not None
+        assert s3.count("PUT", f"^shared/{KEY}") == 0
 
 
 def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(

@@ -30,7 +30,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +51,8 @@ _PRUNE_EVERY = 256
 _BUSY_S = 5.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS value (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, content BLOB
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, content BLOB,
+    at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS change (
     token TEXT PRIMARY KEY, key TEXT NOT NULL, is_removal INTEGER NOT NULL, at REAL NOT NULL
@@ -66,7 +67,9 @@ CREATE TABLE IF NOT EXISTS name (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
-_REMEMBER = "INSERT OR REPLACE INTO value (key, size, content) VALUES (?, ?, ?)"
+_VERSION = 1
+"""The values of a journal with another version of its tables are forgotten."""
+_REMEMBER = "INSERT OR REPLACE INTO value (key, size, content, at) VALUES (?, ?, ?, ?)"
 _ADD_NAME = """
 INSERT OR IGNORE INTO name SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM listed WHERE folder = ?1)
 """
@@ -81,11 +84,13 @@ INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = n
 class Known:
     """A `Known` is what the journal has of an object; `content` is None for a long one.
 
-    `size` is in bytes; negative: the bucket has no such object.
+    `size` is in bytes; negative: the bucket has no such object. `at` is when the journal learned of
+    the object (s, UTC epoch).
     """
 
     size: int
     content: bytes | None
+    at: float = field(default=0.0, compare=False)
 
     @property
     def is_absent(self) -> bool:
@@ -164,9 +169,14 @@ class BucketJournal:
     def known(self, key: str) -> Known | None:
         """Return what is remembered of an object; None if nothing is, or the file is unusable."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
-            row = db.execute("SELECT size, content FROM value WHERE key = ?", (key,)).fetchone()
+            query = "SELECT size, content, at FROM value WHERE key = ?"
+            row = db.execute(query, (key,)).fetchone()
             return Known(*row) if row else None
         return None
+
+    def age(self, known: Known) -> float:
+        """Return how long ago the journal learned of an object, in s."""
+        return self._clock() - known.at
 
     def generation(self, key: str) -> int | None:
         """Return a number that every change of the key changes; None if nothing can be kept."""
@@ -330,7 +340,7 @@ class BucketJournal:
 
     def _keep(self, db: sqlite3.Connection, key: str, known: Known) -> None:
         content = known.content if known.content is not None and known.size <= SHORT else None
-        db.execute(_REMEMBER, (key, known.size, content))
+        db.execute(_REMEMBER, (key, known.size, content, self._clock()))
         self._written += 1
         if self._written % _PRUNE_EVERY == 0:
             _prune(db)
@@ -376,6 +386,8 @@ def _open(path: Path) -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
+    if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+        db.executescript(f"DROP TABLE IF EXISTS value; PRAGMA user_version = {_VERSION};")
     db.executescript(_SCHEMA)
     return db
 

@@ -75,6 +75,14 @@ class Lease:
         return now < self._until
 
 
+class Shared:
+    """A `Shared` permits writes to a bucket that has no owner."""
+
+    def holds(self) -> bool:
+        """Return True."""
+        return True
+
+
 class Claim:
     """The claim of one appliance on its bucket; `uptime` is monotonic and counts suspends (s).
 
@@ -128,6 +136,19 @@ class Claim:
         if found is not None and found[0] == self._record.id:
             self._write(_Record(self._record.id))
             self._client.delete(KEY)
+
+    def is_of_another(self) -> bool:
+        """Return whether another appliance owns the bucket; end a claim of this appliance.
+
+        Raises: StorageFull, StorageBroken.
+        """
+        found = self._found()
+        if found is None:
+            return False
+        if found[0] != self._record.id:
+            return True
+        self._client.delete(KEY)
+        return False
 
     def _renewed(self) -> str | None:
         try:

@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.kept import KeptCopies
-from entrepot.datastore.drivers.objects.owner import Claim, Lease
+from entrepot.datastore.drivers.objects.owner import Claim, Lease, Shared
 from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
@@ -22,15 +22,23 @@ from entrepot.datastore.owned import Sign, TriedRequest
 
 @dataclass(frozen=True, slots=True)
 class BucketParts:
-    """The parts of one bucket; `state` is the state directory."""
+    """The parts of one bucket; `state` is the state directory.
+
+    `is_shared` states that docker distribution writes to the bucket too, so that it has no owner.
+    """
 
     client: ObjectClient
     journal: BucketJournal
     state: Path
+    is_shared: bool = False
 
     def claim(self) -> Claim:
         """Return the claim of this appliance, for the one process that renews it."""
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
+
+    def is_of_another(self) -> bool:
+        """Return whether another appliance owns the bucket; end a claim of this appliance."""
+        return self.claim().is_of_another()
 
     def forget(self) -> None:
         """Forget what is remembered of the bucket. Raises: StorageFull, StorageBroken."""
@@ -50,7 +58,8 @@ class BucketParts:
 
     def storage(self) -> ObjectStorage:
         """Return the storage, for any number of processes."""
-        return ObjectStorage(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
+        owner = Shared() if self.is_shared else Lease(self.state / layout.BUCKET_OWNER)
+        return ObjectStorage(self.client, self.journal, owner, is_shared=self.is_shared)
 
     def copies(self) -> KeptCopies:
         """Return the local copies of values that a late removal may take away."""
@@ -90,7 +99,8 @@ def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) ->
     given: dict[str, Any] = dict(parameters)
     state: Path = given["statedir"]
     client = ObjectClient(_BUCKETS[driver](given))
-    return BucketParts(client, BucketJournal(state / layout.BUCKET_JOURNAL, clock), state)
+    journal = BucketJournal(state / layout.BUCKET_JOURNAL, clock)
+    return BucketParts(client, journal, state, given.get("shared", False))
 
 
 _ENDPOINTS: Final[Mapping[str, str]] = {"s3": "regionendpoint"}

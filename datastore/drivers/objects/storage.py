@@ -15,8 +15,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
+from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.client import ObjectClient, OtherType, OutcomeUnknown
 from entrepot.datastore.drivers.objects.file import ObjectFile
 from entrepot.datastore.drivers.objects.journal import (
@@ -24,6 +25,7 @@ from entrepot.datastore.drivers.objects.journal import (
     SHORT,
     BucketJournal,
     Change,
+    Copy,
     Known,
 )
 from entrepot.datastore.drivers.objects.kept import KeptCopies
@@ -32,6 +34,9 @@ from entrepot.datastore.drivers.objects.sending import FileSender
 from entrepot.datastore.errors import DatastoreError, NotFound, StorageBroken, storage_error
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
+
+SHARED_S: Final = 10.0
+"""A link or tag that another program may have changed is remembered for so many seconds."""
 
 
 class Ownership(Protocol):
@@ -67,26 +72,35 @@ class ObjectSending:
 class ObjectStorage:
     """An `ObjectStorage` stores values as objects of one bucket.
 
-    Without ownership, values are read from the bucket each time, and nothing is written.
+    Without ownership, values are read from the bucket each time, and nothing is written. With
+    *is_shared*, docker distribution writes too: what it may write is remembered for 10 s, and its
+    absence not at all. Content is remembered, because it never changes.
     """
 
     is_remote = True
 
-    def __init__(self, client: ObjectClient, journal: BucketJournal, owner: Ownership) -> None:
+    def __init__(
+        self,
+        client: ObjectClient,
+        journal: BucketJournal,
+        owner: Ownership,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._client = client
         self._journal = journal
         self._owner = owner
+        self._is_shared = is_shared
         self._copies = KeptCopies(journal, client)
 
     def stat(self, key: str) -> Stat | None:
         """Return key and size of a value, without a request if the journal has the value."""
-        if self._owner.holds():
-            known = self._journal.known(key)
-            if known is not None:
-                return None if known.is_absent else Stat(key, known.size)
-            copy = self._journal.kept(key)
-            if copy is not None:
-                return Stat(key, copy.size)
+        known = self._known(key)
+        if known is not None:
+            return None if known.is_absent else Stat(key, known.size)
+        copy = self._kept(key)
+        if copy is not None:
+            return Stat(key, copy.size)
         generation = self._journal.generation(key)
         found = self._client.head(key)
         self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
@@ -115,7 +129,7 @@ class ObjectStorage:
 
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading; the file has no `fileno()`. Raises: NotFound."""
-        known = self._journal.known(key) if self._owner.holds() else None
+        known = self._known(key)
         if known is not None and known.is_absent:
             raise NotFound(key)
         if known is not None and known.content is not None:
@@ -139,13 +153,16 @@ class ObjectStorage:
 
     def _opened_copy(self, key: str) -> BinaryIO | None:
         """Open the local copy of a value that the bucket may lose; None if there is no copy."""
-        copy = self._journal.kept(key) if self._owner.holds() else None
+        copy = self._kept(key)
         descriptor = self._copies.open(copy) if copy is not None else None
         return None if descriptor is None else os.fdopen(descriptor, "rb")
 
+    def _kept(self, key: str) -> Copy | None:
+        return self._journal.kept(key) if self._owner.holds() else None
+
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a value of at most *max_bytes* bytes. Raises: NotFound."""
-        known = self._journal.known(key) if self._owner.holds() else None
+        known = self._known(key)
         if known is not None and max_bytes is not None and known.size > max_bytes:
             raise NotFound(key)
         with self.open(key) as file:
@@ -158,6 +175,7 @@ class ObjectStorage:
         """Set a value."""
         self._check_owner()
         with self._journal.changing(key, is_removal=False, keeps_copy=True) as change:
+            self._check_owner_at_last(change)
             try:
                 if change.needs_copy_until is not None:
                     self._copies.write(change.token, data)
@@ -192,6 +210,7 @@ class ObjectStorage:
         """Complete the object that *sender* sends, and delete the file *path* of *size* bytes."""
         self._check_owner()
         with self._journal.changing(key, is_removal=False, keeps_copy=True) as change:
+            self._check_owner_at_last(change)
             self._replacing(key, lambda: sender.finish(size))
             if change.needs_copy_until is not None:
                 self._copies.move(change.token, path)
@@ -225,6 +244,7 @@ class ObjectStorage:
             if not _is_same(file, now):
                 return False
         with self._journal.changing(target, is_removal=False) as change:
+            self._check_owner_at_last(change)
             self._client.copy(key, target)
             change.written(now.size)
         return self.delete(key)
@@ -239,6 +259,7 @@ class ObjectStorage:
         if self.stat(key) is None:
             return False
         with self._journal.changing(key, is_removal=True) as change:
+            self._check_owner_at_last(change)
             self._copies.forget(key)
             try:
                 self._client.delete(key)
@@ -255,7 +276,8 @@ class ObjectStorage:
 
         Known names need no request; otherwise one request lists 1,000 names.
         """
-        names = self._journal.names(key) if self._owner.holds() else None
+        is_known = self._owner.holds() and (not self._is_shared or _is_own(key))
+        names = self._journal.names(key) if is_known else None
         if names is None:
             generation = self._journal.generation(key)
             names = self._client.names(key)
@@ -264,7 +286,7 @@ class ObjectStorage:
 
     def may_have(self, key: str) -> bool:
         """Return False if the bucket is known not to have a value; never send a request."""
-        known = self._journal.known(key) if self._owner.holds() else None
+        known = self._known(key)
         return known is None or not known.is_absent
 
     def walk(self, key: str) -> Iterator[Stat]:
@@ -283,9 +305,42 @@ class ObjectStorage:
         received = self._client.requests.received
         return ObjectFile(key, first, lambda start: self._client.get(key, start), received)
 
+    def is_certain(self, key: str) -> bool:
+        """Return whether only this appliance writes the value of a key."""
+        return not self._is_shared or _is_own(key) or self._is_proxied(key)
+
+    def _is_proxied(self, key: str) -> bool:
+        """Return whether a key belongs to a repository that is known to have an origin."""
+        name = layout.repository_of(key)
+        found = self._journal.known(layout.origin(name)) if name else None
+        return found is not None and not found.is_absent
+
+    def _known(self, key: str) -> Known | None:
+        """Return what is remembered of a value, if it is still true."""
+        known = self._journal.known(key) if self._owner.holds() else None
+        if known is None or self.is_certain(key):
+            return known
+        if known.is_absent:
+            return None
+        is_content = key.startswith(f"{layout.BLOBS}/")
+        return known if is_content or self._journal.age(known) < SHARED_S else None
+
+    def _check_owner_at_last(self, change: Change) -> None:
+        """Check the ownership directly before the request: the process may have been stopped."""
+        try:
+            self._check_owner()
+        except StorageBroken:
+            change.not_written()
+            raise
+
     def _check_owner(self) -> None:
         if not self._owner.holds():
             raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
+
+
+def _is_own(key: str) -> bool:
+    """Return whether docker distribution neither reads nor writes a key or folder."""
+    return key == layout.OWN or key.startswith(f"{layout.OWN}/")
 
 
 def _content(file: io.RawIOBase | BinaryIO) -> bytes:

@@ -1,0 +1,47 @@
+"""The setting `storage.shared` and the settings that it makes useless."""
+
+from __future__ import annotations
+
+from entrepot.cleaner.__main__ import bounds, rules
+from entrepot.cleaner.hosted.retention import RetentionRule
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.datastore.refs import Repository
+from tests.config.config_folder import ConfigFolder
+
+_S3 = "s3: {region: r, bucket: b}, shared: true"
+
+
+def test_a_shared_bucket_has_no_limits(config_folder: ConfigFolder) -> None:
+    """Nothing is evicted for size, for age or by a rule, and storing does not end at a default."""
+    config_folder.write(f"storage: {{{_S3}}}\nhosted: {{'team/**': {{ttl: 1d}}}}")
+    settings = config_folder.settings()
+
+    assert settings.cleaner.maxsize == 0
+    assert bounds(settings) == StoreLimits()
+    assert rules(settings).of(Repository("team/app")) == RetentionRule()
+    assert config_folder.settings(CLEANER_MAXSIZE="5G").cleaner.maxsize == 5 * 2**30
+
+
+def test_keys_of_evictions_are_without_effect(config_folder: ConfigFolder) -> None:
+    """The operator would believe that content expires."""
+    config_folder.write(f"storage: {{{_S3}}}\ncleaner: {{ttl: 1d, garbage: 1h, maxsize: 5G}}")
+
+    assert config_folder.warnings() == [
+        (
+            f"config.yml:2: cleaner.{name}: the key has no effect: storage.shared is true; take one"
+            " of the two keys out"
+        )
+        for name in ("ttl", "garbage")
+    ]
+
+
+def test_only_a_bucket_can_be_shared(config_folder: ConfigFolder) -> None:
+    """The driver `filesystem` needs no such setting."""
+    config_folder.write("storage: {shared: true}")
+
+    assert config_folder.problems() == [
+        (
+            "config.yml:1: storage.shared=true: only a bucket can be shared; take it out, or"
+            " configure a bucket"
+        )
+    ]

@@ -1,0 +1,105 @@
+"""With `storage.shared`, docker distribution writes to the bucket at the same time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.datastore import layout
+from entrepot.datastore.drivers.objects.owner import KEY
+from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
+from entrepot.datastore.errors import NotFound
+from entrepot.datastore.refs import Digest, Repository, Tag
+from entrepot.datastore.repositories import Repositories
+from tests.clock import Clock
+from tests.s3_front import S3Front
+from tests.s3_storage import owned, parameters
+
+HOSTED, PROXIED = Repository("team/app"), Repository("one.test/app")
+OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
+V1 = layout.tag_current(HOSTED, Tag("v1"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return the clock of the journal."""
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def storage(s3: S3Front, tmp_path: Path, clock: Clock) -> ObjectStorage:
+    """Return the storage of an appliance that shares the bucket."""
+    return parts_of("s3", parameters(s3, tmp_path, shared=True), clock).storage()
+
+
+def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
+    s3: S3Front, storage: ObjectStorage, clock: Clock
+) -> None:
+    """Then the bucket is asked again, because docker distribution may have moved or deleted it."""
+    storage.write(V1, str(OLD).encode())
+    s3.put(V1, str(NEW).encode())
+    clock.now += 9.0
+    assert storage.read(V1) == str(OLD).encode()
+    clock.now += 1.0
+    assert storage.read(V1) == str(NEW).encode()
+
+    s3.delete(V1)
+    clock.now += 10.0
+
+    with pytest.raises(NotFound):
+        storage.read(V1)
+
+
+def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:
+    """What docker distribution stores is found at once, also in a list that was made before."""
+    blob, link = layout.blob(NEW), layout.layer_link(HOSTED, NEW)
+    assert [storage.stat(key) for key in (blob, link)] == [None, None]
+    assert list(storage.list(layout.tags(HOSTED))) == []
+
+    for key in (blob, link, V1):
+        s3.put(key, str(NEW).encode())
+
+    assert storage.stat(blob) is not None
+    assert storage.stat(link) is not None
+    assert list(storage.list(layout.tags(HOSTED))) == ["v1"]
+
+
+def test_content_and_proxied_repositories_are_remembered(
+    s3: S3Front, storage: ObjectStorage, clock: Clock
+) -> None:
+    """Docker distribution changes neither, so a warm pull needs no request."""
+    keys = (layout.blob(NEW), layout.tag_current(PROXIED, Tag("v1")), layout.origin(HOSTED))
+    storage.write(layout.origin(PROXIED), b"one.test")
+    for key in keys[:2]:
+        storage.write(key, b"content")
+    assert storage.stat(keys[2]) is None
+    clock.now += 3600.0
+    s3.forget()
+
+    assert [storage.stat(key) is not None for key in keys] == [True, True, False]
+    assert s3.requests == []
+
+
+def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: ObjectStorage) -> None:
+    """Docker distribution may have removed it a moment ago; the push would be lost."""
+    repositories = Repositories(storage)
+    repositories.link_blob(HOSTED, NEW)
+    s3.delete(layout.layer_link(HOSTED, NEW))
+
+    repositories.link_blob(HOSTED, NEW)
+
+    assert s3.get(layout.layer_link(HOSTED, NEW)) is not None
+
+
+def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_path: Path) -> None:
+    """The owner would not see the writes; an appliance's own claim ends instead."""
+    owned(s3, tmp_path / "other")
+    shared = parts_of("s3", parameters(s3, tmp_path / "ours", shared=True), Clock(0.0))
+    again = parts_of("s3", parameters(s3, tmp_path / "other", shared=True), Clock(0.0))
+
+    assert shared.is_of_another()
+    assert not again.is_of_another()
+    assert s3.get(KEY) is None
+    assert not shared.is_of_another()

@@ -49,6 +49,7 @@ from entrepot.runtime.run_names import FRONT_SOCKET, WAKE_SOCKET
 
 if TYPE_CHECKING:
     from entrepot.datastore.owned import OwnedStorage
+    from entrepot.datastore.snapshot import SnapshotStore
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class CleanerProcess:
             stopped=self._stop.is_set,
             wake=self._ring,
             room=bounds(settings).room,
-            snapshots=None if self._bucket is None else self._bucket.snapshots(),
+            snapshots=_snapshots(settings, self._bucket),
             examine=self._readers.examine,
         )
         intervals = settings.cleaner
@@ -316,10 +317,7 @@ class EventsFile:
 def _bucket(
     settings: Settings, storage: Storage, events: EventsFile, clock: Clock
 ) -> OwnedStorage | None:
-    """Return the bucket that this appliance owns; None without a bucket, or if it is shared.
-
-    The requests to the bucket are reported.
-    """
+    """Return the bucket of the content, whose requests are reported; None without a bucket."""
     if not settings.storage.bucket:
         return None
 
@@ -327,11 +325,14 @@ def _bucket(
         events.write(Event(event, clock(), fields))
 
     report_requests(storage, report)
-    if settings.storage.shared:
-        return None
     bucket = open_owned(settings.storage, clock)
     bucket.report_to(report)
     return bucket
+
+
+def _snapshots(settings: Settings, bucket: OwnedStorage | None) -> SnapshotStore | None:
+    """Return where the bucket has the snapshot of the index; None if another program writes too."""
+    return None if bucket is None or settings.storage.shared else bucket.snapshots()
 
 
 def _lacking(settings: Settings) -> Callable[[int], int]:

@@ -76,11 +76,20 @@ class Lease:
 
 
 class Shared:
-    """A `Shared` permits writes to a bucket that has no owner."""
+    """A `Shared` permits writes to a bucket that has no owner, and is its claim."""
+
+    is_held: bool | None = True
 
     def holds(self) -> bool:
         """Return True."""
         return True
+
+    def renew(self) -> bool:
+        """Return True, without a request."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
 
 
 class Claim:

@@ -17,7 +17,7 @@ from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.drivers.table import Parameters
-from entrepot.datastore.owned import Sign, TriedRequest
+from entrepot.datastore.owned import Sign, StorageClaim, TriedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,16 @@ class BucketParts:
     state: Path
     is_shared: bool = False
 
-    def claim(self) -> Claim:
+    def claim(self) -> StorageClaim:
         """Return the claim of this appliance, for the one process that renews it."""
+        return Shared() if self.is_shared else self._claim()
+
+    def _claim(self) -> Claim:
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
 
     def is_of_another(self) -> bool:
         """Return whether another appliance owns the bucket; end a claim of this appliance."""
-        return self.claim().is_of_another()
+        return self._claim().is_of_another()
 
     def forget(self) -> None:
         """Forget what is remembered of the bucket. Raises: StorageFull, StorageBroken."""

@@ -179,7 +179,7 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front) -> None:
     """What was listed once stays known, also after a push of another tag of the repository."""
     made = of_size(20 * KB, 606)
-    assert push(appliance.http, "team/listed", "v1", made)
+    push_soon(appliance.http, "team/listed", "v1", made)
     paths = (
         "/v2/_catalog",
         f"/v2/team/listed/referrers/{made.digest}",
@@ -199,7 +199,7 @@ def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front
 
     # the cleaner lists too
     eventually(need_no_request, what="the lists are remembered", within=30)
-    assert push(appliance.http, "team/listed", "v2", of_size(20 * KB, 607))
+    push_soon(appliance.http, "team/listed", "v2", of_size(20 * KB, 607))
     assert tags(appliance.http, "team/listed") == ["v1", "v2"]
 
 
@@ -386,7 +386,7 @@ def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
         assert begun.status == 202
         young = f"{uploads}/{begun.headers['docker-upload-uuid']}/startedat"
         assert appliance.http.get(manifest_path("one/app", "v1")).status == 404
-        assert push(appliance.http, "one/app", "ours", ours)
+        push_soon(appliance.http, "one/app", "ours", ours)
         registry.push("one/app", "v1", theirs)
         assert pull(appliance.http, "one/app", "v1")[0] == theirs.digest
         assert pull(registry.http, "one/app", "ours")[0] == ours.digest
@@ -401,7 +401,7 @@ def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
         path = manifest_path("one/app", ours.digest)
         assert registry.http.request("DELETE", path).status == 202
         eventually(lambda: appliance.http.get(path).status == 404, what="deleted", within=60)
-        assert push(appliance.http, "one/app", "ours", ours)
+        push_soon(appliance.http, "one/app", "ours", ours)
         assert pull(registry.http, "one/app", "ours")[0] == ours.digest
         path = manifest_path("one/app", moved.digest)
         assert appliance.http.request("DELETE", path).status == 202

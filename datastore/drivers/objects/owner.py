@@ -75,8 +75,8 @@ class Lease:
         return now < self._until
 
 
-class Shared:
-    """A `Shared` permits writes to a bucket that has no owner, and is its claim."""
+class Unowned:
+    """A `Unowned` permits writes to a bucket that has no owner, and is its claim."""
 
     is_held: bool | None = True
 

@@ -12,7 +12,7 @@ from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import Bucket, ObjectClient
 from entrepot.datastore.drivers.objects.journal import BucketJournal
 from entrepot.datastore.drivers.objects.kept import KeptCopies
-from entrepot.datastore.drivers.objects.owner import Claim, Lease, Shared
+from entrepot.datastore.drivers.objects.owner import Claim, Lease, Unowned
 from entrepot.datastore.drivers.objects.requests import Report
 from entrepot.datastore.drivers.objects.snapshots import BucketSnapshots
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
@@ -34,7 +34,7 @@ class BucketParts:
 
     def claim(self) -> StorageClaim:
         """Return the claim of this appliance, for the one process that renews it."""
-        return Shared() if self.is_shared else self._claim()
+        return Unowned() if self.is_shared else self._claim()
 
     def _claim(self) -> Claim:
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
@@ -61,7 +61,7 @@ class BucketParts:
 
     def storage(self) -> ObjectStorage:
         """Return the storage, for any number of processes."""
-        owner = Shared() if self.is_shared else Lease(self.state / layout.BUCKET_OWNER)
+        owner = Unowned() if self.is_shared else Lease(self.state / layout.BUCKET_OWNER)
         return ObjectStorage(self.client, self.journal, owner, is_shared=self.is_shared)
 
     def copies(self) -> KeptCopies:

@@ -76,7 +76,7 @@ class Lease:
 
 
 class Unowned:
-    """A `Unowned` permits writes to a bucket that has no owner, and is its claim."""
+    """An `Unowned` permits writes to a bucket that has no owner, and is its claim."""
 
     is_held: bool | None = True
 

@@ -99,7 +99,7 @@ ROWS: Mapping[str, Row] = {
     "cold-line": Row(
         "cold pull of 196 MB over the simulated line",
         Unit.TIME,
-        "20 MB/s a connection, 50 ms there and back; eight layers, three at a time as dockerd",
+        "20 MB/s a connection, a round trip of 50 ms; eight layers, three at a time as by dockerd",
     ),
     "slow-readers": Row(
         f"{SLOW_CLIENTS:,} clients reading slowly, a manifest meanwhile",

@@ -25,7 +25,7 @@ PARTS = 9
 IMAGES = 100  # manifests in the data directory, each of which references PARTS blobs
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-# the largest number of blobs, because three bytes of a digest hold a blob's mixed number
+# the largest number of blobs: a digest begins with the blob's number, mixed, in three bytes
 _MIXED = 2**24
 _FORTH = 10_368_889  # an odd multiplier maps the numbers below 2**24 to each other, none twice
 _BACK = pow(_FORTH, -1, _MIXED)

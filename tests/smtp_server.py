@@ -85,7 +85,7 @@ class _Session(socketserver.BaseRequestHandler):
             self._answer("220 go on")
             try:
                 encrypted = self._owner.context.wrap_socket(self._socket, server_side=True)
-            except ssl.SSLError:  # the client has rejected the certificate, which some tests want
+            except ssl.SSLError:  # the client has rejected the certificate, as some tests expect
                 return False
             self._begin(encrypted)
         elif verb == "AUTH":

@@ -24,9 +24,9 @@ from tests.appliance.stub_worker import StubWorker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOTS = 100  # this many requests a worker gets at a time
-UPLOADS = 4  # so many of them may have large bodies
-SPARE = 2  # so many of them are only for addresses with few requests
+SLOTS = 100  # requests that HAProxy sends to a worker at a time
+UPLOADS = 4  # of these requests, those that may have large bodies
+SPARE = 2  # of these requests, those only for client addresses with few requests
 _ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads write to stdout
 T = TypeVar("T")
 

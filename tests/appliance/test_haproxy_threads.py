@@ -16,7 +16,7 @@ from tests.appliance.stub_worker import StubWorker
 
 PATH = "/v2/one.test/app/manifests/one"
 TWO_THREADS = {"ENTREPOT_THREADS": "2", "ENTREPOT_THREAD2": "on"}
-CONNECTIONS = 40  # one thread gets all of them once in 2^39 times
+CONNECTIONS = 40  # so many that both of two threads get some, except once in 2^39 runs
 CROWDED, FEW = 6, 4
 
 

@@ -516,7 +516,8 @@ def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     layer = pushed.digests[-1]
 
     def report(event: Event) -> None:
-        if not events:  # after the removal of the manifest
+        # the first event reports the removal of the manifest, so the layer is used after it
+        if not events:
             clock.now += 1
             store.index.touch({layer: clock.now})
             store.repositories.link_blob(_OTHER, layer)

@@ -83,7 +83,7 @@ def test_a_document_at_the_bound_is_parsed() -> None:
 @pytest.mark.parametrize(("count", "is_refused"), [(100_000, False), (100_001, True)])
 def test_values_are_counted_over_the_whole_document(count: int, *, is_refused: bool) -> None:
     """The values are counted over the whole text, including its last bytes."""
-    # one bracket, and one comma less than values
+    # the parser counts brackets and commas: here one bracket, and one comma less than values
     data = b"[0" + b",         0" * (count - 1) + b"]"
     if is_refused:
         with pytest.raises(ValueError, match="more than 100000 values"):

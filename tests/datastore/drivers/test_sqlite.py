@@ -53,7 +53,7 @@ def index(opened: Opened) -> SqliteIndex:
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
     """Return the index of another process, with the same file."""
-    del index  # opened first, by the other fixture
+    del index  # the fixture `index` has opened the file and created the index first
     return opened()
 
 

@@ -37,6 +37,7 @@ PARTS: Final = 5  # blobs in each manifest
 _BLOB: Final = 1_000  # the size of each blob in bytes
 _REPOSITORY: Final = "library/many"
 _SAMPLED: Final = 100_000  # requests in the list that wrk repeats, in its order
+_REPEATED: Final = 4_000  # requests for each object of the comparison, until one is repeated
 _WARM_S: Final = 12
 _SECONDS: Final = 4
 
@@ -59,10 +60,14 @@ class Store:
                 yield address.blob(_REPOSITORY, next(blobs))
 
     def plain(self, address: ServerAddress) -> Iterator[str]:
-        """Yield the paths of one manifest and of its blobs, for the comparison."""
-        yield address.manifest(_REPOSITORY, self.manifests[0])
-        for each in self.blobs[:PARTS]:
-            yield address.blob(_REPOSITORY, each)
+        """Yield the paths of one manifest and of its blobs, for the comparison.
+
+        A worker repeats responses to equal requests, and these requests differ in their query.
+        """
+        paths = [address.manifest(_REPOSITORY, self.manifests[0])]
+        paths += [address.blob(_REPOSITORY, each) for each in self.blobs[:PARTS]]
+        for number in range(_REPEATED):
+            yield from (f"{path}?number={number}" for path in paths)
 
 
 def many(site: Site, book: Book, rounds: int) -> None:

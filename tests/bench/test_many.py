@@ -47,7 +47,13 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """The requests of a plain server have as many blobs for each manifest as those of Entrepot."""
-    paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
+    """The requests of a plain server have as many blobs for each manifest as those of Entrepot.
 
-    assert [path.split("/")[-2] for path in paths] == ["manifests", *["blobs"] * PARTS]
+    All of them differ, because a worker would repeat its response to an equal request.
+    """
+    paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
+    kinds = [path.split("/")[-2] for path in paths]
+
+    assert kinds[: 1 + PARTS] == ["manifests", *["blobs"] * PARTS]
+    assert kinds.count("blobs") == PARTS * kinds.count("manifests")
+    assert len(set(paths)) == len(paths)

@@ -39,7 +39,7 @@ In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
     clock                                   the time of the appliance, shared by its processes
     token-key.pem                           the key that signs tokens of auth.htpasswd.token
     notifications.sqlite                    events that are not delivered yet
-    bucket.sqlite                           what the bucket of storage.s3 has
+    bucket.sqlite                           what the bucket of the storage driver has
     bucket-owner.json                       the claim of this appliance on that bucket
 """
 

@@ -4,6 +4,6 @@ The module `table` maps the names of the drivers to the drivers. Production uses
 of the object storages, and `sqlite` (with `sqlite_parts`, `sqlite_file` and `sqlite_health`); tests
 use `memory` and `memory_parts`.
 
-`s3` translates docker distribution's keys of that object storage. The folder `objects` has what all
-object storages share.
+`s3`, `azure` and `oss` translate docker distribution's keys of one object storage each. The folder
+`objects` has what all object storages share.
 """

@@ -1,4 +1,4 @@
-"""Read an object of S3 as a seekable file, with as few requests as possible."""
+"""Read an object of a bucket as a seekable file, with as few requests as possible."""
 
 from __future__ import annotations
 

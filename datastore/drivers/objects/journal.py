@@ -16,7 +16,7 @@ journal forget them.
 
 A change is recorded before its request is sent, and removed when the request was answered. While a
 change of a key is recorded, the journal remembers no value for the key. A removal without an answer
-may still be applied later: S3 accepts a signed request for 15 minutes. After a lost answer
+may still be applied later: S3 and Azure accept a signed request for 15 minutes. After a lost answer
 the key is not removed again for 16 minutes, and a value that is written to the key meanwhile is
 kept in a local file (`kept.py`).
 """

@@ -106,23 +106,31 @@ def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) ->
     return BucketParts(client, journal, state, given.get("shared", False))
 
 
-_ENDPOINTS: Final[Mapping[str, str]] = {"s3": "regionendpoint"}
-"""The key of a driver that selects the endpoint."""
+Signer = Callable[[str, int], str]
+"""A `Signer` returns a URL for a key, which is valid for a number of seconds."""
 
 
-def signer_of(
-    driver: str, parameters: Parameters, endpoint: str | None
-) -> Callable[[str, int], str]:
+def _s3_signer(parameters: Mapping[str, Any], endpoint: str | None) -> Signer:
+    given = {**parameters, "regionendpoint": endpoint} if endpoint else parameters
+    return ObjectClient(_s3(given)).sign
+
+
+def _azure_signer(parameters: Mapping[str, Any], endpoint: str | None) -> Signer:
+    from entrepot.datastore.drivers import azure  # noqa: PLC0415 - only the driver in use
+
+    return azure.signer_of(parameters, endpoint)
+
+
+_SIGNERS: Final[Mapping[str, Callable[[Mapping[str, Any], str | None], Signer]]] = {
+    "azure": _azure_signer,
+    "s3": _s3_signer,
+}
+
+
+def signer_of(driver: str, parameters: Parameters, endpoint: str | None) -> Signer:
     """Return the function that signs a URL for a key and a number of seconds, without a request.
 
     The URL begins with *endpoint*; None: with the endpoint of the driver. Raises: StorageBroken if
     a file that the keys name cannot be read; the function raises StorageBroken without a login.
     """
-    given: dict[str, Any] = dict(parameters)
-    if driver == "azure":
-        from entrepot.datastore.drivers import azure  # noqa: PLC0415 - only the driver in use
-
-        return azure.signer_of(given, endpoint)
-    if endpoint is not None:
-        given[_ENDPOINTS[driver]] = endpoint
-    return ObjectClient(_BUCKETS[driver](given)).sign
+    return _SIGNERS[driver](dict(parameters), endpoint)

@@ -1,4 +1,4 @@
-"""Storage in a bucket of S3 or of a service with the same API: a value is an object.
+"""Storage in a bucket of S3 or a container of Azure: a value is an object.
 
 The layout is docker distribution's, below the same prefix. A bucket keeps no times that can be set,
 so `ObjectStorage` is no `TimedStorage`. Index, spool and journal are local files in the state

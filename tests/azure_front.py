@@ -1,12 +1,10 @@
-"""Run a small server with the part of Azure's blob service that the driver `azure` uses.
+"""A small server with the part of Azure's blob service that the driver `azure` uses.
 
 It keeps blobs in memory, verifies the signature of each request as Azure does, and needs no other
 program. `make soak` runs the same tests with Azurite (`tests/azurite.py`), which shows that this
 server answers as Microsoft's emulator does:
 
-with AzureFront() as azure:
-    ...
-    assert azure.refused == []
+with AzureFront() as azure: ... assert azure.refused == []
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ def _error(status: int, code: str) -> _Answer:
 
 
 class AzureFront(ThreadingHTTPServer):
-    """The server, with one empty container; `refused` lists requests with a wrong signature."""
+    """A stand-in for Azure with one empty container; `refused` lists wrongly signed requests."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""The setting `storage.shared` and the settings that it makes useless."""
+"""The setting `storage.shared`, with which docker distribution may write to the same bucket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _S3 = "s3: {region: r, bucket: b}, shared: true"
 
 
 def test_a_shared_bucket_has_no_limits(config_folder: ConfigFolder) -> None:
-    """Nothing is evicted for size, for age or by a rule, and storing does not end at a default."""
+    """With `storage.shared` the appliance evicts nothing, so the default size limit does not apply.
+
+    Otherwise no content would be stored once the bucket has more than the default.
+    """
     config_folder.write(f"storage: {{{_S3}}}\nhosted: {{'team/**': {{ttl: 1d}}}}")
     settings = config_folder.settings()
 
@@ -23,7 +26,7 @@ def test_a_shared_bucket_has_no_limits(config_folder: ConfigFolder) -> None:
 
 
 def test_keys_of_evictions_are_without_effect(config_folder: ConfigFolder) -> None:
-    """The operator would believe that content expires."""
+    """A key about evictions beside `storage.shared` is a warning, because it has no effect."""
     config_folder.write(f"storage: {{{_S3}}}\ncleaner: {{ttl: 1d, garbage: 1h, maxsize: 5G}}")
 
     assert config_folder.warnings() == [
@@ -36,7 +39,7 @@ def test_keys_of_evictions_are_without_effect(config_folder: ConfigFolder) -> No
 
 
 def test_only_a_bucket_can_be_shared(config_folder: ConfigFolder) -> None:
-    """The driver `filesystem` needs no such setting."""
+    """`storage.shared` is refused without a bucket, because other drivers do not need it."""
     config_folder.write("storage: {shared: true}")
 
     assert config_folder.problems() == [

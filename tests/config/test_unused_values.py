@@ -30,7 +30,7 @@ redis:
 
 @pytest.mark.parametrize("text", [_OF_2, _OF_3], ids=["2.x", "3.x"])
 def test_redis_is_one_warning_in_either_form(config_folder: ConfigFolder, text: str) -> None:
-    """`redis:` is one warning in both forms, which states that the section has no effect."""
+    """`redis:`, in the form of 2.x or of 3.x, is one warning that the section has no effect."""
     config_folder.write(text)
 
     assert config_folder.problems() == []

@@ -61,7 +61,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
 
 def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: AccessIndex) -> None:
-    """The access time of a prefetched row is the end of its download, used or not."""
+    """A prefetched row has the end of its download as its last use, whether it was used or not."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     entry = index.entry(A)
 

@@ -66,7 +66,7 @@ class Scene:
         self.keeper().purge()
 
     def keeper(self) -> QuarantineKeeper:
-        """Return the keeper of the quarantine."""
+        """Return the part of the cleaner that looks after the quarantine."""
         return QuarantineKeeper(self.store, self.appliance.clock)
 
     def verify(self) -> tuple[str, str, bool]:
@@ -97,7 +97,7 @@ def scene(s3: S3Front, tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_intact_content_is_never_read(scene: Scene) -> None:
-    """The lists of the bucket have the lengths, so a comparison of intact content costs no GET."""
+    """A comparison of intact content costs no GET, because lists of the bucket have all lengths."""
     scene.compare()
 
     assert scene.bodies() == 0
@@ -105,7 +105,10 @@ def test_intact_content_is_never_read(scene: Scene) -> None:
 
 
 def test_damaged_content_with_an_upstream_is_deleted(scene: Scene) -> None:
-    """Only the object with a wrong length is read; the next pull fetches it again."""
+    """A damaged object of proxied content is deleted, and the next pull fetches the content again.
+
+    Only the object with a wrong length is read for that.
+    """
     scene.damage(scene.proxied, CONTENT[:-1])
 
     scene.compare()
@@ -151,7 +154,10 @@ def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_ag
 
 
 def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) -> None:
-    """`entrepot verify` states the requests and the bytes first, and reads all content."""
+    """Damage that keeps the length is found only by `entrepot verify`, which reads all content.
+
+    It prints beforehand how many requests and bytes that costs.
+    """
     scene.damage(scene.pushed, bytes(len(CONTENT)))
     worker = scene.worker()
     scene.compare()
@@ -168,7 +174,7 @@ def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) 
 
 
 def test_a_verification_removes_the_mark_of_content_that_is_intact_again(scene: Scene) -> None:
-    """The operator may restore an object from a backup, below the same key."""
+    """A verification removes the mark of content that is intact again, as from a backup."""
     scene.damage(scene.pushed, b"damaged")
     scene.compare()
     scene.damage(scene.pushed, CONTENT[::-1])
@@ -182,7 +188,7 @@ def test_a_verification_removes_the_mark_of_content_that_is_intact_again(scene: 
 
 
 def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Scene) -> None:
-    """The digest decides, not the index, as on a disk."""
+    """If the index has a wrong size but the object's digest is right, the index is corrected."""
     scene.appliance.index.record(scene.proxied, 5, ContentKind.BLOB, NOW)
 
     scene.compare()
@@ -195,7 +201,7 @@ def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Sc
 
 @pytest.mark.parametrize("mark", [b"", b"[]", b'{"size": "x"}', b'{"size": 1}', b"\xff" * 9000])
 def test_a_mark_of_another_program_states_nothing(scene: Scene, mark: bytes) -> None:
-    """A foreign value in the quarantine stops neither the cleaner nor a verification."""
+    """A mark that another program has written stops neither the cleaner nor a verification."""
     scene.s3.put(layout.quarantined(scene.pushed), mark)
 
     scene.compare()

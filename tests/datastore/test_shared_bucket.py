@@ -37,7 +37,10 @@ def storage(s3: S3Front, tmp_path: Path, clock: Clock) -> ObjectStorage:
 def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
     s3: S3Front, storage: ObjectStorage, clock: Clock
 ) -> None:
-    """Then the bucket is asked again, because docker distribution may have moved or deleted it."""
+    """A tag of pushed content is remembered for ten seconds, and then read from the bucket again.
+
+    docker distribution may have moved or deleted the tag.
+    """
     storage.write(V1, str(OLD).encode())
     s3.put(V1, str(NEW).encode())
     clock.now += 9.0
@@ -53,7 +56,10 @@ def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
 
 
 def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:
-    """What docker distribution stores is found at once, also in a list that was made before."""
+    """No absence is remembered, so content that docker distribution stores is found at once.
+
+    That holds for lists of names too.
+    """
     blob, link = layout.blob(NEW), layout.layer_link(HOSTED, NEW)
     assert [storage.stat(key) for key in (blob, link)] == [None, None]
     assert list(storage.list(layout.tags(HOSTED))) == []
@@ -69,7 +75,10 @@ def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> No
 def test_content_and_proxied_repositories_are_remembered(
     s3: S3Front, storage: ObjectStorage, clock: Clock
 ) -> None:
-    """Docker distribution changes neither, so a warm pull needs no request."""
+    """Content and proxied repositories are remembered: docker distribution changes neither of them.
+
+    So a pull of stored content needs no request for them.
+    """
     keys = (layout.blob(NEW), layout.tag_current(PROXIED, Tag("v1")), layout.origin(HOSTED))
     storage.write(layout.origin(PROXIED), b"one.test")
     for key in keys[:2]:
@@ -83,7 +92,7 @@ def test_content_and_proxied_repositories_are_remembered(
 
 
 def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: ObjectStorage) -> None:
-    """Docker distribution may have removed it a moment ago; the push would be lost."""
+    """A push writes a link even if it is remembered: docker distribution may have removed it."""
     repositories = Repositories(storage)
     repositories.link_blob(HOSTED, NEW)
     s3.delete(layout.layer_link(HOSTED, NEW))
@@ -94,7 +103,10 @@ def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: Objec
 
 
 def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_path: Path) -> None:
-    """The owner would not see the writes; an appliance's own claim ends instead."""
+    """A bucket that another appliance owns is not shared: that owner would not see the writes.
+
+    An appliance that shares a bucket gives up its own claim.
+    """
     owned(s3, tmp_path / "other")
     shared = parts_of("s3", parameters(s3, tmp_path / "ours", shared=True), Clock(0.0))
     again = parts_of("s3", parameters(s3, tmp_path / "other", shared=True), Clock(0.0))

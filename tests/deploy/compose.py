@@ -1,4 +1,4 @@
-"""Read compose files: the service of the appliance, with variables replaced."""
+"""Reads compose files, and replaces the variables in them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_its_variables_are_known() -> None:
 
 
 def test_the_appliance_uses_the_service_and_the_bucket(services: dict[str, Any]) -> None:
-    """Endpoint, bucket and login of the appliance are those of the two other services."""
+    """In the compose file the appliance has endpoint, bucket and login of the other services."""
     storage = config.load([], compose.environment(FILE, KEYS)).settings.storage
     assert storage.s3 is not None
 
@@ -45,13 +45,13 @@ def test_the_appliance_uses_the_service_and_the_bucket(services: dict[str, Any])
 
 
 def test_without_keys_the_file_is_refused() -> None:
-    """A file without a value for a key would start a service with a known password."""
+    """Without a password in the environment the compose file is refused: it has no default."""
     with pytest.raises(KeyError, match="S3_ACCESS_KEY"):
         compose.document(FILE, {})
 
 
 def test_its_volumes_and_dependencies_exist(services: dict[str, Any]) -> None:
-    """Each named volume and each service that another one waits for is in the file."""
+    """The compose file declares each volume that it mounts, and each service that it awaits."""
     named = [each.partition(":")[0] for one in services.values() for each in one.get("volumes", ())]
 
     assert set(named) == set(compose.document(FILE, KEYS)["volumes"])
@@ -60,6 +60,6 @@ def test_its_volumes_and_dependencies_exist(services: dict[str, Any]) -> None:
 
 
 def test_root_has_the_capabilities_for_changing_the_user(services: dict[str, Any]) -> None:
-    """If one of the capabilities is missing, all programs run as root."""
+    """The compose file grants root all capabilities that it needs to change its user."""
     assert services["entrepot"]["cap_add"] == list(NEEDED)
     assert services["entrepot"]["cap_drop"] == ["ALL"]

@@ -92,7 +92,7 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Front]:
-    """Run one S3 server for this module."""
+    """Run one strict S3 server for all tests of this file."""
     with S3Front(least_part=KB) as front:
         yield front
 
@@ -107,7 +107,7 @@ def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
 
 
 def test_a_pull_sends_few_requests(registry: Registry) -> None:
-    """Cold, warm, and with a tag whose freshness has ended."""
+    """The requests of a pull are counted: cold, warm, and by a tag whose freshness has ended."""
     name = f"{HOST}/app"
 
     registry.ask("GET", f"{name}/manifests/v1")
@@ -135,14 +135,17 @@ def test_a_pull_sends_few_requests(registry: Registry) -> None:
 
 
 def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
-    """A client may pull a blob without a manifest; the origin of the repository is then written."""
+    """The first blob in a repository, pulled without a manifest, costs two requests more.
+
+    The repository's origin is written then.
+    """
     registry.pull(f"{HOST}/app", LONG, is_cold=True)
 
     assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 2, "GET": 1}, "six"
 
 
 def test_a_push_sends_few_requests(registry: Registry) -> None:
-    """An image with three blobs, of which one is sent in parts, and a tag."""
+    """The requests of a push are counted: an image with three blobs, one of them sent in parts."""
     registry.push("team/app", MADE)
 
     assert registry.counted() == {"PUT": 9, "POST": 2, "GET": 5, "HEAD": 3}

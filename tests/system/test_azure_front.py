@@ -28,14 +28,14 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[AzureFront]:
-    """Run the server of the module."""
+    """Run the stand-in for Azure for all tests of this file."""
     with AzureFront() as front:
         yield front
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the module."""
+    """Run an upstream for all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -61,7 +61,7 @@ def _setup(azure: AzureFront, upstream: FakeUpstream, data: Path, **others: obje
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, azure: AzureFront, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers."""
+    """Run one appliance with two workers, whose content is in the container."""
     folder = tmp_path_factory.mktemp("azure")
     with Appliance(folder, _setup(azure, upstream, folder / "data")) as running:
         yield running
@@ -75,7 +75,7 @@ def appliance(
 def test_clients_are_served_from_a_container(
     appliance: Appliance, azure: AzureFront, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Pulls, ranges, pushes and deletions, with two workers; every request is signed."""
+    """Pulls, ranges, pushes and deletions work with content in Azure; every request is signed."""
     check(appliance, upstream)
 
     assert azure.refused == []
@@ -84,7 +84,7 @@ def test_clients_are_served_from_a_container(
 def test_a_container_that_refuses_requests_is_one_line(
     azure: AzureFront, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The start ends with code 2, and the line names what the operator can do."""
+    """If the container refuses requests, the start ends with code 2 and one line with a remedy."""
     setup = _setup(azure, upstream, tmp_path / "data", container="absent")
     appliance = Appliance(tmp_path / "appliance0", setup)
 

@@ -51,7 +51,7 @@ def _rows(store: DataDirectory) -> list[tuple[IndexEntry, object]]:
 def test_content_passes_through_three_drivers_unchanged(
     source: DataDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Content, links, times and last uses are the same after four storages of three drivers."""
+    """After migrations through storages of three drivers content and last uses are the same."""
     with Azurite(tmp_path / "azurite") as azurite, S3Front() as s3:
         azure = {"accountname": ACCOUNT, "accountkey": KEY, "container": "images"}
         bucket = {

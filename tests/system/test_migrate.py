@@ -33,14 +33,14 @@ PUSHED, LONG, PULLED = of_size(200 * KB, 900), of_size(7 * MB, 901), of_size(300
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Front]:
-    """Run the S3 server of the module."""
+    """Run one strict S3 server for all tests of this file."""
     with S3Front() as front:
         yield front
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the module."""
+    """Run an upstream for all tests of this file."""
     with FakeUpstream() as fake:
         yield fake
 
@@ -146,7 +146,7 @@ def _stalled(
 def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """A killed migration and one that a signal ended are continued, without copying again."""
+    """After two interruptions, by a kill and by a signal, a migration copies nothing again."""
     blobs = [Digest.of(each) for made in (PUSHED, LONG, PULLED) for each in made.blobs]
     blobs += [made.digest for made in (PUSHED, LONG, PULLED)]
     last = max(blobs, key=str)
@@ -184,7 +184,7 @@ def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests
 
 
 def _from_another_machine(bucket: Appliance) -> Path:
-    """Return a configuration file for the bucket with a state directory that is not there."""
+    """Return a configuration file for the bucket whose state directory is missing, as elsewhere."""
     other = bucket.file.with_name("other-state.yml")
     text = bucket.file.read_text().replace(str(bucket.file.parent.parent / "state"), f"{other}.d")
     other.write_text(text)
@@ -200,7 +200,7 @@ def _last_uses(state: Path) -> dict[Digest, float]:
 
 
 def _check_refusals(disk: Path, bucket: Appliance, s3: S3Front) -> None:
-    """A bucket with an owner is no target, and the bucket of a running appliance is no source."""
+    """Check that a bucket with an owner is refused as target, and a used one as source."""
     before = s3.keys("moved/docker")
     other = _from_another_machine(bucket)
 

@@ -150,7 +150,7 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
 
 
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
-    """At most some clients are kept for hosts that match a pattern: requests choose them."""
+    """A bounded number of clients is kept for hosts that match a pattern: requests choose them."""
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
     for number in range(300):

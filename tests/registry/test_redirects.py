@@ -19,6 +19,7 @@ from falcon.testing import Result, TestClient
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.drivers.objects.setup import signer_of
+from entrepot.datastore.drivers.objects.storage import ObjectStorage
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import Reservations, SpaceLimits
 from entrepot.registry.app import Parts, assemble
@@ -50,6 +51,7 @@ class Registry:
     index: MemoryIndex
     timer: Clock
     state: Path
+    storage: ObjectStorage
 
     def get(self, content: bytes = LARGE, /, **headers: str) -> Result:
         """GET a blob of the image; `_` in a header's name is a dash."""
@@ -113,7 +115,7 @@ def _registry(
         epoch=lambda: "0000000001",
         redirects=Redirects(storage, index, sign, EXPIRY, clock=clock, timer=timer),
     )
-    return Registry(s3, upstream, TestClient(assemble(parts)), index, timer, state)
+    return Registry(s3, upstream, TestClient(assemble(parts)), index, timer, state, storage)
 
 
 @pytest.fixture
@@ -350,3 +352,18 @@ def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path
         assert url.startswith(f"{start}registry/a/b?")
         assert _fetch(s3, url) == (200, b"content")
         assert _fetch(s3, url.replace("s3.test", "other.test"))[0] == 403
+
+
+def test_an_answer_proves_nothing_about_a_time_after_its_request_began(registry: Registry) -> None:
+    """A worker that was stopped while it waited for an answer asks again before it redirects."""
+    assert registry.get().status_code == 307
+    client, circuit = registry.storage._client, registry.storage._client._circuit
+    registry.timer.now += 10.0
+    began = circuit.now()
+    registry.timer.now += 3.0
+    circuit.worked(began)
+
+    assert not client.has_answered(1.5)
+    circuit.failed()
+    circuit.worked(began)
+    assert not client.has_answered(10.0)

@@ -33,7 +33,7 @@ class StorageCircuit:
         self._next_probe: float | None = None
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether the last answer is at most *within_s* s old, without a failure since."""
+        """Return whether a request of the last *within_s* s was answered, and none failed since."""
         return self._timer() - self._answered <= within_s
 
     @property
@@ -65,9 +65,17 @@ class StorageCircuit:
         if has_opened:
             self.report(True)
 
-    def worked(self) -> None:
-        """Record that the storage has answered."""
-        self._answered = self._timer()
+    def now(self) -> float:
+        """Return the time at which a request begins (s)."""
+        return self._timer()
+
+    def worked(self, began: float | None = None) -> None:
+        """Record that the storage has answered a request that began at *began*.
+
+        The answer proves nothing about a later time: this process may have been stopped since then.
+        """
+        if began is not None and began >= self._failed:
+            self._answered = began
         if self._failed != _NEVER:  # PERF: no lock while the storage answers
             with self._lock:
                 was_open = self.is_open

@@ -401,15 +401,16 @@ class ObjectClient:
         Raises: FileNotFoundError, which the caller translates.
         """
         self._circuit.admit()
+        began = self._circuit.now()
         try:
             with self.requests.request(action, sent):
                 found = act()
         except FileNotFoundError:
-            self._circuit.worked()
+            self._circuit.worked(began)
             raise
         except (BaseError, OSError, ValueError) as error:
             raise self._broken(error) from error
-        self._circuit.worked()
+        self._circuit.worked(began)
         return found
 
     def _broken(self, error: Exception) -> StorageBroken:

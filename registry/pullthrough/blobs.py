@@ -183,7 +183,10 @@ class Blobs:
         """
         if not self.downloads.is_remote:
             return False
-        return self.shown.is_recent(self._task(resolved, registered, digest, size=None))
+        if self.shown.is_recent(self._task(resolved, registered, digest, size=None)):
+            return True
+        # The writer may have linked the blob after this request looked for the link.
+        return self.store.repositories.links_blob(resolved.repository, digest)
 
     def _may_share(self, resolved: ResolvedRepository, digest: Digest) -> bool:
         """Return True if a confirmation of the upstream suffices to serve stored content."""

@@ -15,6 +15,7 @@ from entrepot.cleaner.store import DataDirectory
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
+from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.drivers.table import open_index, open_owned, open_signer, open_storage
 from entrepot.datastore.errors import DatastoreError, StorageBroken
 from entrepot.datastore.owned import OwnedStorage, TriedRequest
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _SNAPSHOT_S: Final = 5.0
 """When the appliance ends, it waits at most this many seconds for the snapshot of the index."""
+_SPOOL_PERCENT: Final = 80
 _ENDPOINTS: Final = {
     "azure": "storage.azure.accountname, realm or serviceurl",
     "oss": "storage.oss.region or endpoint",
@@ -92,6 +94,19 @@ def _write_snapshot(settings: Settings) -> None:
         _log.warning("snapshot of the index not written", extra={"error": error})
     finally:
         index.close()
+
+
+def with_spool_size(settings: Settings) -> Settings:
+    """Return settings whose `storage.spoolsize` is a number: 80 % of the free bytes by default."""
+    storage = settings.storage
+    if storage.spoolsize is None:
+        try:
+            size = disk_space(storage.statedir).free * _SPOOL_PERCENT // 100
+        except OSError:  # The disk reports the same error to each transfer.
+            return settings
+        storage = storage.model_copy(update={"spoolsize": size})
+    _log.info("the state directory bounds running transfers", extra={"bytes": storage.spoolsize})
+    return settings.model_copy(update={"storage": storage})
 
 
 def problems(settings: Settings) -> Iterator[Problem]:

@@ -153,6 +153,10 @@ def _begin(
     observer: Reader | None,
 ) -> tuple[RunState, SupervisorProcess]:
     """Write the files that the programs read, and start supervisord. Raises: ConfigError."""
+    if settings.storage.bucket:
+        from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
+
+        settings = bucket.with_spool_size(settings)
     try:
         start = _prepare(settings, run)
         outbound.hand_over(environ, run)

@@ -353,7 +353,8 @@ def bounds(settings: Settings) -> StoreLimits:
         return StoreLimits()
     cleaner = settings.cleaner
     has_events = bool(settings.notifications.active)
-    budget = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events)
+    spoolsize = settings.storage.spoolsize
+    budget = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events, spoolsize=spoolsize)
     return StoreLimits(cleaner.ttl, budget.target, budget.start, budget.max_used_bytes)
 
 

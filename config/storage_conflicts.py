@@ -32,6 +32,9 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
     """Yield a problem for each setting that contradicts the storage driver, or that it needs."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
+    if not settings.storage.bucket and settings.storage.spoolsize is not None:
+        why = "without a bucket, CLEANER_MAXSIZE bounds unfinished downloads and uploads too"
+        yield given[("storage", "spoolsize")].problem(why, "take it out")
     if settings.storage.s3:
         yield from _s3(settings.storage.s3, given)
     if settings.storage.azure:

@@ -99,6 +99,12 @@ class StorageSettings(Section):
         env="ENTREPOT_STATEDIR",
         shown="entrepot in the data directory",
     )
+    spoolsize: value_types.Size | None = setting(
+        None,
+        "with a bucket: size limit of unfinished downloads, uploads and logs in storage.statedir",
+        env="ENTREPOT_SPOOLSIZE",
+        shown="80 % of what is free at the start",
+    )
 
     @property
     def bucket(self) -> S3Settings | AzureSettings | OssSettings | None:

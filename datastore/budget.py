@@ -46,12 +46,14 @@ class Budget:
 
     `maxsize` is in bytes, 0 for none; `threshold` is the percentage by which the cap exceeds
     `maxsize`. `has_events` states that an endpoint of notifications is configured, so events are
-    queued on the disk.
+    queued on the disk. `spoolsize` bounds the files in the state directory if content is in a
+    bucket; None: content and state share a disk, whose files `maxsize` bounds.
     """
 
     maxsize: int
     threshold: int
     has_events: bool = False
+    spoolsize: int | None = None
 
     @property
     def cap(self) -> int | None:
@@ -60,10 +62,16 @@ class Budget:
 
     @property
     def log_bytes(self) -> int:
-        """Return the bytes for all log files together: 1 % of the cap."""
-        if self.cap is None:
-            return _UNLIMITED_LOG_BYTES
-        return max(self.cap // 100, _LEAST_LOG_BYTES)
+        """The bytes for all log files: 1 % of the cap, but at most 10 % of `spoolsize`."""
+        bytes_ = _UNLIMITED_LOG_BYTES if self.cap is None else self.cap // 100
+        if self.spoolsize is not None:
+            bytes_ = min(bytes_, self.spoolsize // 10)
+        return max(bytes_, _LEAST_LOG_BYTES)
+
+    @property
+    def max_reserved_bytes(self) -> int | None:
+        """The bytes of `spoolsize` that remain for transfers; None for no limit."""
+        return None if self.spoolsize is None else max(self.spoolsize - self.log_bytes, 0)
 
     @property
     def queue_bytes(self) -> int:

@@ -108,14 +108,22 @@ class ReservationStore(Protocol):
     Each method raises: IndexUnavailable.
     """
 
-    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
+    def reserve(
+        self,
+        digest: Digest,
+        size: int,
+        max_bytes: int | None,
+        at: float,
+        max_reserved: int | None = None,
+    ) -> bool:
         """Reserve *size* bytes if `used_bytes` then stays within *max_bytes* (None: no limit).
 
         The method `reserve` returns whether the bytes are reserved. A digest has at most one
         reservation. A second call for the digest replaces the first reservation (a download that
         takes over from a dead one, or grows in steps). If the second call is refused, the first
         reservation stays. If *max_bytes* is not None, every call is refused while the note
-        `REBUILT` is absent.
+        `REBUILT` is absent. If *max_reserved* is not None, all reservations together stay within
+        that number of bytes.
         """
         ...
 

@@ -35,6 +35,8 @@ _RECENT_S = 0.3
 class SpaceLimits:
     """A `SpaceLimits` is in bytes: `max_used_bytes` of all content, `largest` of one blob.
 
+    With a bucket, `spool` limits the transfers, which are files in the state directory.
+
     Above `start` bytes the cleaner is woken.
 
     A limit of None means that there is no limit.
@@ -43,6 +45,7 @@ class SpaceLimits:
     max_used_bytes: int | None = None
     largest: int | None = None
     start: int | None = None
+    spool: int | None = None
 
 
 class Reservations:
@@ -74,7 +77,9 @@ class Reservations:
         if largest is not None and size > largest:
             return False
         try:
-            granted = self._try(digest, size) or self._retry(digest, size)
+            granted = self._try(digest, size)
+            if not granted and not self._is_spool_full(size, digest):
+                granted = self._retry(digest, size)
             if granted:
                 self._wake_if_space_is_low()
         except IndexUnavailable as error:
@@ -110,6 +115,9 @@ class Reservations:
         or the cleaner has just failed to free space. Otherwise the error is SpaceAwaited, and the
         client may retry. Raises: IndexUnavailable.
         """
+        spool = self._limits.spool
+        if spool is not None and self._is_spool_full(size - own):
+            return OutOfSpace(size, spool) if size > spool else SpaceAwaited(size)
         available = self.available(own)
         return OutOfSpace(size, available) if self._is_retry_useless(size) else SpaceAwaited(size)
 
@@ -132,7 +140,19 @@ class Reservations:
         return available if self._limits.largest is None else min(available, self._limits.largest)
 
     def _try(self, digest: Digest, size: int) -> bool:
-        return self._store.reserve(digest, size, self._limits.max_used_bytes, self.clock())
+        return self._store.reserve(
+            digest, size, self._limits.max_used_bytes, self.clock(), self._limits.spool
+        )
+
+    def _is_spool_full(self, size: int, digest: Digest | None = None) -> bool:
+        """Return whether *size* bytes do not fit beside the reservations of others than *digest*.
+
+        An eviction removes content from the bucket, and makes no room in the state directory.
+        """
+        if self._limits.spool is None:
+            return False
+        others = sum(each.size for each in self._store.all() if each.digest != digest)
+        return others + size > self._limits.spool
 
     def _retry(self, digest: Digest, size: int) -> bool:
         self._wake(size)

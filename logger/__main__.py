@@ -136,6 +136,7 @@ def work(settings: Settings, clock: Clock) -> Work:
         settings.cleaner.maxsize,
         settings.cleaner.threshold,
         has_events=bool(settings.notifications.active),
+        spoolsize=settings.storage.spoolsize,
     )
     secret, _ = config.read_secret(settings)
     known = config.upstreams_in_force(settings, secret).hosts

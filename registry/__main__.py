@@ -261,9 +261,13 @@ def _limits(settings: Settings) -> SpaceLimits:
         settings.cleaner.maxsize,
         settings.cleaner.threshold,
         has_events=bool(settings.notifications.active),
+        spoolsize=settings.storage.spoolsize,
     )
     return SpaceLimits(
-        max_used_bytes=budget.max_used_bytes, largest=budget.target, start=budget.start
+        max_used_bytes=budget.max_used_bytes,
+        largest=budget.target,
+        start=budget.start,
+        spool=budget.max_reserved_bytes,
     )
 
 

@@ -28,7 +28,8 @@ def access_log(settings: Settings) -> Callable[[Sequence[int]], LogMover]:
     The function takes the reading ends of the pipes. An event is written with the number of lines
     that a limit dropped.
     """
-    share = log_share(Budget(settings.cleaner.maxsize, settings.cleaner.threshold))
+    cleaner, spoolsize = settings.cleaner, settings.storage.spoolsize
+    share = log_share(Budget(cleaner.maxsize, cleaner.threshold, spoolsize=spoolsize))
     state = settings.storage.statedir
     count = partial(_count, state / layout.EVENTS)
     log = RotatedLog(state / layout.ACCESS_LOG, file_bytes=share.file_bytes, backups=share.backups)

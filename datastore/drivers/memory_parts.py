@@ -35,9 +35,19 @@ class MemoryReservations:
         self._lock = threading.RLock()
         self._reservations: dict[Digest, Reservation] = {}
 
-    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; refuse everything before the index is rebuilt."""
+    def reserve(
+        self,
+        digest: Digest,
+        size: int,
+        max_bytes: int | None,
+        at: float,
+        max_reserved: int | None = None,
+    ) -> bool:
+        """Reserve space within the limits; refuse everything before the index is rebuilt."""
         with self._lock:
+            others = sum(each.size for key, each in self._reservations.items() if key != digest)
+            if max_reserved is not None and others + size > max_reserved:
+                return False
             own = self._reservations.get(digest)
             more = size - own.size if own else size + OVERHEAD
             if max_bytes is not None and (

@@ -14,6 +14,7 @@ PUT_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
 
 _ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
 _ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
+_OTHERS = "SELECT coalesce(sum(size), 0) FROM reservation WHERE digest != ?"
 _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
@@ -44,10 +45,21 @@ class SqliteReservations:
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
 
-    def reserve(self, digest: Digest, size: int, max_bytes: int | None, at: float) -> bool:
-        """Reserve space within *max_bytes*; refuse everything before the index is rebuilt."""
+    def reserve(
+        self,
+        digest: Digest,
+        size: int,
+        max_bytes: int | None,
+        at: float,
+        max_reserved: int | None = None,
+    ) -> bool:
+        """Reserve space within the limits; refuse everything before the index is rebuilt."""
         key = to_key(digest)
         with self._file.writing() as db:
+            if max_reserved is not None:
+                (others,) = db.execute(_OTHERS, (key,)).fetchone()
+                if others + size > max_reserved:
+                    return False
             if max_bytes is not None:
                 own = db.execute("SELECT size FROM reservation WHERE digest = ?", (key,)).fetchone()
                 more = size - own[0] if own else size + OVERHEAD

@@ -84,3 +84,13 @@ def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, n
     (problem,) = config_folder.problems()
 
     assert problem.startswith(f"{_AT}.{name}: it selects a host of AWS")
+
+
+def test_the_spool_is_limited_only_with_a_bucket(config_folder: ConfigFolder) -> None:
+    """On a disk, CLEANER_MAXSIZE bounds unfinished downloads and uploads too."""
+    (line,) = config_folder.problems(ENTREPOT_SPOOLSIZE="1G")
+    assert "CLEANER_MAXSIZE bounds unfinished downloads and uploads too" in line
+
+    config_folder.write("storage: {s3: {region: eu, bucket: images}}")
+    assert config_folder.settings(ENTREPOT_SPOOLSIZE="1G").storage.spoolsize == 1024**3
+    assert config_folder.settings().storage.spoolsize is None

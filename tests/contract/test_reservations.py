@@ -77,3 +77,13 @@ def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationS
         thread.join()
 
     assert (granted.count(True), reservations.used_bytes()) == (10, cap)
+
+
+def test_all_reservations_together_can_be_limited(reservations: ReservationStore) -> None:
+    """The limit is inclusive, counts no overhead, and does not count the replaced reservation."""
+    assert reservations.reserve(A, 60, None, 1.0, 100) is True
+    assert reservations.reserve(B, 41, None, 1.0, 100) is False
+    assert reservations.reserve(B, 40, None, 1.0, 100) is True
+    assert reservations.reserve(A, 61, None, 1.0, 100) is False
+    assert reservations.reserve(A, 60, None, 2.0, 100) is True
+    assert reservations.all() == [Reservation(B, 40, 1.0), Reservation(A, 60, 2.0)]

@@ -115,3 +115,14 @@ def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) ->
     if maxsize:
         assert without.max_used_bytes is not None
         assert with_events.max_used_bytes == without.max_used_bytes - queue - QUEUE_OVERHEAD
+
+
+@pytest.mark.parametrize(
+    ("maxsize", "logs"), [(0, 50 * MIB), (10 * 1024 * 1024 * MIB, 50 * MIB), (100 * MIB, MIB)]
+)
+def test_logs_and_transfers_share_the_state_directory_of_a_bucket(maxsize: int, logs: int) -> None:
+    """Logs have 1 % of the cap, which is a cap for the bucket, and 10 % of the spool at most."""
+    budget = Budget(maxsize, 0, spoolsize=500 * MIB)
+
+    assert (budget.log_bytes, budget.max_reserved_bytes) == (logs, 500 * MIB - logs)
+    assert Budget(maxsize, 0).max_reserved_bytes is None

@@ -135,3 +135,19 @@ def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
         ).error_for(_CAP - 100),
         OutOfSpace,
     )
+
+
+def test_transfers_are_limited_by_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eviction would remove content from the bucket only, so the cleaner is not woken."""
+    index, woken, waits = _full(1_000), list[int](), Waits()
+    monkeypatch.setattr(time, "sleep", waits)
+    limits = SpaceLimits(max_used_bytes=10**9, spool=5_000)
+    space = Reservations(index.reservations, limits, woken.append, notes=index.notes)
+    assert space.reserve(_NEW, 3_000)
+
+    assert not space.reserve(Digest.of(b"other"), 2_001)
+    assert (woken, waits.count) == ([], 0)
+    assert isinstance(space.error_for(2_001), SpaceAwaited)
+    assert isinstance(space.error_for(5_001, 3_000), OutOfSpace)
+    assert space.reserve(Digest.of(b"other"), 2_000)
+    assert space.reserve(_NEW, 3_000)

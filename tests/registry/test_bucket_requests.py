@@ -1,4 +1,4 @@
-"""The requests that pulls and pushes send to a bucket, counted at the S3 server.
+"""The requests that pulls and pushes send to a bucket, counted at the S3 server, and their room.
 
 The table "Requests" of docs/storage.md has the same numbers.
 """
@@ -45,6 +45,7 @@ class Registry:
     state: Path
     clock: Clock = field(default_factory=lambda: Clock(time.time()))
     ended: list[str] = field(default_factory=list)
+    limits: SpaceLimits = field(default_factory=SpaceLimits)
 
     def __post_init__(self) -> None:
         index = MemoryIndex(clock=self.clock)
@@ -55,7 +56,7 @@ class Registry:
             self.state,
             UpstreamTable(FixedUpstreams({HOST: config})),
             OpenAuthenticator(),
-            Reservations(index.reservations, SpaceLimits(), notes=index.notes),
+            Reservations(index.reservations, self.limits, notes=index.notes),
             report=lambda **event: self.ended.append(event["digest"]),
             clock=self.clock,
         )
@@ -149,3 +150,22 @@ def test_a_push_sends_few_requests(registry: Registry) -> None:
     registry.push("team/app", MADE)
 
     assert registry.counted() == {"PUT": 9, "POST": 2, "GET": 5, "HEAD": 3}
+
+
+def test_a_blob_without_room_in_the_state_directory_is_not_stored(
+    s3: S3Front, tmp_path: Path
+) -> None:
+    """A download is passed through, and an upload is refused as on a full disk."""
+    with FakeUpstream() as fake:
+        fake.put_image("app", "v1", MADE)
+        registry = Registry(s3, fake, tmp_path, limits=SpaceLimits(spool=len(LONG) - 1))
+        registry.pull(f"{HOST}/app", SHORT, is_cold=True)
+        registry.pull(f"{HOST}/app", LONG)
+        where = registry.ask("POST", "team/app/blobs/uploads/").headers["location"]
+        target = f"{where}?digest={Digest.of(LONG)}"
+        refused = registry.client.simulate_put(target, body=LONG)
+
+    assert refused.status_code == 507
+    assert refused.json["errors"][0]["detail"]["room"] == len(LONG) - 1
+    stored = [key for key in s3.keys(tmp_path.name) if key.endswith("/data")]
+    assert len(stored) == 1

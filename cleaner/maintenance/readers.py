@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from entrepot.cleaner.maintenance.verify import Verification
 from entrepot.cleaner.store import DataDirectory
 from entrepot.datastore import layout
 from entrepot.datastore.accesslog import Event
+from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.quarantine import Quarantine
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.unverified import UnverifiedMarks
 from entrepot.runtime.clock import Ages
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,16 @@ class Readers:
         )
 
     def examine(self, digest: Digest) -> None:
-        """Verify stored content, and mark or move damaged content. Raises: DatastoreError."""
-        self._reading().check(digest, found="scrub", pace=lambda _: None)
+        """Verify stored content of a bucket, and mark damaged content.
+
+        Content that cannot be read, or not be marked because another appliance owns the bucket, is
+        verified again at the next comparison.
+        """
+        try:
+            self._reading().check(digest, found="scrub", pace=lambda _: None)
+        except DatastoreError as error:
+            fields = {"digest": digest, "error": error}
+            log.warning("stored content with a wrong length was not verified", extra=fields)
 
     def verification(self, progress: TextIO) -> Verification:
         """Return the verification of all content, which `entrepot verify` runs."""

@@ -199,6 +199,20 @@ def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Sc
     assert scene.said == []
 
 
+def test_an_appliance_that_does_not_own_the_bucket_changes_nothing(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The comparison goes on with the other objects; the owner decides about the damaged one."""
+    scene.damage(scene.pushed, b"damaged")
+    scene.appliance.is_owner = False
+    rows = scene.appliance.rows()
+    rebuild(scene.store.storage, scene.appliance.index, NOW, examine=scene.readers.examine)
+
+    assert "was not verified" in caplog.text
+    assert scene.appliance.rows() == rows
+    assert scene.s3.keys(layout.QUARANTINE) == []
+
+
 @pytest.mark.parametrize("mark", [b"", b"[]", b'{"size": "x"}', b'{"size": 1}', b"\xff" * 9000])
 def test_a_mark_of_another_program_states_nothing(scene: Scene, mark: bytes) -> None:
     """A mark that another program has written stops neither the cleaner nor a verification."""

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from entrepot.cleaner.maintenance.index_snapshot import IndexSnapshot
+from entrepot.cleaner.policy import StoreLimits
+from entrepot.cleaner.rounds import Rounds, RoundTools
+from entrepot.cleaner.spool import Spool
+from entrepot.cleaner.sweep import Sweep
 from entrepot.datastore import layout
 from entrepot.datastore.index import BORN, ContentKind, IndexEntry
 from entrepot.datastore.rebuild import born, needs_rebuild, rebuild
@@ -60,6 +64,42 @@ def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
     assert s3.count("GET", f"^{layout.SNAPSHOT}/..$") == written
     assert s3.count("GET", "^docker/") == s3.count("HEAD") == 0
     assert s3.count("GET", "^$") == 5, "snapshot, origins, damaged blobs, blobs and repositories"
+
+
+class _Informed:
+    """A log barrier of an appliance without clients."""
+
+    blind = 0.0
+
+    def fetch(self) -> str:
+        """Return an empty text."""
+        return ""
+
+
+def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
+    """Return what the next sweep removes if content is evicted after two days, and why."""
+    store, clock = appliance.store, appliance.clock
+    sweep = Sweep(store, lambda _: None, clock)
+    tools = RoundTools(store, Spool(store, clock), sweep, _Informed(), clock, lambda: False)
+    steps = Rounds(tools, StoreLimits(ttl=2 * DAY)).explain()
+    return [(each.entry, each.reason.value) for step in steps for each in step.evictions]
+
+
+def test_the_next_sweep_removes_what_it_would_have_removed(
+    first: Appliance, second: Appliance
+) -> None:
+    """A day passes between the loss and the sweep; the content that is then too old is evicted."""
+    pulled = [pull(first.store, seed, NOW - seed * DAY / 2) for seed in range(6)]
+    first.write()
+    first.clock.now = second.clock.now
+
+    second.rebuild()
+
+    due = _due(second)
+    assert due == _due(first)
+    assert {entry.digest for entry, _ in due} == {
+        digest for image in pulled[3:] for digest in image.digests
+    }
 
 
 def test_the_lists_give_the_difference_to_the_snapshot(

@@ -37,7 +37,10 @@ def _adopt_orphans() -> None:
 
 
 def _ended(pid: int) -> int:
-    """Wait until the command ends; return its exit code. Children that end before are reaped."""
+    """Wait until the command ends; return its exit code.
+
+    Other children that end before the command are reaped too.
+    """
     # Ctrl-C signals the command as well, and this program still prints the summary
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:

@@ -124,7 +124,7 @@ def test_damaged_content_with_an_upstream_is_deleted(scene: Scene) -> None:
 def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_again(
     scene: Scene,
 ) -> None:
-    """The content is absent for clients, so that they push it again; then the mark is removed."""
+    """Damaged content that was pushed gets a mark, and is absent until it is pushed again."""
     worker = scene.worker()
     worker.open(scene.pushed).close()
     scene.damage(scene.pushed, CONTENT[1:])

@@ -184,7 +184,7 @@ def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests
 
 
 def _from_another_machine(bucket: Appliance) -> Path:
-    """Return a configuration file for the bucket whose state directory is missing, as elsewhere."""
+    """Return a configuration file for the bucket as on another machine, without state directory."""
     other = bucket.file.with_name("other-state.yml")
     text = bucket.file.read_text().replace(str(bucket.file.parent.parent / "state"), f"{other}.d")
     other.write_text(text)

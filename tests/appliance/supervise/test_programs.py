@@ -95,7 +95,7 @@ def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
 
 
 def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
-    """A request to a stopped supervisord raises after a time-out: the connection is accepted."""
+    """A request to a supervisord stopped by SIGSTOP raises after a time-out."""
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / run_names.SUPERVISOR_SOCKET))
         stopped.listen()

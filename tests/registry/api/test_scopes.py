@@ -84,7 +84,8 @@ def test_a_challenge_names_the_scope_of_the_request(
 ) -> None:
     """The challenge names the scope that the request needs.
 
-    Without a token it has no error; for a refused token or one with fewer scopes it has one.
+    A challenge to a request without a token has no error; one to a refused or narrower token has
+    one.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 

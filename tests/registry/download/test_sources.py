@@ -273,7 +273,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
     """A source that delivered bytes is retried if it refuses a second connection.
 
-    The source may accept one connection at a time, while a connection is still open.
+    The source may accept one connection at a time, and the earlier one may still be open.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()

@@ -23,13 +23,14 @@ from tests.s3_front import ApplyLater, CutBody, LoseAnswer, Refused, S3Front, Sl
 from tests.s3_signatures import Refusal
 from tests.s3_storage import always_owned, parameters
 
-MB = 1024 * 1024
+KB = 1024
+MB = 1024 * KB
 
 
 @pytest.fixture
 def storage(s3: S3Front, tmp_path: Path) -> ObjectStorage:
-    """Return the `s3` storage of one process."""
-    return always_owned(s3, tmp_path)
+    """Return the `s3` storage of one process, with small parts."""
+    return always_owned(s3, tmp_path, chunksize=64 * KB)
 
 
 def _file(folder: Path, content: bytes) -> Path:
@@ -119,7 +120,7 @@ def test_an_absent_value_is_asked_for_once(
 
 def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """A long file is sent to S3 in parts, and its length is compared afterwards."""
-    content = filler(12 * MB, 2)
+    content = filler(160 * KB, 2)
     storage.commit_file(_file(tmp_path, content), "long")
     assert s3.counts() == {"POST": 2, "PUT": 3, "HEAD": 1}
     assert s3.get("long") == content
@@ -184,7 +185,7 @@ def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_pat
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
         ("HEAD", lambda: storage.commit_file(_file(tmp_path, b"content"), "file")),
-        ("PUT", lambda: storage.commit_file(_file(tmp_path, filler(6 * MB, 7)), "parts")),
+        ("PUT", lambda: storage.commit_file(_file(tmp_path, filler(100 * KB, 7)), "parts")),
         ("GET", lambda: list(storage.list("a"))),
     ):
         s3.fault(method, "", SlowDown(), times=1)
@@ -193,21 +194,21 @@ def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_pat
     storage.write("lost", b"content")
 
     assert s3.get("lost") == b"content"
-    assert s3.get("parts") == filler(6 * MB, 7)
+    assert s3.get("parts") == filler(100 * KB, 7)
 
 
 def test_a_failed_commit_keeps_the_file(
     s3: S3Front, storage: ObjectStorage, tmp_path: Path
 ) -> None:
     """A failed commit to S3 keeps the local file, and no reader finds a part of the object."""
-    path = _file(tmp_path, filler(6 * MB, 8))
+    path = _file(tmp_path, filler(100 * KB, 8))
     end = s3.fault("PUT", "key", SlowDown())
 
     with pytest.raises(StorageBroken):
         storage.commit_file(path, "key")
 
     end()
-    assert path.stat().st_size == 6 * MB
+    assert path.stat().st_size == 100 * KB
     assert s3.get("key") is None
 
 

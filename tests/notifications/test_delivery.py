@@ -239,7 +239,10 @@ def test_an_empty_queue_is_not_read_until_it_changes(
 def test_a_file_that_was_just_written_has_no_stamp(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue file that has just been written has no stamp: two writes may have the same time."""
+    """A queue file that has just been written has no stamp, as two writes may have the same time.
+
+    A stamp is the time and size of the file: an unchanged stamp means an unchanged file.
+    """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
     fill(queue, 1)
 

@@ -1,4 +1,4 @@
-"""The registry as a WSGI application, on an empty data directory, before a fake upstream."""
+"""The registry as a WSGI application, with an empty data directory and a fake upstream."""
 
 from __future__ import annotations
 

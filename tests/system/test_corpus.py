@@ -26,7 +26,7 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """A configuration as operators use it has the responses that its first lines list."""
+    """The appliance responds to each request that the first lines of a real configuration list."""
     _probe(name, tmp_path)
 
 

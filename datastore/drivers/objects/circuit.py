@@ -72,7 +72,8 @@ class StorageCircuit:
     def worked(self, began: float | None = None) -> None:
         """Record that the storage has answered a request that began at *began*.
 
-        The answer proves nothing about a later time: this process may have been stopped since then.
+        The answer proves only that the storage worked after *began*. Therefore *began* is recorded,
+        and not the present time: this process may have been suspended in between.
         """
         if began is not None and began >= self._failed:
             self._answered = began

@@ -81,8 +81,7 @@ def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None
 def test_a_failed_rotation_is_repeated(path: Path) -> None:
     """After a failed rotation nothing is written until a rotation succeeds.
 
-    If the log mover went on writing, the file that was not rotated would exceed its share of the
-    cap.
+    If `RotatedLog` went on writing, the file that was not rotated would grow beyond `file_bytes`.
     """
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")

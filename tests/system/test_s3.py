@@ -19,6 +19,7 @@ from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler, image
 from tests.s3_front import S3Front, SlowDown, Stall
 from tests.system.appliance import Appliance, Setup
+from tests.system.clients import Clients
 from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
 from tests.system.http_client import Response
 from tests.system.images import KB, MB, of_size
@@ -232,6 +233,40 @@ def test_the_url_of_a_redirect_is_written_nowhere(
     eventually(is_counted, what="the logger has read the line of the redirect")
     assert [each for each in appliance.state.rglob("*") if signature in _content(each)] == []
     assert signature.decode() not in appliance.output()
+
+
+@pytest.mark.parametrize("client", ["skopeo", pytest.param("podman", marks=pytest.mark.soak)])
+def test_a_client_fetches_a_layer_from_the_bucket(  # noqa: PLR0917 - fixtures
+    appliance: Appliance,
+    s3: S3Front,
+    upstream: FakeUpstream,
+    clients: Clients,
+    tmp_path: Path,
+    client: str,
+) -> None:
+    """The client sends the request of the signed URL, without the headers for the appliance."""
+    made = upstream.put_image(client, "v1", of_size(300 * KB, 608 + len(client)))
+    pull(appliance.http, f"one.test/{client}", "v1")
+    path = blob_path(f"one.test/{client}", Digest.of(made.layers[0]))
+    numbers = count(1)
+
+    def is_redirected() -> bool:
+        other = f"203.0.113.{next(numbers)}"
+        return appliance.http.get(path, X_Forwarded_For=other).status == 307
+
+    eventually(is_redirected, what="the blob is stored", within=60, pause=0.5)
+    s3.forget()
+    image = f"{appliance.http.netloc}/one.test/{client}:v1"
+    if client == "skopeo":
+        done = clients.copy(image, tmp_path / "copy")
+        assert done.returncode == 0, done.stderr
+    else:
+        clients.pull(image)
+
+    layer = Digest.of(made.layers[0]).hex
+    theirs = [each for each in s3.requests if layer in each.key and each.method == "GET"]
+    assert ["X-Amz-Signature" in each.query for each in theirs] == [True]
+    assert s3.refused == []
 
 
 def test_a_restart_keeps_the_content_and_the_claim(

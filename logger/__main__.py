@@ -17,7 +17,7 @@ from entrepot.datastore import layout
 from entrepot.datastore.budget import Budget
 from entrepot.datastore.drivers.table import open_index, open_storage
 from entrepot.logger.batch import LogBatch
-from entrepot.logger.display import Display
+from entrepot.logger.display import Display, SpoolFolder
 from entrepot.logger.filetimes import FileTimes
 from entrepot.logger.loop import POLL_S, WATCHED_POLL_S, LoggerLoop, LogPaths, Work
 from entrepot.logger.watch import FolderWatch, Wake
@@ -157,7 +157,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             disks=tuple(dict.fromkeys((settings.storage.rootdirectory, state))),
             build={"version": version(), "python": sys.version.split()[0]},
             clock=clock,
-            spool=state / layout.SPOOL if settings.storage.bucket else None,
+            spool=_spool(settings, budget),
             failing=(lambda: len(failing_checks(run))) if settings.health.has_checks else None,
         ),
         open_ledger=lambda: LogBatch(
@@ -165,6 +165,13 @@ def work(settings: Settings, clock: Clock) -> Work:
         ),
         wall=time.time,
     )
+
+
+def _spool(settings: Settings, budget: Budget) -> SpoolFolder | None:
+    """Return the folder whose size is a metric while content is in a bucket; None without one."""
+    if not settings.storage.bucket:
+        return None
+    return SpoolFolder(settings.storage.statedir / layout.SPOOL, budget.max_reserved_bytes)
 
 
 def _began(run: Path, clock: Clock) -> float:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.datastore.disk_space import disk_space
@@ -73,6 +74,20 @@ SPOOL = Metric(
     "Bytes of the unfinished downloads and uploads of an appliance with a bucket.",
 )
 
+SPOOL_LIMIT = Metric(
+    "entrepot_spool_limit_bytes",
+    "gauge",
+    "Bytes of `storage.spoolsize` that unfinished downloads and uploads may take.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFolder:
+    """A `SpoolFolder` is the folder of unfinished transfers; `limit` is in bytes, None for none."""
+
+    path: Path
+    limit: int | None
+
 
 class Display:
     """A `Display` writes the metrics into the file *path*.
@@ -82,8 +97,7 @@ class Display:
 
     *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
     the state directory. *spool* is the folder of unfinished transfers if content is in a bucket.
-    *failing* returns the number of failing health checks; None: no checks are
-    configured.
+    *failing* returns the number of failing health checks; None: no checks are configured.
     """
 
     def __init__(
@@ -95,7 +109,7 @@ class Display:
         build: Mapping[str, str],
         clock: Clock | None = None,
         disks: Sequence[Path] = (),
-        spool: Path | None = None,
+        spool: SpoolFolder | None = None,
         failing: Callable[[], int] | None = None,
     ) -> None:
         self._path = path
@@ -106,6 +120,8 @@ class Display:
         self._index = index
         self._build = build
         self._gauges: dict[Metric, float] = {CAP: float(cap)}
+        if spool is not None and spool.limit is not None:
+            self._gauges[SPOOL_LIMIT] = float(spool.limit)
         self._more: Callable[[], Sequence[MetricRows]] = tuple
         self._complaint = LogOnce(log, "metrics not written", "metrics written again")
 
@@ -127,7 +143,7 @@ class Display:
         self._measure_index()
         self._measure_disks()
         if self._spool is not None:
-            self._measure_bucket(self._spool)
+            self._measure_bucket(self._spool.path)
         text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
             # If the file of metrics is lost in a crash, it is written again, so it needs no fsync.

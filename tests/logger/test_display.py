@@ -6,7 +6,7 @@ from pathlib import Path
 
 from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.index import SNAPSHOT_AT
-from entrepot.logger.display import Display
+from entrepot.logger.display import Display, SpoolFolder
 from entrepot.runtime.clock import Clock
 
 
@@ -32,10 +32,11 @@ def test_the_gauges_of_a_bucket_are_written_only_with_a_bucket(tmp_path: Path) -
     clock = Clock(wall=lambda: 5000.0)
     Display(page, index, build={}, clock=clock).show({}, 0)
     assert "entrepot_spool" not in page.read_text()
-    display = Display(page, index, build={}, clock=clock, spool=spool)
+    display = Display(page, index, build={}, clock=clock, spool=SpoolFolder(spool, 50))
 
     display.show({}, 0)
     assert "\nentrepot_spool_bytes 15.0\n" in page.read_text()
+    assert "\nentrepot_spool_limit_bytes 50.0\n" in page.read_text()
     assert "entrepot_snapshot_age" not in page.read_text()
     index.notes.put({SNAPSHOT_AT: str(clock() - 30)})
     display.show({}, 0)

@@ -140,7 +140,9 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._own_bucket()
-            if not self._settings.storage.bucket:  # there, a read costs a request and a transfer
+            # The scrubber does not run with a bucket, where each read costs a request and a
+            # transfer.
+            if not self._settings.storage.bucket:
                 self._readers.start()
             # An earlier cleaner may have been killed between an eviction and the purge of HAProxy's
             # cache.
@@ -170,7 +172,7 @@ class CleanerProcess:
         """Run all maintenance jobs and one round. Return 0, or 1 when eviction was postponed.
 
         If *is_stopped* is set, the appliance does not run: no client uses content, and the index
-        has the whole access log, so no log barrier is needed.
+        already has every access, so the cleaner need not wait for the logger.
         """
         do(list(self._maintenance.jobs()))
         rounds = self._rounds
@@ -208,8 +210,9 @@ class CleanerProcess:
         Print one line for each item of garbage, with the reason.
 
         If *untagged* is set, hosted images without a tag are garbage too, in every repository.
-        Clients may pull images without a tag by digest, so while the appliance runs, their removal
-        needs the log barrier. Return the exit code of the command.
+        Clients may pull images without a tag by digest, so while the appliance runs, they are
+        removed only after the logger has written all accesses to the index. Return the exit code of
+        the command.
         """
         if self._settings.storage.shared and not is_dry:
             why = "storage.shared is true: another program may be writing to the bucket"
@@ -317,7 +320,7 @@ class EventsFile:
 def _bucket(
     settings: Settings, storage: Storage, events: EventsFile, clock: Clock
 ) -> OwnedStorage | None:
-    """Return the bucket of the content, whose requests are reported; None without a bucket."""
+    """Return the bucket that has the content, or None; its requests are reported as events."""
     if not settings.storage.bucket:
         return None
 
@@ -338,7 +341,8 @@ def _snapshots(settings: Settings, bucket: OwnedStorage | None) -> SnapshotStore
 def _lacking(settings: Settings) -> Callable[[int], int]:
     """Return a function that returns how many bytes the data directory's disk lacks.
 
-    The function returns 0 if a bucket has the content, because evictions then free no disk.
+    If content is in a bucket, the function returns 0, because evictions then free no space on the
+    disk.
     """
     return _nothing if settings.storage.bucket else Disk(settings.storage.rootdirectory).lacking
 
@@ -348,7 +352,7 @@ def _nothing(_: int) -> int:
 
 
 def bounds(settings: Settings) -> StoreLimits:
-    """Return the limits of the data directory from the settings; none of a shared bucket."""
+    """Return the limits of the data directory; none if another program writes to its bucket too."""
     if settings.storage.shared:
         return StoreLimits()
     cleaner = settings.cleaner
@@ -365,7 +369,7 @@ def purging(settings: Settings) -> UploadPurging:
 
 
 def rules(settings: Settings) -> RetentionRules:
-    """Return the retention rules of hosted repositories from the settings; none if shared."""
+    """Return the retention rules of hosted repositories; none if the bucket is shared."""
     if settings.storage.shared:
         return RetentionRules()
     cleaner = settings.cleaner

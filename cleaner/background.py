@@ -114,7 +114,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Clean while this process holds the lock `cleaner.lock`, until stopped."""
+        """Clean while this process holds the lock `cleaner.lock`, until `stop` is called."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:

@@ -25,8 +25,8 @@ class Disk:
     def lacking(self, needs: int) -> int:
         """Return how many bytes to free so that *needs* more bytes fit; 0 if that is unknown.
 
-        If inodes lack, the result is the size of as many files, by the average size of a file on
-        this file system.
+        If the file system has too few free inodes, the result is the size of the files whose
+        removal frees enough inodes, computed from the average size of a file.
         """
         try:
             found = os.statvfs(self._root)

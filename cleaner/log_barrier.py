@@ -7,9 +7,9 @@ order, so it has then committed all earlier lines too. Until then, no content is
 for age nor for size, because content with an old access time may have been used since. Pulls that
 find no space in the meantime are passed through to the client without being stored.
 
-Lines that HAProxy dropped, or that were rotated away before the logger read them, never arrive. A
-round that detects such a loss evicts nothing. After a loss, the age of all content counts from the
-round that detected the loss (`blind`), because any content may have been used just before.
+Lines that HAProxy dropped, or that were rotated away before the logger read them, never reach the
+index. A round that detects such a loss evicts nothing. After a loss, the age of all content counts
+from the round that detected the loss (`blind`), because any content may have been used just before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Sends a request through *front*, HAProxy's local socket, and waits for it in *notes*.
+    """Sends a request through *front*, HAProxy's socket, until *notes* confirm its log line.
 
     *notes* are the texts that the logger commits to the index. *pause* waits for the given seconds,
-    and returns True when the process ends. *clock* returns s, UTC epoch; *timer* is a monotonic
+    and returns True if the process must end. *clock* returns s, UTC epoch; *timer* is a monotonic
     clock (s). `blind` is the time at which lost lines were last detected (s, UTC epoch).
     """
 

@@ -40,9 +40,9 @@ class StoreLimits:
 
     A size of None means no limit of size, and a TTL of 0 means no TTL.
 
-    Eviction for size begins when the used bytes exceed `start`, or when waiting downloads would
-    exceed `room`, the cap. Eviction ends when the used bytes and the waiting downloads fit into
-    `target`.
+    Eviction for size begins when the used bytes exceed `start`, or when used bytes and waiting
+    downloads together exceed `room`, the cap. Eviction ends when the used bytes and the waiting
+    downloads fit into `target`.
     """
 
     ttl: float = 0
@@ -61,7 +61,7 @@ class Demand:
     Accesses before `blind` may be missing from the index, so ages count from `blind` at the
     earliest. Ages of hosted content count from `born` at the earliest, when the index was created,
     because earlier accesses were not recorded. `lacking` is the number of bytes that the disk
-    lacks. `looked` is when the hosted repositories were read; content that was used later may
+    lacks. `looked` is when the hosted repositories were read; content that was used after that may
     belong to an image that the plan does not know.
     """
 
@@ -165,7 +165,7 @@ def plan(
 
 
 class _Plan:
-    """A `_Plan` is a plan that is being made; its state counts the removals so far as done."""
+    """A `_Plan` makes a plan; its state counts the removals that it has yielded as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked

@@ -37,7 +37,8 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _PREFETCH_GRACE_S = 600.0  # time in s in which a client may still request a prefetched layer
-# A round reads at most this many prefetched layers; the next round begins anew.
+# A round reads at most this many prefetched layers; the next round starts with the first layer
+# again.
 _MOST_PREFETCHED = 1000
 
 
@@ -157,7 +158,7 @@ class Rounds:
         return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 
     def explain(self) -> Iterator[Step]:
-        """Yield what a round would remove now; the log barrier is not asked."""
+        """Yield what a round would remove now, even if accesses are missing from the index."""
         return self.plan(0, self._stock())
 
     def _stock(self) -> HostedSnapshot:
@@ -202,7 +203,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Carry out plans until one is completed; each keeps what was in use before."""
+        """Carry out plans until one is completed; content found in use is kept from then on."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):

@@ -27,7 +27,8 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _ABANDONED_S = 24 * 3600
-# The reservation of a manifest has no spool file; after this time (s), its writer is dead.
+# The reservation of a manifest has no spool file; after this time (s), its writer is taken for
+# dead.
 _UNWRITTEN_S = 60
 # If a client sends no next chunk of an upload within this time (s), the client is taken for
 # disconnected.
@@ -127,8 +128,9 @@ class Spool:
                 self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
-        # The reservation is released first: without the file, the lock has no effect, so the next
-        # writer's reservation could be released instead.
+        # The reservation is released before the file is removed. Once the file is gone, this lock
+        # no longer keeps another process from starting the same download, and the call would
+        # release the reservation of that new download.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
@@ -154,7 +156,7 @@ class Spool:
         digest, written = reservation.digest, time_of(stat)
         used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        # A layer cannot be parsed: it is too long for a manifest, or is not JSON.
+        # Content that cannot be parsed as a manifest is a layer, and keeps the kind BLOB.
         with suppress(InvalidManifest, NotFound):
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
@@ -179,8 +181,8 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-                # A download committed its spool file as a blob; then the lock created an empty
-                # spool file.
+                # A download committed its spool file as a blob, so that the call above created a
+                # new, empty file and locked it.
             ):
                 locked.unlink()
             same = (found.inode, found.size, found.modified)

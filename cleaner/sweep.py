@@ -1,10 +1,10 @@
 """Evict the entries that `policy` planned; an eviction may be interrupted at any step and repeated.
 
-If an entry was not used meanwhile, the sweep marks the entry in the index, deletes its content, and
-then deletes the entry. Responses that have already opened the blob's file are completed; later
-requests for the blob are misses. A lock permits only one sweep at a time. Otherwise a second sweep
-could take the first sweep's mark for that of a dead cleaner, and delete content that was downloaded
-again meanwhile.
+If an entry was not used since it was planned, the sweep marks the entry in the index, deletes its
+content, and then deletes the entry. Responses that have already opened the blob's file are
+completed; later requests for the blob are misses. A lock permits only one sweep at a time.
+Otherwise a second sweep could take the first sweep's mark for that of a dead cleaner, and delete
+content that was downloaded again meanwhile.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove an entry without content, which a commit between the two deletions leaves."""
+        """Remove an entry of absent content, which a commit during the deletion may leave."""
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return

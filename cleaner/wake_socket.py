@@ -71,7 +71,7 @@ def ring(path: Path, needs: int = 0) -> None:
 
 
 def _needs(message: bytes) -> int:
-    """Return the bytes that a download will use, with its entry; 0 for a malformed message."""
+    """Return the bytes that a download and its row in the index need; 0 if malformed."""
     try:
         needs = int(json.loads(message)["needs"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

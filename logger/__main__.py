@@ -41,7 +41,7 @@ class EventThreads(Protocol):
         ...
 
     def wake(self) -> None:
-        """Tell the threads that the access log has new lines, whose events must be queued."""
+        """Wake the threads, because the access log has new lines whose events must be queued."""
         ...
 
     def stop(self) -> None:

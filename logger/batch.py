@@ -60,13 +60,15 @@ METRICS = (
 
 
 class LogBatch:
-    """A `LogBatch` collects values from log lines until they are committed; for one thread.
+    """A `LogBatch` collects values from log lines until they are committed.
+
+    Only one thread may use a `LogBatch`.
 
     *upstreams* are the hosts that get their own label values from the start; other hosts get theirs
     when they appear. *run* names this run of the appliance, which began at *since* (s, UTC epoch).
-    States of circuit breakers from earlier runs are dropped. HAProxy's times jump with the wall
-    clock; *clock* corrects them to lie between the last committed access time and now. Counters
-    continue from their values in *index*. Raises: IndexUnavailable.
+    States of circuit breakers from earlier runs are dropped. If the wall clock is set, the times in
+    HAProxy's lines jump with it; *clock* corrects each time to lie between the last committed
+    access time and now. Counters continue from their values in *index*. Raises: IndexUnavailable.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class LogBatch:
             self._registry.clear(event_metrics.BREAKER)
             self._registry.clear(storage_metrics.STORAGE_CIRCUIT)
             # HAProxy's count of dropped lines begins at 0 in a new HAProxy process, which in a
-            # container may have the same pid as before.
+            # container may have the same pid as the process before it.
             self._dropped = DroppedLines(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}

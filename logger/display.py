@@ -130,7 +130,9 @@ class Display:
         self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
-        """Write the counters in *notes* (texts from the index) and the gauges; *lag* is in s.
+        """Write the counters in *notes* (texts from the index) and the gauges.
+
+        *lag* is how far the counters are behind the access log, in s.
 
         While the index is unavailable, the sizes in it keep their last values.
         """

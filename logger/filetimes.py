@@ -47,7 +47,7 @@ class FileTimes:
         )
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
-        """Write access times that are STEP_S after the file's time; keep others for `flush`."""
+        """Write access times at least STEP_S after the file's time; keep others for `flush`."""
         for digest, at in stamps.items():
             known = self._known(digest)
             if known is None:
@@ -81,7 +81,7 @@ class FileTimes:
         return self._written[digest]
 
     def _write(self, digest: Digest, at: float) -> None:
-        """Write the access time of *digest*, also to blobs that it references with earlier times.
+        """Write the access time to the file of *digest*, and to older files that it references.
 
         A blob must not be evicted before a manifest that references it.
         """

@@ -3,8 +3,9 @@
 Queueing and delivery have separate threads.
 
 This module reads the access log a second time. Its own position is committed together with the
-events, so a kill neither loses nor doubles an event. So the logger's other work, access times and
-metrics, never waits for the event queue or for a receiver of events.
+events. Therefore no event is lost or queued twice if the process is killed. Because this reading is
+separate, the logger's other work, access times and metrics, never waits for the event queue or for
+a receiver of events.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
-# When the loop of the logger has read a line, it wakes a collector that waits this long.
+# A collector that has read all lines waits this long; a new line ends the wait, because the loop of
+# the logger wakes the collector.
 _IDLE_S = 2.0
 # After a read of this many lines, the collector waits longer, so that one transaction has more
 # lines.
@@ -58,8 +60,8 @@ _GARBAGE = 20_000  # The garbage collector runs after this many new objects; see
 _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
-    # With references, each line may become an event with 64 KiB of descriptors, so that one read
-    # takes fewer lines.
+    # If events list the references of manifests, each line may become an event with 64 KiB of
+    # descriptors, so one read takes fewer lines.
 )
 
 

@@ -62,7 +62,8 @@ METRICS = (STORAGE_SECONDS, STORAGE_REQUESTS, STORAGE_BYTES, STORAGE_RETRIES, ST
 class StorageMetrics:
     """A `StorageMetrics` adds events about requests to *registry*.
 
-    Events of the circuit before *since* (s, UTC epoch), the start of the appliance, are ignored.
+    Events of the storage's circuit breaker before *since* (s, UTC epoch), the start of the
+    appliance, are ignored.
     """
 
     def __init__(self, registry: Registry, since: float) -> None:

@@ -47,8 +47,8 @@ class Tail:
 
     After a rotation, the reader waits *grace* s before it leaves the rotated file, because a writer
     may still have the file open. One read takes at most *chunk* bytes, which must exceed LONGEST.
-    `read` and `close` are for one thread. `read` raises disk errors as OSError; the next `read`
-    continues at the same position.
+    Only one thread may call `read` and `close`. `read` raises disk errors as OSError; the next
+    `read` continues at the same position.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Tail:
         )
 
     def _move(self, to: LogPosition, *, overlong: int) -> Batch:
-        """Set the position to *to*; compute its fingerprint anew while the file has few bytes."""
+        """Set the position to *to*; while the file is short, compute the fingerprint again."""
         length = min(to.offset, HEAD)
         if length != to.length:
             head = positions.fingerprint(os.pread(self._file, length, 0))

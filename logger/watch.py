@@ -34,7 +34,7 @@ class Wake:
 
     def set(self) -> None:
         """End the current wait, or the next wait if no thread waits."""
-        # If the pipe is full, the wait ends anyway.
+        # If the pipe is full, the bytes in it end the wait.
         with suppress(BlockingIOError):
             os.write(self._writer, b"!")
 

@@ -73,7 +73,7 @@ class HostedRepository:
         return self.layers - named if self.is_readable else frozenset()
 
     def bound(self) -> frozenset[Digest]:
-        """Return the linked blobs that no removal of an image unlinks."""
+        """Return the linked blobs whose links stay when all images are removed."""
         return self.loose() if self.is_readable else self.layers
 
 

@@ -26,7 +26,7 @@ class RemovalPlan:
 
     `links` has the manifests to unlink, with the time of each link; `layers` has the blobs to
     unlink; `entries` has the content to evict. `began` is when the hosted repositories were read
-    (s, UTC epoch); content that was used later is kept.
+    (s, UTC epoch); content that was used after that is kept.
     """
 
     image: HostedImage
@@ -84,7 +84,7 @@ class ReferenceCounts:
         return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image, and return what the image's removal removes."""
+        """Stop counting the references of an image, and return the plan of its removal."""
         holding, here = self._holdings[image.name], self._references_in[image.name]
         shared = self._linked_elsewhere()
         self._references.subtract(image.parts)
@@ -102,7 +102,7 @@ class ReferenceCounts:
         )
 
     def loosen(self, digest: Digest) -> None:
-        """Drop the reference of the link to a blob, because the plan removes this link."""
+        """Stop counting the link to a blob as a reference, because the plan removes this link."""
         self._references[digest] -= 1
 
     def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:

@@ -62,7 +62,7 @@ class HostedSnapshot:
         return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when the repositories were read (s, UTC epoch), or now if they were not."""
+        """Return when the repositories were read (s, UTC epoch); now if none was read yet."""
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:
@@ -98,7 +98,7 @@ class SnapshotPlan:
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image, and return what the image's removal removes."""
+        """Stop counting the references of an image, and return the plan of its removal."""
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:
@@ -106,7 +106,7 @@ class SnapshotPlan:
         return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:
-        """Drop the reference of the link to a blob, because the plan removes this link."""
+        """Stop counting the link to a blob as a reference, because the plan removes this link."""
         self._references.loosen(digest)
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:

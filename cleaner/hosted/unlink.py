@@ -1,9 +1,10 @@
 """Unlink an image from its repository, in an order in which a crash leaves no tag without manifest.
 
 The tags are removed first, then the links of manifests, then the links of blobs, and last, in
-`sweep`, the content. A push that finds a blob already linked need not upload the blob; before this
-check, it pins the blob. Therefore the pins are read again after the links are removed. If a push
-has pinned the content of a removed link by then, the links are restored.
+`sweep`, the content. A push that finds a blob already linked does not upload the blob. Such a push
+pins the blob before it looks for the link. Therefore the cleaner reads the pins a second time,
+after it has removed the links. If a push has pinned the content of a removed link in between, the
+cleaner restores the links.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Unlinker:
         self._repositories = store.repositories
 
     def take(self, removal_plan: RemovalPlan) -> bool:
-        """Unlink an image; return False and keep one that was pulled, pushed or pinned meanwhile.
+        """Unlink an image; keep it and return False if it was used or pinned since it was planned.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable; then a later round removes the rest.
         """

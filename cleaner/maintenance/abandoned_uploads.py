@@ -124,7 +124,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file has the digest or size of an upload, with which it is removed."""
+        """Return whether a file only records the digest or the size of an upload."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -141,7 +141,7 @@ class AbandonedUploads:
         """Return when an upload of docker distribution last grew (s, UTC epoch), or None.
 
         If the storage has no modification times, the start of the upload counts, as in docker
-        distribution's own purge. An upload without a readable start is never removed.
+        distribution's own purge. An upload whose start time cannot be read is never removed.
         """
         times = [at for at in map(time_of, values) if at is not None]
         if times or not values:

@@ -5,7 +5,7 @@ content is pushed again or the operator deletes the file. All other files in qua
 7 days, or until space is short.
 
 In a bucket (`datastore/quarantine.py`), damaged content that has an upstream is deleted at once.
-Damaged content of a hosted repository stays, with a mark.
+Damaged content of a hosted repository stays in the bucket; a mark beside it records the damage.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class QuarantineKeeper:
         )
 
     def _is_stored_again(self, digest: Digest) -> bool:
-        """Return whether the content is intact; a mark in a remote storage removes the row."""
+        """Return whether intact content has the digest; marked content has no row in the index."""
         if self._is_remote:
             return self._store.index.entry(digest) is not None
         return self._store.blobs.stat(digest) is not None

@@ -31,7 +31,7 @@ class FirstSeen:
     """A `FirstSeen` has for each key when it was first found dangling, in a storage without times.
 
     Only keys that the last two sweeps saw are remembered. A restart forgets all keys, which only
-    makes their removal later. *clock* returns s, UTC epoch.
+    delays their removal. *clock* returns s, UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:
@@ -65,7 +65,10 @@ class DanglingLinks:
         self._first_seen = FirstSeen(clock)
 
     def sweep(self) -> None:
-        """Remove links, tags, referrers and media types without content, then unused origins.
+        """Remove links, tags, referrers and media types without content, and then unused origins.
+
+        The origin is the record of a proxied repository's upstream. An origin is unused if its
+        repository has nothing else.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """

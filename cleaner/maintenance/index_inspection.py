@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _THOROUGHLY_S = 24 * 3600.0
-# The pause after an inspection is at least this many times as long as the inspection, so that
-# inspections take little CPU.
+# After an inspection, the thread waits at least this many times as long as the inspection took, so
+# that inspections use little CPU.
 _SHARE = 200
 
 

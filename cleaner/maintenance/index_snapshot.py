@@ -1,12 +1,13 @@
 """Write the snapshot of the index into the bucket (`datastore/snapshot.py` has its format).
 
-The owner of the bucket writes it: the cleaner at most once an hour, and `entrepot serve` at a clean
-end, when the logger has committed the last uses. Only the shards that changed are written. A note
-of the index has the hash and the entity tag of each written shard, so that a shard counts as
-unchanged only if the bucket still has the object that this appliance wrote.
+Only the appliance that owns the bucket writes the snapshot: its cleaner at most once an hour, and
+`entrepot serve` when it ends normally, after the logger has committed all times of last use. Only
+the shards that changed are written. A text in the index has the hash and the entity tag of each
+written shard, so that a shard counts as unchanged only if the bucket still has the object that this
+appliance wrote.
 
-One shard at a time is made, and few compressed ones wait for their request: the memory is bounded
-by the size of a shard, not by the number of rows.
+The shards are made one at a time, and only a few compressed shards wait to be sent. So the size of
+a shard bounds the memory, and not the number of rows.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class IndexSnapshot:
         return SnapshotRow(entry, tuple(self._store.index.children(entry.digest)))
 
     def _origins(self) -> Mapping[str, list[SnapshotOrigin]]:
-        """Return the origins of repositories by shard, up to a bound of the memory."""
+        """Return the origins (upstreams) of repositories by shard, of `_MOST_ORIGINS` at most."""
         found: defaultdict[str, list[SnapshotOrigin]] = defaultdict(list)
         tags = self._snapshots.tags(layout.ORIGINS)
         for key, tag in sorted(tags.items())[:_MOST_ORIGINS]:
@@ -156,7 +157,7 @@ class IndexSnapshot:
         return found
 
     def _known(self, present: Mapping[str, str]) -> dict[str, Written]:
-        """Return what this appliance wrote, of the shards that the bucket still has unchanged."""
+        """Return the shards that this appliance wrote and that are unchanged in the bucket."""
         noted = self._store.index.notes.get(SNAPSHOT_SHARDS)
         written: dict[str, Written] = json.loads(noted) if noted else {}
         return {
@@ -167,7 +168,7 @@ class IndexSnapshot:
 
 
 def _outcome(waiting: deque[tuple[str, str, Future[str]]]) -> tuple[str, Written]:
-    """Return what the oldest request wrote. Raises: DatastoreError."""
+    """Wait for the oldest request; return the shard that it wrote. Raises: DatastoreError."""
     shard, digest, writing = waiting.popleft()
     return shard, (digest, writing.result())
 

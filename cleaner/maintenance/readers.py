@@ -73,8 +73,8 @@ class Readers:
     def examine(self, digest: Digest) -> None:
         """Verify stored content of a bucket, and mark damaged content.
 
-        Content that cannot be read, or not be marked because another appliance owns the bucket, is
-        verified again at the next comparison.
+        If the content cannot be read, or cannot be marked because another appliance owns the
+        bucket, it is verified again when the index is next compared with the bucket.
         """
         try:
             self._reading().check(digest, found="scrub", pace=lambda _: None)

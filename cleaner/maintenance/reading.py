@@ -112,9 +112,10 @@ class ContentReader:
         return row is None or self.clock() - row.used > _WARM_S
 
     def _heal(self, digest: Digest, size: int) -> None:
-        """Correct the size in the index, which may be that of a damaged file from before.
+        """Correct the size in the index, which may still be that of a replaced damaged file.
 
-        Remove a mark from content of a bucket that is intact, as after another program restored it.
+        If content of a bucket is intact but marked as damaged, remove the mark: another program may
+        have restored the content.
         """
         index = self.store.index
         with suppress(IndexUnavailable):

@@ -2,7 +2,8 @@
 
 The worker that stores content marks its digest as unverified (`datastore/unverified.py`). The
 scrubber reads all content in the order of digests. It reads a limited number of bytes a day, and
-starts a pass once a day at most. After a restart, the scrubber continues where it was.
+starts a pass once a day at most. After a restart, the scrubber continues at the position that it
+saved.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _RETRY_S = 60.0
 _REPORT_S = 1.0
 _SAVE_S = 5.0  # time in s between two writes of the scrubber's position
 _STALE_S = (
-    # If a mark is this old (s) and its content is absent, the process that stored the content died
-    # before.
+    # If a mark is this old (s) and its content is absent, the mark is removed: the process that set
+    # the mark died before it stored the content, or the content was evicted.
     3600.0
 )
 _FILE_COST = 4096  # Each file costs as much time as this many bytes, in addition to its content.

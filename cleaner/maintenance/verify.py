@@ -55,7 +55,7 @@ class Verification:
         return not (tally.damaged or tally.unreadable or any(case.is_lost for case in cases))
 
     def _announced(self, storage: Storage) -> Iterator[Digest]:
-        """Yield all digests of a bucket, after the number of requests and bytes was written."""
+        """Write how many requests and bytes the reading costs; then yield a bucket's digests."""
         count = total = 0
         for stat in storage.walk(layout.BLOBS):
             count, total = count + 1, total + stat.size

@@ -154,7 +154,7 @@ def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: ObjectStora
 
 
 def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStorage) -> None:
-    """A body from S3 that is cut continues by a range; a second cut at one place is an error."""
+    """A body from S3 that is cut continues by a range; after 16 cuts, the next one is an error."""
     content = filler(3 * MB, 4)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(MB), times=1)
@@ -165,6 +165,16 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStora
     s3.fault("GET", "key", CutBody(100))
     with storage.open("key") as file, pytest.raises(OSError, match="cannot be read"):
         file.read()
+
+
+def test_a_body_that_is_cut_again_and_again_is_read(s3: S3Front, storage: ObjectStorage) -> None:
+    """Each response brings some bytes further, also if it breaks before the first whole chunk."""
+    content = filler(200_000, 14)
+    s3.put("key", content)
+    s3.fault("GET", "key", CutBody(50_000))
+
+    with storage.open("key") as file:
+        assert file.read() == content
 
 
 def test_an_object_that_was_replaced_while_it_was_read_is_an_error(

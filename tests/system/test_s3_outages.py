@@ -94,6 +94,7 @@ def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
 # ---- the owner is stopped
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "seconds", [0.0, pytest.param(120.0, marks=pytest.mark.soak)], ids=["short lease", "2 minutes"]
 )
@@ -218,6 +219,7 @@ class Load:
         self._ended.set()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "outage",
     [

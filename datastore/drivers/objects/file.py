@@ -10,6 +10,8 @@ from typing import Any
 from entrepot.datastore.errors import DatastoreError
 
 _CHUNK = 256 * 1024
+_MOST_BREAKS = 16
+"""The response with an object may break so often; each further break is an error."""
 _NEAR = 256 * 1024
 """A reader that seeks forward by at most so many bytes reads on in the same response."""
 
@@ -41,7 +43,9 @@ class ObjectFile(io.RawIOBase):
         self.entity_tag: str | None = first.meta["e_tag"]
         self._open_at = open_at
         self._position = 0
-        self._chunks: Iterator[bytes] | None = _chunks_of(first)
+        self._least = _CHUNK
+        self._breaks = 0
+        self._chunks: Iterator[bytes] | None = _chunks_of(first, self._least)
         self._chunk = memoryview(b"")
         self._at = 0
 
@@ -104,7 +108,8 @@ class ObjectFile(io.RawIOBase):
             raise OSError(f"{self._key} cannot be read: {error}") from error
         if found is None or found.meta["size"] != self.size:
             raise OSError(f"{self._key} was removed or replaced while it was read")
-        self._chunks, self._chunk, self._at = _chunks_of(found), memoryview(b""), start
+        self._chunks, self._chunk, self._at = None, memoryview(b""), start
+        self._chunks = _chunks_of(found, self._least)
 
     def _next(self) -> bytes:
         """Return the bytes from `_at` on; continue in a second response if the first one breaks."""
@@ -117,12 +122,16 @@ class ObjectFile(io.RawIOBase):
                     return chunk
             except Exception as error:  # noqa: BLE001 - obstore documents no class for it
                 why = str(error).partition("\n")[0]
-            if not is_last:
-                self._restart(self._at)
+            self._breaks += 1
+            if is_last or self._breaks > _MOST_BREAKS:
+                break
+            self._least = 1  # the bytes before the next break must not be lost
+            self._restart(self._at)
         self._chunks = None
         raise OSError(f"{self._key} cannot be read: {why}")
 
 
-def _chunks_of(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
-    stream: Iterator[bytes] = iter(response.stream(min_chunk_size=_CHUNK))
+def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
+    """Yield the body in chunks of at least *least* bytes; a shorter one before a break is lost."""
+    stream: Iterator[bytes] = iter(response.stream(min_chunk_size=least))
     return stream

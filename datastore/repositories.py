@@ -231,12 +231,15 @@ class Repositories:
 
         The value UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
         (datastore/takeover.py). A repository of unknown origin is served under its own name, except
-        if that name leads to an upstream, and is evicted like proxied content.
+        if that name leads to an upstream, and is evicted like proxied content. An origin that is no
+        text, which only a damaged storage has, is unknown too.
         """
         try:
             return self._storage.read(layout.origin(name), LONGEST_LINE).decode()
         except NotFound:
             return None
+        except UnicodeDecodeError:
+            return UNKNOWN_ORIGIN
 
     def set_origin(self, name: Repository, upstream: str) -> None:
         """Store the origin of a repository, before its first link is written."""

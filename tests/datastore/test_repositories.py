@@ -10,7 +10,7 @@ import pytest
 from entrepot.datastore import layout
 from entrepot.datastore.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from entrepot.datastore.refs import Digest, Repository, Tag
-from entrepot.datastore.repositories import Repositories, TagState
+from entrepot.datastore.repositories import UNKNOWN_ORIGIN, Repositories, TagState
 from entrepot.datastore.storage import Storage, set_time
 from tests.disk_storage import disk_storage
 from tests.images import image
@@ -174,6 +174,14 @@ def test_repositories_are_found_below_a_name(repositories: Repositories) -> None
     assert below("a/b") == ["a/b", "a/b/c"]
     assert below("") == ["a", "a/b", "a/b/c", "ab/c", "b"]
     assert below("absent") == []
+
+
+def test_an_origin_that_is_no_text_is_unknown(tmp_path: Path) -> None:
+    """A damaged origin makes its repository one of unknown origin, and fails no request."""
+    storage = disk_storage(tmp_path)
+    storage.write(layout.origin(NAME), b"\xff\xfe")
+
+    assert Repositories(storage).origin(NAME) == UNKNOWN_ORIGIN
 
 
 def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> None:

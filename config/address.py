@@ -18,7 +18,8 @@ _HIGHEST_PORT = 65535
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
 # RFC 3986, 3.2, also allows a name with an underscore, as compose gives to services.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-# HAProxy's notation gives other characters of a path a meaning: a comma separates addresses.
+# Other characters are not accepted in the path of a socket, because some have a meaning in
+# haproxy.cfg: a comma separates two addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 
@@ -48,8 +49,8 @@ class SocketPath:
 
     `str()` of a socket path returns the path.
 
-    A proxy on this machine makes the socket available to clients, usually over HTTPS: `host` and
-    `port` are the address that a client on this machine then uses.
+    Clients reach the socket through another proxy on this machine, usually over HTTPS. `host` and
+    `port` are the address of that proxy for a client on this machine.
     """
 
     path: str

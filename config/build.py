@@ -33,7 +33,8 @@ def build(given: Mapping[Key, RawValue]) -> Built:
     try:
         return Built(Settings.model_validate(_tree(given)), given, [])
     except ValidationError as error:
-        # A default that depends on an invalid value causes no second problem.
+        # pydantic also reports each default that is computed from an invalid value; the operator
+        # needs only the problem of the invalid value.
         errors = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
     problems = [_problem(each, given) for each in errors]
     bad = {_part_to_drop(_key(each)) for each in errors}
@@ -49,7 +50,8 @@ def _tree(given: Mapping[Key, RawValue]) -> dict[str, Any]:
         if isinstance(keys.find(key), Setting):
             _section(tree, key[:-1])[key[-1]] = each.value
         elif key in _SCHEMES | _DRIVERS or (key[0] == "upstreams" and key[1:]):
-            _section(tree, key)  # An empty section selects a scheme, a driver or an upstream.
+            # Even an empty section has an effect: it selects a scheme, a driver or an upstream.
+            _section(tree, key)
     return tree
 
 

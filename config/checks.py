@@ -124,7 +124,7 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        # The appliance can serve stored content without writing.
+        # With these errors the appliance can still serve stored content, so it may start.
         if there == folder and error.errno in _MAY_PASS:
             return
         why = (error.strerror or str(error)).lower()

@@ -19,8 +19,8 @@ class SecretCredential:
 
     A token takes precedence over a password; an unset text is empty.
 
-    The token service exchanges an identity token for an access token. A registry token is sent to
-    the registry unchanged.
+    An identity token is sent to the token service, which returns an access token for it. A registry
+    token is sent to the registry unchanged.
     """
 
     username: str = ""
@@ -34,7 +34,7 @@ def credential(entry: object) -> SecretCredential | None:
 
     Return None if the entry has no credentials, which means anonymous access.
 
-    The field `auth` of an entry takes precedence over `username` and `password`, as in Docker.
+    As in Docker, the field `auth` of an entry takes precedence over `username` and `password`.
     Raises: Unreadable, whose message contains no part of the secret.
     """
     if not isinstance(entry, dict):

@@ -1,7 +1,7 @@
 """Read the parts of the configuration file that take effect without a restart.
 
-The access rules and the users take effect without a restart: revoking access is urgent, and a
-restart would end every pull.
+These parts are the access rules and the users: an operator who revokes access cannot wait for a
+restart, which would interrupt every pull.
 """
 
 from __future__ import annotations

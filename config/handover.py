@@ -30,7 +30,9 @@ def dump(settings: Settings, path: Path) -> None:
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the file that `dump` wrote and ENTREPOT_SETTINGS names; `run` is the file's folder.
+    """Read the file that `dump` wrote, from the path in the variable ENTREPOT_SETTINGS.
+
+    The setting `run` becomes the file's folder.
 
     Raises: ConfigError.
     """

@@ -28,7 +28,8 @@ _PORT = readers.count(1, 65535, such_as=6379)
 # RFC 9110, 5.6.2 and 5.5, define these patterns, here without obs-text.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
-# The HTTP client sets these headers itself, because they frame a request or name its target.
+# `headers` may not name these: the HTTP client sets them itself, because they frame a request or
+# name its target.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _FILE_EXAMPLE: Final = "try [{file: /path/to/file}]"
@@ -161,7 +162,7 @@ def _checks(
 
 
 def _read(given: object, read: Callable[[Mapping[str, Any]], Check]) -> Check:
-    # The health checks of the settings are already parsed.
+    # If the value comes from `Settings`, the health checks are already parsed.
     if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):
         given = {name: getattr(given, name) for name in given.__dataclass_fields__}
     if not isinstance(given, Mapping):

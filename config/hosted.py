@@ -42,7 +42,7 @@ def rules(given: object) -> tuple[HostedRule, ...]:
     Raises: Unreadable, with every problem.
     """
     found = from_yaml(given, _EXAMPLE)
-    if isinstance(found, tuple):  # The retention rules are already parsed.
+    if isinstance(found, tuple):  # The value comes from `Settings` and is already parsed.
         return found
     if found is None or found == "":
         return ()

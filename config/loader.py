@@ -212,7 +212,8 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
 
         values[_MAXSIZE] = str(memory_limit() // 2)
     if (shared := given.get(_SHARED)) is not None and str(shared.value).lower() == "true":
-        values[_MAXSIZE] = "0"  # nothing is evicted, so a limit would end all storing
+        # Nothing is evicted from a shared bucket, so a full limit would stop all storing for ever.
+        values[_MAXSIZE] = "0"
     return {
         key: RawValue(key, value, "default", ".".join(key))
         for key, value in values.items()

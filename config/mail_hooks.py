@@ -62,7 +62,7 @@ def hooks(given: object) -> tuple[MailHook, ...]:
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
-    if isinstance(found, tuple):  # The mail hooks are already parsed.
+    if isinstance(found, tuple):  # The value comes from `Settings` and is already parsed.
         return found
     if not isinstance(found, list):
         raise Unreadable("not a list of hooks", _EXAMPLE)

@@ -22,7 +22,8 @@ from entrepot.config.sources import aliases, cache_server
 
 _LISTEN: Final = ("http", "addr")
 _KINDS = {"auth": SCHEMES, "storage": DRIVERS}
-_MOST_UNKNOWN: Final = 100  # A file with more unknown keys is not the configuration of a registry.
+# A file with more unknown keys than this is probably not the configuration of a registry.
+_MOST_UNKNOWN: Final = 100
 _MOST_UPSTREAMS: Final = 1000
 _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
@@ -97,7 +98,7 @@ def _line(row: DistributionKey, verdict: str, given: Sequence[RawValue]) -> Prob
 def _rank(given: RawValue) -> tuple[bool, bool]:
     """Return a sort key: the choice of a driver or scheme first, the appliance's own keys last.
 
-    The last value wins.
+    If two values set the same setting, the later one in this order wins.
     """
     return not given.chooses, given.key not in cache_server.MEANT
 
@@ -171,7 +172,7 @@ def _second_driver(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
-    """Return a problem, and remove the upstreams, if there are more than are ever needed."""
+    """Return a problem if there are too many upstreams, and remove all upstreams then."""
     named = [key for key in winners if key[0] == "upstreams" and key[1:]]
     if len({key[1] for key in named}) <= _MOST_UPSTREAMS:
         return []

@@ -114,7 +114,7 @@ class MiddlewareSettings(Section):
 
     @property
     def target(self) -> Target | None:
-        """Return to which URLs clients are redirected; None: to those of the storage driver."""
+        """Return where clients are redirected; None: to URLs that the storage driver makes."""
         return target_of(*self.storage[-1].as_pair) if self.storage else None
 
     @property

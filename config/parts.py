@@ -45,7 +45,8 @@ _NESTED: Final = frozenset(
         ("validation", "manifests", "indexes", "platformlist"),
     }
 )
-# The values in this set are texts and not YAML, because a password may be `%x: [`.
+# The values in this set are texts and not YAML, because a password such as `%x: [` is not valid
+# YAML.
 _TEXTS: Final = frozenset(
     {"addr", "file", "from", "name", "password", "type", "uri", "url", "username"}
 )

@@ -79,7 +79,8 @@ class ParsedPullSecret:
     def lookup(self, host: str, repository: str) -> SecretCredential | None:
         """Return the credential for *repository* at *host*, None for anonymous access.
 
-        A host takes precedence over a glob; then the longest path and the longest glob count.
+        An entry with a host takes precedence over one with a glob. Among several hosts or several
+        globs, the entry with the longest path decides, and then the one with the longest glob.
         """
         parts = repository.split("/")
         fitting = [each for each in self._about(host) if each.covers(parts)]

@@ -154,7 +154,7 @@ class ValidationSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """True if the rules apply, as distribution computes it from `enabled`, `disabled`."""
+        """True if the rules apply, computed as in distribution from `enabled` and `disabled`."""
         return bool(self.enabled) or not self.disabled
 
 

@@ -59,7 +59,8 @@ def _faults(url: SplitResult, settings: Settings) -> Iterator[str]:
     if is_loopback(host) or _is_internal(host):
         yield "a redirect leads clients to a name of the local network"
     if own is not None and f".{host}".endswith(f".{own}"):
-        # Go's http.Client sends Authorization along to the same host and to its subdomains
+        # After a redirect, Go's http.Client sends the Authorization header again if the new host is
+        # the same or a subdomain.
         why = "clients send their password there too, because http.host is the same or above it"
         yield f"the service then refuses a redirect: {why}"
 

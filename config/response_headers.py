@@ -23,7 +23,7 @@ room in each response.
 """
 
 _WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
-# RFC 9110, 5.1, allows more; HAProxy gives other characters a meaning in the arguments of a rule.
+# RFC 9110, 5.1, allows more; these characters have no special meaning in haproxy.cfg.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
 _OF_CONNECTIONS: Final = frozenset(
@@ -97,7 +97,9 @@ def show(given: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def merged(lower: object, name: str, value: object) -> dict[str, object]:
-    """Return the map or YAML text *lower* with the header *name* set, whose case may differ there.
+    """Return the map or YAML text *lower* with the header *name* set to *value*.
+
+    The header replaces one in *lower* whose name differs only in case.
 
     A variable can name a single header: REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
     """
@@ -142,7 +144,7 @@ def _value(name: str, given: object) -> str:
 
 
 def _is_ours(name: str, values: tuple[str, ...]) -> bool:
-    """Return whether the appliance sends the header in any case. Raises: Unreadable."""
+    """Return whether the appliance always sends this header itself. Raises: Unreadable."""
     ours, value = _VERSION
     if name.lower() != ours:
         return False

@@ -99,7 +99,7 @@ class AuthSettings(Section):
 
     @property
     def protects(self) -> bool:
-        """Return whether a client needs a credential that the operator gave to it."""
+        """Return whether each client needs a credential that the operator has issued."""
         return self.htpasswd is not None or self.token is not None
 
 
@@ -344,8 +344,8 @@ class Settings(Section):
 
     `run` is the run directory; only the children of `entrepot serve` know the run directory.
 
-    `adjusted` lists the public registries of which flags or variables change single settings, and
-    which no section of the file names.
+    `adjusted` lists the public registries whose single settings flags or variables change, and that
+    have no section in the file.
     """
 
     version: value_types.Version = setting("0.1", "the version of the file's format")

@@ -109,7 +109,7 @@ def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a problem if passwords are configured but no users are.
 
-    A configuration with passwords but no users never opens the appliance to all clients.
+    Otherwise a configuration that forgets the users could open the appliance to all clients.
     """
     htpasswd = settings.auth.htpasswd
     section = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
@@ -128,7 +128,7 @@ def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> I
 
 
 def _may_be_anonymous(settings: Settings) -> bool:
-    """Return whether a client without a user's name may have rights, by a token without a user."""
+    """Return whether a client may have rights by a token that names no user."""
     return settings.auth.anonymous != "none" or settings.auth.token is not None
 
 

@@ -29,7 +29,7 @@ _OSS = ("storage", "oss")
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that contradicts the storage driver, or that it needs."""
+    """Yield a problem for each setting that the storage driver excludes, or needs and lacks."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if not settings.storage.bucket and settings.storage.spoolsize is not None:
@@ -137,7 +137,7 @@ def _oss(oss: OssSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 
 
 def _section(above: Key, given: Mapping[Key, RawValue]) -> RawValue:
-    """Return the first value of a section, whose name starts the messages about the section."""
+    """Return the first value of a section; messages about the section name its source."""
     return next(each for key, each in given.items() if key[: len(above)] == above)
 
 

@@ -116,5 +116,5 @@ def _missing(
 
 
 def _section(section: Key, given: Mapping[Key, RawValue]) -> RawValue:
-    """Return the first value of a section, which names the place of a missing key."""
+    """Return the first value of a section; messages about a missing key name its source."""
     return next(each for key, each in given.items() if key[:2] == section)

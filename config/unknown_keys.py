@@ -2,9 +2,8 @@
 
 docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
 key is an error if it resembles a key that protects data, selects where data is stored, or exists
-only in this appliance. An unknown key that resembles a known key is probably a typing error.
-Without the intended setting the appliance would be open to all, or would write to another folder,
-without any notice.
+only in this appliance. Such a key is probably a typing error. If it were ignored, the appliance
+could be open to all clients, or could write to another folder, and the operator would not notice.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ _SHORTEST_START: Final = 3
 
 
 def stops(key: Key) -> bool:
-    """Return whether an unknown *key* is an error. The *key* ends with its first unknown part."""
+    """Return whether an unknown *key*, cut after its first unknown part, is an error."""
     above, last = key[:-1], key[-1]
     if any(above[: len(each)] == each for each in _STRICT_SECTIONS):
         return True

@@ -38,10 +38,10 @@ class UpstreamValues:
     `host` is the name that clients use, with a port if the upstream has one.
 
     Spans are in s; if `max_stale` is None, there is no limit. `username`, `password` and
-    `password_file` take precedence over the pull secret. `default` states that names without a host
-    belong to this upstream. `path_first` states that a path in `url` precedes `/v2/`, and does not
-    begin the repository names. `helper` is a program that has the login for `helper_lifetime` s,
-    None: for ever.
+    `password_file` take precedence over the pull secret. If `default` is set, repository names
+    without a host belong to this upstream. If `path_first` is set, a path in `url` comes before
+    `/v2/` in requests; otherwise the path is the beginning of repository names. `helper` is a
+    program that returns the login, which is valid for `helper_lifetime` s; None: for ever.
     """
 
     host: str

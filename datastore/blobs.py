@@ -1,7 +1,8 @@
 """Store content by digest: with every driver, a file is verified before it is stored.
 
-An `Integrity` detects files that changed since then: by their length at every open, or by hashing
-them if the length is not known. A damaged file is moved to the quarantine and counts as absent.
+An `Integrity` detects files that changed after they were stored: by their length at every open, or
+by hashing them if the right length is not known. A damaged file is moved to the quarantine and
+counts as absent.
 
 The right length of a digest never changes. Each process remembers the length of a blob once the
 length is known (from a verification, from the index, or from the manifests that list the digest),
@@ -134,7 +135,8 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                # The file was replaced between the two reads, and the new file is right.
+                # The first read returned wrong bytes, but the file was replaced since, and the new
+                # one is right.
                 return file.read(max_bytes)
         raise NotFound(layout.blob(digest))
 
@@ -238,7 +240,7 @@ class BlobStore:
 
 
 def _reread(path: Path, digest: Digest) -> None:
-    """Hash a file that was written with the bytes of *digest*. Raises: ContentDamaged."""
+    """Hash a file whose bytes should match *digest*. Raises: ContentDamaged if they do not."""
     if digest_of_file(path, digest.algorithm) != digest:
         raise ContentDamaged(f"the file of {digest} does not contain the bytes that were written")
 
@@ -291,7 +293,7 @@ class Integrity:
         object.__setattr__(self, "_is_remote", is_remote(self.storage))
 
     def _is_marked(self, digest: Digest) -> bool:
-        """Return whether damaged content stayed where it is, as in a storage behind a network."""
+        """Return whether content in a remote storage is marked as damaged."""
         return self._is_remote and self.quarantine.is_marked(digest)
 
     def is_known(self, digest: Digest, size: int) -> bool:

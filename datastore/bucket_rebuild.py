@@ -3,9 +3,10 @@
 In a bucket, each reading of an object costs a request, so a rebuild reads as few as possible:
 
 1. The snapshot of the index gives the rows, last uses and edges as they were an hour ago at most.
-   From then on new downloads are stored, although content that was stored after the snapshot is
-   not counted yet.
-2. The lists of the bucket give the difference: each list has 1,000 objects.
+   As soon as the snapshot is restored, new downloads are stored again, although the used bytes do
+   not include content that was stored after the snapshot was written.
+2. The lists of the bucket's objects, 1,000 in each response, show what was stored or removed after
+   the snapshot was written.
 3. Only the linked manifests are read that the snapshot lacks, whose rows have no edges yet.
 
 Without a snapshot, all content counts as used at the rebuild: the time at which an object was
@@ -59,8 +60,8 @@ _MOST_ORIGINS = 100_000
 def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iterator[int]:
     """Make the missing rows as the snapshot has them, and remember the origins of repositories.
 
-    A corrupt shard counts as absent. If each shard could be read, the index counts as rebuilt from
-    then on. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    A corrupt shard counts as absent. If every shard was intact, the index counts as rebuilt as soon
+    as all rows are made. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
     births: list[float] = []
     origins: dict[str, tuple[bytes, str]] = {}
@@ -124,10 +125,12 @@ def compare_with_lists(
 
     A batch of listed digests is compared with the rows between its first and its last digest. This
     finds every difference because a bucket lists in byte order of keys, which is the order of
-    digests. If a service listed in another order, a HEAD of each blob would keep its row.
+    digests. If a service lists in another order, a row seems to have no blob; then a HEAD request
+    finds the blob, and the row stays.
 
-    *examine* reads content whose listed size differs from its row, and decides by the digest; None:
-    the rows are not trusted, as after a loss of the index, and get the listed sizes.
+    *examine* reads content whose listed size differs from its row, and finds by the digest whether
+    the content is damaged. If *examine* is None, as after a loss of the index, the rows get the
+    listed sizes.
     """
     marked = {layout.quarantined_of(stat.key) for stat in storage.walk(layout.QUARANTINE)}
     listed = (
@@ -171,7 +174,10 @@ class _Rows:
             yield len(page)
 
     def _forget_if_gone(self, row: IndexEntry) -> None:
-        """Remove the row of a blob that is not stored; a recent row may precede its blob."""
+        """Remove the row of a blob that is not stored, unless the row is recent.
+
+        The blob of a recent row may be about to be stored.
+        """
         if row.used >= self._now - _YOUNG_S or BlobStore(self._storage).stat(row.digest):
             return
         if self._index.mark_for_deletion(row):
@@ -201,7 +207,7 @@ def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
 
 
 def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
-    """Parse a linked manifest with one request; a second one only if its type is not in it."""
+    """Parse a linked manifest; only one without a stated type costs a second request."""
     try:
         content = BlobStore(storage).read(digest)
     except NotFound:

@@ -50,7 +50,7 @@ class DiskErrorLog:
         self._lines = RareLines(_EVERY_S, timer)
 
     def log(self, error: Exception) -> None:
-        """Log the *error* that made a request pass through, unless an error was just logged."""
+        """Log the *error* of a passed-through request, unless one was logged within ten seconds."""
         suppressed = self._lines.due(DiskErrorLog)
         if suppressed is None:
             return
@@ -102,8 +102,9 @@ class ContentStore:
         """Return whether the index has the rows of all content, but none of *digest*.
 
         PERF: to look for content in a remote storage costs a request, and to read the index costs
-        none. Content whose process died before the row was written counts as absent until the
-        cleaner has made the row. Without the index, no content counts as absent.
+        none. If a process died after it had stored content and before it wrote the row, the content
+        counts as absent until the cleaner has made the row. Without the index, no content counts as
+        absent.
         """
         try:
             if self.index.notes.get(REBUILT) is None:
@@ -122,7 +123,7 @@ class ContentStore:
             return None
 
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
-        """Let a proxied repository serve a blob; if the link cannot be written, the pull goes on.
+        """Let a proxied repository serve a blob; an error is only logged.
 
         Call this method only after the upstream has proven that it has the blob
         (docs/permissions.md): a link is permanent.

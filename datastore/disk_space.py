@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# An entry of the index, with its part of the write-ahead log, needs more space than this.
+# With fewer free bytes, the disk counts as full: a row of the index, with its part of the
+# write-ahead log, needs about as many.
 _LEAST_BYTES = 64 * 1024
 
 

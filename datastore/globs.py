@@ -42,7 +42,7 @@ def _expression(pattern: str) -> str:
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Merge repeated `**`, which match as much as one, but take more time."""
+    """Merge consecutive `**`: they match the same names as one `**`, but take more time."""
     following = [*parts[1:], ""]
     return [
         each for each, after in zip(parts, following, strict=True) if each != after or each != "**"
@@ -62,8 +62,9 @@ def _sections(parts: list[str]) -> list[list[str]]:
 def _section(parts: list[str]) -> str:
     """Match the components before a `**`; only the first place where they match is tried.
 
-    Any other place would give the same result. The group is atomic, so the time is at most
-    quadratic in the length of the name instead of a power for each star.
+    Any other place would give the same result. The group is atomic, so the regular expression does
+    not try other places, and the time is at most quadratic in the length of the name, however many
+    stars the pattern has.
     """
     components = "".join(f"{_component(part)}/" for part in parts if part != "**")
     return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components

@@ -10,8 +10,8 @@
 
 A class or function depends on the narrowest of these protocols. `Index` has all five, for wiring.
 The driver `sqlite` has all five in one file, so that one transaction can cover several of them. A
-driver without common transactions writes in the order that the docstrings state, so that every
-process sees a safe state: too many bytes are counted, or a removal has not happened.
+driver without common transactions writes in the order that the docstrings state. So the state
+between two writes is safe: the index counts too many bytes, or a removal has not happened yet.
 """
 
 from __future__ import annotations
@@ -174,9 +174,10 @@ class PinStore(Protocol):
 class LinkTimes(Protocol):
     """A `LinkTimes` has the time at which each link was last confirmed, by the link's key.
 
-    Only a storage without times uses these link times (`datastore.links`). The storage has the
-    links; if a time is lost, its link is unconfirmed, never wrong. Each method is one transaction
-    and may be repeated. Each method raises: IndexUnavailable.
+    Only a storage without times uses these link times (`datastore.links`). The links themselves are
+    in the storage: if a time is lost, its link counts as unconfirmed, but still names the right
+    digest. Each method is one transaction and may be repeated. Each method raises:
+    IndexUnavailable.
     """
 
     def get(self, key: str) -> LinkTime | None:
@@ -190,7 +191,8 @@ class LinkTimes(Protocol):
     def restore(self, times: Iterable[LinkTime]) -> None:
         """Record confirmations at their own times, in one transaction.
 
-        A later confirmation of the same digest stays; a confirmation of another digest is replaced.
+        If the index already has a confirmation of the same digest with a later time, that
+        confirmation stays. A confirmation of another digest is replaced.
         """
         ...
 
@@ -214,8 +216,8 @@ class AccessIndex(Protocol):
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, *thoroughly* also all pages, and repair them.
 
-        The check returns a description of the index's defect, or an empty text. After the call no
-        last use lies in the future.
+        Return a description of the index's defect, or an empty text. The call also sets last uses
+        that lie in the future to the current time.
         """
         ...
 
@@ -253,8 +255,8 @@ class AccessIndex(Protocol):
         """Make the missing rows; existing rows, also marked ones, stay unchanged.
 
         *children* has the digests that a new manifest's row lists; no child's last use is then
-        earlier than that of the manifest. The restored rows need no reservations, because the bytes
-        are already stored.
+        earlier than that of the manifest. The cap is not checked, because the bytes are already
+        stored.
         """
         ...
 
@@ -283,7 +285,7 @@ class AccessIndex(Protocol):
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows in the order of eviction; nothing is left open."""
+        """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
         ...
 
     def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
@@ -313,14 +315,14 @@ class AccessIndex(Protocol):
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
         """Mark a row; return False if the row was used, pinned or removed since it was read.
 
-        Without a common transaction, the row is marked first, then the pins are read, and the mark
-        of a pinned row is removed again. A push pins content first, and then waits for a
-        removal that has begun.
+        Without a common transaction, the driver marks the row first and reads the pins afterwards;
+        if the row is pinned, the driver removes the mark again. A push pins content first, and then
+        waits for a removal that has begun.
         """
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the marked rows; a cleaner that was killed leaves marked rows."""
+        """Return the marked rows, which a killed cleaner may have left."""
         ...
 
     def forget(self, digest: Digest) -> None:

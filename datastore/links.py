@@ -9,7 +9,7 @@ two implementations:
 | `IndexLinks` | keeps none, as a bucket does | a row of the index (`LinkTimes`) |
 
 In both, the storage has the link and the digest, so a lost index loses no link. A time that is not
-known is `UNKNOWN`: such a tag is not fresh, and its age proves nothing.
+known is `UNKNOWN`; a tag with this time is not fresh.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Links(Protocol):
         ...
 
     def add(self, key: str, digest: Digest) -> None:
-        """Set a link that is probably absent; the storage is not asked for the link before."""
+        """Set a link that is probably absent, without reading it first."""
         ...
 
     def keep(self, key: str, digest: Digest) -> None:
@@ -82,7 +82,10 @@ def links_of(storage: Storage, times: LinkTimes | None = None) -> Links:
 
 
 class FileLinks:
-    """A `FileLinks` keeps the time of a link as its value's time, and writes every link anew."""
+    """A `FileLinks` takes the time of a link's value as the link's time.
+
+    A link that is confirmed is written again, which sets this time.
+    """
 
     def __init__(self, storage: TimedStorage) -> None:
         self._storage = storage
@@ -119,8 +122,9 @@ class IndexLinks:
     """An `IndexLinks` keeps the times of links in the index.
 
     The link is written before its time, and the time names the digest. Therefore, after a crash
-    between the two writes, and while another process changes the link, the time is UNKNOWN and
-    never that of another digest. While the index is unavailable, links work and times are UNKNOWN.
+    between the two writes, or while another process changes the link, the time is UNKNOWN: a time
+    is never taken for that of another digest. While the index is unavailable, links work and times
+    are UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None) -> None:
@@ -128,7 +132,7 @@ class IndexLinks:
         self._times = times
 
     def confirmed(self, key: str) -> float | None:
-        """Return when a link was last written, if the storage still has it."""
+        """Return when a link was last written; None if the storage has no such link any more."""
         if self._storage.stat(key) is None:
             return None
         found = self._time(key)

@@ -79,7 +79,7 @@ class LockedFile:
 
 
 def try_lock(path: Path) -> LockedFile | None:
-    """Lock *path*, which is created if absent; return None if it is locked already.
+    """Lock *path*, which is created if absent; return None if the file is locked already.
 
     Raises: StorageFull, StorageBroken.
     """

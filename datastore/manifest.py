@@ -155,7 +155,7 @@ def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozens
 
 
 def _own_type(document: dict[str, Any]) -> str:
-    """Return the media type of a manifest received without one: OCI made `mediaType` optional."""
+    """Return the media type of a manifest that came without one: OCI made it optional."""
     stated = document.get("mediaType")
     if isinstance(stated, str) and stated:
         return essence(stated)

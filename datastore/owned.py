@@ -54,7 +54,7 @@ class StorageCopies(Protocol):
     """The local copies of values that the storage may still lose."""
 
     def begin_repair(self) -> None:
-        """Start to write lost values again, if it is certain by now which were lost."""
+        """Start to write the lost values again, as soon as it is certain which were lost."""
         ...
 
 
@@ -70,11 +70,11 @@ class OwnedStorage(Protocol):
         ...
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the storage; end a claim of this appliance."""
+        """Return whether another appliance owns the storage; if so, end this appliance's claim."""
         ...
 
     def forget(self) -> None:
-        """Forget what is remembered of the storage: another program may have written to it."""
+        """Forget which values the storage has, because another program may have changed them."""
         ...
 
     def report_to(self, report: Callable[..., None]) -> None:
@@ -88,6 +88,7 @@ class OwnedStorage(Protocol):
     def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
         """Try each kind of request that the appliance needs, up to the first that is refused.
 
-        With *sign* the URL of a redirect is fetched too. Raises: StorageBroken without an answer.
+        If *sign* is given, also fetch the URL to which clients would be redirected. Raises:
+        StorageBroken if the service does not respond.
         """
         ...

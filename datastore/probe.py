@@ -1,8 +1,8 @@
 """Check at the start that a file system supports the operations of index and downloads.
 
-Network and union file systems promise more than they implement. Without checks at the start, a
-missing feature of the file system would cause later faults, such as a damaged index or two
-downloads that write one file.
+Some network and union file systems do not implement every operation. Without the checks at the
+start, a missing operation would be noticed only by its damage: a corrupt index, or two downloads
+that write one file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Record which upstreams have sent which content.
 
 All repositories share stored content, so the upstream that sent the bytes matters: an upstream that
-only claims to have a digest may know nothing but that digest (docs/permissions.md). A proof is a
-file beside the content, so that it survives the loss of the index and is removed with the content.
+claims to have a digest may know only the digest and not the bytes (docs/permissions.md). A proof is
+a file beside the content, so that it survives the loss of the index and is removed with the
+content.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Each file in quarantine counts against the cap by a reservation, like a download in progress.
 
 In a storage behind a network, a damaged value stays where it is, and the value in the quarantine is
-a *mark*: a short JSON object with the size and the time. A move would be a copy, which the services
-do not make of values above 5 GB. Content with a mark and without a row in the index is not served
-(`datastore/blobs.py`); when it is stored again, it gets a row.
+a *mark*: a short JSON object with the size and the time. The value is not moved, because object
+storages can only copy values, and not those above 5 GB. Content with a mark and without a row in
+the index is not served (`datastore/blobs.py`); when it is stored again, it gets a row.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Quarantine:
     def is_marked(self, digest: Digest) -> bool:
         """Return whether content that stayed in a remote storage is damaged.
 
-        The index is read first: it has a row of content that is intact or was stored again. Raises:
-        StorageBroken.
+        The index is read first: if it has a row, the content is intact or was stored again. The
+        mark is read only if there is no row. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):
             if self.index.entry(digest) is not None:
@@ -117,7 +117,7 @@ class Quarantine:
                 )
 
     def _marked(self, digest: Digest) -> Damaged:
-        """Return what a mark states; a mark that another program wrote may state nothing."""
+        """Return the size and the time in a mark; another program's mark may lack both."""
         try:
             mark = json.loads(self.storage.read(layout.quarantined(digest), _LONGEST_MARK))
             return Damaged(digest, max(int(mark["size"]), 0), float(mark["since"]))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from entrepot.datastore.snapshot import SnapshotStore
 
 _BATCH = 500  # A transaction has this many rows, so that other writers wait only for milliseconds.
-_YOUNG_S = 3600.0  # A worker writes a row much sooner after its blob.
+_YOUNG_S = 3600.0  # A younger row or link time may belong to a blob that is about to be stored.
 
 
 def needs_rebuild(notes: KeyValueStore) -> bool:
@@ -143,15 +143,15 @@ def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None
 
 
 def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Remove rows without a file; a recent row may belong to a blob that is about to be stored."""
+    """Remove rows without a blob, but no recent row, whose blob may be about to be stored."""
     blobs = BlobStore(storage)
     after: Cursor | None = None
     while page := index.oldest(after, _BATCH):
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # A worker that stores the blob at this moment records it afterwards, which makes or
-            # unmarks the row.
+            # A worker may store the blob at this moment. The worker then makes the row afterwards,
+            # or removes the mark of the row, so that the row is not lost.
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)
@@ -160,7 +160,7 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
     """Remove the times of links to content that is not stored: another program may remove links.
 
-    A recent link time may belong to content that is about to be stored.
+    A recent link time stays, because it may belong to content that is about to be stored.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

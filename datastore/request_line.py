@@ -1,8 +1,8 @@
 """Read the fields that a line of the access log has while an endpoint is configured.
 
 The format is the first `log-format` in haproxy.cfg; a test compares it with RequestLine. The format
-extends that of `accesslog`: `id` and `port`, which differ from request to request, come before
-`method`, `type` and `size` after `kind`, and the other fields after `uri`.
+extends that of `accesslog`: `id` and `port`, which differ in every request, come before `method`,
+`type` and `size` after `kind`, and the other fields after `uri`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def split(lines: Iterable[bytes]) -> Iterator[Head]:
 
 
 def parse_rest(rest: bytes) -> tuple[AccessLine, RequestLine]:
-    """Parse the `rest` of a log line; times, id and port in the result have no meaning.
+    """Parse the `rest` of a log line; its times, `id` and `port` are placeholders.
 
     Raises: InvalidLine.
     """

@@ -1,8 +1,9 @@
 """Reserve disk space for each transfer before the first byte of the transfer is stored.
 
-A store whose content may not be evicted never shrinks below its maximum size, and then no more
-content is cached. The cleaner records in the index that a round freed too little. Workers then do
-not wait for space, and `status`, `check` and the metrics report the shortage.
+If most of the content may not be evicted, eviction cannot bring the store below its maximum size,
+and no more content can be cached. The cleaner records in the index that a round freed too little.
+As long as this record exists, workers do not wait for space, and `status`, `check` and the metrics
+report the shortage.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Reservations:
         return self.clock() - last_eviction_failure(self._notes) <= _WAIT_S + _RECENT_S
 
     def available(self, own: int = 0) -> int:
-        """Return how many bytes a refused upload that has reserved *own* bytes could have in all.
+        """Return the total that a refused upload, which holds *own* bytes, could reserve.
 
         Raises: IndexUnavailable, also while the index is being rebuilt.
         """
@@ -145,7 +146,7 @@ class Reservations:
         )
 
     def _is_spool_full(self, size: int, digest: Digest | None = None) -> bool:
-        """Return whether *size* bytes do not fit beside the reservations of others than *digest*.
+        """Return whether *size* bytes for *digest* do not fit beside the other reservations.
 
         An eviction removes content from the bucket, and makes no room in the state directory.
         """
@@ -172,7 +173,7 @@ class Reservations:
 
 
 def _no_cleaner(_: int) -> None:
-    """Do nothing, because there is no cleaner to wake."""
+    """Do nothing, because no cleaner runs that could be woken."""
 
 
 class CleanerWakeup:

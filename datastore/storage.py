@@ -105,7 +105,7 @@ class Sending(Protocol):
     """A `Sending` sends one local file to a storage while another thread appends to the file."""
 
     def reached(self, length: int) -> None:
-        """Note that the file has *length* bytes, which may be sent; return at once."""
+        """Permit the sending of the file's first *length* bytes; return without waiting."""
         ...
 
     def commit(self, size: int) -> None:
@@ -179,7 +179,7 @@ class RemoteStorage(Storage, Protocol):
         ...
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether the storage answered within *within_s* seconds, without a failure since.
+        """Return whether a request in the last *within_s* s succeeded, and none has failed since.
 
         Only the answers to this process count.
         """
@@ -229,8 +229,8 @@ def set_time(storage: Storage, key: str, at: float) -> None:
 def may_have(storage: Storage, key: str) -> bool:
     """Return whether a value whose folder was listed is stored.
 
-    A storage that is reached over a network is not asked: the value counts as stored unless the
-    storage is known not to have it. Raises: StorageFull, StorageBroken.
+    No request is sent to a storage that is reached over a network: the value counts as stored
+    unless the storage is known not to have it. Raises: StorageFull, StorageBroken.
     """
     if _is_reached_over_a_network(type(storage)):
         return storage.may_have(key)  # type: ignore[attr-defined, no-any-return] # just checked

@@ -7,9 +7,10 @@ all content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in 
 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
 list. The origin of a repository that counts as proxied is stored as unknown. All other repositories
-stay hosted: the proxy drops expired entries, so a missing entry proves nothing, and pushed images
-must not be evicted by a guess. In a storage without times, nothing proves that the links are older
-than the list, so all repositories stay hosted if the operator does not decide otherwise.
+stay hosted: the proxy drops expired entries from its list, so content that is not listed may be
+pushed or fetched, and pushed images must not be evicted by a guess. In a storage without times,
+nothing proves that the links are older than the list, so all repositories stay hosted if the
+operator does not decide otherwise.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 def taken_at(storage: Storage) -> float:
     """Return when the last takeover ended (s, UTC epoch); 0 if that is not recorded.
 
-    Uses before the takeover are unknown, so the age of such content counts from then on.
+    Uses before the takeover are unknown, so the age of the content counts from the takeover at the
+    earliest.
     """
     done = storage.stat(layout.TAKEOVER)
     return (time_of(done) or 0.0) if done else 0.0

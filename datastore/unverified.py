@@ -1,4 +1,6 @@
-"""Mark stored content whose file was not hashed yet, but only its bytes in memory.
+"""Mark stored content whose file was not read and hashed since it was written.
+
+The worker has hashed the bytes in memory, but the disk may have stored other bytes.
 
 Each mark of unverified content is an empty file. The file outlives the process that made it, so any
 process can verify the content.

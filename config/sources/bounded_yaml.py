@@ -31,7 +31,7 @@ class TooLarge(yaml.MarkedYAMLError):
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """An `_Extent` is a node's number of values after expansion of aliases, and of levels."""
+    """An `_Extent` is the number of a node's levels, and of its values with aliases expanded."""
 
     values: int
     levels: int

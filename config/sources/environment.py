@@ -26,8 +26,8 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
-# The variable of a key a.b.c has one of these prefixes. docker-cache-server has `http:` as docker
-# distribution has it.
+# The variable of a key a.b.c has one of these prefixes. `DCS_HTTP_` is here because the keys below
+# `http:` are the same in docker-cache-server and in docker distribution.
 _OF_KEYS: Final = ("REGISTRY_", "DCS_HTTP_")
 # The appliance accepts these variables of other releases, which have no effect.
 WITHOUT_EFFECT: Final = {
@@ -107,7 +107,7 @@ def unquoted(text: str) -> str:
         return bare
     try:
         node = yaml.compose(bare, yaml.SafeLoader)
-    except yaml.YAMLError:  # The value is a password that begins with a quote.
+    except yaml.YAMLError:  # The value is no YAML, for example a password that begins with a quote.
         return bare
     if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
         return str(node.value)
@@ -160,9 +160,9 @@ def _key(name: str) -> Key:
 def _is_misspelt_protection(name: str) -> bool:
     """Return whether an unknown variable resembles a variable that restricts access.
 
-    An unknown variable that resembles one which restricts access is an error, because a misspelt
-    protecting setting would leave the appliance open. If the name of an unknown variable has a
-    known prefix, one similar word is enough; any other name must be similar as a whole.
+    Such a variable is an error: the operator has probably misspelt a protecting setting, without
+    which the appliance would be open. If the name of an unknown variable has a known prefix, one
+    similar word is enough; any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False

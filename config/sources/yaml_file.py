@@ -122,7 +122,7 @@ class _Walk:
             self._object(key, node, "one value instead of a map")
 
     def _section(self, key: Key, node: yaml.MappingNode) -> None:
-        self._note(key, {}, node)  # An empty section may have an effect: auth.htpasswd.
+        self._note(key, {}, node)  # An empty section may have an effect, as `auth.htpasswd` has.
         self._refuse_duplicates(key, node)
         self._flatten(node)
         for name, child in node.value:

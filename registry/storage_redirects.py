@@ -13,7 +13,7 @@ from entrepot.registry.pullthrough.redirects import Redirects, Sign, Storehouse
 
 
 class _LocalValues:
-    """The values of a storage in local files, which always answer."""
+    """The values of a storage in local files; a local disk always counts as reachable."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

@@ -29,7 +29,10 @@ SMALL: Final = 1024 * 1024
 """A value of at most this many bytes is copied in memory; a longer value in a temporary file."""
 
 _PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
-"""After these pauses a request to a bucket is repeated; a disk's error would be the same again."""
+"""After each of these pauses (s) a failed request to a bucket is sent again.
+
+A failed access to a disk is not repeated, because it would fail again.
+"""
 _MOST_FAILURES: Final = 8
 
 T = TypeVar("T")
@@ -123,7 +126,7 @@ class Copier:
         return changed
 
     def long_value(self, key: str, at: float | None) -> None:
-        """Copy a value that is no content and too long for memory.
+        """Copy, through a temporary file, a value that is not a blob and longer than `SMALL`.
 
         Raises: NotFound, StorageBroken, Interrupted, MigrationStopped.
         """
@@ -133,7 +136,7 @@ class Copier:
         self.set_time(key, at)
 
     def set_time(self, key: str, at: float | None) -> None:
-        """Set the time of a value of the target, if *at* and the driver have one."""
+        """Set the time of a value of the target, if *at* is not None and the driver keeps times."""
         if at is not None:
             with target_errors():
                 set_time(self._target, key, at)

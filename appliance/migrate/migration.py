@@ -132,7 +132,7 @@ class Migration:
         self._rows.finish(self._source.index, is_complete=others == 0)
 
     def _go_on(self) -> None:
-        """Raise Interrupted after a signal."""
+        """Raise Interrupted if a signal has set `stop`."""
         if self._stop.is_set():
             raise Interrupted
 
@@ -151,7 +151,7 @@ class Migration:
         self._report.ignored += 1
 
     def _check_space(self) -> None:
-        """Compare the space of the target with what is to be copied. Raises: MigrationStopped."""
+        """Compare the free space of the target with the blobs to copy. Raises: MigrationStopped."""
         needed, total = self._stock.count_to_copy().size, self._report.blob_bytes
         largest = self._target.largest
         if largest is not None and total > largest:
@@ -244,7 +244,7 @@ class Migration:
         return done
 
     def _skipped(self, item: _Item) -> _Done | None:
-        """Return the result for a value that the target has already; None if that is not sure."""
+        """Return the result if the target surely has an equal value; None if it may differ."""
         value, there = item.value, item.there
         if there is None or there[0] != value.size:
             return None
@@ -269,8 +269,8 @@ class Migration:
     def _first_time(self, value: Value) -> float | None:
         """Return the time of a link that the target lacks.
 
-        If the source does not know when an upstream confirmed a link, the link must not count as
-        confirmed now. A hosted link of unknown age counts from now.
+        If the source does not know when an upstream confirmed a proxied link, the link must not
+        count as confirmed at the time of its copy. A hosted link of unknown age gets that time.
         """
         if value.at is not None or not self._has_times or not value.is_timed_link:
             return value.at
@@ -304,7 +304,7 @@ class Migration:
         return self._reading(self._source.storage.walk(key))
 
     def _reading(self, found: Iterator[T]) -> Iterator[T]:
-        """Yield what a list of the source has. Raises: MigrationStopped, Interrupted."""
+        """Yield the entries of a list of the source. Raises: MigrationStopped, Interrupted."""
         try:
             for each in found:
                 self._go_on()

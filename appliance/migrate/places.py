@@ -45,9 +45,10 @@ Wait = Callable[[float], bool]
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """An `OpenedSource` is the source, with the object of its owner when it was opened.
+    """An `OpenedSource` is the source of a migration.
 
-    `is_served`: a read-only appliance of this machine serves it.
+    `owner` is the content of the bucket's object `entrepot/owner` when the source was opened. If
+    `is_served` is set, a read-only appliance of this machine serves the source.
     """
 
     side: Side
@@ -80,8 +81,10 @@ def refuse_same(source: Settings, target: Settings) -> None:
 def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[OpenedSource]:
     """Open the source; its content is only read.
 
-    *scratch* is a folder for what a driver remembers. Raises: ConfigError if an appliance uses the
-    source, except a read-only appliance of this machine, or if the source is empty.
+    *scratch* is a folder for the files of the driver, such as the journal of a bucket.
+
+    Raises: ConfigError if the source is empty, or if an appliance uses it, except a read-only
+    appliance of this machine.
     """
     storage = settings.storage
     with ExitStack() as left:
@@ -105,10 +108,10 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
 
 
 def owner_of(storage: Storage) -> bytes | None:
-    """Return the object with which an appliance owns a bucket.
+    """Return the content of the object `entrepot/owner`, with which an appliance owns a bucket.
 
-    Return None if there is none, or if the bucket does not answer: then its content cannot be
-    copied either.
+    Return None if the object is absent, or if the bucket does not answer; in the second case the
+    next request of the migration fails too, with a message.
     """
     try:
         return storage.read(OWNER, 64 * 1024)

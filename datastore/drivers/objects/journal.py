@@ -1,8 +1,8 @@
 """Remember, for all processes of one appliance, what its bucket has and which requests are open.
 
-The appliance owns its bucket: no other program writes to it meanwhile. So a value that this
-appliance has written or read is still the value of its key, until this appliance changes it. The
-journal is one SQLite file in the state directory:
+The appliance owns its bucket: no other program writes to the bucket meanwhile. So a value that this
+appliance has written or read stays the value of its key until this appliance changes the value. The
+journal of the bucket is one SQLite file in the state directory:
 
 | table | contents |
 |---|---|
@@ -39,12 +39,15 @@ from entrepot.datastore.errors import StorageBroken, StorageFull
 SHORT: Final = 64 * 1024
 """The bytes of an object up to this size are remembered in the journal."""
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
-"""A request without an answer may be applied for so long: 15 minutes, and a clock's error."""
+"""The service may apply a request without an answer for so long (s).
+
+A signed request is valid for 15 minutes; one more minute covers the difference of two clocks.
+"""
 
 _MOST_NAMES = 10_000
-"""A folder with more names is listed each time."""
+"""The names of a folder that has more names are not remembered."""
 _PENDING_S = 120.0
-"""A write takes at most so long; a process that was killed leaves an older one."""
+"""A write takes at most so long (s); the process of an older open write was killed."""
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256
@@ -68,7 +71,7 @@ CREATE TABLE IF NOT EXISTS name (
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
 _VERSION = 1
-"""The values of a journal with another version of its tables are forgotten."""
+"""The values in a file of another version are forgotten."""
 _REMEMBER = "INSERT OR REPLACE INTO value (key, size, content, at) VALUES (?, ?, ?, ?)"
 _ADD_NAME = """
 INSERT OR IGNORE INTO name SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM listed WHERE folder = ?1)
@@ -82,7 +85,7 @@ INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = n
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A `Known` is what the journal has of an object; `content` is None for a long one.
+    """A `Known` is what the journal has of an object; `content` is None for a long object.
 
     `size` is in bytes; negative: the bucket has no such object. `at` is when the journal learned of
     the object (s, UTC epoch).
@@ -116,7 +119,10 @@ ABSENT: Final = Known(-1, None)
 
 
 class Change:
-    """A `Change` is a request that has begun; its outcome is settled by one of the two methods."""
+    """A `Change` is a request to write or remove the object `key`, recorded before it is sent.
+
+    The caller records the outcome with one of the methods. Without an answer it calls none of them.
+    """
 
     def __init__(self, journal: BucketJournal, key: str) -> None:
         self._journal = journal
@@ -167,7 +173,7 @@ class BucketJournal:
     # ---- what the bucket has
 
     def known(self, key: str) -> Known | None:
-        """Return what is remembered of an object; None if nothing is, or the file is unusable."""
+        """Return what is remembered of an object; None also if the journal cannot be read."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             query = "SELECT size, content, at FROM value WHERE key = ?"
             row = db.execute(query, (key,)).fetchone()
@@ -179,7 +185,7 @@ class BucketJournal:
         return self._clock() - known.at
 
     def generation(self, key: str) -> int | None:
-        """Return a number that every change of the key changes; None if nothing can be kept."""
+        """Return a number that every change of the key raises; None if the file cannot be read."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             return _generation(db, key)
         return None
@@ -195,7 +201,7 @@ class BucketJournal:
     # ---- what is directly below a folder
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the remembered names directly below a folder, in byte order; None: not known."""
+        """Return the names directly below a folder, in byte order; None if they are not known."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             if not db.execute("SELECT 1 FROM listed WHERE folder = ?", (folder,)).fetchone():
                 return None
@@ -208,7 +214,7 @@ class BucketJournal:
         return None
 
     def learn_names(self, folder: str, names: list[str], generation: int | None) -> None:
-        """Remember the names below a folder, unless one has changed since *generation*."""
+        """Remember the names below a folder, unless a key there has changed since *generation*."""
         if not folder or generation is None or len(names) > _MOST_NAMES:
             return  # no key is directly below the root
         with suppress(sqlite3.Error, OSError), self._writing() as db:
@@ -233,9 +239,10 @@ class BucketJournal:
 
     @contextmanager
     def changing(self, key: str, *, is_removal: bool, keeps_copy: bool = False) -> Iterator[Change]:
-        """Record that a request begins. A change that is not settled stays open.
+        """Record that a request begins. Without a recorded outcome, the change stays open.
 
-        With *keeps_copy*, the caller keeps a copy of the value if `needs_copy_until` is not None.
+        With *keeps_copy*, the caller keeps a local copy of the value if `needs_copy_until` of the
+        change is not None.
 
         Raises: StorageBroken without *keeps_copy* while an earlier removal of the key may still be
         applied; StorageFull, StorageBroken if the change cannot be recorded.
@@ -274,7 +281,7 @@ class BucketJournal:
     def settle(self, change: Change, known: Known | None) -> None:
         """Remove a change, and remember *known* if no other change of the key was open meanwhile.
 
-        Otherwise the bucket may have the value of either.
+        If another change was open, the bucket may have the value of either change.
         """
         key = change.key
         change.is_settled = True
@@ -305,7 +312,7 @@ class BucketJournal:
         return []
 
     def copies(self) -> set[str]:
-        """Return the names of all files that have a row. Raises: StorageFull, StorageBroken."""
+        """Return the file names of all recorded copies. Raises: StorageFull, StorageBroken."""
         with _journal_errors(), self._reading() as db:
             return {name for (name,) in db.execute("SELECT name FROM copy")}
 
@@ -326,7 +333,7 @@ class BucketJournal:
         return before.name if before else None
 
     def forget_copy(self, copy: Copy) -> bool:
-        """Remove the row of a copy; return False if the key has another copy by now.
+        """Remove the record of a copy; return False if the key has another copy by now.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -335,7 +342,7 @@ class BucketJournal:
             return found.rowcount > 0
 
     def _since(self) -> float:
-        """Return the time before which a request that was sent cannot be applied any more."""
+        """Return a time (s, UTC epoch): no request from before it can be applied any more."""
         return self._clock() - UNSETTLED_S
 
     def _keep(self, db: sqlite3.Connection, key: str, known: Known) -> None:
@@ -402,7 +409,7 @@ def _generation(db: sqlite3.Connection, key: str) -> int:
 
 
 def _change(db: sqlite3.Connection, key: str) -> None:
-    """Forget the value of a key, also in processes that are reading it."""
+    """Forget the value of a key; a process that reads the object now does not remember it."""
     db.execute("DELETE FROM value WHERE key = ?", (key,))
     db.execute(_NEXT, (_slot(key),))
 
@@ -419,7 +426,7 @@ def _range(folder: str) -> tuple[str, str]:
 
 
 def _change_folders(db: sqlite3.Connection, key: str) -> None:
-    """Refuse the names of processes that are listing a folder above a key."""
+    """Make sure that a process that lists a folder above a key now does not remember the names."""
     db.executemany(_NEXT, [(_slot(folder),) for folder, _ in _above(key)])
 
 
@@ -453,7 +460,7 @@ def _copy(db: sqlite3.Connection, key: str) -> Copy | None:
 
 
 def _prune(db: sqlite3.Connection) -> None:
-    """Forget the values that were remembered first if the file has grown too large."""
+    """If the file has more than 256 MiB, forget all names and the oldest eighth of the values."""
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()

@@ -2,10 +2,10 @@
 
 If a removal of a key gets no answer, the service may apply the removal up to 15 minutes later. A
 value that is written to the key meanwhile is kept in a local file too. When the removal cannot be
-applied any more, the bucket is asked for the object, and a missing object is written again. Until
-then the value is read from the local file.
+applied any more, the appliance checks whether the bucket has the object, and writes a missing
+object again. Until then the value is read from the local file.
 
-The journal of the bucket has a row for each local file, so a restart changes nothing.
+The journal of the bucket has a row for each local file, so the copies are found after a restart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FORGOTTEN_S: Final = 3600.0
 
 
 class KeptCopies:
-    """A `KeptCopies` has the local copies of one appliance, files beside its journal."""
+    """A `KeptCopies` has the local copies of one appliance: files in its state directory."""
 
     def __init__(self, journal: BucketJournal, client: ObjectClient) -> None:
         self._folder = journal.folder / layout.KEPT
@@ -75,16 +75,17 @@ class KeptCopies:
             self.remove(copy.name)
 
     def remove(self, name: str) -> None:
-        """Remove a copy that no row names any more; a file that stays is removed later."""
+        """Remove a file that is no copy any more; after an error, `repair` removes the file later."""
         with suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 
     # ---- one process of the appliance calls these methods
 
     def begin_repair(self) -> None:
-        """Start a thread that calls `repair`, if a removal has become impossible meanwhile.
+        """Start a thread that calls `repair`, if a key with a copy is safe from late removals now.
 
-        A large object takes long to write, and the caller must renew the claim on the bucket.
+        The caller also has to renew the claim on the bucket in time, and a large object takes long
+        to write. Therefore a thread writes it.
         """
         if self._repairing.locked() or not self._journal.due():
             return
@@ -117,7 +118,7 @@ class KeptCopies:
             self.remove(copy.name)
 
     def _is_there(self, copy: Copy) -> bool:
-        """Return whether the bucket has the object; short ones are compared byte for byte."""
+        """Return whether the bucket has the object; a short object is compared byte for byte."""
         if copy.size > SHORT:
             found = self._client.head(copy.key)
             return found is not None and found.size == copy.size
@@ -131,7 +132,7 @@ class KeptCopies:
         return bytes(stored.bytes()) == kept
 
     def _remove_forgotten(self) -> None:
-        """Remove files whose process died before their row was written."""
+        """Remove files whose process died before it recorded them in the journal of the bucket."""
         named = self._journal.copies()
         with suppress(OSError):
             for path in list(self._folder.iterdir()):

@@ -1,9 +1,9 @@
 """Own a bucket: only one appliance at a time writes to it.
 
-The owner has created the object `entrepot/owner` with a conditional put, and renews the object with
-further conditional puts. No two clocks are compared: an owner counts its own monotonic time since
-its last renewal, and another appliance counts its own monotonic time since it first saw the object
-unchanged.
+The owner has created the object `entrepot/owner` with a conditional put, and renews its claim by
+replacing the object with further conditional puts. The clocks of two machines are never compared:
+the owner measures, with its own monotonic clock, the time since its last renewal. Another appliance
+measures, with its own monotonic clock, for how long it has seen the object unchanged.
 
 | time | meaning |
 |---|---|
@@ -57,7 +57,7 @@ class _Record:
 
 
 class Lease:
-    """A `Lease` tells one process whether this appliance owns the bucket, as the file states."""
+    """A `Lease` reads in the claim's file, for one process, if this appliance owns the bucket."""
 
     def __init__(self, path: Path, uptime: Callable[[], float] = _uptime) -> None:
         self._path = path
@@ -121,7 +121,7 @@ class Claim:
 
         Raises: StorageFull, StorageBroken.
         """
-        if not self._record.id:  # before the object: a killed process must find its id again
+        if not self._record.id:  # A process that replaces a killed process must find the id.
             self._write(_Record(secrets.token_hex(16)))
         began = self._uptime()
         entity_tag = self._renewed() if self.is_held else self._taken()
@@ -166,7 +166,7 @@ class Claim:
             return self._taken()  # the answer of an earlier renewal may have been lost
 
     def _taken(self) -> str | None:
-        """Make the claim if the bucket has no owner, a lost owner, or this appliance as owner."""
+        """Make the claim if no running appliance owns the bucket, or if this appliance does."""
         found = self._found()
         with suppress(Conflict):
             if found is None:

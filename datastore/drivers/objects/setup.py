@@ -24,7 +24,7 @@ from entrepot.datastore.owned import Sign, StorageClaim, TriedRequest
 class BucketParts:
     """The parts of one bucket; `state` is the state directory.
 
-    `is_shared` states that docker distribution writes to the bucket too, so that it has no owner.
+    If `is_shared` is set, docker distribution writes to the bucket too, so no appliance owns it.
     """
 
     client: ObjectClient
@@ -44,11 +44,11 @@ class BucketParts:
         return self._claim().is_of_another()
 
     def forget(self) -> None:
-        """Forget what is remembered of the bucket. Raises: StorageFull, StorageBroken."""
+        """Forget what the journal of the bucket remembers. Raises: StorageFull, StorageBroken."""
         self.journal.clear()
 
     def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
-        """Yield each request, up to the first that the service refuses. Raises: StorageBroken."""
+        """Try each kind of request, up to the first that is refused. Raises: StorageBroken."""
         return tried_requests(self.client, sign)
 
     def report_to(self, report: Report) -> None:
@@ -130,7 +130,8 @@ _SIGNERS: Final[Mapping[str, Callable[[Mapping[str, Any], str | None], Signer]]]
 def signer_of(driver: str, parameters: Parameters, endpoint: str | None) -> Signer:
     """Return the function that signs a URL for a key and a number of seconds, without a request.
 
-    The URL begins with *endpoint*; None: with the endpoint of the driver. Raises: StorageBroken if
-    a file that the keys name cannot be read; the function raises StorageBroken without a login.
+    The URL begins with *endpoint*; if this is None, with the endpoint in *parameters*. Raises:
+    StorageBroken if a file that the keys name cannot be read. The returned function raises
+    StorageBroken if it gets no credentials for signing.
     """
     return _SIGNERS[driver](dict(parameters), endpoint)

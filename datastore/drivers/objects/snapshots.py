@@ -1,7 +1,8 @@
 """Read and write the objects of the snapshot of the index (`datastore/snapshot.py`).
 
-These objects bypass the journal of the bucket: they are read once, after a loss of the index, and
-the journal has 256 MB for what clients need. The journal only learns the origins of repositories.
+The journal of the bucket does not remember these objects: they are read only once, after a loss of
+the index, and the 256 MiB of the journal are for objects that clients request. From a snapshot the
+journal only learns the origins of the repositories.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class BucketSnapshots:
     owner: Ownership
 
     def holds(self) -> bool:
-        """Return whether this appliance owns the bucket."""
+        """Return whether this appliance owns the bucket, and so may write a snapshot."""
         return self.owner.holds()
 
     def tags(self, key: str) -> Mapping[str, str]:
@@ -47,7 +48,7 @@ class BucketSnapshots:
             raise storage_error(error) from error
 
     def write(self, key: str, content: bytes) -> str:
-        """Write an object, and return its entity tag. Raises: StorageBroken if it is not owned."""
+        """Write an object, and return its entity tag. Raises: StorageBroken without ownership."""
         if not self.holds():
             raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
         return self.client.put(key, content)

@@ -72,9 +72,10 @@ class ObjectSending:
 class ObjectStorage:
     """An `ObjectStorage` stores values as objects of one bucket.
 
-    Without ownership, values are read from the bucket each time, and nothing is written. With
-    *is_shared*, docker distribution writes too: what it may write is remembered for 10 s, and its
-    absence not at all. Content is remembered, because it never changes.
+    While this appliance does not own the bucket, each value is read from the bucket each time, and
+    nothing is written. If *is_shared* is set, docker distribution writes to the bucket too: a link
+    or tag that docker distribution may write is then remembered for 10 s, and the absence of a
+    value is not remembered. Content is remembered without a limit, because it never changes.
     """
 
     is_remote = True
@@ -94,7 +95,7 @@ class ObjectStorage:
         self._copies = KeptCopies(journal, client)
 
     def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value, without a request if the journal has the value."""
+        """Return key and size of a value; send no request if the bucket's journal has them."""
         known = self._known(key)
         if known is not None:
             return None if known.is_absent else Stat(key, known.size)
@@ -112,7 +113,7 @@ class ObjectStorage:
         The request takes at most two seconds and is not repeated. Return None for an absent value.
         """
         if self._journal.kept(key) is not None:
-            return None  # The bucket may lose the object at any moment.
+            return None  # A removal without an answer may still remove the object.
         generation = self._journal.generation(key)
         found = self._client.look(key)
         known, now = self._journal.known(key), Known(found.size, None) if found else ABSENT
@@ -152,7 +153,7 @@ class ObjectStorage:
         return io.BytesIO(content)
 
     def _opened_copy(self, key: str) -> BinaryIO | None:
-        """Open the local copy of a value that the bucket may lose; None if there is no copy."""
+        """Open the local copy of a value that a late removal may remove; None if there is none."""
         copy = self._kept(key)
         descriptor = self._copies.open(copy) if copy is not None else None
         return None if descriptor is None else os.fdopen(descriptor, "rb")
@@ -252,8 +253,9 @@ class ObjectStorage:
     def delete(self, key: str) -> bool:
         """Remove a value with one request, which is never repeated.
 
-        If the request to remove a value gets no answer, the value cannot be removed again for 16
-        minutes, and a value that is written meanwhile is kept in a local file too.
+        If the request gets no answer, the service may still apply it up to 15 minutes later.
+        Therefore the key cannot be removed again for 16 minutes, and a value that is written to the
+        key meanwhile is kept in a local file too.
         """
         self._check_owner()
         if self.stat(key) is None:
@@ -274,7 +276,8 @@ class ObjectStorage:
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, in byte order.
 
-        Known names need no request; otherwise one request lists 1,000 names.
+        If the bucket's journal has the names, no request is sent; otherwise one request lists 1,000
+        names.
         """
         is_known = self._owner.holds() and (not self._is_shared or _is_own(key))
         names = self._journal.names(key) if is_known else None
@@ -285,7 +288,7 @@ class ObjectStorage:
         yield from names
 
     def may_have(self, key: str) -> bool:
-        """Return False if the bucket is known not to have a value; never send a request."""
+        """Return False if the bucket's journal has the absence of a value; never send a request."""
         known = self._known(key)
         return known is None or not known.is_absent
 
@@ -294,7 +297,7 @@ class ObjectStorage:
         yield from self._client.walk(key)
 
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
-        """Return 0: a lifecycle rule of the bucket aborts the uploads of parts that were left."""
+        """Return 0: a lifecycle rule of the bucket aborts the unfinished multipart uploads."""
         return 0
 
     def report_to(self, report: Report) -> None:
@@ -316,7 +319,7 @@ class ObjectStorage:
         return found is not None and not found.is_absent
 
     def _known(self, key: str) -> Known | None:
-        """Return what is remembered of a value, if it is still true."""
+        """Return what the bucket's journal has of a value; None if that may have changed since."""
         known = self._journal.known(key) if self._owner.holds() else None
         if known is None or self.is_certain(key):
             return known
@@ -326,7 +329,7 @@ class ObjectStorage:
         return known if is_content or self._journal.age(known) < SHARED_S else None
 
     def _check_owner_at_last(self, change: Change) -> None:
-        """Check the ownership directly before the request: the process may have been stopped."""
+        """Check the ownership again: the process may have paused since the first check."""
         try:
             self._check_owner()
         except StorageBroken:

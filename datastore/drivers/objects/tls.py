@@ -1,4 +1,4 @@
-"""Translate the keys of every driver for buckets for the certificate of its service."""
+"""Translate the keys with which a driver verifies the certificate of its object storage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from entrepot.datastore.errors import StorageBroken
 
 
 def tls_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of obstore's clients for `skipverify` and `ca`.
+    """Return the options of obstore's clients for the keys `skipverify` and `ca`.
 
-    Raises: StorageBroken if the file of authorities cannot be read.
+    Raises: StorageBroken if the file `ca` of certificate authorities cannot be read.
     """
     options: dict[str, Any] = {}
     if parameters["skipverify"]:

@@ -32,14 +32,15 @@ _FETCH_S = 10
 _LONGEST_ERROR = 64 * 1024
 
 _Attempt = tuple[str, str, Callable[[], object]]
-"""This is a request: its name, the name of its permission, and the function that sends it."""
+"""The name of a request, the name of its permission, and the function that sends it."""
 
 
 def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[TriedRequest]:
     """Yield each request with its time, up to the first one that the service refuses.
 
-    *sign* signs the URL of a redirect; None: no client is redirected. The last refusal may be that
-    the content is under other names. Raises: StorageBroken without an answer.
+    *sign* signs the URL of a redirect; it is None if no client is redirected. After all requests, a
+    refusal may also report that the bucket's content has names that the driver does not read.
+    Raises: StorageBroken if the service does not answer.
     """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, kind, act in _attempts(client, key, sign):
@@ -92,7 +93,7 @@ def _get_range(client: ObjectClient, key: str) -> None:
 def _fetch(client: ObjectClient, url: str) -> None:
     """Fetch the object as a redirected client does. Raises: Rejected.
 
-    Clients may reach a host that this machine does not reach, so that is only a warning.
+    If this machine cannot reach the host, only a warning is logged: clients may reach it.
     """
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=client.tls_context()))
     try:

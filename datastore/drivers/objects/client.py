@@ -63,7 +63,7 @@ class OtherType(Conflict):
 
 
 class Rejected(StorageBroken):
-    """The service answered that it does not accept the request; a second one would be the same."""
+    """The service refused the request, and would refuse the same request again."""
 
 
 class OutcomeUnknown(StorageBroken):
@@ -74,8 +74,8 @@ class OutcomeUnknown(StorageBroken):
 class Bucket:
     """A `Bucket` is where objects are stored, with the options of the service's class of obstore.
 
-    `attributes` are those of every object that is written, such as its storage class.
-    `credentials` returns a login that changes; if it is None, the login is in `config`.
+    `attributes` are set on every object that is written, for example the storage class.
+    `credentials` returns credentials that change; if it is None, the credentials are in `config`.
     """
 
     service: ObjectService
@@ -116,7 +116,7 @@ class ObjectClient:
         return self._bucket.service
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return what another client needs to trust the certificate of the service."""
+        """Return the TLS context for other HTTP clients of the service: obstore's options for TLS."""
         options = self._bucket.client
         context = ssl.create_default_context(cadata=options.get("root_certificate"))
         if options.get("allow_invalid_certificates"):
@@ -206,8 +206,8 @@ class ObjectClient:
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
 
-        The object is read and written if the service may answer a copy before the copy is made:
-        the caller removes *key* afterwards.
+        The caller removes *key* afterwards. So if the service may answer a request to copy before
+        the copy is complete, the object is read and written instead.
         """
         try:
             if self.service.copies_at_once:
@@ -280,7 +280,7 @@ class ObjectClient:
             yield each["path"], each["e_tag"] or ""
 
     def _listed(self, key: str) -> Iterator[Any]:
-        """Yield what obstore lists of each object below *key*."""
+        """Yield the metadata of each object below *key*, as obstore returns it."""
         self._circuit.admit()
         try:
             pages = iter(obstore.list(self._requests, key or None, chunk_size=_LIST_PAGE))

@@ -20,7 +20,7 @@ OpenAt = Callable[[int], Any]
 
 
 class ObjectFile(io.RawIOBase):
-    """An open object. The first response is read as long as the reader reads in order.
+    """An open object. A reader that reads in order needs only the first response.
 
     When the file is closed, *received* is called with the number of bytes that were read from
     responses.
@@ -112,7 +112,7 @@ class ObjectFile(io.RawIOBase):
         self._chunks = _chunks_of(found, self._least)
 
     def _next(self) -> bytes:
-        """Return the bytes from `_at` on; continue in a second response if the first one breaks."""
+        """Return the next bytes from `_at` on; if a response breaks, open a second one."""
         for is_last in (False, True):
             assert self._chunks is not None  # noqa: S101 - _find or _restart has opened it
             why = "it ended early"

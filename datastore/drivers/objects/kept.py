@@ -75,7 +75,7 @@ class KeptCopies:
             self.remove(copy.name)
 
     def remove(self, name: str) -> None:
-        """Remove a file that is no copy any more; after an error, `repair` removes the file later."""
+        """Remove a file that is no copy any more; after an error, `repair` removes it later."""
         with suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """Report the requests of one process to the object storage, for the metrics of the appliance.
 
-A process that reports nothing (a check, a migration) has the report `silent`.
+A process whose requests are not counted (a check, a migration) uses the report `silent`.
 """
 
 from __future__ import annotations

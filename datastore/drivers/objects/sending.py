@@ -79,7 +79,7 @@ class FileSender:
             self._begin()
 
     def abort(self) -> None:
-        """Stop to send, and abort the multipart upload; do not wait for that."""
+        """Make the sending thread abort the multipart upload and end; do not wait for it."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()

@@ -116,7 +116,7 @@ class ObjectClient:
         return self._bucket.service
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the TLS context for other HTTP clients of the service: obstore's options for TLS."""
+        """Return the TLS context for another HTTP client, from the TLS options of obstore."""
         options = self._bucket.client
         context = ssl.create_default_context(cadata=options.get("root_certificate"))
         if options.get("allow_invalid_certificates"):

@@ -22,9 +22,10 @@ Raises: StorageBroken.
 
 @dataclass(frozen=True, slots=True)
 class TriedRequest:
-    """A `TriedRequest` is a request that was tried: its name, and the `seconds` that it took.
+    """A `TriedRequest` is a trial request to a service: its name, and the `seconds` that it took.
 
-    `why` is empty if the service accepted the request, else `remedy` is what the operator can do.
+    `why` is empty if the service accepted the request. Else `why` is the reason of the refusal, and
+    `remedy` is what the operator can do.
     """
 
     name: str

@@ -124,8 +124,8 @@ class Sending(Protocol):
 class SendingStorage(Storage, Protocol):
     """A storage behind a network, which can receive a file while the file grows.
 
-    Each reading of a value is a transfer. Therefore the driver, not its caller, verifies the bytes
-    of a file before they become a value.
+    To read a value back, all of its bytes must be transferred. Therefore the driver, not its
+    caller, verifies the bytes of a file while it sends them, before they become a value.
     """
 
     def begin_file(
@@ -171,7 +171,7 @@ class RemoteStorage(Storage, Protocol):
         ...
 
     def may_have(self, key: str) -> bool:
-        """Return False if the storage is known not to have a value; never send a request."""
+        """Return False if this appliance remembers that a value is absent; never send a request."""
         ...
 
     def is_certain(self, key: str) -> bool:
@@ -197,7 +197,7 @@ def time_of(stat: Stat) -> float | None:
 
 
 def is_remote(storage: Storage) -> bool:
-    """Return whether reads go over the network; then content is verified before it is stored."""
+    """Return whether the values of *storage* are read and written over a network."""
     return getattr(storage, "is_remote", False)
 
 
@@ -255,7 +255,7 @@ def descriptor_of(file: BinaryIO) -> int | None:
         return None
 
 
-@cache  # PERF: as below
+@cache  # PERF: the check of a protocol looks up each of its methods, so its result is cached.
 def _is_reached_over_a_network(driver: type) -> bool:
     return issubclass(driver, RemoteStorage)
 

@@ -251,7 +251,7 @@ def test_a_write_adds_its_name_to_each_listed_folder(journal: BucketJournal) -> 
 
 
 def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
-    """Whether a folder has other objects is not known; a folder beside it stays known."""
+    """A removal makes the journal forget the names of the folders above, but of no other folder."""
     for folder in ("a", "a/b", "c"):
         _learn(journal, folder, "b")
 
@@ -264,7 +264,7 @@ def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
 
 
 def test_names_that_were_listed_during_a_write_are_not_remembered(journal: BucketJournal) -> None:
-    """The list may lack the name: it was made before the write was applied."""
+    """A list that began before a write is not remembered, because it may lack the written name."""
     generation = journal.generation("a")
     with journal.changing("a/key", is_removal=False) as change:
         change.written(1)
@@ -280,7 +280,7 @@ def test_names_that_were_listed_during_a_write_are_not_remembered(journal: Bucke
 def test_a_write_without_an_answer_makes_the_names_unknown(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """The object may be stored: after an error at once, after a kill in two minutes."""
+    """A failed write makes names unknown at once; a killed process does so after two minutes."""
     _learn(journal, "a", "b")
     with pytest.raises(StorageBroken), journal.changing("a/key", is_removal=False):
         raise StorageBroken("no answer")
@@ -295,7 +295,7 @@ def test_a_write_without_an_answer_makes_the_names_unknown(
 
 
 def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJournal) -> None:
-    """The file of the journal stays small."""
+    """Very many names of one folder are not remembered, so the journal's file stays small."""
     _learn(journal, "a", *(str(number) for number in range(10_001)))
 
     assert journal.names("a") is None

@@ -1,4 +1,4 @@
-"""A removal whose answer is lost may be applied later, and takes no value that is written then."""
+"""A removal that the service applies late loses no value that was written in between."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) ->
 
 
 def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Appliance) -> None:
-    """No client is redirected to a value that a late removal may take: it could be gone by then."""
+    """No client is redirected to an object that a late removal may remove before the GET."""
     appliance.push(LONG)
     assert appliance.storage.look("key") is None
 

@@ -82,7 +82,7 @@ def test_the_owner_writes_and_another_appliance_only_reads(
 def test_another_appliance_sees_each_change_of_the_owner(
     first: Appliance, second: Appliance
 ) -> None:
-    """An appliance that only reads sees each change of the owner, as it asks the bucket always."""
+    """A reading appliance sees each change of the owner, because it reads from the bucket."""
     first.claim.renew()
     second.claim.renew()
     first.storage.write("key", b"one")
@@ -145,7 +145,7 @@ def test_an_owner_that_renews_is_never_taken_over(
 def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
     first: Appliance, second: Appliance, s3: S3Front
 ) -> None:
-    """After a clean end another appliance owns the bucket at once; others' entries stay."""
+    """An owner that ends frees the bucket at once; the end of another appliance frees nothing."""
     first.claim.renew()
     second.claim.release()
     assert s3.get(KEY) is not None
@@ -168,7 +168,7 @@ def test_the_next_process_continues_the_claim(first: Appliance) -> None:
 def test_a_failed_renewal_is_repeated(
     first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
 ) -> None:
-    """A failed renewal is repeated, whether its lost answer was one of success or not."""
+    """A renewal without an answer is repeated, whether the bucket has applied it or not."""
     first.claim.renew()
     s3.fault("PUT", KEY, fault, times=1)
     with pytest.raises(StorageBroken):

@@ -47,7 +47,7 @@ def _has_sent(s3: S3Front, parts: int) -> None:
 def test_parts_are_sent_while_the_file_grows(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The first part is sent when a byte of the second has come, the object with the commit."""
+    """The first part is sent when the second part has a byte; the commit completes the object."""
     content = filler(5 * PART // 2, 1)
     sending = storage.begin_file(path, "key", Digest.of(content))
     sending.reached(_grow(path, content[:PART]))
@@ -71,7 +71,7 @@ def test_parts_are_sent_while_the_file_grows(
 def test_a_file_that_is_given_up_leaves_no_parts(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """A file that is given up leaves no parts in the bucket; the local file stays."""
+    """After `abort` of a sending, the bucket has no parts of the file, and the local file stays."""
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(2 * PART, 2)))
     _has_sent(s3, 1)

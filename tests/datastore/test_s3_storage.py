@@ -168,7 +168,7 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStora
 
 
 def test_a_body_that_is_cut_again_and_again_is_read(s3: S3Front, storage: ObjectStorage) -> None:
-    """Each response brings some bytes further, also if it breaks before the first whole chunk."""
+    """A read goes on if each response breaks before a whole chunk, but after some bytes."""
     content = filler(200_000, 14)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(50_000))
@@ -243,7 +243,7 @@ def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: 
 
 
 def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -> None:
-    """No tag is looked up, and a removed tag is left out although its history remains."""
+    """A list of tags sends no request for a tag, and has no removed tag whose history remains."""
     name = Repository("team/app")
     repositories = Repositories(storage)
     for tag in ("v1", "v2", "v3"):

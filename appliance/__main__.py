@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if _wants_help(words[1:]):
         return _help([name], {})
     run = COMMANDS[name].run
-    if run is _healthy:  # `entrepot healthy` reads no configuration.
+    # `entrepot healthy` reads no configuration, and must not load the modules below.
+    if run is _healthy:
         return run(words[1:], os.environ)
     from entrepot.config.errors import ConfigError  # noqa: PLC0415
 

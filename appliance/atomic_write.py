@@ -18,7 +18,7 @@ SECRET = 0o600
 def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
     """Write the file *path* and create its parent folders.
 
-    A process that reads *path* meanwhile gets the old content or the new content, never a part.
+    A process that reads *path* during the write gets the whole old or the whole new content.
 
     Raises: ConfigError.
     """
@@ -33,7 +33,8 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
 def refuse_untrusted(folder: Path, environ: Mapping[str, str]) -> None:
     """Raise ConfigError if the service user could redirect files that root writes below *folder*.
 
-    A link that the service user plants in *folder* would let root write into any other folder.
+    Otherwise the service user could put a symlink into *folder*, through which root would write
+    into any other folder.
     """
     user = users.choose(environ).user
     if user is None:

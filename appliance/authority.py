@@ -17,7 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-# The certificate is valid also for clients whose clock is behind.
+# A certificate begins to be valid this long before its creation, so that clients whose clock is
+# behind accept it too.
 _BACKDATED: Final = dt.timedelta(hours=1)
 _NAME: Final = "Entrepot private authority"
 

@@ -1,6 +1,7 @@
-"""Check the bucket at the start, own it while the appliance runs, and release it.
+"""Check and claim the bucket at the start, and release the claim at the end.
 
-The cleaner renews the claim in between (`cleaner/bucket_owner.py`).
+The claim states that this appliance owns the bucket. While the appliance runs, the cleaner renews
+the claim (`cleaner/bucket_owner.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _ENDPOINTS: Final = {
 
 
 def begin(settings: Settings) -> None:
-    """Check the bucket, and own it unless another appliance does.
+    """Check the bucket, and claim it unless another appliance owns it.
 
     If the bucket does not answer, a warning is logged, and pulls are passed through until it does.
     Raises: ConfigError if the service answers that it refuses a request.
@@ -66,7 +67,7 @@ def _check_unowned(bucket: OwnedStorage, settings: Settings) -> None:
 def end(settings: Settings) -> None:
     """Write the snapshot of the index, and release the bucket for another appliance.
 
-    At this time all programs have ended, so the index has every last use.
+    Call this function after all programs have ended, when the index has every last use.
     """
     if settings.storage.shared:
         return
@@ -102,7 +103,7 @@ def with_spool_size(settings: Settings) -> Settings:
     if storage.spoolsize is None:
         try:
             size = disk_space(storage.statedir).free * _SPOOL_PERCENT // 100
-        except OSError:  # The disk reports the same error to each transfer.
+        except OSError:  # Each transfer reports the error of this disk itself.
             return settings
         storage = storage.model_copy(update={"spoolsize": size})
     _log.info("the state directory bounds running transfers", extra={"bytes": storage.spoolsize})

@@ -40,7 +40,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     noticed: list[Problem] = []
     tried: list[TriedRequest] = []
     if not loaded.problems and not found:
-        # As root, `entrepot check` could be led to any file by a link in the data directory.
+        # The service user could put a symlink to any file into the data directory, and root would
+        # follow it.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
         found, tried = _of_bucket(loaded.settings)
@@ -70,7 +71,8 @@ def _of_bucket(settings: Settings) -> tuple[list[Problem], list[TriedRequest]]:
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Become the service user if that user can replace a file that the settings name.
 
-    Root reads files that only root may read, but no file to which the service user could lead root.
+    Root may go on if only root can change all of these files. Otherwise the service user could put
+    a symlink in place of such a file, and root would read the file that the symlink names.
     """
     user = users.choose(environ).user
     if user is None or loaded.problems:

@@ -81,7 +81,8 @@ def _run(
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    # The serving user could not read files that root would create in the data directory.
+    # If root created files in the data directory, the appliance, which runs as another user, could
+    # not read them.
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
@@ -113,7 +114,8 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).model_copy(update=values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        elif key[0] != "storage":  # The flags of storage only chose the data directory.
+        # The flags of `storage` have already selected the data directory, and change nothing else.
+        elif key[0] != "storage":
             remedy = "change it in the appliance's configuration and restart, or stop it first"
             problem = "the flag has no effect while an appliance runs"
             raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])

@@ -14,7 +14,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-# This many bytes are enough for a few transactions of the index and its write-ahead log.
+# With fewer free bytes than this, the disk counts as full; they are enough for a few transactions
+# of the index and its write-ahead log.
 _BYTES = 256 * 1024
 # A start creates fewer files: the test files of datastore/probe.py, folders, the index.
 _FILES = 32

@@ -28,7 +28,8 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return 0 if an appliance answers through HAProxy and a worker, else 1.
 
     With `--ready`, `healthy` also returns 1 while a check of `health:` fails. Without `--ready`,
-    the result is for a liveness probe: a restart does not repair the cause of a failed check.
+    failed checks do not count, because a liveness probe restarts the container, and a restart does
+    not repair their cause.
     """
     sockets = _sockets(_temporary_folder(environ))
     _step_down(sockets)
@@ -83,8 +84,10 @@ def _step_down(sockets: Sequence[str]) -> None:
     """Become the user that owns the sockets, so that root follows no path of that user."""
     if os.geteuid() == 0 and sockets:
         owner = os.lstat(_folder(sockets[0]))
-        with suppress(PermissionError):  # Root may lack the capabilities.
-            # Root's groups may open sockets to which a link of the user leads.
+        # A container may run root without the capabilities to become another user.
+        with suppress(PermissionError):
+            # Without this, the process would keep root's groups, and a symlink of the user could
+            # lead it to sockets that only these groups may open.
             os.setgroups([])
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

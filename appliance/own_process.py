@@ -1,8 +1,8 @@
 """Call a function in a child process, which ends after the call.
 
-The library of the drivers for buckets starts threads that never end. In this process they would
-take the signals that stop the appliance, and a child that is forked later could not use the
-library.
+The library of the drivers for buckets starts threads that never end. If the caller loaded the
+library itself, these threads could receive the signals that stop the appliance, and children that
+the caller forks later could not use the library.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def create(state: Path) -> Iterator[Path]:
             try:
                 yield run
             finally:
-                # If `run` can't be deleted, the next start overwrites the path in it.
+                # An error does not matter here: if the file `run` stays, the next start overwrites
+                # the path in it.
                 with suppress(OSError, DatastoreError):
                     if note is not None:
                         note.unlink()
@@ -185,8 +186,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    A folder that a process has locked stays. A process id in the folder's name would prove nothing,
-    because another process can have the same number later.
+    A folder that a process has locked stays. The lock decides, and not a process id in the folder's
+    name, because a later process can have the same id.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
@@ -201,8 +202,8 @@ def living(prefix: str) -> list[Path]:
 def living_of_this_user(prefix: str) -> list[Path]:
     """Return the folders of this user that a running process has locked.
 
-    Any account may create entries with such names in the temporary folder, so other users' folders
-    prove nothing.
+    Any account may create folders with such names in the temporary folder, so folders of other
+    users do not show that an appliance runs.
     """
     return [folder for folder in living(prefix) if _is_own_folder(folder)]
 
@@ -240,7 +241,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether an appliance made a folder; an operator may use the same prefix too."""
+    """Return whether an appliance made a folder, and not an operator with the same prefix."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -270,7 +271,8 @@ def find(state: Path) -> Path | None:
 
 def _searched(state: Path) -> Path | None:
     """Find a run directory by its settings file, if the disk was too full for the file `run`."""
-    # Any account of the machine may make a folder with the name of a run directory.
+    # Any account of the machine may make a folder with such a name; only root, this user and the
+    # owner of the state directory are trusted.
     owners = {0, os.geteuid(), state.stat().st_uid}
     for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):

@@ -87,9 +87,9 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
-    """Return whether root may read the files that the settings name.
+    """Return whether *user* can put no other file in place of a file that the settings name.
 
-    If root may not, *user* checks the files.
+    Only then root reads these files to check them; otherwise the process of *user* reads them.
 
     Raises: ConfigError if *user* can change the configuration file, because root would obey it.
     """
@@ -218,7 +218,7 @@ def _unwritable(folders: Iterable[Path]) -> list[Path]:
     """Return the folders that cannot be written to, and log a warning for each folder."""
     unwritable = []
     for folder in folders:
-        with suppress(OSError):  # Missing permissions are reported when the folder is used.
+        with suppress(OSError):  # The function that uses the folder reports missing permissions.
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})
@@ -321,7 +321,7 @@ class _MainLoop:
         return self._ask() if self._must_ask() else None
 
     def _must_ask(self) -> bool:
-        """Return whether to read the programs' states: after a change, and every 10 s without."""
+        """Return whether to read the programs' states: after a change, and once a minute."""
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY
         return has_changed or is_late or not self._serving or self._has_failed

@@ -206,7 +206,8 @@ def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
 def _parsed(path: Path) -> Status | None:
     try:
         return TypeAdapter(Status).validate_json(read_small_file(path, _MOST_BYTES))
-    except (OSError, ValidationError):  # An `entrepot serve` of another version wrote the file.
+    # The file may be from an `entrepot serve` of another version.
+    except (OSError, ValidationError):
         return None
 
 

@@ -29,7 +29,8 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises: ConfigError.
     """
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    # As root, `entrepot status` would follow a link in the data directory to any file.
+    # The service user could put a symlink to any file into the data directory, and root would
+    # follow it.
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
@@ -42,7 +43,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _gathered(run: Path) -> Status:
-    """Gather the state in this process, because `serve` is busy, frozen or of another version."""
+    """Gather the state in this process, because `serve` wrote no state that is readable."""
     from entrepot.appliance.overall_state import look  # noqa: PLC0415 - takes 0.2 s, rarely used
 
     return look(config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)}), time.time())

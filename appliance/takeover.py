@@ -1,4 +1,4 @@
-"""Take over a data directory that another program filled, and report if it is full.
+"""Take over a data directory that another program filled, and report if it cannot shrink.
 
 `datastore/takeover.py` decides which of the content was fetched and which was pushed.
 """

@@ -24,7 +24,7 @@ def upstream_names(settings: Settings) -> list[str]:
 
 
 def hidden(settings: Settings) -> list[Problem]:
-    """Return a problem for each pushed repository that an upstream of that name would hide.
+    """Return a problem for each pushed repository whose first component is an upstream's host.
 
     If a bucket does not answer, the result is empty, because the start has already reported the
     bucket.

@@ -1,8 +1,8 @@
 """Configure podman, buildah, skopeo and CRI-O with a drop-in file for registries.conf.
 
-For a mirror, podman and similar clients rewrite the image's name: the upstream's host becomes the
-first component of the name, and is sent nowhere else. podman and similar clients skip mirrors that
-fail, and try the registry itself last.
+If a mirror is configured, podman and similar clients rewrite the image's name: the upstream's host
+becomes the first component of the name. Nothing else in their requests names the upstream. podman
+and similar clients skip mirrors that fail, and try the registry itself last.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Configure dockerd: a mirror of Docker Hub for its older store, hosts.toml for its newer store.
 
-The older store supports mirrors of Docker Hub only, and does not send the registry's host: the
-appliance serves such requests from its default upstream. dockerd's newer store is containerd's, and
-the default of new installations from Engine 29 on.
+The older store supports mirrors of Docker Hub only, and does not send the registry's host, so the
+appliance serves such requests from its default upstream. The newer store is that of containerd; new
+installations use it from Engine 29 on.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Endpoint:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """Return the upstreams that other machines reach under the same name, not on loopback."""
+        """Return the upstreams whose host is not on loopback: other machines can reach them too."""
         return tuple(each for each in self.upstreams if not is_loopback(each))
 
     def prefix(self, upstream: str) -> str:

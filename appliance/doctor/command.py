@@ -37,7 +37,8 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     given = options.parse(argv, _VALUED, ("--json",))
     settings, files = config.load(given.rest, environ).settings, _read_files(given)
-    users.step_down(environ)  # The service user owns the run directory, and could mislead root.
+    # The service user owns the run directory, and could put a symlink there for root to follow.
+    users.step_down(environ)
     report = examine(_target(given, files, _running(settings)), time.time())
     if "--json" in given:
         text = json.dumps({"well": report.is_well, **asdict(report)}, indent=1)

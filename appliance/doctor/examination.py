@@ -1,4 +1,4 @@
-"""Run the checks in order: a check on which others depend comes before the others."""
+"""Run the checks of `entrepot doctor`: each comes after the checks on which it depends."""
 
 from __future__ import annotations
 

@@ -132,8 +132,8 @@ class ApplianceClient:
         return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:
-        # containerd sends this header too; a response that the appliance compressed would show by a
-        # wrong length.
+        # containerd sends this Accept-Encoding too. If the appliance compressed a response to it,
+        # the length of the body would be wrong, and a check would fail.
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}
         if self.server.login:
             usual["Authorization"] = self.server.login.basic

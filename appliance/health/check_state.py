@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class CheckState:
     """A `CheckState` has the results of one check; times are in s of a clock that never goes back.
 
-    A health check fails after `threshold` failures in a row; a threshold of 0 means 1. A check that
-    has not ended after `period` counts as one more failure, and as another after each further
-    `period`: a storage that hangs never returns an error.
+    A health check fails after `threshold` failures in a row; a threshold of 0 means 1. A storage
+    that hangs never returns an error. Therefore a check that runs for longer than `period` counts
+    as one more failure for each whole `period` that has passed.
     """
 
     threshold: int

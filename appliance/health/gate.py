@@ -1,4 +1,4 @@
-"""Publish the failing checks to HAProxy, which then closes the API, and in the run directory.
+"""Send the failing checks to HAProxy, which then closes the API, and write them to a file.
 
 The file with the state is also the map that HAProxy loads at its start, so HAProxy has the right
 state after a restart.

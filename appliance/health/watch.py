@@ -83,7 +83,8 @@ class HealthWatch:
         published: dict[str, str] = {}
         is_published = True
         while not self._is_stopped.is_set():
-            # The flag is reset before the checks are read, so that no later change is missed.
+            # The flag is reset before the results are read: a change during the reading sets the
+            # flag again.
             self._changed.clear()
             found = self.failing()
             if found != published or not is_published:

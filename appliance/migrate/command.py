@@ -88,7 +88,7 @@ def _give_folders(target: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Report:
-    """Copy the content while both sides are held. Raises: ConfigError."""
+    """Copy the content; no appliance can start on either side meanwhile. Raises: ConfigError."""
     clock = Clock(target.storage.statedir / layout.CLOCK)
     with (
         places.opened_target(target, clock) as to,

@@ -185,7 +185,8 @@ class Migration:
             self._report.copied_bytes += blob.size
             return
         self._stock.lost(blob.digest)
-        if result.outcome is not Outcome.GONE:  # an appliance that serves the source evicted it
+        # An appliance that serves the source may have evicted the blob.
+        if result.outcome is not Outcome.GONE:
             failure = Failure(str(blob.digest), blob.size, result.outcome.value, result.why)
             self._report.fail(failure)
 
@@ -235,7 +236,7 @@ class Migration:
             return _Done(value, problem=f"{value.key}: {value.size} bytes are no link: not copied")
         try:
             done = self._skipped(item) or self._copied(item)
-        except NotFound:  # an appliance that serves the source removed it
+        except NotFound:  # An appliance that serves the source may have removed the value.
             return _Done(value)
         except DatastoreError as error:
             return _Done(value, problem=f"{value.key} cannot be read: {error}")

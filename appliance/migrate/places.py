@@ -56,7 +56,7 @@ class OpenedSource:
     is_served: bool
 
     def was_used(self) -> bool:
-        """Return whether an appliance that may have changed the source has begun to use it."""
+        """Return whether the owner of the source has changed, so that its content may have too."""
         return not self.is_served and owner_of(self.side.storage) != self.owner
 
 
@@ -213,7 +213,7 @@ def _index_of(state: Path) -> Index | None:
 
 
 def _index_of_snapshot(choice: DriverChoice, scratch: Path) -> Index | None:
-    """Return an index with the last uses that the bucket's own snapshot of its index has."""
+    """Return a new index, filled from the snapshot of the index that the bucket has."""
     folder = scratch / "index"
     folder.mkdir()
     index = open_index(folder)

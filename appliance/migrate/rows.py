@@ -27,7 +27,8 @@ T = TypeVar("T")
 class LastUses:
     """A `LastUses` has the last use of each blob of the source.
 
-    The index of the source has it; without a row, the time of the file; without times, *now*.
+    The last use is that in the index of the source. Without a row there, it is the time of the
+    file; if the source keeps no times, it is *now*.
     """
 
     def __init__(self, index: Index | None, now: float) -> None:

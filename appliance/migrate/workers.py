@@ -19,8 +19,9 @@ def in_threads(
 ) -> Iterator[R]:
     """Yield the results of *act* in the order of *items*, which this thread reads.
 
-    If *act* raises, *abort* is called, which must make the running calls end soon. Then the running
-    calls are awaited, the others are dropped, and the exception is raised.
+    If a call of *act* raises an exception, the function calls *abort*, which must make the running
+    calls of *act* end soon. The function waits for these, drops the other items, and raises the
+    exception.
     """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="migrate")

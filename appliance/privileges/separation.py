@@ -43,7 +43,8 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        # A state directory below the data directory is created later by the service user.
+        # A state directory below the data directory needs no work of root: the service user creates
+        # it later.
         if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)

@@ -33,7 +33,7 @@ class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
 def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
     """Open a folder. The serving user may own the folder, but must not control a folder above it.
 
-    *make* states that missing folders are created, with mode 0755. Raises: UntrustedPath, other
+    If *make* is set, missing folders are created, with mode 0755. Raises: UntrustedPath, other
     OSError.
     """
     with ExitStack() as opened:
@@ -186,5 +186,5 @@ class _Walk:
 
 
 def _magic(fd: int) -> str:
-    """Return the path under which the kernel opens the file of a descriptor, without a walk."""
+    """Return the path in /proc by which the kernel opens the file of a descriptor directly."""
     return f"/proc/self/fd/{fd}"

@@ -101,7 +101,7 @@ def account(name: str) -> User | None:
 
 
 def become(user: User) -> None:
-    """Switch this process to *user* for good: neither it nor its children regain privileges.
+    """Switch this process to *user*; neither it nor its children can become root again.
 
     Raises: OSError.
     """

@@ -1,8 +1,8 @@
 """Print the access log on stdout, in a thread of `serve` (`log.accesslog`).
 
-If the reader of stdout is slow, nothing waits for it: lines for which stdout has no room are left
-out and counted. stdout also carries the log of all programs, so the access log uses only the first
-quarter of a pipe.
+If the reader of stdout is slow, the thread leaves out and counts the lines for which stdout has no
+room; no other part of the appliance waits. stdout also carries the log of all programs, so the
+access log uses only the first quarter of a pipe.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class AccessPrinter:
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
-        self._thread.join(2 * _CLOSE_S)  # A terminal that is stopped keeps the thread from ending.
+        # The time-out is for a terminal that the user has paused (Ctrl-S): a write to it never
+        # ends.
+        self._thread.join(2 * _CLOSE_S)
         self._report()
 
     def _print_all(self) -> None:

@@ -14,8 +14,8 @@ def write_pem(tls: TlsSettings, target: Path) -> Path | None:
 
     Return None if no certificate is configured.
 
-    The function `config.check` has verified that certificate and key exist and belong together.
-    Raises: OSError.
+    Before this call, `config.check` has verified that certificate and key exist and belong
+    together. Raises: OSError.
     """
     if tls.certificate is None:
         return None

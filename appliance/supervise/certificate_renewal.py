@@ -25,7 +25,7 @@ class CertificateRenewal:
     *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket.
 
     While the new files are unusable (for example a certificate whose key has not been written yet),
-    the last certificate stays in force.
+    HAProxy continues to use the certificate that was loaded last.
     """
 
     def __init__(self, settings: Settings, target: Path, send: Send) -> None:

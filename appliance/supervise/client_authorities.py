@@ -1,7 +1,7 @@
 """Load changed CAs of client certificates into the running HAProxy, like a renewed certificate.
 
-A client that resumes an earlier TLS session is not verified again, so haproxy.cfg permits no
-sessions while client certificates are verified.
+HAProxy does not verify the certificate of a client that resumes an earlier TLS session. Therefore
+haproxy.cfg switches session resumption off if client CAs are configured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ClientAuthorities:
     """A `ClientAuthorities` loads changed files of `http.tls.clientcas` into HAProxy.
 
     *target* is the file that HAProxy read at its start; *send* sends a command to its admin socket.
-    While the new files are unusable, the last CAs stay in force.
+    While the new files are unusable, HAProxy continues to use the CAs that were loaded last.
     """
 
     def __init__(self, settings: Settings, target: Path, send: Send) -> None:

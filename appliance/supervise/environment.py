@@ -25,16 +25,16 @@ _OTHER_FILES = 128
 _REQUEST_FILES = 6  # One request in a registry worker may need this many descriptors.
 # A worker keeps these threads for the health check, and for requests over its own socket.
 _SPARE_THREADS = 16
-# A worker keeps these slots for clients with few requests, when clients with many requests use all
-# others.
+# Only clients with few running requests may use these slots of a worker, so that clients with many
+# requests cannot take all slots.
 _SPARE_SLOTS = 64
-# Once this fraction of all connections is in use, client addresses with many connections get no
-# more.
+# Once this fraction of all connections is in use, HAProxy refuses new connections from client
+# addresses that have many.
 _CROWDED = 7, 8
 # If HAProxy may have fewer connections than this, no client address is refused for having many.
 _MANY_CONNECTIONS = 4096
-# Minimum and maximum number of log files, so that lines survive some rotations while no logger
-# runs.
+# Minimum and maximum number of log files: with several files, the lines are not lost at once if no
+# logger reads them.
 _LOG_FILES = (5, 10)
 _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
@@ -55,7 +55,7 @@ class LogShare:
 
     @property
     def bytes_a_second(self) -> int:
-        """Return the bytes/s of lines without a use that fill the log only after some seconds."""
+        """Return the rate (bytes/s) at which lines fill all log files in `_LOG_SECONDS`."""
         return self.file_bytes * (self.backups + 1) // _LOG_SECONDS
 
 
@@ -96,9 +96,9 @@ def file_share(files: int, slots: int) -> FileShare:
     """Divide HAProxy's open files into connections and pipes.
 
     *slots* is the number of requests that all workers accept. A client connection needs two files,
-    because HAProxy connects to a worker for it; a pipe needs two. Without a pipe for a body that
-    should have one, HAProxy loops at full CPU. Therefore HAProxy gets one pipe for each body in
-    transfer, and one more pipe, because HAProxy 2.6 never uses the last pipe.
+    because HAProxy connects to a worker for it; a pipe needs two. HAProxy sends a body through a
+    pipe, and loops at full CPU if no pipe is left. Therefore HAProxy gets one pipe for each body
+    that it can send at a time, and one more, because HAProxy 2.6 never uses the last pipe.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -150,7 +150,7 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_NOTIFY": "on" if settings.notifications.active else "off",
         "ENTREPOT_MAXCONN": str(haproxy.connections),
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
-        # HAProxy reads 0 as no limit.
+        # HAProxy reads a time of 0 as no limit, so the least time is 1 ms.
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
         "ENTREPOT_EDGE_CACHE_MIB": str(settings.http.edgecachesize // 2**20),
@@ -187,7 +187,7 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return the number of connections from which addresses with many connections get no more."""
+    """Return the number of connections above which addresses with many get no new ones."""
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]

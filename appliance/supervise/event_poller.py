@@ -22,9 +22,9 @@ _BYTES = 4096
 class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no types
     """A poller that also ends its wait after a signal, by Python's wake-up descriptor.
 
-    If no program is about to change its state by itself, `is_settled` returns True, and a wait
-    takes up to a minute. Otherwise a wait takes 0.1 s at most. supervisord handles one signal after
-    each wait; if it handled one, `has_signals` is set, and the next wait ends at once.
+    A wait takes up to a minute if `is_settled` returns True, which means that no program will
+    change its state without an event. Otherwise a wait takes 0.1 s at most. supervisord handles one
+    signal after each wait; if it handled one, `has_signals` is set, and the next wait ends at once.
     """
 
     is_settled: Callable[[], bool] = staticmethod(lambda: False)

@@ -34,8 +34,8 @@ _ARGUMENTS = slice(45, 47)
 def fork() -> int:
     """Fork; return 0 in the child, whose signals stay blocked until `run` or `reset_signals`.
 
-    A signal that arrives before stays pending, so the parent's handlers never handle it in the
-    child.
+    A signal that arrives in between stays pending, so that it never runs a handler of the parent in
+    the child.
 
     Raises: OSError.
     """
@@ -66,7 +66,7 @@ def reset_signals() -> None:
 def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Run *main* in this forked process, and exit with its code.
 
-    The forked program ends with its parent.
+    The kernel ends the forked program when its parent ends.
 
     *argv* is the command in whose place *main* runs: `python -m MODULE ARGUMENT...`.
     """

@@ -2,8 +2,9 @@
 
 The program opens the pipes of the access log at the descriptors that haproxy.cfg names: stdout for
 the first thread of HAProxy, and 7 to 9 for the second to the fourth. Then the program waits until a
-registry worker answers, and executes HAProxy in place of itself. HAProxy considers every server
-alive until its first check, so without the wait HAProxy would answer 503.
+registry worker answers, and executes HAProxy in place of itself. HAProxy considers every worker
+alive until it has checked it once. Without the wait, HAProxy would send requests to workers that do
+not listen yet, and answer 503.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ _READ = (
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
-# This expression matches any number of lines of the most frequent kinds that show a use. The
-# expression `_LINE` finds other uses.
+# This expression matches any number of lines of the most frequent kinds that show a use. Rarer
+# kinds of uses are found by the expression `_LINE`.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -70,7 +70,8 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        # While fewer bytes than this arrive in a second, no limit can be exceeded.
+        # If fewer bytes than this arrive in a second, neither limit can be exceeded: every line has
+        # at least `_SHORTEST` bytes.
         self._few = min(in_all, by_address * _SHORTEST)
         self._on_left_out = left_out
         self._clock = clock

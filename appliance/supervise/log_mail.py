@@ -1,8 +1,8 @@
 """Mail log lines of some levels: `log.hooks`. The log lines of all programs pass through `serve`.
 
-One thread sends the mails, so a mail server that hangs or refuses delays nothing else. A failure of
-the mail server is logged once. The number of mails in a minute is limited; the next mail has the
-number of lines that were left out.
+One thread sends the mails, so a mail server that hangs or refuses mails delays no other work. A
+failure of the mail server is logged once. The number of mails in a minute is limited; the next mail
+has the number of lines that were left out.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        # All programs of the appliance end after a line of level fatal.
+        # The limit of mails does not apply to a line of level fatal: all programs end after such a
+        # line.
         is_last = "fatal" in entry.levels
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
@@ -169,9 +170,9 @@ def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> Email
 def deliver(hook: MailHook, mail: EmailMessage) -> None:
     """Hand a mail to the server of *hook*, for a minute at most.
 
-    The server's certificate is verified if it offers STARTTLS. Without TLS, the password is sent
-    only to a server on this machine, as in docker distribution. The setting `insecure` lifts both
-    rules.
+    As in docker distribution, the certificate of a server that offers STARTTLS is verified, and
+    without TLS the password is sent only to a server on this machine. With the setting `insecure`,
+    neither rule applies.
 
     Raises: OSError, SMTPException.
     """

@@ -1,8 +1,8 @@
 """Move the access log from HAProxy's pipes into its files, in a thread of `serve`.
 
-A process that reads from a pipe blocks the writer meanwhile, and the writer is a thread of HAProxy
-with many connections. Therefore a pipe is read in small pieces, and not with splice(), which would
-lock the pipe until the disk has accepted all bytes.
+While a process reads from a pipe, the writer of the pipe has to wait: here a thread of HAProxy that
+serves many connections. Therefore a pipe is read in small pieces, and not with splice(), which
+would lock the pipe until the disk has accepted all bytes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _PAUSE_MS = 8
 _RETRY_MS = 200
 _REPORT_S = 1.0
 _NEWLINE = ord("\n")
-# HAProxy puts this byte into lines that may show no use of content; the values in a line never
-# contain it.
+# HAProxy puts this byte into lines whose request may not count as a use of content. No value in a
+# line contains this byte.
 _MARK = b"\t"
 _LAST_TRIES = 5  # number of writes to a failing disk after `close`
 

@@ -24,7 +24,8 @@ def create(run: Path, thread: int = 1) -> int:
     os.mkfifo(path, 0o600)
     # With O_RDWR the reader is also a writer, and never sees an end of file.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    with suppress(OSError):  # If the user's pages for pipes are used up, the log pipe stays small.
+    # If the user's pipes have no pages left (pipe(7)), the log pipe keeps its default size.
+    with suppress(OSError):
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, BYTES)
     return reader
 

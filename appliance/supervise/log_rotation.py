@@ -27,7 +27,8 @@ class RotatedLog:
     def open(self) -> None:
         """Open the current log file.
 
-        If the log file ends with a partial line of a killed process, the file is rotated later.
+        If the log file ends with the partial line of a killed process, the file is rotated before
+        the next write.
 
         `append` calls this method by itself. Raises: OSError.
         """

@@ -1,4 +1,4 @@
-"""Read the state of the programs from supervisord, and decide if one has failed for good."""
+"""Read the programs' states from supervisord, and decide if one will not run any more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ENDS = 5
 _WITHIN = 60.0  # span in s in which the ends of a program are counted
 _TIMEOUT_S = 2.0
 _LONGEST_SILENCE = 30.0  # limit in s on the time that supervisord leaves requests unanswered
-# If `serve` did not look for longer than this, in s, `serve` itself was paused.
+# If more than this time (s) has passed between two looks of `serve`, `serve` itself was suspended.
 _LONGEST_LOOK = _TIMEOUT_S + 1.0
 # The log lines of supervisord have this format.
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
@@ -157,9 +157,9 @@ class ProgramWatch:
         """Count a request that supervisord left unanswered; return a failure after 30 s.
 
         The watch adds up the time of requests, not the time that passes: after a pause of the whole
-        machine (SIGSTOP, a frozen container, suspend), one unanswered request proves nothing. If
-        *is_frozen* is set, a signal has stopped supervisord, and an unanswered request proves
-        nothing either.
+        machine (SIGSTOP, a frozen container, suspend), one unanswered request is no sign of a
+        failure. If *is_frozen* is set, a signal (SIGSTOP) has suspended supervisord, and an
+        unanswered request does not count.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now

@@ -27,7 +27,7 @@ def send(session: int, number: signal.Signals) -> None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a signal (SIGSTOP, SIGTSTP) or a debugger has stopped a process."""
+    """Return whether a signal (SIGSTOP, SIGTSTP) or a debugger has suspended a process."""
     fields = _stat(Path(f"/proc/{pid}"))
     return bool(fields) and fields[0] in _STOPPED
 

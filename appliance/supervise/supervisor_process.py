@@ -92,7 +92,7 @@ class SupervisorProcess:
 
     @property
     def is_frozen(self) -> bool:
-        """Return True if a signal has stopped supervisord, which then cannot respond."""
+        """Return True if a signal (SIGSTOP) has suspended supervisord; it cannot respond then."""
         return session.is_stopped(self._process.pid)
 
     @property
@@ -149,7 +149,7 @@ class SupervisorProcess:
         self._signals.wake()
 
     def _log_haproxy(self, line: str) -> None:
-        """Log a message of HAProxy in the appliance's format, at a stop with level DEBUG."""
+        """Log a message of HAProxy in the appliance's format; at level DEBUG during the stop."""
         match = _HAPROXY_MESSAGE.fullmatch(line)
         level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
         text = match["text"] if match else line

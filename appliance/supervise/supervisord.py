@@ -109,7 +109,7 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
 
 
 def run(options: ForkingOptions) -> None:
-    """Run supervisord until it has ended all programs, or must begin anew after SIGHUP."""
+    """Run supervisord until it has ended all programs, or must restart because of SIGHUP."""
     supervisor = supervisord.Supervisor(options)
     options.poller.is_settled = lambda: is_settled(supervisor)
     with suppress(asyncore.ExitNow):
@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
     # After a fork, a garbage collection would write to all objects, and so copy their memory.
     gc.freeze()
     is_first = True
-    while True:  # supervisord begins anew after SIGHUP
+    while True:  # supervisord restarts after SIGHUP.
         options = ForkingOptions(mains)
         options.realize(list(argv), doc=supervisord.__doc__)
         options.first, options.test = is_first, False

@@ -67,7 +67,7 @@ def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_push(appliance: Appliance, _: FakeUpstream) -> None:
-    """An image is pushed in chunks and in one request, mounted, listed and pulled."""
+    """A push in chunks, in one request and by a mount works; the image is listed and pulled."""
     made = of_size(MB, 520)
     layer = made.layers[0]
     where = begin(appliance.http, "team/push")

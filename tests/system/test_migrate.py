@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bucket(s3: S3Front, upstream: FakeUpstream, folder: Path) -> Appliance:
-    """Return an appliance on the bucket, which is not started."""
+    """Return an appliance whose content is in the bucket; do not start it."""
     keys = {
         "accesskey": s3.account.key,
         "secretkey": s3.account.secret,
@@ -200,7 +200,7 @@ def _last_uses(state: Path) -> dict[Digest, float]:
 
 
 def _check_refusals(disk: Path, bucket: Appliance, s3: S3Front) -> None:
-    """Check that a bucket with an owner is refused as target, and a used one as source."""
+    """Check that `migrate` refuses a target with an owner, and a source that an appliance uses."""
     before = s3.keys("moved/docker")
     other = _from_another_machine(bucket)
 

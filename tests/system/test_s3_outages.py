@@ -31,7 +31,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 SECONDS_OF_REDIRECTS = 2.0
-"""So long after a failure of the bucket clients may still be redirected to it."""
+"""Clients may still be redirected to a bucket for so long after it fails (s)."""
 _READERS = 4
 _LAYERS = 4
 _SHORT_LEASE = """
@@ -101,7 +101,7 @@ def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
 def test_an_owner_that_was_stopped_loses_no_push_and_removes_nothing_twice(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path, seconds: float
 ) -> None:
-    """Another appliance becomes the owner; the first one only reads when it goes on.
+    """Another appliance becomes the owner; the stopped one only reads after it is continued.
 
     The usual run gives both appliances a lease of a few seconds.
     """

@@ -39,7 +39,8 @@ OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
 _HITS_WORDS = 2
 _MANY_FILES = 65536
-# no measurement begins after this time (s); a measurement in progress ends within five minutes
+# The benchmark begins no measurement after this time (s) from its start; one that has begun then
+# ends within five minutes.
 _LONGEST_S = 15 * 60
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,

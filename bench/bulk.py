@@ -1,7 +1,7 @@
 """Writes many rows into an index file at once, a hundred times faster than the product does.
 
-The index file becomes equal to one of the product. SQL indexes and triggers are added after the
-rows, and the counters are computed at the end.
+The result is equal to an index file that the product has written. To be faster, the writer adds SQL
+indexes and triggers after the rows, and computes the counters at the end.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Scale:
 
 
 def chart(results: Results, subtitle: str) -> str:
-    """Return the chart as SVG; a row that one of both servers did not finish is left out."""
+    """Return the chart as SVG; a row without results of both servers is left out."""
     bars = list(_bars(results))
     scale = _scale([bar.times for bar in bars])
     height = _TOP + _STEP * len(bars) + 44

@@ -25,7 +25,8 @@ MIDDLE = 300_000
 MEDIUM = 4 * MB
 LARGE = 100 * MB
 _TINY = (120, 340, 560, 1_100)
-# bytes; the layers are pulled three at a time at 20 MB/s each, in about four seconds
+# The sizes of the layers in bytes. A client that pulls three layers at a time, at 20 MB/s each,
+# needs about four seconds for all.
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 

@@ -70,7 +70,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Read one request of the notifications to its end, and answer it."""
+    """Read one notification request to its end, and answer it."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(_PIECE)

@@ -111,7 +111,7 @@ def rate(unit: Unit, sample: Sample) -> float:
 
 
 def _per(unit: Unit, sample: Sample) -> float:
-    """Return the number of units by which the CPU seconds of a round are divided."""
+    """Return the amount of work of a round, in the unit by which its CPU time is divided."""
     if unit is Unit.REQUEST:
         return max(sample.requests, 1) / 1e6
     return max(sample.bytes, 1) / 1e9 if unit is Unit.GIGABYTE else 1.0

@@ -1,8 +1,8 @@
 """Counts the files and functions of this source tree through which a request runs.
 
 The registry runs in this process with an empty data directory and a small upstream on loopback.
-Threads that a request starts are traced as well. Requests come from Falcon's test client instead of
-gunicorn, so `registry/server` does not count.
+Threads that a request starts are traced as well. Falcon's test client makes the requests, and no
+gunicorn runs. Therefore the files in `registry/server` are not among the counted ones.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _upstream(made: Image) -> Iterator[str]:
             self.wfile.write(content or b"")
 
         def log_message(self, *_: object) -> None:
-            """Log nothing, because the table is the output."""
+            """Log nothing, because only the table must be printed."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -20,7 +20,7 @@ _REPOSITORY = "library/first"
 def first(site: Site, book: Book, rounds: int) -> None:
     """Measure small cold blobs with empty servers in each round.
 
-    No manifest lists the blobs, so that no server can fetch them in advance.
+    No manifest lists the blobs, so that no server can fetch them before a client requests them.
     """
     chance = random.Random(_REPOSITORY)
     blobs = [chance.randbytes(SMALL) for _ in range(rows.FIRST_BLOBS)]

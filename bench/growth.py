@@ -70,7 +70,7 @@ NOTES = (
 def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
     """Measure an index of each size, the smallest first; return figures by row, then by size.
 
-    After the time of the run no further size is begun.
+    When the time limit of the run has passed, no further size is measured.
     """
     results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:
@@ -87,7 +87,7 @@ def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return the measurements of one index in order: some use data that an earlier one has left."""
+    """Return the measurements of one index in order: some use the data of an earlier one."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -162,7 +162,7 @@ class _OpenBarrier:
 
 
 def _read_log(stock: Stock) -> Figure:
-    """Measure the logger as it reads a long access log, as after a long stop."""
+    """Measure how the logger reads a long access log, as it does after it was down for long."""
     stock.write_log(LINES)
     index = stock.index()
     loop = LoggerLoop(_work(stock))
@@ -218,7 +218,7 @@ def _cleaner(stock: Stock) -> Figure:
 
 
 def _launch(stock: Stock) -> Launch:
-    # no server listens at this address, because the measurement needs no upstream
+    # No upstream listens at this address, because this measurement sends no request to it.
     plan = Plan(stock.root.parent, "http://127.0.0.1:9")
     launch = kinds.entrepot_launch(plan)
     return replace(launch, environment=dict(launch.environment) | {"CLEANER_MAXSIZE": "0"})

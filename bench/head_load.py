@@ -95,7 +95,7 @@ def _send_until_end(
 
 
 def _is_open(asker: _Requester, tally: _Tally) -> bool:
-    """Read the available bytes of a connection; return False if the connection cannot go on."""
+    """Read a connection's available bytes; return False if it can carry no more requests."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

@@ -1,4 +1,4 @@
-"""Measures the CPU time of a warm request in a worker, in this checkout and another in turn.
+"""Measures a worker's CPU time for a warm request, alternately in two checkouts.
 
 `python -m bench hits OTHER`: OTHER is the root of the other checkout, whose environment is in
 `.venv`. Requests go directly to a worker's socket over a kept connection, as HAProxy sends them.
@@ -91,7 +91,8 @@ def _works(image: Image) -> Mapping[str, Answer]:
 def _pulled(image: Image) -> list[str]:
     """Return the URL paths of an image's manifest and blobs.
 
-    The blobs are pulled too, because a request for a manifest looks at each of its blobs.
+    The blobs must be stored too, because a worker that answers a request for a manifest checks that
+    each of its blobs is stored.
     """
     blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
     return [*blobs, *(path for _, path in _works(image).values())]

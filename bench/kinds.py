@@ -1,6 +1,6 @@
 """Defines the servers that are compared: how each is started and configured.
 
-A cache has its default configuration, with the fewest changes that make it a cache of the
+Each cache has its default configuration, except for the few changes that make it a cache of the
 benchmark's upstream.
 """
 
@@ -71,7 +71,7 @@ class Kind:
 
 
 def known(peers: str = "", registry3: str = "") -> list[Kind]:
-    """Return the servers to compare, with the *peers* (`NAME=PATH,...`) between them.
+    """Return the servers to compare, including the *peers* (`NAME=PATH,...`).
 
     *registry3* is the path of docker distribution 3, or empty. Raises: Unusable.
     """

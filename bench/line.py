@@ -28,7 +28,8 @@ class Line:
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
         """Return when *size* bytes have left the line, and until when they occupy it (s).
 
-        Earlier bytes occupy the line until *busy_until*, and later ones wait.
+        The bytes sent before occupy the line until *busy_until*; the *size* bytes wait for that
+        time.
         """
         end = max(now, busy_until) + size / self.rate
         return end + self.delay, end
@@ -41,8 +42,8 @@ async def serve(to: int, line: Line) -> None:
         try:
             await _pass_on(to, line, reader, writer)
         except OSError:
-            # the server is down or has closed the connection, so the client's connection ends
-            # too
+            # The server is down or has closed its connection, so the line closes the client's
+            # connection too.
             pass
         finally:
             writer.close()

@@ -50,7 +50,10 @@ class Store:
     blobs: Sequence[str]
 
     def sampled(self, address: ServerAddress, seed: int) -> Iterator[str]:
-        """Yield paths to request: `PARTS` blobs for each manifest, rank n with a weight of 1/n."""
+        """Yield paths to request: `PARTS` blobs for each manifest.
+
+        The probability of the object with rank n is proportional to 1/n.
+        """
         chance = random.Random(seed)
         wanted = _zipf(chance, self.manifests, _SAMPLED // (PARTS + 1))
         blobs = _zipf(chance, self.blobs, _SAMPLED)
@@ -62,7 +65,8 @@ class Store:
     def plain(self, address: ServerAddress) -> Iterator[str]:
         """Yield the paths of one manifest and of its blobs, for the comparison.
 
-        A worker repeats responses to equal requests, and these requests differ in their query.
+        The requests differ in their query, because a worker would answer an equal request with a
+        remembered response.
         """
         paths = [address.manifest(_REPOSITORY, self.manifests[0])]
         paths += [address.blob(_REPOSITORY, each) for each in self.blobs[:PARTS]]
@@ -71,7 +75,7 @@ class Store:
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure the appliance only: the data directory is written in its own format."""
+    """Measure only the appliance, because the data directory has the appliance's own format."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:

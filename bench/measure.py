@@ -32,7 +32,7 @@ class Book:
 
     @property
     def is_late(self) -> bool:
-        """Return whether the time of the run is over, so that no further sample is taken."""
+        """Return whether the time limit of the run has passed; then no further sample is taken."""
         return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
@@ -116,6 +116,6 @@ def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> Non
 
 
 def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the servers' names in the order of a round: each round begins with another name."""
+    """Return the servers' names in the order of a round; each round begins with another one."""
     start = number % len(names)
     return [*names[start:], *names[:start]]

@@ -40,7 +40,10 @@ http {{
 def nginx_words(
     folder: Path, static: Path, *, port: int, pem: Path | None
 ) -> tuple[tuple[str, ...], str]:
-    """Write nginx's configuration; return its command line, and the path that shows it is up."""
+    """Write nginx's configuration.
+
+    Return its command line, and a path that it serves once it is up.
+    """
     file = folder / "nginx.conf"
     file.write_text(configuration(folder, static, port=port, pem=pem))
     return ("nginx", "-p", str(folder), "-e", "stderr", "-c", str(file)), "/ready"

@@ -1,7 +1,8 @@
 """A load generator that sends requests at a steady rate, each after the last response.
 
 `python -m bench.paced_load TASK` takes a task in JSON and prints the outcome in JSON. The time of a
-response counts from when its request was due, so a stall delays all requests after it.
+response counts from the time at which its request was due. So a server that stalls once has longer
+times for all requests that were due meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the benchmark as a plain user, because root may have more pipe buffers.
+"""Runs the benchmark as a plain user, because the kernel allows root more memory for pipes.
 
 A plain user's pipes hold 64 MiB in total (`pipe-user-pages-soft`), which limits HAProxy's `splice`.
 If root starts the benchmark, it continues as `nobody`, with all servers and load generators.
@@ -42,7 +42,7 @@ def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # access(2), which Python's start uses, honours the capability only if it is ambient
+        # At its start, Python calls access(2), which honours the capability only if it is ambient.
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words

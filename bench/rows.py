@@ -149,7 +149,7 @@ def login(image: Image) -> dict[str, Work]:
 
 
 def tag_login(image: Image) -> dict[str, Work]:
-    """Return the work of the row with a password, to which the rows with tokens are compared."""
+    """Return the work of the row with a password; the rows with tokens are compared to it."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda address: get(address, path(address))}
 

@@ -22,7 +22,7 @@ from bench.tree import Tree, is_alive
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-# the server ends if the benchmark is killed
+# With these words before its command line, the server ends if the benchmark is killed.
 TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 
@@ -89,7 +89,7 @@ class Server:
         return time.monotonic() - began
 
     def stop(self) -> None:
-        """Terminate the server, and kill what is left after a while; a second call does nothing."""
+        """Terminate the server; kill processes that do not end. A second call does nothing."""
         if self._process is None:
             return
         pids = [each.pid for each in self.tree.processes()]
@@ -104,7 +104,7 @@ class Server:
         self._end([each.pid for each in self.tree.processes()])
 
     def _end(self, pids: list[int]) -> None:
-        """Kill the processes and wait for their end; parents first, as they restart children."""
+        """Kill the processes, parents first, because they restart children; wait for their end."""
         process = self._running()
         deadline = time.monotonic() + _STOPS_WITHIN_S
         while pids and time.monotonic() < deadline:

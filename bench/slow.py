@@ -1,4 +1,4 @@
-"""Measures a thousand slow readers, while another client requests manifests."""
+"""Measures each server while a thousand clients read slowly and another requests manifests."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def main(task: dict[str, Any]) -> None:
 def _begin(task: dict[str, Any]) -> socket.socket:
     """Request the blob over a connection with a small receive buffer.
 
-    The server then feels the low rate of the client at once.
+    The buffer is full at once, so the server can send only as fast as the client reads.
     """
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -48,7 +48,7 @@ def _begin(task: dict[str, Any]) -> socket.socket:
 
 
 def _reading(readers: list[socket.socket]) -> list[socket.socket]:
-    """Return the clients that have a 200 response, as soon as all have one or time is over."""
+    """Return the clients with a 200 response, when all have one or the time limit has passed."""
     waiting, found = {each.fileno(): each for each in readers}, []
     poll = select.poll()
     for number in waiting:

@@ -48,7 +48,7 @@ def login(site: Site, book: Book, rounds: int) -> None:
 
 
 def tag_with_password(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row with a password with which the rows with tokens are compared."""
+    """Measure the row with a password; the rows with tokens are compared to it."""
     _with_password(site, book, rounds, rows.tag_login(site.app))
 
 
@@ -79,7 +79,7 @@ def warmed(
 ) -> Iterator[dict[str, Server]]:
     """Start the servers with these names, or all, and fill each cache; yield the servers.
 
-    A server that fails has failed the rows *needed_by*.
+    If a server fails, it counts as failed in the rows *needed_by*.
     """
     with running(site, plan, book, needed_by, names) as servers:
         yield _warmed(servers, site.app, book, needed_by)
@@ -91,7 +91,7 @@ def microseconds(sample: Sample) -> float:
 
 
 def worker(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row that a worker answers, because HAProxy's cache is off."""
+    """Measure the row whose requests a worker answers, because HAProxy's cache is off."""
     plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - a new folder each
     measure_warm(site, plan, rows.from_worker(site.app), book, rounds)
 
@@ -106,7 +106,7 @@ def running(
 ) -> Iterator[dict[str, Server]]:
     """Start every server that supports the plan, or those of them with *names*; yield them.
 
-    A server that does not start has failed the rows *needed_by*.
+    If a server does not start, it counts as failed in the rows *needed_by*.
     """
     with ExitStack() as stack:
         servers: dict[str, Server] = {}

@@ -1,4 +1,7 @@
-"""Makes a data directory as after years of use: an index of many rows, few files, a long log."""
+"""Makes a data directory as large as after years: an index of many rows, and a long log.
+
+Only a few of the blobs in the index have a file.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 def digest(number: int) -> Digest:
     """Return the digest of blob *number*: its first three bytes are the number, mixed.
 
-    So the digests can be made in their order without a sort in memory.
+    Therefore the digests can be computed in their order, and need not be sorted in memory.
     """
     mixed = number * _FORTH % _MIXED
     return Digest("sha256", f"{mixed:06x}{hashlib.sha256(b'row %d' % number).hexdigest()[6:]}")
@@ -121,8 +124,8 @@ def digest(number: int) -> Digest:
 def _in_order(rows: int) -> Iterator[int]:
     """Yield the numbers below *rows* in the order of their digests.
 
-    A sorted list of ten million numbers would need too much memory, so all mixed numbers are
-    counted through and mapped back.
+    A sorted list of ten million numbers would need too much memory. Therefore the function counts
+    through all mixed numbers, and computes the number of each blob from them.
     """
     if rows < _MIXED // 16:
         return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))

@@ -37,7 +37,8 @@ class Target:
 class Verdict:
     """Whether a target was met; `ours` is a ratio or a value, None if it was not measured.
 
-    With `failures`, work was not done, so the cost means nothing and the target is missed.
+    If there are `failures`, some work was not done, so the target counts as missed whatever the
+    cost is.
     """
 
     target: Target
@@ -46,7 +47,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Return whether the target is met; one that was not measured is not."""
+        """Return whether the target is met; without a measurement, it is not met."""
         return self.ours is not None and not self.failures and self.ours <= self.target.most
 
 

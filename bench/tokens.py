@@ -1,9 +1,9 @@
 """Measures requests with tokens: one token for all requests, and a new one for each.
 
-A new token reaches a worker, which verifies it once. Its cost is compared with that of a token that
-expired a moment ago: a worker accepts such a token for 60 s, but neither HAProxy nor the worker
-remembers it. So a request with an expired token costs one verification and one answer of a worker,
-and nothing else.
+A new token reaches a worker, which verifies it once. The cost of a new token is compared with that
+of a token that expired a moment ago. A worker accepts an expired token for 60 s, but neither
+HAProxy nor the worker remembers it. So each request with an expired token costs one verification
+and one answer of a worker, and nothing else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from entrepot.runtime.token_keys import key_ids
 
 ALGORITHMS: Final = ("RS256", "ES256")
 
-# new tokens in each round, more than a worker verifies in the time of a round
+# The number of new tokens for each round: more than a worker can verify in that time.
 _MANY = 8000
 _SECONDS = 2
 _LIFETIME_S = 3600
@@ -81,7 +81,7 @@ class Signer:
             "jti": f"{next(self._numbers):020}",
             "access": [{"type": "repository", "name": self.repository, "actions": ["pull"]}],
         }
-        # docker-registry 2.x knows a key only by its libtrust ID
+        # docker-registry 2.x finds a key only by its libtrust ID.
         header = {"kid": key_ids(self.key.public_key())[-1]}
         return jwt.encode(claims, self.key, algorithm=self.algorithm, headers=header)
 

@@ -55,7 +55,7 @@ class Tree:
     def run_time(self) -> dict[str, float]:
         """Return the CPU time of the living threads (s), by role, from the kernel's scheduler.
 
-        The clock ticks in `cpu` miss a process that runs for less than a tick each time.
+        `cpu` counts clock ticks, and misses a process that never runs for a whole tick.
         """
         ran: defaultdict[str, float] = defaultdict(float)
         for process in self.processes():
@@ -75,7 +75,7 @@ class Tree:
     def settle(self, within: float = 15.0) -> None:
         """Wait until the server's processes are nearly idle, for up to *within* s.
 
-        Work after a response, such as the read of the access log, is part of its cost.
+        The cost of a response includes work after it, such as the reading of the access log.
         """
         deadline = time.monotonic() + within
         before = sum(self.cpu().values())

@@ -38,7 +38,7 @@ class Fetches:
 
 
 class Log:
-    """The upstream's access log, of which each read returns what is new."""
+    """The upstream's access log; each call of `fresh` returns only new responses."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""A minimal HTTP GET for the load generators, whose own CPU time the server must not lack."""
+"""A minimal HTTP GET for the load generators, which must leave the CPU to the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 
 _HEAD_LARGEST = 64 * 1024
-# bytes of a read, as in Go's io.Copy, with which dockerd, containerd and podman read
+# The bytes of one read. dockerd, containerd and podman read as many, by Go's io.Copy.
 _PIECE = 32 * 1024
 _TIMEOUT_S = 60.0
 

@@ -1,7 +1,7 @@
 """Translate the command line of docker distribution's image, which compose files and charts use.
 
-This module imports no other package, because every command line passes it, also that of `entrepot
-healthy`.
+This module imports no other package, because `entrepot` calls it for every command line, also for
+`entrepot healthy`, which must be fast.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, again if another process has created a file in it meanwhile.
+    """Remove a folder; try again if another process creates a file in it during the removal.
 
     `entrepot status` creates a file in the run directory to request the appliance's state.
     """

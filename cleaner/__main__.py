@@ -285,7 +285,7 @@ class CleanerProcess:
 
 
 class _StoppedAppliance:
-    """The log barrier of an appliance that does not run: no client uses content."""
+    """Stands for the log barrier while the appliance does not run and no client uses content."""
 
     blind = 0.0
 

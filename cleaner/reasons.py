@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A `Reason` is a value of the label `reason` of metrics, so each is a time series."""
+    """A `Reason` is a value of the label `reason` of metrics, so each makes a time series."""
 
     TTL = "ttl"
     SIZE = "size"

@@ -59,9 +59,9 @@ class RoundTools:
     `stopped` ends the round between two removals.
 
     `is_ready` returns False while the index is being rebuilt. For content that another program
-    stored, accesses are recorded since `taken_at` (s, UTC epoch). `lacking` returns how many bytes
-    the disk lacks for the given number of bytes. If *is_shared* is set, another program writes to
-    the storage, and nothing is evicted.
+    stored, accesses are recorded since `taken_at` (s, UTC epoch). `lacking` takes a number of
+    bytes, and returns how many bytes must be freed on the disk before that number can be written.
+    If *is_shared* is set, another program writes to the storage, and nothing is evicted.
     """
 
     store: DataDirectory

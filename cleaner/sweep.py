@@ -100,7 +100,11 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove an entry of absent content, which a commit during the deletion may leave."""
+        """Remove the entry if its content is gone.
+
+        If a download commits the same content during the eviction, the eviction deletes the new
+        file, and the download then makes an entry without content.
+        """
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:
             return

@@ -1,4 +1,4 @@
-"""Read `log.hooks`, which state the log lines to mail, the mail server and the recipients.
+"""Read `log.hooks`, which select the log lines that are mailed, the server and the recipients.
 
 docker distribution has one type of hook, `mail`, and ignores others silently. docker distribution
 reads an unknown level as `panic`.

@@ -38,5 +38,5 @@ def algorithms(given: object) -> tuple[str, ...]:
 
 
 def accepted(named: tuple[str, ...]) -> frozenset[str]:
-    """Return the algorithms in force: those *named*, or all; never one with a shared secret."""
+    """Return those of *named*, or of all if none is named, that use no shared secret."""
     return frozenset(named or ASYMMETRIC) - frozenset(SYMMETRIC)

@@ -90,7 +90,7 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether all known keys and sections named *last* are strict, in one top section."""
+    """Return whether *last* names known keys in only one top section, and all are strict."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 

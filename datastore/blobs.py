@@ -185,8 +185,8 @@ class BlobStore:
         """Move a finished local file into the store, in place of any older blob.
 
         *verified* is the digest that the caller computed while writing *size* bytes; if it is None,
-        the file is read and hashed. A digest that the caller computed does not prove that the file
-        has the hashed bytes. Therefore the length of the file is compared, a short file is read
+        the file is read and hashed. The caller has hashed the bytes in memory, but the disk may
+        have stored other bytes. Therefore the length of the file is compared, a short file is read
         once more, and a long file is marked to be read soon. A remote storage hashes the bytes that
         it sends. *sending* has sent a part of the file already.
 

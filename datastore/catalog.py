@@ -1,6 +1,6 @@
 """List repositories in the lexical order of their names, and read folders only when needed.
 
-The cost of a page depends on the folders that lead to its names, not on other folders.
+For a page of the list, only the folders that lead to the names on this page are read.
 """
 
 from __future__ import annotations

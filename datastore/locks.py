@@ -1,4 +1,4 @@
-"""Lock processes and threads by flock on a file that the holder may rename or remove.
+"""Exclude other processes and threads by flock on a file, which the holder may rename or remove.
 
 A lock belongs to one open of the file: two opens in one process exclude each other as two processes
 do. The kernel releases a lock when its process ends, for whatever reason. The path may be replaced

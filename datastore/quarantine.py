@@ -125,7 +125,10 @@ class Quarantine:
             return Damaged(digest, 0, self.clock())
 
     def _reserved(self, digest: Digest) -> float:
-        """Return when `put` reserved the bytes of a file in quarantine; else the current time."""
+        """Return when `put` reserved a file's bytes (s, UTC epoch).
+
+        If it did not, the current time.
+        """
         promise = layout.quarantine_reservation(digest)
         reserved = (each.at for each in self.index.reservations.all() if each.digest == promise)
         return next(reserved, self.clock())

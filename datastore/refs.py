@@ -54,7 +54,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tag:
-    """A `Tag` is a name for a manifest within a repository; another push may move it."""
+    """A `Tag` names a manifest of a repository; a later push may give it to another manifest."""
 
     name: str
 
@@ -76,7 +76,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Repository:
-    """A `Repository` is a repository's full name, with an upstream's folded host if proxied."""
+    """A `Repository` is a full name.
+
+    That of a proxied repository begins with an upstream's host.
+    """
 
     name: str
 

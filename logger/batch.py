@@ -64,11 +64,12 @@ class LogBatch:
 
     Only one thread may use a `LogBatch`.
 
-    *upstreams* are the hosts that get their own label values from the start; other hosts get theirs
-    when they appear. *run* names this run of the appliance, which began at *since* (s, UTC epoch).
-    States of circuit breakers from earlier runs are dropped. If the wall clock is set, the times in
-    HAProxy's lines jump with it; *clock* corrects each time to lie between the last committed
-    access time and now. Counters continue from their values in *index*. Raises: IndexUnavailable.
+    Metrics have a label with the upstream's host: the hosts *upstreams* get their own value of this
+    label from the start, and each other host when a line first names it. *run* names this run of
+    the appliance, which began at *since* (s, UTC epoch). States of circuit breakers from earlier
+    runs are dropped. If the wall clock is set, the times in HAProxy's lines jump with it; *clock*
+    corrects each time to lie between the last committed access time and now. Counters continue from
+    their values in *index*. Raises: IndexUnavailable.
     """
 
     def __init__(

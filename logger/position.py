@@ -51,8 +51,8 @@ class LogPosition:
     def is_in(self, seen: Seen) -> bool:
         """Return whether *seen* is this position's file or a copy of it.
 
-        Because a copy counts too, a program that copies the log to rotate it makes the logger
-        neither read lines twice nor lose any.
+        A copy counts too, because some programs rotate a log by copying and truncating it. The
+        logger then neither reads a line twice nor loses one.
         """
         if self.length == 0:
             return seen.inode == self.inode

@@ -23,7 +23,7 @@ _MOST_REDIRECTS = 10  # Go's HTTP client has the same limit.
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A `Check` runs every `interval` s and takes at most `patience` s, or hangs."""
+    """A `Check` runs every `interval` s; after `patience` s it counts as a check that hangs."""
 
     name: str
     look: Callable[[], str]

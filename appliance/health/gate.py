@@ -26,12 +26,15 @@ _CLOSED: Final = "fail"
 
 
 def begin(run: Path) -> None:
-    """Write the files of a run directory in which no check fails, before HAProxy starts."""
+    """Write files that state that no check fails.
+
+    Call this before HAProxy starts and reads them.
+    """
     (run / HEALTH_MAP).write_text(f"{_KEY} {_OPEN}\n", encoding="ascii")
 
 
 class Gate:
-    """A `Gate` is the gate of one appliance, which is open while no check fails."""
+    """A `Gate` closes the API of one appliance while a check fails."""
 
     def __init__(self, run: Path) -> None:
         self._run = run

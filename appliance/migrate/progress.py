@@ -17,7 +17,7 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class Progress:
-    """A `Progress` writes to *stream* in a thread of its own while it is entered.
+    """A `Progress` writes to *stream*, in a thread that runs during its `with` block.
 
     The other methods may be called in any thread.
     """

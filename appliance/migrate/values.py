@@ -66,7 +66,10 @@ class Value:
 
     @property
     def linked(self) -> tuple[Repository, Digest, bool] | None:
-        """Return repository, digest, and whether it is a manifest, of a link to content."""
+        """Return what a link names: repository, digest, and whether it is a manifest.
+
+        Return None for a value that is no link to content.
+        """
         kind = next((each for each in (_REVISIONS, _LAYERS) if each in self.key), None)
         digest = layout.linked_digest(self.key)
         if kind is None or digest is None or not self.key.startswith(f"{layout.REPOSITORIES}/"):

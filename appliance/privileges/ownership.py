@@ -53,7 +53,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def close_to_others(settings: Settings) -> None:
-    """Remove the rights of other accounts from data and state directory, which 0.1.0 granted.
+    """Remove other accounts' rights to data and state directory, which version 0.1.0 granted.
 
     Only mode 0755, which a umask of 022 gives, is changed: any other mode is the operator's choice.
     Only folders that the current user owns are changed, and no symlink is followed. Disk errors are

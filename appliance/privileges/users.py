@@ -1,9 +1,9 @@
 """Choose the user that runs the appliance: in the image, root hands over to the user `entrepot`.
 
-The user of the process changes only in the image and only as root. Outside the image the service
-user does not exist. An operator who starts the container as another user (`--user`, `runAsUser`)
-has already chosen the user. The module appliance/privileges/separation.py does the rest of root's
-work.
+The process becomes another user only if it runs in the image, and as root. Outside the image the
+service user does not exist. An operator who starts the container as another user (`--user`,
+`runAsUser`) has already chosen the user. The module appliance/privileges/separation.py does the
+rest of root's work.
 """
 
 from __future__ import annotations

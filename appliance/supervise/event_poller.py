@@ -1,8 +1,9 @@
 """A poller for supervisord that waits for events instead of looking once a second.
 
 supervisord's own poller waits at most one second, and then looks for signals and ended programs.
-Python continues a poll that a signal has interrupted (PEP 475). So supervisord noticed the end of a
-program up to a second late, and woke up every second even when idle.
+Python continues a poll that a signal has interrupted (PEP 475). With its own poller, supervisord
+would notice the end of a program up to a second late, and would wake up every second even when
+idle.
 """
 
 from __future__ import annotations

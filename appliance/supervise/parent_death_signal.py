@@ -1,7 +1,7 @@
 """Run a program that ends with its parent: `python -m MODULE PROGRAM ARGUMENT...`.
 
-MODULE is this module. supervisord ends its programs when it stops in order; if supervisord is
-killed, the kernel ends the programs.
+MODULE is this module. supervisord itself ends its programs when it is asked to stop. If supervisord
+is killed, the kernel ends the programs, because this module has asked the kernel for that.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class QuarantineKeeper:
         )
 
     def _is_stored_again(self, digest: Digest) -> bool:
-        """Return whether intact content has the digest; marked content has no row in the index."""
+        """Return whether intact content is stored again; marked content has no row in the index."""
         if self._is_remote:
             return self._store.index.entry(digest) is not None
         return self._store.blobs.stat(digest) is not None

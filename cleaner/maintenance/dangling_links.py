@@ -2,8 +2,8 @@
 
 A dangling link does no harm, because the registry treats a request through it as a miss. Only links
 of proxied repositories are removed, because a hosted link records a push even if its content is
-lost. In hosted repositories, only entries in the history of tags are removed, when their manifests
-are unlinked.
+lost. In a hosted repository, only those entries in the history of a tag are removed whose manifests
+are no longer linked.
 """
 
 from __future__ import annotations

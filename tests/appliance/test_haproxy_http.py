@@ -180,7 +180,7 @@ def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
 def test_any_origin_may_use_the_configured_methods_if_the_operator_allows_all(
     started: _Started,
 ) -> None:
-    """`Access-Control-Allow-Origin: *` permits any origin; a browser without Origin is refused."""
+    """`Access-Control-Allow-Origin: *` admits each origin; a browser's write without Origin is refused."""
     every = {**_HEADERS, "Access-Control-Allow-Origin": ["*"]}
     haproxy = started.get(write_access="open", headers=every)
 
@@ -279,9 +279,9 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """A Location begins with the host of the request, or with that which a proxy states.
+    """A Location begins with the host of the request, or with the host that a proxy in front sends.
 
-    The header Forwarded takes precedence.
+    If the proxy sends several headers with a host, Forwarded is used.
     """
     haproxy = started.get(relativeurls=False)
 
@@ -310,9 +310,9 @@ def test_location_begins_with_the_configured_host(started: _Started) -> None:
 def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
     started: _Started, http: dict[str, Any], base: str | None
 ) -> None:
-    """A worker gets the base of its URLs from HAProxy only, never from a client.
+    """A worker gets the beginning of its URLs from HAProxy only, never from a client.
 
-    The worker puts this base into the realm of its challenges, to which clients send passwords.
+    The realm of a challenge begins with it, and clients send their passwords to the realm.
     """
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"

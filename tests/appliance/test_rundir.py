@@ -196,10 +196,10 @@ def test_a_missing_temporary_folder_is_reported(
 def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second appliance is refused on a state directory that cannot be written.
+    """A second appliance is refused even if the state directory cannot be written.
 
-    The lock is then on the state directory's folder, and other programs find the run directory by a
-    search.
+    The first appliance locks the folder itself instead of a file in it. Commands find its run directory by a search of
+    the temporary folder.
     """
 
     def refuse(path: Path) -> None:

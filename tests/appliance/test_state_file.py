@@ -135,10 +135,7 @@ def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: P
 def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
     tmp_path: Path,
 ) -> None:
-    """If `serve` does not write a state, a reader gives up after its time.
-
-    An old state.json is not used.
-    """
+    """If `serve` writes no new state in time, a reader gets none, even if an old state.json exists."""
     assert state_file.read(tmp_path, patience=0.05) is None
     (tmp_path / run_names.STATE).write_text("{}")
     assert state_file.read(tmp_path, patience=0.05) is None

@@ -1,6 +1,7 @@
-"""Attacks on an appliance, each on one of its resources.
+"""Attacks on an appliance, each of which uses up one of its resources.
 
-During an attack an honest client sends requests, whose times and failures show its effect.
+During an attack an honest client sends requests. The times and failures of these requests show the effect of the
+attack.
 """
 
 from __future__ import annotations

@@ -151,9 +151,9 @@ def _busy(threads: int) -> Attack:
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
-    """Slow readers occupy no thread of a worker, even if there are more of them than threads.
+    """Clients that read slowly occupy no thread of a worker, even if they outnumber the threads.
 
-    That is so even while the worker still downloads the blob.
+    The threads stay free even while the worker still downloads the blob that the clients read.
     """
     assert opened.http.get(READ_SLOWLY).status == 200
 
@@ -185,7 +185,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
     """Slow request bodies that a worker refuses do not keep out a client with a password.
 
-    The test sends more such bodies than HAProxy passes on at once.
+    The test sends more slow bodies at once than HAProxy passes on to a worker at the same time.
     """
     client = honest(closed, ANN)
 
@@ -316,7 +316,8 @@ def test_log_short_lines_stop_no_eviction(
 ) -> None:
     """After a flood of short log lines the cleaner still evicts.
 
-    If HAProxy lost a line in the flood, the cleaner would postpone the eviction.
+    Before an eviction the cleaner waits for a log line of its own. If HAProxy dropped that line in the flood, the
+    cleaner would not evict.
     """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()

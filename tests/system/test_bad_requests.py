@@ -165,9 +165,9 @@ def test_a_range_is_read_as_rfc_9110_has_it(
 def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
-    """A request for several ranges gets the whole blob, these ranges, or a refusal.
+    """A request for several ranges gets the whole blob, exactly these ranges, or a refusal.
 
-    Clients that load blobs lazily then ask for one range.
+    A client that loads blobs lazily and gets the whole blob or a refusal then asks for one range.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 

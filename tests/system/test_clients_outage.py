@@ -90,7 +90,7 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str) -> None:
-    """While the appliance is stopped a client pulls from the registry itself.
+    """While the appliance does not run, a client pulls from the registry itself.
 
     After a new start of the appliance the client pulls from the appliance again.
     """

@@ -127,9 +127,9 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 
 
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
-    """Dockerd's older store sends its login for Docker Hub to a mirror too.
+    """Dockerd's older image store sends its login for Docker Hub to a mirror too.
 
-    The appliance must therefore never show a login that a client sends.
+    The appliance gets that login as the mirror. So it must write no login that a client sends to a log or a response.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"
@@ -167,7 +167,7 @@ def test_the_doctor_sees_every_route_work(world: World) -> None:
 
 
 def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
-    """Without the CA `entrepot doctor` reports the certificate only.
+    """Without the CA of the appliance, `entrepot doctor` reports only the untrusted certificate.
 
     With a wrong password it reports that the login was refused.
     """

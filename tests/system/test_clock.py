@@ -63,7 +63,7 @@ def _moved(appliance: Appliance) -> Callable[[], bool]:
 def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """While the clock is wrong, pulled and pushed images stay.
+    """While the wall clock is wrong, no pulled or pushed image expires.
 
     A warning, a metric and `entrepot status` report each jump once.
     """

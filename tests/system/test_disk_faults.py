@@ -1,6 +1,6 @@
-"""The disk fails for two seconds: pulls go on, pushes can be repeated, nothing is restarted.
+"""The disk fails for two seconds: pulls succeed, pushes can be repeated, no program is restarted.
 
-In `make soak` each system call fails by itself, with each error.
+In `make soak` one system call at a time fails, with each error.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """While the disk fails, proxied content comes from the upstream, and pushed content is 503.
+    """While the disk fails, proxied content comes from the upstream; requests for pushed content get 503.
 
     No program of the appliance is restarted.
     """

@@ -81,9 +81,9 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 
 
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
-    """A pull of the image for one platform keeps its index and the signature of the index.
+    """A pull of one platform's image keeps its index and the signature of the index's other image.
 
-    When no client pulls any of them, they expire together.
+    When no client has pulled any of them for long enough, they all expire.
     """
     appliance = expiring
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]

@@ -132,9 +132,9 @@ _DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """If the index is damaged while it is used, no content is evicted for that reason.
+    """A damaged index is repaired while the appliance runs, and no stored content is lost.
 
-    Afterwards downloads are stored again, and pushes accepted.
+    After the repair downloads are stored and pushes accepted, as before the damage.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))

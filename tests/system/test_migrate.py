@@ -146,7 +146,7 @@ def _stalled(
 def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """After two interruptions, by a kill and by a signal, a migration copies nothing again."""
+    """A migration that was killed, and then ended by a signal, copies no stored blob again."""
     blobs = [Digest.of(each) for made in (PUSHED, LONG, PULLED) for each in made.blobs]
     blobs += [made.digest for made in (PUSHED, LONG, PULLED)]
     last = max(blobs, key=str)

@@ -116,7 +116,7 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
 ) -> None:
     """An upstream that stops sending in the middle of a layer breaks no pull.
 
-    In this test neither a running response nor a new one brings a byte for a while.
+    For a while the upstream sends no byte, neither in the response that it has begun nor to new requests.
     """
     content = filler(_SIZE, 42)
     over = threading.Event()

@@ -119,9 +119,10 @@ def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
 def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """A push that can never fit gets 507 DENIED with both sizes at its first chunk.
+    """A layer larger than the cap gets 507 DENIED at the first chunk of its upload.
 
-    The client shows the message of that error. Pulls go on, and no upload is left.
+    The error has the size of the chunk and the available space, and the client shows its message. Pulls continue, and
+    no part of the upload stays on the disk.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)

@@ -55,9 +55,9 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 
 
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
-    """After an interruption an upload goes on behind the bytes that HAProxy had passed on.
+    """An interrupted upload continues after the bytes that HAProxy had passed on to the worker.
 
-    A GET of the upload returns how many bytes these are.
+    The client sends a GET of the upload, which returns the number of these bytes.
     """
     http, content = hosting.http, filler(4 * MB, 460)
     where = begin(http, "team/broken")

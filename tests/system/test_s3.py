@@ -149,11 +149,12 @@ def test_clients_are_served_from_a_bucket(
 def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """A pull of stored content costs one request to the bucket for each long blob.
+    """A pull of stored content costs at most one request to the bucket for each long blob.
 
-    A client fetches a long blob from the bucket, which the appliance asks for it with a HEAD now
-    and then. The cleaner examines each new blob once, with requests of its own, at any time after
-    the first pull. So the test repeats its four pulls until the cleaner has finished.
+    Clients fetch long blobs from the bucket by redirects. Before a redirect the appliance now and then sends a HEAD,
+    which shows whether the bucket still has the blob. After the first pull the cleaner also examines each new blob
+    once, at an unknown time, and its requests are counted too. So the test repeats its four pulls until the cleaner has
+    finished.
     """
     made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
     pull(appliance.http, "one.test/cost", "v1")
@@ -453,9 +454,9 @@ def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
 def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """While the bucket is down no pull fails that an upstream can serve.
+    """While the bucket is down, each pull succeeds whose content the upstream can send.
 
-    Content is stored again when the bucket works again, without a restart.
+    When the bucket responds again, content is stored there without a restart of the appliance.
     """
     upstream.put_image("down", "v1", of_size(300 * KB, 640))
     new = upstream.put_image("down", "v2", of_size(300 * KB, 641))
@@ -514,7 +515,7 @@ def _push(appliance: Appliance, name: str, content: bytes) -> int:
 def test_a_second_appliance_only_reads(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A second appliance on a bucket only reads.
+    """A second appliance on a bucket writes nothing to the bucket.
 
     It serves stored content, passes other content through, and refuses pushes with 503.
     """

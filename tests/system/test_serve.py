@@ -44,9 +44,9 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
 
 
 def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
-    """With a limit of 1,024 open files the appliance starts, and clients above it wait.
+    """With a limit of 1,024 open files the appliance starts, and clients above its capacity wait.
 
-    HAProxy used to expect more files than its limit permits, and did not start.
+    HAProxy would end at its start if it could need more open files than this limit permits.
     """
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:

@@ -125,9 +125,9 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
 def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """If a program cannot stay up, `serve` ends all programs, exits with 1, and logs the name.
+    """If a program ends after each of its starts, `serve` ends all programs and exits with 1.
 
-    A hook for fatal lines mails the last line before the end.
+    `serve` logs the name of that program. A log hook for fatal lines sends the last log line by mail.
     """
     with (
         SmtpServer() as server,

@@ -49,9 +49,9 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> I
 def test_all_processes_continue_after_being_stopped_together(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """All processes are stopped together, as in a frozen container.
+    """All processes are suspended together, as in a frozen container, and resume after SIGCONT.
 
-    After SIGCONT none has been replaced, and the log has no error.
+    No process has been replaced, and the log has no error.
     """
     start = len(appliance.output())
     before = _pids(appliance)

@@ -244,10 +244,7 @@ def _refused(site: Site) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
-    """An invalid token is refused with `invalid_token` at each end-point.
-
-    The end-points are those of manifests, blobs, pushes, the catalog and `/v2/`.
-    """
+    """An invalid token gets 401 with `invalid_token` for manifests, blobs, pushes, the catalog and `/v2/`."""
     paths = {
         "/v2/": "",
         manifest_path(NAME, "v1"): f',scope="{SCOPE}"',

@@ -22,7 +22,7 @@ def registries(endpoint: Endpoint) -> dict[str, Any]:
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
     """The name of a mirror of podman has the upstream's host as its first component.
 
-    podman tells a mirror the upstream's host in no other way.
+    Podman sends the upstream's host to a mirror in no other way.
     """
     assert registries(TLS) == {
         "docker.io": {
@@ -63,9 +63,10 @@ def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
 
 
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
-    """The steps name upstreams that have no mirror, because the pull secret has a pattern for them.
+    """The steps name each upstream for which podman can have no mirror.
 
-    Where the appliance needs a login, the steps also have the command for it.
+    Such an upstream is a pattern in the pull secret, which stands for many hosts. Where the appliance needs a login,
+    the steps also have the command for it.
     """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 

@@ -46,9 +46,9 @@ def test_plain_http_is_an_insecure_registry() -> None:
 
 
 def test_both_stores_find_the_ca_in_one_file() -> None:
-    """One CA file serves both stores of dockerd.
+    """Both image stores of dockerd use one CA file.
 
-    dockerd's older store finds the CA file by its folder's name, the newer store by hosts.toml.
+    The older store finds the CA file by the name of its folder, the newer store by hosts.toml.
     """
     files = texts(dockerd.configure(TLS))
     hosts = tomllib.loads(files[f"{ROOT}/reg.test:8443/hosts.toml"])

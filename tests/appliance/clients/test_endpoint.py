@@ -23,7 +23,7 @@ from tests.appliance.clients.endpoints import PLAIN, TLS
     ids=["plain", "tls", "https' own port", "http's own port", "odd", "IPv6"],
 )
 def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None:
-    """A URL leaves out port 443 only.
+    """The address of the appliance in an image reference leaves out port 443 only.
 
     Clients try TLS first for a reference without a port, so port 80 must be in it.
     """

@@ -76,9 +76,9 @@ def test_every_request_has_the_prefix_of_the_api(registry: FakeUpstream) -> None
 
 
 def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> None:
-    """For a socket `doctor` needs the address of the proxy in front.
+    """If the appliance listens on a unix socket, `doctor` needs the address of the proxy in front of it.
 
-    No client connects to the socket itself.
+    Clients of the appliance connect to that proxy and never to the socket.
     """
     config_folder = ConfigFolder(tmp_path)
     settings = config_folder.settings("--http.net=unix", "--http.addr=/run/registry.sock")
@@ -183,9 +183,9 @@ def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
 def test_a_certificate_that_clients_reject_ends_the_checks(
     tmp_path: Path, name: str, expected: str, *, is_known: bool
 ) -> None:
-    """A certificate that clients reject ends the checks, for an unknown CA or another name.
+    """`doctor` ends its checks if clients would reject the certificate, for its CA or its name.
 
-    `doctor` sends no password to a server whose certificate clients reject.
+    It sends no password to a server with such a certificate.
     """
     signer = Authority(tmp_path)
     with FakeUpstream(tls=signer.context("127.0.0.1")) as registry:

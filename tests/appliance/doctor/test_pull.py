@@ -70,7 +70,7 @@ def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route)
 def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> None:
     """`doctor` counts the parts that came from the upstream.
 
-    A second pull by `doctor` shows whether the parts from the upstream were stored.
+    Parts that the appliance has stored do not come from the upstream in a second pull.
     """
     add_image(registry)
     registry.misbehave("/blobs/", method="GET", times=2, headers=MISS)
@@ -159,9 +159,9 @@ def test_a_fault_that_clients_tolerate_is_a_fallback(
 
 
 def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUpstream) -> None:
-    """A route that is optional is not tried if the appliance has no default upstream.
+    """An optional route is not tried if the appliance has no default upstream.
 
-    Only dockerd's older store needs one, so to have none is not a fault.
+    Only dockerd's older image store pulls without naming a host, and so needs a default upstream.
     """
     optional = Route("default", "dockerd", "app", is_optional=True)
 
@@ -174,9 +174,9 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The cause of the open circuit breaker is added to the remedy, cut and without control codes.
+    """The remedy has the cause for which the circuit breaker opened, cut and without control codes.
 
-    A compromised worker could write any text into the file with the breaker's state.
+    `doctor` reads the cause from a file of the workers, into which a compromised worker could write any text.
     """
     registry.misbehave("/manifests/", status=status)
     long = "refused: no connection\x1b[2J" + "x" * 5000

@@ -17,7 +17,7 @@ def test_without_a_threshold_the_first_failure_counts(threshold: int) -> None:
 
 
 def test_a_check_fails_after_as_many_failures_in_a_row_as_its_threshold() -> None:
-    """A check fails with the last of `threshold` failures in a row, until its next success."""
+    """A check counts as failing after `threshold` failures in a row, until its next success."""
     state = CheckState(3, 10)
     seen = []
     for result in ("a", "b", "", "c", "d", "e", "f", ""):

@@ -78,9 +78,9 @@ def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: in
 
 
 def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
-    """If the target is a bucket that limits the rate, a failed write is repeated after a pause.
+    """If the target is a bucket that limits the rate, a refused write is repeated after a pause.
 
-    The value is not read from the source again.
+    The bytes of that write are kept, and not read from the source again.
     """
     source, target, content = MemoryStorage(), _Failing(2), filler(100)
     source.write(layout.blob(Digest.of(content)), content)
@@ -110,9 +110,10 @@ def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Pa
 
 
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
-    """One unreadable blob is reported, but many in a row end the migration.
+    """One unreadable blob is reported; many in a row end the migration.
 
-    Each costs a minute of repeated reads, so a source that is gone would cost years.
+    The migration tries each unreadable blob for a minute. If the source does not respond at all, these minutes would
+    add up to years.
     """
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)

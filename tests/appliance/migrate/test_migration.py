@@ -294,9 +294,9 @@ def test_a_report_lists_only_the_first_failures() -> None:
 def test_the_list_of_another_programs_cache_keeps_its_time(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """The list that docker distribution's cache left keeps its time.
+    """The file in which docker distribution lists the content of its cache keeps its time.
 
-    Links are compared with that time, to know which the cache has fetched.
+    Only links older than that file can be of content that docker distribution fetched.
     """
     source.storage.write(layout.FETCHED_LIST, b"{}")
     set_time(source.storage, layout.FETCHED_LIST, OLD)

@@ -135,7 +135,8 @@ def test_files_whose_owner_cannot_change_are_counted_and_skipped(
 ) -> None:
     """Files whose owner cannot change are counted and skipped.
 
-    On a read-only or foreign file system the service user may still be able to work.
+    Root cannot change owners on a read-only file system or on some network file systems. The service user may have
+    access to the files all the same.
     """
 
     def refuse(*_: object, **__: object) -> None:
@@ -183,9 +184,9 @@ def test_an_existing_folder_keeps_its_mode(config_folder: ConfigFolder, tmp_path
 def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
     config_folder: ConfigFolder, tmp_path: Path, before: int, after: int
 ) -> None:
-    """A folder with the mode that 0.1.0 set is closed to other accounts.
+    """A data directory with the mode that version 0.1.0 set is closed to other accounts.
 
-    Any mode of the data directory but that of 0.1.0 is the operator's choice.
+    If the data directory has another mode, the operator has chosen that mode, and it stays.
     """
     settings = config_folder.settings(REGISTRYDIR=str(tmp_path / "data"))
     ownership.make_folders(settings)

@@ -102,9 +102,9 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 
 
 def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
-    """A pipe and a deep tree do not block the walk that changes owners.
+    """A pipe and a deep tree of folders do not block the walk that changes owners.
 
-    The walk that changes owners opens no file for reading, and limits the number of open folders.
+    The walk opens no file for reading, and limits the number of open folders.
     """
     os.mkfifo(data / "pipe")
     deep = os.open(data, os.O_RDONLY)

@@ -44,9 +44,9 @@ def test_the_defaults_of_haproxy_cfg_need_no_variables() -> None:
 def test_go_names_of_cipher_suites_become_those_of_openssl(
     given: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    """Go's names of cipher suites become OpenSSL's.
+    """Go's names of cipher suites are translated to OpenSSL's.
 
-    Without a suite of TLS 1.2, HAProxy has TLS 1.2 switched off, as Go does.
+    If no configured suite belongs to TLS 1.2, HAProxy accepts no TLS 1.2, as servers in Go do.
     """
     found = _variables(tls=given)
 
@@ -85,9 +85,9 @@ def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, ch
 def test_urls_begin_with_the_host_the_request_or_nothing(
     given: dict[str, Any], expected: str | None
 ) -> None:
-    """URLs of the appliance have `http.host` without the prefix.
+    """The URLs in responses begin with `http.host`, without `http.prefix`.
 
-    Docker distribution does the same, because a proxy may map the prefix.
+    Docker distribution does the same, because a proxy in front may add the prefix.
     """
     assert _variables(**given).get("URLS") == expected
 

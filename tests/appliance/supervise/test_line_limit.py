@@ -96,9 +96,9 @@ def test_lines_of_uses_always_pass(line: AccessLine) -> None:
 
 
 def test_each_address_has_its_own_limit() -> None:
-    """Each client address has its own limit of log lines.
+    """Each client address has its own limit of log lines that show no use of content.
 
-    A client that floods the log does not use up the limit of another client's refusals.
+    A client that floods the log does not suppress the log lines of another client.
     """
     bound, _, _ = limit()
     other = answer(status=404, digest="", kind="blob", source="192.0.2.8")
@@ -151,9 +151,9 @@ def _fail(*_: object) -> Callable[[], None]:
 
 
 def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_path: Path) -> None:
-    """After a flood the log has all lines of uses, in order, and fewer of the others.
+    """After a flood the log has all lines that show a use of content, and fewer of the others.
 
-    The number of dropped lines is reported even if no further line follows.
+    The number of dropped lines is logged even if no further line follows.
     """
     reported = list[int]()
     bound = LineLimit(10, MUCH, reported.append)

@@ -106,9 +106,9 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 
 
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
-    """A log mail after the limit of a minute counts the lines left out.
+    """In one minute `LogMail` mails at most `MOST_MAILS` log lines and the last line before the end.
 
-    The last line before all programs end is mailed in spite of the limit.
+    That last line, after which all programs end, also has the number of lines that were not mailed.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])

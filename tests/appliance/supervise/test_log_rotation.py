@@ -79,9 +79,9 @@ def test_a_deleted_log_is_created_again_at_the_next_rotation(path: Path) -> None
 
 
 def test_a_failed_rotation_is_repeated(path: Path) -> None:
-    """After a failed rotation nothing is written until a rotation succeeds.
+    """After a failed rotation `RotatedLog` writes nothing until a rotation succeeds.
 
-    If `RotatedLog` went on writing, the file that was not rotated would grow beyond `file_bytes`.
+    If it wrote more, the full file would grow beyond `file_bytes`.
     """
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one\n")

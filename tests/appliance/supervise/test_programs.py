@@ -120,9 +120,10 @@ def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
 
 
 def test_one_failed_request_after_a_pause_is_no_failure() -> None:
-    """One failed request to supervisord after a pause of `serve` is no failure.
+    """After `serve` itself was suspended, one failed request to supervisord does not end the appliance.
 
-    `serve` did not run on a suspended machine, after SIGSTOP or in a frozen container.
+    The time of that pause does not count: on a suspended machine, after SIGSTOP or in a frozen container `serve` could
+    not ask.
     """
     watch = ProgramWatch(now=0.0)
     watch.restarted([running(7)], now=1.0)

@@ -193,7 +193,7 @@ def test_a_new_cache_epoch_invalidates_everything(
 def test_the_age_of_a_cached_response_continues_from_the_workers_age(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """The Age of a response from HAProxy's cache continues at the Age that the worker sent, not at 0."""
+    """The Age of a response from HAProxy's cache begins at the Age that the worker sent."""
     worker.headers |= {"Age": "40", "X-Entrepot-Keep": "20"}
 
     assert haproxy.request(path).headers["age"] == "40"
@@ -223,7 +223,8 @@ def _received_headers(haproxy: Haproxy, path: str, *headers: str) -> dict[str, s
 def test_a_credential_is_verified_once(haproxy: Haproxy, worker: StubWorker, path: str) -> None:
     """A worker verifies a credential once; HAProxy marks later requests with it as verified.
 
-    The mark is the cache epoch of the verification. HAProxy still passes on the header Authorization.
+    The mark is the cache epoch of the verification. HAProxy still passes on the header
+    Authorization.
     """
     assert "x-entrepot-verified" not in _received_headers(haproxy, path, ALICE)
     login(haproxy, worker, ALICE)
@@ -239,8 +240,8 @@ def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
 ) -> None:
     """A worker gets the client's address only with a credential that is not verified.
 
-    Requests with a verified credential are then equal for all clients, so that a worker can answer an equal request
-    with the same response.
+    Requests with a verified credential are then equal for all clients, so that a worker can answer
+    an equal request with the same response.
     """
     epoch = CacheEpoch(haproxy.run)
     epoch.increment()  # so that HAProxy forgets the logins of other tests
@@ -286,7 +287,8 @@ def test_cached_responses_are_shared_by_users_with_equal_rights_only(
 ) -> None:
     """Only users with equal rights share cached responses.
 
-    A response that was cached for one user is sent neither to a user with other rights nor to an anonymous client.
+    A response that was cached for one user is sent neither to a user with other rights nor to an
+    anonymous client.
     """
     CacheEpoch(haproxy.run).increment()
     worker.headers["X-Entrepot-Generation"] = CacheEpoch(haproxy.run).now()
@@ -369,9 +371,10 @@ def test_the_log_names_the_user_of_the_request(
 def test_only_addresses_with_many_failed_logins_are_marked(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy counts failed logins by address and user, and marks only requests of those with many.
+    """HAProxy counts failed logins by address and user, and marks requests of those with many.
 
-    A worker verifies the passwords of marked requests after all others. A right password among them is still accepted.
+    A worker verifies the passwords of marked requests after all others. A right password among them
+    is still accepted.
     """
     login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
     guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong

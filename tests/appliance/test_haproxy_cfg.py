@@ -223,7 +223,7 @@ def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
 def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
     haproxy: Haproxy, header: str, expected: list[str]
 ) -> None:
-    """A worker gets `https` from a proxy in front that decrypts TLS, for the URLs in its responses.
+    """A worker gets `https` from a proxy in front that decrypts TLS, for the URLs of responses.
 
     HAProxy accepts the scheme only from a proxy that the operator trusts.
     """
@@ -394,10 +394,10 @@ _RESET_FRAME = 3
 def test_a_body_shorter_than_its_content_length_is_refused(
     tmp_path: Path, announced: str, responses: set[bytes]
 ) -> None:
-    """A body shorter than its Content-Length is refused; otherwise a worker would wait five minutes.
+    """A body shorter than its Content-Length is refused; a worker would wait for five minutes.
 
-    HAProxy 2.6 refuses a short body only with a rule in haproxy.cfg; 3.0 and later reset the stream by themselves (RFC
-    9113, 8.1.1).
+    HAProxy 2.6 refuses a short body only with a rule in haproxy.cfg; 3.0 and later reset the stream
+    by themselves (RFC 9113, 8.1.1).
     """
     authority = Authority(tmp_path)
     with (
@@ -487,8 +487,8 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
 ) -> None:
     """If no password is needed, HAProxy refuses a write with the headers that only browsers send.
 
-    Otherwise a web page that a user opens could push or delete, also through a host name that resolves to the
-    appliance.
+    Otherwise a web page that a user opens could push or delete, also through a host name that
+    resolves to the appliance.
     """
     lines = [f"{method} /echo HTTP/1.1", f"Host: {host}", "Connection: close", *header]
     from_browser = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
@@ -572,7 +572,8 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
     """HAProxy limits the streams of an HTTP/2 connection, because each stream holds buffers.
 
-    A client needs no login to open streams: a stream holds its buffers while HAProxy waits for the body.
+    A client needs no login to open streams: a stream holds its buffers while HAProxy waits for the
+    body.
     """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))

@@ -180,7 +180,10 @@ def test_without_passwords_a_page_may_write_only_from_the_configured_origin(
 def test_any_origin_may_use_the_configured_methods_if_the_operator_allows_all(
     started: _Started,
 ) -> None:
-    """`Access-Control-Allow-Origin: *` admits each origin; a browser's write without Origin is refused."""
+    """With `Access-Control-Allow-Origin: *` a page of any origin may use the configured methods.
+
+    A write of a browser without the header Origin is refused.
+    """
     every = {**_HEADERS, "Access-Control-Allow-Origin": ["*"]}
     haproxy = started.get(write_access="open", headers=every)
 
@@ -279,7 +282,7 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """A Location begins with the host of the request, or with the host that a proxy in front sends.
+    """A Location begins with the host of the request, or with that of a proxy's headers.
 
     If the proxy sends several headers with a host, Forwarded is used.
     """

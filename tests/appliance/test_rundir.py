@@ -198,8 +198,8 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 ) -> None:
     """A second appliance is refused even if the state directory cannot be written.
 
-    The first appliance locks the folder itself instead of a file in it. Commands find its run directory by a search of
-    the temporary folder.
+    The first appliance locks the folder itself instead of a file in it. Commands find its run
+    directory by a search of the temporary folder.
     """
 
     def refuse(path: Path) -> None:

@@ -135,7 +135,10 @@ def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: P
 def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
     tmp_path: Path,
 ) -> None:
-    """If `serve` writes no new state in time, a reader gets none, even if an old state.json exists."""
+    """If `serve` writes no new state in time, a reader gets none, even if an old file exists.
+
+    `serve` may have been killed, so an old state.json may be wrong.
+    """
     assert state_file.read(tmp_path, patience=0.05) is None
     (tmp_path / run_names.STATE).write_text("{}")
     assert state_file.read(tmp_path, patience=0.05) is None

@@ -1,7 +1,7 @@
 """Attacks on an appliance, each of which uses up one of its resources.
 
-During an attack an honest client sends requests. The times and failures of these requests show the effect of the
-attack.
+During an attack an honest client sends requests. The times and failures of these requests show the
+effect of the attack.
 """
 
 from __future__ import annotations

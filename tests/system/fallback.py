@@ -24,7 +24,8 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 class Did:
     """From where a client got the image, and how often it asked the mirror for parts of the image.
 
-    `waits` describes a delay that a user would notice. Cases with such a delay run only in `make soak`.
+    `waits` describes a delay that a user would notice. Cases with such a delay run only in `make
+    soak`.
     """
 
     outcome: Outcome

@@ -316,8 +316,8 @@ def test_log_short_lines_stop_no_eviction(
 ) -> None:
     """After a flood of short log lines the cleaner still evicts.
 
-    Before an eviction the cleaner waits for a log line of its own. If HAProxy dropped that line in the flood, the
-    cleaner would not evict.
+    Before an eviction the cleaner waits for a log line of its own. If HAProxy dropped that line in
+    the flood, the cleaner would not evict.
     """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()

@@ -152,8 +152,8 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
 def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
     """Pull every image, and after every second one the favourite; return the order of the pulls.
 
-    A pull is repeated until its image is stored. The first attempt may find no space, and is then passed through
-    unstored until the cleaner has evicted something.
+    A pull is repeated until its image is stored. The first attempt may find no space, and is then
+    passed through unstored until the cleaner has evicted something.
     """
     used: list[int] = []
     for number in range(IMAGES):

@@ -129,7 +129,8 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
     """Dockerd's older image store sends its login for Docker Hub to a mirror too.
 
-    The appliance gets that login as the mirror. So it must write no login that a client sends to a log or a response.
+    The appliance gets that login as the mirror. So it must write no login that a client sends to a
+    log or a response.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"

@@ -99,7 +99,7 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """While the disk fails, proxied content comes from the upstream; requests for pushed content get 503.
+    """While the disk fails, proxied content comes from the upstream, and pushed content gets 503.
 
     No program of the appliance is restarted.
     """

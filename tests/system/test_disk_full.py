@@ -157,8 +157,8 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
     """If its run directory is deleted, the appliance ends with a message.
 
-    Without the run directory the appliance could restart none of its programs. After its end the service manager can
-    start the whole appliance again.
+    Without the run directory the appliance could restart none of its programs. After its end the
+    service manager can start the whole appliance again.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))
     eventually(lambda: "serving" in appliance.output(), what="it serves")

@@ -74,7 +74,8 @@ def _id(config: bytes) -> str:
 def _store(appliance: Appliance, name: str, tag: str) -> Digest:
     """Pull an image until the appliance has stored the image; return the manifest's digest.
 
-    While another process of the appliance keeps the index locked, a pull is passed through without being stored.
+    While another process of the appliance keeps the index locked, a pull is passed through without
+    being stored.
     """
     link = appliance.data / layout.tag_current(Repository(name), Tag(tag))
 

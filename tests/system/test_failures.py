@@ -148,8 +148,8 @@ def test_a_blob_that_the_upstream_refuses(
 def test_a_rate_limit_is_503_for_a_mirrors_client(case: Case) -> None:
     """A 429 of the upstream becomes 503 for a client that uses the appliance as a mirror.
 
-    After a 503 such a client pulls from the upstream itself. After a 429 it would wait, or repeat its request to the
-    mirror.
+    After a 503 such a client pulls from the upstream itself. After a 429 it would wait, or repeat
+    its request to the mirror.
     """
     case.put()
     case.fake.misbehave("/manifests/", **FAULTS["429"][0])

@@ -38,7 +38,7 @@ SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """If the access log is rotated while the logger is suspended, no line is lost or counted twice.
+    """A log that is rotated while the logger is suspended loses no line and counts none twice.
 
     The test compares counters and times of last use with the requests that it sent.
     """

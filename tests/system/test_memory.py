@@ -47,8 +47,8 @@ def warm(http: HttpClient, *paths: str) -> None:
 def start_appliance(start: Start, setup: Setup) -> Appliance:
     """Start an appliance, and wait until its cleaner has raised the cache epoch once.
 
-    The cleaner raises the cache epoch at its start. If the test began earlier, that would purge the responses which the
-    test expects in the cache.
+    The cleaner raises the cache epoch at its start. If the test began earlier, that would purge the
+    responses which the test expects in the cache.
     """
     appliance = start(setup)
     epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
@@ -178,7 +178,10 @@ def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image:
 def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
     warmed: Appliance, image: Image
 ) -> None:
-    """A response from HAProxy's cache is logged as a use, so that its content is not evicted as unused."""
+    """A response from HAProxy's cache is logged as a use of its content.
+
+    The cleaner would otherwise evict this content as unused.
+    """
     path = manifest_path("one.test/memory/app", image.digest)
     layer = Digest.of(image.layers[0])
     before = _last_use(warmed, layer)
@@ -195,8 +198,8 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
 def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
     """HAProxy never caches a manifest whose parts are not all stored.
 
-    During an outage of the upstream the worker must refuse such a manifest, because its other parts cannot be fetched.
-    HAProxy would serve a cached one.
+    During an outage of the upstream the worker must refuse such a manifest, because its other parts
+    cannot be fetched. HAProxy would serve a cached one.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))
@@ -237,8 +240,8 @@ def test_a_complete_image_is_served_during_an_outage(upstream: OneUpstream) -> N
 def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
     """When a circuit breaker opens, HAProxy's cache is purged.
 
-    A part of a cached manifest may no longer be stored. While the breaker is open that part cannot be fetched, and the
-    worker must refuse the manifest.
+    A part of a cached manifest may no longer be stored. While the breaker is open that part cannot
+    be fetched, and the worker must refuse the manifest.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 613))

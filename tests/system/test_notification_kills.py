@@ -108,7 +108,8 @@ def _settings(receiver: Receiver) -> Setup:
 def test_a_kill_of_one_program_loses_no_event(start: Start) -> None:
     """Each program is killed under load; afterwards each answered request has its event.
 
-    Only pulls that ended just before a kill of HAProxy may lack an event, because HAProxy may not have logged them.
+    Only pulls that ended just before a kill of HAProxy may lack an event, because HAProxy may not
+    have logged them.
     """
     image, numbers = of_size(KB, 980), count()
     answered: Answered = {}

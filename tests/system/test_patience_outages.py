@@ -116,7 +116,8 @@ def test_clients_do_not_notice_a_stall_in_the_middle_of_a_layer(
 ) -> None:
     """An upstream that stops sending in the middle of a layer breaks no pull.
 
-    For a while the upstream sends no byte, neither in the response that it has begun nor to new requests.
+    For a while the upstream sends no byte, neither in the response that it has begun nor to new
+    requests.
     """
     content = filler(_SIZE, 42)
     over = threading.Event()

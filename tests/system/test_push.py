@@ -121,8 +121,8 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 ) -> None:
     """A layer larger than the cap gets 507 DENIED at the first chunk of its upload.
 
-    The error has the size of the chunk and the available space, and the client shows its message. Pulls continue, and
-    no part of the upload stays on the disk.
+    The error has the size of the chunk and the available space, and the client shows its message.
+    Pulls continue, and no part of the upload stays on the disk.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
     http, small = appliance.http, of_size(MB, 510)

@@ -151,10 +151,10 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 ) -> None:
     """A pull of stored content costs at most one request to the bucket for each long blob.
 
-    Clients fetch long blobs from the bucket by redirects. Before a redirect the appliance now and then sends a HEAD,
-    which shows whether the bucket still has the blob. After the first pull the cleaner also examines each new blob
-    once, at an unknown time, and its requests are counted too. So the test repeats its four pulls until the cleaner has
-    finished.
+    Clients fetch long blobs from the bucket by redirects. Before a redirect the appliance now and
+    then sends a HEAD, which shows whether the bucket still has the blob. After the first pull the
+    cleaner also examines each new blob once, at an unknown time, and its requests are counted too.
+    So the test repeats its four pulls until the cleaner has finished.
     """
     made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
     pull(appliance.http, "one.test/cost", "v1")

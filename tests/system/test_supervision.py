@@ -127,7 +127,8 @@ def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
 ) -> None:
     """If a program ends after each of its starts, `serve` ends all programs and exits with 1.
 
-    `serve` logs the name of that program. A log hook for fatal lines sends the last log line by mail.
+    `serve` logs the name of that program. A log hook for fatal lines sends the last log line by
+    mail.
     """
     with (
         SmtpServer() as server,

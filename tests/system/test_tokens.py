@@ -244,7 +244,10 @@ def _refused(site: Site) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
-    """An invalid token gets 401 with `invalid_token` for manifests, blobs, pushes, the catalog and `/v2/`."""
+    """An invalid token gets 401 with `invalid_token` at every end-point.
+
+    The test tries manifests, blobs, pushes, the catalog and `/v2/`.
+    """
     paths = {
         "/v2/": "",
         manifest_path(NAME, "v1"): f',scope="{SCOPE}"',

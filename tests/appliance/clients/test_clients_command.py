@@ -69,10 +69,10 @@ def test_missing_parts_of_the_host_come_from_the_settings(
 def test_a_private_ca_is_read_from_the_appliances_certificate(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Without `--ca`, `entrepot clients` reads the CA from the chain of the appliance's certificate.
+    """Without `--ca`, `entrepot clients` reads the CA from the appliance's chain.
 
-    `entrepot certs` writes its CA into that chain. A chain of a public CA has no root certificate, and clients need
-    none.
+    `entrepot certs` writes its CA into the chain of the appliance's certificate. A chain of a
+    public CA has no root certificate, and clients need none.
     """
     signer = Authority(tmp_path)
     chain = signer.certificate("cache.test")

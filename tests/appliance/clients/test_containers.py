@@ -65,8 +65,8 @@ def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
     """The steps name each upstream for which podman can have no mirror.
 
-    Such an upstream is a pattern in the pull secret, which stands for many hosts. Where the appliance needs a login,
-    the steps also have the command for it.
+    Such an upstream is a pattern in the pull secret, which stands for many hosts. Where the
+    appliance needs a login, the steps also have the command for it.
     """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 

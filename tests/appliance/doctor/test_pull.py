@@ -174,9 +174,10 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The remedy has the cause for which the circuit breaker opened, cut and without control codes.
+    """The remedy has the cause of the open circuit breaker, cut and without control codes.
 
-    `doctor` reads the cause from a file of the workers, into which a compromised worker could write any text.
+    `doctor` reads the cause from a file of the workers, into which a compromised worker could write
+    any text.
     """
     registry.misbehave("/manifests/", status=status)
     long = "refused: no connection\x1b[2J" + "x" * 5000

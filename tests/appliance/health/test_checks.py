@@ -73,7 +73,7 @@ def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_looked_at_is_a_fault(tmp_path: Path) -> None:
-    """A file check fails if a part of its path is a file instead of a folder, as in docker distribution.
+    """A file check fails if its path is below a file, as in docker distribution.
 
     For such a path the system reports "not a directory" instead of "no such file".
     """

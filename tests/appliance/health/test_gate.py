@@ -88,9 +88,10 @@ def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
 
 
 def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: Haproxy) -> None:
-    """The programs' probes and /metrics respond while a failing check makes all other responses 503.
+    """The programs' probes and /metrics respond while a failing check makes other responses 503.
 
-    A restart of the programs would not repair what the check examines. The metrics show which check fails.
+    A restart of the programs would not repair what the check examines. The metrics show which check
+    fails.
     """
     Gate(run).publish({"a": "down"})
 

@@ -112,8 +112,8 @@ def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Pa
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
     """One unreadable blob is reported; many in a row end the migration.
 
-    The migration tries each unreadable blob for a minute. If the source does not respond at all, these minutes would
-    add up to years.
+    The migration tries each unreadable blob for a minute. If the source does not respond at all,
+    these minutes would add up to years.
     """
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)

@@ -135,8 +135,8 @@ def test_files_whose_owner_cannot_change_are_counted_and_skipped(
 ) -> None:
     """Files whose owner cannot change are counted and skipped.
 
-    Root cannot change owners on a read-only file system or on some network file systems. The service user may have
-    access to the files all the same.
+    Root cannot change owners on a read-only file system or on some network file systems. The
+    service user may have access to the files all the same.
     """
 
     def refuse(*_: object, **__: object) -> None:

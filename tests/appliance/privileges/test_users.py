@@ -98,7 +98,7 @@ def test_missing_capabilities_are_named(status: str, lacking: tuple[str, ...]) -
 
 @as_root
 def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
-    """A process that changed from root to the service user has no ids, groups or capabilities of root.
+    """A process that changed from root to another user has no ids, groups or capabilities of root.
 
     Neither it nor its children can get root's rights back.
     """

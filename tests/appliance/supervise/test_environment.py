@@ -34,8 +34,8 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    HAProxy reads a missing variable as an empty text, and supervisord does not start with one. haproxy.cfg sets or
-    unsets some variables itself, which need no value.
+    HAProxy reads a missing variable as an empty text, and supervisord does not start with one.
+    haproxy.cfg sets or unsets some variables itself, which need no value.
     """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)
@@ -114,7 +114,8 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 ) -> None:
     """HAProxy may open a pipe for each body that it forwards, within its limit of open files.
 
-    Without a pipe for a body HAProxy loops at full CPU; if it may need too many files it does not start.
+    Without a pipe for a body HAProxy loops at full CPU; if it may need too many files it does not
+    start.
     """
     share = file_share(files, slots)
 
@@ -125,9 +126,10 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 
 @pytest.mark.parametrize("maxsize", [0, 200 * 1024**2, 10 * 1024**3, 1024**4])
 def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
-    """All files of the access log together stay within the part of the cap that is kept for the log.
+    """All files of the access log together stay within the part of the cap that is for the log.
 
-    The log mover checks the size of a file after each piece that it writes, so each file may be one piece longer.
+    The log mover checks the size of a file after each piece that it writes, so each file may be one
+    piece longer.
     """
     budget = Budget(maxsize, 20)
     share = log_share(budget)
@@ -139,7 +141,8 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
 def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
     """The programs of the appliance inherit no variable that configures the appliance.
 
-    Programs read settings.json instead of variables, because `ps` would show a password in their environment.
+    Programs read settings.json instead of variables, because `ps` would show a password in their
+    environment.
     """
     given = {
         "PATH": "/bin",

@@ -106,7 +106,7 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 
 
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
-    """In one minute `LogMail` mails at most `MOST_MAILS` log lines and the last line before the end.
+    """At most `MOST_MAILS` log lines are mailed in a minute, and the last one before the end.
 
     That last line, after which all programs end, also has the number of lines that were not mailed.
     """

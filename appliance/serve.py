@@ -269,7 +269,7 @@ def _begin_record(settings: Settings, run: Path) -> RunState:
 
 
 class _MainLoop:
-    """A `_MainLoop` watches the programs, logs their ends, and ends all if one can't stay up."""
+    """A `_MainLoop` watches the programs, logs when one ends, and ends all if one can't stay up."""
 
     def __init__(self, settings: Settings, record: RunState, supervisor: SupervisorProcess) -> None:
         self._settings = settings

@@ -4,8 +4,8 @@ In the index, content that no client requested looks the same as content that cl
 while the logger was down. Therefore the cleaner sends a request of its own through HAProxy and
 waits until the logger has committed the log line of this request. The logger commits lines in
 order, so it has then committed all earlier lines too. Until then, no content is evicted, neither
-for age nor for size, because content with an old access time may have been used since. Pulls that
-find no space in the meantime are passed through to the client without being stored.
+for age nor for size, because the index may lack a recent use of content whose recorded use is old.
+Pulls that find no space in the meantime are passed through to the client without being stored.
 
 Lines that HAProxy dropped, or that were rotated away before the logger read them, never reach the
 index. A round that detects such a loss evicts nothing. After a loss, the age of all content counts

@@ -179,7 +179,7 @@ class Rounds:
     def _lacking(self, needs: int, held: int) -> int:
         """Return how many bytes the disk lacks.
 
-        If even the eviction of everything could not satisfy *needs*, *needs* does not count.
+        *needs* is ignored if even the eviction of all content could not free so many bytes.
         """
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)

@@ -1,4 +1,4 @@
-"""Report a store that can't shrink, because its unevictable content is above the maximum."""
+"""Report if eviction can't reach the maximum size, because too much content may not be evicted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Shortage:
         """Check the store after a round that has evicted all that it could.
 
         *is_short* is whether space was short when the round began. Above the maximum size, eviction
-        begins only at the threshold, so a store between the two is no fault. Raises:
+        begins only at the threshold, so a size between the two is no fault. Raises:
         IndexUnavailable.
         """
         target = self._bounds.target

@@ -45,7 +45,7 @@ def advice(http: HttpSettings, given: Given) -> list[Problem]:
 
 
 def methods_of_every_page(http: HttpSettings) -> list[str]:
-    """Return the methods with which every web page may change content, according to the headers."""
+    """Return the methods that change content and that the CORS headers allow to every web page."""
     headers = {name.lower(): values for name, values in http.headers.items()}
     words = ",".join(headers.get(_METHODS, ())).replace(",", " ").upper().split()
     return [each for each in _WRITING if each in words] if headers.get(_ORIGIN) == ("*",) else []

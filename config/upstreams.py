@@ -99,9 +99,9 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 
     Only this function computes the upstreams: serving, checking, listing, the doctor and the check
     for name conflicts use it. If neither the configuration nor the secret names a registry, the
-    public registries are active. The public registries also stay if the secret has only a
-    credential helper, or if flags only change single settings of a public registry. An upstream
-    that is not enabled is never active.
+    public registries are active. A credential helper in the secret names no registry, and neither
+    does a flag that changes a single setting of a public registry. An upstream that is not enabled
+    is never active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]

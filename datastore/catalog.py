@@ -80,7 +80,7 @@ def _in_order(children: list[str], first: str) -> Iterator[str]:
 
 
 def _prefixes(children: list[str], name: str) -> list[str]:
-    """Return the children that are proper prefixes of *name*, sorted, which makes them a heap."""
+    """Return the children that are proper prefixes of *name*, sorted, as `heapq` needs them."""
     shorter = (name[:length] for length in range(1, len(name)))
     return sorted(
         each for each in shorter if bisect_left(children, each) < bisect_right(children, each)

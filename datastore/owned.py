@@ -35,7 +35,7 @@ class TriedRequest:
 
 
 class StorageClaim(Protocol):
-    """The claim of one appliance on a storage, in the one process that renews it.
+    """The claim of one appliance on a storage; only one process of the appliance renews it.
 
     `is_held` is None before the first answer. Raises, each method: StorageFull, StorageBroken.
     """

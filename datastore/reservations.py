@@ -183,7 +183,7 @@ class CleanerWakeup:
         self._path = str(path)
 
     def __call__(self, needs: int) -> None:
-        """Wake the cleaner: a transfer waits for *needs* bytes, or (0) little space is left."""
+        """Wake the cleaner, because a transfer waits for *needs* bytes; 0: little space is left."""
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake_socket,

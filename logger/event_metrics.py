@@ -149,7 +149,7 @@ class EventMetrics:
             self._registry.add(RESUMED_BYTES, start, upstream)
 
     def _eviction(self, event: Event) -> None:
-        """Count an eviction, and set the age of the sweep that it belongs to.
+        """Count an eviction, and set the least idle time of all content that its sweep evicted.
 
         Evictions less than 60 s apart belong to one sweep.
         """

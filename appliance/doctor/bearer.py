@@ -40,7 +40,7 @@ class BearerTokens:
         self._known: dict[Challenge, TokenResponse] = {}
 
     def token(self, header: str) -> str:
-        """Return a token for a WWW-Authenticate header; empty if there is none to get.
+        """Return a token for a WWW-Authenticate header; empty for one without a Bearer challenge.
 
         Raises: CannotContinue if the realm does not work.
         """

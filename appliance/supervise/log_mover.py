@@ -104,8 +104,8 @@ class LogMover:
         """Move lines until `close` is called.
 
         PERF: while lines arrive, the thread polls at intervals, because a reader that blocks costs
-        the writer of each line a wake-up. When no line arrives, the thread blocks. A small pipe
-        would fill up between two polls.
+        the writer of each line a wake-up. When no line arrives, the thread blocks. If a pipe is
+        small, the thread polls without a pause, because the pipe would fill up meanwhile.
         """
         # If the log file can't be opened now, the first line tries again, and then the error is
         # logged.

@@ -150,7 +150,7 @@ class ProgramWatch:
         return None
 
     def forgive(self) -> None:
-        """Reset the counts, because a full disk ended the programs, and no error of their own."""
+        """Forget the counted ends, because a full disk caused them, and not a program's error."""
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:

@@ -40,7 +40,10 @@ class Leftovers:
             log.info("unfinished files removed", extra={"files": removed})
 
     def _folders(self) -> Iterator[str]:
-        """Yield the folders of all files; each is small, because `stopped` is called in between."""
+        """Yield the folders of all files.
+
+        Each is small, because the job can end only between two.
+        """
         for algorithm in self._store.storage.list(layout.BLOBS):
             for start in self._store.storage.list(f"{layout.BLOBS}/{algorithm}"):
                 yield f"{layout.BLOBS}/{algorithm}/{start}"

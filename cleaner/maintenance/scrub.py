@@ -80,7 +80,7 @@ class Scrubber:
             self._stop.wait(_RETRY_S)
 
     def _pass(self) -> None:
-        """Continue the pass, or begin one if the last pass began a day ago."""
+        """Continue the pass, or begin one if the last pass began at least a day ago."""
         position, now = self._position(), self._reading.clock()
         if not position.after:
             if 0 <= now - position.began < _DAY_S:

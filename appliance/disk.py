@@ -17,7 +17,8 @@ from pathlib import Path
 # With fewer free bytes than this, the disk counts as full; they are enough for a few transactions
 # of the index and its write-ahead log.
 _BYTES = 256 * 1024
-# A start creates fewer files: the test files of datastore/probe.py, folders, the index.
+# With fewer free inodes than this, the disk counts as out of inodes. A start creates fewer files:
+# the test files of datastore/probe.py, folders, the index.
 _FILES = 32
 _CONDITIONS = {
     errno.ENOSPC: "full",

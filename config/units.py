@@ -21,8 +21,8 @@ _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
-# A thousandth of the largest size that the 63 bits in the index can store, and still more than any
-# disk has.
+# No disk is as large as this limit, and a thousand such sizes fit into the 63 bits of a number in
+# the index.
 _LARGEST: Final = 2**53
 _MIB: Final = 2**20
 _LONGEST: Final = 100 * 365 * 86400.0

@@ -109,7 +109,8 @@ class ContentStore:
         try:
             if self.index.notes.get(REBUILT) is None:
                 return False
-            # The reservations are read first: a commit replaces a reservation by a row.
+            # The reservations are read before the rows: a commit replaces a reservation by a row,
+            # so if the rows were read first, a commit in between would hide both.
             is_reserved = any(each.digest == digest for each in self.index.reservations.all())
             return not is_reserved and self.index.entry(digest) is None
         except IndexUnavailable:

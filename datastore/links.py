@@ -166,7 +166,7 @@ class IndexLinks:
 
     def keep(self, key: str, digest: Digest) -> None:
         """Write a link, if the storage does not have it already."""
-        # another program may have removed the link since it was read
+        # Another program may have removed the link since this process last read it.
         if not is_certain(self._storage, key) or _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 

@@ -103,7 +103,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
-    # CVE-2021-41190: clients would read one digest as two different documents.
+    # CVE-2021-41190: some clients would read such a document as an image, and others as an index.
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
     return _read(document, chosen, states_type=is_stated)
@@ -148,7 +148,8 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
-    # PERF: the parser of descriptors is called for each descriptor of each manifest.
+    # PERF: this check runs for each descriptor of each manifest; usually all keys have the right
+    # case.
     if keys.issuperset(found):
         return False
     return any(key not in keys and key.casefold() in folded for key in found)

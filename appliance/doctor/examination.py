@@ -33,8 +33,8 @@ class Target:
     The appliance's certificate must be for `name`; `authority` is the CA's PEM.
 
     `breakers` is the directory of the target's breaker states; None if the appliance may not be
-    that of the configuration. `prefix` precedes every path of a request. `token` has the settings
-    of `auth.token`; None if they are not those of the appliance, or if it has none.
+    that of the configuration. `prefix` precedes every path of a request. `token` has the
+    appliance's settings of `auth.token`; None if they are unknown or not set.
     """
 
     host: str

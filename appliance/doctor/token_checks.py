@@ -32,7 +32,8 @@ def keys(settings: TokenSettings) -> Finding:
     why = f"{len(trusted.roots)} certificates; keys: {counted or 'none'}"
     fitting = tuple(prefix for kind in kinds for prefix in _ALGORITHMS.get(kind, ()))
     useless = [each for each in settings.signingalgorithms if not each.startswith(fitting)]
-    # a chain of certificates in a token may have a key of any type
+    # If root certificates are trusted, a token may contain a chain of certificates, whose key may
+    # be of any type.
     if trusted.skipped or (useless and not trusted.roots):
         ignored = [*trusted.skipped, *(f"{each} is accepted, but no key fits" for each in useless)]
         return Finding("token keys", Health.FELL_BACK, f"{why}; {'; '.join(ignored)}")

@@ -119,7 +119,7 @@ def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
 
     Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    # A killed process left copies of secrets in the temporary folder.
+    # A killed process may have left copies of secrets in the temporary folder.
     rundir.remove_abandoned(rundir.COPIES)
     with rundir.temporary_folder(rundir.COPIES) as folder:
         copied = _copied(originals, folder, user)

@@ -23,7 +23,7 @@ Render = Callable[[bytes], bytes]
 TAIL_FIELDS: Final = ("protocol", "referer", "agent")
 """The fields of the tail, in order: HTTP version, and the headers Referer and User-Agent."""
 
-# Values in a log line are escaped, so a value cannot contain these texts.
+# No value in a log line can contain these texts, because each quote in a value is escaped.
 _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
@@ -78,8 +78,8 @@ def combined_lines(lines: bytes) -> bytes:
 def json_lines(fields: Mapping[str, Value]) -> Render:
     """Return a function that adds the standard fields of `log.formatter: json` to each line.
 
-    *fields* are those of `log.fields`; a field with the name of a field of the line begins with
-    `fields.`.
+    *fields* are those of `log.fields`; if one has the same name as a field of the line, `fields.`
+    is put before its name.
     """
     standard = {"level": "info", "process": "haproxy", "message": "response completed"}
     taken = {*FIELDS, *TAIL_FIELDS}

@@ -132,9 +132,9 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the program whose cleaner works is closed, the cleaner of another program takes over.
+    """If the application whose cleaner works is closed, the cleaner of another application works.
 
-    Two applications on one folder stand for two processes here.
+    In this test two applications on one folder stand for two processes.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))

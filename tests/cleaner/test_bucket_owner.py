@@ -43,9 +43,10 @@ def _turns(outcomes: list[bool | None]) -> list[float]:
 
 
 def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """A renewal that failed is repeated soon, because the claim ends after 45 s.
+    """The cleaner soon repeats a failed renewal of its claim to the bucket.
 
-    All failures in a row are one warning, and their end is one line.
+    A claim that is not renewed ends after 45 s. All failures in a row are one warning, and their
+    end is one log line.
     """
     caplog.set_level(logging.INFO)
 
@@ -57,9 +58,9 @@ def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureFixture) -> None:
-    """While another appliance owns the bucket, its claim is requested at the usual interval.
+    """While another appliance owns the bucket, the cleaner tries to claim the bucket at intervals.
 
-    Once that appliance has ended, this one owns the bucket.
+    Once the other appliance has ended, this one owns the bucket.
     """
     caplog.set_level(logging.INFO)
 

@@ -159,7 +159,10 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
 def test_a_prefetched_layer_does_not_count_as_unused_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """While the clock is wrong, no prefetched layer counts as unused: it may be a minute old."""
+    """While the clock is wrong, no prefetched layer counts as unused.
+
+    By the wrong clock a layer that was prefetched a minute ago may seem old.
+    """
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._unused_before() == time_of() - 600
     wall.off = _DAY

@@ -37,9 +37,10 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A log barrier that reports at once that every use is recorded.
+    """A log barrier that returns at once, as if every use had been recorded.
 
-    Before it reports, it calls `meanwhile`, in which a test acts as a client during the wait.
+    Before it returns, it calls `meanwhile`, in which a test acts as a client that uses content
+    during the wait.
     """
 
     blind = 0.0
@@ -182,9 +183,10 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Ages count from the creation of the index at the earliest.
+    """The age of content counts from the creation of the index at the earliest.
 
-    The data of registry:2, whose uses are unknown, does not expire on the first day.
+    Uses before that time are unknown. Otherwise all content in a data directory of registry:2 would
+    expire on the first day.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.notes.put({BORN: str(clock.now - 5)})
@@ -235,7 +237,7 @@ def test_a_layer_needed_by_another_repository_loses_only_its_link(
 def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An expired hosted image that a proxied repository links too becomes evictable like it."""
+    """An expired hosted image that is also linked by a proxied repository becomes evictable."""
     pulled = pull(store, 1, used=clock.now - 100)
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
@@ -465,10 +467,10 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 def test_a_layer_linked_again_is_removed_with_a_later_used_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that a push has linked again is removed with an image that was used later than that.
+    """A layer whose link was written again is removed with an image that was used after that.
 
-    If the image was used after the link was written, the push was given up, because its manifest
-    would have come first.
+    A push writes the links of layers and then its manifest. A use of the image after the link, but
+    no new manifest, shows that the client gave up the push.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -482,9 +484,10 @@ def test_a_layer_linked_again_is_removed_with_a_later_used_image(
 def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer that is pushed to another repository during the removal of links stays.
+    """A layer stays that is pushed to another repository while the cleaner removes links to it.
 
-    The push pins, touches and links the layer, and releases its pin, all during the removal.
+    The whole push of the layer happens during the removal: pin, time of use, link, and the end of
+    the pin.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
@@ -508,9 +511,10 @@ def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
 def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """A layer that is pushed to another repository before the removal of content stays.
+    """A layer stays that is pushed to another repository before the cleaner removes its content.
 
-    The links are removed by then; garbage collection removes the rest of the image later.
+    The cleaner has already removed the links of the expired image. Garbage collection removes the
+    rest of the image later.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
@@ -539,9 +543,9 @@ def _writing(store: DataDirectory) -> Iterator[None]:
 def test_a_repository_with_a_running_write_is_skipped(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository with a running write is skipped: the writer may be about to tag an image.
+    """The cleaner skips a repository to which a process is writing, and goes on with the others.
 
-    The cleaner skips that repository, and goes on with the other ones.
+    The writer may be about to set a tag on an image that would expire.
     """
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
@@ -576,10 +580,10 @@ def test_the_dry_run_names_tags_and_content(
 def test_an_image_without_index_rows_is_unlinked(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An expired image without index rows is unlinked.
+    """The cleaner removes the links of an expired image that has no rows in the index.
 
-    The content of an unlinked image without rows is evicted once the daily rebuild has restored its
-    rows.
+    Content without rows cannot be evicted. The daily rebuild of the index restores the rows, and
+    then the content is evicted.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:

@@ -51,9 +51,9 @@ def _pause() -> Callable[[float], bool]:
 
 @pytest.mark.usefixtures("front")
 def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
-    """The log barrier opens when the logger has committed the line of its request.
+    """The log barrier opens when the logger has committed the line of the cleaner's own request.
 
-    All earlier lines are then committed too.
+    The logger has then committed all earlier lines too.
     """
     assert barrier.fetch() == ""
 
@@ -145,9 +145,10 @@ def test_the_barrier_polls_until_the_logger_commits(
 def test_dropped_lines_close_the_barrier_once(
     barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
-    """If HAProxy has dropped log lines, the log barrier stays closed for one round.
+    """If HAProxy has dropped log lines, the cleaner evicts nothing in that round.
 
-    From then on ages count from the moment of the loss.
+    The dropped lines may have been uses. So in later rounds no content is older than the moment of
+    the loss.
     """
     assert barrier.fetch() == ""
     assert barrier.blind == 0
@@ -175,9 +176,9 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """HAProxy's count of dropped lines begins anew with each start of HAProxy.
+    """HAProxy's count of dropped log lines starts at 0 with each start of HAProxy.
 
-    So all lines that a new HAProxy counts were dropped after its start.
+    So all lines that a new HAProxy process counts were dropped after its start.
     """
     dropped.append(7)
     barrier.fetch()

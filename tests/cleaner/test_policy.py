@@ -118,7 +118,7 @@ def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
 ) -> None:
     """Eviction for size reaches its target, or evicts all that need not stay.
 
-    Bytes for which downloads wait must fit below the target too.
+    The target is lowered by the bytes for which downloads wait.
     """
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
@@ -238,7 +238,7 @@ def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
 
 
 def test_a_waiting_download_begins_eviction_below_the_start() -> None:
-    """A download that waits for space begins an eviction below the start.
+    """A download that waits for space begins an eviction with fewer used bytes than `start`.
 
     Such an eviction ends when the waiting download fits below the target.
     """
@@ -309,10 +309,10 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 
 
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
-    """Prefetched layers stay if space suffices or they are spared.
+    """Prefetched layers stay if there is enough space, or if `spares` is true for them.
 
-    While space suffices, the index is not even asked for them. If one must stay, the next one is
-    evicted instead.
+    While there is enough space, the index is not even asked for them. If one layer must stay, the
+    next one is evicted instead.
     """
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)

@@ -118,7 +118,7 @@ def test_space_is_freed_for_a_waiting_download(tools: RoundTools, store: DataDir
 def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """A download that needs more than the cap evicts everything evictable, and the round ends."""
+    """For a download larger than the cap the cleaner evicts all that it can, and ends."""
     images = [pull(store, seed, used=seed) for seed in range(2)]
 
     assert Rounds(tools, _room_for(3)).run(10**15)
@@ -196,9 +196,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
     fake_barrier: FakeBarrier,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """While the log barrier is closed nothing is evicted for size or age.
+    """While the logger may have uncommitted uses, the cleaner evicts nothing for size or age.
 
-    The log has one line when it closes, and one when it opens again.
+    The log has one line when this log barrier closes, and one when it opens.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, replace(_room_for(1), ttl=1))
@@ -285,7 +285,7 @@ def test_hosted_images_stay_although_they_are_older(
 def test_an_image_pushed_during_the_barrier_stays(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """An image that is pushed during the log barrier stays.
+    """An image stays that is pushed while the cleaner waits for the logger.
 
     A round that had read the repositories before the push once took the new manifest for unlinked.
     """
@@ -338,9 +338,9 @@ def test_content_of_docker_registry_stays(tools: RoundTools, store: DataDirector
 def test_leftovers_of_dead_downloads_are_removed_before_images(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """Leftovers of dead downloads are removed before images, without the log barrier.
+    """Files of downloads whose writer was killed are removed before images, without a log barrier.
 
-    No client ever used them.
+    No client ever used such a file, so no log line about it can be missing.
     """
     images = [pull(store, seed, used=seed) for seed in range(3)]
     dead = Digest.of(b"dead")

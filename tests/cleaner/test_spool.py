@@ -167,9 +167,9 @@ def test_a_manifest_without_a_row_is_recorded_with_its_parts(
 def test_a_reservation_of_recorded_content_is_released(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A reservation of recorded content is released, and the access time stays.
+    """If content has a row in the index, its reservation is released and its last use stays.
 
-    Otherwise the cap would count the content twice.
+    Otherwise the used bytes would have the content twice.
     """
     put_blob(store, _CONTENT, used=5)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -186,9 +186,9 @@ def test_a_reservation_of_recorded_content_is_released(
 def test_a_download_committed_during_the_check_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A download that is committed during the check keeps its reservation.
+    """A download that is committed while the cleaner examines its reservation keeps it.
 
-    The download's spool file is the blob by then, and its writer is about to record the row.
+    The spool file has become the blob, and the writer is about to record the row in the index.
     """
     path = _leave(store, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)

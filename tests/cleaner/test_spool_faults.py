@@ -32,9 +32,10 @@ def _left(store: DataDirectory, clock: Clock) -> list[Path]:
 def test_a_faulty_file_is_skipped_and_others_are_removed(
     store: DataDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    """A file with a disk error is skipped, and others are removed.
+    """A spool file that causes a disk error is skipped, and others are removed.
 
-    A bad sector stays until the disk is replaced, so a round that ended there would never evict.
+    A bad sector stays until the disk is replaced. If the round ended at such a file, the cleaner
+    would never evict.
     """
     paths = _left(store, clock)
     unlink = Path.unlink

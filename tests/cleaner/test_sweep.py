@@ -125,9 +125,10 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 
 
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
-    """A row that a download records while the cleaner deletes the content is removed too.
+    """A row that a download records while the cleaner deletes its content is removed too.
 
-    The content was committed just before the cleaner deleted it.
+    The download had stored the content just before the cleaner deleted it, so the row would have no
+    content.
     """
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)
@@ -142,9 +143,9 @@ def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, swe
 def test_an_undeletable_entry_stays_marked_for_the_next_round(
     store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Content that cannot be deleted stays marked and counted, and the next round tries again.
+    """Content that cannot be deleted stays marked for removal, and the next round tries again.
 
-    Other content is evicted.
+    Until then its bytes count as used. Other content is evicted.
     """
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))

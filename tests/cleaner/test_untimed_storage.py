@@ -174,7 +174,7 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A link of unknown time is garbage by the last use of its content.
+    """A link of unknown time is garbage if its content was last used long enough ago.
 
     The printed reason then gives no age.
     """
@@ -274,9 +274,10 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
 
 
 def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) -> None:
-    """The list of docker distribution's proxy proves nothing in a storage without times.
+    """Without file times, the list that docker distribution's proxy left makes nothing proxied.
 
-    A link may be younger than the list, so only the operator can declare its content as proxied.
+    The list says what the proxy had fetched. A link may be younger than the list and thus pushed,
+    so only the operator can declare the content as proxied.
     """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)

@@ -135,10 +135,10 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 
 
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
-    """The mark of content that is not stored yet stays.
+    """A note to verify content stays while the content is not stored yet.
 
-    The mark is made before the commit, so that a kill between both cannot leave unverified content
-    without a mark.
+    A writer makes the note before it commits the content. So a kill between both leaves no content
+    that is never verified.
     """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)

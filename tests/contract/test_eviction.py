@@ -100,7 +100,7 @@ class TestUnnamed:
     """`unnamed` of an index returns pages of unreferenced rows: root manifests and unused blobs."""
 
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
-        """A row that another row references is left out, on every page.
+        """A row that another row references is on no page of rows to evict.
 
         When the referencing row is removed, the row is listed.
         """
@@ -153,9 +153,9 @@ class TestLeave:
     """`leave` marks a row of the index for removal only if it is unchanged since it was read."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
-        """A row that is marked for removal is counted and listed as marked, but not for eviction.
+        """A row that is marked for removal still counts, but is not listed for another eviction.
 
-        Its file may still exist, and another cleaner can finish the removal.
+        Its file may still exist. The list of marked rows lets another cleaner complete the removal.
         """
         _record(index, ROW)
 
@@ -238,10 +238,10 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A use of content does not remove the mark of its row, as the file may be deleted already.
+        """A use of content does not undo the mark for removal of its row: the file may be deleted.
 
-        The mark goes only when a download or push records the row again, because that proves that
-        the file exists.
+        Only a download or push undoes the mark, when it records the row again after it has stored
+        the file.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)

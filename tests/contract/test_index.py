@@ -88,7 +88,7 @@ class TestRecord:
     def test_a_manifest_recorded_last_passes_the_time_of_its_index_to_its_layers(
         self, index: Index
     ) -> None:
-        """A manifest that is recorded last passes the time of its index on to its layers."""
+        """Layers of a manifest that is recorded after its index get the index's last use."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.INDEX, 9.0, children=[B])
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C])
@@ -114,7 +114,7 @@ class TestRestore:
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
         """`restore` leaves an existing row, whose values are more exact than those of files.
 
-        `restore` leaves a row marked that is marked for removal.
+        If the row is marked for removal, the mark stays too.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))

@@ -219,10 +219,10 @@ class TestTimesInTheIndex:
         assert links.confirmed(KEY) == UNKNOWN
 
     def test_the_time_of_another_digest_does_not_count(self) -> None:
-        """The time that the index has for another digest of the link does not count.
+        """A time that the index has for another digest of the same link does not count.
 
-        The index has such a time if a process has changed the link and has not written the new time
-        yet, or never will.
+        A process writes the link first and its time afterwards. Until then, or if the process is
+        killed in between, the index has the time of the old digest.
         """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)

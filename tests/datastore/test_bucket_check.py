@@ -67,9 +67,9 @@ def test_each_request_is_tried_once_and_leaves_nothing(s3: S3Front, parts: Bucke
 def test_a_policy_that_lacks_an_action_is_named(
     s3: S3Front, parts: BucketParts, action: str, name: str, permission: str
 ) -> None:
-    """The first refused request ends the check, and its remedy names the missing permission.
+    """The first request that the bucket refuses ends the check, with the missing permission.
 
-    The object is removed, unless its removal is refused.
+    The object that the check has written is removed, unless the bucket refuses that too.
     """
     method, _, key = action.partition(" ")
     s3.fault(method, key, Refused(Refusal(403, "AccessDenied")))

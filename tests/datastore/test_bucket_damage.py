@@ -124,7 +124,7 @@ def test_damaged_content_with_an_upstream_is_deleted(scene: Scene) -> None:
 def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_again(
     scene: Scene,
 ) -> None:
-    """Damaged content that was pushed gets a mark, and is absent until it is pushed again."""
+    """Damaged pushed content is marked, and counts as absent until a client pushes it again."""
     worker = scene.worker()
     worker.open(scene.pushed).close()
     scene.damage(scene.pushed, CONTENT[1:])
@@ -174,7 +174,7 @@ def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) 
 
 
 def test_a_verification_removes_the_mark_of_content_that_is_intact_again(scene: Scene) -> None:
-    """A verification removes the mark of content that is intact again, as from a backup."""
+    """`entrepot verify` removes the mark of damaged content that was restored from a backup."""
     scene.damage(scene.pushed, b"damaged")
     scene.compare()
     scene.damage(scene.pushed, CONTENT[::-1])
@@ -202,7 +202,10 @@ def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Sc
 def test_an_appliance_that_does_not_own_the_bucket_changes_nothing(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The comparison goes on with the other objects; the owner decides about the damaged one."""
+    """An appliance that does not own the bucket leaves a damaged object to the owner.
+
+    The comparison of lengths continues with the other objects.
+    """
     scene.damage(scene.pushed, b"damaged")
     scene.appliance.is_owner = False
     rows = scene.appliance.rows()

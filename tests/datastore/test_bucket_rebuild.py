@@ -105,9 +105,10 @@ def test_the_next_sweep_removes_what_it_would_have_removed(
 def test_the_lists_give_the_difference_to_the_snapshot(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Content that came after the snapshot gets a row, and content that has gone since has none.
+    """By the lists of the bucket new objects get a row, and missing objects lose theirs.
 
-    Only a manifest that came later is read. Its parts count as used at the rebuild.
+    Only a manifest that came after the snapshot is read. Its parts count as used at the time of the
+    rebuild.
     """
     kept = pull(first.store, 1, NOW - 3 * DAY)
     gone = put_blob(first.store, b"gone", NOW - DAY)

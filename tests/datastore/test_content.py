@@ -121,9 +121,9 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 
 
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
-    """A pull by digest checks each part of the image once.
+    """A pull by digest checks only once whether each part of the image is stored.
 
-    One result decides both whether the manifest may be served and for how long HAProxy may cache
+    The result decides both whether the manifest may be served and for how long HAProxy may cache
     it.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())

@@ -94,9 +94,10 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock on a file that was renamed meanwhile is retried.
+    """If the file is renamed between its opening and its lock, a new file is locked.
 
-    Between open and lock, the holder may have renamed the file into the blobs.
+    The previous holder of the lock may have committed the spool file, so the first lock would be on
+    a stored blob.
     """
     flock = fcntl.flock
     moves = iter([path.with_name("committed")])

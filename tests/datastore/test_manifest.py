@@ -76,9 +76,9 @@ class TestMediaType:
         assert (bare.media_type, bare.states_type) == (DOCKER_MANIFEST, False)
 
     def test_an_unsupported_stated_type_yields_to_the_received_one(self) -> None:
-        """An unsupported type in a manifest yields to the type of the header.
+        """If a manifest states an unsupported type, the type in the Content-Type header is used.
 
-        A manifest of an unsupported type without a header is rejected.
+        Without that header such a manifest is rejected.
         """
         unknown = _manifest(mediaType="application/vnd.example")
 

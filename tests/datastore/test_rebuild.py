@@ -273,7 +273,7 @@ def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -
 
 
 def test_times_of_links_to_absent_content_are_forgotten_after_an_hour(tmp_path: Path) -> None:
-    """Times of links to absent content are forgotten after an hour: they would accumulate."""
+    """Times of links to absent content are deleted after an hour: they would accumulate."""
     clock, storage = Clock(NOW), MemoryStorage()
     index = open_index(tmp_path, clock)
     stored, absent = Digest.of(b"content"), Digest.of(b"absent")

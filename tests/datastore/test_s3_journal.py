@@ -48,9 +48,10 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 
 
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
-    """A value that was known as absent is known after its first write.
+    """After its first write a value is no longer remembered as absent.
 
-    That is so even if a process learns of the absence after the write.
+    That is so even if a process asked the bucket before the write, and gets the answer only
+    afterwards.
     """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -67,9 +68,9 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) ->
 
 
 def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
-    """While a value is being changed it is unknown to all processes.
+    """While a process changes a value, no process uses a remembered one.
 
-    A process that had read the old value before the change cannot make it known again.
+    A process that read the old value before the change cannot make the others remember it.
     """
     other = _other(journal)
     generation = other.generation("key")
@@ -156,9 +157,9 @@ def test_after_a_write_without_an_answer_the_value_is_not_remembered(
 
 
 def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
-    """After another appliance has owned the bucket, nothing is known.
+    """After another appliance has owned the bucket, no remembered value of it is used.
 
-    Removals that the bucket did not answer are still remembered.
+    Removals to which the bucket did not respond are still remembered.
     """
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")

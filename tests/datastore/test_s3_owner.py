@@ -145,7 +145,7 @@ def test_an_owner_that_renews_is_never_taken_over(
 def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
     first: Appliance, second: Appliance, s3: S3Front
 ) -> None:
-    """An owner that ends frees the bucket at once; the end of another appliance frees nothing."""
+    """An appliance that ends gives up its own claim to the bucket, and no other claim."""
     first.claim.renew()
     second.claim.release()
     assert s3.get(KEY) is not None
@@ -192,9 +192,10 @@ def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
 def test_a_process_that_was_stopped_before_its_request_sends_nothing(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """The ownership is checked once more directly before the request, after the journal's write.
+    """A process that was suspended before a request checks once more who owns the bucket.
 
-    Otherwise a process that is continued after two minutes would remove what the next owner stored.
+    The check comes directly before the request, after the write to the journal of the bucket.
+    Otherwise a process that resumes after two minutes would remove what the next owner stored.
     """
     parts = owned(s3, tmp_path)
 

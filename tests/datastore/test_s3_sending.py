@@ -182,7 +182,7 @@ def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> N
 
 
 def test_memory_is_given_when_an_older_part_is_dropped() -> None:
-    """Memory for a part is given when an older part is dropped.
+    """A part waits for memory until an older part is released.
 
     A part larger than the limit gets memory when no other part has any.
     """

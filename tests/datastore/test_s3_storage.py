@@ -342,9 +342,9 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: Obje
 def test_an_empty_answer_closes_the_circuit_too(
     s3: S3Front, storage: ObjectStorage, method: str
 ) -> None:
-    """An empty list from the bucket closes the circuit breaker too.
+    """An empty list from the bucket closes an open circuit breaker, like any other response.
 
-    Otherwise the rebuild of an empty bucket would never end the outage.
+    Otherwise the breaker would stay open while the index of an empty bucket is rebuilt.
     """
     circuit = storage._client._circuit
     circuit._next_probe = circuit._failed = 0.0
@@ -390,12 +390,11 @@ os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 def test_a_process_that_forks_before_its_first_request_has_working_children(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """A process that forks before its first request to S3 has working children.
+    """A process that forks before its first request to S3 has children that can send requests.
 
-    Obstore starts threads with its first call, so a worker makes its first call after the fork.
-
-    In this test a separate process forks, because the test's own process has already called
-    obstore.
+    Obstore starts threads with its first call, and a fork would lose them. So a worker makes its
+    first call after the fork. In this test a separate process forks, because the test's own process
+    has already called obstore.
     """
     s3.put("key", b"content")
     given = {name: value for name, value in parameters(s3, tmp_path).items() if name != "statedir"}

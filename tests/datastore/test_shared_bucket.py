@@ -103,9 +103,10 @@ def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: Objec
 
 
 def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_path: Path) -> None:
-    """A bucket that another appliance owns is not shared: that owner would not see the writes.
+    """With `storage.shared`, an appliance does not write to a bucket that another appliance owns.
 
-    An appliance that shares a bucket gives up its own claim.
+    The owner remembers values and would not notice the writes. An appliance that shares a bucket
+    gives up its own claim.
     """
     owned(s3, tmp_path / "other")
     shared = parts_of("s3", parameters(s3, tmp_path / "ours", shared=True), Clock(0.0))

@@ -102,9 +102,10 @@ def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> 
 def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
     volume: Volume, pushed: str
 ) -> None:
-    """A repository with a link newer than the list stays hosted.
+    """A repository with a link that is newer than the proxy's list stays hosted.
 
-    A push of content that was fetched before writes its links again.
+    The link may come from a push. A push of content that the proxy had fetched also writes the
+    links again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)

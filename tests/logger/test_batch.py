@@ -209,8 +209,8 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 ) -> None:
     """Log lines lost before and after a restart of HAProxy are added.
 
-    HAProxy counts from 0 again. Without the addition the number of lost lines could stay equal
-    after a restart of HAProxy.
+    HAProxy counts from 0 again after a restart. Without the addition, the number could be the same
+    before and after, and hide a loss.
     """
     log_batch = LogBatch(index)
     log_batch.drop(DroppedLines().then(7, 1))
@@ -225,10 +225,10 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 
 
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
-    """In another run HAProxy's count of lost lines starts at 0.
+    """In another run of the appliance HAProxy's count of lost lines starts at 0.
 
-    In a container two HAProxy processes may have the same pid, and the second one's losses seemed
-    known.
+    In a container HAProxy may have the same pid in both runs. The losses of the second run once
+    seemed to be those of the first.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))
@@ -244,9 +244,10 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 
 
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
-    """Losses of an earlier run are not reported again.
+    """Log lines that were lost in an earlier run of the appliance are not reported again.
 
-    Otherwise the cleaner, which starts without a state, would restart all ages at each start.
+    Otherwise each start of the cleaner would count all ages from that start, because the cleaner
+    does not know which losses it has seen.
     """
     first = LogBatch(index, run="one")
     first.access(Batch([], _at(1), gaps=1))

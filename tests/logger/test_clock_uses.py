@@ -95,9 +95,9 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
     machine: Machine,
 ) -> None:
-    """A line written during a clock jump and read after it is not in the future.
+    """A log line from the time of a clock jump gets no time of use in the future.
 
-    Otherwise the line's content would be evicted last for forty days.
+    Otherwise the content of that line would be evicted forty days too late.
     """
     machine.off = 40 * _DAY
     written_at = machine.wall()

@@ -90,7 +90,7 @@ def test_damaged_and_verified_content_is_counted() -> None:
 
 
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
-    """The bytes of a manifest are fetched bytes too, from the event of its request.
+    """The metric of fetched bytes includes manifests, from the events of their requests.
 
     There is no download event for a manifest.
     """
@@ -134,9 +134,9 @@ def test_a_breaker_has_its_last_state_since_the_start() -> None:
 
 
 def test_a_budget_has_the_last_values_of_the_upstream() -> None:
-    """The metrics of a rate limit have the values that the upstream reported last.
+    """The metrics of a rate limit have the values that the upstream sent last.
 
-    An upstream may report what is left without the limit itself.
+    An upstream may send the number of requests that are left without the limit itself.
     """
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})

@@ -69,9 +69,10 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 
 
 def test_a_flush_writes_smaller_differences() -> None:
-    """A clean stop of the logger writes smaller differences, so the order is exact.
+    """When the logger ends, it also writes file times that differ little from the last use.
 
-    The file time of a layer that was used later than its manifest stays later.
+    So the order of file times is exact. A layer that was used later than its manifest keeps the
+    later file time.
     """
     store = Store()
     times = store.times()

@@ -144,7 +144,7 @@ def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
 def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
     """The logger commits less often while many lines are unread, so each row is updated once.
 
-    The rest of the lines is committed after the last line.
+    It commits the last lines as soon as it has read them.
     """
     harness.settle()
     before = harness.index.commits
@@ -161,7 +161,7 @@ def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
-    """The line of the cleaner's request is committed at once, although later lines are unread."""
+    """The logger commits the line of the cleaner's request before it reads later lines."""
     line = written(answer(uri="/" + "x" * 1000))
     harness.log()
     with Admin(harness.places.admin):

@@ -117,9 +117,9 @@ def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
 
 
 def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
-    """After a deleted file older files are not read again; a writer may still append to it.
+    """If the file of the position was deleted, older rotated files are not read again.
 
-    The rotated files were read before the deletion.
+    The reader had read them before it reached the deleted file.
     """
     deleted = _inside(YOUNG, 50)
 
@@ -143,9 +143,9 @@ def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
     ],
 )
 def test_the_generation_is_the_number_in_the_name(name: str, expected: int | None) -> None:
-    """The generation of a log file is the number in its name.
+    """The number in the name of a rotated log file is its age: a higher number is older.
 
-    Only names that supervisord's rotation creates belong to the log.
+    Only names that the rotation of the log creates belong to the log.
     """
     assert generation(name, "access.log") == expected
 

@@ -210,9 +210,9 @@ def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Rea
 def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
     writer: Writer, reader: Reader
 ) -> None:
-    """Files that were rotated while the reader was stopped are read in order.
+    """Files that were rotated while no reader ran are read in order.
 
-    The file of the reader's position has another name by then, and there are younger files.
+    The file that the reader had read in part has another name by then, and there are younger files.
     """
     for _ in range(2):
         writer.line()
@@ -266,9 +266,9 @@ def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) 
 def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
     writer: Writer, reader: Reader
 ) -> None:
-    """A log that was truncated and grew past the position is a gap.
+    """If a log was truncated and grew beyond the reader's position, the reader reports a gap.
 
-    The reader notices such a truncation by the first bytes, not by the size.
+    The size does not show this truncation, so the reader compares the first bytes of the file.
     """
     writer.line()
     writer.flush()

@@ -43,7 +43,7 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
-    """A pattern in the pull secret, such as `*.example`, keeps a bounded number of settings.
+    """For a pattern in the pull secret, such as `*.example`, the settings of few hosts are kept.
 
     Clients choose the host names that match the pattern, so they could fill the memory.
     """

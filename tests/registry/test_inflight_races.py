@@ -198,7 +198,7 @@ def test_a_download_without_a_thread_releases_its_lock(
 
 
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
-    """A writer that reports a refusal of its repository does not block clients of another one."""
+    """While a download ends with a refusal, clients of another repository do not wait."""
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 
@@ -238,9 +238,10 @@ class _Releasing(MemoryReservations):
 
 
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
-    """A failed download releases its reservation of space before another worker can begin.
+    """A failed download releases its reserved space before it releases the lock of the blob.
 
-    In the other order both reservations would count for a moment, and exceed the cap.
+    In the other order another worker could begin the same download. Both reservations would count
+    for a moment, and exceed the cap.
     """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
@@ -251,9 +252,10 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """After the death of a writer, a refusal of one repository does not reach readers of another.
+    """After a writer was killed, a refusal for one repository ends no reader of another.
 
-    A repository that may not read the blob may take over the download, and its upstream refuses.
+    A repository that has no access to the blob may take over the download, and its upstream then
+    refuses.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()

@@ -248,8 +248,9 @@ def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
 def test_an_object_that_is_gone_is_fetched_from_the_upstream(
     registry: Registry, again: str
 ) -> None:
-    """A worker sends the bucket a HEAD ten minutes after the last one, or if a client asks again.
+    """If the bucket has lost a blob, the worker notices by a HEAD and fetches the blob again.
 
+    The worker sends a HEAD if the last one is ten minutes old, or if a client repeats its request.
     A lifecycle rule of the bucket may have removed the object.
     """
     assert registry.get().status_code == 307
@@ -263,9 +264,9 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
 
 
 def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
-    """If the bucket has not answered for 1.5 s, a HEAD comes before a redirect.
+    """If the bucket has not responded for 1.5 s, a worker sends it a HEAD before a redirect.
 
-    While the bucket is down, pulls pass through.
+    If that HEAD fails, the worker fetches the blob from the upstream.
     """
     assert registry.get().status_code == 307
     registry.timer.now += 2.0
@@ -355,7 +356,11 @@ def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path
 
 
 def test_an_answer_proves_nothing_about_a_time_after_its_request_began(registry: Registry) -> None:
-    """A worker that was stopped while it waited for an answer asks again before it redirects."""
+    """A worker that was suspended while it waited for the bucket's response asks again.
+
+    The bucket may have failed during the suspension, so an old response must not lead to a
+    redirect.
+    """
     assert registry.get().status_code == 307
     client, circuit = registry.storage._client, registry.storage._client._circuit
     registry.timer.now += 10.0

@@ -1,6 +1,7 @@
-"""For which blobs the registry lets its server repeat a response, and for how long.
+"""For which blobs the server may repeat the response of the registry, and for how long.
 
-The server answers equal requests on a connection by itself, without a call of the application.
+The server answers an equal request on a connection with the same response, without calling the
+application.
 """
 
 from __future__ import annotations

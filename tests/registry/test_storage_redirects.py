@@ -68,9 +68,9 @@ def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
 
 
 def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFolder) -> None:
-    """With any driver, `redirect` appends the path of the blob to its base URL.
+    """The middleware `redirect` sends clients to its base URL, followed by the path of the blob.
 
-    Of two entries the last one decides; a disabled one does not count.
+    Of two entries of middleware the last one counts; a disabled one does not.
     """
     other = "{name: redirect, options: {baseurl: 'https://first.test'}}"
     off = "{name: redirect, disabled: true, options: {baseurl: 'https://off.test'}}"

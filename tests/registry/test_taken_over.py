@@ -32,7 +32,7 @@ def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path)
 
 
 def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
-    """With a default upstream, the content that another proxy fetched is confirmed and replaced.
+    """Content that another proxy fetched is confirmed or fetched again by the default upstream.
 
     The upstream's tag moves in this test, and the registry serves the new manifest.
     """
@@ -49,9 +49,10 @@ def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None
 
 
 def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """A push into a repository that another proxy filled makes it hosted before the first link.
+    """A push into a repository that another proxy filled makes the whole repository hosted.
 
-    Content of hosted repositories is never evicted as a copy of an upstream.
+    The repository becomes hosted before the first link is written. Hosted content is never evicted
+    as a copy of an upstream.
     """
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")

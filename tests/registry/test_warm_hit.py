@@ -113,9 +113,10 @@ def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -
 def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A warm GET of a manifest by tag reads its tag, its link and its bytes.
+    """A warm GET of a manifest by tag reads the file of the tag, the link and the manifest.
 
-    The bytes of the manifest are compared with verified bytes, and are not parsed again.
+    The worker compares the bytes of the manifest with those that it verified before, and does not
+    parse them again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 

@@ -161,9 +161,9 @@ def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, ta
 
 
 def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) -> None:
-    """A tag of the referrers schema makes a manifest a referrer.
+    """A tag such as `sha256-HEX.sig` makes its manifest a referrer of the image with that digest.
 
-    Cosign's signatures have tags of the referrers schema, as has the fallback of the referrers API.
+    Cosign gives its signatures such tags, as do clients of a registry without the referrers API.
     """
     pushed = push(store, 1, used=0)
     signature = images.image([b"signature"])

@@ -87,9 +87,10 @@ def test_a_link_to_a_running_download_stays(
 def test_a_hosted_link_stays_without_its_data(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link of a hosted repository stays without its content.
+    """A link of a hosted repository stays even if its content is lost.
 
-    The link shows that a client has pushed the content, which it can push again.
+    The link shows that a client has pushed the content. If a client pushes the content again, the
+    repository serves it again.
     """
     pushed = push(store, 1, used=0)
     _lose(store, pushed)

@@ -38,9 +38,9 @@ def _falsify(store: DataDirectory, total: int) -> None:
 def test_a_wrong_total_evicts_nothing(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the sum of used bytes in the index is wrong, it is corrected before it causes an eviction.
+    """If the sum of used bytes in the index is wrong, the cleaner corrects it before an eviction.
 
-    A false sum of 10 TB would otherwise evict all proxied content.
+    A wrong sum of 10 TB, for example, would evict all proxied content.
     """
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.reservations.used_bytes()

@@ -95,9 +95,9 @@ def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path)
 def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder that another process removes does not stop the removal of empty parents.
+    """If another process removes an empty folder, `delete` still removes those above it.
 
-    The parent folders may be empty too, and no other process may remove them.
+    Those folders may be empty too, and no other process may remove them.
     """
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
@@ -203,7 +203,10 @@ def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem)
 def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     storage: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Content is synced before its name, so after a power failure no name lacks its bytes."""
+    """Content is flushed to the disk before its name, and the name before the write returns.
+
+    So after a power failure no name lacks its bytes.
+    """
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/other", b"")

@@ -189,9 +189,9 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
 def test_an_index_deleted_under_running_processes_is_replaced_once(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """An index that is deleted under running processes is replaced once.
+    """An index file that is deleted while processes have it open is replaced by one new file.
 
-    No process continues with the deleted index file, or removes the new log when it closes.
+    No process continues with the deleted file, or removes the write-ahead log of the new one.
     """
     other.reservations.used_bytes()
     for file in path.parent.iterdir():
@@ -349,9 +349,10 @@ def test_the_log_stays_short_over_many_small_transactions(
 
 
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
-    """A write truncates the long write-ahead log without waiting for a reader.
+    """A write does not wait for a slow reader, even if the write-ahead log should be truncated.
 
-    The write after the reader's end truncates the log, and the time-out for locks is set again.
+    The first write after the reader has ended truncates the log. The time-out for locks is then the
+    usual one.
     """
     statements: list[str] = []
     index = opened(busy_timeout=3.0)

@@ -130,7 +130,7 @@ print(*(each.name for each in threading.enumerate()))
 
 
 def test_content_on_a_disk_costs_no_import_and_no_thread_of_another_driver(tmp_path: Path) -> None:
-    """No program that serves from a disk loads, or starts a thread of, what only a bucket needs.
+    """With content on a disk, no program imports a module or starts a thread for buckets.
 
     So these programs use no more memory, start no further process, and wake up no more often.
     """

@@ -222,9 +222,9 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 
 
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
-    """Of several authorities with one subject in a chain only the first one is tried.
+    """Of several authorities with equal subjects in a chain, only the first is tried.
 
-    To try all combinations would take a time that grows exponentially.
+    To try each combination of them would take a time that grows exponentially.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
@@ -328,9 +328,10 @@ def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], re
 def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
     changed: dict[str, Any],
 ) -> None:
-    """A token with a time just outside its limits, or without an optional claim, is accepted.
+    """A token up to 60 s outside of its validity, or without an optional claim, is accepted.
 
-    Docker distribution allows a difference between clocks of 60 s too.
+    The clocks of the token server and the appliance may differ. Docker distribution allows a
+    difference of 60 s too.
     """
     assert _verifier(TRUSTED)(_valid(BY, **changed)).subject == "ann"
 

@@ -221,9 +221,9 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
-    """A verified token is remembered until it expires; during the leeway it is verified each time.
+    """A token is verified once until it expires, and then each time for another 60 s.
 
-    The leeway is the difference between clocks that is allowed (60 s).
+    These 60 s allow for a difference between the clocks of the token server and the appliance.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token(lifetime=100)}"
@@ -380,9 +380,10 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 
 
 def test_a_token_that_is_verified_again_counts_once() -> None:
-    """A token that is verified again after a change of keys uses its share of the memory once.
+    """A token that is verified again after a change of keys counts once in the remembered tokens.
 
-    Otherwise the memory would fill up, and each request would verify its token again.
+    If it counted twice, the limit of remembered tokens would be reached by tokens that are the
+    same, and each request would verify its token again.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"

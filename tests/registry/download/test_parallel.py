@@ -123,9 +123,9 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 
 
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
-    """If other downloads use all connections permitted to an upstream, parts are fetched in turn.
+    """If other downloads use all connections that an upstream permits, parts are fetched in turn.
 
-    The download does not wait for a permit, but uses its own first connection only.
+    The download does not wait for a further connection: its first connection fetches all parts.
     """
     remote = FakeRemote(CONTENT)
 
@@ -230,7 +230,7 @@ def test_a_part_that_never_arrives_ends_the_download() -> None:
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
 def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
-    """Ranges may work on some connections to an upstream only; the bytes are right all the same.
+    """The bytes are right even if only some connections to an upstream support ranges.
 
     Behind a load balancer each connection may reach another host.
     """
@@ -310,7 +310,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """If the upstream confirms a huge size too, each connection sends one request and no more.
+    """If the upstream confirms a false, huge size, each connection sends one request.
 
     An attacker may control both the manifest and the upstream.
     """
@@ -355,9 +355,9 @@ def test_every_byte_is_yielded_once_and_in_order(
 
 
 def test_no_part_is_taken_after_the_last_one() -> None:
-    """A thread that finds no part left returns its permit, and requests no bytes past the end.
+    """A helper thread that finds no part left gives up its connection, and requests no bytes.
 
-    Another thread may have taken the last part in the meantime.
+    Another thread may have taken the last part after the helper thread was started.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

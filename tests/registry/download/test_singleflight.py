@@ -98,9 +98,10 @@ def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task
 
 
 def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
-    """The thread of the client that begins a download sends the request, which saves a wake-up.
+    """The thread of the client that begins a download sends the first request to the upstream.
 
-    The thread of the download reads the body of the response.
+    So no other thread has to wake up before the request. The thread of the download reads the body
+    of the response.
     """
     threads: list[threading.Thread] = []
     remote = FakeRemote(CONTENT)
@@ -113,7 +114,7 @@ def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
 
 
 def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -> None:
-    """If the request of the client's thread fails, the thread of the download sends the others."""
+    """If the request by the client's thread fails, the thread of the download repeats it."""
     threads: list[threading.Thread] = []
     remote = FakeRemote(CONTENT, refusals=[Unavailable("fake", "busy", Why.REFUSED)])
     reader = bench.worker().join(_noting_threads(remote, threads))
@@ -174,7 +175,8 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 ) -> None:
     """A reader in the writer's process waits until the writer has linked the blob.
 
-    The blob is stored a moment before it is linked, so the reader could otherwise link it too.
+    The writer stores the blob a moment before it writes the link. A reader that looked in between
+    would find no link, and would write one too.
     """
     order: list[str] = []
     wait_done = Download.wait_done

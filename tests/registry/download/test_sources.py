@@ -109,9 +109,9 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
-    """No pause before a source is shorter than its Retry-After.
+    """A download sends a source no request before the time in its Retry-After has passed.
 
-    The download uses other sources during that pause.
+    The download uses other sources during that time.
     """
     policy = _policy(2)
     policy.failed(0, 0.0, retry_after=7.0)
@@ -141,9 +141,9 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 
 
 def test_the_second_invalid_response_removes_a_source() -> None:
-    """A source is given up after its second invalid response.
+    """A download stops using a source after its second invalid response.
 
-    The first one may come from a redirect whose target changed.
+    The first one may come from a redirect whose target has changed since.
     """
     policy = _policy()
     policy.refused(0, 0.0)
@@ -155,7 +155,7 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 
 @pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
-    """Only refusals without bytes between them count towards giving up a source.
+    """A source is given up only after several refusals in a row, with no byte between them.
 
     A long download may get many refusals, because a source may accept only one connection at a
     time.
@@ -211,7 +211,7 @@ def test_a_download_always_ends_and_never_spins(
 
 
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
-    """A connection below the lowest rate is given up after one span, the next one after two."""
+    """A connection below the lowest rate is given up after one span, the next after two."""
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
     assert not pace.is_too_slow(14.9, 10)
@@ -298,9 +298,9 @@ def test_a_source_that_keeps_refusing_is_removed() -> None:
 
 
 def test_a_slow_connection_is_replaced() -> None:
-    """A slow connection is replaced, and the next request is for the missing range.
+    """A slow connection is closed, and a new one requests the missing range.
 
-    A slow mirror is replaced by its upstream.
+    If the slow connection is to a mirror, the new one is to the upstream.
     """
     crawling, upstream = FakeRemote(CONTENT, piece=1000), FakeRemote(CONTENT, piece=10_000)
     time = Time()

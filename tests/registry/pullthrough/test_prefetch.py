@@ -66,9 +66,9 @@ def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path
 
 
 def test_the_prefetch_begins_after_the_first_bytes_are_sent() -> None:
-    """The prefetch is prepared after the first piece of the body was sent.
+    """The prefetch is prepared only after the first piece of the requested layer was sent.
 
-    The client waits for that piece, and preparing a prefetch takes a millisecond.
+    To prepare a prefetch takes a millisecond, for which the client would wait otherwise.
     """
     order: list[str] = []
     for piece in after_first(iter([b"first", b"second", b"third"]), lambda: order.append("act")):

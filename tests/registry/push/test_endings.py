@@ -78,9 +78,9 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 
 
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
-    """A worker that lacks the running hash of an upload reads its file again before the commit.
+    """A worker without the running hash of an upload reads the upload's file before the commit.
 
-    A saved hash may be older than the file.
+    A hash that another worker saved may cover only the first part of the file.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)

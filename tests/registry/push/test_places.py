@@ -50,9 +50,10 @@ def test_a_push_to_an_upstreams_name_is_405(
 
 @pytest.mark.parametrize("name", ["library/alpine", "alpine", "some/thing"])
 def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name: str) -> None:
-    """A push under a name that the default upstream serves is 405.
+    """A push under a name that the default upstream serves gets 405.
 
-    Otherwise every dockerd would pull the pushed image in place of the upstream's.
+    Otherwise each dockerd that pulls this name would get the pushed image instead of the
+    upstream's.
     """
     p = pushing(tmp_path, upstreams=["docker.io"], default="docker.io")
 

@@ -215,9 +215,10 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
-    """A push of content that the cleaner is just removing waits until it is removed.
+    """A push of content that the cleaner is just removing waits until the removal is complete.
 
-    Otherwise the push would rely on a stored copy that is gone a moment later.
+    Otherwise the push would be accepted because the content is stored, and the content would be
+    gone a moment later.
     """
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -248,7 +249,7 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a cleaner died after it marked content for removal, a push of it removes the mark.
+    """If a cleaner died after it marked content for removal, a push undoes the mark.
 
     Otherwise the next cleaner would remove the pushed content.
     """

@@ -109,7 +109,7 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
 
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
-    """A file with the length or the digest of an upload does not count as a further upload.
+    """A file with the length or the digest of an upload does not count as an upload.
 
     It is removed together with the upload, and not before.
     """

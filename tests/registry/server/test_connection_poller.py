@@ -88,9 +88,9 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 
 
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
-    """A thread, not the poller, waits for the next bytes of a download.
+    """If a body continues with bytes that are still being downloaded, a thread waits for them.
 
-    The poller sends bytes to other connections meanwhile.
+    The connection poller must not wait, because it sends bytes to other connections.
     """
     more = threading.Event()
 
@@ -305,9 +305,9 @@ def test_an_idle_connection_gets_remembered_responses(
 def test_a_thread_gets_any_other_request_with_its_connection(
     threads: Threads, descriptor: int
 ) -> None:
-    """A request that is not remembered goes with its connection to a thread.
+    """A request to which no remembered response belongs goes with its connection to a thread.
 
-    The poller passes on the bytes that it has read, and reads no more from the connection.
+    The poller hands over the bytes that it has read, and reads no more from the connection.
     """
     poller = remembering(threads.poller(), descriptor, 1)
     with Kept(poller) as kept:

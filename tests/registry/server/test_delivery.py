@@ -77,9 +77,10 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file for a client that reads is one call of `sendfile`, in which the kernel waits.
+    """A large file for a client that reads is one call of `sendfile`.
 
-    Without that the thread would be woken up for each small part.
+    The kernel waits during that call until the client has read. Otherwise the thread would wake up
+    for each small part of the file.
     """
     calls = []
     sendfile = os.sendfile

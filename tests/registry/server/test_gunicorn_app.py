@@ -79,9 +79,10 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 
 
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
-    """The application may write a body to the connection itself, after gunicorn sent the headers.
+    """The application may write the body to the connection of the request itself.
 
-    After that body the client can send further requests on the connection.
+    Gunicorn has sent the headers before. After the body the client can send further requests on the
+    connection.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
@@ -143,9 +144,10 @@ class _RecordingArbiter(SuspendTolerantArbiter):
 def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After the whole appliance was stopped for a while, the arbiter kills no worker.
+    """After all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
 
-    Each worker gets the full time-out again, because SIGCONT may reach the arbiter first.
+    The arbiter may resume first, when no worker has reported for longer than the time-out. So it
+    gives each worker the full time-out again.
     """
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)

@@ -146,9 +146,10 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """Only a GET that came whole and without a body is remembered.
+    """Only a GET without a body, which arrived whole and alone, is remembered.
 
-    With other bytes the end of the request would be found at a wrong place.
+    The server compares later bytes with those of the remembered request, and would find the end of
+    any other request at a wrong place.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)

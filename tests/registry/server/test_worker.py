@@ -126,7 +126,8 @@ def test_a_closed_connection_ends_the_wait() -> None:
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
     """After a moment without a request the connection goes back to gunicorn's polling thread.
 
-    The thread, which had waited at the connection, can then handle other requests.
+    The thread of the worker that had waited for a request on this connection can then handle
+    others.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -141,10 +142,10 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker whose connections are all idle waits for events as long as one without connections.
+    """A worker whose connections are all idle wakes up no more often than one without connections.
 
-    Only a new connection that has sent nothing makes the worker look every second, to close it in
-    time.
+    Only a new connection that has sent nothing wakes the worker each second, because the worker
+    must close it in time.
     """
     waits: list[float] = []
     monkeypatch.setattr(
@@ -164,9 +165,9 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
-    """Only some threads may wait for a next request; above that number a thread does not wait.
+    """Only a limited number of threads wait for a next request on their connection.
 
-    Otherwise idle connections would keep all threads from other requests.
+    Otherwise idle connections would keep all threads of the worker from other requests.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker._waiting_slots.clear()
@@ -177,10 +178,10 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
-    """A thread does not wait for a next request that it has already read in part.
+    """A thread that has already read a part of the next request does not wait for the socket.
 
-    The event of a readable socket would not come for bytes that are already read; gunicorn looks
-    for them after each request.
+    The socket may never become readable, because the bytes were read before. Gunicorn parses these
+    bytes after each request.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
@@ -355,10 +356,10 @@ class _CountingSocket(socket.socket):
 
 
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
-    """After a request without a body the thread does not try to read a rest of a body.
+    """After a request without a body the thread does not try to read the rest of a body.
 
-    To try this costs a system call for the time-out, after which the thread waits for Python's
-    interpreter lock.
+    The attempt would cost a system call that sets a time-out, after which the thread waits for
+    Python's interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
@@ -474,7 +475,7 @@ def _answer(client: socket.socket, request: bytes) -> bytes:
 
 
 def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Path) -> None:
-    """The poller repeats the response to an equal request, so the application is called once."""
+    """The poller sends the same response to an equal request; the application is not called."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         bodies = [_answer(client, _ASK) for _ in range(5)]
@@ -486,7 +487,7 @@ def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Pat
 def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response(
     tmp_path: Path,
 ) -> None:
-    """After SIGTERM no response is repeated; the next response announces that the worker closes."""
+    """After SIGTERM a worker sends one more response on a connection, with `Connection: close`."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for _ in range(3):
@@ -540,7 +541,7 @@ def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(15)
 def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: Path) -> None:
-    """A connection that ends in the poller is counted in the main thread, as gunicorn needs it."""
+    """If the connection poller closes a connection, the main thread lowers gunicorn's count."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         worker.nr_conns = 1
@@ -606,7 +607,10 @@ def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request()
 
 
 def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
-    """A request that differs in one byte, and the request after it, get responses of their own."""
+    """A request that differs in one byte from the remembered one is answered by the application.
+
+    So is the request after it.
+    """
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
         for _ in range(4):

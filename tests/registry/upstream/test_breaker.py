@@ -69,8 +69,8 @@ def test_breaker_rests_then_probes_then_closes(
 ) -> None:
     """An open circuit breaker rejects requests for a while, then admits one request as a probe.
 
-    A response to the probe closes the breaker. The breaker behaves so with and without a file that
-    it shares with other workers.
+    A response to the probe closes the breaker. This holds whether or not the breaker shares its
+    state with other workers in a file.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -90,8 +90,8 @@ def test_breaker_rests_then_probes_then_closes(
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
     """Workers share the state of a circuit breaker through a file.
 
-    A failure in one worker rejects requests in another, and one probe serves all. The first worker
-    that changes the state creates the folder of that file.
+    After a failure in one worker, another worker rejects requests too, and one probe closes the
+    breaker for both. The first worker that changes the state creates the folder of that file.
     """
     one, other = (
         Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
@@ -517,7 +517,7 @@ def test_any_response_closes_the_breaker() -> None:
 
 
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
-    """Requests that were sent before the circuit breaker opened do not prolong its pause.
+    """The failure of a request sent before the circuit breaker opened prolongs no pause.
 
     Twenty requests that fail together count as one failure.
     """

@@ -84,9 +84,9 @@ def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstre
 
 
 def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
-    """If a layer that is a gzip file is sent as "Content-Encoding: gzip", the header is wrong.
+    """If decoded bytes have a wrong digest, the next request ignores Content-Encoding.
 
-    The decoded bytes have another digest, so the next request does not decode them.
+    Some registries send a layer that is a gzip file with "Content-Encoding: gzip".
     """
     layer = gzip.compress(CONTENT)
     digest = upstream.add_blob("app", layer)
@@ -144,7 +144,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """If the sent bytes have the expected size, Content-Encoding is wrong, as the size shows."""
+    """If the received bytes had the expected size, the next request ignores Content-Encoding."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

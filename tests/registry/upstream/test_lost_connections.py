@@ -53,9 +53,10 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
 def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """A request that no acknowledgement follows is repeated on a new connection.
+    """If no TCP acknowledgement follows a request, it is repeated on a new connection.
 
-    The repetition is long before the read time-out of 30 s, and the breaker counts no failure.
+    The repetition is long before the read time-out of 30 s, and the circuit breaker counts no
+    failure.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
@@ -71,9 +72,10 @@ def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
 def test_other_idle_connections_are_not_tried_after_a_lost_one(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """After one idle connection was lost, other idle connections are not tried.
+    """After a request on an idle connection got no response, a new connection is opened.
 
-    The other connections used the same path, and each would take the same time.
+    Other idle connections are not tried: they used the same network path, and each would cost the
+    same wait.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)

@@ -66,7 +66,7 @@ def test_a_failed_mirror_is_skipped(
 def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """A mirror whose circuit breaker is open gets no request; the upstream's stays closed.
+    """A mirror whose circuit breaker is open gets no request; the upstream still gets requests.
 
     In this test a GET follows each HEAD to the mirror.
     """

@@ -26,7 +26,8 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-_REQUESTS = 6000  # requests of each kind in a round, which take about one CPU second
+# The number of requests of each kind in a round: together they take about one CPU second.
+_REQUESTS = 6000
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
 

@@ -37,7 +37,8 @@ PARTS: Final = 5  # blobs in each manifest
 _BLOB: Final = 1_000  # the size of each blob in bytes
 _REPOSITORY: Final = "library/many"
 _SAMPLED: Final = 100_000  # requests in the list that wrk repeats, in its order
-_REPEATED: Final = 4_000  # requests for each object of the comparison, until one is repeated
+# The comparison requests each object this often with different queries, before a query is repeated.
+_REPEATED: Final = 4_000
 _WARM_S: Final = 12
 _SECONDS: Final = 4
 

@@ -18,7 +18,8 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-_STEPS = 20  # groups of readers, which read one after another within each round of a second
+# The readers are divided into this many groups. In each second, the groups read in turn.
+_STEPS = 20
 _BUFFER = 64 * 1024
 
 

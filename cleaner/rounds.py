@@ -36,7 +36,8 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-_PREFETCH_GRACE_S = 600.0  # time in s in which a client may still request a prefetched layer
+# A prefetched layer that no client has requested within this time (s) counts as unused.
+_PREFETCH_GRACE_S = 600.0
 # A round reads at most this many prefetched layers; the next round starts with the first layer
 # again.
 _MOST_PREFETCHED = 1000

@@ -14,7 +14,8 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-_MOST_REPOSITORIES = 1000  # this many repositories are searched for the names of images
+# At most this many repositories are searched for the names of evicted images.
+_MOST_REPOSITORIES = 1000
 _MOST_TAGS = 50
 
 

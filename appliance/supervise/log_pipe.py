@@ -22,7 +22,8 @@ def create(run: Path, thread: int = 1) -> int:
     """Create the pipe of a thread, and return its reading end, in non-blocking mode."""
     path = run / LOG_PIPES[thread - 1]
     os.mkfifo(path, 0o600)
-    # With O_RDWR the reader is also a writer, and never sees an end of file.
+    # O_RDWR makes this process a writer too, so that a read never reports the end of the pipe while
+    # HAProxy does not have it open.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     # If the user's pipes have no pages left (pipe(7)), the log pipe keeps its default size.
     with suppress(OSError):

@@ -28,7 +28,8 @@ class _Pipe:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
-        # With O_RDWR the reader is also a writer, and never sees an end of file.
+        # O_RDWR makes this process a writer too, so that a read never reports the end of the pipe
+        # while the program does not have it open.
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._rest = b""

@@ -22,7 +22,8 @@ from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
 
 _log = logging.getLogger(__name__)
-_log.addFilter(LogLimit())  # Clients can cause messages of HAProxy, so their number is limited.
+# Clients can cause messages of HAProxy, so the number of logged messages is limited.
+_log.addFilter(LogLimit())
 
 # The programs other than HAProxy get this many seconds to stop after HAProxy's grace period.
 _STOP_WITHIN = 3.0

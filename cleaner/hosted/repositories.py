@@ -103,7 +103,7 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # If there is nothing to read, the digest was read before, is not stored, or is a
+                # A digest has nothing to read if it was read before, is not stored, or is that of a
                 # blob: the index of a build cache lists blobs.
                 if below:
                     read[digest] = below

@@ -102,7 +102,8 @@ def _finals(tree: ast.AST) -> Iterator[list[ast.stmt]]:
 def test_a_lock_is_taken_in_a_with_statement() -> None:
     """A lock that a function assigns to a name is released, even if the function fails.
 
-    It is entered by `with`, passed to an exit stack, or returned to the caller.
+    The test accepts three ways: the lock is entered by `with`, passed to an exit stack, or returned
+    to the caller.
     """
     lost = [
         f"{path}:{line} {name}"

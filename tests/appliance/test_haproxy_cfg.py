@@ -358,7 +358,11 @@ def test_haproxy_waits_for_a_body_without_occupying_a_worker(
 
 
 def test_each_kind_of_request_has_its_own_slots(haproxy: Haproxy) -> None:
-    """Large bodies use no slots of others, and an address with few requests gets spare slots."""
+    """HAProxy limits requests with large bodies and other requests separately.
+
+    So large bodies cannot keep out other requests. An address with few requests may use slots that
+    are kept free for such addresses.
+    """
     address = ("127.0.0.1", haproxy.port)
     head = "PUT /wait{} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + "x" * 40_000
     gate = haproxy.run / "places"
@@ -515,9 +519,10 @@ def test_a_read_without_any_response_byte_is_retried_once(
 
 
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
-    """Health checks are not logged, as they would fill the log, except those with `?news=`.
+    """Health checks are not logged, as they would fill the log, except those of the cleaner.
 
-    The cleaner sends health checks with `?news=`, and waits until the logger has read their lines.
+    The cleaner sends `?news=` with its checks, and waits until the logger has read their lines. So
+    it knows that the logger has read all earlier lines.
     """
     assert haproxy.request("/healthz").status == 200
     assert haproxy.request("/healthz?news=17").status == 200

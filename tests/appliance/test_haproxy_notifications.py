@@ -183,7 +183,7 @@ def test_a_write_reaches_the_worker_with_the_id_of_its_line(
 
 
 def test_a_read_has_no_such_header(haproxy: Haproxy) -> None:
-    """A read gets no header with an ID, and such a header of a client is removed."""
+    """A worker gets no header with the ID of a read, not even if the client sends one."""
     response = haproxy.request("/echo?read", "X-Entrepot-Request: forged")
 
     assert [value for name, value in json.loads(response.body) if "entrepot-request" in name] == []

@@ -54,7 +54,7 @@ def _is_marked(haproxy: Haproxy, path: str, *headers: str) -> bool:
 def test_a_client_that_asks_again_is_known_to_the_worker(
     haproxy: Haproxy, blobs: StubWorker
 ) -> None:
-    """A worker is informed of an earlier redirect of the same client for the same blob only."""
+    """HAProxy sends a worker a header if the same client was just redirected for the same blob."""
     one, other = f"{BLOB}{'1' * 64}", f"{BLOB}{'2' * 64}"
     assert not _is_marked(haproxy, one)
     assert _is_marked(haproxy, one)
@@ -68,7 +68,10 @@ def test_a_client_that_asks_again_is_known_to_the_worker(
 
 
 def test_a_client_cannot_send_the_mark(haproxy: Haproxy) -> None:
-    """A client's header about a redirect is removed: each would cost a request to the bucket."""
+    """HAProxy removes a client's own header about an earlier redirect.
+
+    For each request with that header a worker would send a request to the bucket.
+    """
     assert not _is_marked(haproxy, f"{BLOB}{'4' * 64}", f"{NAME}: 1")
 
 

@@ -217,7 +217,10 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 def test_a_form_that_a_worker_reads_is_counted(
     haproxy: Haproxy, worker: StubWorker, target: str, header: str
 ) -> None:
-    """A form counts even with an escaped path or an empty Authorization, as workers read it."""
+    """HAProxy counts wrong passwords in each form that a worker accepts.
+
+    A worker also accepts a form with an escaped path or an empty header Authorization.
+    """
     haproxy.admin("clear table guesses")
     worker.headers["X-Entrepot-Mistaken"] = "1"
     haproxy.request(target, *FORM, header, method="POST")

@@ -90,7 +90,10 @@ def test_the_run_directory_of_a_killed_appliance_is_removed(
 
 
 def test_a_noted_folder_without_the_prefix_is_not_removed(tmp_path: Path, temporary: Path) -> None:
-    """The file `run` may contain any path, so a folder without the prefix is not removed."""
+    """A start removes only a folder whose name has the prefix of run directories.
+
+    The path is read from the file `run`, which may contain any path.
+    """
     precious = temporary / "precious"
     precious.mkdir()
     (tmp_path / "run").write_text(str(precious))
@@ -153,7 +156,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
 def test_a_folder_removed_as_abandoned_is_created_again(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run directory that another start removes before it is locked is created again."""
+    """If another start removes a new run directory before it is locked, it is created again."""
     flock = fcntl.flock
     removed: list[Path] = []
 

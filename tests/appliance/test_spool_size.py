@@ -18,7 +18,7 @@ def _settings(state: Path, **keys: object) -> Settings:
 def test_the_default_is_most_of_the_free_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """80 % of what is free at the start; a limit that is set stays."""
+    """The spool may use 80 % of the space that is free at the start, or what a setting states."""
     monkeypatch.setattr(bucket, "disk_space", lambda _: DiskSpace(1000, None, is_read_only=False))
 
     assert bucket.with_spool_size(_settings(tmp_path)).storage.spoolsize == 800
@@ -27,7 +27,10 @@ def test_the_default_is_most_of_the_free_space(
 
 
 def test_an_unreadable_disk_has_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start goes on: each transfer gets the error of the disk."""
+    """If the free space cannot be read, the spool has no limit, and the start goes on.
+
+    Each download or push then gets the error of the disk.
+    """
 
     def fail(_: Path) -> DiskSpace:
         raise OSError("input/output error")

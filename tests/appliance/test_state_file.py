@@ -98,7 +98,10 @@ def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path
 
 
 def test_after_the_end_of_the_appliance_no_state_is_written(tmp_path: Path) -> None:
-    """A state that is gathered while `serve` ends would stay in the removed run directory."""
+    """After the run directory was removed, no thread writes state.json into it any more.
+
+    A thread may still have been collecting the state when `serve` ended.
+    """
     begun, ended = threading.Event(), threading.Event()
 
     def gather() -> Status:

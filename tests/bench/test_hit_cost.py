@@ -6,9 +6,10 @@ from bench.hit_cost import Comparison, table
 
 
 def test_the_difference_is_the_median_of_the_rounds_differences() -> None:
-    """The difference of two trees is the median of the rounds' differences.
+    """The difference of two versions is the median of their differences in each round.
 
-    In a round both trees are measured under the same load, so a slow round makes no difference.
+    In a round both versions are measured under the same load, so a slow round does not change the
+    result.
     """
     comparison = Comparison("blob, GET", (100.0, 300.0, 104.0), (99.0, 297.0, 110.0))
 

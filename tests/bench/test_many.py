@@ -35,7 +35,7 @@ def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -
 def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
     tmp_path: Path,
 ) -> None:
-    """Paths are requested in an order that differs by round, and the first object most often."""
+    """The first object is requested most often, and the order of requests differs by round."""
     written = write(tmp_path, 20)
     address = ServerAddress(1)
     first, second = (list(written.sampled(address, seed)) for seed in (1, 2))
@@ -47,9 +47,10 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """The requests of a plain server have as many blobs for each manifest as those of Entrepot.
+    """A plain server gets as many requests for blobs for each manifest as Entrepot does.
 
-    All of them differ, because a worker would repeat its response to an equal request.
+    All requests differ, because a worker would answer an equal request with the same response from
+    memory.
     """
     paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
     kinds = [path.split("/")[-2] for path in paths]

@@ -160,7 +160,8 @@ def test_only_the_key_of_an_account_signs_redirects(
 ) -> None:
     """By default clients are redirected to Azure only with an account's key, and never to OSS.
 
-    Without the key a signed URL would need a request to Azure; redirects to OSS were never tested.
+    Without that key the appliance would need a request to Azure to sign a URL. Redirects to OSS
+    were never tested.
     """
     config_folder.write(f"storage: {{{storage}}}")
 

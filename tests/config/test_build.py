@@ -113,7 +113,7 @@ def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, na
 def test_an_empty_variable_switches_an_optional_setting_off(config_folder: ConfigFolder) -> None:
     """An empty variable switches an optional setting off.
 
-    An empty variable overrides a file at a usual place, and the value of the configuration file.
+    The setting is off even if the configuration file has a value, or a file exists at a usual path.
     """
     config_folder.places.secret.write_text("{}", encoding="utf-8")
     config_folder.write("proxy: {default: quay.io, maxstale: 1d}")

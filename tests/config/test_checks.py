@@ -65,9 +65,9 @@ def test_an_unwritable_data_directory_is_a_problem(config_folder: ConfigFolder) 
 def test_a_state_directory_outside_the_data_directory_is_checked_too(
     config_folder: ConfigFolder, data: str
 ) -> None:
-    """A state directory outside the data directory is checked too.
+    """The checks of the start examine a state directory outside the data directory too.
 
-    A state directory inside the data directory causes no second problem.
+    If the state directory is inside the data directory, one problem is not reported twice.
     """
     (line,) = _lines(config_folder.settings(data, ENTREPOT_STATEDIR="/proc/state"))
 

@@ -58,8 +58,8 @@ def _is_named(row: DistributionKey, loaded: Loaded) -> str:
 def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
     """Each key of docker distribution changes a setting, or a message names the key and a remedy.
 
-    A key of docker distribution that is honoured causes no message. An honoured key changes the
-    settings, or its row in `SHOWN_BY` explains why it need not.
+    A key that the table lists as honoured causes no message. It changes the settings, or its row in
+    `SHOWN_BY` explains why it need not.
     """
     row = _row(key)
     assert row is not None, f"{key} has no row in config/distribution.py"

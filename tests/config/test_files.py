@@ -25,9 +25,10 @@ _ALL = (
 
 
 def test_every_file_of_the_settings_is_listed_once(config_folder: ConfigFolder) -> None:
-    """Every file of the settings is listed once.
+    """`named_files` lists each file that a setting names once.
 
-    A new setting with a file must be added to the list, or only root can read that file.
+    The service user gets access to the listed files. If a new setting with a file is not in the
+    list, only root can read that file.
     """
     settings = config_folder.settings(*_ALL)
 

@@ -33,10 +33,10 @@ def test_absent_rules_and_users_are_none(config_folder: ConfigFolder) -> None:
 
 
 def test_problems_of_other_settings_are_ignored(config_folder: ConfigFolder) -> None:
-    """Problems of other settings do not prevent that rights are reread.
+    """A changed file's access rules apply even if other settings in the file are wrong.
 
-    An operator must be able to revoke rights at once; other settings are read at the next start
-    only.
+    An operator must be able to revoke rights at once. The other settings are read only at the next
+    start.
     """
     text = b"cleaner: {maxsize: 10X}\naccess: [{user: ann, repository: a, allow: pull}]"
 
@@ -66,9 +66,9 @@ def test_an_invalid_edit_raises_an_error_with_its_line(
 
 
 def test_only_values_that_come_from_the_file_are_reread(config_folder: ConfigFolder) -> None:
-    """Only values that came from the configuration file are read again: flags and variables stay.
+    """While the appliance runs, only values that came from the configuration file are read again.
 
-    If the file sets no passwords, it is not read again.
+    Flags and variables keep their values. If the file sets no passwords, it is not read again.
     """
     config_folder.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"

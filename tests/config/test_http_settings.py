@@ -65,9 +65,9 @@ def test_a_variable_sets_one_header_or_all(config_folder: ConfigFolder) -> None:
 def test_a_header_that_would_break_responses_is_refused(
     config_folder: ConfigFolder, text: str, message: str
 ) -> None:
-    """A header that would break responses is refused in one line.
+    """A configured header that would break responses is refused with a message of one line.
 
-    A header with a line break cannot add lines to the message.
+    That holds even if the header contains a line break.
     """
     config_folder.write(f"http: {{headers: {text}}}")
 
@@ -201,10 +201,9 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 
 
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
-    """`http.host` without the prefix is a warning.
+    """If `http.prefix` is set, an `http.host` without that prefix is a warning.
 
-    This setting is right for a proxy that adds the prefix, and wrong for one that passes the prefix
-    on.
+    It is right behind a proxy that adds the prefix, and wrong behind one that passes the prefix on.
     """
     config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = config_folder.warnings()
@@ -241,7 +240,7 @@ def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder
 
 
 def test_client_authorities_without_a_certificate_are_refused(config_folder: ConfigFolder) -> None:
-    """Client authorities without a certificate are refused: no client would be checked.
+    """`clientcas` without a certificate of the appliance is refused: no client would be checked.
 
     Docker distribution accepts this configuration without a message.
     """

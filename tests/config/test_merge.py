@@ -102,7 +102,7 @@ def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(
 def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """A value that requests the normal behaviour causes no message, even of a refused key."""
+    """A key that asks for what the appliance does anyway causes no message."""
     config_folder.write(text)
 
     assert (config_folder.problems(), config_folder.warnings()) == ([], [])
@@ -258,9 +258,10 @@ def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: Co
 
 
 def test_every_honoured_key_is_a_setting() -> None:
-    """Every key of distribution that is honoured is a setting.
+    """Every key of distribution that is honoured is also a setting of the appliance.
 
-    The exceptions are honoured keys that need no value here, and single entries of a map or list.
+    The exceptions are keys whose value the appliance does not need, and single entries of a map or
+    list.
     """
     names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]

@@ -118,9 +118,9 @@ def test_the_file_may_be_named_in_quotes(config_folder: ConfigFolder, tmp_path: 
 
 
 def test_an_empty_value_in_quotes_is_empty(config_folder: ConfigFolder) -> None:
-    """An empty value in quotes is empty: it switches the certificate off.
+    """An empty value in quotes counts as empty.
 
-    An empty password file, in quotes too, is an error.
+    For the certificate it means plain HTTP. For the password file it is an error.
     """
     config_folder.places.certs.mkdir()
     (config_folder.places.certs / "certs.pem").write_text("", encoding="utf-8")

@@ -74,9 +74,9 @@ def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
 def test_an_endpoint_that_clients_cannot_use_is_a_warning(
     config_folder: ConfigFolder, s3: str, redirect: str, argv: tuple[str, ...], expected: list[str]
 ) -> None:
-    """A redirect to a host that only the appliance knows, or without TLS, is a warning.
+    """A redirect to a host that only the appliance can resolve, or without TLS, is a warning.
 
-    Clients could not follow it.
+    Clients could not follow such a redirect.
     """
     expected = [f"{_AT}.{each}; {_REMEDY}" for each in expected]
 

@@ -30,7 +30,8 @@ def _defaults(found: list[UpstreamValues]) -> list[str]:
 def test_the_values_have_the_fields_of_an_upstream_config() -> None:
     """`UpstreamValues` and `UpstreamConfig` have the same fields.
 
-    `registry` is usable without `config`, so an upstream has two classes.
+    There are two classes for an upstream because the package `registry` must be usable without the
+    package `config`.
     """
     names = {each.name for each in fields(UpstreamValues)}
 
@@ -128,9 +129,10 @@ def test_an_upstream_inherits_the_settings_of_proxy(config_folder: ConfigFolder)
 
 
 def test_a_host_of_the_secret_inherits_the_settings_of_proxy(config_folder: ConfigFolder) -> None:
-    """A host of the pull secret inherits the settings of `proxy`.
+    """A host of the pull secret becomes an upstream with the settings of `proxy`.
 
-    A section of the file for any name of the pull secret's host adds settings.
+    If the configuration file has a section for that host, by any of its names, the section's
+    settings are added.
     """
     config_folder.write("upstreams: {index.docker.io: {freshness: 5m}}")
     settings = config_folder.settings(ENTREPOT_FRESHNESS="7s")
@@ -313,9 +315,9 @@ def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(
 
 
 def test_a_flag_for_a_host_that_is_not_public_configures_it(config_folder: ConfigFolder) -> None:
-    """A flag for a host that is not public configures it as an upstream.
+    """A flag that adjusts a host other than the public registries makes that host an upstream.
 
-    A public registry that another flag adjusts is then an upstream beside that host.
+    If another flag adjusts a public registry, that registry is an upstream too.
     """
     flags = ["--upstreams.quay.io.freshness=5m", "--upstreams.corp.example.url=https://a.corp"]
 

@@ -43,9 +43,10 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 
 
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
-    """A report of the older suite, made with ginkgo, is read too.
+    """A report of the older suite, which is made with ginkgo, is read too.
 
-    The older suite marks a test by an element, and names the states of tests in another way.
+    In such a report an element of a test states the result, and its names differ from those of the
+    current suite.
     """
     found = _read(tmp_path, GINKGO)
 

@@ -104,9 +104,10 @@ def _environment(executable: Path, given: dict[str, str]) -> dict[str, str]:
 
 
 def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
-    """The current suite gets no option of the older one.
+    """The current conformance suite gets no option that only the older one has.
 
-    Options of the older suite replace what the version of the specification enables.
+    The current suite reads such an option as a list of what to test, in place of what the
+    specification's version demands.
     """
     found = _environment(_program(tmp_path / "suite", "# OCI_CONFIGURATION"), {})
 
@@ -131,9 +132,9 @@ def test_the_older_suite_is_told_to_test_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["", "# OCI_CONFIGURATION"])
 def test_options_are_the_users_and_the_address_is_not(tmp_path: Path, mark: str) -> None:
-    """Options of the suite may come from the user, but never its address.
+    """A user's variables may set options of the suite, but not the address of the tested registry.
 
-    A forgotten variable must not direct the suite at another registry.
+    Otherwise a variable that the user forgot could direct the suite at another registry.
     """
     given = {
         "OCI_VERSION": "1.0",

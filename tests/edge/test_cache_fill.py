@@ -13,9 +13,9 @@ PATH = "/v2/one.test/app/manifests/v1"
 
 
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
-    """The second HEAD for a URI and credential within a minute is a repeat.
+    """The second HEAD for a URI and credential within a minute is reported as a repeat.
 
-    The third one is not, because counting restarts after a repeat.
+    The third one is not, because the count restarts after a repeat.
     """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)

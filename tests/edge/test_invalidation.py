@@ -64,9 +64,9 @@ def test_a_change_raises_the_epoch_once() -> None:
 
 
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
-    """A worker that sees a new epoch refreshes its files before the next response.
+    """A worker that sees a new cache epoch reads changed files again before its next response.
 
-    Otherwise HAProxy would cache, under the new epoch, a response of the old files.
+    Otherwise HAProxy would cache a response that follows from the old files under the new epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -89,9 +89,9 @@ def test_a_response_has_the_epoch_at_its_start() -> None:
 
 
 def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
-    """The cache epoch is raised before a response reflects a change.
+    """A worker that notices a changed file raises the cache epoch before its next response.
 
-    Otherwise one worker would deny access that the other workers, and the cache, still permit.
+    Otherwise that worker would deny access which other workers and HAProxy's cache still permit.
     """
     file = File()
     invalidation, epoch = _watching(file)

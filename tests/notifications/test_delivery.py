@@ -109,9 +109,9 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 
 
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
-    """A response that takes a quarter of the time-out halves the next envelope.
+    """After a response that takes a quarter of the time-out, the next request has half the events.
 
-    The receiver would otherwise need longer than the time-out for a large one.
+    With more events the receiver would at some point need longer than the time-out.
     """
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> N
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An accepted envelope is not sent again if the queue is locked when this is recorded."""
+    """If the queue is locked after a request was accepted, its events are not sent again."""
     numbers, post = fill(queue, 1), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     recorded = queue.delivered
@@ -239,9 +239,10 @@ def test_an_empty_queue_is_not_read_until_it_changes(
 def test_a_file_that_was_just_written_has_no_stamp(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue file that has just been written has no stamp, as two writes may have the same time.
+    """A queue file that was written just now has no stamp.
 
-    A stamp is the time and size of the file: an unchanged stamp means an unchanged file.
+    The stamp is the time and size of the file, so an unchanged stamp means an unchanged file. But
+    two writes in quick succession may have the same time.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
     fill(queue, 1)

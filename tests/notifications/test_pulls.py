@@ -110,9 +110,9 @@ def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
 
 
 def test_a_line_that_is_read_again_gives_the_same_event() -> None:
-    """A line that is read again after a kill gives an event with the same ID.
+    """A log line that is read again after a kill of the logger gives an event with the same ID.
 
-    The receiver can therefore drop the event that it gets twice.
+    So the receiver can recognise an event that it gets twice.
     """
     assert made(line()) == made(line())
 

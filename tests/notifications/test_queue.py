@@ -166,7 +166,7 @@ def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
 
 
 def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) -> None:
-    """Each endpoint has its share of the queue, so a failing one displaces no events of others."""
+    """The events of an endpoint that fails never displace the events of another endpoint."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"b": [event("kept")]})
     for number in range(20):

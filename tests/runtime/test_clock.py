@@ -102,7 +102,8 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
     """A wall clock that jumped ahead and stays there is trusted after an hour.
 
-    Earlier uses count as an hour old then, because it is unknown which time was right.
+    Uses before the jump then count as one hour old, because the jump may have been a correction of
+    a wrong clock.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -239,9 +240,9 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file's age counts only if the kernel's clock, which sets file times, ran evenly.
+    """A file counts as old only if the kernel's clock did not jump since the file was written.
 
-    The kernel's clock must not be a year back either.
+    The kernel's clock sets the times of files. It must not be a year back either.
     """
     clock = machine.clock()
     machine.run(clock, 100, step=10)
@@ -280,9 +281,9 @@ def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
 def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the clock's state file cannot be written, time runs on, with one warning.
+    """If the file that stores the time cannot be written, the time goes on, with one warning.
 
-    The clock writes the file again as soon as that works.
+    The clock writes the file again as soon as that is possible.
     """
     path.mkdir()
     clock = machine.clock(path)

@@ -47,7 +47,7 @@ def flooded() -> Iterator[Flooded]:
 def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
     flooded: Flooded, level: int, most: int
 ) -> None:
-    """Of a flood only the first lines are written; the next line says how many were dropped."""
+    """Of a flood only the first lines are written; the next one has the number dropped."""
     log = logging.getLogger("x.y")
     for number in range(most + 500):
         log.log(level, "request failed", extra={"path": f"/{number}"})

@@ -243,7 +243,7 @@ def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, cloc
 def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
     path: Path, clock: Clock, moment: str
 ) -> None:
-    """A file that is truncated between the check of its size and the read is read again later."""
+    """A file that is truncated after the check of its size is read at the next check."""
     truncations = iter([b""])
 
     def truncate() -> None:
@@ -313,7 +313,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
     path: Path, clock: Clock
 ) -> None:
-    """A process that starts while the file is bad uses the last good content, saved on disk."""
+    """A process that starts while the file is invalid uses a copy of the last valid content."""
     saved = path.with_name("saved")
     before = ReloadingFile(path, int, clock=clock, last_good=saved)
     for moment, content in enumerate((b"2", b"two"), 1):
@@ -333,9 +333,9 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """A forked process does not use the value of its parent, which may be older than that on disk.
+    """A forked process does not use the value of its parent, but a newer valid copy on disk.
 
-    The parent checks no file after the start, but its other children do.
+    The parent does not check the file after the start; its other children do, and write the copy.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
@@ -355,9 +355,10 @@ def test_a_forked_process_does_not_use_its_parents_older_value(
 def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked process uses the value that other processes have accepted and saved.
+    """A forked process uses the value that other processes have accepted and saved on disk.
 
-    The file is as the parent read it, but the others have rejected that version since.
+    In this test the file is unchanged since the parent read it, but the other processes found it
+    invalid.
     """
 
     def validate(before: int, after: int) -> None:
@@ -390,9 +391,9 @@ def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Cloc
 def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the saved content cannot be replaced, as on a full disk, it is deleted.
+    """If the copy of the last valid content cannot be replaced, as on a full disk, it is deleted.
 
-    Otherwise a later start would use a content that is no longer the last good one.
+    Otherwise a process that starts while the file is invalid would use an older content.
     """
     saved = path.with_name("saved")
     watched = ReloadingFile(path, int, clock=clock, last_good=saved)
@@ -428,9 +429,9 @@ def test_a_change_may_be_rejected_by_validate(
 
 
 def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
-    """`refresh` checks the file at once, before the next check is due.
+    """`refresh` checks the file at once, and not only when the next check is due.
 
-    It is called if another process has seen a change.
+    A process calls `refresh` if another process has seen a change of the file.
     """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
@@ -441,9 +442,9 @@ def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
 
 
 def test_refresh_takes_the_value_that_another_process_accepted(path: Path, clock: Clock) -> None:
-    """`refresh` uses the value that another process has saved, even if the file is too recent.
+    """`refresh` uses the value that another process saved, even if the file was just written.
 
-    Otherwise a password that one worker rejects would be right for another.
+    Otherwise one worker would reject an old password, and another would still accept it.
     """
     saved = path.with_name("saved")
     first, second = (ReloadingFile(path, int, clock=clock, last_good=saved) for _ in range(2))
@@ -485,7 +486,7 @@ print(bytes(sorted(os.read(result, 4))).decode())
 
 
 def test_of_processes_that_find_a_bad_version_at_the_same_instant_one_logs_it() -> None:
-    """Of forked processes that find a bad file at the same instant, exactly one logs it.
+    """If forked processes find an invalid file at the same instant, exactly one of them logs it.
 
     They check at the same instants, because they inherit the time of the last check.
     """

@@ -203,9 +203,9 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 
 @pytest.mark.usefixtures("libraries")
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
-    """A tracker gets only log lines with a traceback, and none that its own library logs.
+    """An error tracker gets only log lines with a traceback, and no lines of its own library.
 
-    A line of the library could otherwise cause the next one without an end.
+    The report of a line of that library could fail and log the next line, without an end.
     """
     start("sentry")
     log.error("a foreseen failure")

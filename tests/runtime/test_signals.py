@@ -91,9 +91,9 @@ print(signals.wait(0), flush=True)
 
 
 def test_another_thread_can_end_a_wait() -> None:
-    """A thread ends another thread's wait by `wake`, which returns no signal.
+    """`wake` makes the wait of another thread return without a signal.
 
-    If no thread waits, the next wait ends at once.
+    If no thread is waiting, the next wait returns at once.
     """
     with running(_WOKEN) as process:
         assert [next_line(process) for _ in range(4)] == ["ready", "[]", "[]", "[]"]

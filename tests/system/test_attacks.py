@@ -200,7 +200,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
-    """More slow uploads than HAProxy lets in at once keep out no pull and no push."""
+    """More slow uploads than HAProxy passes on at the same time keep out no pull and no push."""
     paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
@@ -332,7 +332,10 @@ def test_log_short_lines_stop_no_eviction(
 
 
 def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
-    """After a flood of long URLs the cleaner still evicts: its log fits into the small limit."""
+    """After a flood of long URLs the cleaner still evicts.
+
+    HAProxy cuts these URLs in the log, so that its lines do not push out others.
+    """
     uri = "/v2/" + "/" * 3_900
 
     with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:

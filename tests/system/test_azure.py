@@ -149,7 +149,7 @@ def test_content_survives_a_restart_and_a_lost_index(
 def test_a_second_appliance_only_reads(
     appliance: Appliance, azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A second appliance on a container only reads: conditional puts decide who owns it."""
+    """A second appliance on a container writes nothing, because the first one owns it."""
     made = of_size(200 * KB, 720)
     push_soon(appliance.http, "team/two", "v1", made)
     with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:

@@ -71,7 +71,7 @@ def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
 
 
 def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
-    """The images that are left are those that clients used last."""
+    """After evictions the images that clients used last are stored, and no others."""
     left = [number for number in filled.used if filled.holds(number)]
 
     assert filled.used[-len(left) :] == left
@@ -79,7 +79,7 @@ def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
 
 
 def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
-    """An image that was pulled again in between is left; images of its age are not."""
+    """Of the images pulled first, only the one that clients pulled again later is still stored."""
     assert filled.holds(FAVOURITE)
     assert not filled.holds(1)
     assert not filled.holds(2)

@@ -26,14 +26,14 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """The appliance responds to each request that the first lines of a real configuration list."""
+    """The appliance answers the requests in the first lines of a configuration as they state."""
     _probe(name, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in _NAMES if name not in _QUICK])
 def test_every_other_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """Each other configuration has the responses that its first lines list, or is refused."""
+    """With each other file the appliance answers as its first lines state, or does not start."""
     _probe(name, tmp_path)
 
 

@@ -43,7 +43,7 @@ def expiring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 @contextmanager
 def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
-    """Request a manifest again and again, as a cluster does, until the end of the `with` block."""
+    """Request a manifest repeatedly, as a cluster does, until the end of the `with` block."""
     stop = threading.Event()
 
     def request() -> None:
@@ -60,7 +60,7 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
 
 
 def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance) -> None:
-    """Two hosted images share a layer: the unused image expires, and the other stays whole."""
+    """Of two hosted images with a shared layer, the unused one expires; the other stays whole."""
     appliance = expiring
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))

@@ -1,4 +1,4 @@
-"""A logger that was stopped for a while misses no line of the access log.
+"""A logger that was suspended for a while misses no line of the access log.
 
 The times of last use survive the loss of the index.
 """
@@ -103,7 +103,7 @@ def _requested(appliance: Appliance, path: str) -> int:
 
 
 def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: FakeUpstream) -> None:
-    """While the logger is stopped nothing is evicted for age, because uses are not recorded."""
+    """While the logger is suspended nothing is evicted for age, because uses are not recorded."""
     used = fake.put_image("app", "used", of_size(64 * KB, 501))
     unused = fake.put_image("app", "unused", of_size(64 * KB, 502))
     ttl = {"CLEANER_TTL": "2s", "CLEANER_RUNEVERY_TIME": "1s"}
@@ -186,7 +186,7 @@ def test_metrics_have_the_names_of_distribution_and_our_own(
 
 
 def _stop_logger(appliance: Appliance) -> None:
-    """Stop the logger at a moment at which it does not lock the index against other processes."""
+    """Suspend the logger at a moment at which it does not lock the index."""
     index = open_index(appliance.state)
 
     def is_stopped() -> bool:

@@ -1,4 +1,4 @@
-"""While the upstream is down, stored content is served with a mark, and all else is refused."""
+"""While the upstream is down, stored content is served with a warning, and all else is refused."""
 
 from __future__ import annotations
 

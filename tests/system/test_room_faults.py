@@ -22,7 +22,10 @@ _BOUNDED = {"CLEANER_MAXSIZE": str(_MAXIMUM), "CLEANER_RUNEVERY_TIME": "1s"}
 def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """While the cleaner is stopped, a push without space is 503; 507 would mean "never"."""
+    """While the cleaner is suspended, a push for which space is missing gets 503.
+
+    A 507 would mean that the push can never succeed.
+    """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     cleaner = appliance.program("cleaner")
     assert cleaner

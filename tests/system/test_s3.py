@@ -115,7 +115,7 @@ def test_the_last_byte_does_not_wait_for_the_bucket(
 def test_parts_of_an_upload_are_sent_while_its_bytes_arrive(
     appliance: Appliance, s3: S3Front
 ) -> None:
-    """A push sends parts to the bucket meanwhile: one arrives before the client's second half."""
+    """The worker sends a part of an upload to the bucket before the client has sent all bytes."""
     content = filler(7 * MB, 606)
     digest = Digest.of(content)
     where = begin(appliance.http, "team/parts")
@@ -179,7 +179,7 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 
 
 def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front) -> None:
-    """What was listed once stays known, also after a push of another tag of the repository."""
+    """A list that was read once needs no request to the bucket, even after a further push."""
     made = of_size(20 * KB, 606)
     push_soon(appliance.http, "team/listed", "v1", made)
     paths = (

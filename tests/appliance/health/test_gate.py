@@ -44,7 +44,7 @@ def _statuses(haproxy: Haproxy, *paths: str) -> list[int]:
 
 
 def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haproxy) -> None:
-    """While the gate is closed by a failing check, requests get 503 until the gate is opened."""
+    """From the failure of a health check until its success, HAProxy answers requests with 503."""
     paths = ("/v2/", "/", "/v2/a/manifests/b", "/v2/a/tags/list")
     here = Gate(run)
 

@@ -98,7 +98,7 @@ def test_no_temporary_file_is_left(source: DataDirectory, run: Run) -> None:
 def test_times_of_links_return_from_an_index_to_a_disk(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """A migration from a disk to a storage without file times and back keeps the times of links."""
+    """A migration to a storage without file times and back keeps the times of links."""
     between, back = in_memory(), on_disk(tmp_path / "back")
 
     run(source, between)
@@ -230,7 +230,7 @@ def test_content_that_only_the_target_has_stays(
 
 
 def test_pins_are_copied(source: DataDirectory, target: DataDirectory, run: Run) -> None:
-    """Content that a push still needs (a pin in the index) is protected at the target too."""
+    """A migration copies pins, which protect content that a push still needs from eviction."""
     digest = next(iter(_rows(source)))
     source.index.pins.pin([digest], NOW + 60)
 
@@ -257,7 +257,7 @@ class _FullAfter(MemoryStorage):
 def test_a_full_target_ends_the_migration_with_a_remedy(
     source: DataDirectory, run: Run, writes: int
 ) -> None:
-    """A full target ends the migration, whether content or links do not fit."""
+    """If the target is full, the migration ends with a remedy, after a blob as after a link."""
     report = run(source, in_memory(), _FullAfter(writes))
 
     assert not report.is_complete

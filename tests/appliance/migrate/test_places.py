@@ -20,7 +20,10 @@ def _unexpected(_: float) -> bool:
 
 
 def test_an_owner_that_renews_its_claim_is_refused() -> None:
-    """If the owner of the source renews its claim, an appliance runs: the migration is refused."""
+    """If the owner of the source renews its claim, the migration is refused.
+
+    A renewed claim shows that an appliance is running, which could change the source.
+    """
     storage = MemoryStorage()
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 
@@ -33,7 +36,10 @@ def test_an_owner_that_renews_its_claim_is_refused() -> None:
 
 
 def test_an_owner_that_is_gone_is_accepted_after_a_while() -> None:
-    """If the owner's claim is not renewed for a while, no appliance runs: the source is read."""
+    """If the claim of the source's owner is not renewed for a while, the source is read.
+
+    No appliance is running then that could change the source.
+    """
     storage, now = MemoryStorage(), [0.0]
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 

@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_only_a_few_items_are_read_ahead() -> None:
-    """Only a few items are taken in advance, so a million items are never in memory at once."""
+    """Only a few items are taken before a thread is free, so memory does not grow with them."""
     read: list[int] = []
 
     def items() -> Iterator[int]:

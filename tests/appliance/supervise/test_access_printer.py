@@ -35,7 +35,7 @@ def _unchanged(lines: bytes) -> bytes:
 
 
 def test_all_lines_are_printed_in_order(tmp_path: Path) -> None:
-    """All access lines are printed in order if stdout is a file, which has room for all of them."""
+    """If stdout is a file, which always has room, all access lines are printed in order."""
     path = tmp_path / "out"
     lines = [b"%d\n" % number for number in range(50_000)]
     with path.open("wb") as file:

@@ -38,7 +38,10 @@ def test_a_signal_ends_a_wait() -> None:
 
 
 def test_the_next_signal_is_handled_without_a_wait() -> None:
-    """Supervisord handles one signal after each wait, so a second one must not wait a minute."""
+    """If two signals arrive, supervisord handles the second one at once, not a minute later.
+
+    Supervisord handles only one signal after each wait for events.
+    """
     poller = EventPoller(None)
     poller.is_settled = lambda: True
     assert poller._seconds() == 60

@@ -86,7 +86,10 @@ def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
     ids=["blob", "range", "304", "HEAD of an index", "push", "the cleaner's request"],
 )
 def test_lines_of_uses_always_pass(line: AccessLine) -> None:
-    """A log line about a use always passes the limit, because eviction would wait for it."""
+    """A log line about a use of content is never dropped by the limit of log lines.
+
+    The cleaner postpones evictions if lines about uses may be missing.
+    """
     bound, reported, clock = limit(by_address=1, in_all=1)
 
     assert len(passed(bound, line, REFUSED, times=500)) == 500

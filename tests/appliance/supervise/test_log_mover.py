@@ -237,7 +237,7 @@ def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_p
 
 
 def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
-    """HAProxy does not start without a reader of its pipe: uses of content would be unknown."""
+    """HAProxy does not start if no program reads its pipe: uses of content would be lost."""
     os.close(log_pipe.create(tmp_path))
 
     with pytest.raises(OSError, match="No such device"):

@@ -37,7 +37,7 @@ def test_another_process_id_is_a_restart() -> None:
 
 
 def test_five_ends_within_a_minute_are_a_failure() -> None:
-    """Five ends of a program within a minute are a failure: the program is useless."""
+    """A program that exits five times within a minute is reported as a failure."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=10.0 * number)
@@ -48,7 +48,7 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
 
 
 def test_five_ends_in_an_hour_are_no_failure() -> None:
-    """Five ends of a program in an hour are no failure if it runs for minutes in between."""
+    """A program that exits five times in an hour, and runs for minutes between, is no failure."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=700.0 * number)

@@ -231,9 +231,9 @@ def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> N
 
 
 def test_changes_of_its_users_take_effect_without_a_restart(config_folder: ConfigFolder) -> None:
-    """Changed users of docker-cache-server take effect without a restart.
+    """A change of the users in docker-cache-server's file takes effect without a restart.
 
-    Users of docker-cache-server are reread like those of `auth.htpasswd.users`.
+    The appliance reads them again at the same times as those of `auth.htpasswd.users`.
     """
     config_folder.write(README)
     settings = config_folder.settings()

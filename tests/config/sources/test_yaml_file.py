@@ -109,7 +109,7 @@ def test_the_usual_place_is_read_in_the_image_only(config_folder: ConfigFolder) 
 def test_the_image_reads_the_file_of_registry_3(config_folder: ConfigFolder) -> None:
     """The image reads the configuration file of registry:3.
 
-    Passwords and proxy of registry:3's file are in force, so the appliance is not open to all.
+    The file's password and proxy settings apply, so that the appliance is not open to all.
     """
     config_folder.places.newer_file.write_text(
         "auth: {htpasswd: {realm: r, path: /h}}\nproxy: {remoteurl: 'https://a.io'}",
@@ -127,9 +127,9 @@ def test_the_image_reads_the_file_of_registry_3(config_folder: ConfigFolder) -> 
 
 
 def test_of_two_usual_files_the_newer_one_is_read(config_folder: ConfigFolder) -> None:
-    """Of two files in usual places the newer place is read.
+    """If both usual paths have a file, that at the path of registry:3 is read.
 
-    A warning names the configuration file that is not read, which may have the password settings.
+    A warning names the file that is not read, because that may be the one with the passwords.
     """
     config_folder.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
     config_folder.places.file.write_text("log: {level: error}", encoding="utf-8")

@@ -110,7 +110,7 @@ def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
 
 
 def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
-    """A download without space wakes the cleaner, which evicts least recently used content."""
+    """A download that finds no space wakes the cleaner, which evicts the oldest content."""
     with FakeUpstream() as u:
         digests = [u.add_blob("library/app", images.filler(MB, seed)) for seed in range(12)]
         pushing = begin(Cleaner(max_size=8 * MB), upstreams={"one.test": u.url})

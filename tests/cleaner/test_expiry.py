@@ -154,7 +154,7 @@ def test_a_pull_renews_a_hosted_image(
 def test_a_pull_that_the_log_barrier_commits_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """A pull whose log line is committed just before the plan is made renews its image."""
+    """A pull whose log line is committed while the cleaner waits for the logger counts."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     fake_barrier.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 
@@ -429,7 +429,7 @@ def test_a_layer_pinned_by_a_push_keeps_its_image(
 def test_links_are_restored_if_a_push_pins_during_their_removal(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Links are restored if a push pins their content during the removal of the links."""
+    """If a push pins content while the cleaner removes its links, the links are written again."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     unlink = type(store.repositories).unlink_manifest
 

@@ -59,7 +59,7 @@ def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> N
 
 
 def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> None:
-    """Each log barrier sends a request with a new id, so that no earlier line opens it."""
+    """Each log barrier sends a request with a new id, so an earlier line does not count."""
     barrier.fetch()
     barrier.fetch()
 
@@ -69,7 +69,10 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 
 
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """A 503 opens the log barrier: without a worker HAProxy logs the line all the same."""
+    """If no worker runs, HAProxy answers the cleaner's request with 503 and logs it all the same.
+
+    So the log barrier opens when the logger has read that line.
+    """
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe})
@@ -119,7 +122,7 @@ def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, cl
 def test_the_barrier_polls_until_the_logger_commits(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """The log barrier polls until the logger commits, because it commits in batches."""
+    """The cleaner asks repeatedly whether the logger, which writes in batches, has committed."""
     probes: list[str] = []
     arrived = threading.Event()
 
@@ -163,7 +166,10 @@ def test_dropped_lines_close_the_barrier_once(
 def test_lines_dropped_before_the_first_barrier_close_it(
     barrier: LogBarrier, dropped: list[int]
 ) -> None:
-    """Lines dropped before the first round close its log barrier: their time is unknown."""
+    """If log lines were dropped before the first round, that round evicts nothing.
+
+    It is unknown when these lines were dropped.
+    """
     dropped.append(1)
 
     assert barrier.fetch() == "log lines were dropped"

@@ -135,7 +135,7 @@ def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
 def test_eviction_for_size_stops_at_the_target(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Eviction for size ends when the target is reached: without the last removal it is not."""
+    """Eviction for size removes no more than needed to reach the target."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:

@@ -171,7 +171,7 @@ def test_space_is_freed_for_a_download_that_the_disk_refused(
 def test_a_need_that_never_fits_on_the_disk_evicts_nothing(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """A download that could never fit on the disk evicts nothing."""
+    """For a download that is larger than the disk the cleaner evicts nothing."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     Rounds(replace(tools, lacking=_disk_of(3, store)), StoreLimits()).run(10**15)
@@ -358,7 +358,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
 def test_leftovers_of_dead_downloads_stay_if_space_suffices(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Leftovers of dead downloads stay if their smaller reservations free enough space."""
+    """Files of killed downloads stay if smaller reservations for them free enough space."""
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
@@ -385,7 +385,10 @@ def test_a_round_ends_between_two_deletes(
 def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """A round first finishes the evictions of a killed cleaner, without the log barrier."""
+    """If a cleaner was killed, the next round first removes what that cleaner had marked.
+
+    This needs no log barrier, which the killed cleaner had already waited for.
+    """
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
     assert row

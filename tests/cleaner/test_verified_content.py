@@ -153,7 +153,7 @@ def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
 
 
 def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> None:
-    """A mark stays until its content is verified, if necessary by the next process."""
+    """The note to verify a blob stays until the blob is verified, even by a later process."""
     verified.unverified.add(DIGESTS[0])
     verified.stop.set()
 
@@ -262,7 +262,7 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
     """Files in quarantine count as used bytes.
 
-    A round does not release the reservation of a damaged file as that of a dead download.
+    The cleaner does not release their reservations, as it does those of dead downloads.
     """
     before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])

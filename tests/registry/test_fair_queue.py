@@ -45,7 +45,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 
 def test_one_key_cannot_fill_the_queue() -> None:
-    """A key may have two callers in the queue here: the third fails at once, another key waits."""
+    """If a key has two callers in the queue, a third fails at once; another key's caller waits."""
     line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))

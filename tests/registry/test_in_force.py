@@ -33,7 +33,10 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
-    """The settings of an upstream are built once for each pull secret: each request reads them."""
+    """The settings of an upstream are built once for each version of the pull secret.
+
+    Each request reads them.
+    """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
     in_force = _InForce(settings, lambda: secret)

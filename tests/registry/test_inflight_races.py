@@ -134,7 +134,10 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
 
 
 def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
-    """A worker that locks after the commit creates an empty spool file, which no reader may use."""
+    """A reader ignores an empty spool file that a worker creates after the blob was stored.
+
+    The worker creates the file when it takes the lock of a download that has just ended.
+    """
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     worker = bench.worker()
@@ -148,7 +151,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """An empty size file means that the upstream has not yet responded with the blob's size."""
+    """While the size file of a download is empty, its readers wait for the upstream's response."""
     size_path(tmp_path / "spooled").touch()
 
     with pytest.raises(FileNotFoundError):

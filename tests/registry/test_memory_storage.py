@@ -157,7 +157,10 @@ def _pull(memory: InMemory) -> list[bytes]:
 
 
 def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
-    """The memory driver offers no file descriptor, so these tests show that none is needed."""
+    """The storage in memory has neither file descriptors nor file times.
+
+    So the tests of this module show that the registry needs neither.
+    """
     memory.storage.write("some/key", b"content")
     opened = memory.storage.open("some/key")
     stat = memory.storage.stat("some/key")
@@ -323,7 +326,7 @@ def test_an_unconfirmed_tag_is_served_stale_without_an_age(
 def test_after_the_loss_of_the_index_content_counts_as_used_now(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """A rebuilt index has the current time as last use of all content; none is too old."""
+    """In a rebuilt index all content counts as used now, so that none expires at once."""
     _pull(memory)
     memory.clock.now += 1000.0
     rebuilt = _with_new_index(memory, upstream)

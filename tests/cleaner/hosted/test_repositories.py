@@ -93,7 +93,10 @@ def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
 
 
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
-    """A manifest that was missing when the cleaner walked is read later, as a push may store it."""
+    """A manifest that was missing when the cleaner read the repositories is read again later.
+
+    A push may have stored it in the meantime.
+    """
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)
     (before,) = hosted.holding(HOSTED).images
@@ -188,7 +191,7 @@ def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> Non
 
 
 def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
-    """Two images that are each tagged as a referrer of the other are both found and may expire."""
+    """Two images, each tagged as a referrer of the other, are both found and may expire."""
     first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for tag in ("v1", "v2"):
         store.repositories.remove_tag(HOSTED, Tag(tag))

@@ -62,7 +62,7 @@ def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
 
 
 def test_an_untagged_image_expires_after_its_grace() -> None:
-    """An image without a tag expires after its grace, or after the TTL if that is shorter."""
+    """An image without a tag expires after the time for such images, or the TTL if shorter."""
     assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
         None,
         Reason.UNTAGGED,

@@ -126,7 +126,10 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 
 
 def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock) -> None:
-    """An idle upload keeps its reservation: between two chunks an upload has no lock."""
+    """An upload that waits for its next chunk keeps its reserved space.
+
+    No process locks such an upload.
+    """
     path = _begin(store, modified=clock.now)
     clock.now += 3600
 

@@ -117,7 +117,7 @@ def test_an_unreferenced_blob_is_removed_after_the_grace(
 def test_a_mount_or_push_renews_an_unreferenced_blob(
     store: DataDirectory, collect: Collect, clock: Clock, young: str
 ) -> None:
-    """A mount or push of a blob without a manifest renews it: its manifest may still be pushed."""
+    """A blob without a manifest stays after a new mount or push: its manifest may follow."""
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))
 
@@ -236,7 +236,7 @@ def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
 def test_an_access_renews_unlinked_content(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """A use renews content without a link: the push of a blob commits it before it links it."""
+    """Content without a link that was just used stays: a push stores a blob before it links it."""
     blob = put_blob(store, b"landing", clock.now - 1)
 
     assert collect() == []

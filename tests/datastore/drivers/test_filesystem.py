@@ -76,7 +76,7 @@ def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -
 
 
 def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
-    """An open value has no buffer, because a thousand concurrent bodies need no 64 KiB each."""
+    """An open value has no buffer: a thousand bodies would need 64 KiB of memory each."""
     storage.write("key", b"0123456789")
 
     with storage.open("key") as file:
@@ -84,7 +84,7 @@ def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
 
 
 def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path) -> None:
-    """The last deletion leaves an empty root, which may be a mount point."""
+    """The deletion of the last value keeps the root folder, which may be a mount point."""
     storage.write("a/b/c", b"")
 
     storage.delete("a/b/c")

@@ -323,7 +323,10 @@ def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, pat
 
 
 def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
-    """The write-ahead log, which counts against the cap, is truncated after a transaction."""
+    """A long transaction is followed by a truncation of SQLite's write-ahead log.
+
+    The write-ahead log counts against the cap.
+    """
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in _many(30_000)])
 
     assert _log_bytes(path) <= 2 * WAL_BYTES

@@ -221,7 +221,7 @@ def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None
 
 
 def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
-    """A check that has waited longer than its patience fails, so that its thread is free."""
+    """A password check that has waited too long for its turn fails, so that its thread is free."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
 
@@ -231,7 +231,7 @@ def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -
 
 
 def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
-    """A check fails at once if the queue of checks is full, so that threads stay free."""
+    """A password check fails at once if the queue of checks is full, so threads stay free."""
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
 
@@ -268,7 +268,7 @@ def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource)
 
 
 def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
-    """A right password from an address that has guessed often is accepted, after a wait."""
+    """After many wrong passwords from an address a right one is still accepted, after a wait."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 

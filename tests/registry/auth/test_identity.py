@@ -123,7 +123,10 @@ def test_with_a_password_file_only_known_users_are_accepted(
     ],
 )
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
-    """A credential that HAProxy cannot decode is rejected, as HAProxy could not count guesses."""
+    """A worker rejects a credential that HAProxy cannot decode.
+
+    HAProxy counts wrong passwords by user, and could not count those of such a credential.
+    """
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
     assert everybody.identify("Basic YTpi").user == "a"
@@ -196,7 +199,7 @@ def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("action", ["push", "delete"])
 def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action: Action) -> None:
-    """An anonymous push or delete is challenged, because a user may have the right."""
+    """An anonymous push or delete gets 401 with a challenge, because a user may have the right."""
     basic = _basic(anonymous)
 
     assert _passes(basic.identify(_RIGHT), action)
@@ -264,7 +267,7 @@ def test_any_user_and_password_reach_the_check_unchanged(user: str, password: st
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
-    """An Authorization header of any text identifies a user or an anonymous client, or is wrong."""
+    """For any text in the header Authorization the result is a user, anonymous, or a refusal."""
     for text in (header, "Basic " + header):
         assert _basic().identify(text).user in {None, "ann"}
 

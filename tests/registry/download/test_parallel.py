@@ -148,7 +148,10 @@ def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end", ["read", "left", "broken"])
 def test_all_permits_are_released(end: str) -> None:
-    """A download returns all its permits for connections; a lost one would be missing for ever."""
+    """A download gives back each permit for a connection, however it ends.
+
+    A permit that is not given back would be missing until the worker ends.
+    """
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
     body = read(remote, permits=permits)
@@ -270,7 +273,7 @@ def test_a_helper_thread_may_receive_less_than_a_part() -> None:
 
 @pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
 def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
-    """If the manifest states a wrong size of a blob, the size that the upstream reports is used."""
+    """If the manifest states a wrong size, the download uses the size that the upstream sends."""
     remote = FakeRemote(CONTENT, piece=500)
 
     assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT

@@ -91,7 +91,7 @@ def bench(tmp_path: Path, storage: Remote) -> Bench:
 
 
 def test_the_last_byte_is_sent_before_the_commit(bench: Bench, storage: Remote) -> None:
-    """Readers that wait and readers that come during the commit, in both workers, get all bytes."""
+    """Clients of both workers get all bytes of a blob before the bucket has stored it."""
     ours, other = bench.worker(), bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     waiting = [worker.join(task(remote)) for worker in (ours, other)]
@@ -143,7 +143,7 @@ def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage
 
 
 def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
-    """The last byte of a blob with a wrong digest is not sent, and the blob is not committed."""
+    """Of a blob with a wrong digest the last byte is not sent, and nothing is stored."""
     remote = FakeRemote(CONTENT[:-1] + b"x")
 
     with pytest.raises(DigestMismatch):
@@ -154,7 +154,7 @@ def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
 
 
 def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) -> None:
-    """If the commit fails, clients still get all bytes, which have been verified before."""
+    """If the bucket does not store the blob, clients still get all its verified bytes."""
     storage.error = StorageBroken("the storage does not answer")
     remote = FakeRemote(CONTENT)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -169,7 +169,10 @@ def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) 
 
 
 def test_the_next_writer_commits_a_verified_spool_file(bench: Bench, storage: Remote) -> None:
-    """A worker that dies during the commit leaves a verified file, which needs no upstream."""
+    """If a worker dies while the bucket stores a blob, the next worker stores the verified file.
+
+    The next worker sends no request to the upstream.
+    """
     remote = FakeRemote(CONTENT)
     dead = bench.worker()
     dead.path(DIGEST).parent.mkdir(parents=True)

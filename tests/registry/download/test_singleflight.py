@@ -150,7 +150,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets the first bytes at once; only later bytes wait for more."""
+    """A client gets the first bytes at once; a later piece waits until more bytes arrived."""
     waits: list[float] = []
     wait = Reader._wait
 
@@ -385,7 +385,7 @@ def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
 
 
 def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
-    """A reader that comes after the commit gets the stored file as one range for `sendfile`."""
+    """A reader that comes after the download gets the stored file as one range for `sendfile`."""
     worker = bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     reader = worker.join(task(remote))
@@ -415,7 +415,7 @@ def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
 
 
 def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
-    """`shown` is not called after the upstream refused the blob."""
+    """The callback `shown` is not called if the upstream refused the blob."""
     shown: list[None] = []
     remote = FakeRemote(CONTENT, refusals=[Denied("fake", "not under this name")])
     with pytest.raises(Denied):

@@ -123,7 +123,7 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
 
 
 def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
-    """A Retry-After beyond the time limit ends the download at once with an error."""
+    """A download fails at once if its only source's Retry-After exceeds its time limit."""
     policy = _policy()
     policy.failed(0, 0.0, retry_after=31.0)
 
@@ -351,7 +351,7 @@ def test_the_upstreams_error_is_raised(
 
 
 def test_a_distrusted_source_is_not_used() -> None:
-    """A source that sent wrong bytes before is not used if another source has the blob."""
+    """A source that sent wrong bytes for the blob before is not used if another source has it."""
     liar, honest = FakeRemote(CONTENT[::-1], piece=10_000), FakeRemote(CONTENT, piece=10_000)
     sources = Sources([liar.fetch, honest.fetch], without=[0])
 

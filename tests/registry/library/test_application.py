@@ -197,7 +197,7 @@ def test_a_header_of_a_client_authenticates_no_user(
 
 
 def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> None:
-    """Responses of the library lack the headers for HAProxy, which name users and repositories."""
+    """By default responses lack the headers for a proxy, which name users and repositories."""
     client = make(authenticator=_check)
     digest = _push(client, b"content", **_ANN)
     headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers

@@ -158,7 +158,7 @@ class _Token:
 
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
 def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
-    """An unreadable blob is not mounted: to know a digest gives no permission."""
+    """A blob that the user may not read is not mounted: to know a digest gives no permission."""
     owner = pushing(tmp_path)
     owner.blob(_CONTENT, "secret/app")
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())

@@ -174,7 +174,7 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A manifest without a media type keeps it when pushed elsewhere with another."""
+    """A push to another repository does not change the media type of a manifest in this one."""
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -209,7 +209,7 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """A push that is killed at any write leaves no tag that points to a missing manifest."""
+    """A worker that is killed at any write of a push leaves no tag without its manifest."""
     subject = _image()
     p.image(subject, subject.digest)
     made = images.artifact(subject, b"a signature", "application/vnd.example.signature")

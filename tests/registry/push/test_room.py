@@ -155,7 +155,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
 
 
 def test_stored_content_needs_no_space(p: Pushing) -> None:
-    """Stored content needs no space: a manifest gets another tag on a full store."""
+    """On a full store a client can give another tag to a stored manifest."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(
@@ -296,7 +296,7 @@ def test_a_push_is_refused_during_a_slow_removal(
 def test_the_cleaner_is_woken_when_no_upload_can_begin(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cleaner is woken when no upload can begin, as on a disk without free inodes."""
+    """If no upload can begin, as on a disk without free inodes, the worker wakes the cleaner."""
     woken: list[int] = []
 
     real = os.open

@@ -113,7 +113,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """A response whose body raises while the poller sends it is cut off, and the body is closed."""
+    """If reading the body raises while the poller sends it, the connection is closed."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -147,7 +147,7 @@ def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descript
 def test_the_slowest_reader_is_closed_only_above_the_limit(
     threads: Threads, descriptor: int
 ) -> None:
-    """Above the limit of slow readers the slowest one is closed, below it none is."""
+    """If more clients read slowly than the limit permits, the poller closes the slowest one."""
     poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
         taking = [_slow(poller, descriptor, stack) for _ in range(2)]
@@ -176,7 +176,10 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 
 
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
-    """Above the limit the slowest sender is cut off; its thread wakes up and sees `is_cut`."""
+    """If more bodies arrive at once than the limit permits, the poller cuts off a slow one.
+
+    The thread that waits for that body then wakes up, and `is_cut` is true.
+    """
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
     with ExitStack() as stack:
@@ -194,7 +197,10 @@ def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
 
 
 def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
-    """After an early response the poller reads the rest of a request, so the client gets it."""
+    """A client that gets its response before it has sent its whole request can read it.
+
+    The poller reads the rest of the request, so that the connection is not reset.
+    """
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
@@ -323,7 +329,10 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 
 
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
-    """The worker counts its connections, so the poller reports the change to the worker."""
+    """When a client closes an idle connection, the poller closes it and reports that.
+
+    The worker needs the report, because it counts its connections.
+    """
     with Kept(threads.poller()) as kept:
         kept.client.close()
 

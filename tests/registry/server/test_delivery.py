@@ -112,7 +112,7 @@ def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
 
 
 def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int) -> None:
-    """A client that reads nothing has the thread for its patience only; the rest comes later."""
+    """If a client reads nothing for a while, the thread stops sending; the rest is sent later."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)

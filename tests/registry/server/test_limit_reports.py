@@ -8,7 +8,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 
 def test_repeated_hits_of_a_limit_are_one_event() -> None:
-    """Repeated hits of a limit are one event: a flood must not write an event per request."""
+    """If a limit refuses many requests, one event reports them: a flood must not fill the log."""
     events: queue.Queue[dict[str, object]] = queue.Queue()
     limited = LimitReports(lambda name, **fields: events.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):

@@ -160,7 +160,7 @@ def test_a_request_that_is_not_one_whole_get_is_not_remembered(
 def test_a_response_that_is_no_longer_permitted_is_not_repeated(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A response that the application no longer permits is forgotten, and not sent."""
+    """When the permission to repeat a response ends, the response is forgotten and not sent."""
     repeats = kept(body)
     body.is_permitted = False
 
@@ -262,7 +262,7 @@ def test_a_body_in_memory_is_repeated_while_that_is_permitted(
 def test_a_body_in_a_file_is_not_answered_from_memory(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A thread that answers from memory does not send files, which may need the poller."""
+    """A thread that repeats responses sends no files, for which the poller may be needed."""
     assert not kept(body).answer_from_memory(ASK, ends[1])
 
 

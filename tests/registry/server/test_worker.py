@@ -192,7 +192,7 @@ def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_stopping_worker_does_not_wait() -> None:
-    """A worker that stops does not wait: it closes connections after their responses."""
+    """After SIGTERM a worker does not wait for a next request, and closes its connections."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
@@ -640,7 +640,7 @@ def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket
 
 
 def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
-    """The parser continues to read a request of which the worker has received only a part."""
+    """A request that arrives in two pieces is answered, also after a repeated response."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK[:10])
@@ -654,7 +654,7 @@ def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
 
 
 def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
-    """After SIGTERM the application answers, and the response announces the end."""
+    """After SIGTERM the application answers each request, with `Connection: close`."""
     app = _FrequentApplication()
     with (
         _worker(_LongWaiting) as worker,
@@ -670,7 +670,7 @@ def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
 
 
 def test_a_client_that_left_gets_no_repeated_response() -> None:
-    """A connection whose client has left is closed by the parser, which finds its end."""
+    """If a client has closed its connection, the application is not called for it again."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK)

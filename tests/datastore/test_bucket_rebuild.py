@@ -88,7 +88,10 @@ def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
 def test_the_next_sweep_removes_what_it_would_have_removed(
     first: Appliance, second: Appliance
 ) -> None:
-    """A day passes between the loss and the sweep; the content that is then too old is evicted."""
+    """After a loss of the index, the next sweep evicts the content that is too old by then.
+
+    A day passes in this test between the loss and the sweep.
+    """
     pulled = [pull(first.store, seed, NOW - seed * DAY / 2) for seed in range(6)]
     first.write()
     first.clock.now = second.clock.now
@@ -268,7 +271,7 @@ def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appl
 
 
 def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> None:
-    """A snapshot is written at most once an hour, also by a cleaner that was started again."""
+    """The cleaner writes a snapshot at most once an hour, even if the cleaner is restarted."""
 
     def turn() -> int:
         s3.forget()
@@ -316,6 +319,6 @@ def test_without_ownership_and_before_a_rebuild_nothing_is_written(
 
 
 def test_every_first_byte_has_a_shard() -> None:
-    """The 256 shards of the snapshot have all digests, by the first byte."""
+    """Each digest belongs to one of the 256 shards of the snapshot, by its first byte."""
     assert len(SHARDS) == len(set(SHARDS)) == 256
     assert {Digest.of(bytes([number])).hex[:2] for number in range(256)} <= set(SHARDS)

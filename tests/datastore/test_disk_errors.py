@@ -102,7 +102,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None
 def test_any_single_call_that_fails_is_a_miss(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """Any single storage call that fails makes a hit a miss, also when the response is known."""
+    """If a storage call fails during a request, the stored content is fetched again."""
     p = pulling(u, tmp_path, epoch=lambda: "1")
     p.pull()
     expected = _responses(p)
@@ -156,7 +156,10 @@ def test_a_404_is_cached_for_a_moment_on_a_failing_disk_too(
 def test_a_disk_error_without_an_upstream_is_a_gateway_error(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk error without an upstream is a gateway error, so the client tries its next mirror."""
+    """If disk and upstream both fail, the client gets a gateway error.
+
+    The client then tries its next mirror.
+    """
     u.stop()
     _break(monkeypatch, *_VERBS)
 
@@ -166,7 +169,7 @@ def test_a_disk_error_without_an_upstream_is_a_gateway_error(
 def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosted content with a disk error is 503 with Retry-After: it has no other source."""
+    """Hosted content that the disk cannot read gets 503 with Retry-After: it has no upstream."""
     p = pushing(tmp_path)
     made = images.image([images.filler(1000)])
     p.image(made)

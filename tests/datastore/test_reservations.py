@@ -70,7 +70,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
     size: int,
     waits_for_space: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """A reservation does not wait for unevictable space, only for the space beside it."""
+    """A reservation waits only for space that the cleaner can free by evictions."""
     index = _full(11_900)
     record_unevictable(index.notes, 10_000)
     waits, woken = Waits(), list[int]()
@@ -86,7 +86,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
 def test_a_malformed_note_is_ignored(noted: str) -> None:
-    """A malformed note in the index is ignored, because the index is not trusted."""
+    """If the note about unevictable bytes in the index cannot be parsed, it counts as 0 bytes."""
     index = _full(1)
     index.notes.put({"unevictable": noted})
 
@@ -120,7 +120,7 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
 
 
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
-    """A push larger than the limit is out of space, as is any push without a cleaner."""
+    """A push larger than the limit is refused, and so is any push while no cleaner runs."""
     index = _full(5000)
 
     assert isinstance(
@@ -138,7 +138,10 @@ def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
 
 
 def test_transfers_are_limited_by_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An eviction would remove content from the bucket only, so the cleaner is not woken."""
+    """If the state directory is full, the cleaner is not woken.
+
+    With content in a bucket, an eviction frees no space in the state directory.
+    """
     index, woken, waits = _full(1_000), list[int](), Waits()
     monkeypatch.setattr(time, "sleep", waits)
     limits = SpaceLimits(max_used_bytes=10**9, spool=5_000)

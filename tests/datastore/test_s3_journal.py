@@ -100,7 +100,10 @@ def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> N
 
 
 def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
-    """A removed value is unknown; a process that read it before cannot make it known again."""
+    """After its removal a value is not remembered.
+
+    A process that read the value before its removal cannot make other processes remember it.
+    """
     generation = journal.generation("key")
     with journal.changing("key", is_removal=True) as change:
         change.not_written()
@@ -188,7 +191,10 @@ def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
 def test_an_unusable_journal_refuses_changes_and_knows_nothing(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """An unusable journal refuses changes, because another process would serve the old value."""
+    """If the journal of the bucket cannot be used, changes are refused.
+
+    Another process would otherwise serve an old value that it remembers.
+    """
     (tmp_path / "folder").mkdir()
     journal = BucketJournal(tmp_path / "folder", clock)
 
@@ -281,7 +287,10 @@ def test_names_that_were_listed_during_a_write_are_not_remembered(journal: Bucke
 def test_a_write_without_an_answer_makes_the_names_unknown(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """A failed write makes names unknown at once; a killed process does so after two minutes."""
+    """After a write that failed, the names in its folder are read from the bucket again.
+
+    If the writing process was killed, that happens two minutes later.
+    """
     _learn(journal, "a", "b")
     with pytest.raises(StorageBroken), journal.changing("a/key", is_removal=False):
         raise StorageBroken("no answer")

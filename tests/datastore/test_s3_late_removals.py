@@ -128,7 +128,7 @@ def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance)
 
 
 def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
-    """A tag may change several times; the copy of a value that was replaced is removed."""
+    """If a tag changes several times, only the last value keeps a local copy."""
     for content in (b"first", b"second", b"third"):
         appliance.push(content)
     appliance.apply_removal()
@@ -175,7 +175,7 @@ def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) ->
 
 
 def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Appliance) -> None:
-    """No client is redirected to an object that a late removal may remove before the GET."""
+    """If the bucket may still carry out a removal, no client is redirected to that object."""
     appliance.push(LONG)
     assert appliance.storage.look("key") is None
 

@@ -135,7 +135,10 @@ def test_an_abandoned_bucket_is_taken_over_after_90_s(
 def test_an_owner_that_renews_is_never_taken_over(
     first: Appliance, second: Appliance, uptime: Clock
 ) -> None:
-    """An owner that renews is never taken over: others count from the last change that they saw."""
+    """A bucket whose owner renews its claim is never taken over, whatever the clocks show.
+
+    Other appliances measure the time since they last saw a change of the claim.
+    """
     for _ in range(20):
         assert first.claim.renew()
         assert not second.claim.renew()
@@ -181,7 +184,10 @@ def test_a_failed_renewal_is_repeated(
 def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
     first: Appliance, s3: S3Front, uptime: Clock
 ) -> None:
-    """A damaged object of ownership is taken over after a while, as if its owner had gone."""
+    """If the object with the owner's claim is damaged, another appliance owns the bucket later.
+
+    It waits as long as for an owner that has gone.
+    """
     s3.put(KEY, b"[1")
     assert not first.claim.renew()
     uptime.now += 90.0

@@ -40,7 +40,7 @@ def _file(folder: Path, content: bytes) -> Path:
 
 
 def test_known_values_need_no_request(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """Known values need no request to S3; a long value is read from the bucket."""
+    """A short value that was read or written before needs no request to S3; a long one does."""
     storage.write("short", b"content")
     s3.put("read", b"foreign")
     storage.read("read")
@@ -191,7 +191,10 @@ def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
 
 
 def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """A request to S3 is repeated once; a value whose answer was lost counts as written."""
+    """A request to S3 that fails is repeated once.
+
+    If the bucket applied the first one and the response was lost, the value counts as written.
+    """
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
         ("HEAD", lambda: storage.commit_file(_file(tmp_path, b"content"), "file")),
@@ -223,7 +226,7 @@ def test_a_failed_commit_keeps_the_file(
 
 
 def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """Catalog and referrers need no request, because names below a folder are remembered."""
+    """The names below a folder of the bucket are remembered, so later lists need no request."""
     other = always_owned(s3, tmp_path)
     storage.write("a/b/one", b"1")
     assert list(other.list("a")) == ["b"]

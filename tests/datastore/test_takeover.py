@@ -167,7 +167,7 @@ def test_an_existing_origin_is_kept(volume: Volume) -> None:
     ],
 )
 def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> None:
-    """An unreadable list marks no repository, and does not prevent the start."""
+    """If the proxy's list cannot be read, no repository becomes proxied, and the start goes on."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.write_list(text)
 
@@ -206,7 +206,7 @@ def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volum
 
 
 def test_evict_marks_all_repositories_once(volume: Volume) -> None:
-    """`evict` makes all repositories proxied once; those that are pushed later are hosted."""
+    """`evict` makes all present repositories proxied; those that are pushed later are hosted."""
     volume.link(FETCHED, at=_LINKED_AT)
     assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
@@ -218,7 +218,7 @@ def test_evict_marks_all_repositories_once(volume: Volume) -> None:
 
 
 def test_keep_removes_earlier_marks(volume: Volume) -> None:
-    """`keep` makes repositories hosted again that an earlier takeover made proxied."""
+    """`keep` makes repositories hosted again that an earlier start made proxied."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
     take_over(volume.storage, "auto")

@@ -128,7 +128,7 @@ class Asked(MemoryStorage):
 
 
 def test_a_storage_without_times_gets_none() -> None:
-    """A storage without times gets none: only the index knows the last uses."""
+    """In a storage without file times the logger writes none; only the index has the last uses."""
     storage, index = Asked(), MemoryIndex()
     storage.write(layout.blob(OTHER), b"x")
     times = FileTimes(storage, index)

@@ -107,7 +107,7 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
 
 
 def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarness) -> None:
-    """Without lines the loop waits a second; if a change of a log ends the wait, three seconds."""
+    """Without new lines the logger waits for a second, or three if a file watch can wake it."""
     harness.settle()
 
     assert harness.loop.turn(harness.now) <= 1.0
@@ -206,7 +206,10 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
-    """Until HAProxy's number of dropped lines is known, only the uses are committed."""
+    """The logger commits the cleaner's request only when it knows how many lines HAProxy dropped.
+
+    It commits the uses of content before.
+    """
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))
     harness.settle()

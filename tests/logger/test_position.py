@@ -110,7 +110,7 @@ def test_the_next_file_is_the_next_younger() -> None:
 
 
 def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
-    """A file that left the rotation while it was read is a gap of unknown size."""
+    """If a log file is rotated away while it is read, the reader reports a gap of unknown size."""
     left = LogPosition(77, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert after(FAMILY, left) == ResumePoint(OLD, OLD.start(), gap=True)

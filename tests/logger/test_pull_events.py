@@ -198,7 +198,7 @@ def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
-    """Lines without a pull move the position, so that they are not read again for ever."""
+    """Lines without a pull are recorded as read, so that no restart reads them again."""
     bench.write(1, status=404)
     bench.turn()
 

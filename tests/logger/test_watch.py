@@ -36,7 +36,10 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
 
 
 def test_a_wake_before_the_wait_ends_it() -> None:
-    """A change of the log during a turn ends the next wait, but only once."""
+    """If the log changes while the logger is working, its next wait ends at once.
+
+    The wait after that one is not shortened.
+    """
     wake = Wake()
     for _ in range(100_000):
         wake.set()

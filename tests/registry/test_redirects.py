@@ -223,7 +223,7 @@ def test_a_range_that_not_every_service_knows_is_answered_here(
 
 
 def test_the_appliance_answers_everything_else(registry: Registry) -> None:
-    """Small blobs, manifests, HEAD and a blob that the client already has are not redirected."""
+    """Small blobs, manifests and HEAD are not redirected, nor is a request that gets a 304."""
     head = registry.ask("HEAD", f"blobs/{DIGEST}")
 
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(LARGE)))
@@ -234,7 +234,10 @@ def test_the_appliance_answers_everything_else(registry: Registry) -> None:
 
 
 def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
-    """If a client asks again for a redirected blob, the appliance checks and sends the blob."""
+    """If a client requests a redirected blob again, the appliance itself sends the blob.
+
+    The appliance checks before whether the bucket still has the blob.
+    """
     registry.get()
     registry.s3.forget()
 
@@ -319,7 +322,10 @@ def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> N
 def test_a_url_expires_no_later_than_the_token(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A URL is valid for ten minutes, or until the client's token expires; never without rights."""
+    """A signed URL is valid for ten minutes, but not longer than the client's token.
+
+    A client without the right to pull gets no URL.
+    """
     tokens = TokenAuthentication()
     registry = _registry(s3, upstream, tmp_path, tokens.authenticator, clock=tokens.clock)
 

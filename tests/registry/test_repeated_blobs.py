@@ -85,7 +85,10 @@ def closed(file: BinaryIO | None) -> bytes | None:
 
 
 def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None:
-    """The permission to repeat the response with a stored blob has its size and opens its file."""
+    """For a stored blob the server gets a permission to repeat the response.
+
+    The permission has the size of the blob, and opens its file.
+    """
     permitted = worker.permission()
 
     assert permitted is not None
@@ -114,7 +117,7 @@ def test_other_responses_are_not_repeated(
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The first response with a blob is not repeated, because it states "not stored before"."""
+    """The first response with a blob is not repeated: its Cache-Status states a miss."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 
@@ -128,7 +131,7 @@ def test_the_response_with_a_large_blob_is_not_repeated(
 
 
 def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) -> None:
-    """Without HAProxy there is no cache epoch, which would show changed permissions."""
+    """Without HAProxy, whose cache epoch could end the permission, no response is repeated."""
     worker = Worker(u, tmp_path, OpenAuthenticator(), has_haproxy=False)
     worker.pulling.get(BLOB)
 
@@ -174,7 +177,10 @@ def _truncate(worker: Worker) -> None:
     ids=["a new epoch", "an unlinked blob", "an evicted blob", "a truncated file"],
 )
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
-    """After a change the permission opens no file, so the server calls the application again."""
+    """After a change of rights or content the server calls the application again.
+
+    The permission to repeat a response then opens no file.
+    """
     permitted = worker.permission()
     assert permitted is not None
     change(worker)

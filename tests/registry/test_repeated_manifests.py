@@ -83,7 +83,7 @@ def stopped_clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_new_epoch_ends_the_permission(worker: Worker) -> None:
-    """A change of rights or of stored content ends the permission at once."""
+    """A change of rights or of stored content ends the permission to repeat a response at once."""
     permitted = worker.permission()
     assert permitted is not None
     worker.now = "0000000002"
@@ -98,7 +98,7 @@ def test_other_responses_with_manifests_are_not_repeated(worker: Worker) -> None
 
 
 def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
-    """A pushed manifest is not repeated, because a client may delete or replace it."""
+    """The response with a pushed manifest is not repeated, as a client may delete the manifest."""
     client, pushed = worker.pulling.client, images.image([])
     blob = f"/v2/team/app/blobs/uploads/?digest={Digest.of(pushed.config)}"
     client.simulate_post(blob, body=pushed.config)
@@ -109,7 +109,10 @@ def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
 
 
 def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """A manifest with a missing part is not repeated: its response depends on the upstream."""
+    """The response with a manifest is not repeated if a part is missing.
+
+    Whether such a manifest is served depends on the upstream.
+    """
     worker = Worker(u, tmp_path / "other")
     worker.pulling.get("manifests/v1")
 

@@ -120,7 +120,7 @@ def test_the_size_decides_unless_the_setting_does(
     size: int | None,
     early: bool,  # noqa: FBT001
 ) -> None:
-    """With `ranges: auto` the size of a blob decides whether its ranges are complete early."""
+    """With `ranges: auto` only ranges of large blobs are sent whole before a verification."""
     assert verify.is_early(ranges, size) is early
 
 

@@ -106,7 +106,10 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
 
 
 def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None:
-    """A second signal ends `serve` without waiting for clients, as when a user presses ^C twice."""
+    """After a second signal `serve` ends at once, as when a user presses ^C twice.
+
+    After the first signal it waits for the responses that clients are receiving.
+    """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         client = Thread(target=_fetch_until_closed, args=(serve, f"/wait{tmp_path / 'never'}"))

@@ -68,7 +68,10 @@ def test_all_processes_continue_after_being_stopped_together(
 def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
 ) -> None:
-    """A process that is stopped alone continues later; requests fail in between only."""
+    """Each process of the appliance is suspended alone for a while, and works again after SIGCONT.
+
+    Only requests during the suspension may fail.
+    """
     start = len(appliance.output())
     chosen = sorted(_pids(appliance)) if seconds != 2 else _some(appliance)
     for pid in chosen:

@@ -138,7 +138,10 @@ def _write(path: Path, login: str, *hosts: str) -> Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file at once, because a worker that read a part of it would warn once more."""
+    """Replace a file by a rename.
+
+    A worker that read a half-written file would log a further warning.
+    """
     new = path.with_suffix(".new")
     new.write_text(text)
     new.rename(path)

@@ -288,7 +288,10 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
-    """If the upstream limits the rate of manifests, no GET follows a HEAD, which is not limited."""
+    """While the upstream limits the rate of manifests, a HEAD is sent, but no GET after it.
+
+    The upstream does not limit HEAD requests.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
     client = client_of(upstream)
@@ -305,7 +308,7 @@ def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpst
 
 
 def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """Bodies that are cut off do not open the circuit breaker, so the next request can resume."""
+    """A body that breaks off does not open the circuit breaker, so the rest can be requested."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -480,19 +483,19 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One connection time-out opens the circuit breaker: each further request would wait."""
+    """One connection time-out opens the circuit breaker: further requests would wait too."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
 def test_the_rest_doubles_up_to_30_s() -> None:
-    """The pauses without requests last 1, 2, 4, 8, 16, 30, 30 s: each failed probe doubles them."""
+    """An open circuit breaker rejects requests for 1, 2, 4, 8, 16, 30, 30 s between two probes."""
     rests = [_tripped(times).until - 100 for times in range(1, 8)]
 
     assert rests == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_one_request_probes_and_others_are_rejected() -> None:
-    """After the rest one request probes, and others are rejected until the probe ends."""
+    """After its pause an open breaker admits one request, and rejects others meanwhile."""
     circuit = _tripped(1)
 
     probing, first = admit(circuit, 101, LEASE)
@@ -504,7 +507,10 @@ def test_one_request_probes_and_others_are_rejected() -> None:
 
 
 def test_a_probe_without_a_result_is_replaced() -> None:
-    """A probe without a result is replaced, because its worker may have been killed."""
+    """If the one admitted request has no result for a while, another one is admitted.
+
+    The worker that sent the first one may have been killed.
+    """
     probing, _ = admit(_tripped(1), 101, LEASE)
 
     assert admit(probing, 101 + LEASE, LEASE)[1] == Pass(probe=True)

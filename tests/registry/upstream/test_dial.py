@@ -63,7 +63,10 @@ def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
 def test_the_first_address_that_connects_is_used(
     black_hole: int, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first address that connects is used; the next is tried after a moment or a refusal."""
+    """Of several addresses of a host, the first one that accepts a connection is used.
+
+    The next one is tried if the last one refuses, or does not answer for a moment.
+    """
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))
 

@@ -1,8 +1,8 @@
 """Queue events on disk: one SQLite file for all processes has a part for each endpoint.
 
-The part of an endpoint is limited in bytes. If an endpoint's part of the queue is full, its oldest
-events of pulls are dropped first, and its oldest other events only when it has no event of a pull;
-every dropped event is counted. A row has one event of a write, or up to CHUNK events of pulls, so
+The part of an endpoint is limited in bytes. If an endpoint's part is full, its oldest
+event of a pull is dropped. If the part has no event of a pull, its oldest other event is dropped.
+Every dropped event is counted. A row has one event of a write, or up to CHUNK events of pulls, so
 that a pull costs little.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
@@ -130,9 +130,10 @@ class EventQueue:
                 db.execute("INSERT OR REPLACE INTO position VALUES ('access', ?)", (position,))
 
     def stamp(self) -> tuple[int, int] | None:
-        """Return a value that differs after each later append; None if that is not certain now.
+        """Return a value that the next append changes; None if the append may leave it unchanged.
 
-        A file system may give two writes within some ms the same time.
+        A file system may give two writes within some ms the same modification time. So None is
+        returned soon after an append.
         """
         try:
             found = self._path.with_name(f"{self._path.name}-wal").stat()
@@ -227,7 +228,7 @@ class EventQueue:
     # ---- appending events
 
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
-        """Append events, and drop older events before, so that the file stays within its limit."""
+        """Append events, and first drop old events so that the endpoint stays within its limit."""
         db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
         for is_pull, chunk in _chunks(events):
             body = row_text.write(chunk)
@@ -257,8 +258,9 @@ class EventQueue:
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Lend this process's connection to one thread. Raises: QueueUnavailable.
 
-        If another process holds the file for too long, all threads that wait meanwhile give up,
-        because the threads would otherwise wait for the file one after another.
+        If another process locks the file for longer than `_BUSY_S`, each thread that waits at that
+        time raises QueueUnavailable. Otherwise these threads would wait for `_BUSY_S` one after
+        another.
         """
         began = time.monotonic()
         with self._lock:
@@ -309,7 +311,7 @@ class EventQueue:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _shrink(self) -> None:
-        """Return the space of an empty queue to the disk, if the space is much."""
+        """Free the disk space of an empty queue if the file has over `_FREE_PAGES` free pages."""
         with self._using() as db:
             if db.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
                 # The method `execute` would free only a single page.

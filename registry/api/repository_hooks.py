@@ -99,7 +99,7 @@ def _call_before(each: NamedMiddleware, request: RepositoryRequest) -> None:
 def _request(
     req: falcon.Request, resolved: ResolvedRepository, action: Action
 ) -> RepositoryRequest:
-    # Only the path templates of uploads contain `/blobs/uploads/`.
+    # The path template of an upload contains `blobs` and `uploads`; the last of them is the kind.
     parts = (req.uri_template or "").split("/")
     kind = next((each for each in reversed(parts) if each in _KINDS), "")
     tail = req.path.rpartition("/")[2] if parts[-1].strip("{}") in _REFERENCES else ""

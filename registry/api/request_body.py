@@ -19,8 +19,8 @@ _CHUNK = 256 * 1024
 _FIRST_CHUNK = 16 * 1024
 _FIRST_BYTES = 256 * 1024  # bytes of a body that are read in small chunks
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
-# After the response, the worker reads the rest of an unread body for these times in s: the first
-# for clients with the right to push, the second for all others.
+# If a body is not read whole before the response, the worker discards its rest for up to these
+# times in s: the first for clients with the right to push, the second for all others.
 _DRAINED_S = 10.0
 _DRAINED_ANONYMOUS_S = 2.0
 
@@ -37,8 +37,9 @@ class Readable(Protocol):
 class RequestBody:
     """A `RequestBody` has `length` bytes; None if the client did not announce the length.
 
-    If the body comes over a lent `connection`, the connection poller may end a slow body while more
-    bodies than the limit are being received.
+    `connection` is the client's connection; None: the connection poller does not watch the body.
+    While the worker receives more bodies than `ConnectionLimits.bodies`, the connection poller cuts
+    off the slowest ones.
     """
 
     stream: Readable
@@ -48,8 +49,8 @@ class RequestBody:
     def chunks(self) -> Iterator[bytes]:
         """Yield the pieces of the request body as they arrive.
 
-        Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller ended
-        it.
+        Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller cut
+        it off.
         """
         with self._progress() as progress:
             yield from self._chunks(progress)

@@ -2,9 +2,9 @@
 
 Every client of a download is a reader. The writer belongs to no request: it is a thread that
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
-grows. A held lock means that a writer is active; the length of the file is its progress; a file in
-the blob store is verified. A writer may therefore die at any byte: its lock is released, a reader
-takes the lock, and the download continues where the file ends.
+grows. While the lock is held, a writer is active. The length of the spool file is the progress. A
+file in the blob store is verified. A writer may therefore die at any byte: its lock is released, a
+reader takes the lock, and the download continues where the file ends.
 
 The worker sends the last byte of a blob only after the digest is verified. If the storage is behind
 a network, the commit takes long: the writer then marks the spool file as verified, and readers send

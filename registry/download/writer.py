@@ -89,7 +89,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A `Destination` is where downloads are committed, with the limits and the event log.
+    """A `Destination` has the stores to which a download is committed, and the log of its events.
 
     `report` receives the fields of a `download` event. `is_absent` returns True if a blob is
     certainly not stored; it sends no request to a storage.
@@ -156,10 +156,11 @@ class Download:
     def open(self) -> None:
         """Send the request to the upstream in the calling thread, and announce the response.
 
-        PERF: the thread of a client waits for the response in any case. If it sends the request
-        itself, its response needs no wake-up of the writer and of this thread. An error is not
-        raised here, but by `run`, which tries the other sources. The writer continues a spool file
-        that has bytes, and uses several connections for a large blob, without this call.
+        PERF: the thread of a client waits for the response in any case. If this thread sends the
+        request itself, the client's response needs no wake-up of the writer thread or of this
+        thread. If the request fails, this method raises nothing, and `run` tries the other sources.
+        If the spool file has bytes, or if the blob is large enough for several connections, this
+        method sends nothing, and `run` sends the requests.
         """
         try:
             if not self._start and not self._is_parallel():

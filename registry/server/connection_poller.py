@@ -1,11 +1,11 @@
-"""Poll connections that need no thread: idle ones, slow readers, slow senders, lingering closes.
+"""Poll connections that are idle, are being closed, or have a slow client.
 
 One thread of each worker polls all these connections. The polling thread sends the rest of a
 response as fast as the client reads. A slow reader may take any time while the worker has fewer
 slow readers than the limit. On an idle connection the polling thread repeats a response to an equal
 request (registry/server/repeats.py). If a worker responds before it has read the whole request
-body, the polling thread reads the rest for a short time. If the worker closed the connection at
-once, the client would not read the response.
+body, the polling thread reads the rest for a short time. If the worker closed the connection
+with unread bytes, the kernel would reset the connection, and the client could lose the response.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from entrepot.registry.server.repeats import Repeats
 TICK_S = 0.5
 """The poller checks for connections that are too slow or overdue at this interval, in s."""
 _IDLE_TICKS = 30
-"""While all connections are idle, the poller checks this many times less often."""
+"""While all connections are idle, the interval between two checks is this many times longer."""
 KEEP_S = 75.0
 """How long an idle connection is kept, in s; longer than HAProxy keeps it."""
 
@@ -53,9 +53,9 @@ class ConnectionPoller:
     """A `ConnectionPoller` polls handed-over connections in one thread per worker.
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
-    "bodies" for each connection that the poller closed as too slow. `repeats` has the responses
-    that the poller may repeat. The polling thread starts with the first connection that is handed
-    over.
+    "bodies" for each connection that the poller closed because its client was too slow. `repeats`
+    has the responses that the poller may repeat. The polling thread starts with the first
+    connection that is handed over.
     """
 
     def __init__(

@@ -172,10 +172,10 @@ def _timeval(seconds: float) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A `Repeatable` permits the server to send a response again, to an equal request.
+    """A `Repeatable` permits the server to answer an equal request with the same response.
 
-    `open` returns a file with the body of `size` bytes if the application would send the same
-    response now, else None. The function `open` waits for nothing but the disk.
+    `open` returns a file with the body of `size` bytes if the application would still send this
+    response, else None. The function `open` waits for nothing but the disk.
     """
 
     size: int
@@ -184,10 +184,10 @@ class Repeatable:
 
 @dataclass(frozen=True, slots=True)
 class RepeatableBytes:
-    """A `RepeatableBytes` permits the server to send a response with the body `content` again.
+    """A `RepeatableBytes` permits the server to answer an equal request with the same response.
 
-    `is_permitted` returns whether the application would send the same response now. It waits for
-    nothing.
+    The body of the response is `content`. `is_permitted` returns whether the application would
+    still send this response, and does so without waiting.
     """
 
     content: bytes
@@ -218,11 +218,13 @@ class LentConnection:
     """The client's connection, which the server lends to the code that sends the response.
 
     `poller` takes slow connections over; without a poller, the thread waits for the client without
-    a time limit. After the response, the server reads the bytes that the client still sends for
-    `drain_s` seconds. `patience` is the time in seconds that a thread waits for a slow client.
+    a time limit. If the client still sends bytes after the response, the server reads and discards
+    them for `drain_s` seconds. `patience` is the time in seconds that a thread waits for a slow
+    client.
     `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
     does not have. `is_handed_over` states that the poller owns the connection.
-    The application sets `repeatable` before it starts a response that the server may send again.
+    The application sets `repeatable` before it starts a response with which the server may answer
+    equal requests.
     `is_frequent` returns whether it was called for an equal request within the last second.
     """
 

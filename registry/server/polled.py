@@ -15,7 +15,7 @@ LONGEST_READ = 8192  # bytes, as gunicorn reads a request
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """A `ConnectionLimits` limits a worker, which closes its slowest connections above a limit.
+    """A `ConnectionLimits` has the limits above which a worker closes its slowest connections.
 
     `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
     being received. The worker closes only connections with an average rate below `rate` (bytes/s).
@@ -75,11 +75,12 @@ class KeptConnection:
 
 @dataclass(slots=True, eq=False)
 class SlowReader:
-    """A `SlowReader` is a client that reads a response slowly; its last write was at `seen`.
+    """A `SlowReader` is a client that reads a response slowly.
 
-    The poller has the response since `began`; `before` is the number of bytes that were sent
-    earlier. Times are in s. After the response `kept` waits for the next request; None: the
-    connection is closed.
+    The poller took the response over at `began`, after `before` bytes of it were sent, and last
+    sent bytes of it at `seen`. Times are in s. After the response, the poller waits for the next
+    request of `kept`, which has the same connection. If `kept` is None, the poller closes the
+    connection.
     """
 
     delivery: Delivery

@@ -5,8 +5,8 @@ a cluster send equal headers. The application may permit a response to be repeat
 (`LentConnection.repeatable`). The worker then remembers the response by the bytes of its request,
 and answers the next equal request without gunicorn, Falcon and a thread.
 
-Nothing is parsed here. Only a request that gunicorn has parsed and found complete is remembered, so
-no request is accepted that gunicorn rejects, and no request ends at another byte than for gunicorn.
+This module parses no request. It remembers only the bytes of requests that gunicorn has parsed and
+found complete. So it never answers a request that gunicorn would reject or would find incomplete.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Repeats:
         return True
 
     def end(self) -> None:
-        """Repeat no more responses: a stopping worker must send `Connection: close`."""
+        """Repeat no more responses: a worker that ends must send `Connection: close`."""
         self._is_ended = True
 
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:

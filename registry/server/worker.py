@@ -45,16 +45,16 @@ requests.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""These errors of accept(2), such as too many open files, end when other connections are closed."""
+"""accept(2) no longer fails with these errors after other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 _KEPT_BY_POLLER = "kept by the poller"
 """The result of `handle` if the poller owns the connection."""
 
 _SWITCH_S = 0.001
-"""A thread that computes may keep the interpreter lock for this long; Python's default is 5 ms.
+"""The switch interval of the interpreter lock in s (`sys.setswitchinterval`); the default is 5 ms.
 
-A request acquires the interpreter lock about ten times. Each acquisition of the interpreter lock
-waits this long while another thread parses a large document.
+A request acquires the interpreter lock about ten times. While another thread parses a large
+document, each of these acquisitions waits for one switch interval.
 """
 
 
@@ -89,7 +89,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller = ConnectionPoller(self._run, limits, on_limit)
 
     def init_process(self) -> None:
-        """Start the worker; the worker's settings no longer change from here on.
+        """Start the worker, whose settings do not change after this call.
 
         PERF: gunicorn reads about 25 settings for each request through `__getattr__`; plain
         attributes replace them.

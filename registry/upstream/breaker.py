@@ -1,11 +1,11 @@
 """Run the circuit breaker of an upstream, whose state all workers share.
 
 The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
-`refused` and `limited` compute the next state. A `Breaker` applies the functions of this module to
-the shared state.
+`refused` and `limited` compute the next state. A `Breaker` applies these functions to the
+shared state.
 
-Each host's state is one small file in the run directory, which exists only while the appliance
-runs. Therefore the file of a host's state is written without fsync. If the run directory is not
+The state of each upstream is one small file in the run directory. The run directory exists only
+while the appliance runs, so the file is written without fsync. If the run directory is not
 writable, each process keeps its own state.
 """
 
@@ -31,12 +31,13 @@ from entrepot.runtime.hostnames import fold, unfold
 from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
-"""This many consecutive failures open the breaker; one failure with `at_once` is enough.
+"""This many consecutive failures open the breaker; so does one failure with `at_once`.
 """
 FIRST_REST = 1.0
-"""The first rest of an open breaker lasts this many s.
+"""An open breaker first rejects requests for this many s: its first rest.
 
-Each further rest of an open breaker is twice as long, up to `LONGEST_REST`.
+If the request that then probes the upstream fails, the next rest is twice as long, up to
+`LONGEST_REST`.
 """
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0

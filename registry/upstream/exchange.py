@@ -271,7 +271,7 @@ class Exchange:
         return self._breaker.is_healthy
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
-        """Return the error for a body that was cut off, which the breaker does not count."""
+        """Return the error for a body that was cut off; do not count it in the breaker."""
         return Unavailable(
             self.host,
             str(error),
@@ -429,11 +429,10 @@ class Exchange:
         )
 
     def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
-        """Record a request without a complete response.
+        """Record a request without a complete response in the circuit breaker.
 
-        A failed connection to the upstream itself always counts.
-
-        The request itself may be the cause of any other failure, and `_record_failure` checks that.
+        If no connection to the upstream came up, the failure always counts. Any other failure may
+        concern this request only, and `_record_failure` checks that.
         """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:

@@ -42,7 +42,10 @@ def _keys(problems: Iterable[Problem]) -> set[str]:
 def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
     name: str, files: Path, tmp_path: Path
 ) -> None:
-    """Every problem and warning of a corpus file is expected, and has a remedy on one line."""
+    """Each problem and warning of a configuration is one that its first lines list.
+
+    Each has a remedy and is one line.
+    """
     case = cases.read(name, files)
     loaded = _loaded(case, files, tmp_path)
     problems = loaded.problems or config.check(loaded.settings)

@@ -147,7 +147,10 @@ def test_each_key_without_effect_is_one_warning_with_a_remedy(
 
 
 def test_a_source_with_precedence_may_override_a_refused_value(config_folder: ConfigFolder) -> None:
-    """A source with precedence may override a refused value: only the result is validated."""
+    """A variable or flag may override a value in the file that the appliance would refuse.
+
+    Only the value that results is examined.
+    """
     config_folder.write("storage: {s3: {bucket: b}}")
 
     assert config_folder.problems(REGISTRY_STORAGE="filesystem") == []
@@ -190,7 +193,10 @@ def test_registry_auth_names_the_scheme(config_folder: ConfigFolder) -> None:
 
 
 def test_a_path_alone_switches_passwords_on(config_folder: ConfigFolder) -> None:
-    """A password file alone switches passwords on: its operator expects no open registry."""
+    """A path of a password file, without other settings, switches passwords on.
+
+    The operator who names such a file does not expect an open registry.
+    """
     assert config_folder.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
 
 
@@ -208,7 +214,7 @@ def test_a_path_alone_switches_passwords_on(config_folder: ConfigFolder) -> None
 def test_passwords_without_users_are_a_problem(
     config_folder: ConfigFolder, text: str, environ: dict[str, str], source: str
 ) -> None:
-    """A password file without a path is a problem: the appliance never starts open to all."""
+    """`auth.htpasswd` without a path is a problem: the appliance never starts open to all."""
     config_folder.write(text)
 
     remedy = "name a file made with htpasswd -B"
@@ -218,7 +224,10 @@ def test_passwords_without_users_are_a_problem(
 
 
 def test_an_empty_path_is_a_problem(config_folder: ConfigFolder) -> None:
-    """An empty path of a password file is a problem: no empty variable opens the registry."""
+    """An empty path of the password file is a problem.
+
+    Otherwise a variable that is empty by mistake would open the registry.
+    """
     (problem,) = config_folder.problems(REGISTRY_AUTH_HTPASSWD_PATH="")
 
     assert problem.startswith("REGISTRY_AUTH_HTPASSWD_PATH=: empty; ")

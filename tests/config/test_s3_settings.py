@@ -87,7 +87,10 @@ def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, n
 
 
 def test_the_spool_is_limited_only_with_a_bucket(config_folder: ConfigFolder) -> None:
-    """On a disk, CLEANER_MAXSIZE bounds unfinished downloads and uploads too."""
+    """A limit of the spool needs a bucket.
+
+    On a disk, CLEANER_MAXSIZE also limits unfinished downloads and uploads.
+    """
     (line,) = config_folder.problems(ENTREPOT_SPOOLSIZE="1G")
     assert "CLEANER_MAXSIZE bounds unfinished downloads and uploads too" in line
 

@@ -160,7 +160,7 @@ def test_a_remote_url_is_an_upstream_and_the_default(config_folder: ConfigFolder
 
 
 def test_the_login_of_the_remote_url_is_used_for_its_host_only(config_folder: ConfigFolder) -> None:
-    """The login of REGISTRY_PROXY_REMOTEURL is used for the host of that URL only."""
+    """The login for REGISTRY_PROXY_REMOTEURL is sent to the host of that URL only."""
     settings = config_folder.settings(
         "--proxy.remoteurl=http://a.io", "--proxy.username=me", "--proxy.password=p"
     )
@@ -377,7 +377,7 @@ def test_the_public_registries_can_be_switched_off(config_folder: ConfigFolder) 
 
 
 def test_a_disabled_default_is_a_problem(config_folder: ConfigFolder) -> None:
-    """A default upstream that is disabled is a problem, because one setting is a mistake."""
+    """A default upstream with `enabled: false` is a problem, because one of both is a mistake."""
     flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
 
     message = "quay.io is the default, but upstreams.quay.io.enabled is false"

@@ -85,7 +85,7 @@ class TestOldest:
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
     def test_a_touched_row_is_found_again_on_a_later_page(self, index: Index) -> None:
-        """A row that was touched during a sweep is found again on a later page."""
+        """A row that is used while a sweep reads pages is found again on a later page."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
         (first,) = index.oldest(None, 1)
@@ -168,7 +168,7 @@ class TestLeave:
         )
 
     def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: Index) -> None:
-        """A row that was used after the cleaner's plan is not marked for removal."""
+        """A row that was used after the cleaner had read it is not marked for removal."""
         _record(index, ROW)
         index.touch({A: 6.0})
 
@@ -176,14 +176,17 @@ class TestLeave:
         assert index.marked_for_deletion() == []
 
     def test_a_row_that_was_recorded_with_another_kind_is_not_marked(self, index: Index) -> None:
-        """A row that was recorded with another kind after the cleaner's plan is not marked."""
+        """A row whose kind has changed after the cleaner had read it is not marked for removal."""
         _record(index, ROW)
         index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
         assert index.mark_for_deletion(ROW) is False
 
     def test_an_absent_or_marked_row_is_not_marked(self, index: Index) -> None:
-        """A row that is absent or marked is not marked, so only one of two sweeps removes it."""
+        """A row that is absent or already marked for removal is not marked.
+
+        So if two cleaners sweep at once, only one of them removes the content.
+        """
         assert index.mark_for_deletion(ROW) is False
 
         _record(index, ROW)

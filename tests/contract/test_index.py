@@ -57,7 +57,10 @@ class TestRecord:
         assert index.children(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: Index) -> None:
-        """The manifests of a part are sorted by last use: the last one is most likely in use."""
+        """The manifests of a part are sorted by last use, the latest first.
+
+        The first one is the one that clients most likely pull.
+        """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
 
@@ -200,7 +203,10 @@ class TestTouch:
         assert (index.entry(A), index.count()) == (None, 0)
 
     def test_a_touch_of_a_manifest_touches_its_parts(self, index: Index) -> None:
-        """A client that already has the parts of an image does not request them."""
+        """A use of a manifest counts as a use of its parts.
+
+        A client that already has the parts of an image does not request them.
+        """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B, D])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
@@ -220,7 +226,7 @@ class TestTouch:
         assert _used(index, A) == 1.0
 
     def test_a_part_gets_the_latest_of_all_times(self, index: Index) -> None:
-        """A part gets the latest of its own time and those of its manifests in a batch."""
+        """A part gets the latest time of use among its own and those of its manifests."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)

@@ -23,7 +23,10 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 
 
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
-    """A pinned row is never left marked, because a push would wait for the end of its removal."""
+    """A row that a push has pinned does not stay marked for removal.
+
+    Otherwise the push would wait for the end of a removal that does not happen.
+    """
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
 
@@ -44,7 +47,7 @@ def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
 
 
 def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
-    """A smaller reservation is never refused, even above a cap that was reduced meanwhile."""
+    """A reservation that becomes smaller is never refused, even if the cap was reduced since."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.record(B, 1, ContentKind.BLOB, 1.0)
 
@@ -63,7 +66,10 @@ def test_a_record_replaces_its_reservation(index: Index) -> None:
 
 
 def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None:
-    """A lost index refuses reservations under a cap, because it does not know the stored files."""
+    """Until a lost index is rebuilt it refuses reservations under a cap.
+
+    It does not know how many bytes the stored files have.
+    """
     assert new_index.reservations.reserve(A, 1, 10**9, 1.0) is False
     assert new_index.reservations.reserve(A, 1, None, 1.0) is True
 

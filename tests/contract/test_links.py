@@ -113,7 +113,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """A link in the history of a tag has its digest; its time has no meaning."""
+        """A link in the history of a tag has its digest; its time is not used."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 
@@ -188,7 +188,10 @@ class TestTimesInTheIndex:
     """Rules for links in a storage without times, whose times are in the index."""
 
     def test_the_driver_decides_where_times_are_kept(self, tmp_path: Path) -> None:
-        """The storage driver decides where times are kept: with a disk the index has none."""
+        """Times of links are those of files on a disk, and are in the index for a bucket.
+
+        The storage driver decides which of both applies.
+        """
         disk, index = STORAGES["filesystem"]({"rootdirectory": tmp_path}, None), MemoryIndex()
         links = links_of(disk, index.link_times)
         links.write(KEY, A)
@@ -199,7 +202,10 @@ class TestTimesInTheIndex:
         assert isinstance(links_of(MemoryStorage(), index.link_times), IndexLinks)
 
     def test_a_confirmation_writes_nothing_to_the_storage(self) -> None:
-        """A confirmation of an unchanged link writes to the index only, which costs no request."""
+        """To confirm an unchanged link writes only its time to the index.
+
+        In a bucket a write to the link would cost a request.
+        """
         storage, clock = Counting(), Clock(1000.0)
         links = links_of(storage, MemoryIndex(clock=clock).link_times)
         for _ in range(3):

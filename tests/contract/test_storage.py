@@ -253,7 +253,10 @@ class TestSetAside:
         assert storage.read("c/d") == b"content"
 
     def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
-        """`set_aside` leaves a value that was replaced, which the caller has not checked."""
+        """`set_aside` leaves a value that was replaced after it was opened.
+
+        The caller has found damage in the old value only.
+        """
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.write("a/b", b"new")

@@ -70,7 +70,10 @@ def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: A
 
 
 def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
-    """A row that existed before a prefetch counts as used: its file was lost."""
+    """If a prefetched blob had a row in the index before, it counts as used.
+
+    Such a blob is prefetched because its file was lost.
+    """
     index.record(A, 1, ContentKind.BLOB, 3.0)
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
 

@@ -28,7 +28,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
-    """The memory of HEAD requests is bounded: of many, the oldest are forgotten first."""
+    """The number of remembered HEAD requests is bounded: of many, the oldest are forgotten."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))
@@ -55,7 +55,7 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
 
 
 def test_an_unreachable_haproxy_does_not_stop_later_fills(tmp_path: Path) -> None:
-    """After a fill that could not reach HAProxy, the next fill is sent as usual."""
+    """If HAProxy cannot be reached for one cache fill, the next fill is sent as usual."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     cache_fill.fill((PATH, None))
     with socket.socket(socket.AF_UNIX) as listener:

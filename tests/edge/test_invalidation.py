@@ -52,7 +52,10 @@ def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
 
 
 def test_a_change_raises_the_epoch_once() -> None:
-    """A changed file raises the epoch once; each poll retries an update that HAProxy missed."""
+    """A changed file raises the cache epoch once.
+
+    If HAProxy did not receive the new epoch, each later poll sends it again.
+    """
     quiet, changed = File(), File()
     invalidation, epoch = _watching(quiet, changed)
     before = epoch.retries

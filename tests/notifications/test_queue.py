@@ -199,7 +199,10 @@ def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) 
 
 
 def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQueue) -> None:
-    """An append that fails leaves neither events nor a new position, so it can be repeated."""
+    """If an append to the queue fails, neither its events nor its position in the log is stored.
+
+    So the logger can repeat the append.
+    """
     queue.append({"a": [event("1")]}, "first")
     broken = event("2")._replace(template=None)  # type: ignore[arg-type]  # fails in the middle
     with pytest.raises(TypeError):
@@ -259,7 +262,7 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 def test_threads_that_wait_for_a_queue_in_use_give_up_together(
     queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads that wait for a locked queue all give up at one deadline, not one after another."""
+    """Threads that wait for a locked queue all fail at one deadline, not one after another."""
     monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
     now = 1.0
     monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)

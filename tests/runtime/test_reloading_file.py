@@ -124,7 +124,7 @@ def test_a_malformed_change_is_logged_once_and_changes_nothing(
 def test_forked_processes_log_one_warning_together(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a file is bad, processes that one process forked log a single warning among them."""
+    """If a file is invalid, forked processes of one parent log a single warning among them."""
     watched = ReloadingFile(path, int, clock=clock)
     forked = copy.copy(watched)
 
@@ -137,7 +137,7 @@ def test_forked_processes_log_one_warning_together(
 
 
 def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None:
-    """An error of the parser that is not in `errors` is a bug and is raised."""
+    """An exception of the parser that `errors` does not list is a defect, and is raised."""
     watched = ReloadingFile(path, int, clock=clock, errors=(UnicodeError,))
     _write(path, b"one", at=_WRITTEN + 1)
     clock.now += 1
@@ -147,7 +147,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """A repaired file is used again, also if it has the content of before."""
+    """After an invalid file was repaired it is used, also if it has its earlier content."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -215,7 +215,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """A recent file that is read again with the same content has no new generation."""
+    """If a file that was just written is read again with equal content, its generation stays."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)

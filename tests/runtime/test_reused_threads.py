@@ -79,7 +79,10 @@ def test_few_threads_wait() -> None:
 
 
 def test_a_waiting_thread_keeps_nothing_of_its_last_function() -> None:
-    """A waiting thread keeps no reference to its last function, so that one's objects are freed."""
+    """A waiting thread keeps no reference to the function that it ran last.
+
+    So the objects of that function are freed.
+    """
 
     class Body:
         """A stand-in for the connection of a download."""

@@ -4,9 +4,10 @@ HAProxy's cache cannot be emptied. Instead, the epoch is part of every key of th
 of an older epoch are never looked up again. A process that changes passwords, rules or upstreams,
 or that removes content, raises the epoch afterwards.
 
-A response carries the epoch that was current before the worker looked anything up, and HAProxy
-caches the response only if HAProxy's own epoch is the same. A late response that reflects the state
-before a change is therefore cached, if at all, under an epoch that is never looked up again.
+A response carries the epoch that was current before the worker read any content or rights for it.
+HAProxy caches the response only if HAProxy's own epoch is the same. A late response that reflects
+the state before a change is therefore cached, if at all, under an epoch that is never looked up
+again.
 
 The epoch is stored in the run directory, in a file that is also the map that HAProxy loads at its
 start.
@@ -73,7 +74,7 @@ class CacheEpoch:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """Lock the epoch: updates in another order could set HAProxy back to an older number."""
+        """Lock the epoch, so that its numbers reach HAProxy in rising order."""
         # The file of the cache epoch is opened anew, because forked processes share a lock on a
         # file opened before the fork.
         with self._path.open("r+b", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Check the watched files even without requests, and raise the cache epoch after a change.
+"""Check watched files, such as the password file, and raise the cache epoch after a change.
 
 HAProxy responds from its cache without a worker. Without checks of the watched files, a changed
 password file would take effect only with the next request that reaches a worker.

@@ -1,7 +1,7 @@
 """Deliver the queued events of one endpoint, in order, until the receiver accepts each event.
 
-As in docker distribution, an attempt follows a failed attempt at once; from the threshold on, the
-backoff passes before each attempt.
+As in docker distribution, a failed attempt is repeated at once. After as many failures in a row as
+the endpoint's `threshold`, a pause of `backoff` precedes each further attempt.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ class EventDelivery:
         self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
-        """End the thread, and wait for it at most *wait_s* s, as it may wait for a response."""
+        """End the thread; wait at most *wait_s* s, because it may be waiting for a response."""
         self._is_stopped.set()
         self._news.set()
         self._thread.join(wait_s)
 
     def wake(self) -> None:
-        """Deliver new events at once, and not only when the queue is read again."""
+        """Read the queue now: it has new events, which would otherwise wait for the next read."""
         self._news.set()
 
     def turn(self) -> float:

@@ -26,8 +26,9 @@ BLOB_TYPE: Final = "application/octet-stream"
 """The media type of every blob: a registry does not know what a blob contains."""
 
 MOST_REFERENCED: Final = 64 * 1024
-"""Bytes of the descriptors in one event, at most: a manifest has up to 4 MiB, and may be pulled
-often.
+"""The descriptors in one event have at most this many bytes.
+
+A manifest has up to 4 MiB, and each pull of it queues an event.
 """
 
 _OF_REFERENCES: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
@@ -139,8 +140,8 @@ def envelope(events: Iterable[str]) -> bytes:
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """Return the descriptors of a valid manifest: its config and layers, or its children.
 
-    The last descriptors are left out if all have more than MOST_REFERENCED bytes, and all
-    descriptors of a manifest that is nested too deep.
+    If all descriptors have more than MOST_REFERENCED bytes, the last ones are left out. If the JSON
+    of the manifest is nested too deep, the result is empty.
     """
     try:
         document = json.loads(manifest)

@@ -1,7 +1,8 @@
 """Send one envelope to an endpoint over HTTP, within one time-out for all steps.
 
-The response's head is read within the rest of the time-out at each step, and the response's body is
-not read, so a receiver that never ends its response costs no more than the time-out. The connection
+Each read of the response's head may take only the time that is left of the time-out, and the
+response's body is not read. So a receiver that never ends its response costs no more than the
+time-out. The connection
 to a receiver is closed after each envelope, as docker distribution closes it.
 """
 

@@ -1,7 +1,7 @@
 """Make the events of pulls from lines of the access log.
 
-Requests for the same content by the same client differ only in their time, ID and port, so the rest
-of their event is made once.
+The events of one client's requests for the same content differ only in the time, ID and port, so
+the rest of these events is made once.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class PullEvents:
     def of(self, lines: Iterable[bytes]) -> list[Notification]:
         """Return an event for each line of a pull, in order.
 
-        An event has the time at which its response ended, and an ID that is derived from that of
-        the request, so that a line that is read again gives the same event.
+        The time of an event is the end of the response. The ID of an event is derived from the ID
+        of the request. So if the logger reads a line twice, both events are the same.
         """
         events = []
         kept = self._kept

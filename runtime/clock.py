@@ -1,4 +1,4 @@
-"""The appliance's time, which follows the wall clock while that runs evenly, but not its jumps.
+"""The appliance's time, which follows small changes of the wall clock, and ignores its jumps.
 
 The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
 a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
@@ -8,11 +8,11 @@ appliance share in a small file. The wall clock corrects the time as follows:
 
 - The appliance's time follows a difference of a few seconds at once.
 - A larger difference is a jump of the wall clock. After a jump, the time runs on unchanged, and
-  ages count as zero, until the wall clock is back or an hour has passed; then the wall clock is
-  trusted. Ages that began before a jump of the wall clock count from the end of that hour.
+  ages count as zero, until the wall clock is set right or an hour has passed; after that hour the
+  wall clock is trusted. Ages that began before a jump then count from the end of that hour.
 - The appliance's time never goes back. If the appliance's time is ahead of a trusted wall clock, it
-  runs at half speed until the wall clock has caught up. Therefore a later use always has a later
-  time.
+  runs at half speed until the wall clock has caught up. Therefore the later of two uses always has
+  the later time.
 
 The small file survives a restart of the appliance. Within one boot of the machine, a jump during
 the restart is noticed exactly. After a reboot, a wall clock that is behind the last written time,
@@ -77,7 +77,7 @@ class Ages(Protocol):
         ...
 
     def before(self, span: float) -> float:
-        """Return the file time before which a file is certainly older than *span* s."""
+        """Return the time (s): each file modified before it is certainly older than *span* s."""
         ...
 
     def since(self) -> float:

@@ -47,12 +47,15 @@ def _open(path: Path) -> BinaryIO:
 
 
 class ReloadingFile(Generic[T]):
-    """The value that `parse` makes of the file at *path*, checked again after *interval* s.
+    """A `ReloadingFile` has the value that `parse` makes of the file at *path*.
+
+    A read of the value checks the file if the last check was at least *interval* s ago.
 
     If the watched file is gone, or `parse` rejects it with one of *errors*, the last good value
     stays in force. *validate*, which gets the value in force and the next value, may also reject
-    the next value. Any thread may read the value; one thread checks the file, and the others do not
-    wait. The processes of one program log a bad version of the watched file only once together.
+    the next value. Any thread may read the value; while one thread checks the file, the others get
+    the last good value without waiting. If several processes of one program read the same bad
+    version of the watched file, only one of them logs it.
 
     The last good content is saved at *last_good*, for a process that starts while the file is bad.
     A restarted process must not use the value from the time of its fork, because rights that were
@@ -106,8 +109,8 @@ class ReloadingFile(Generic[T]):
     def refresh(self) -> None:
         """Check the file now, even if it was just checked.
 
-        Afterwards the value is at least as new as the one that another process has accepted, also
-        if the file was replaced since then and is too new to be read.
+        After this call, the value is at least as new as the newest value that another process has
+        accepted. That is so even if the file was replaced a moment ago and may be incomplete.
         """
         with self._lock:
             self._checked_at = self._clock()
@@ -159,7 +162,7 @@ class ReloadingFile(Generic[T]):
     def _changed(self, now: float) -> bytes | None:
         """Return the content of the file if it differs from the content read last.
 
-        A file that is written during this check may be incomplete too, and waits for the next one.
+        A file that is written during this check may be incomplete, so the next check reads it.
 
         Raises: OSError.
         """
@@ -227,13 +230,13 @@ class ReloadingFile(Generic[T]):
 
 @dataclass(slots=True)
 class _LastGood:
-    """A `_LastGood` is the last good content of a file, saved by the process that read it last."""
+    """A `_LastGood` is the last good content of a file, which all processes save at `path`."""
 
     path: Path | None
     _seen: tuple[int, ...] = ()
 
     def has_changed(self) -> bool:
-        """Return whether the saved content was replaced since this function was called last."""
+        """Return whether the saved content was replaced after the last call of this method."""
         if self.path is None:
             return False
         try:
@@ -264,7 +267,7 @@ class _LastGood:
 
 
 class _LastWarning:
-    """A `_LastWarning` is in memory that forked processes share, so that only one warns.
+    """A `_LastWarning` is in memory that forked processes share, so that only one of them warns.
 
     A record lock (fcntl(2)) belongs to one process, so the lock also excludes processes that were
     forked with the descriptor.
@@ -300,7 +303,10 @@ class _LastWarning:
 
 @dataclass(frozen=True, slots=True)
 class _ReadFile:
-    """A `_ReadFile` is a file when it was read; `racy`: a change may leave `signature` the same."""
+    """A `_ReadFile` describes a file as it was read.
+
+    If `racy` is True, a later change of the file may leave `signature` as it is.
+    """
 
     signature: tuple[int, ...]
     fingerprint: bytes

@@ -178,7 +178,7 @@ class ErrorReports(logging.Handler):
             logging.getLogger(source).addHandler(self)
 
     def stop(self) -> None:
-        """Take no further errors. The threads end with the process."""
+        """Ignore all later errors. The threads end with the process."""
         for source in _SOURCES:
             logging.getLogger(source).removeHandler(self)
 
@@ -202,7 +202,7 @@ class ErrorReports(logging.Handler):
                 self._dropped += 1
 
     def _is_due(self) -> bool:
-        """Count one error; return whether the minute has fewer errors than the limit."""
+        """Count one error; return whether this minute's errors are still within the limit."""
         now = self._clock()
         if now - self._period_began >= _PERIOD_S:
             self._period_began, self._in_period = now, 0

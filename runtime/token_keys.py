@@ -41,7 +41,7 @@ class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key; `algorithm` is the only algorithm for the key, None: any of the key's type."""
+    """A public key; `algorithm` is the only one permitted, None: each that fits the key's type."""
 
     key: PublicKey
     algorithm: str | None = None
@@ -196,7 +196,7 @@ _JWK_TYPES: Final[Mapping[str, Any]] = {
     "EC": jwt.algorithms.ECAlgorithm,
     "OKP": jwt.algorithms.OKPAlgorithm,
 }
-# A key of any type has these public members: of a private key in the file, only the public part is
+# These members of a JSON Web Key are public. Other members, such as those of a private key, are not
 # read.
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 

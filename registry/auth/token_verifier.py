@@ -1,9 +1,9 @@
 """Verify bearer tokens: JSON Web Tokens of a token server (distribution's `auth.token`).
 
 PyJWT verifies signatures and cryptography verifies chains of certificates. The token verifier
-selects the key of a token, as docker distribution does, and compares the claims. The token alone
-never decides the algorithm: the algorithm must be allowed, and must fit the type of the key. So no
-token can make a public key serve as a shared secret.
+selects the key of a token, as docker distribution does, and compares the claims. The algorithm
+that a token names must be one of the configured algorithms, and must fit the type of the key. So no
+token can make the verifier use a public key as the shared secret of an HMAC.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ def _verify_chain(
     Raises: InvalidToken.
 
     cryptography's policies for web servers would demand names and usages that certificates for
-    tokens do not have. The certificate of an authority must be marked as that of an authority. If
-    several authorities have one subject, the first in the chain counts.
+    tokens do not have. The certificate of an authority must have CA:TRUE in its basic constraints.
+    If several authorities have the same subject, only the first of them in the chain is used.
     """
     authorities = verification.ExtensionPolicy.permit_all().require_present(
         x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
@@ -286,7 +286,7 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
     if not _are_texts(subject, password) or len(subject) > _LONGEST_SUBJECT:
         raise InvalidToken("malformed sub")
     if _CONTROL.search(subject):
-        # A control character would forge a header of the response.
+        # The response has the subject in a header; a line end in it would begin a forged header.
         raise InvalidToken("a control character in sub")
     return Claims(subject, _time(claims, "exp"), _access(claims.get("access")), password)
 

@@ -2,8 +2,8 @@
 
 A source that fails moves to the end of the order, and the download uses the next source at once.
 The download pauses only after every source has failed since the last progress: 0.2 s, doubled up to
-5 s, with full jitter, and never less than Retry-After. A download ends when no source has delivered
-a byte for some time although each source was used in that time, or when no source is left.
+5 s, with full jitter, and never less than Retry-After. A download ends when no source is left, or
+when each source was used in the last `Limits.silence` s and none delivered a byte.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _MOST_REFUSALS = 2
 """After this many invalid responses in a row the download does not use a source again."""
 
 MOST_DENIALS = 6
-"""After this many 401, 403 or 404 in a row the download does not use a source again that delivered
-bytes before.
+"""After this many 401, 403 or 404 in a row, a source that delivered bytes is no longer used.
 
-A source that delivered bytes may accept only one connection at a time.
+A source that delivered bytes may send such a status only because it accepts one connection at a
+time.
 """
 
 
@@ -158,10 +158,11 @@ class RetryPolicy:
 
 
 class Pace:
-    """Detects a connection that is too slow, span by span; times are in s on a monotonic clock.
+    """A `Pace` detects a connection that is too slow; times are in s on a monotonic clock.
 
-    The span doubles after each connection that was replaced. Therefore a source that is slow for
-    every client is replaced less and less often, and the blob arrives even if the source ignores
+    A `Pace` counts the bytes of one span of time after another. The span doubles after each
+    connection that was replaced. So a source that is always slow gets longer and longer
+    connections, and in the end one of them brings the whole blob, even if the source ignores
     ranges.
     """
 
@@ -198,7 +199,8 @@ log = logging.getLogger(__name__)
 class _SentAhead:
     """A `_SentAhead` is a `Fetch` whose request was sent before its first use.
 
-    Its only use returns the `remote` that was opened then, or raises the `error` of that request.
+    The first use returns `remote`, the response to that request, or raises its `error`. There is no
+    second use.
     """
 
     opened: ExitStack = field(default_factory=ExitStack)

@@ -43,8 +43,8 @@ _JUST_NOW_S = 0.5
 class KeyedLock:
     """A `KeyedLock` locks one key over all workers, with lock files in *folder*.
 
-    A caller that waited for the lock looks in the store again: the former holder may have stored
-    the result.
+    A caller that has waited for the lock must then look for the result in the store first, because
+    the caller that held the lock before may have stored the result there.
     """
 
     def __init__(self, folder: Path, patience: float = 35.0) -> None:
@@ -77,7 +77,8 @@ def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
 def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
     """Return True if the stored manifest may be served although the upstream did not confirm it.
 
-    A tag whose confirmation time is UNKNOWN is older than any `max_stale`.
+    If the confirmation time of the tag is UNKNOWN, the result is that of a tag which was confirmed
+    longer than `max_stale` ago.
     """
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
@@ -228,8 +229,9 @@ class Manifests:
 
         Raises: PartsMissing if a client could not get all parts.
 
-        podman asks no other mirror after it has received a manifest. A manifest with parts that are
-        not stored is served only while the upstream can deliver these parts.
+        A manifest with parts that are not stored is served only while the upstream can deliver
+        these parts. Otherwise the pull would fail: after podman has received a manifest, it asks no
+        other mirror for the parts.
         """
         is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:

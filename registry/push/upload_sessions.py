@@ -228,13 +228,13 @@ class Session:
         self.sending: Sending | None = None
 
     def send_to(self, sending: Sending | None) -> None:
-        """Let *sending* send the bytes of the upload, those that have arrived and those to come."""
+        """Let *sending* send the bytes of the upload, both received and future ones."""
         self.sending = sending
         if sending is not None:
             sending.reached(self.offset)
 
     def end(self) -> None:
-        """End this request: what was sent to a remote storage and not committed is discarded."""
+        """Discard the bytes that this request sent to a remote storage and did not commit."""
         if self.sending is not None:
             self.sending.abort()
 
@@ -311,7 +311,7 @@ class Session:
     def _grow(self, length: int) -> None:
         """Reserve space for *length* more bytes, in large steps.
 
-        Near the cap, `_grow` reserves space for the given bytes only.
+        If the cap has no room for a large step, `_grow` reserves space for *length* bytes only.
         """
         needed = self.offset + length
         if needed <= self._reserved:
@@ -329,7 +329,7 @@ class Session:
             self._announce(size)
 
     def _announce(self, size: int) -> None:
-        """Write the upload's reservation to disk, because the index may be lost meanwhile."""
+        """Write the upload's reservation to disk, from which a lost index is rebuilt."""
         # If the file cannot be written, a rebuilt index counts only a part of the reservation.
         with suppress(OSError):
             self._beside(layout.upload_size).write_text(str(size))

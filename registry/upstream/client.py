@@ -64,7 +64,7 @@ _LIST_WITHIN_S = 120.0
 class HttpUpstream:
     """An `HttpUpstream` is one upstream registry over HTTP; it is safe in any thread.
 
-    The process may fork only before the first use of an `HttpUpstream`.
+    A process must not fork after the first use of an `HttpUpstream`.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -366,7 +366,7 @@ class HttpUpstream:
 
 
 class _VerbatimBlobs:
-    """The blobs whose bytes must not be decoded, although Content-Encoding names a coding.
+    """A `_VerbatimBlobs` lists blobs not to decode, although Content-Encoding names a coding.
 
     Some registries send Content-Encoding with a layer that is itself a compressed file. Only the
     digest shows whether the encoded or the decoded bytes are the blob. A body is decoded at first;
@@ -384,7 +384,10 @@ class _VerbatimBlobs:
 
     @contextmanager
     def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
-        """Yield a function that receives the bytes as sent; then compare their digest."""
+        """Yield a function that receives the bytes as sent.
+
+        If these bytes have the digest *digest*, the blob is not decoded the next time.
+        """
         hasher = digest.hasher()
         try:
             yield hasher.update

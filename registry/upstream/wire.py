@@ -1,6 +1,6 @@
 """Send one HTTP request and return its response; only this module and `pools` use urllib3.
 
-A request is repeated only if a reused connection turns out to be dead. The module `wire` does not
+A request is repeated only if a reused connection turns out to be dead. This module does not
 follow redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
 """
 
@@ -42,7 +42,7 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # This many s are allowed to read the rest of an unused body.
+_DRAIN_S = 1.0  # If the rest of an unused body takes longer (s), the connection is closed.
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
 _LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
@@ -74,8 +74,8 @@ class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
     """The upstream's connection returned no response, or a response that is incomplete or too long.
 
     `unconnected` states that no connection was established; `unreached` states that the connect
-    time-out passed. `foreign` states that a redirect or a challenge named the host, not the
-    configuration. `is_temporary` states that the same request may succeed a moment later.
+    time-out passed. `foreign` states that the host is not configured: a redirect or a challenge of
+    the upstream named it. `is_temporary` states that the same request may succeed a moment later.
     `is_final` states that the configuration forbids the request, so no retry can succeed.
     """
 
@@ -205,9 +205,10 @@ class Response:
 
 
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
-    """Pass the rest of a body that cannot be decoded to *seen*: its coding may be wrong.
+    """Pass the rest of a body that cannot be decoded to *seen*.
 
-    The digest of the bytes as sent shows whether these bytes are the blob.
+    The body may be the blob itself, with a wrong Content-Encoding. Whether it is shows only the
+    digest of all its bytes as sent, which *seen* computes.
     """
     left = _SMALL if size is None else size
     for piece in sent:

@@ -20,7 +20,7 @@ RegistryError
 ├── UploadUnknown           the repository has no such upload
 ├── ChunkMisplaced          not at the upload's offset, or another request is writing
 ├── BodyBroken              the request body ended early, or differs from its announcement
-│   └── BodyTooSlow         the body was ended because too many others were being received
+│   └── BodyTooSlow         the body was cut off because too many others were being received
 ├── TooManyUploads          more unfinished uploads than are allowed
 ├── MalformedRequest        a header or a parameter cannot be parsed
 ├── InvalidPageSize         the parameter `n` is no count, or above the limit of a page

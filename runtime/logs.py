@@ -88,7 +88,7 @@ def configure(
     stream: TextIO | None = None,
     limit: logging.Filter | None = None,
 ) -> None:
-    """Send all log records of this process to *stream*, or stdout; the last call counts.
+    """Send all log records of this process to *stream*, or stdout; a later call replaces this.
 
     *formatter* is a name in `FORMATTERS`. *fields* are added to every line; a field of the line
     itself with the same name takes precedence. *limit* decides which lines are written

@@ -1,6 +1,6 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
-The next step of a client depends on the response's status and code: whether podman ends the pull,
+The next step of a client depends on the response's status and code: whether podman aborts the pull,
 whether containerd continues with its next host, and when either retries (docs/clients.md).
 Therefore the registry never reports an outage or a rate limit as a 404, and never passes on the
 upstream's own challenge.

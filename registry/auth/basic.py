@@ -21,7 +21,7 @@ Check = Callable[[str, str], bool]
 """A `Check` returns whether a user's password is right."""
 
 # A right password stays right until the password file changes, so the cache keeps a right password
-# for a long time: otherwise a flood of wrong passwords could delay its next check.
+# for a long time. If it expired soon, its next check could wait behind a flood of wrong passwords.
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 

@@ -1,7 +1,7 @@
 """Read the password file, which has lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
-The registry accepts only bcrypt, as docker distribution does: the other hashes of htpasswd are
-broken.
+The registry accepts only bcrypt, as docker distribution does: the other
+hashes of htpasswd are so fast that an attacker with the file can guess passwords.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Passwords:
 
 
 def parse(content: bytes) -> Passwords:
-    """Parse a password file; if a user has two lines, the last line counts.
+    """Parse a password file; if a user has several lines, only the last line is used.
 
     Raises: InvalidHtpasswd, with all problems and without any hash.
     """
@@ -92,7 +92,8 @@ _UNKNOWN_SOURCE = LoginSource()
 class Htpasswd:
     """An `Htpasswd` checks passwords against the file at *path* and reloads a changed file.
 
-    *users* returns additional users; if a user is also in the file, the password in *users* counts.
+    *users* returns additional users; if a user is also in the file, only the password in *users* is
+    valid.
     *kept* is the path at which `ReloadingFile` stores the last valid content of the file.
 
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the

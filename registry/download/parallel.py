@@ -1,8 +1,8 @@
 """Fetch a large blob as several ranges at once, and yield its bytes in order as they arrive.
 
 One connection to a distant registry is slow, and several connections are faster. Parts that arrive
-early wait in memory, at most one part per connection, so that the spool file always holds a prefix
-of the blob.
+before an earlier part is complete wait in memory, at most one part per connection, so that the
+spool file always holds a prefix of the blob.
 """
 
 from __future__ import annotations

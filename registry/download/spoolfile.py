@@ -74,11 +74,11 @@ _STEP = 32 * 1024 * 1024  # bytes that one flush writes
 
 
 class BackgroundFsync:
-    """Flush an open file to the disk while it grows, in another thread than its writer.
+    """Flush an open file to the disk while it grows, in a different thread than its writer.
 
     Each flush writes 32 MiB or more, and only one flush of the file runs at a time. The last byte
-    of a blob is sent after the file is on the disk: with these steps, little is left to flush at
-    the end.
+    of a blob is sent only after the whole file is flushed. Because earlier bytes are flushed while
+    the file grows, this last flush is short.
     """
 
     def __init__(self, descriptor: int) -> None:

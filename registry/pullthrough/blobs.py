@@ -284,7 +284,7 @@ class Blobs:
         )
 
     def _link_stored(self, resolved: ResolvedRepository, digest: Digest) -> None:
-        """Link a blob that was just verified, before its last byte leaves.
+        """Link a blob that was just verified, before its last byte is sent to any client.
 
         A client that has all parts of an image may request the image's manifest at once. During an
         outage of the upstream, the worker serves a manifest only if each of its parts is linked.
@@ -305,8 +305,8 @@ class Blobs:
     ) -> Task:
         """Return the task that downloads a blob; only repositories of one upstream share the task.
 
-        Another upstream may send wrong bytes or stop in the middle, which shows only at the last
-        byte, and must not spoil this upstream's pulls.
+        If repositories of two upstreams shared the download, wrong bytes of one upstream would make
+        pulls from the other fail, because the digest is compared only after the last byte.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)

@@ -27,9 +27,9 @@ _POLL_S = 0.01
 def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Iterator[None]:
     """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
-    The cleaner may have marked some of *digests* for removal before. Each digest that the cleaner
-    has marked is either removed before this context begins, or stays. After the context, content
-    that was used or linked within it is safe without a pin. *state* is the state directory.
+    If the cleaner has already marked some of *digests* for removal, this context begins only after
+    the cleaner has removed them or given up their removal. Content that was used or linked within
+    this context needs no pin after it. *state* is the state directory.
 
     Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove a marked entry.
     """
@@ -52,9 +52,8 @@ def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) 
 def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:
     """Remove the marks of a cleaner that died, because the next cleaner would act on these marks.
 
-    A cleaner that lives but is slow would still remove the content that is pushed now. The cleaner
-    holds a lock during a removal, however long the removal takes. Raises: Overloaded if the cleaner
-    holds the lock.
+    The cleaner holds a lock during a removal, however long the removal takes. Raises: Overloaded if
+    the lock is held: the cleaner lives, and will still remove the content that is pushed now.
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:

@@ -313,7 +313,10 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._waiting_slots.append(slot)
 
     def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Return whether bytes arrive in time; the polling thread handles pipelined bytes."""
+        """Return whether bytes of the next request arrive within `keepalive_wait_s`.
+
+        Return False if they were already read: the polling thread handles pipelined requests.
+        """
         if _has_read_ahead(conn):
             return False
         poll = select.poll()
@@ -330,7 +333,7 @@ class _Connection(socket.socket):
 
     @classmethod
     def taken_over(cls, accepted: socket.socket) -> Self:
-        """Take over an accepted connection, which does not block from here on.
+        """Take over an accepted connection and make it non-blocking.
 
         `dup` calls the constructor with the arguments of `socket.socket`, so this class has no
         constructor of its own.

@@ -138,7 +138,7 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 class _Plain(HTTPConnection):
     """A `_Plain` connection is dialled within one time-out.
 
-    A `_Plain` connection knows whether it was used before.
+    `answered` states whether a response has arrived over this connection.
     """
 
     response_class = BoundedResponse

@@ -239,9 +239,8 @@ def _handle(
 def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
     """Log the error of a request, with a traceback if the error is not foreseen.
 
-    Every request meets a foreseen error such as a full disk or an index that is being rebuilt, so
-    each class of foreseen error gets one log line in `_EVERY_S`, with the number of lines left out
-    before.
+    A foreseen error, such as a full disk, may happen with every request. Therefore each class of
+    foreseen errors is logged once in `_EVERY_S`, with the number of errors not logged before.
     """
     names = {"method": req.method, "path": req.path}
     if not is_foreseen:

@@ -59,8 +59,9 @@ _VERIFIED = 0o744
 def mark_verified(descriptor: int) -> None:
     """Record for all readers, in all processes, that a spool file has the whole verified blob.
 
-    The mark is a bit of the file's mode, the right of its owner to execute it: a reader asks for
-    mode and length with one system call, and the mark ends with the file. Raises: OSError.
+    The mark is a bit of the file's mode: the right of its owner to execute it. Therefore a reader
+    gets mark and length with one system call, and no mark is left after the file is deleted.
+    Raises: OSError.
     """
     os.fchmod(descriptor, _VERIFIED)
 

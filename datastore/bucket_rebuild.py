@@ -36,6 +36,7 @@ from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.repositories import Repositories
 from entrepot.datastore.snapshot import (
     LARGEST_SHARD,
+    SHARDS,
     SnapshotOrigin,
     SnapshotRow,
     SnapshotStore,
@@ -65,7 +66,8 @@ def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iter
     """
     births: list[float] = []
     origins: dict[str, tuple[bytes, str]] = {}
-    shards = sorted(key.rpartition("/")[2] for key in snapshots.tags(layout.SNAPSHOT))
+    listed = snapshots.tags(layout.SNAPSHOT)
+    shards = [shard for shard in SHARDS if shard_key(shard) in listed]
     for shard in shards:
         content = snapshots.read(shard_key(shard), LARGEST_SHARD)
         if content is not None and _is_sound(content, shard):

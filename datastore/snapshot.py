@@ -41,7 +41,11 @@ _VERSION = 1
 _MOST_BYTES = 256 * 1024 * 1024
 _LONGEST_LINE = 2 * 1024 * 1024
 _LONGEST_TAG = 1024
-_LARGEST_SIZE = 2**62
+_LARGEST_TOTAL = 2**54
+"""The sizes of one shard's rows add up to at most so many bytes.
+
+The index adds the sizes of all 256 shards as a signed integer of 64 bits.
+"""
 _MOST_CHILDREN = MOST_DESCRIPTORS + 1  # the layers and the configuration of an image
 _CHUNK = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
@@ -152,6 +156,7 @@ def parse(content: bytes, shard: str) -> Iterator[SnapshotRow | SnapshotOrigin]:
     born_of(content)
     lines = _lines(content)
     next(lines)
+    total = 0
     for line in lines:
         value = _value(line)
         if not isinstance(value, list):
@@ -160,6 +165,9 @@ def parse(content: bytes, shard: str) -> Iterator[SnapshotRow | SnapshotOrigin]:
             found = _origin(value) if len(value) == 3 else _row(value, shard)  # noqa: PLR2004 - see the module
         except (Malformed, ValueError, TypeError) as error:
             raise InvalidSnapshot(_start(line), f"not a row of a snapshot: {error}") from error
+        total += found.entry.size if isinstance(found, SnapshotRow) else 0
+        if total > _LARGEST_TOTAL:
+            raise InvalidSnapshot(_start(line), "the sizes of a shard's rows are too large")
         yield found
 
 
@@ -167,7 +175,8 @@ def _origin(value: list[Any]) -> SnapshotOrigin:
     name, upstream, entity_tag = value
     if not all(isinstance(each, str) for each in value):
         raise TypeError("an origin has three texts")
-    if len(upstream) > LONGEST_LINE or len(entity_tag) > _LONGEST_TAG:
+    # JSON can escape a lone surrogate, which has no UTF-8 form: `encode` raises a ValueError.
+    if len(upstream.encode()) > LONGEST_LINE or len(entity_tag) > _LONGEST_TAG:
         raise ValueError("an origin is too long")
     return SnapshotOrigin(Repository.parse(name), upstream, entity_tag)
 
@@ -175,7 +184,7 @@ def _origin(value: list[Any]) -> SnapshotOrigin:
 def _row(value: list[Any], shard: str) -> SnapshotRow:
     digest, size, kind, used, *rest = value
     (children,) = rest or ((),)
-    if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
+    if type(size) is not int or not 0 <= size <= _LARGEST_TOTAL:
         raise ValueError("a size that is no valid integer")
     if type(kind) is not int or len(children) > _MOST_CHILDREN:
         raise ValueError("a kind that is no integer, or too many children")

@@ -322,3 +322,19 @@ def test_every_first_byte_has_a_shard() -> None:
     """Each digest belongs to one of the 256 shards of the snapshot, by its first byte."""
     assert len(SHARDS) == len(set(SHARDS)) == 256
     assert {Digest.of(bytes([number])).hex[:2] for number in range(256)} <= set(SHARDS)
+
+
+def test_foreign_objects_beside_the_shards_are_not_read(
+    s3: S3Front, first: Appliance, second: Appliance
+) -> None:
+    """Objects below the folder of the snapshot that are no shards do not hinder the restoration."""
+    pull(first.store, 1, NOW - DAY)
+    first.write()
+    first.snapshots.client.put(f"{layout.SNAPSHOT}/other", b"content")
+    s3.forget()
+
+    second.rebuild()
+
+    assert second.rows() == first.rows()
+    assert born(second.index.notes) == NOW - 10 * DAY
+    assert s3.count("GET", f"^{layout.SNAPSHOT}/other$") == 0

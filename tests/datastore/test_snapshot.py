@@ -122,3 +122,18 @@ def test_a_shard_that_grows_without_end_is_refused_early(
         seen.extend(len(each) + 1 for each in snapshot._lines(b"".join([*pieces, bomb.flush()])))
 
     assert sum(seen) <= 8 * 1024 * 1024
+
+
+def test_an_origin_without_a_utf_8_form_makes_the_shard_invalid() -> None:
+    """A shard with a lone surrogate in an origin is refused, because the origin has no bytes."""
+    with pytest.raises(InvalidSnapshot):
+        list(parse(_shard(["library/alpine", "\ud800", "tag"]), "ab"))
+
+
+def test_sizes_whose_sum_the_index_cannot_hold_make_the_shard_invalid() -> None:
+    """A shard is refused if 256 such shards would exceed the range of the index' sum of sizes."""
+    rows = [[f"sha256:ab{number:062x}", 2**53, 1, 3.0] for number in range(3)]
+    assert len(list(parse(_shard(*rows[:2]), "ab"))) == 2
+
+    with pytest.raises(InvalidSnapshot):
+        list(parse(_shard(*rows), "ab"))

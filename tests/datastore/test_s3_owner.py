@@ -220,3 +220,26 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
         with pytest.raises(StorageBroken, match="another appliance"):
             storage.write("key", b"x") if act == "write" else storage.delete("key")
         assert s3.get("key") == b"of the next owner"
+
+
+def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
+    first: Appliance, uptime: Clock
+) -> None:
+    """An owner's object that no appliance has written counts as that of an owner without an id.
+
+    The appliance stores nothing for 90 s, and then becomes the owner, because the object stays.
+    """
+    first.parts.client.put(KEY, b"[" * 4000)
+
+    assert not first.claim.renew()
+    uptime.now += 90.0
+
+    assert first.claim.renew()
+
+
+def test_an_owners_object_of_any_length_is_not_read(first: Appliance, s3: S3Front) -> None:
+    """An owner's object that is too long counts as another owner's, whatever its bytes state."""
+    assert first.claim.renew()
+    first.parts.client.put(KEY, (s3.get(KEY) or b"") + b" " * 5000)
+
+    assert not first.new_claim().renew()

@@ -40,6 +40,8 @@ KEY: Final = f"{layout.OWN}/owner"
 _HELD_S: Final = 45.0
 _ABANDONED_S: Final = 90.0
 _LOOK_S: Final = 1.0
+_LARGEST: Final = 4096
+"""A longer object `entrepot/owner` (bytes) was written by another program, and is not read."""
 
 
 def _uptime() -> float:
@@ -194,9 +196,11 @@ class Claim:
         if found is None:
             return None
         entity_tag = found.meta["e_tag"] or ""
+        if found.meta["size"] > _LARGEST:
+            return "", entity_tag
         try:
             owner = json.loads(bytes(found.bytes()))["id"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             owner = ""
         return str(owner), entity_tag
 

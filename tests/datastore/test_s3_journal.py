@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -309,3 +310,22 @@ def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJourna
     _learn(journal, "a", *(str(number) for number in range(10_001)))
 
     assert journal.names("a") is None
+
+
+def test_requests_without_an_answer_leave_no_rows_for_ever(
+    journal: BucketJournal, clock: Clock
+) -> None:
+    """The journal drops the rows of writes whose answer was lost, when they cannot apply any more.
+
+    An outage of the bucket that lasts for days must not fill the state directory.
+    """
+    for number in range(10):
+        with pytest.raises(StorageBroken), journal.changing(f"{number}", is_removal=False):
+            raise StorageBroken("no answer")
+    clock.now += UNSETTLED_S + 1
+
+    with _other(journal).changing("key", is_removal=False) as change:
+        change.written(1, b"a")
+
+    with closing(sqlite3.connect(journal._path)) as db:
+        assert db.execute("SELECT count(*) FROM change").fetchone() == (0,)

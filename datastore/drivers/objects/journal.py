@@ -164,6 +164,7 @@ class BucketJournal:
         self._lock = threading.Lock()
         self._opened: tuple[int, sqlite3.Connection] | None = None
         self._written = 0
+        self._begun = 0
 
     @property
     def folder(self) -> Path:
@@ -262,6 +263,7 @@ class BucketJournal:
             _change(db, key)
             _change_folders(db, key)
             change.generation = _generation(db, key)
+            self._drop_old_changes(db)
             row = (change.token, key, is_removal, self._clock())
             db.execute("INSERT INTO change VALUES (?, ?, ?, ?)", row)
             if is_removal:
@@ -272,6 +274,15 @@ class BucketJournal:
             if not change.is_settled:  # a write without an answer may have been applied
                 self._forget_folders(key)
             raise
+
+    def _drop_old_changes(self, db: sqlite3.Connection) -> None:
+        """Remove, at times, the rows of requests without an answer that cannot be applied any more.
+
+        Each write during an outage of the bucket leaves such a row.
+        """
+        if self._begun % _PRUNE_EVERY == 0:
+            db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
+        self._begun += 1
 
     def _forget_folders(self, key: str) -> None:
         with suppress(sqlite3.Error, OSError), self._writing() as db:

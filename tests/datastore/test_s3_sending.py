@@ -203,3 +203,13 @@ def test_memory_is_given_when_an_older_part_is_dropped() -> None:
 
 def _interrupt() -> None:
     raise InterruptedError
+
+
+def test_memory_that_the_machine_refuses_is_not_counted() -> None:
+    """A part for which the machine has no memory does not reduce the memory of later parts."""
+    memory = PartMemory(100)
+
+    with pytest.raises((MemoryError, OverflowError)):
+        memory.part(2**62, lambda: None)
+
+    assert memory.used == 0

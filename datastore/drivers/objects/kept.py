@@ -123,7 +123,7 @@ class KeptCopies:
             found = self._client.head(copy.key)
             return found is not None and found.size == copy.size
         stored = self._client.get(copy.key)
-        if stored is None:
+        if stored is None or stored.meta["size"] != copy.size:
             return False
         try:
             kept = (self._folder / copy.name).read_bytes()

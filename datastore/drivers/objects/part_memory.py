@@ -44,7 +44,11 @@ class PartMemory:
                 check()
                 self._changed.wait(_LOOK_S)
             self._left -= size
-        part = _Part(size)
+        try:
+            part = _Part(size)
+        except MemoryError:
+            self._return(size)
+            raise
         weakref.finalize(part, self._return, size).atexit = False
         return part
 

@@ -34,14 +34,13 @@ from entrepot.appliance.supervise.output import Reader
 from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.appliance.supervise.supervisor_process import SupervisorProcess
 from entrepot.appliance.upstreams import hidden, upstream_names
-from entrepot.config import outbound
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.config.schema import Settings
 from entrepot.datastore.disk_space import disk_space
 from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.probe import probe
 from entrepot.edge import cache_epoch
-from entrepot.runtime import logs
+from entrepot.runtime import logs, outbound
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.memory_limit import memory_limit
 from entrepot.runtime.run_names import CERTIFICATE, CLIENT_AUTHORITIES, FRONT_SOCKET, SETTINGS

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from entrepot.config import outbound
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.table import open_index, open_storage
@@ -39,6 +38,7 @@ from entrepot.notifications.post import Poster
 from entrepot.notifications.pulls import PullEvents
 from entrepot.notifications.queue import EventQueue, Statistics
 from entrepot.notifications.recorder import wanted
+from entrepot.runtime import outbound
 from entrepot.runtime.clock import Clock
 from entrepot.runtime.log_once import LogOnce
 from entrepot.runtime.proxies import Proxies

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
 
 from entrepot import config
-from entrepot.config import ConfigError, ParsedPullSecret, Problem, outbound, parse_pull_secret
+from entrepot.config import ConfigError, ParsedPullSecret, Problem, parse_pull_secret
 from entrepot.config.notifications import bare_url
 from entrepot.config.schema import Settings
 from entrepot.datastore import layout
@@ -42,7 +42,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 from entrepot.registry.server.polled import ConnectionLimits
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, UpstreamTable
-from entrepot.runtime import docker_hub, logs
+from entrepot.runtime import docker_hub, logs, outbound
 from entrepot.runtime.clock import Clock, boot
 from entrepot.runtime.log_limit import LogLimit
 from entrepot.runtime.proxies import Proxies

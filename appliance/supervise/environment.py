@@ -10,9 +10,9 @@ from pathlib import Path
 
 from entrepot.appliance.supervise import log_mover
 from entrepot.appliance.supervise.http_environment import http_variables
-from entrepot.config.outbound import without_passwords
 from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
+from entrepot.runtime.outbound import without_passwords
 
 WORKER_THREADS = 768
 """A registry worker has this many threads, and can handle as many requests at a time."""

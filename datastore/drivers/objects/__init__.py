@@ -6,6 +6,7 @@
 | `storage` | `ObjectStorage`: the storage that the appliance uses |
 | `object_service` | what differs between the services that store objects |
 | `tls` | the keys of every driver for the certificate of its service |
+| `proxy` | the proxy for requests to the storage |
 | `client` | `ObjectClient`: single requests, their repetition, and the circuit |
 | `sending` | sends a local file in parts, also while the file grows |
 | `part_memory` | bounds the memory of these parts |

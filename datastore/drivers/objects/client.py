@@ -27,6 +27,7 @@ from obstore.exceptions import (
 from entrepot.datastore.drivers.objects.circuit import StorageCircuit
 from entrepot.datastore.drivers.objects.object_service import ObjectService
 from entrepot.datastore.drivers.objects.part_memory import PartMemory
+from entrepot.datastore.drivers.objects.proxy import proxy_options
 from entrepot.datastore.drivers.objects.requests import STATUS, Report, RequestReport
 from entrepot.datastore.errors import NotFound, StorageBroken
 from entrepot.datastore.storage import Stat
@@ -331,6 +332,7 @@ class ObjectClient:
     def _store(self, *, timeout: float, prefix: str | None = None) -> Any:  # noqa: ANN401 - obstore's
         client: Any = {
             **self._bucket.client,
+            **proxy_options(self._bucket.config["endpoint"]),
             "timeout": timedelta(seconds=timeout),
             "read_timeout": timedelta(seconds=_SILENCE_S),
             "connect_timeout": timedelta(seconds=_CONNECT_S),

@@ -18,7 +18,6 @@ from entrepot.appliance.supervise.environment import (
     variables,
     worker_slots,
 )
-from entrepot.config import outbound
 from entrepot.config.http_settings import HttpSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.schema import Settings
@@ -26,6 +25,7 @@ from entrepot.datastore.budget import Budget
 from entrepot.registry.__main__ import _connection_limits
 from entrepot.registry.server import gunicorn_app
 from entrepot.registry.server.polled import ConnectionLimits
+from entrepot.runtime import outbound
 
 START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, files=20000)
 

@@ -1,4 +1,4 @@
-"""Read the HTTP proxies for requests to upstreams from the usual environment variables."""
+"""Read the HTTP proxies for outgoing requests from the usual environment variables."""
 
 from __future__ import annotations
 
@@ -40,8 +40,13 @@ class Outbound:
     exempt: tuple[str, ...] = ()
 
 
+def of_environment() -> Outbound:
+    """Return the proxies of this process's environment."""
+    return Outbound(proxies(), no_proxy())
+
+
 def hand_over(environ: Mapping[str, str], folder: Path) -> None:
-    """Write the proxies of *environ* to a file in *folder*, with mode 0600, for the registry only.
+    """Write the proxies of *environ* to a file in *folder*, with mode 0600, for the programs.
 
     Raises: OSError.
     """
@@ -57,7 +62,7 @@ def handed_over(folder: Path) -> Outbound:
     try:
         outbound = json.loads(read_small_file(folder / PROXIES))
     except FileNotFoundError:
-        return Outbound(proxies(), no_proxy())
+        return of_environment()
     return Outbound(outbound["proxies"], tuple(outbound["exempt"]))
 
 

@@ -1,0 +1,27 @@
+"""Choose the proxy for the requests to an object storage, as for the requests to upstreams."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from entrepot.runtime import outbound
+from entrepot.runtime.proxies import Proxies
+
+_UNUSED: Final = "http://127.0.0.1:9"
+
+
+def proxy_options(url: str) -> dict[str, Any]:
+    """Return the options of obstore's clients for HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
+    *url* is that of the storage. `serve` keeps the passwords of proxies out of the environment of
+    its programs, and writes them into a file of the run directory, ENTREPOT_RUN.
+    """
+    run = os.environ.get("ENTREPOT_RUN")
+    found = outbound.handed_over(Path(run)) if run else outbound.of_environment()
+    proxy = Proxies(found.proxies, found.exempt).choose(url)
+    if proxy is None:  # Without these options obstore would read the variables, also for loopback.
+        return {"proxy_url": _UNUSED, "proxy_excludes": urlsplit(url).hostname}
+    return {"proxy_url": proxy}

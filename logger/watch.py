@@ -89,7 +89,7 @@ class FolderWatch(FileSystemEventHandler):
 
     @property
     def is_running(self) -> bool:
-        """Return whether changes end the wait."""
+        """Return whether the folder is watched; otherwise only polls notice a change in it."""
         return self._observer is not None
 
     def stop(self) -> None:

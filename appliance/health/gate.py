@@ -43,7 +43,7 @@ class Gate:
     def publish(self, failing: Mapping[str, str]) -> bool:
         """Write the failing checks, and open or close the gate; return False if a retry is needed.
 
-        HAProxy may be starting, or the temporary folder may be full.
+        A retry is needed if HAProxy is starting, or if the run directory cannot be written to.
         """
         state = _CLOSED if failing else _OPEN
         try:

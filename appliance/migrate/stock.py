@@ -1,4 +1,4 @@
-"""Keep in a temporary database which blobs and values source and target have.
+"""Record in a temporary database the blobs and other values of the source and of the target.
 
 A storage may have millions of values, whose keys would not fit into memory. The database is a file
 in the state directory of the target, and is removed at the end.

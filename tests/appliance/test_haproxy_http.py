@@ -116,7 +116,7 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
 
 
 def test_large_responses_have_room_for_the_largest_headers(started: _Started) -> None:
-    """A response that fills HAProxy's buffer has room for the largest headers, instead of a 500."""
+    """HAProxy adds the largest `http.headers` also to a response that fills HAProxy's buffer."""
     headers = {f"X-{number}": ["a" * 240] for number in range(16)}
     haproxy = started.get(headers=headers)
 

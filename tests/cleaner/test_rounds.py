@@ -127,7 +127,7 @@ def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
 
 
 def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
-    """Return a function that reports which bytes are lacking on a disk for *images* images."""
+    """Return a function with the bytes that a disk lacks; the disk has room for *images* images."""
     size = images * (_IMAGE - 3 * OVERHEAD)
 
     def lacking(needs: int) -> int:

@@ -19,7 +19,7 @@ def _used(index: Index, digest: Digest) -> float:
 
 
 class TestRecord:
-    """`record` of an index creates rows, and updates those of parts."""
+    """`record` creates or updates the row of a blob or manifest, with the parts of a manifest."""
 
     @pytest.mark.parametrize("digest", [A, LONG], ids=["sha256", "sha512"])
     @pytest.mark.parametrize("kind", list(ContentKind))

@@ -183,3 +183,31 @@ def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Applianc
     appliance.parts.copies().repair()
 
     assert appliance.storage.look("key") is not None
+
+
+def test_a_write_that_is_applied_late_reverts_no_later_value(s3: S3Front, tmp_path: Path) -> None:
+    """A repeated write is acknowledged while its first request may still be on its way.
+
+    A tag that was moved since would be moved back. So the later value has a local copy until the
+    first request cannot be applied any more, and is then written again.
+    """
+    clock = Clock(1000.0)
+    parts = parts_of("s3", parameters(s3, tmp_path, chunksize=64 * KB), clock)
+    storage = ObjectStorage(parts.client, parts.journal, _Held())
+    late = ApplyLater(threading.Event())
+    s3.fault("PUT", "key", late, times=1)
+    storage.write("key", b"old")
+    storage.write("key", b"new")
+    late.when.set()
+    assert late.applied.wait(60)
+    assert s3.get("key") == b"old"
+
+    assert storage.read("key") == b"new"
+    parts.forget()
+    assert storage.read("key") == b"new"
+    with pytest.raises(StorageBroken, match="an earlier request"):
+        storage.delete("key")
+    clock.now += 2 * 17 * 60
+    parts.copies().repair()
+    assert s3.get("key") == b"new"
+    assert storage.delete("key")

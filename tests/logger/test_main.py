@@ -34,7 +34,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """The process of the logger with its folders, and a writer of its logs."""
+    """Runs the process of the logger, and writes the access log that this process reads."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"

@@ -197,9 +197,9 @@ def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) ->
 def test_a_wrong_clock_after_a_reboot_is_detected(
     machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wall clock that is wrong after a reboot is detected, as without a hardware clock.
+    """A wall clock that is wrong after a reboot is detected.
 
-    A time before the last known one must be wrong.
+    It is wrong on a machine without a hardware clock, for example.
     """
     first = machine.clock(path)
     machine.run(first, 10)

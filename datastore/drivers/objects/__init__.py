@@ -12,6 +12,7 @@
 | `part_memory` | bounds the memory of these parts |
 | `file` | an open object as a seekable file |
 | `journal` | what the bucket has, for all processes of one appliance |
+| `journal_file` | the SQLite file of the journal |
 | `snapshots` | the objects of the snapshot of the index |
 | `kept` | local copies of values that a late removal may take away |
 | `owner` | the claim on the bucket: one appliance at a time writes |

@@ -12,6 +12,10 @@ from entrepot.datastore.errors import StorageBroken
 _NEVER: Final = float("-inf")
 
 
+class NotSent(StorageBroken):
+    """A request was not sent, because the storage does not answer."""
+
+
 class StorageCircuit:
     """A `StorageCircuit` stops requests to a storage that does not answer.
 
@@ -42,7 +46,7 @@ class StorageCircuit:
         return self._next_probe is not None
 
     def admit(self) -> None:
-        """Let a request pass. Raises: StorageBroken if the circuit is open and no probe is due."""
+        """Let a request pass. Raises: NotSent if the circuit is open and no probe is due."""
         if not self.is_open:  # PERF: no lock while the storage answers
             return
         with self._lock:
@@ -51,7 +55,7 @@ class StorageCircuit:
             if due is None:
                 return
             if now < due:
-                raise StorageBroken("the storage does not answer")
+                raise NotSent("the storage does not answer")
             self._next_probe = now + self._PROBE_S
 
     def failed(self) -> None:

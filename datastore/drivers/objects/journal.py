@@ -34,10 +34,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from entrepot.datastore.errors import StorageBroken, StorageFull
+from entrepot.datastore.drivers.objects.journal_file import journal_errors, open_journal
+from entrepot.datastore.errors import StorageBroken
 
 SHORT: Final = 64 * 1024
 """The bytes of an object up to this size are remembered in the journal."""
+_MAY_BE_LATE: Final = 2
+"""This value of `is_removal` marks a write without an answer, which may be applied late."""
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
 """The service may apply a request without an answer for so long (s).
 
@@ -51,27 +54,6 @@ _PENDING_S = 120.0
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256
-_BUSY_S = 5.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS value (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, content BLOB,
-    at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS change (
-    token TEXT PRIMARY KEY, key TEXT NOT NULL, is_removal INTEGER NOT NULL, at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS change_by_key ON change (key);
-CREATE TABLE IF NOT EXISTS copy (
-    key TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, until REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS listed (folder TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS name (
-    folder TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (folder, name)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
-"""
-_VERSION = 1
-"""The values in a file of another version are forgotten."""
 _REMEMBER = "INSERT OR REPLACE INTO value (key, size, content, at) VALUES (?, ?, ?, ?)"
 _ADD_NAME = """
 INSERT OR IGNORE INTO name SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM listed WHERE folder = ?1)
@@ -131,6 +113,10 @@ class Change:
         self.generation = 0
         self.needs_copy_until: float | None = None
         self.is_settled = False
+
+    def unanswered(self) -> None:
+        """Record that the request was sent and got no answer: it may be applied late."""
+        self._journal.keep_open(self)
 
     def removed(self) -> None:
         """Record that the object was removed, so that the bucket has none."""
@@ -231,7 +217,7 @@ class BucketJournal:
 
         Raises: StorageFull, StorageBroken.
         """
-        with _journal_errors(), self._writing() as db:
+        with journal_errors(), self._writing() as db:
             db.execute("DELETE FROM value")
             _forget_all_names(db)
             db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
@@ -245,16 +231,16 @@ class BucketJournal:
         With *keeps_copy*, the caller keeps a local copy of the value if `needs_copy_until` of the
         change is not None.
 
-        Raises: StorageBroken without *keeps_copy* while an earlier removal of the key may still be
+        Raises: StorageBroken without *keeps_copy* while an earlier request for the key may still be
         applied; StorageFull, StorageBroken if the change cannot be recorded.
         """
         change = Change(self, key)
-        with _journal_errors(), self._writing(is_durable=is_removal) as db:
+        with journal_errors(), self._writing(is_durable=is_removal) as db:
             wait = _removal(db, key, self._since())
             if wait is not None and not keeps_copy:
                 seconds = max(round(wait - self._since()), 1)
                 raise StorageBroken(
-                    f"an earlier removal of {key} got no answer: retry in {seconds} s"
+                    f"an earlier request for {key} got no answer: retry in {seconds} s"
                 )
             if wait is not None:
                 change.needs_copy_until = wait + UNSETTLED_S
@@ -274,6 +260,12 @@ class BucketJournal:
             if not change.is_settled:  # a write without an answer may have been applied
                 self._forget_folders(key)
             raise
+
+    def keep_open(self, change: Change) -> None:
+        """Record that the request of a change may be applied until `UNSETTLED_S` are over."""
+        with suppress(sqlite3.Error, OSError), self._writing(is_durable=True) as db:
+            query = "UPDATE change SET is_removal = ? WHERE token = ?"
+            db.execute(query, (_MAY_BE_LATE, change.token))
 
     def _drop_old_changes(self, db: sqlite3.Connection) -> None:
         """Remove, at times, the rows of requests without an answer that cannot be applied any more.
@@ -324,7 +316,7 @@ class BucketJournal:
 
     def copies(self) -> set[str]:
         """Return the file names of all recorded copies. Raises: StorageFull, StorageBroken."""
-        with _journal_errors(), self._reading() as db:
+        with journal_errors(), self._reading() as db:
             return {name for (name,) in db.execute("SELECT name FROM copy")}
 
     def settle_with_copy(self, change: Change, copy: Copy) -> str | None:
@@ -332,7 +324,7 @@ class BucketJournal:
 
         Raises: StorageFull, StorageBroken.
         """
-        with _journal_errors(), self._writing(is_durable=True) as db:
+        with journal_errors(), self._writing(is_durable=True) as db:
             before = _copy(db, copy.key)
             _change_folders(db, copy.key)
             db.executemany(_ADD_NAME, _above(copy.key))
@@ -344,11 +336,11 @@ class BucketJournal:
         return before.name if before else None
 
     def forget_copy(self, copy: Copy) -> bool:
-        """Remove the record of a copy; return False if the key has another copy by now.
+        """Remove the record of a local copy; return False if the journal has it no longer.
 
         Raises: StorageFull, StorageBroken.
         """
-        with _journal_errors(), self._writing(is_durable=True) as db:
+        with journal_errors(), self._writing(is_durable=True) as db:
             found = db.execute("DELETE FROM copy WHERE key = ? AND name = ?", (copy.key, copy.name))
             return found.rowcount > 0
 
@@ -385,29 +377,8 @@ class BucketJournal:
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), _open(self._path)
+            self._opened = os.getpid(), open_journal(self._path)
         return self._opened[1]
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        if (error.sqlite_errorcode & 0xFF) not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise
-    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        name.unlink(missing_ok=True)
-    return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
-        db.executescript(f"DROP TABLE IF EXISTS value; PRAGMA user_version = {_VERSION};")
-    db.executescript(_SCHEMA)
-    return db
 
 
 def _slot(key: str) -> int:
@@ -458,7 +429,10 @@ def _has_change(db: sqlite3.Connection, key: str, since: float) -> bool:
 
 
 def _removal(db: sqlite3.Connection, key: str, since: float) -> float | None:
-    """Return when the last removal without an answer began; None if there is none."""
+    """Return when the last request began that may be applied late; None if there is none.
+
+    Such a request is a removal, or a write whose answer is known to be lost.
+    """
     query = "SELECT max(at) FROM change WHERE key = ? AND is_removal AND at > ?"
     (at,) = db.execute(query, (key, since)).fetchone()
     return None if at is None else float(at)
@@ -482,19 +456,3 @@ def _prune(db: sqlite3.Connection) -> None:
         )
         (count,) = db.execute("SELECT count(*) FROM value").fetchone()
         db.execute(query, (count // 8,))
-
-
-@contextmanager
-def _journal_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF in {
-            sqlite3.SQLITE_FULL,
-            sqlite3.SQLITE_READONLY,
-        }
-        raise (StorageFull if is_full else StorageBroken)(
-            f"journal of the bucket: {error}"
-        ) from error
-    except OSError as error:
-        raise StorageBroken(f"journal of the bucket: {error}") from error

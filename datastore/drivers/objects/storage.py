@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.objects.client import ObjectClient, OtherType, OutcomeUnknown
+from entrepot.datastore.drivers.objects.circuit import NotSent
+from entrepot.datastore.drivers.objects.client import (
+    Conflict,
+    ObjectClient,
+    OtherType,
+    OutcomeUnknown,
+    Rejected,
+    repeated,
+)
 from entrepot.datastore.drivers.objects.file import ObjectFile
 from entrepot.datastore.drivers.objects.journal import (
     ABSENT,
@@ -173,18 +181,34 @@ class ObjectStorage:
             return _content(file)
 
     def write(self, key: str, data: bytes) -> None:
-        """Set a value."""
+        """Set a value; send a second request if the first one fails.
+
+        The service may apply the first request after the second one, and also after a later write.
+        Therefore the value then gets a local copy, as after a removal without an answer.
+        """
         self._check_owner()
+        repeated(lambda: self._write_once(key, data), self._client.requests.repeats)
+
+    def _write_once(self, key: str, data: bytes) -> None:
         with self._journal.changing(key, is_removal=False, keeps_copy=True) as change:
             self._check_owner_at_last(change)
             try:
                 if change.needs_copy_until is not None:
                     self._copies.write(change.token, data)
-                self._replacing(key, lambda: self._client.put(key, data))
+                self._replacing(key, lambda: self._put(change, data))
             except DatastoreError:
                 self._copies.remove(change.token)
                 raise
             self._settle(change, len(data), data)
+
+    def _put(self, change: Change, data: bytes) -> None:
+        try:
+            self._client.put_once(change.key, data)
+        except (Conflict, NotSent, Rejected):
+            raise
+        except StorageBroken:
+            change.unanswered()
+            raise
 
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None

@@ -76,7 +76,7 @@ def test_the_next_client_gets_a_renewed_certificate(
             _look_until(watch, lambda: _certificate_name(haproxy) == "second.test")
 
         assert _pid(before) == _pid(haproxy.admin("show info"))
-        # HAProxy could also be restarted with the new certificate, which the run directory has
+        # The run directory has the new certificate too: HAProxy would serve it after a restart.
         assert (run / CERTIFICATE).read_bytes() == _path(settings).read_bytes()
 
 

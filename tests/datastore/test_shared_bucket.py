@@ -14,7 +14,7 @@ from entrepot.datastore.errors import NotFound
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from tests.clock import Clock
-from tests.s3_front import S3Front
+from tests.s3_front import LoseAnswer, S3Front
 from tests.s3_storage import owned, parameters
 
 HOSTED, PROXIED = Repository("team/app"), Repository("one.test/app")
@@ -53,6 +53,21 @@ def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
 
     with pytest.raises(NotFound):
         storage.read(V1)
+
+
+def test_a_tag_whose_write_got_no_answer_has_no_local_copy(
+    s3: S3Front, storage: ObjectStorage, clock: Clock
+) -> None:
+    """After such a write the tag of a hosted repository is still read from the bucket.
+
+    A local copy would hide, and later replace, a tag that docker distribution has moved meanwhile.
+    """
+    s3.fault("PUT", "link$", LoseAnswer(), times=1)
+    storage.write(V1, str(OLD).encode())
+    s3.put(V1, str(NEW).encode())
+    clock.now += 10.0
+
+    assert storage.read(V1) == str(NEW).encode()
 
 
 def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:

@@ -207,7 +207,9 @@ class ObjectStorage:
         except (Conflict, NotSent, Rejected):
             raise
         except StorageBroken:
-            change.unanswered()
+            # With a copy, a value that docker distribution writes meanwhile would be replaced.
+            if self.is_certain(change.key):
+                change.unanswered()
             raise
 
     def begin_file(

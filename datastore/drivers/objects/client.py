@@ -162,7 +162,7 @@ class ObjectClient:
 
     def put(self, key: str, content: bytes) -> str:
         """Write an object, and return its entity tag."""
-        return self._written(key, content, None)
+        return repeated(lambda: self._put_once(key, content, None), self.requests.repeats)
 
     def create(self, key: str, content: bytes) -> str:
         """Write an object that does not exist. Raises: Conflict."""
@@ -349,9 +349,6 @@ class ObjectClient:
 
     def _attributes(self) -> Any:  # noqa: ANN401 - obstore's type of attributes
         return dict(self._bucket.attributes) or None
-
-    def _written(self, key: str, content: bytes, mode: Any) -> str:  # noqa: ANN401 - obstore's
-        return repeated(lambda: self._put_once(key, content, mode), self.requests.repeats)
 
     def _sent(self, action: str, act: Callable[[], T], sent: Callable[[], int]) -> T:
         """Send a write. Raises: Rejected if there is no such bucket."""

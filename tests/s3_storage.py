@@ -18,6 +18,18 @@ def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
     return {**keys_of(front.url, front.bucket, front.account, state), **others}
 
 
+def configured(front: S3Front, **others: object) -> dict[str, object]:
+    """Return the keys of `storage.s3` that an operator writes for *front*; *others* are further."""
+    return {
+        "accesskey": front.account.key,
+        "secretkey": front.account.secret,
+        "region": front.account.region,
+        "regionendpoint": front.url,
+        "bucket": front.bucket,
+        **others,
+    }
+
+
 def keys_of(url: str, bucket: str, account: Account, state: Path) -> dict[str, object]:
     """Return the keys of `storage.s3` for a bucket at *url*."""
     return {

@@ -17,7 +17,7 @@ from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of, sign
 from tests.config.config_folder import ConfigFolder
 from tests.s3_front import Refused, S3Front
 from tests.s3_signatures import Refusal
-from tests.s3_storage import parameters
+from tests.s3_storage import configured, parameters
 
 _PROBE = f"{layout.OWN}/check-"
 _ALL = ["list", "put", "conditional put", "get with range", "delete"]
@@ -32,11 +32,7 @@ def parts(s3: S3Front, tmp_path: Path) -> BucketParts:
 def _settings(s3: S3Front, folder: Path, **others: str) -> Settings:
     """Return the settings of an appliance with the bucket of the strict S3 server."""
     keys = {
-        "accesskey": s3.account.key,
-        "secretkey": s3.account.secret,
-        "region": s3.account.region,
-        "regionendpoint": s3.url,
-        "bucket": s3.bucket,
+        **configured(s3),
         **others,
     }
     lines = "".join(f"    {name}: {value!r}\n" for name, value in keys.items() if value)

@@ -19,6 +19,7 @@ from tests.azurite import Azurite
 from tests.cleaner.stock import pull, push, put_blob
 from tests.images import filler
 from tests.s3_front import S3Front
+from tests.s3_storage import configured
 
 pytestmark = pytest.mark.soak
 
@@ -55,11 +56,7 @@ def test_content_passes_through_three_drivers_unchanged(
     with Azurite(tmp_path / "azurite") as azurite, S3Front() as s3:
         azure = {"accountname": ACCOUNT, "accountkey": KEY, "container": "images"}
         bucket = {
-            "accesskey": s3.account.key,
-            "secretkey": s3.account.secret,
-            "region": s3.account.region,
-            "regionendpoint": s3.url,
-            "bucket": s3.bucket,
+            **configured(s3),
             "chunksize": "5M",
         }
         sides = [

@@ -18,6 +18,7 @@ from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.refs import Digest
 from tests.images import Image
 from tests.s3_front import S3Front, Stall
+from tests.s3_storage import configured
 from tests.system.appliance import ROOT, Appliance, Setup
 from tests.system.images import KB, MB, of_size
 from tests.system.processes import clean_environment
@@ -55,11 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bucket(s3: S3Front, upstream: FakeUpstream, folder: Path) -> Appliance:
     """Return an appliance whose content is in the bucket; do not start it."""
     keys = {
-        "accesskey": s3.account.key,
-        "secretkey": s3.account.secret,
-        "region": s3.account.region,
-        "regionendpoint": s3.url,
-        "bucket": s3.bucket,
+        **configured(s3),
         "rootdirectory": "/moved",
         "chunksize": "5M",
     }

@@ -18,6 +18,7 @@ from entrepot.datastore.drivers.table import open_index
 from entrepot.datastore.refs import Digest, Repository
 from tests.images import filler, image
 from tests.s3_front import S3Front, SlowDown, Stall
+from tests.s3_storage import configured
 from tests.system.appliance import Appliance, Setup
 from tests.system.clients import Clients
 from tests.system.driver_checks import CHECKS, SHORT, SMALL, Check
@@ -52,11 +53,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 def _keys(s3: S3Front, **others: object) -> dict[str, Any]:
     return {
-        "accesskey": s3.account.key,
-        "secretkey": s3.account.secret,
-        "region": s3.account.region,
-        "regionendpoint": s3.url,
-        "bucket": s3.bucket,
+        **configured(s3),
         "rootdirectory": "/registry",
         "chunksize": "5M",
         **others,

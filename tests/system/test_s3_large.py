@@ -19,6 +19,7 @@ from entrepot.datastore.refs import Digest
 from tests.images import filler
 from tests.s3_front import Answer, S3Front
 from tests.s3_signatures import Signed
+from tests.s3_storage import configured
 from tests.sizes import scaled
 from tests.system.appliance import Appliance, Setup
 from tests.system.images import MB
@@ -137,11 +138,7 @@ def appliance(
     """Run an appliance with one worker."""
     folder: Path = tmp_path_factory.mktemp("large")
     keys = {
-        "accesskey": sink.account.key,
-        "secretkey": sink.account.secret,
-        "region": sink.account.region,
-        "regionendpoint": sink.url,
-        "bucket": sink.bucket,
+        **configured(sink),
     }
     environment = {
         "REGISTRYDIR": "",

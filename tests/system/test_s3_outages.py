@@ -21,6 +21,7 @@ from entrepot.datastore.drivers.objects.owner import KEY
 from entrepot.datastore.refs import Digest
 from tests.images import Image, filler, image
 from tests.s3_front import CutBody, S3Front, SlowDown
+from tests.s3_storage import configured
 from tests.system.appliance import Appliance, Setup
 from tests.system.driver_checks import SHORT, SMALL
 from tests.system.http_client import HttpClient
@@ -65,11 +66,7 @@ def _setup(
     redirects: bool = True,
 ) -> Setup:
     keys: dict[str, Any] = {
-        "accesskey": s3.account.key,
-        "secretkey": s3.account.secret,
-        "region": s3.account.region,
-        "regionendpoint": s3.url,
-        "bucket": s3.bucket,
+        **configured(s3),
     }
     redirect = SHORT if redirects else {"disable": True}
     return Setup(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from entrepot.datastore import layout
 from entrepot.datastore.drivers.objects.owner import KEY
-from entrepot.datastore.drivers.objects.setup import parts_of
+from entrepot.datastore.drivers.objects.setup import BucketParts, parts_of
 from entrepot.datastore.drivers.objects.storage import ObjectStorage
-from entrepot.datastore.errors import NotFound
+from entrepot.datastore.errors import NotFound, StorageBroken
 from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 from tests.clock import Clock
-from tests.s3_front import LoseAnswer, S3Front
+from tests.s3_front import ApplyLater, LoseAnswer, S3Front
 from tests.s3_storage import owned, parameters
 
 HOSTED, PROXIED = Repository("team/app"), Repository("one.test/app")
@@ -29,9 +30,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def storage(s3: S3Front, tmp_path: Path, clock: Clock) -> ObjectStorage:
+def parts(s3: S3Front, tmp_path: Path, clock: Clock) -> BucketParts:
+    """Return the parts of an appliance that shares the bucket."""
+    return parts_of("s3", parameters(s3, tmp_path, shared=True), clock)
+
+
+@pytest.fixture
+def storage(parts: BucketParts) -> ObjectStorage:
     """Return the storage of an appliance that shares the bucket."""
-    return parts_of("s3", parameters(s3, tmp_path, shared=True), clock).storage()
+    return parts.storage()
 
 
 def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
@@ -68,6 +75,53 @@ def test_a_tag_whose_write_got_no_answer_has_no_local_copy(
     clock.now += 10.0
 
     assert storage.read(V1) == str(NEW).encode()
+
+
+def _push_after_a_late_removal(s3: S3Front, storage: ObjectStorage, clock: Clock) -> ApplyLater:
+    """Remove a tag without an answer, and write it anew while the removal may still be applied."""
+    late = ApplyLater(threading.Event())
+    storage.write(V1, b"removed")
+    s3.fault("DELETE", "link$", late, times=1)
+    with pytest.raises(StorageBroken):
+        storage.delete(V1)
+    clock.now += 20.0
+    storage.write(V1, str(OLD).encode())
+    return late
+
+
+def test_a_late_removal_of_a_shared_tag_is_repaired(
+    s3: S3Front, parts: BucketParts, clock: Clock
+) -> None:
+    """If the bucket applies a removal late, the tag is read from its local copy, then written."""
+    storage = parts.storage()
+    late = _push_after_a_late_removal(s3, storage, clock)
+    late.when.set()
+    assert late.applied.wait(60)
+    clock.now += 10.0
+    assert storage.stat(V1) is not None
+    assert storage.read(V1) == str(OLD).encode()
+    assert s3.get(V1) is None
+    clock.now += 1000.0
+
+    parts.copies().repair()
+
+    assert s3.get(V1) == str(OLD).encode()
+
+
+def test_the_local_copy_of_a_shared_tag_replaces_no_tag(
+    s3: S3Front, parts: BucketParts, clock: Clock
+) -> None:
+    """If docker distribution moves a tag that has a local copy, the moved tag is read and stays."""
+    storage = parts.storage()
+    _push_after_a_late_removal(s3, storage, clock)
+    s3.put(V1, str(NEW).encode())
+    clock.now += 10.0
+    assert storage.read(V1) == str(NEW).encode()
+    clock.now += 1000.0
+
+    parts.copies().repair()
+
+    assert s3.get(V1) == str(NEW).encode()
 
 
 def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:

@@ -6,6 +6,9 @@ applied any more, the appliance checks whether the bucket has the object, and wr
 object again. Until then the value is read from the local file.
 
 The journal of the bucket has a row for each local file, so the copies are found after a restart.
+
+docker distribution may write some keys of a shared bucket too (`storage.shared`). The local copy of
+such a key is used only while the bucket has no object, and replaces no object.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from entrepot.datastore import layout
-from entrepot.datastore.drivers.objects.client import ObjectClient
+from entrepot.datastore.drivers.objects.client import Conflict, ObjectClient
 from entrepot.datastore.drivers.objects.journal import SHORT, BucketJournal, Copy
 from entrepot.datastore.drivers.objects.sending import FileSender
 from entrepot.datastore.errors import DatastoreError, storage_error
@@ -32,10 +36,14 @@ _FORGOTTEN_S: Final = 3600.0
 class KeptCopies:
     """A `KeptCopies` has the local copies of one appliance: files in its state directory."""
 
-    def __init__(self, journal: BucketJournal, client: ObjectClient) -> None:
+    def __init__(
+        self, journal: BucketJournal, client: ObjectClient, is_certain: Callable[[str], bool]
+    ) -> None:
+        """Use the copies of *journal*; *is_certain* states if only this appliance writes a key."""
         self._folder = journal.folder / layout.KEPT
         self._journal = journal
         self._client = client
+        self._is_certain = is_certain
         self._repairing = threading.Lock()
 
     def open(self, copy: Copy) -> int | None:
@@ -112,24 +120,33 @@ class KeptCopies:
                     "a late removal has removed an object, which is written again",
                     extra={"key": copy.key, "bytes": copy.size},
                 )
-                FileSender(self._client, self._folder / copy.name, copy.key).finish(copy.size)
+                self._write_again(copy)
             change.not_written()
         if self._journal.forget_copy(copy):
             self.remove(copy.name)
 
+    def _write_again(self, copy: Copy) -> None:
+        path = self._folder / copy.name
+        if self._is_certain(copy.key) or copy.size > SHORT:
+            FileSender(self._client, path, copy.key).finish(copy.size)
+            return
+        with suppress(Conflict):  # docker distribution has written the key meanwhile.
+            self._client.create(copy.key, _content(path))
+
     def _is_there(self, copy: Copy) -> bool:
-        """Return whether the bucket has the object; a short object is compared byte for byte."""
+        """Return whether the bucket has the object; a short object is compared byte for byte.
+
+        If docker distribution may have written the object, any bytes are right.
+        """
         if copy.size > SHORT:
             found = self._client.head(copy.key)
             return found is not None and found.size == copy.size
         stored = self._client.get(copy.key)
+        if stored is not None and not self._is_certain(copy.key):
+            return True
         if stored is None or stored.meta["size"] != copy.size:
             return False
-        try:
-            kept = (self._folder / copy.name).read_bytes()
-        except OSError as error:
-            raise storage_error(error) from error
-        return bytes(stored.bytes()) == kept
+        return bytes(stored.bytes()) == _content(self._folder / copy.name)
 
     def _remove_forgotten(self) -> None:
         """Remove files whose process died before it recorded them in the journal of the bucket."""
@@ -139,3 +156,10 @@ class KeptCopies:
                 is_old = time.time() - path.stat().st_mtime > _FORGOTTEN_S
                 if is_old and path.name not in named:
                     self.remove(path.name)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise storage_error(error) from error

@@ -66,7 +66,7 @@ class BucketParts:
 
     def copies(self) -> KeptCopies:
         """Return the local copies of values that a late removal may take away."""
-        return KeptCopies(self.journal, self.client)
+        return self.storage().copies
 
 
 def _s3(parameters: Mapping[str, Any]) -> Bucket:

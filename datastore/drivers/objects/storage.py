@@ -100,7 +100,7 @@ class ObjectStorage:
         self._journal = journal
         self._owner = owner
         self._is_shared = is_shared
-        self._copies = KeptCopies(journal, client)
+        self.copies = KeptCopies(journal, client, self.is_certain)
 
     def stat(self, key: str) -> Stat | None:
         """Return key and size of a value; send no request if the bucket's journal has them."""
@@ -108,10 +108,12 @@ class ObjectStorage:
         if known is not None:
             return None if known.is_absent else Stat(key, known.size)
         copy = self._kept(key)
-        if copy is not None:
+        if copy is not None and self.is_certain(key):
             return Stat(key, copy.size)
         generation = self._journal.generation(key)
         found = self._client.head(key)
+        if found is None and copy is not None:
+            return Stat(key, copy.size)
         self._journal.learn(key, Known(found.size, None) if found else ABSENT, generation)
         return found
 
@@ -143,11 +145,14 @@ class ObjectStorage:
             raise NotFound(key)
         if known is not None and known.content is not None:
             return io.BytesIO(known.content)
-        if known is None and (copy := self._opened_copy(key)) is not None:
+        is_certain = self.is_certain(key)
+        if known is None and is_certain and (copy := self._opened_copy(key)) is not None:
             return copy
         generation = self._journal.generation(key)
         found = self._client.get(key)
         if found is None:
+            if not is_certain and (copy := self._opened_copy(key)) is not None:
+                return copy
             self._journal.learn(key, ABSENT, generation)
             raise NotFound(key)
         file = self._file(key, found)
@@ -163,7 +168,7 @@ class ObjectStorage:
     def _opened_copy(self, key: str) -> BinaryIO | None:
         """Open the local copy of a value that a late removal may remove; None if there is none."""
         copy = self._kept(key)
-        descriptor = self._copies.open(copy) if copy is not None else None
+        descriptor = self.copies.open(copy) if copy is not None else None
         return None if descriptor is None else os.fdopen(descriptor, "rb")
 
     def _kept(self, key: str) -> Copy | None:
@@ -194,10 +199,10 @@ class ObjectStorage:
             self._check_owner_at_last(change)
             try:
                 if change.needs_copy_until is not None:
-                    self._copies.write(change.token, data)
+                    self.copies.write(change.token, data)
                 self._replacing(key, lambda: self._put(change, data))
             except DatastoreError:
-                self._copies.remove(change.token)
+                self.copies.remove(change.token)
                 raise
             self._settle(change, len(data), data)
 
@@ -240,7 +245,7 @@ class ObjectStorage:
             self._check_owner_at_last(change)
             self._replacing(key, lambda: sender.finish(size))
             if change.needs_copy_until is not None:
-                self._copies.move(change.token, path)
+                self.copies.move(change.token, path)
             self._settle(change, size, sender.content)
         try:
             path.unlink(missing_ok=True)
@@ -251,7 +256,7 @@ class ObjectStorage:
         if change.needs_copy_until is None:
             change.written(size, content)
         elif (before := change.written_with_copy(size)) is not None:
-            self._copies.remove(before)
+            self.copies.remove(before)
 
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
         """Write an object; remove it first if it has a type that the service does not replace."""
@@ -288,7 +293,7 @@ class ObjectStorage:
             return False
         with self._journal.changing(key, is_removal=True) as change:
             self._check_owner_at_last(change)
-            self._copies.forget(key)
+            self.copies.forget(key)
             try:
                 self._client.delete(key)
             except OutcomeUnknown:

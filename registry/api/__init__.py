@@ -2,7 +2,9 @@
 
 Only this package, `registry.app` and `registry.library` import Falcon.
 
-- `router` has the paths; `authorize` identifies, routes and authorizes a request.
+- `router` has the paths.
+- `authorize` identifies the client of a request, resolves the repository and checks the client's
+  rights.
 - `blobs`, `manifests`, `uploads`, `tags`, `referrers`, `catalog` serve repositories.
 - `status` and `docker_login` serve the requests without a repository.
 - `etags_and_ranges`, `cache_status`, `pagination` read and write headers.

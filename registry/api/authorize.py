@@ -2,10 +2,10 @@
 
 This module also defines the headers that a worker and HAProxy exchange. HAProxy removes these
 headers from requests of clients and from responses to clients. HAProxy serves a cached response
-only to clients with the rights class for which a worker permitted caching, and remembers verified
-credentials (docs/internals/edge-cache.md). A worker reads the cache epoch before any other state
-and sends the epoch with every response. So HAProxy never uses a response that reflects the state
-before a change.
+only to clients of the rights class for which a worker permitted caching. HAProxy also remembers the
+credentials that a worker has verified (docs/internals/edge-cache.md). A worker reads the cache
+epoch before any other state and sends the epoch with every response. A response that reflects the
+state before a change therefore carries an old epoch, and HAProxy never uses such a response.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _KIND_USER, _KIND_ANONYMOUS = 1, 2
 class EdgeHeaders:
     """An `EdgeHeaders` reads and writes the headers between this worker and HAProxy.
 
-    *epoch* returns the cache epoch; None: no HAProxy is in front, and HAProxy's headers are
-    ignored. If *cache_fill* is None, repeated HEAD requests do not fill HAProxy's cache. If
-    *may_repeat* is set, the worker's server may repeat a response to an equal request without a
-    call of the application. Without *has_cache*, HAProxy has no content cache, and no permission
-    for it is computed.
+    *epoch* returns the cache epoch. If *epoch* is None, no HAProxy is in front of the worker, and
+    the worker neither reads nor sends these headers. If *cache_fill* is None, repeated HEAD
+    requests do not fill HAProxy's cache. If *may_repeat* is set, the worker's server is allowed to
+    send the same response to an equal request without calling the application. If *has_cache* is
+    False, HAProxy has no content cache, so `permit_caching` does nothing.
     """
 
     epoch: Callable[[], str] | None = None
@@ -74,9 +74,10 @@ class EdgeHeaders:
     has_cache: bool = True
 
     def set_epoch(self, req: falcon.Request, resp: falcon.Response) -> bool:
-        """Send the cache epoch with the response; return whether HAProxy verified the credential.
+        """Set the cache epoch in the response, and return whether HAProxy knows the credential.
 
-        The worker must read the epoch before any other state.
+        HAProxy knows a credential that a worker verified in the current epoch. Call this method
+        before the request's other state is read, so that the epoch is never newer than that state.
         """
         if self.epoch is None:
             return False
@@ -85,11 +86,11 @@ class EdgeHeaders:
         return req.get_header(VERIFIED) == now
 
     def permission(self, req: falcon.Request, resp: falcon.Response) -> Callable[[], bool] | None:
-        """Return a function that returns whether the client's rights are still the same.
+        """Return a function that returns whether an equal request still has the same rights.
 
-        Within a cache epoch, equal requests have the same rights. Return None if that is not known:
-        HAProxy has not verified the credential in this epoch, so the credential may expire within
-        the epoch.
+        Equal requests have the same rights until the cache epoch changes, so the function compares
+        the epochs. Return None if no response may be repeated, or if HAProxy does not know the
+        credential of the request: such a credential can expire before the epoch changes.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:
@@ -106,12 +107,12 @@ class EdgeHeaders:
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
 
     def report_verified(self, resp: falcon.Response, identity: Identity) -> None:
-        """Let HAProxy remember the verified credential of a request, with its rights class."""
+        """Let HAProxy remember the verified credential, with the client's rights class."""
         if self.epoch is not None:
             resp.set_header(RIGHTS, _rights_numbers(identity))
 
     def report_wrong_password(self, resp: falcon.Response) -> None:
-        """Let HAProxy count a wrong password, even if an anonymous client gets the response too."""
+        """Let HAProxy count a wrong password, even if the client is then served as anonymous."""
         if self.epoch is not None:
             resp.set_header(WRONG_CREDENTIALS, "1")
 
@@ -152,7 +153,10 @@ def _rights_numbers(identity: Identity) -> str:
 
 
 MayHost = Callable[[Repository], bool]
-"""A `MayHost` returns whether a name is hosted although a default upstream could have it."""
+"""A `MayHost` returns whether a repository without a host in its name is hosted.
+
+The names of all other such repositories belong to the default upstream.
+"""
 
 _READING = ("GET", "HEAD")
 _READ_ONLY = "the registry is read-only: storage.maintenance.readonly.enabled is true"
@@ -167,12 +171,12 @@ _NO_HAPROXY = EdgeHeaders()
 
 
 def _remedy(resolved: ResolvedRepository) -> str:
-    """Return the remedy that an error message names when a push goes to a name of an upstream."""
+    """Return the remedy for the error message after a push to a name that an upstream has."""
     first, slash, _ = resolved.remote.partition("/")
     if not resolved.mirror_form:
         disabled = f"upstreams.{resolved.host}.enabled: false"
         return f"push to another name, or disable that upstream with {disabled}"
-    # A default upstream overrules `hosted:` for Docker Hub's official images.
+    # The setting `hosted:` has no effect on Docker Hub's official images (`library/...`).
     if first == "library" and slash:
         return "push to another name"
     pattern = f"{first}/**" if slash else first
@@ -182,8 +186,8 @@ def _remedy(resolved: ResolvedRepository) -> str:
 class Authorization:
     """An `Authorization` identifies the client, resolves the repository and checks the right.
 
-    *edge* reads and writes the headers between HAProxy and this worker. *read_only* states that
-    clients may not change anything, as with docker distribution's storage.maintenance.readonly.
+    *edge* reads and writes the headers between HAProxy and this worker. If *read_only* is set,
+    every write is rejected, as with docker distribution's storage.maintenance.readonly.
     """
 
     decides_by_repository = False
@@ -224,8 +228,8 @@ class Authorization:
             self._logins.failed(user_of(authorization), address, identity.refusal)
         req.context.identity = identity
         if identity.user:
-            # The header has UTF-8 bytes, like the user names that HAProxy decodes from remembered
-            # credentials.
+            # WSGI encodes header values as Latin-1. After this conversion, the header has the UTF-8
+            # bytes of the name. HAProxy logs the same bytes if it decodes the name itself.
             resp.set_header(USER, identity.user.encode().decode("latin-1"))
         return identity
 
@@ -251,7 +255,7 @@ class Authorization:
     def identify_login(
         self, req: falcon.Request, resp: falcon.Response, user: str, password: str
     ) -> Identity:
-        """Return the identity for a user and password that were not in the header Authorization."""
+        """Return the identity for a user and password from the body of a token request."""
         self.edge.set_epoch(req, resp)
         authorization = basic_credentials(user, password)
         if self._queueing:
@@ -267,7 +271,7 @@ class Authorization:
         return identity
 
     def permitted_actions(self, identity: Identity, name: str) -> frozenset[Action]:
-        """Return the actions that the client may do in *name*, without the parameter `ns`."""
+        """Return the actions that the client may do in the repository *name*."""
         try:
             resolved = resolve(name, None, self._upstreams, self._is_hosted)
         except (Malformed, NameUnknown):
@@ -275,9 +279,9 @@ class Authorization:
         return frozenset(each for each in ALL if identity.may(each, resolved.repository))
 
     def authorize_registry(self, req: falcon.Request, resp: falcon.Response) -> Identity:
-        """Return the identity for a path without a repository. Raises: Unauthenticated.
+        """Return the identity of a client that requests a path without a repository.
 
-        A client's token must have the scope that the path needs.
+        Raises: Unauthenticated if the client's token lacks the scope that the path needs.
         """
         identity = self.identify(req, resp)
         if identity.token is not None:

@@ -1,4 +1,4 @@
-"""Send and delete blobs, whole or in ranges (OCI distribution-spec 1.1, end-2 and end-10)."""
+"""Send blobs, whole or in ranges, and delete them (OCI distribution-spec 1.1, end-2 and end-10)."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:  # only a program that uses a bucket loads this module
 LARGEST_REPEATED = 8 * 1024 * 1024
 """The worker's server repeats responses to equal requests for blobs up to this size in bytes.
 
-PERF: to repeat a larger blob saves little: the thread that sends the blob is woken rarely, because
-the kernel waits for the client.
+PERF: for a larger blob, repeating the response saves little: sending the blob costs far more than
+the call of the application.
 """
 
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
@@ -70,10 +70,11 @@ _ALLOWED = ("GET", "HEAD", "DELETE")
 
 
 class BlobResource:
-    """`/v2/<name>/blobs/<digest>` sends and deletes blobs; with *deletes* None it only sends.
+    """`/v2/<name>/blobs/<digest>` sends and deletes blobs.
 
-    *events* queues events of deletions; None: no endpoint is configured. *redirects* makes the URLs
-    with which clients fetch blobs from the storage; None: all blobs are sent.
+    If *deletes* is None, clients cannot delete blobs. *events* queues a notification of each
+    deletion; None: no endpoint for notifications is configured. *redirects* makes the URLs with
+    which clients fetch blobs directly from the storage; None: the worker sends all blobs itself.
     """
 
     def __init__(
@@ -135,11 +136,12 @@ class BlobResource:
         resolved: ResolvedRepository,
         digest: Digest,
     ) -> bool:
-        """Redirect the client to the storage, if it may and can fetch the blob there.
+        """Redirect the client to the storage; return False if the worker must send the blob itself.
 
-        The entity tag of the storage is not the digest, so a request with If-Range is answered
-        here: the storage would send the whole blob. So is a request for a suffix, which Azure does
-        not know, for several ranges, which S3 does not know, or past the end of the blob.
+        The worker itself responds to a request with If-Range: the storage's entity tag is not the
+        digest, so the storage would send the whole blob. The worker also responds to a request for
+        a suffix of the blob (Azure does not support suffixes), for several ranges (S3 does not
+        support them), or for a range past the end of the blob.
         """
         if req.get_header("If-Range") is not None:
             return False
@@ -171,10 +173,10 @@ class BlobResource:
         resolved: ResolvedRepository,
         answer: BlobAnswer,
     ) -> None:
-        """Let the worker repeat the response while the cache epoch and the link are the same.
+        """Let the worker repeat the response until the cache epoch or the link changes.
 
-        Within a cache epoch neither rights nor upstreams change. The link and the file are looked
-        up again each time.
+        Rights and upstreams change only together with the cache epoch. The worker looks up the link
+        and the file again each time it repeats the response.
         """
         connection = _connection(req)
         is_hit = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
@@ -213,7 +215,7 @@ class BlobResource:
 
 
 def _is_known_everywhere(header: str | None, size: int) -> bool:
-    """Return whether every service of storage answers a Range of a blob of *size* bytes alike."""
+    """Return whether all storage services respond alike to this Range of a blob of *size* bytes."""
     if header is None:
         return True
     found = _ONE_RANGE.fullmatch(header)
@@ -223,8 +225,8 @@ def _is_known_everywhere(header: str | None, size: int) -> bool:
 def _cacheable_s(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
     """Return the time for which HAProxy may cache the response to a blob request, in s.
 
-    HAProxy caches only small, stored blobs of an upstream, because a client may delete a hosted
-    blob.
+    HAProxy may cache only small, stored blobs of an upstream. A hosted blob is never cached,
+    because a client may delete it.
     """
     is_here = isinstance(answer, StoredBlob) and answer.source is ResponseSource.HIT
     is_small = answer.size is not None and answer.size <= LARGEST_CACHED

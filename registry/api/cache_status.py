@@ -30,7 +30,10 @@ class Forward(StrEnum):
 
 
 def hit(*, ttl: float | None = None, detail: str | None = None) -> str:
-    """Return the header value for a stored response, fresh for *ttl* s; stale if negative."""
+    """Return the header value for a response from the cache.
+
+    The response is fresh for *ttl* more seconds; if *ttl* is negative, the response is stale.
+    """
     return HIT + _ttl(ttl) + _detail(detail)
 
 

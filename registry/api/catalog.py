@@ -1,4 +1,4 @@
-"""Serve the list of repositories: docker distribution's `_catalog`, not part of the OCI spec."""
+"""Serve the list of repositories: docker distribution's `_catalog`, absent from the OCI spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _DEFAULT_PAGE = 100
 
 
 class CatalogResource:
-    """`/v2/_catalog`: a page has at most *most* entries, and 100 without the parameter `n`."""
+    """`/v2/_catalog` lists repositories in pages of at most *most* entries.
+
+    Without the parameter `n`, a page has at most 100 entries.
+    """
 
     def __init__(self, authorization: Authorization, catalog: Catalog, most: int) -> None:
         self._authorization = authorization

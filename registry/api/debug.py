@@ -1,4 +1,4 @@
-"""Serve `http.debug.addr` with the names and formats of docker distribution's debug pages.
+"""Serve debug pages on `http.debug.addr`, with docker distribution's names and formats.
 
 HAProxy marks requests to the debug listener with a header and removes that header from all other
 requests, so clients of `http.addr` cannot request these pages.
@@ -40,7 +40,7 @@ _COUNTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DebugSources:
-    """A `DebugSources` has the run directory, and the file of metrics that the logger wrote last.
+    """A `DebugSources` has the run directory, and the file into which the logger writes metrics.
 
     `has_metrics` states whether the debug listener serves the metrics too. `endpoints` maps the
     name of each endpoint of notifications to its URL without a password.
@@ -120,7 +120,7 @@ class DebugResource:
 
 
 def _memory() -> dict[str, int]:
-    """Return the memory of this worker in bytes, under Go's names for the same sizes."""
+    """Return the memory of this worker in bytes, under the names that Go uses."""
     page = os.sysconf("SC_PAGE_SIZE")
     with Path("/proc/self/statm").open(encoding="ascii") as file:
         size, resident, shared, *_ = (int(each) * page for each in file.read().split())

@@ -3,10 +3,10 @@
 If `/v2/` responds with a Basic challenge, dockerd sends no request without a password ("no basic
 auth credentials"), so anonymous clients could not pull. Without a challenge dockerd sends no
 password, so users could not push. A Bearer challenge works for pulls and pushes: dockerd requests a
-token from the realm, with its password if dockerd has one (docker distribution, "Token
-Authentication Specification"). The token that this module issues is the base64 credential that the
-daemon sent. The registry checks this token like a password with each request. The registry stores
-no tokens, and changing the password invalidates the token.
+token from the URL in the challenge, with its password if dockerd has one (docker distribution,
+"Token Authentication Specification"). The token that this module issues is the base64 credential
+that the daemon sent. The registry checks this token like a password with each request. So the
+registry stores no tokens, and a token is invalid as soon as the password changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ _SERVICE: Final = "entrepot"
 
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
-    """Return whether a docker client without credentials requests `/v2/` of an open registry."""
+    """Return whether to send a docker client without a valid password a Bearer challenge.
+
+    A Bearer challenge is needed if anonymous clients may pull and the registry would otherwise send
+    a Basic challenge.
+    """
     is_docker = (req.user_agent or "").startswith(_CLIENTS)
     # A challenge that is not a text is a Bearer challenge already.
     is_open = (
@@ -40,7 +44,7 @@ def is_needed(req: falcon.Request, identity: Identity) -> bool:
 
 
 def challenge(req: falcon.Request) -> str:
-    """Return the WWW-Authenticate header with the realm that issues tokens."""
+    """Return the WWW-Authenticate header with the URL that issues tokens."""
     made = BearerChallenge("", _SERVICE, router.DOCKER_LOGIN, req.forwarded_scheme, is_own=True)
     return made.header(scopes.challenged(req, None))
 
@@ -54,11 +58,12 @@ class DockerLoginResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send a token to the docker daemon.
 
-        Raises: Unauthenticated if a login has a wrong password. A token request of `docker login`
-        has no scope. If the token request has a scope, a wrong password is not rejected here,
-        because dockerd would retry a rejected token request for a minute. The registry rejects the
-        later request with that token instead, if the request needs a right. A daemon that pulls
-        through a mirror sends its Docker Hub password, and gets an anonymous token.
+        Raises: Unauthenticated if `docker login` sends a wrong password, or if anonymous clients
+        have no rights. A token request of `docker login` has no scope. A token request with a scope
+        gets a token even for a wrong password, because dockerd would retry a rejected token request
+        for a minute. If a later request with that token needs the rights of a user, the registry
+        rejects that request. A daemon that uses this registry as a mirror of Docker Hub sends its
+        Docker Hub password, and gets the token of an anonymous client.
         """
         identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []

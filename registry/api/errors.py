@@ -1,9 +1,9 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
 The next step of a client depends on the response's status and code: whether podman aborts the pull,
-whether containerd continues with its next host, and when either retries (docs/clients.md).
-Therefore the registry never reports an outage or a rate limit as a 404, and never passes on the
-upstream's own challenge.
+whether containerd continues with its next host, and when podman or containerd retries
+(docs/clients.md). Therefore the registry never reports an outage or a rate limit as a 404, and
+never passes on the upstream's own WWW-Authenticate challenge.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Detail = Mapping[str, str | int] | None
 class ErrorRow:
     """An `ErrorRow` states the response to a class of errors.
 
-    If `code` is None, the code depends on the route, which shows the kind of the unknown object.
-    `is_internal` states that the error is logged and the client gets only the message `general`,
-    because the error's own text may contain paths.
+    If `code` is None, the code depends on the route, which shows whether a blob, a manifest or a
+    repository is unknown. `is_internal` states that the error is logged and the client gets only
+    the message `general`, because the error's own text may contain file paths.
     """
 
     status: int
@@ -63,7 +63,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
         registry.Absent: ErrorRow(404, None),
         registry.Denied: ErrorRow(403, "DENIED"),
-        # The attribute `why` of the error selects the row in BY_WHY.
+        # For this error, BY_WHY replaces this row: the error's attribute `why` selects the row.
         registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),
         registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
         registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
@@ -87,7 +87,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         # The spec has no code for a malformed request; UNSUPPORTED is the nearest code.
         registry.MalformedRequest: ErrorRow(400, "UNSUPPORTED"),
         registry.InvalidPageSize: ErrorRow(400, "PAGINATION_NUMBER_INVALID"),
-        # The function `_row` takes status and code from the error.
+        # The function `_row` takes status and code from the error, so this row is not used.
         registry.Refused: ErrorRow(403, "DENIED"),
         registry.MiddlewareFailed: _INTERNAL,
         registry.Overloaded: ErrorRow(503, "TOOMANYREQUESTS"),
@@ -119,8 +119,8 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
         Why.NONSENSE: ErrorRow(502, "UNAVAILABLE"),
         Why.TIMEOUT: ErrorRow(504, "UNAVAILABLE"),
         Why.RESTING: ErrorRow(503, "UNAVAILABLE"),
-        # podman sleeps on a 429 and containerd repeats the request at once; with a 503 a client
-        # that uses the mirror form continues with the origin.
+        # After a 429, podman sleeps and containerd repeats the request at once. After a 503, a
+        # client that uses this registry as a mirror continues with the upstream itself.
         Why.LIMITED: ErrorRow(503, "TOOMANYREQUESTS"),
         # The upstream works, but this registry cannot pass on a manifest of that type.
         Why.UNSUPPORTED: ErrorRow(501, "UNSUPPORTED"),
@@ -141,7 +141,8 @@ _FULL_DISK = MappingProxyType(
 # An error response with 429 or 503 may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# If the upstream sent no Retry-After, the header has one of the following defaults, in s.
+# The values of the header Retry-After are in s. The first two are used if the upstream sent no
+# Retry-After; the third is the largest value that the registry sends.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
@@ -152,8 +153,8 @@ _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
 
-# An error response lacks the headers that describe the body of the failed response, such as Age and
-# Content-Length.
+# A resource may have set these headers before it failed. They describe the intended body, so the
+# error response must not have them.
 _BODY_HEADERS = (
     "Accept-Ranges",
     "Age",
@@ -170,8 +171,9 @@ _BODY_HEADERS = (
 class FailedRequest:
     """A `FailedRequest` has the properties of a request that its error response depends on.
 
-    `template` is the path template of the route; None: no route matched. `challenged` has the data
-    from which the challenge is made.
+    `template` is the path template of the route; None: no route matched. `mirror_form` states that
+    the client uses this registry as a mirror and can fall back to the upstream. `challenged` has
+    the data from which the WWW-Authenticate challenge is made.
     """
 
     template: str | None = None
@@ -181,7 +183,7 @@ class FailedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An `ErrorResponse` is an error response before `install` writes it to Falcon's response."""
+    """An `ErrorResponse` has the parts of an error response, which `_write` gives to Falcon."""
 
     status: int
     code: str
@@ -191,7 +193,7 @@ class ErrorResponse:
 
 
 def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
-    """Return the response for *error*, by the table's row of the nearest base class."""
+    """Return the response for *error*, by the row of TABLE for its class or nearest base class."""
     row = _row(error, request)
     message = f"{_general(error, row)}; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)
@@ -200,7 +202,7 @@ def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
 
 
 def _general(error: Exception, row: ErrorRow) -> str:
-    """Return a message without details; for a full disk, the reason that the system gave."""
+    """Return a message without paths; for a full disk, the reason that the system reported."""
     cause = error.__cause__
     reason = _FULL_DISK.get(cause.errno or 0) if isinstance(cause, OSError) else None
     is_full = isinstance(error, datastore.StorageFull)
@@ -217,7 +219,7 @@ def envelope(response: ErrorResponse) -> bytes:
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Register error handlers with Falcon that respond to every exception by the table."""
+    """Make Falcon respond to every exception by TABLE."""
     app.add_error_handler(Exception, _handle)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
 
@@ -240,7 +242,8 @@ def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
     """Log the error of a request, with a traceback if the error is not foreseen.
 
     A foreseen error, such as a full disk, may happen with every request. Therefore each class of
-    foreseen errors is logged once in `_EVERY_S`, with the number of errors not logged before.
+    foreseen errors is logged at most once in `_EVERY_S` seconds, with the number of errors of the
+    class that were not logged since its previous line.
     """
     names = {"method": req.method, "path": req.path}
     if not is_foreseen:

@@ -3,8 +3,8 @@
 The ETag of a blob or manifest is the quoted digest. The content of a digest never changes, so equal
 ETags mean equal bytes.
 
-Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. A Range
-header that the registry parses wrongly ends such a pull.
+Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. If the
+registry parsed a Range header wrongly, such a pull would fail.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 # The unit of a range is case-insensitive, and no blank is allowed around "=" (RFC 9110, 14.1).
 _UNIT = "bytes="
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# The limit on digits exists because Python rejects numbers with thousands of digits, and no blob is
-# this long.
+# Python refuses to parse numbers with thousands of digits. A position with more digits than this is
+# past the end of every blob, so its exact value has no effect.
 _MOST_DIGITS = 18
 _PAST_ANY_END = 10**_MOST_DIGITS
 # RFC 9110, 17.15: many or overlapping ranges may be an attack, so the client gets the whole blob.
@@ -50,9 +50,11 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """Parse a Range header for a body of *size* bytes; return the ranges in the requested order.
 
     Return None if there is no Range header or the header must be ignored; the caller then sends the
-    whole body. Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends
-    before it starts. RFC 9110, 14.2, allows a server to ignore or reject overlapping ranges; other
-    registries reject overlapping ranges.
+    whole body. Overlapping ranges are ignored.
+
+    Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before it
+    starts. RFC 9110, 14.2, allows a server to ignore or reject a range that ends before it starts,
+    and other registries reject it.
     """
     if header is None:
         return None
@@ -104,7 +106,7 @@ def _spec(text: str) -> _Spec | None:
 
 
 def _position(digits: str) -> int:
-    """Parse a position of a range; all values past the end of every blob have the same effect."""
+    """Parse a position of a range; return `_PAST_ANY_END` if it has too many digits."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= _MOST_DIGITS else _PAST_ANY_END
 
@@ -167,7 +169,7 @@ def not_modified(resp: falcon.Response) -> None:
 
 # The Content-Range of an uploaded chunk (OCI distribution-spec 1.1, end-5 and end-13) has no unit
 # and no total length, unlike that of RFC 9110. Some clients nevertheless send the form of RFC 9110
-# with a chunk. A number in Content-Range has 19 digits at most.
+# with a chunk. The pattern accepts numbers of up to 19 digits.
 _UPLOAD_RANGE = re.compile(
     r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII
 )

@@ -17,8 +17,9 @@ _LONGEST_NAME = 64  # A user's name is cut to this many characters in the log.
 class LoginLog:
     """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in s.
 
-    Each pair of user (or reason) and address gets one line a minute, and all pairs together get
-    `_LARGEST_COUNT` lines. The field `more` of the next line has the number of suppressed lines.
+    Each pair of user (or reason) and address gets at most one line a minute, and all pairs together
+    get at most `_LARGEST_COUNT` lines a minute. The field `more` of a line has the number of lines
+    that were suppressed since the previous line.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

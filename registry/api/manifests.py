@@ -34,14 +34,14 @@ _CACHE_STATUS = {
     ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
-_REPEATED_S = 1.0  # seconds for which a worker repeats a response, until its Age changes
+_REPEATED_S = 1.0  # A worker repeats a response for this long at most (s): then its Age changes.
 
 
 class ManifestResource:
     """`/v2/<name>/manifests/<reference>` sends, stores and deletes manifests.
 
-    If *deletes* is None, deletion of manifests is disabled. *events* queues events of manifests;
-    None: no endpoint is configured.
+    If *deletes* is None, clients cannot delete manifests. *events* queues a notification of each
+    push and deletion; None: no endpoint for notifications is configured.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class ManifestResource:
         answer: ManifestAnswer,
         cacheable_s: Callable[[], float],
     ) -> None:
-        """Let the worker repeat the response to a frequent request, until its Age changes.
+        """Let the worker repeat the response to a frequent request, until the header Age changes.
 
-        If HAProxy has a content cache, HAProxy answers such requests. Otherwise the worker repeats
-        the responses that HAProxy might cache: a manifest of an upstream with all of its parts,
-        within a cache epoch. PERF: the parts are looked up only for the second of two requests
-        within a second.
+        If HAProxy has a content cache, HAProxy serves such requests itself. Otherwise the worker
+        repeats the responses that HAProxy would be allowed to cache: complete manifests of an
+        upstream, until the cache epoch changes. PERF: the check whether the manifest is complete
+        takes place only if an equal request came less than a second earlier.
         """
         connection: LentConnection | None = req.env.get(CONNECTION)
         edge = self._authorization.edge
@@ -194,7 +194,7 @@ def _pushed_reference(reference: str) -> Reference:
     """
     try:
         return parse_reference(reference)
-    except InvalidTag as error:  # An invalid tag is a 404 in a GET, but a 400 in a PUT.
+    except InvalidTag as error:  # A GET of an invalid tag gets a 404, but a PUT a 400.
         raise MalformedRequest(str(error)) from error
 
 

@@ -1,7 +1,7 @@
-"""Queue the events of pushes, mounts and deletions.
+"""Queue the events of pushes, mounts and deletions for delivery to notification endpoints.
 
-Workers import this module only if an endpoint of notifications is configured. HAProxy sends the ID
-of a request and the client's address in a header of its own.
+Workers import this module only if an endpoint is configured. HAProxy adds a header with the ID of
+the request and the client's address to each request.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _DIGITS = 9
 
 
 def page_size(req: falcon.Request) -> int | None:
-    """Parse the parameter `n` of a list.
+    """Return the parameter `n` of a request for a list; None without this parameter.
 
     Raises: InvalidPageSize if `n` is not a count.
     """

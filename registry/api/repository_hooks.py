@@ -1,4 +1,4 @@
-"""Call the operator's middleware of repositories before and after each authorized request."""
+"""Call the operator's repository middleware before and after each authorized request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HookedAuthorization(Authorization):
         self._hooks = hooks
 
     def identify(self, req: falcon.Request, resp: falcon.Response) -> Identity:
-        """Return the identity, never `is_open`: middleware may refuse the client one repository."""
+        """Return the identity with `is_open` False: middleware may refuse a single repository."""
         identity = super().identify(req, resp)
         if identity.is_open:
             identity = dataclasses.replace(identity, is_open=False)
@@ -75,7 +75,7 @@ class AfterHooks:
     """An `AfterHooks` is Falcon middleware that calls `after` of each hook, the last hook first."""
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Pass on the status of a response; a failing hook is logged and changes nothing."""
+        """Call `after` of each hook with the response's status; log every error of a hook."""
         for each in reversed(getattr(req.context, "repository_hooks", ())):
             try:
                 each.hook.after(req.context.repository_request, resp.status_code)

@@ -37,9 +37,9 @@ class Readable(Protocol):
 class RequestBody:
     """A `RequestBody` has `length` bytes; None if the client did not announce the length.
 
-    `connection` is the client's connection; None: the connection poller does not watch the body.
-    While the worker receives more bodies than `ConnectionLimits.bodies`, the connection poller cuts
-    off the slowest ones.
+    `connection` is the client's connection; None: the connection poller
+    (registry/server/connection_poller.py) does not watch the body. If the worker receives more than
+    `ConnectionLimits.bodies` bodies at the same time, the connection poller cuts off the slowest.
     """
 
     stream: Readable

@@ -1,6 +1,6 @@
 """Send response bodies: files with sendfile, downloads in progress, and multipart ranges.
 
-The middleware `ResponseHeaders` completes each response.
+The middleware `ResponseHeaders` adds the headers that all responses have.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ _CHUNK = 256 * 1024
 _BOUNDARY = "entrepot-part"
 OCTETS = "application/octet-stream"
 SMALL = 64 * 1024
-"""A slow client delays no body up to this size in bytes: HAProxy and the kernel buffer the body."""
+"""HAProxy and the kernel buffer a whole body up to this size in bytes, even for a slow client.
+
+So a thread that sends such a body never waits for the client.
+"""
 
 Read = Callable[[int, int | None], Iterator[bytes]]
 
 
 class _Part:
-    """A `_Part` is the next *length* bytes of an open file, sent by `fileno()` or by reads."""
+    """A `_Part` is the next *length* bytes of an open file.
+
+    The WSGI server sends these bytes with sendfile and `fileno()`, or reads them.
+    """
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
@@ -46,9 +52,11 @@ class _Part:
 def send_file(
     resp: falcon.Response, file: BinaryIO, part: ByteRange, connection: LentConnection | None = None
 ) -> None:
-    """Send a part of an open file with sendfile, over the lent *connection* if there is one.
+    """Send a part of an open file with sendfile.
 
-    Without a connection, or for a small part, the WSGI server uses the `fileno()` of the file.
+    A large part is sent directly over *connection*, the client's connection, which the WSGI server
+    lends to the application. Without a connection, or for a small part, the WSGI server sends the
+    file.
     """
     if connection is None or part.length <= SMALL:
         file.seek(part.start)
@@ -66,7 +74,7 @@ def send_stream(
 ) -> None:
     """Send a body that is still arriving; *length* is in bytes, None if unknown.
 
-    Slices of files are sent directly over the lent *connection*, if there is one.
+    With a *connection*, which the WSGI server lends, slices of files are sent directly over it.
     """
     if length is None:
         resp.stream = checked_stream(body, None, connection)
@@ -127,9 +135,9 @@ def checked_stream(
 ) -> Iterator[bytes]:
     """Return the body as a stream that drops the connection if the body is shorter than *length*.
 
-    The worker logs a body that is too short once. If the body is sent over the lent *connection*
-    directly, a slow client blocks no thread. Without a *connection* the WSGI server sends the body,
-    and frames a body of unknown length.
+    The worker writes one log line about a body that is too short. A body that is sent directly over
+    *connection*, which the WSGI server lends, blocks no thread if the client is slow. Without a
+    *connection* the WSGI server sends the body, and a body of unknown length in chunks.
     """
     if connection is not None and (length is not None or connection.has_chunks):
         return _DeliveredBody(body, length, connection)
@@ -224,9 +232,10 @@ _GENERATED = cache_status.neither()
 
 
 class ResponseHeaders:
-    """Falcon middleware that adds two headers to each response, and closes the file of a HEAD.
+    """A `ResponseHeaders` is Falcon middleware that adds two headers to each response.
 
-    A large body from memory is sent over the connection, so that a slow client blocks no thread.
+    It also closes the file that a response to HEAD does not send. It sends a large body from memory
+    directly over the connection, so that a slow client blocks no thread.
     """
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:

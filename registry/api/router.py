@@ -1,10 +1,10 @@
 """Map the paths of requests to resources.
 
-A repository name contains slashes, which Falcon's path templates do not match. The name is cut out
-of the path before Falcon's compiled lookup and put back into the parameters afterwards, so
-resources need no special code. The part after the name has a fixed number of segments, so a path
-has only one reading: the last `manifests` of `/v2/a/manifests/b/manifests/latest` ends the name,
-which is `a/manifests/b`.
+A repository name contains slashes, which Falcon's path templates do not match. The router cuts the
+name out of the path, lets Falcon look up the shortened path, and adds the name to the parameters of
+the match. So resources need no special code. The part after the name has a fixed number of
+segments, so a path can be split in one way only: the path `/v2/a/manifests/b/manifests/latest` has
+the name `a/manifests/b`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ HEALTH = "/healthz"
 DEBUG = "/debug/{page}"
 PROFILE = "/debug/{page}/{profile}"
 
-# PERF: every request matches this pattern once. The pattern for names is searched from the end of a
-# path, which takes 1 us for a usual name.
+# PERF: the router applies this pattern once to every request. The match begins at the end of the
+# path, because `.*` is greedy, and takes 1 us for a usual name.
 _NAMED = re.compile(
     r"/v2/([^/].*)(/(?:(?:manifests|blobs|referrers)/[^/]+|tags/list|blobs/uploads/[^/]*))",
     re.DOTALL,
 )
 _NAME = "name"
-# The segment `-` replaces the repository's name in the lookup; the only other segment at this place
-# is `_catalog`.
+# Falcon looks up the path with the segment `-` in place of the repository's name. The segment must
+# differ from the fixed segments at this place: `_catalog` and `token`.
 _ANY = "/v2/-"
 
 
@@ -47,8 +47,8 @@ class Router(CompiledRouter):
 
     A path with an empty segment, such as `/v2//tags/list`, matches no route.
 
-    A HEAD request uses the resource's method for GET if the resource has no method for HEAD. The
-    path `/v2` is the same as `/v2/`.
+    The method `on_get` of a resource also handles HEAD requests, unless the resource has `on_head`.
+    The path `/v2` is the same as `/v2/`.
     """
 
     def find(
@@ -69,7 +69,7 @@ class Router(CompiledRouter):
         return found
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # noqa: ANN401 - Falcon has no type
-        """Use the method for GET for HEAD too, so that one decision serves GET and HEAD."""
+        """Return the resource's methods by HTTP method; `on_get` also handles HEAD by default."""
         methods: Any = super().map_http_methods(resource, **kwargs)
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])
@@ -81,6 +81,6 @@ class Router(CompiledRouter):
         if uri.startswith("//"):  # Falcon would strip all leading slashes of the path.
             return None
         found = super().find(BASE if uri == "/v2" else uri, req)
-        # Falcon matched a template with a name although `_NAMED` did not match: the name, or the
-        # part after the name, is empty.
+        # `_NAMED` did not match this path. If Falcon nevertheless matched a template with a name,
+        # the name or the part after the name is empty, so the path is invalid.
         return None if found is None or _NAME in found[2] else found

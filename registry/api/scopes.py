@@ -1,8 +1,9 @@
-"""Compute the scopes that a request needs, and how its client reached this registry.
+"""Compute the token scopes that a request needs, and the host by which the client connected.
 
 The scopes depend on method and path alone, as in docker distribution (registry/handlers/app.go):
-GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, also
-for an upload. A mount also needs `pull` from the source repository. The path `/v2/` needs no scope.
+GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, even to
+cancel an upload. A mount also needs `pull` from the source repository. The path `/v2/` needs no
+scope.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class RootResource:
     def on_get(self, _: falcon.Request, resp: falcon.Response) -> None:
         """Send 200 without a body.
 
-        A client needs no login for `/`, because the response shows nothing.
+        A client needs no login for `/`, because the response is empty.
         """
         resp.content_type = None
         resp.set_header("Cache-Control", "no-cache")

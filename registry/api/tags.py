@@ -10,7 +10,7 @@ from entrepot.registry.pullthrough.lists import Lists
 
 
 class TagsResource:
-    """`/v2/<name>/tags/list` sends tags; if pages are requested, at most *most* in a page."""
+    """`/v2/<name>/tags/list` sends all tags, or a page of at most *most* tags if `n` is given."""
 
     def __init__(self, authorization: Authorization, lists: Lists, most: int) -> None:
         self._authorization = authorization
@@ -24,7 +24,7 @@ class TagsResource:
         requested = page_size(req)
         limit = None if requested is None else min(requested, self._most)
         after = req.get_param("last")
-        # If one more tag than `limit` exists, there is another page.
+        # The resource looks for one tag more than `limit`: if it exists, there is another page.
         sought = None if limit is None else limit + 1
         found = [] if limit == 0 else self._lists.tags(resolved, after, sought)
         resp.media = {"name": name, "tags": found[:limit]}

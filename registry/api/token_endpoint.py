@@ -1,11 +1,11 @@
 """Issue tokens at `/v2/token` to users with passwords, and to anonymous clients that may pull.
 
-A client requests `/v2/token` after the Bearer challenge of `/v2/` or of any other request. So
-podman and docker can log in, or pull anonymously, with one configuration: after a Basic challenge
-docker would send no request without a password, and without a challenge neither podman nor docker
-sends a password. The forms of a token request are docker distribution's: GET with Basic credentials
-("Token Authentication Specification"), and POST with `grant_type=password` (OAuth 2.0, RFC 6749,
-4.3), which containerd sends.
+A client requests `/v2/token` after a response with a Bearer challenge. With a Bearer challenge,
+users of podman and docker can log in, and anonymous clients can pull. After a Basic challenge,
+docker would send no request without a password. Without a challenge, neither podman nor docker
+would send a password. A token request has one of docker distribution's two forms: GET with Basic
+credentials ("Token Authentication Specification"), and POST with `grant_type=password` (OAuth 2.0,
+RFC 6749, 4.3), which containerd sends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CATALOG: Final = ("registry", "catalog")
 
 
 class TokenResource:
-    """`/v2/token` issues tokens; *realm* is for the Basic challenge after a wrong password."""
+    """`/v2/token` issues tokens; a wrong password gets a Basic challenge with *realm*."""
 
     def __init__(self, authorization: Authorization, issuer: TokenIssuer, realm: str) -> None:
         self._authorization = authorization
@@ -47,9 +47,9 @@ class TokenResource:
         """Send a token for Basic credentials, or for an anonymous client.
 
         Raises: Unauthenticated if a login has a wrong password. The token request of a login has no
-        scope. If a token request has a scope, a client with a wrong password gets the token of an
-        anonymous client that may pull: the docker daemon sends its password of Docker Hub to a
-        mirror, and would repeat a rejected request for a minute.
+        scope. If a token request has a scope and a wrong password, the client gets the token of an
+        anonymous client if anonymous clients may pull. The docker daemon needs this: it sends its
+        Docker Hub password to a mirror, and would repeat a rejected request for a minute.
         """
         identity = self._authorization.identify(req, resp)
         scopes = _scopes(req.get_param_as_list("scope") or [])
@@ -115,11 +115,10 @@ _Scope = tuple[str, str, frozenset[str]]
 
 
 def _scopes(texts: list[str]) -> list[_Scope]:
-    """Parse the scopes of a token request, which spaces separate.
+    """Parse the scopes of a token request, which are separated by spaces.
 
-    Raises: MalformedRequest if there are too many scopes. The class of a resource, as in
-    `repository(plugin)`, has no effect here. A malformed scope is ignored, so the token lacks that
-    scope.
+    Raises: MalformedRequest if there are too many scopes. A class after the type of a resource, as
+    in `repository(plugin)`, is ignored. So is a malformed scope, which the token then lacks.
     """
     words = [word for text in texts for word in text.split(" ", MOST_SCOPES + 1) if word]
     if len(words) > MOST_SCOPES:

@@ -21,7 +21,10 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 
 
 class StartUploadResource:
-    """`/v2/<name>/blobs/uploads/` starts uploads; *events* None: no endpoint is configured."""
+    """`/v2/<name>/blobs/uploads/` starts uploads.
+
+    *events* queues a notification of each push and mount; None: no endpoint is configured.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,10 @@ class StartUploadResource:
     on_put = on_patch = on_delete = on_get
 
     def _mounted(self, req: falcon.Request, target: Repository) -> Digest | None:
-        """Link the blob of the parameter `mount`, if the client may read the blob at its source."""
+        """Link the blob of the parameter `mount` if the client may pull it from another repository.
+
+        Return the blob's digest, or None if the blob was not linked.
+        """
         mount, source = req.get_param("mount"), req.get_param("from")
         if not mount:
             return None
@@ -87,7 +93,10 @@ class StartUploadResource:
 
 
 class UploadResource:
-    """`/v2/<name>/blobs/uploads/<upload>`: one upload; *events* None: no endpoint is configured."""
+    """`/v2/<name>/blobs/uploads/<upload>` continues, finishes and cancels one upload.
+
+    *events* queues a notification of each push; None: no endpoint is configured.
+    """
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""Defines the interface through which pushes, mounts and deletions are reported to endpoints.
+"""Define the interface through which pushes, mounts and deletions are reported to endpoints.
 
-The module `notify.py` implements this interface; only a worker with an endpoint imports it.
+The module `notify.py` implements this interface. Workers import `notify.py` only if an endpoint for
+notifications is configured.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from entrepot.registry.push.uploads import Mounted
 
 
 class WriteEvents(Protocol):
-    """A `WriteEvents` queues the events of a request, durably, before its response is sent.
+    """A `WriteEvents` queues the events of a request durably before the response is sent.
 
     The methods of a `WriteEvents` raise no exception.
     """

@@ -2,6 +2,8 @@
 
 - `identity` defines authenticators, and `Identity`, which has the rights of one client.
 - `rules` has the access rules, and the rights class that the rules give to a user.
+- `basic` identifies clients by passwords, `tokens` by bearer tokens.
 - `htpasswd` reads the password file and checks passwords with bcrypt.
 - `password_cache` keeps the results of earlier password checks.
+- `token_verifier` verifies tokens with the keys of `key_files`; `own_tokens` issues tokens.
 """

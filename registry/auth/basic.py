@@ -25,11 +25,11 @@ Check = Callable[[str, str], bool]
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 
-# The base64 form of user and password (RFC 7617, 2). A client that sends two Authorization headers
-# is rejected: both arrive joined by a comma. The parser of Basic credentials is as strict as
-# HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that only the
-# worker accepts. docker sends the same base64 text back as a bearer token
-# (registry/api/docker_login.py).
+# This pattern matches a header with the base64 form of user and password (RFC 7617, 2). It does not
+# match two Authorization headers, which arrive joined by a comma. The pattern is as strict as the
+# parser of HAProxy, which counts wrong passwords by user: HAProxy could not count a credential that
+# only the worker accepts. The scheme `bearer` is accepted, because docker sends the same base64
+# text as a token (registry/api/docker_login.py).
 _BASE64 = "[A-Za-z0-9+/]"
 _BASIC = re.compile(
     rf"(?:basic|bearer) +"
@@ -40,12 +40,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class BasicAuthenticator:
-    """Basic authentication (RFC 7617) with *check*; *anonymous* are the rights without a password.
+    """A `BasicAuthenticator` checks Basic credentials (RFC 7617) with the function *check*.
 
     *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
     the rights of anonymous clients, with and without access rules. *queued* is a password check
-    that also receives the source of the login. *challenge* replaces the Basic challenge with
-    *realm*.
+    that also receives the source of the login. If *challenge* is set, it replaces the Basic
+    challenge with *realm*.
     """
 
     def __init__(
@@ -151,10 +151,11 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return the authenticator that an embedding program passes as *of*; without *of*, an open one.
+    """Return the authenticator for the argument *of* of a program that embeds the registry.
 
-    If *of* is a function, the function checks each password of each request; a `PasswordCache`
-    around the function caches its results.
+    If *of* is None, every client has all rights. If *of* is a function, the registry calls it for
+    the password of each request; a program that wants to cache the results passes a `PasswordCache`
+    of the function.
     """
     if of is None:
         return OpenAuthenticator()
@@ -177,7 +178,7 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
-    # RFC 7617, 2, forbids control characters, with which a user's name could forge a header.
+    # RFC 7617, 2, forbids control characters: a line end in a user's name could forge a header.
     return None if not colon or _CONTROL.search(text) else (user, password)
 
 

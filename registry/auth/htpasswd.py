@@ -1,7 +1,7 @@
 """Read the password file, which has lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
-The registry accepts only bcrypt, as docker distribution does: the other
-hashes of htpasswd are so fast that an attacker with the file can guess passwords.
+The registry accepts only bcrypt, as docker distribution does: the other hashes of htpasswd are so
+fast that an attacker with the file can guess passwords.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Passwords:
 def parse(content: bytes) -> Passwords:
     """Parse a password file; if a user has several lines, only the last line is used.
 
-    Raises: InvalidHtpasswd, with all problems and without any hash.
+    Raises: InvalidHtpasswd, whose message has all problems of the file and contains no hash.
     """
     hashes: dict[str, bytes] = {}
     problems: list[str] = []
@@ -70,7 +70,7 @@ def parse(content: bytes) -> Passwords:
 
 
 Users = Callable[[], Snapshot[Mapping[str, bytes]]]
-"""A `Users` returns the current users of a source beside the password file, with their hashes."""
+"""A `Users` returns users that are not from the password file, with their password hashes."""
 
 
 def no_users() -> Snapshot[Mapping[str, bytes]]:
@@ -93,18 +93,17 @@ class Htpasswd:
     """An `Htpasswd` checks passwords against the file at *path* and reloads a changed file.
 
     *users* returns additional users; if a user is also in the file, only the password in *users* is
-    valid.
-    *kept* is the path at which `ReloadingFile` stores the last valid content of the file.
+    valid. *kept* is the path at which `ReloadingFile` stores the last valid content of the file.
 
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
-    interpreter lock. Up to *waiting* checks wait in a queue that serves client addresses in turn. A
-    check that finds no place in the queue, or that waits longer than *patience* s, raises
-    Overloaded, and *refused* is called.
+    interpreter lock. Up to *waiting* checks wait in a queue that takes one check of each client
+    address by turns. A check that finds no place in the queue, or that waits longer than *patience*
+    s, raises Overloaded, and *refused* is called.
 
-    Checks for unknown user names, and for users with many wrong passwords from one address, wait in
-    a separate queue. A thread of lowest priority serves the checks of that queue one at a time,
-    with three times the patience. So a flood of guessed passwords does not delay users. Raises, in
-    the constructor only: OSError, InvalidHtpasswd.
+    Checks for unknown user names, and from addresses with many wrong passwords, wait in a separate
+    queue, for up to three times *patience*. One thread of the lowest priority does the checks of
+    that queue. So a flood of guessed passwords does not delay users. Raises, in the constructor
+    only: OSError, InvalidHtpasswd.
     """
 
     def __init__(  # noqa: PLR0913 - by name, each with a default
@@ -162,8 +161,8 @@ class Htpasswd:
         with self._known.turn(source.address, self._patience):
             is_right = self._compare(offered, hashed)
         if not is_right and self._guesses.is_busy:
-            # A check for a known user waits in the queue of unknown users too, because a shorter
-            # time would reveal which users exist.
+            # A wrong password of a known user waits in the queue of unknown users too. A quicker
+            # response would reveal that the user exists.
             with self._guesses.turn(source.address, _GUESS_PATIENCE_FACTOR * self._patience):
                 return False
         return is_right
@@ -201,7 +200,7 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A `_Merged` has the passwords of all sources, merged when these had these generations."""
+    """A `_Merged` has the passwords of all sources, merged when the sources had `generations`."""
 
     generations: tuple[int, int]
     passwords: Passwords
@@ -219,7 +218,7 @@ def _problem(line: PasswordLine) -> str:
 def _dummy_hash(hashes: Iterable[bytes]) -> bytes:
     """Return a hash that no password matches, with the most frequent cost of *hashes*.
 
-    The dummy hash has a salt and digest of 53 dots, the zeros of bcrypt's base64.
+    The salt and the digest of the dummy hash are 53 dots, which mean zero in bcrypt's base64.
     """
     costs = Counter(hashed.split(b"$")[2] for hashed in hashes)
     cost = costs.most_common(1)[0][0] if costs else _DEFAULT_COST

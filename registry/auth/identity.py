@@ -2,8 +2,8 @@
 
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
 file is configured, every client without credentials gets a challenge. If anonymous clients may
-pull, only clients that do more than pull get a challenge. If anonymous clients may pull, invalid
-credentials make a client anonymous, because dockerd sends its Docker Hub credentials to a mirror.
+pull, only a request that needs more than the right to pull gets a challenge. A client with invalid
+credentials is then anonymous, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Identity:
 
     def limited_by(self, token: TokenGrant) -> Identity:
         """Return the identity of a client that sent a valid token."""
-        # PERF: dataclasses.replace() takes three times as long
+        # PERF: dataclasses.replace() would take three times as long.
         return Identity(
             self.user,
             self.rights,
@@ -114,14 +114,16 @@ class Identity:
         """Reject anonymous clients, as `GET /v2/` does, except if no passwords are configured.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
-        anonymous clients may pull. Without a challenge podman, buildah, skopeo and docker never log
-        in, and a push fails. Raises: Unauthenticated.
+        anonymous clients may pull. Without a challenge they would never log in, and every push
+        would fail.
+
+        Raises: Unauthenticated.
         """
         if self.challenge is not None and self.is_anonymous:
             raise Unauthenticated(self.challenge)
 
 
-@lru_cache(128)  # PERF: Most tokens grant the rights of an earlier token.
+@lru_cache(128)  # PERF: Most tokens grant the same rights as an earlier token.
 def _token_class(patterns: tuple[str, ...], pulled: tuple[str, ...]) -> str:
     # JSON separates the names, because a name in a token may contain any character.
     text = json.dumps((patterns, pulled))
@@ -143,7 +145,7 @@ class Authenticator(Protocol):
 
 @runtime_checkable
 class CachedPasswords(Protocol):
-    """An Authenticator that accepts a credential without a check if HAProxy has verified it."""
+    """A `CachedPasswords` need not check the password of a credential that HAProxy verified."""
 
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified, with current rights."""

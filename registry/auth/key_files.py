@@ -1,4 +1,4 @@
-"""Reload the files with the keys that sign tokens: a bundle of certificates and a key set."""
+"""Reload the files with the public keys that verify tokens: certificates and a key set (JWKS)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from entrepot.runtime.token_keys import (
 
 
 class KeyFiles:
-    """A `KeyFiles` has the trusted keys of a *bundle*, a key set (*jwks*), or both.
+    """A `KeyFiles` has the trusted keys of a *bundle* of certificates, a key set (*jwks*), or both.
 
-    *kept* is the folder with the last valid content of each file of keys. If a changed file has no
-    usable key, the last valid content stays in force. Raises, in the constructor only: OSError,
-    UnusableKeys.
+    *kept* is the folder with a copy of the last valid content of each key file. If a changed file
+    has no usable key, the keys of the last valid content stay in force. Raises, in the constructor
+    only: OSError, UnusableKeys.
     """
 
     def __init__(self, bundle: Path | None, jwks: Path | None, kept: Path | None = None) -> None:
@@ -39,11 +39,11 @@ class KeyFiles:
 
     @property
     def generation(self) -> int:
-        """Return a number that rises with each change of a file of keys."""
+        """Return a number that rises with each change of a key file."""
         return sum(each.generation for each in self._files)
 
     def refresh(self) -> None:
-        """Reload the files of keys that have changed."""
+        """Reload the key files that have changed."""
         for each in self._files:
             each.refresh()
 
@@ -70,7 +70,7 @@ def _reloading(
 
 @contextmanager
 def _bounded(path: Path) -> Iterator[BinaryIO]:
-    """Open a key file so that little more than the accepted size is read, however large it is."""
+    """Open a key file of which at most one byte more than the accepted size can be read."""
     # Without O_NONBLOCK, opening a named pipe at this path would block until a program writes to
     # the pipe.
     with _BoundedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:

@@ -1,8 +1,8 @@
 """Issue the tokens of the appliance's own token endpoint (`auth.htpasswd.token`).
 
-The appliance signs its tokens with a key that the appliance makes and keeps. A token of the
-appliance is short-lived and ends at once when its user's password changes, because the token has a
-fingerprint of the password's hash.
+The appliance generates and stores the key that signs its tokens. A token of the appliance is valid
+for five minutes, and becomes invalid at once when its user's password changes, because the token
+has a fingerprint of the password's hash.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ NAME: Final = "entrepot"
 """The issuer and the service that the appliance's own tokens name."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
-"""A token is valid for this many s; a client requests a new token by itself."""
+"""A token is valid for this many s; then clients request a new token without help of the user."""
 
 _FINGERPRINT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """An `OwnKey` has the signing key, its name in tokens, and the key of the fingerprints."""
+    """An `OwnKey` has the signing `key`, its `name` in tokens, and the key of the fingerprints."""
 
     key: ec.EllipticCurvePrivateKey
     name: str
@@ -72,7 +72,7 @@ def parse_key(content: bytes) -> OwnKey:
 
 
 def key_file(path: Path, otherwise: Path) -> Path:
-    """Return the file of the key that signs tokens: *path*, which is made if missing.
+    """Return the file of the key that signs tokens: *path*, which is created if missing.
 
     If *path* cannot be written or used, the file stays unchanged, and a key at *otherwise* signs
     tokens until the next start. Raises: OSError if *otherwise* cannot be written either.

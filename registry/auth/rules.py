@@ -35,8 +35,8 @@ class AccessGrant:
     """An `AccessGrant` permits `users` the actions `allow` in matching `repositories`.
 
     A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
-    clients, with pull only. `repositories` are patterns of names as in the catalog, with an
-    upstream's host as the first component.
+    clients, with pull only. `repositories` are patterns of names as in the catalog: the name of a
+    proxied repository begins with the host of its upstream.
     """
 
     users: tuple[str, ...]
@@ -47,9 +47,9 @@ class AccessGrant:
 class AccessRights:
     """An `AccessRights` has a user's rights; `actions` are permitted in at least one repository.
 
-    `name` is the rights class, which users with equal rights share in every process and after every
-    start. Anonymous clients never share a rights class with users. `pulled_patterns` are the sorted
-    patterns of the repositories that the user may pull.
+    `name` is the rights class, which users with equal rights share in every process, even after a
+    restart. Anonymous clients never share a rights class with users. `pulled_patterns` are the
+    sorted patterns of the repositories that the user may pull.
     """
 
     def __init__(self, allowed: Iterable[tuple[Action, str]], *, is_user: bool) -> None:

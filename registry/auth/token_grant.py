@@ -1,4 +1,4 @@
-"""A token permits the access that its issuer granted, until it expires."""
+"""Compare the access that a token grants with the scopes that a request needs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """A `TokenGrant` is the access that a client's token grants, within the access rules.
+    """A `TokenGrant` is the access that a client's token grants; access rules may grant less.
 
     `challenge` is sent for a request that needs more access than the token grants. `pulled` has the
     repositories that `Claims.pulled_names` returns.

@@ -1,9 +1,9 @@
 """Verify bearer tokens: JSON Web Tokens of a token server (distribution's `auth.token`).
 
 PyJWT verifies signatures and cryptography verifies chains of certificates. The token verifier
-selects the key of a token, as docker distribution does, and compares the claims. The algorithm
-that a token names must be one of the configured algorithms, and must fit the type of the key. So no
-token can make the verifier use a public key as the shared secret of an HMAC.
+selects the key of a token, as docker distribution does, and compares the claims with the settings.
+The algorithm that a token names must be one of the configured algorithms, and must fit the type of
+the key. So no token can make the verifier use a public key as the shared secret of an HMAC.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _LARGEST_CHAIN: Final = 8  # largest number of certificates in x5c
 _LARGEST_DEPTH: Final = 4  # largest number of intermediate certificates between the leaf and a root
 _MOST_VALUES: Final = 8 * MOST_SCOPES
 _POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all integers below this limit.
-# The parsed form of a token's header is kept for the next token if the header is no longer than
-# this (characters).
+# If a token's header has at most this many characters, its parsed form is cached for later tokens
+# with the same header.
 _SHORT_HEADER: Final = 512
 _LONGEST_SUBJECT: Final = 1024  # largest number of characters of the claim `sub`
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -219,8 +219,8 @@ def _verify_chain(
                 ca_policy=authorities, ee_policy=verification.ExtensionPolicy.permit_all()
             )
         )
-        # PERF: otherwise cryptography tries every order of certificates with one subject, for 60
-        # ms.
+        # PERF: only one certificate of each subject is used. With several certificates of one
+        # subject, cryptography would try every order, which takes up to 60 ms.
         others = {each.subject: each for each in reversed(chain[1:])}
         policy.build_client_verifier().verify(chain[0], list(others.values()))
     except (verification.VerificationError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -263,7 +263,7 @@ def _decoded(segment: str) -> bytes:
 
 
 def _json(content: bytes, what: str) -> Mapping[str, Any]:
-    """Parse a JSON object of the token; refuse a repeated key, which parsers treat differently."""
+    """Parse a JSON object of the token; refuse a repeated key, which parsers read differently."""
     try:
         found = bounded_json.loads(content, _MOST_VALUES, unique=True)
     except ValueError:
@@ -294,7 +294,7 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
 def _access(entries: object) -> Access:
     """Return the access that the token grants.
 
-    The class of a resource is not compared, as in docker distribution.
+    The field `class` of an entry has no effect, as in docker distribution.
     """
     if entries is None:
         return {}
@@ -321,7 +321,7 @@ def _entry(entry: object) -> tuple[str, str, frozenset[str]]:
 
 def _are_texts(*values: object) -> bool:
     """Return whether all values are texts that UTF-8 can encode; JSON may have lone surrogates."""
-    for each in values:  # PERF: a generator in all() takes twice as long
+    for each in values:  # PERF: all() with a generator would take twice as long.
         if not isinstance(each, str) or (not each.isascii() and _SURROGATE.search(each)):
             return False
     return True

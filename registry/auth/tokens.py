@@ -39,10 +39,10 @@ class TokenlessIdentifier(Protocol):
 
 
 class TokenAuthenticator:
-    """A `TokenAuthenticator` accepts tokens by *grant_of*; *owner* returns a token's user.
+    """A `TokenAuthenticator` verifies tokens with *grant_of*; *owner* returns a token's user.
 
-    *passwords* identifies clients that send no bearer token. A refused token makes the client
-    anonymous, with the rights of a client without credentials.
+    *passwords* identifies clients that send no bearer token. A client with a refused token is
+    anonymous and has the rights of a client without credentials.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class TokenAuthenticator:
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified.
 
-        Each worker verifies a token itself once, which costs little more than reading the token's
-        claims.
+        A token is nevertheless verified here, once by each worker, because the verification takes
+        little more time than reading the token's claims.
         """
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_verified(authorization)

@@ -22,7 +22,7 @@ much memory.
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """A `_Remembered` is a verified token of `size` bytes; `generation` is that of the keys."""
+    """A `_Remembered` is a token of `size` bytes, verified with the keys of `generation`."""
 
     grant: TokenGrant
     generation: int
@@ -30,12 +30,12 @@ class _Remembered:
 
 
 class VerifiedTokens:
-    """A `VerifiedTokens` returns a token's grant; *verify* runs once per token and *generation*.
+    """A `VerifiedTokens` returns the grant of a token, and calls *verify* once for each token.
 
-    *clock* is the wall clock (s, UTC epoch). A token that has expired is verified again, because
-    *verify* may tolerate a difference of clocks. The oldest remembered tokens are dropped when all
-    tokens together have more than *most* bytes. The memory keeps only a digest of each token.
-    Thread-safe.
+    Every token is verified again after the value of *generation* changes. *clock* is the wall clock
+    (s, UTC epoch). A token that has expired is verified again, because *verify* may tolerate a
+    difference of clocks. The oldest remembered tokens are dropped when all tokens together have
+    more than *most* bytes. The memory keeps only a digest of each token. Thread-safe.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Report each access to content, taken from the response because there is no access log."""
+"""Report each access to content to the program that embeds the registry.
+
+An embedded registry has no access log, so the hook takes each access from the response.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class AccessHook:
         self._hides = hides
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Report the access of a response that is ready to be sent."""
+        """Report the access to content of a response, just before it is sent."""
         kind = resp.get_header(KIND)
         digest = resp.get_header("Docker-Content-Digest")
         if self._used and kind and digest and is_access(req.method, kind, resp.status_code):

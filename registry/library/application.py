@@ -1,7 +1,7 @@
-"""Embed the registry in another Python program, from plain values (docs/library.md).
+"""Embed the registry in another Python program, which passes settings (docs/library.md).
 
-An embedded registry reads no configuration file, and has no HAProxy in front. If the caller
-requests background work, threads of this process do the work of the appliance's other programs.
+An embedded registry reads no configuration file, and has no HAProxy in front. If the program
+requests background work, threads of its process do the work of the appliance's logger and cleaner.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _KEEP_S = 1.0
 
 
 class BackgroundCleaner(Protocol):
-    """A `BackgroundCleaner` keeps a data directory below its size limits in a thread.
+    """A `BackgroundCleaner` has a thread that keeps a data directory below its size limits.
 
     The class `cleaner.Cleaner` implements this interface.
 
-    `start` is called in each process that serves, after any fork. The function *settle* writes all
-    access times that this process has recorded to the index, and returns False if that failed.
-    `wake` requests an eviction, with the number of bytes that are needed.
+    Each process that serves calls `start` after the fork. The function *settle* writes all access
+    times that this process has recorded to the index, and returns False if that failed. `wake`
+    requests an eviction, with the number of bytes that are needed.
     """
 
     @property
@@ -234,7 +234,7 @@ def _call(on_blob_access: OnBlobAccess, use: Use, blobs: BlobStore) -> None:
     size = stat.size if stat else use.size
     try:
         on_blob_access(str(use.digest), size or 0, use.repository)
-    except Exception:  # An error in the program's callback must not fail a client's pull.
+    except Exception:  # A client's pull must not fail because of an error in the callback.
         log.exception("on_blob_access failed", extra={"digest": use.digest})
 
 
@@ -253,7 +253,7 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
 
 
 def _process_epoch() -> Callable[[], str]:
-    """Return a cache epoch that changes with each start, so that a proxy drops old entries."""
+    """Return a cache epoch that changes with each start, so that a proxy ignores older entries."""
     name = secrets.token_hex(8)
     return lambda: name
 

@@ -11,7 +11,7 @@ LOGGERS = ("entrepot",)
 
 
 def forward_to(logger: logging.Logger) -> None:
-    """Pass the log records of the registry in this process to *logger*, from its level on.
+    """Pass those log records of the registry to *logger* whose level is enabled for *logger*.
 
     The fields of a record are appended to its message as `key=value`. `forward_to` may be called
     for several loggers.

@@ -29,7 +29,7 @@ class Deletions:
                 raise ManifestUnknown(f"{name} has no tag {tag}")
 
     def manifest(self, name: Repository, digest: Digest) -> list[Tag]:
-        """Unlink a manifest, after every tag that points to the manifest; return these tags.
+        """Remove every tag of a manifest, then unlink the manifest; return the removed tags.
 
         Raises: ManifestUnknown.
         """

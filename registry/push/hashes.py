@@ -1,9 +1,10 @@
 """Hash an unfinished upload as bytes arrive, and save the hash for the next request.
 
-The state of a running hash cannot be saved, but the digest of the bytes so far can be saved. A file
-beside the upload has this digest, so that the final request, in any process, need not read all
-bytes of the upload again. The saved digest is valid only for the number of bytes that it was
-computed from, and until the machine reboots, because the upload's file may lose bytes at a reboot.
+Python cannot save the state of a running hash, but can save the digest of the bytes so far. A file
+beside the upload has this digest. So the request that finishes the upload need not read all bytes
+of the upload again, in whichever process it runs. The saved digest is valid only for the number of
+bytes that it was computed from. It becomes invalid when the machine reboots, because the upload's
+file may lose bytes at a reboot.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Push a manifest: check its parts, then store the manifest, its links and its tags.
 
-Each step of a manifest's push is durable before the next step. Therefore a tag never points to
-missing content, whenever the worker dies.
+Each step of a manifest's push is durable before the next step begins. Therefore a tag never points
+to missing content, even if the worker dies between two steps.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ManifestPushes:
     def _is_linked(self, name: Repository, pushed: StoredManifest, named: Descriptor) -> bool:
         """Return True if the repository can serve a part: a manifest of an index, or else a blob.
 
-        Some indexes list blobs, for example BuildKit's caches.
+        An index may list blobs too, as the caches of BuildKit do.
         """
         links = self.store.repositories
         if not self.store.has_blob(named.digest):

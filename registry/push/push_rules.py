@@ -1,6 +1,6 @@
 """Check which manifests may be pushed: `validation:` and `policy:` of docker distribution.
 
-Without rules a worker has no `PushRules`, and a push costs no more time.
+If no rule is configured, a worker has no `PushRules`, so the rules take no time of a push.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Platform = tuple[str, str]
 class PushRules:
     """A `PushRules` has the rules for pushed manifests.
 
-    `may_name` returns whether a layer may name a URL; None: a layer may name any URL. `platforms`
-    are the platforms of an index whose images must be stored; None: all images must be stored, also
-    those without a platform. `classes` are the kinds of images that may be pushed, image or plugin;
-    empty: all kinds.
+    `may_name` returns whether a layer may have a given URL; None: a layer may have any URL. Before
+    an index is pushed, its images for `platforms` must be stored; None: all of its images must be
+    stored. `classes` are the kinds of manifests that may be pushed, `image` or `plugin`; empty: all
+    kinds.
     """
 
     may_name: Callable[[str], bool] | None = None

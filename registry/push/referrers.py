@@ -1,6 +1,6 @@
 """List referrers of manifests in hosted repositories, such as signatures and SBOMs.
 
-Each referrer has a descriptor, which the push of the referrer wrote.
+The descriptor of each referrer is stored when the referrer is pushed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 class Page:
     """A `Page` is a page of the list of referrers, as an OCI index.
 
-    `last` is set if another page begins after this referrer.
+    `last` is the last referrer of the page if another page follows, else None.
     """
 
     body: bytes
@@ -48,7 +48,10 @@ class Referrers:
         after: Digest | None = None,
         limit: int | None = None,
     ) -> Page:
-        """Return the referrers of a manifest, stored or not: at most *limit* entries and 4 MiB."""
+        """Return the referrers of a manifest after *after*: at most *limit* entries and 4 MiB.
+
+        The manifest itself need not be stored.
+        """
         listed_entries: list[Entry] = []
         size = 0
         last: Digest | None = None
@@ -65,7 +68,10 @@ class Referrers:
     def _entries(
         self, name: Repository, subject_digest: Digest, after: Digest | None
     ) -> Iterator[tuple[Digest, Entry]]:
-        """Yield the linked referrers in order: recorded ones, and those under the referrers tag."""
+        """Yield the linked referrers of a manifest, sorted by digest.
+
+        A referrer was recorded when it was pushed, or a client listed it in the referrers tag.
+        """
         tagged = self._tagged(name, subject_digest)
         recorded = set(self.store.repositories.referrers(name, subject_digest))
         for digest in sorted(recorded | tagged):
@@ -92,7 +98,7 @@ class Referrers:
             return None
 
     def _tagged(self, name: Repository, subject_digest: Digest) -> set[Digest]:
-        """Return the referrers that a client listed in a tag before the API was available.
+        """Return the referrers that a client without the referrers API listed in a tag.
 
         OCI distribution-spec 1.1, "Enabling the Referrers API", requires that these referrers are
         listed. Only digests are returned, because the tag may list thousands of manifests with
@@ -128,7 +134,7 @@ def describe(stored: StoredManifest) -> Entry:
 
 
 def _texts(annotations: Mapping[str, Any]) -> dict[str, str]:
-    """Omit annotations that are not strings, because many clients cannot parse such a list."""
+    """Return the annotations that are strings, because many clients cannot parse other ones."""
     return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 

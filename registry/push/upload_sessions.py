@@ -60,7 +60,8 @@ _TAG = 8  # An upload's ID ends in this many hexadecimal digits of the owner's h
 _UUID = 36
 _NOTES = (layout.upload_digest, layout.upload_size)
 _SUFFIXES = tuple(named("") for named in _NOTES)
-# An idle upload without a byte is removed from this age, in s, when there are too many uploads.
+# If there are too many uploads, uploads that were idle for these times (s) are removed: the first
+# time applies to uploads without any byte, the second to all others.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
 
@@ -69,7 +70,7 @@ _IDLE_S = 3600.0
 class UploadLimits:
     """An `UploadLimits` limits unfinished uploads: `most` in total, `each` per owner.
 
-    `reached` is called when the limit refuses an upload.
+    `reached` is called for each upload that a limit refuses.
     """
 
     most: int = 1000
@@ -94,9 +95,9 @@ class UploadAdmission:
     def admit(self, owner: str) -> None:
         """Permit one more upload of an owner. Raises: TooManyUploads.
 
-        At the limit, idle uploads are removed: empty uploads after a minute, others after an hour.
-        At the limit of an owner, only idle uploads of that owner are removed. Workers count at the
-        same time, so a few more uploads than the limit may begin.
+        If a limit is reached, idle uploads are removed: empty uploads after a minute, others after
+        an hour. If only the limit of the owner is reached, only uploads of that owner are removed.
+        Workers do not wait for each other, so a few more uploads than the limit may begin.
         """
         names, tag = list(self._names()), _tag(owner)
         own = [each for each in names if each[_UUID - _TAG : _UUID] == tag]
@@ -141,7 +142,9 @@ def _tag(owner: str) -> str:
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _DEFAULT_ALGORITHM = "sha256"
-_LOCK_WAIT_S = 2.0  # A client may reconnect before the worker notices that the client disconnected.
+# A request waits this long (s) for the upload's lock. The earlier request of a client that has
+# disconnected holds the lock until its worker notices that.
+_LOCK_WAIT_S = 2.0
 _POLL_S = 0.02
 
 
@@ -228,7 +231,7 @@ class Session:
         self.sending: Sending | None = None
 
     def send_to(self, sending: Sending | None) -> None:
-        """Let *sending* send the bytes of the upload, both received and future ones."""
+        """Let *sending* copy the upload to a remote storage: received bytes, then later ones."""
         self.sending = sending
         if sending is not None:
             sending.reached(self.offset)
@@ -267,7 +270,7 @@ class Session:
                 hasher.update(chunk)
 
     def _save_progress(self, hasher: _Hash | None) -> None:
-        """Save the hash for the next request and settle the reservation, if the upload goes on."""
+        """Save the hash, and reduce the reservation to received bytes, if the upload is open."""
         if self._is_ended:
             return
         self._reservations.settle(self.promise, self.offset)
@@ -288,7 +291,7 @@ class Session:
         return Digest(algorithm, hasher.hexdigest())
 
     def discard(self) -> None:
-        """Remove the upload and release its reservation; keep a file that is a blob by now.
+        """Remove the upload and its reservation, except for a file that was renamed to a blob.
 
         If the disk refuses the removal, the file stays with its reservation, and the cleaner
         removes both later.
@@ -329,8 +332,8 @@ class Session:
             self._announce(size)
 
     def _announce(self, size: int) -> None:
-        """Write the upload's reservation to disk, from which a lost index is rebuilt."""
-        # If the file cannot be written, a rebuilt index counts only a part of the reservation.
+        """Write the upload's reservation to a file, which is read if the index must be rebuilt."""
+        # If this file cannot be written, a rebuilt index counts only a part of the reservation.
         with suppress(OSError):
             self._beside(layout.upload_size).write_text(str(size))
 

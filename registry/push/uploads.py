@@ -77,8 +77,8 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            # A pin protects the blob from eviction. It is set before a byte is read: if the pin
-            # fails, the upload is unchanged, and the client may repeat the request.
+            # A pin protects the blob from eviction. It is set before a byte of the body is read: if
+            # the pin fails, the upload is unchanged, and the client can repeat the request.
             with pinned(self.store, self.state, [digest]):
                 self._send_meanwhile(session, body, digest)
                 session.fill(body)
@@ -123,12 +123,12 @@ class BlobUploads:
     def mount_any(
         self, name: Repository, digest: Digest, may_read: MayRead, *, reads_all: bool
     ) -> Mounted | None:
-        """Link a blob from any repository that the client may read (*reads_all*: from all).
+        """Link a blob from any repository that the client may read.
 
-        Return None if no repository that the client may read links the blob. For a client that may
-        not read all repositories, the search does the same work for content that only others may
-        read as for content that is not stored, because the time must not reveal which of the two
-        cases it is.
+        *reads_all* states that the client may read all repositories. Return None if no repository
+        that the client may read links the blob. If the client may not read all repositories, the
+        search continues even if the blob is not stored. Otherwise the response time would reveal
+        whether a repository that the client may not read has the blob.
         """
         if reads_all and not self.store.has_blob(digest):
             return None
@@ -150,7 +150,8 @@ class BlobUploads:
         """Let a remote storage receive the blob while its last bytes arrive.
 
         The key of the blob contains the digest. Therefore nothing can be sent before the request
-        that names the digest, and a request without a body has no bytes to wait for.
+        that names the digest. If this request has no body, no more bytes arrive, and the commit
+        sends the whole blob.
         """
         if body.length != 0:
             size = None if body.length is None else session.offset + body.length
@@ -171,7 +172,7 @@ class BlobUploads:
         return size
 
     def _store(self, session: Session, digest: Digest) -> None:
-        """Commit the upload's file as the blob even if the blob exists: the file is verified.
+        """Commit the upload's verified file as the blob, even if the blob is already stored.
 
         The reservation of the upload becomes that of the blob.
         """

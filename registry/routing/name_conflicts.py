@@ -29,10 +29,10 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
 
 
 def _is_hosted(storage: Storage, repositories: Repositories) -> Callable[[Repository], bool]:
-    """Return a function that returns whether a repository has no origin.
+    """Return a function that returns whether a repository is hosted: it has no origin (upstream).
 
-    In a bucket, the origins are listed, 1,000 in one request, which replaces a request for each
-    repository.
+    In a bucket, all origins are listed in advance. One request lists 1,000 of them, while a look-up
+    would need a request for each repository.
     """
     if not is_remote(storage):
         return lambda name: repositories.origin(name) is None

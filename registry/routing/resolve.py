@@ -80,17 +80,17 @@ def resolve(
 
 
 def folded(name: str) -> str:
-    """Return a repository's name in lower case, with the port of a host in the form of the disk."""
+    """Return a repository's name in lower case, with `_` before a host's port, as on disk."""
     head, slash, rest = name.lower().partition("/")
     return f"{fold(head)}{slash}{rest}"
 
 
 def asked_name(name: str, ns: str | None) -> str:
-    """Return the name by which a token permits the repository of a request.
+    """Return the name that a token must have for the repository of a request.
 
-    Without `ns`, the name for the token is the name in the path. With `ns`, the name for the token
-    begins with that host: a token for `team/app` must not open the repository of that name at an
-    upstream that a client chooses.
+    Without `ns`, this is the name in the path. With `ns`, this name begins with the host in `ns`.
+    Otherwise a client with a token for `team/app` could choose an upstream, and pull `team/app` of
+    that upstream.
     """
     name = folded(name)
     if not ns:
@@ -106,7 +106,7 @@ def _mirrored(
 ) -> ResolvedRepository:
     """Resolve a request with containerd's parameter `ns`.
 
-    If `override_path` is set, containerd sends the host in the path as well.
+    If `override_path` is set in containerd's configuration, the path contains the host too.
     """
     named = upstreams.find(ns)
     if named is None:

@@ -1,4 +1,4 @@
-"""A data directory and the download code of several workers, which share it as processes would."""
+"""Provide a data directory and the download code of several workers that share the directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = Digest.of(CONTENT)
 
 @dataclass
 class Bench:
-    """A data directory, and the parts of the registry with which workers download into it."""
+    """A data directory, and the objects with which workers download blobs into it."""
 
     root: Path
     reservations: int | None = None
@@ -38,7 +38,8 @@ class Bench:
     def worker(self, report: Callable[..., None] | None = None) -> SingleFlight:
         """Return the `SingleFlight` of a new worker on this data directory.
 
-        *report* gets each event of the worker; without it the events are added to `events`.
+        The worker calls *report* with each event; without *report* the events are added to
+        `events`.
         """
         reservations = Reservations(
             self.index.reservations,
@@ -65,22 +66,22 @@ class Bench:
 
 
 def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
-    """Return the order to download a blob with `fetch` of *remote* as its only source."""
+    """Return the task to download a blob with `fetch` of *remote* as its only source."""
     return Task(digest, (remote.fetch,), "fake", "fake/app", limits=QUICK)
 
 
 def read(reader: Reader, start: int, stop: int | None) -> Iterator[bytes]:
-    """Return the bytes of a blob from *start* to *stop* (exclusive) that *reader* yields."""
+    """Yield the bytes of a blob from *start* to *stop* (exclusive), as *reader* delivers them."""
     return in_bytes(reader.read(start, stop))
 
 
 def read_all(reader: Reader) -> bytes:
-    """Return the whole blob that *reader* yields, as bytes."""
+    """Return the bytes of the whole blob that *reader* delivers."""
     return b"".join(read(reader, 0, reader.size()))
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, for at most twenty seconds."""
+    """Wait until a condition is true, for at most 20 s."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline

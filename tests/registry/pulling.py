@@ -1,4 +1,4 @@
-"""The registry as a WSGI application, with an empty data directory and a fake upstream."""
+"""Provide the registry as a WSGI application, with an empty data directory and a fake upstream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "library/app"
 
 @dataclass
 class Pulling:
-    """The registry of one appliance, which a test calls in process; `u` is its fake upstream."""
+    """The registry of one appliance in the process of the test; `u` is its fake upstream."""
 
     u: FakeUpstream
     root: Path
@@ -39,7 +39,7 @@ class Pulling:
 
     @property
     def prefix(self) -> str:
-        """Return the name of the upstream as the first component of a repository's name."""
+        """Return the upstream's folded host, the first component of a repository's name."""
         return fold(self.u.host)
 
     @property
@@ -48,7 +48,7 @@ class Pulling:
         return Repositories(disk_storage(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
-        """Send a GET for a path of the upstream's test repository; `_` in headers is "-"."""
+        """Send a GET for a path of the test repository; `_` in a header's name becomes "-"."""
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
@@ -56,7 +56,7 @@ class Pulling:
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
-        """Send a request for any URL to the registry, and return the response."""
+        """Send a request for *url* to the registry, and return the response."""
         path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         result: Result = self.client.simulate_request(
@@ -73,7 +73,10 @@ class Pulling:
             assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
 
     def age(self, seconds: float, tag: str = "v1") -> None:
-        """Set back by *seconds* when the upstream last confirmed the tag and each manifest."""
+        """Set back the times at which the upstream last confirmed a tag and all manifests.
+
+        They are *seconds* older than before.
+        """
         name = Repository(f"{self.prefix}/{NAME}")
         storage = disk_storage(self.root)
         keys = [layout.tag_current(name, Tag(tag))]
@@ -84,7 +87,7 @@ class Pulling:
             os.utime(path, (at, at))
 
     def forget_blob(self, digest: Digest) -> None:
-        """Remove the file of a blob as an eviction does; the links of its repositories stay."""
+        """Delete the file of a blob but not its links, as an eviction does."""
         (self.root / layout.blob(digest)).unlink()
 
 
@@ -104,7 +107,7 @@ def pulling(
     clock: Callable[[], float] = time.time,
     **fields: Any,
 ) -> Pulling:
-    """Create the registry with the upstreams *u* and *others*, over *storage* or a disk at *root*.
+    """Create the registry with the upstreams *u* and *others*, on *storage* or on a disk at *root*.
 
     *fields* are further settings of each upstream, by their names in `UpstreamConfig`.
     """

@@ -14,12 +14,15 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""With these limits (s) a download ends half a second after its last byte, so tests are short."""
+"""Short limits (s): a download without a new byte fails after half a second."""
 
 
 @dataclass
 class FakeBody:
-    """The body of a response from `start` on; its connection breaks at the offset `breaks_at`."""
+    """A response's body that begins at the offset `start` of the blob.
+
+    The connection breaks when the body reaches the offset `breaks_at`, unless that is None.
+    """
 
     remote: FakeRemote
     start: int
@@ -52,11 +55,12 @@ class FakeBody:
 
 @dataclass
 class FakeRemote:
-    """A blob at an upstream; `starts` has the start of each request, in order.
+    """A blob at an upstream; `starts` has the start offset of each request, in order.
 
     `until` is the offset of the first byte that is held back. `breaks` has the offsets at which the
-    first, second, ... connection breaks. Each request raises one of `refusals`, until none is left.
-    `most` is the longest range that is sent in full. `held` is the number of open connections.
+    first, second, ... connection breaks. Each request raises and removes the first of `refusals`.
+    `most` is the length (bytes) of the longest range that is sent in full. `held` is the number of
+    open connections.
     """
 
     content: bytes
@@ -73,7 +77,7 @@ class FakeRemote:
 
     @contextmanager
     def fetch(self, start: int, stop: int | None = None) -> Iterator[FakeBody]:
-        """Return a response's body with the bytes from *start* to *stop*, as for a download."""
+        """Yield the body of a response with the bytes from *start* to *stop* (exclusive)."""
         self.starts.append(start)
         if self.refusals:
             raise self.refusals.pop(0)
@@ -89,7 +93,7 @@ class FakeRemote:
             self.held -= 1
 
     def let(self, until: int | None) -> None:
-        """Permit the upstream to send the bytes before *until*; None permits all."""
+        """Permit the upstream to send the bytes before the offset *until*; None permits all."""
         with self._news:
             self.until = until
             self._news.notify_all()

@@ -1,4 +1,4 @@
-"""The start of a worker connects circuit breakers to the event log and the cache epoch."""
+"""A worker connects its circuit breakers to the event log and to the cache epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _breaker(folder: Path) -> tuple[Breaker, CacheEpoch]:
 
 
 def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
-    """A circuit breaker that opens raises the cache epoch once, however many requests follow."""
+    """A circuit breaker that opens raises the cache epoch once; later failures do not raise it."""
     breaker, number = _breaker(tmp_path)
     before = int(number.now())
     for _ in range(3):
@@ -34,7 +34,10 @@ def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
 
 
 def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """A closing circuit breaker does not raise the cache epoch: cached responses stay valid."""
+    """If a circuit breaker closes, the cache epoch stays the same.
+
+    Responses that HAProxy cached while the circuit breaker was open are still valid.
+    """
     breaker, number = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     before = number.now()

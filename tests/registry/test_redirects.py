@@ -1,4 +1,4 @@
-"""Large blobs in a bucket are fetched from the bucket itself, by a signed URL."""
+"""Clients download large blobs from the bucket directly: the worker redirects to a signed URL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EXPIRY = 600.0
 
 @dataclass
 class Registry:
-    """A registry over a bucket that has the image `app:v1`, in front of an upstream."""
+    """A registry with a bucket as its storage, in front of an upstream with the image `app:v1`."""
 
     s3: S3Front
     upstream: FakeUpstream
@@ -54,11 +54,11 @@ class Registry:
     storage: ObjectStorage
 
     def get(self, content: bytes = LARGE, /, **headers: str) -> Result:
-        """GET a blob of the image; `_` in a header's name is a dash."""
+        """Send a GET for a blob of the image; `_` in a header's name becomes "-"."""
         return self.ask("GET", f"blobs/{Digest.of(content)}", **headers)
 
     def ask(self, method: str, path: str, **headers: str) -> Result:
-        """Send a request below the image's repository."""
+        """Send a request for a path of the image's repository."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         result: Result = self.client.simulate_request(
             method, f"/v2/{HOST}/app/{path}", headers=named
@@ -66,7 +66,7 @@ class Registry:
         return result
 
     def key(self, key: str) -> str:
-        """Return the key in the bucket, below the prefix of this registry."""
+        """Return the full key in the bucket, which begins with the prefix of this registry."""
         return f"{self.state.name}/{key}"
 
     def counts(self) -> dict[str, int]:
@@ -100,7 +100,7 @@ def _registry(
     clock: Callable[[], float] = time.time,
 ) -> Registry:
     s3.forget()
-    prefix = f"/{state.name}"  # a download of an earlier test may still be stored
+    prefix = f"/{state.name}"  # a late write of an earlier test then uses other keys
     timer, index = Clock(1000.0), MemoryIndex()
     storage = always_owned(s3, state, rootdirectory=prefix)
     storage._client._circuit._timer = timer
@@ -135,7 +135,7 @@ def _pull(registry: Registry) -> None:
 
 
 def _await_commits(registry: Registry, *contents: bytes) -> None:
-    """Wait until the blobs are linked; a client may have the last byte before the commit."""
+    """Wait until the blobs are linked: a client may receive the last byte before the commit."""
     name = Repository(f"{HOST}/app")
     links = {registry.key(layout.layer_link(name, Digest.of(each))) for each in contents}
     eventually(lambda: links <= set(registry.s3.keys(registry.key(""))), what="blobs linked")
@@ -148,7 +148,7 @@ def _await_commits(registry: Registry, *contents: bytes) -> None:
 
 
 def _fetch(s3: S3Front, url: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-    """Send a request to a URL on loopback, whatever its host is."""
+    """Send a request for *url* to the S3 server of the test, whatever host the URL names."""
     parts = urlsplit(url)
     connection = HTTPConnection("127.0.0.1", urlsplit(s3.url).port or 0, timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -167,9 +167,10 @@ def _lifetime(answer: Result) -> int:
 
 
 def test_a_large_blob_is_fetched_from_the_bucket(registry: Registry) -> None:
-    """A GET of a blob above 64 KiB is a 307 to a URL that is valid for this object only.
+    """A GET of a blob above 64 KiB gets a 307 to a URL that is valid for a GET of this object only.
 
-    The first redirect asks the bucket for the object, and a second one sends no request.
+    Before the first redirect the worker sends the bucket one HEAD for the object. Before a second
+    redirect it sends none.
     """
     answer = registry.get()
 
@@ -189,9 +190,9 @@ def test_a_large_blob_is_fetched_from_the_bucket(registry: Registry) -> None:
 
 
 def test_a_request_with_a_range_is_redirected_too(registry: Registry) -> None:
-    """A client sends its Range to the URL; with If-Range, the appliance itself sends the range.
+    """A GET with Range is redirected; a GET with Range and If-Range gets its range from the worker.
 
-    The bucket does not know the entity tag with which If-Range compares.
+    The bucket does not know the registry's entity tag, so it could not evaluate If-Range.
     """
     assert registry.get(Range="bytes=5-9").status_code == 307
     etag = registry.ask("HEAD", f"blobs/{DIGEST}").headers["etag"]
@@ -214,16 +215,16 @@ def test_a_request_with_a_range_is_redirected_too(registry: Registry) -> None:
 def test_a_range_that_not_every_service_knows_is_answered_here(
     registry: Registry, asked: str, status: int
 ) -> None:
-    """The appliance itself sends ranges that not every service knows, such as several at once.
+    """A worker does not redirect a range that some storage services do not support.
 
-    Azure knows no range of the last bytes, S3 sends the whole object for several ranges, and errors
-    differ.
+    Azure does not support a range of the last bytes, S3 sends the whole object for several ranges,
+    and the services respond differently to invalid ranges.
     """
     assert registry.get(Range=asked).status_code == status
 
 
 def test_the_appliance_answers_everything_else(registry: Registry) -> None:
-    """Small blobs, manifests and HEAD are not redirected, nor is a request that gets a 304."""
+    """A worker redirects neither small blobs and manifests nor HEAD and conditional requests."""
     head = registry.ask("HEAD", f"blobs/{DIGEST}")
 
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(LARGE)))
@@ -234,9 +235,9 @@ def test_the_appliance_answers_everything_else(registry: Registry) -> None:
 
 
 def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
-    """If a client requests a redirected blob again, the appliance itself sends the blob.
+    """If a redirected client returns with the same request, the worker itself sends the blob.
 
-    The appliance checks before whether the bucket still has the blob.
+    The worker first checks with a HEAD that the bucket still has the blob.
     """
     registry.get()
     registry.s3.forget()
@@ -251,10 +252,10 @@ def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
 def test_an_object_that_is_gone_is_fetched_from_the_upstream(
     registry: Registry, again: str
 ) -> None:
-    """If the bucket has lost a blob, the worker notices by a HEAD and fetches the blob again.
+    """If the bucket has lost a blob, the worker fetches the blob from the upstream.
 
-    The worker sends a HEAD if the last one is ten minutes old, or if a client repeats its request.
-    A lifecycle rule of the bucket may have removed the object.
+    The worker sends the bucket a HEAD if its last one is older than ten minutes, or if a redirected
+    client returns. A lifecycle rule of the bucket may have removed the object.
     """
     assert registry.get().status_code == 307
     registry.s3.delete(registry.key(layout.blob(DIGEST)))
@@ -267,7 +268,7 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
 
 
 def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
-    """If the bucket has not responded for 1.5 s, a worker sends it a HEAD before a redirect.
+    """If the bucket has not responded for 1.5 s, a worker sends it a HEAD before any redirect.
 
     If that HEAD fails, the worker fetches the blob from the upstream.
     """
@@ -285,10 +286,7 @@ def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
 
 
 def test_a_bucket_that_does_not_answer_is_awaited_for_two_seconds(registry: Registry) -> None:
-    """If the HEAD gets no answer within 2 s, the appliance sends the blob.
-
-    All clients share this one HEAD.
-    """
+    """If the bucket does not respond to the HEAD within 2 s, the worker itself sends the blob."""
     assert registry.get().status_code == 307
     registry.timer.now += 2.0
     until = threading.Event()
@@ -301,7 +299,7 @@ def test_a_bucket_that_does_not_answer_is_awaited_for_two_seconds(registry: Regi
 
 
 def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> None:
-    """A blob to which a client was redirected is pinned for at least the lifetime of the URL."""
+    """After a redirect, the blob is pinned against eviction while the URL is valid."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     registry.get()
@@ -311,7 +309,7 @@ def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> 
 
 
 def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> None:
-    """A blob that the cleaner is about to evict is sent by the appliance, not redirected."""
+    """A worker itself sends a blob that is marked for deletion, instead of a redirect."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     assert registry.index.mark_for_deletion(entry)
@@ -322,9 +320,10 @@ def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> N
 def test_a_url_expires_no_later_than_the_token(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A signed URL is valid for ten minutes, but not longer than the client's token.
+    """A signed URL is valid for ten minutes, but never longer than the client's token.
 
-    A client without the right to pull gets no URL.
+    If the token expires within seconds, the worker itself sends the blob. A client without the
+    right to pull gets no URL.
     """
     tokens = TokenAuthentication()
     registry = _registry(s3, upstream, tmp_path, tokens.authenticator, clock=tokens.clock)
@@ -347,7 +346,10 @@ def test_a_url_expires_no_later_than_the_token(
 
 
 def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path) -> None:
-    """The URL is signed for the host of the endpoint; the bucket is in the path or in the host."""
+    """A signed URL has the configured endpoint as its host, and its signature covers that host.
+
+    Depending on `forcepathstyle`, the name of the bucket is in the path or in the host.
+    """
     for style, start in (
         (True, f"http://s3.test/{s3.bucket}/"),
         (False, f"http://{s3.bucket}.s3.test/"),
@@ -362,7 +364,7 @@ def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path
 
 
 def test_an_answer_proves_nothing_about_a_time_after_its_request_began(registry: Registry) -> None:
-    """A worker that was suspended while it waited for the bucket's response asks again.
+    """If a worker was suspended while it waited for the bucket, it does not rely on that response.
 
     The bucket may have failed during the suspension, so an old response must not lead to a
     redirect.

@@ -1,4 +1,4 @@
-"""The modules that a worker loads for a configuration without optional features."""
+"""List the modules that a worker loads for a configuration without optional features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cache
 
 @cache
 def worker_modules() -> frozenset[str]:
-    """Return the names of the modules that `entrepot.registry.__main__` imports.
+    """Return the names of all modules that are loaded once a worker's main module is imported.
 
-    One process of the tests starts Python for this list once, because the import takes 0.6 s.
+    Each process of the tests starts a Python process for this only once: the import takes 0.6 s.
     """
     program = "import sys, entrepot.registry.__main__; print(*sys.modules)"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Headers between a worker and HAProxy: verified credentials, and permission to cache."""
+"""A worker and HAProxy exchange headers about verified credentials and permission to cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = "0000000007"
 
 
 class NoUpstreams:
-    """A table of upstreams that has none, so all repositories are hosted."""
+    """A table without upstreams, so all repositories are hosted."""
 
     default = None
 
@@ -36,7 +36,7 @@ class NoUpstreams:
 
 
 class CountingCheck:
-    """A password check that accepts the password "right" of three users, and counts its calls."""
+    """A password check that accepts the password "right" for three users and counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -81,9 +81,9 @@ def client(check: CountingCheck) -> Client:
 
 
 def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client) -> None:
-    """A response to a right password reports the client's rights class and the cache epoch.
+    """After a right password the response has the client's rights class and the cache epoch.
 
-    HAProxy stores the rights class as four numbers of at most 32 bits.
+    The rights class is sent as four numbers, because HAProxy can store only numbers of 32 bits.
     """
     answer = client.ask("ann:right")
 
@@ -95,7 +95,10 @@ def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client
 
 
 def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> None:
-    """Users with equal rights get the same rights header, so HAProxy serves both from one entry."""
+    """Two users with equal rights get the same rights header.
+
+    HAProxy can then serve a response that it cached for one user to the other.
+    """
     ann, bob = client.ask("ann:right"), client.ask("bob:right")
 
     assert ann.headers["x-entrepot-rights"] == bob.headers["x-entrepot-rights"]
@@ -105,16 +108,16 @@ def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> 
 def test_a_missing_or_wrong_password_is_not_reported_as_verified(
     client: Client, credential: str | None
 ) -> None:
-    """A worker does not report a wrong password as verified: HAProxy must not remember it."""
+    """A 401 has no rights header, because HAProxy remembers each credential that comes with one."""
     answer = client.ask(credential)
 
     assert (answer.status_code, "x-entrepot-rights" in answer.headers) == (401, False)
 
 
 def test_without_passwords_a_credential_is_anonymous() -> None:
-    """Without passwords every credential is reported as one anonymous client.
+    """If no passwords are configured, a worker reports every credential as the anonymous client.
 
-    dockerd sends its Docker Hub password to each mirror, so HAProxy remembers it as anonymous.
+    dockerd sends its Docker Hub password to each mirror, so HAProxy must not reject that password.
     """
     answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
@@ -125,9 +128,9 @@ def test_without_passwords_a_credential_is_anonymous() -> None:
 def test_a_credential_verified_by_haproxy_is_not_checked_again(
     client: Client, check: CountingCheck
 ) -> None:
-    """A worker does not check a credential again that HAProxy has verified.
+    """If HAProxy reports that it has verified a credential, the worker does not check the password.
 
-    Nor does the response report it as verified: HAProxy would prolong its own entry for ever.
+    The response has no rights header: with it HAProxy would extend its own entry forever.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -139,9 +142,9 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 def test_a_credential_verified_in_another_epoch_is_checked(
     client: Client, check: CountingCheck
 ) -> None:
-    """A worker checks a credential that HAProxy verified in an older cache epoch.
+    """If HAProxy verified a credential in an older cache epoch, the worker checks the password.
 
-    In that case HAProxy does not know yet that passwords or rules changed.
+    Passwords or rules have changed since HAProxy verified the credential.
     """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 
@@ -149,9 +152,9 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 
 
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
-    """Without HAProxy no header of a request replaces a password.
+    """Without HAProxy, a worker ignores the header in which HAProxy names verified credentials.
 
-    Nor does a response have the headers that HAProxy would remove before the client gets them.
+    Responses then have none of the headers that HAProxy would remove before it responds.
     """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
@@ -162,9 +165,9 @@ def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> 
 
 
 def test_an_authenticator_without_identify_verified_is_always_called() -> None:
-    """An authenticator without `identify_verified` is called for every request.
+    """An authenticator without the method `identify_verified` is called for every request.
 
-    The authenticator of an embedding program decides alone, whatever a proxy sends.
+    An embedding program may bring such an authenticator, and no header of a proxy overrides it.
     """
 
     class Own:
@@ -179,16 +182,17 @@ def test_an_authenticator_without_identify_verified_is_always_called() -> None:
 
 
 def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
-    """A worker sends a user's name to the log in UTF-8, as HAProxy decodes it."""
+    """A worker sends a user's name to HAProxy in UTF-8, which is the encoding of the access log."""
     given = client.ask("grün:right").headers["x-entrepot-user"]
 
     assert given.encode("latin-1").decode() == "grün"
 
 
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
-    """The cache epoch is read once, before the request is handled.
+    """A worker reads the cache epoch once for each request, before it handles the request.
 
-    A change during the request then has a newer epoch, so the response is not cached as current.
+    If content changes during the request, the response has the older epoch. HAProxy then never
+    serves that response as current.
     """
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
@@ -200,9 +204,9 @@ def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingChe
 def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
     check: CountingCheck, scope: str
 ) -> None:
-    """A wrong password is counted even if the response with an anonymous token has status 200.
+    """A header reports a wrong password to HAProxy, even if the response is a 200 with a token.
 
-    The token reveals whether the password was right, so HAProxy counts it like a 401.
+    The anonymous token reveals that the password was wrong, so HAProxy counts it like a 401.
     """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
@@ -219,7 +223,7 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
 def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
     tmp_path: Path, check: CountingCheck, credential: str | None
 ) -> None:
-    """Without a right password, names of known, unknown and impossible upstreams look alike.
+    """Without a right password, a client gets the same 401 for known, unknown and invalid names.
 
     The upstreams of an appliance may name internal registries, which strangers must not learn.
     """
@@ -238,7 +242,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A stand-in for the cache fill, which takes each HEAD as repeated and records each fill."""
+    """A cache fill that records each fill without sending it, and takes each HEAD as repeated."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
@@ -261,10 +265,10 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 
 
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
-    """HAProxy's cache is filled only for credentials that HAProxy has verified.
+    """A worker fills HAProxy's cache for a HEAD only if HAProxy has verified its credential.
 
-    For another credential the fill would be a second request to a worker, whose response is not
-    cached.
+    With another credential, HAProxy would forward the fill to a worker and would not cache the
+    response.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)
@@ -278,9 +282,9 @@ def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() ->
 
 @pytest.mark.parametrize("has_cache", [True, False], ids=["with a cache", "without a cache"])
 def test_a_permission_to_cache_is_computed_only_for_a_cache(*, has_cache: bool) -> None:
-    """With `http.edgecache: off` a worker does not compute for how long HAProxy may cache.
+    """With `http.edgecache: off` a worker does not compute how long HAProxy may cache a response.
 
-    For a manifest that would check each of its parts for nothing.
+    For a manifest, the worker would check each of its parts for that.
     """
     computed: list[float] = []
     response = Response()

@@ -1,4 +1,4 @@
-"""The grammar of the header Cache-Status (RFC 9211)."""
+"""The values of the header Cache-Status follow the grammar of RFC 9211."""
 
 from __future__ import annotations
 
@@ -40,16 +40,19 @@ from entrepot.registry.api.cache_status import Forward
     ],
 )
 def test_values_follow_the_grammar(actual: str, expected: str) -> None:
-    """The header Cache-Status has one member, whose parameters have the order of RFC 9211.
+    """A Cache-Status has one list member, with its parameters in the order that RFC 9211 lists.
 
-    A parameter that is true has no value.
+    A boolean parameter that is true is written without a value.
     """
     assert expected == actual
 
 
 @given(st.text())
 def test_any_detail_is_a_token_or_a_quoted_string(detail: str) -> None:
-    """A detail from an upstream is encoded as a token or a quoted string, and adds no parameter."""
+    """An upstream's text in `detail` is written as a token or a quoted string.
+
+    Such text cannot add a parameter to the header.
+    """
     header = cache_status.neither(detail)
 
     string = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'

@@ -52,7 +52,10 @@ def _ask(
 
 
 def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
-    """/debug/health lists failing checks with 503; without one it is 200 and `{}`."""
+    """`/debug/health` lists failing checks with status 503.
+
+    If no check fails, it is 200 with `{}`.
+    """
     healthy = _ask(tmp_path, "/debug/health")
     (tmp_path / HEALTH).write_text('{"file:/down": "file exists"}')
     failing = _ask(tmp_path, "/debug/health")
@@ -63,9 +66,9 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
-    """A file of failing checks that cannot be read makes /debug/health fail.
+    """If a worker cannot parse the file that lists failing checks, `/debug/health` is a 503.
 
-    The file might contain a failing check. Only a bounded number of its bytes is read.
+    The file might list a failing check. A worker reads only a bounded number of its bytes.
     """
     (tmp_path / HEALTH).write_text(content)
 
@@ -75,7 +78,7 @@ def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, conten
 
 
 def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
-    """/debug/vars has docker distribution's counters, taken from the metrics."""
+    """`/debug/vars` has docker distribution's counters, with values from the logger's metrics."""
     empty = _ask(tmp_path, "/debug/vars").json
     assert empty["registry"]["proxy"]["blobs"]["Requests"] == 0
 
@@ -102,7 +105,7 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_the_counters_are_metrics_that_the_logger_writes() -> None:
-    """The counters of /debug/vars are metrics that the logger writes; others would stay 0."""
+    """`/debug/vars` reads only metrics that the logger writes; any other would stay 0."""
     written = {
         each.name
         for module in (traffic, event_metrics)
@@ -114,9 +117,10 @@ def test_the_counters_are_metrics_that_the_logger_writes() -> None:
 
 
 def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
-    """Metrics are served at the debug address only if they are enabled, and then to all clients.
+    """If metrics are enabled, a worker serves them to every client of the debug address.
 
-    No login is needed, because the operator decides who can reach the debug address.
+    No login is needed, because the operator decides who can reach that address. If metrics are
+    disabled, the path is a 404.
     """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)
@@ -127,7 +131,7 @@ def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/debug/pprof", "/debug/pprof/heap"])
 def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
-    """Profiles are 404 with the reason: these programs have no profile of Go."""
+    """The profile pages of docker distribution get 404: they show profiles of a Go program."""
     answer = _ask(tmp_path, path)
 
     assert answer.status_code == 404
@@ -136,7 +140,7 @@ def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
 
 @pytest.mark.parametrize("page", ["health", "vars", "prometheus", "pprof"])
 def test_no_page_is_served_to_clients_of_the_registry(tmp_path: Path, page: str) -> None:
-    """No debug page is served to clients of the registry."""
+    """A request for a debug page that does not come through the debug address gets 404."""
     answer = _ask(tmp_path, f"/debug/{page}", is_debug=False)
 
     assert answer.status_code == 404
@@ -144,7 +148,7 @@ def test_no_page_is_served_to_clients_of_the_registry(tmp_path: Path, page: str)
 
 
 def test_vars_have_the_endpoints_of_notifications(tmp_path: Path) -> None:
-    """`/debug/vars` lists each endpoint with its counters, as docker distribution does."""
+    """`/debug/vars` lists each notification endpoint with its counters, as distribution does."""
     (tmp_path / METRICS).write_text(_METRICS)
 
     assert _ask(tmp_path, "/debug/vars").json["registry"]["notifications"] == {

@@ -1,4 +1,4 @@
-"""The login of the docker daemon, where anonymous clients may pull: challenge and token."""
+"""dockerd logs in to a registry that permits anonymous pulls: the challenge and the token."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def _token(authenticator: Authenticator, login: str | None, *scopes: str) -> str
 
 
 def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> None:
-    """If anonymous clients may pull, the daemon gets a Bearer challenge.
+    """If anonymous clients may pull, dockerd gets a Bearer challenge instead of a Basic challenge.
 
-    After a Basic challenge dockerd would send no request without a password.
+    After a Basic challenge, dockerd without a password would give up.
     """
     header = _challenge(HALF_OPEN, User_Agent=DAEMON, Host="cache.example.org:5000")
 
@@ -82,7 +82,10 @@ def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> N
     ids=["prefix", "host"],
 )
 def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: str) -> None:
-    """The realm for dockerd begins with `http.host` and `http.prefix`, which HAProxy sends."""
+    """The realm for dockerd begins with `http.host` and `http.prefix`.
+
+    HAProxy sends these two to the worker in a header.
+    """
     sent = {"User_Agent": DAEMON, "Host": "cache.example.org", SCHEME: "https", BASE: base}
 
     assert _challenge(HALF_OPEN, **sent) == f'Bearer realm="{realm}",service="entrepot"'
@@ -97,7 +100,7 @@ def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
 
 
 def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
-    """The realm for dockerd has the scheme (https) that HAProxy reports for the client."""
+    """If the client connects to HAProxy with TLS, the realm for dockerd begins with `https:`."""
     header = _challenge(HALF_OPEN, **{"User_Agent": DAEMON, "Host": "cache.test", SCHEME: "https"})
 
     assert header
@@ -118,12 +121,12 @@ def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
 def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """Clients other than dockerd get the Basic challenge that docker distribution sends too."""
+    """Clients other than dockerd get the Basic challenge, as from docker distribution."""
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 
 def test_an_open_registry_challenges_no_daemon() -> None:
-    """A registry without passwords sends no challenge to dockerd."""
+    """If no passwords are configured, dockerd gets no challenge."""
     assert _challenge(OpenAuthenticator(), User_Agent=DAEMON) is None
 
 
@@ -132,9 +135,9 @@ def test_an_open_registry_challenges_no_daemon() -> None:
 def test_the_token_for_a_right_password_identifies_the_user(
     authenticator: Authenticator, scopes: tuple[str, ...]
 ) -> None:
-    """A token for a right password identifies the user, whatever scopes were requested.
+    """A token for a right password identifies the user, whatever scopes the client requested.
 
-    The rights of that user are checked with each request.
+    The registry checks the rights of that user at each request.
     """
     token = _token(authenticator, RIGHT, *scopes)
 
@@ -148,9 +151,9 @@ def test_the_token_for_a_right_password_identifies_the_user(
 def test_anonymous_clients_get_an_anonymous_token(
     login: str | None, scopes: tuple[str, ...]
 ) -> None:
-    """An anonymous client gets an anonymous token.
+    """A client without a password, or with a wrong one, gets a token that identifies no user.
 
-    A daemon that sends its Docker Hub password, as to every mirror, gets an anonymous token too.
+    dockerd sends its Docker Hub password to every mirror, and must still be able to pull.
     """
     token = _token(HALF_OPEN, login, *scopes)
 
@@ -160,7 +163,7 @@ def test_anonymous_clients_get_an_anonymous_token(
 
 
 def test_a_login_with_a_wrong_password_is_rejected() -> None:
-    """A `docker login`, which requests no scope, fails with a wrong password."""
+    """`docker login` requests a token without a scope; with a wrong password it gets 401."""
     assert _token(HALF_OPEN, WRONG) is None
 
 
@@ -170,9 +173,9 @@ def test_a_login_with_a_wrong_password_is_rejected() -> None:
 def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
     scopes: tuple[str, ...],
 ) -> None:
-    """A push token for a wrong password is issued, and rejected when it is used.
+    """With a wrong password, a client gets a token for a push, but the push itself is rejected.
 
-    dockerd repeats a rejected token request many times, but not a rejected request.
+    dockerd repeats a rejected token request many times, but not a rejected push request.
     """
     token = _token(HALF_OPEN, WRONG, *scopes)
 
@@ -182,12 +185,12 @@ def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
 
 @pytest.mark.parametrize("login", [None, WRONG])
 def test_anonymous_clients_get_no_token_if_they_may_not_pull(login: str | None) -> None:
-    """Anonymous clients get no token if they may not pull."""
+    """If anonymous clients may not pull, a token request without a right password gets 401."""
     assert _token(CLOSED, login, PULL) is None
 
 
 def test_the_token_has_only_characters_valid_in_a_header() -> None:
-    """A token has only characters that a header allows; dockerd sends it back unchanged."""
+    """A token has only characters that are valid in a header, because dockerd sends it in one."""
     token = _token(HALF_OPEN, RIGHT)
 
     assert token

@@ -37,7 +37,7 @@ def test_every_exception_class_has_a_row(module: object) -> None:
 
 
 def test_every_reason_of_unavailability_has_a_row() -> None:
-    """Each reason why an upstream can be unavailable has a status in the table of errors."""
+    """Each reason for which an upstream is unavailable has a status in the table of errors."""
     assert set(errors.BY_WHY) == set(Why)
 
 
@@ -101,7 +101,7 @@ _ROWS: list[tuple[Exception, str | None, int, str]] = [
 def test_status_and_code_follow_the_table(
     error: Exception, template: str | None, status: int, code: str
 ) -> None:
-    """Status and code of an error follow from class, reason, and kind of object."""
+    """The status and the code of an error depend on its class, its reason, and the path."""
     response = errors.error_response(error, FailedRequest(template))
 
     assert (status, code) == (response.status, response.code)
@@ -121,7 +121,7 @@ def test_every_row_is_tested() -> None:
 
 
 def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
-    """An exception without a row in the table has the status of its parent class.
+    """If an exception class has no row in the table, the registry uses the row of its parent class.
 
     Programs that embed the registry may define subclasses.
     """
@@ -152,14 +152,17 @@ def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
 def test_retry_after_is_a_positive_number_of_whole_seconds(
     error: Exception, expected: str | None
 ) -> None:
-    """Each 503 and 429 has Retry-After in whole seconds (RFC 9110, 10.2.3), other statuses none."""
+    """Each 503 and 429 has a Retry-After of 1 to 3600 whole seconds; 502 and 504 have none."""
     response = errors.error_response(error, FailedRequest())
 
     assert expected == response.headers.get("Retry-After")
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """An error's detail names upstream and reason, which clients log."""
+    """If parts are missing because an upstream failed, the error's detail names it and the reason.
+
+    Clients log the detail.
+    """
     response = errors.error_response(
         registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
     )
@@ -168,7 +171,7 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
 
 
 def test_a_message_may_contain_any_character() -> None:
-    """A message may have any character; bytes that came from the client are escaped in JSON."""
+    """If a request has control characters, the JSON of the error response escapes them."""
     given = '"}\x00\n\udcff\u2028'
 
     response = errors.error_response(
@@ -180,7 +183,7 @@ def test_a_message_may_contain_any_character() -> None:
 
 
 def test_each_missing_part_has_its_own_error_entry() -> None:
-    """Each missing part of a manifest has its own MANIFEST_BLOB_UNKNOWN error.
+    """If parts of a pushed manifest are missing, the response has a MANIFEST_BLOB_UNKNOWN for each.
 
     OCI distribution-spec 1.1, "Push", allows several errors in a response.
     """
@@ -193,7 +196,7 @@ def test_each_missing_part_has_its_own_error_entry() -> None:
 
 
 def test_out_of_space_states_the_requested_and_the_free_size() -> None:
-    """An out-of-space error states the requested size, as far as known, and the free size."""
+    """If an upload does not fit, the error states the requested and the free size in bytes."""
     response = errors.error_response(datastore.OutOfSpace(5000, 300), FailedRequest(_UPLOAD))
 
     assert response.details == ({"size": 5000, "room": 300},)
@@ -202,7 +205,7 @@ def test_out_of_space_states_the_requested_and_the_free_size() -> None:
 
 
 def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
-    """A chunk at a wrong offset gets the received range in Range, whose last byte is inclusive."""
+    """A chunk with a wrong start offset gets 416; Range states the bytes that were received."""
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}
@@ -220,7 +223,10 @@ def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
 def test_a_foreseen_error_is_one_line_without_a_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An expected error, such as a broken disk, is one log line without a traceback."""
+    """Three equal errors of a foreseen kind, such as of a broken disk, are logged as one warning.
+
+    The log line has no traceback.
+    """
     monkeypatch.setattr(errors, "_foreseen", RareLines(10.0))
     client = testing.TestClient(_failing(error))
     for _ in range(3):
@@ -231,7 +237,7 @@ def test_a_foreseen_error_is_one_line_without_a_traceback(
 
 
 def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """An unforeseen error is logged with its traceback, because it is a defect of the program."""
+    """An error without a row in the table is a defect, so it is logged with its traceback."""
     response = testing.TestClient(_failing(RuntimeError("defect"))).simulate_get("/x")
 
     assert response.status_code == 500

@@ -1,4 +1,4 @@
-"""Requests with If-None-Match, If-Range, Range, and the Content-Range of uploads."""
+"""The parsers of If-None-Match, If-Range, Range, and the Content-Range of uploads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _SIZES = st.integers(min_value=1, max_value=1 << 40)
 def test_satisfiable_ranges_are_returned_in_the_requested_order(
     header: str, expected: list[ByteRange]
 ) -> None:
-    """Satisfiable ranges are returned in the requested order; those past the end are left out."""
+    """The parser returns satisfiable ranges in the requested order.
+
+    It drops ranges that start past the end.
+    """
     assert expected == etags_and_ranges.parse_range(header, 1000)
 
 
@@ -63,7 +66,7 @@ def test_satisfiable_ranges_are_returned_in_the_requested_order(
     ],
 )
 def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
-    """A malformed Range header, or one with another unit, is ignored: RFC 9110, 14.2."""
+    """The parser ignores a Range header that is malformed or has another unit (RFC 9110, 14.2)."""
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
@@ -71,15 +74,15 @@ def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
     "header", ["bytes=0-9,5-14", "bytes=0-,0-", "bytes=5-6,0-5", "bytes=0-,-1"]
 )
 def test_overlapping_ranges_return_the_whole_body(header: str) -> None:
-    """Overlapping ranges return the whole body: RFC 9110, 17.15.
+    """A client that requests overlapping ranges gets the whole body (RFC 9110, 17.15).
 
-    A client that requests overlapping ranges is defective or an attacker.
+    Such a client is defective or an attacker.
     """
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 def test_too_many_ranges_return_the_whole_body() -> None:
-    """Sixteen ranges are served; a request for seventeen gets the whole body."""
+    """A client that requests 16 ranges gets them; a client that requests 17 gets the whole body."""
     specs = [f"{start}-{start}" for start in range(0, 34, 2)]
 
     assert len(etags_and_ranges.parse_range("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
@@ -99,7 +102,7 @@ def test_too_many_ranges_return_the_whole_body() -> None:
     ids=["start", "both", "no suffix", "each of two", "thousands of digits", "both of them"],
 )
 def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
-    """If all requested ranges start past the end, the request is unsatisfiable."""
+    """If all requested ranges start past the end of the blob, the request is unsatisfiable."""
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, 1000)
 
@@ -113,7 +116,7 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
     """If one range ends before it starts, the whole header is invalid (RFC 9110, 14.1.1).
 
-    Valid ranges in the same header do not change that.
+    The request is then unsatisfiable, even if the header has valid ranges too.
     """
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)
@@ -122,7 +125,10 @@ def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: 
 
 
 def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
-    """An empty blob has a range of its last bytes, but none with a start (RFC 9110, 14.1.2)."""
+    """For an empty blob, a range of the last bytes is satisfiable and a start offset is not.
+
+    See RFC 9110, 14.1.2.
+    """
     assert etags_and_ranges.parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeUnsatisfiable):
         etags_and_ranges.parse_range("bytes=0-", 0)
@@ -130,7 +136,7 @@ def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
 
 @given(_SIZES, st.data())
 def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
-    """A valid range that is parsed and written as Content-Range keeps its positions."""
+    """A valid range that is parsed and written as a Content-Range keeps its positions."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -143,9 +149,9 @@ def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
 
 @given(st.text(alphabet="bytes=-,0123456789 \tx", max_size=40) | st.text(), st.integers(0, 100))
 def test_any_header_is_ignored_rejected_or_within_the_size(header: str, size: int) -> None:
-    """A Range header is ignored, rejected as unsatisfiable, or parsed to ranges within the blob.
+    """Any Range header is ignored, rejected as unsatisfiable, or parsed to ranges within the blob.
 
-    No parsed byte position occurs twice.
+    The parsed ranges do not overlap.
     """
     for text in (header, "bytes=" + header):
         try:
@@ -176,9 +182,9 @@ _OTHER = Digest.of(b"another")
     ids=["one", "weak", "list", "tight list of weak ones", "any", "any, padded", "bare digest"],
 )
 def test_a_matching_tag_means_not_modified(header: str) -> None:
-    """If-None-Match uses weak comparison: RFC 9110, 13.1.2.
+    """If-None-Match uses the weak comparison (RFC 9110, 13.1.2): `W/` before an ETag is ignored.
 
-    A bare digest in If-None-Match is accepted, as in docker distribution.
+    The digest without quotes matches too, as in docker distribution.
     """
     assert not etags_and_ranges.none_match(header, _DIGEST)
 
@@ -189,12 +195,12 @@ def test_a_matching_tag_means_not_modified(header: str) -> None:
     ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
 )
 def test_a_different_tag_returns_the_content(header: str | None) -> None:
-    """An ETag with another digest in If-None-Match does not match, so the content is sent."""
+    """If no ETag in If-None-Match is that of the content, the client gets the content."""
     assert etags_and_ranges.none_match(header, _DIGEST)
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """The ETag of a response matches in If-None-Match and in If-Range of a later request."""
+    """If a client sends the ETag of a response in If-None-Match or If-Range, it matches."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 
@@ -216,7 +222,10 @@ def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
     expected: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """If-Range permits a range only if its ETag is that of the same content (RFC 9110, 13.1.5)."""
+    """A client with If-Range gets a range only if its ETag is that of the content.
+
+    See RFC 9110, 13.1.5: the comparison is strong, and a date never matches.
+    """
     assert expected == etags_and_ranges.may_range(header, _DIGEST)
 
 
@@ -232,7 +241,7 @@ def test_if_range_permits_a_range_of_identical_content_only(
     ],
 )
 def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
-    """The Content-Range of an upload is inclusive at both ends.
+    """The Content-Range of an uploaded chunk includes both its first and its last position.
 
     A unit and a total length in that header, as in RFC 9110, are allowed.
     """
@@ -241,15 +250,15 @@ def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop
 
 @pytest.mark.parametrize("header", [None, ""])
 def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
-    """A chunk without Content-Range is accepted, as streamed uploads send one."""
+    """A chunk without Content-Range is accepted: clients that stream an upload send none."""
     assert etags_and_ranges.parse_upload_range(header) is None
 
 
 @pytest.mark.parametrize("header", ["5", "5-", "-5", "9-5", "a-b", "1-2-3", "0-" + "9" * 20, "٣-٤"])
 def test_a_malformed_upload_range_is_rejected(header: str) -> None:
-    """An upload's Content-Range is rejected if it is malformed or ends before it starts.
+    """A chunk's Content-Range is rejected if it is malformed or ends before it starts.
 
-    A number with too many digits in that header is rejected too.
+    A position of 20 digits is rejected too.
     """
     with pytest.raises(MalformedRequest):
         etags_and_ranges.parse_upload_range(header)
@@ -257,7 +266,7 @@ def test_a_malformed_upload_range_is_rejected(header: str) -> None:
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
 def test_the_received_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
-    """The header Range of an upload ends with the last received byte.
+    """The header Range of an upload's status ends with the position of the last received byte.
 
     For an empty upload it is 0-0, because Docker's client cannot parse an empty range.
     """

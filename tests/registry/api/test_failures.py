@@ -1,4 +1,4 @@
-"""Test error responses as the client receives them."""
+"""Error responses as a client receives them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A resource that sets a body and headers and then raises an error, as real ones may."""
+    """A resource that sets a body and headers and then raises an error, as a real resource may."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -58,7 +58,7 @@ def failing() -> Failing:
 
 @pytest.fixture
 def client(failing: Failing) -> testing.TestClient:
-    """Return a client of an application in which every route fails."""
+    """Return a client of an application in which every route raises an error."""
     app = falcon.App(middleware=[ResponseHeaders()])
     errors.install(app)
     for template in _PATHS:
@@ -68,7 +68,7 @@ def client(failing: Failing) -> testing.TestClient:
 
 @pytest.fixture
 def fails(client: testing.TestClient, failing: Failing) -> Callable[..., testing.Result]:
-    """Return a function that requests a resource which raises *error*."""
+    """Return a function that sends a request to a resource which raises *error*."""
 
     def ask(
         error: Exception,
@@ -102,9 +102,9 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 def test_an_error_response_is_the_oci_envelope(
     fails: Callable[..., testing.Result], error: Exception, status: int, code: str
 ) -> None:
-    """An error response has the JSON body of the OCI spec, and forbids caching.
+    """Each error response has the JSON body of the OCI spec, and a header that forbids caching.
 
-    Errors of Falcon and unexpected errors have the same form.
+    Errors that Falcon raises and unexpected errors have the same form.
     """
     answer = fails(error, _BLOB)
 
@@ -119,7 +119,7 @@ def test_an_error_response_is_the_oci_envelope(
 
 
 def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
-    """Only a 401 has a challenge; it is the registry's own, never one from an upstream."""
+    """A 401 of the registry has its own challenge; no response has an upstream's challenge."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -130,7 +130,10 @@ def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> Non
 def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """A rate limit of the upstream is 503 for a mirror request, as podman would sleep on a 429."""
+    """If the upstream limits the rate, a client that uses the appliance as a mirror gets 503.
+
+    podman would wait after a 429, but after a 503 it turns to the upstream itself.
+    """
     mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
     path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
 
@@ -154,7 +157,7 @@ def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
 def test_cache_status_has_the_failure_of_the_upstream(
     fails: Callable[..., testing.Result], error: Exception, expected: str
 ) -> None:
-    """The header Cache-Status of an error has the failure of the upstream.
+    """The Cache-Status of an error response has the reason for which the upstream failed.
 
     If the circuit breaker is open, the header shows that the request was not forwarded.
     """
@@ -164,7 +167,10 @@ def test_cache_status_has_the_failure_of_the_upstream(
 def test_a_cache_status_set_by_the_resource_is_kept(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """A resource that has set Cache-Status before its error keeps it: a cached 404 is a hit."""
+    """If a resource sets Cache-Status and then raises an error, the response has that Cache-Status.
+
+    A 404 from the cache is a hit.
+    """
     failing.cache_status = "entrepot; hit"
 
     answer = fails(registry.Absent("quay.io", "no"), _MANIFEST)
@@ -173,7 +179,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(
 
 
 def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) -> None:
-    """A 405 has Allow and a 416 has Content-Range, which state valid values."""
+    """A 405 lists the supported methods in Allow, and a 416 has the size in Content-Range."""
     unsupported = fails(registry.Unsupported("no", ("GET", "HEAD", "PUT")))
     past_the_end = fails(registry.RangeUnsatisfiable(77))
 
@@ -184,7 +190,10 @@ def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) 
 def test_headers_and_body_of_the_resource_are_discarded(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """An error response has no header or body of the failed resource, whose open file is closed."""
+    """If a resource fails after it has set a body, the error response has none of that body.
+
+    The response has neither the ETag nor the digest, and the open file of the body is closed.
+    """
     answer = fails(registry.BlobUnknown("no"), _BLOB)
 
     assert "docker-content-digest" not in answer.headers
@@ -196,7 +205,7 @@ def test_headers_and_body_of_the_resource_are_discarded(
 def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
     fails: Callable[..., testing.Result],
 ) -> None:
-    """A failed HEAD has the headers of a GET, Content-Length included, and no body."""
+    """A failed HEAD has the headers of a failed GET, including Content-Length, and no body."""
     error = _unavailable(Why.LIMITED, 9.0)
     get, head = fails(error, _BLOB), fails(error, _BLOB, method="HEAD")
 
@@ -217,7 +226,7 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
 def test_a_disk_error_is_named_without_its_path(
     fails: Callable[..., testing.Result], number: int, reason: str
 ) -> None:
-    """A disk error in a push is named to the client without the path, which only the log has."""
+    """If a disk error occurs, the response names the kind of error; only the log has the path."""
     cause = OSError(number, "broken", "/data/hunter2")
     error = storage_error(cause)
     error.__cause__ = cause
@@ -229,7 +238,7 @@ def test_a_disk_error_is_named_without_its_path(
 
 
 def test_a_full_disk_without_a_system_error_is_named() -> None:
-    """A full disk that a reservation finds, before any write, is named like a failed write."""
+    """If a reservation finds the disk full before any write, the response names the full disk."""
     found = errors.error_response(StorageFull("/data"), errors.FailedRequest())
 
     assert found.message == "the registry's disk is full or read-only; see the registry's log"
@@ -238,7 +247,7 @@ def test_a_full_disk_without_a_system_error_is_named() -> None:
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error is logged once with its traceback, of which the client sees nothing."""
+    """An unexpected error is logged once with its traceback; the response has none of its text."""
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text
@@ -252,7 +261,7 @@ def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
 def test_errors_of_clients_and_upstreams_are_not_logged(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Errors of clients and upstreams are not logged, because the access log has them."""
+    """Errors that a client or an upstream caused are only in the access log."""
     fails(registry.BlobUnknown("no"), _BLOB)
     fails(_unavailable(Why.TIMEOUT), _BLOB)
 
@@ -260,7 +269,10 @@ def test_errors_of_clients_and_upstreams_are_not_logged(
 
 
 def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
-    """An unknown path gets 404 with a JSON body of the OCI spec, though Falcon raises the error."""
+    """A request for an unknown path gets 404 with the JSON body of the OCI spec.
+
+    Falcon raises this error, not the registry.
+    """
     answer = client.simulate_get("/v2/a/blobs/b/")
 
     assert answer.status_code == 404
@@ -268,7 +280,7 @@ def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
 
 
 def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> None:
-    """An unsupported method gets 405 with Allow and a JSON body of the OCI spec."""
+    """An unsupported method gets 405 with Allow and the JSON body of the OCI spec."""
     answer = client.simulate_put("/v2/a/manifests/b")
 
     assert answer.status_code == 405
@@ -278,7 +290,7 @@ def test_an_unsupported_method_has_the_envelope(client: testing.TestClient) -> N
 
 @given(st.text(max_size=40))
 def test_no_path_is_a_500(path: str) -> None:
-    """No request path causes a 500."""
+    """Any request path without a resource gets 404 or 405, never 500."""
     app = falcon.App(router=Router(), middleware=[ResponseHeaders()])
     errors.install(app)
     app.add_route(_MANIFEST, object())

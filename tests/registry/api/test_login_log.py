@@ -17,7 +17,10 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 
 
 def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
-    """A failed login is logged with user and address; within a minute repetitions are counted."""
+    """A failed login is logged with the user's name and the client's address.
+
+    Repetitions within a minute are only counted, and the next line has their number.
+    """
     clock = Clock(0.0)
     notes = LoginLog(clock)
     for clock.now in (0.0, 1.0, 59.0, 61.0):
@@ -29,9 +32,9 @@ def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptur
 def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A flood of user names makes few log lines and uses little memory.
+    """If a client tries thousands of user names, the log gets 20 lines a minute.
 
-    A long user name is cut in the log.
+    A user name of more than 64 characters is cut in the log.
     """
     clock = Clock(0.0)
     notes = LoginLog(clock)

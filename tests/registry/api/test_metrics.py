@@ -1,4 +1,4 @@
-"""A client may see some metrics, depending on its rights."""
+"""The rights of a client decide which metrics it sees."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ entrepot_blobs 2.0
 def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
     tmp_path: Path, pattern: str, *, sees: bool
 ) -> None:
-    """A client that may not pull everything sees no metrics of upstreams.
+    """A client that may not pull from every repository gets no metrics with an upstream's name.
 
-    Those metrics name the upstreams' hosts, which would show from where other users pull.
+    The hosts of upstreams would show from where other users pull.
     """
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])

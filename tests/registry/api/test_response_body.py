@@ -1,4 +1,4 @@
-"""Response bodies are either complete or cut off by a closed connection."""
+"""A client gets a complete response body, or the server closes the connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sent(resp: falcon.Response) -> bytes:
 
 
 def test_a_stream_is_sent_unchanged() -> None:
-    """A stream is sent unchanged and without a delay."""
+    """A stream of the announced length is sent unchanged."""
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab", b"c"]), 3)
 
@@ -33,9 +33,9 @@ def test_a_stream_is_sent_unchanged() -> None:
 
 
 def test_a_body_shorter_than_announced_drops_the_connection() -> None:
-    """A body that is shorter than its Content-Length drops the connection.
+    """If a body is shorter than its Content-Length, the server drops the connection.
 
-    Otherwise the client would wait for the rest if an upstream sends less of a range.
+    If an upstream sends less than the range, the client would otherwise wait for the rest.
     """
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab"]), 3)
@@ -45,7 +45,10 @@ def test_a_body_shorter_than_announced_drops_the_connection() -> None:
 
 
 def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
-    """A short part of a multipart body drops the connection, as the total length is wrong."""
+    """If a part of a multipart body is too short, the server drops the connection.
+
+    The body is then shorter than its Content-Length.
+    """
     resp = falcon.Response()
     parts = [ByteRange(0, 2), ByteRange(5, 9)]
     response_body.send_parts(resp, lambda start, stop: iter([b"abcdefgh"[start:stop]]), parts, 8)
@@ -55,7 +58,10 @@ def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
 
 
 def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
-    """A client that leaves closes the source of the body at once, not by garbage collection."""
+    """If a client disconnects, the source of the body is closed at once.
+
+    The source does not wait for the garbage collection.
+    """
     closed: list[bool] = []
 
     def body() -> Iterator[bytes]:
@@ -74,7 +80,7 @@ def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Return an open file of eight bytes."""
+    """Yield the descriptor of an open file of eight bytes."""
     (tmp_path / "file").write_bytes(b"abcdefgh")
     opened = os.open(tmp_path / "file", os.O_RDONLY)
     yield opened
@@ -82,7 +88,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int) -> None:
-    """A range of a stored file is sent with `sendfile`, after the header section."""
+    """A range of a stored file is sent with `sendfile`, and only after the header section."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
@@ -101,7 +107,7 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """For servers other than gunicorn a range of a stored file is read into memory."""
+    """Under a server other than gunicorn, a range of a stored file is read and sent as bytes."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -113,7 +119,7 @@ def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | Non
 
 
 def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
-    """A file that is shorter than its Content-Length drops the connection."""
+    """If a file is shorter than the Content-Length, the server drops the connection."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -128,7 +134,7 @@ def test_a_file_that_is_too_short_drops_the_connection(descriptor: int) -> None:
 def test_a_client_that_leaves_is_not_logged(
     descriptor: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that disconnects is not logged; only a body that the registry cuts off is."""
+    """If a client disconnects during a response, the registry logs nothing."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -177,7 +183,10 @@ def blob(tmp_path: Path) -> Blob:
 
 @pytest.fixture
 def client(blob: Blob) -> testing.TestClient:
-    """Return a client of an application with the middleware and two resources."""
+    """Return a client of an application with the middleware and two resources.
+
+    `/blob` is a file of seven bytes; `/unmeasured` is a stream without a length.
+    """
     app = falcon.App(middleware=[ResponseHeaders()])
     app.add_route("/blob", blob)
     app.add_route("/unmeasured", UnknownLength())
@@ -186,14 +195,14 @@ def client(blob: Blob) -> testing.TestClient:
 
 @pytest.mark.parametrize("path", ["/blob", "/absent"])
 def test_every_response_has_the_api_version(client: testing.TestClient, path: str) -> None:
-    """Every response, error responses included, has the header Docker-Distribution-API-Version."""
+    """Each response, even a 404, has the header Docker-Distribution-API-Version."""
     answer = client.simulate_get(path)
 
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
 
 
 def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) -> None:
-    """The middleware keeps a Cache-Status that the resource has set."""
+    """The middleware adds a Cache-Status only if the resource has not set one."""
     assert client.simulate_get("/blob").headers["cache-status"] == "entrepot; hit"
     assert client.simulate_get("/absent").headers["cache-status"] == "entrepot"
 
@@ -201,7 +210,10 @@ def test_a_cache_status_set_by_the_resource_is_kept(client: testing.TestClient) 
 def test_a_head_closes_the_file_and_keeps_its_length(
     client: testing.TestClient, blob: Blob
 ) -> None:
-    """A HEAD closes the file of the response: Falcon discards a body without closing it."""
+    """For a HEAD, the middleware closes the blob's file, because Falcon does not close it.
+
+    The response has the Content-Length of the file.
+    """
     answer = client.simulate_head("/blob")
 
     assert answer.headers["content-length"] == "7"
@@ -211,5 +223,8 @@ def test_a_head_closes_the_file_and_keeps_its_length(
 
 
 def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
-    """The response to a HEAD has no Content-Length if it is unknown; containerd would trust a 0."""
+    """If the length of a body is unknown, the response to a HEAD has no Content-Length.
+
+    Falcon would send 0, which containerd would take for the size.
+    """
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -1,4 +1,4 @@
-"""Routes for repository names with slashes, and malformed paths."""
+"""The router finds routes for repository names with slashes, and rejects malformed paths."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
-    """The router finds any valid repository name, even one with `/blobs/` inside.
+    """The router finds any valid repository name in a path, even a name with `/blobs/` inside.
 
-    The last such marker in a path ends the name.
+    The last such marker in the path ends the name.
     """
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}
@@ -131,7 +131,7 @@ def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
 def test_a_path_reaches_its_route(
     client: testing.TestClient, path: str, template: str, params: dict[str, str] | None
 ) -> None:
-    """A path reaches its route; the resource rejects an invalid name with its own error."""
+    """The router finds the route of a path; the route's resource rejects an invalid name."""
     arrival = _arrival(client, path)
 
     assert isinstance(arrival, list)
@@ -175,15 +175,15 @@ def test_a_path_reaches_its_route(
 def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
     client: testing.TestClient, path: str
 ) -> None:
-    """A path with an additional slash or a missing segment is not routed.
+    """A path with an additional slash or without a required segment gets 404.
 
-    Otherwise content would be cached and logged under a second path.
+    Otherwise HAProxy would cache and log the same content under a second path.
     """
     assert _arrival(client, path) == 404
 
 
 def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
-    """HEAD calls the method for GET, so its response has the same headers, without a body."""
+    """A HEAD calls a resource's method for GET, so it has the same headers, without a body."""
     get = client.simulate_get("/v2/a/tags/list")
     head = client.simulate_head("/v2/a/tags/list")
 
@@ -202,7 +202,7 @@ def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
 def test_an_unsupported_method_is_405_with_allow(
     client: testing.TestClient, method: str, path: str, allowed: str
 ) -> None:
-    """An unsupported method gets 405 with Allow, also for a name with slashes."""
+    """A method that a resource does not support gets 405; Allow lists the supported methods."""
     answer = client.simulate_request(method, path)
 
     assert answer.status_code == 405

@@ -1,4 +1,4 @@
-"""Each request needs a scope: the challenge names the scope, and a token with it suffices."""
+"""A token registry names the scope that a request needs; a token with that scope suffices."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _send(
 
 @pytest.fixture
 def authentication() -> TokenAuthentication:
-    """Return an authenticator for tokens, with which the test signs its own."""
+    """Return an authenticator whose signing key the test has."""
     return TokenAuthentication()
 
 
 @pytest.fixture
 def p(tmp_path: Path, authentication: TokenAuthentication) -> Pushing:
-    """Return a registry that requires tokens."""
+    """Return a registry that accepts only tokens."""
     return pushing(tmp_path, authenticator=authentication.authenticator, upstreams=["quay.io"])
 
 
@@ -82,10 +82,9 @@ def p(tmp_path: Path, authentication: TokenAuthentication) -> Pushing:
 def test_a_challenge_names_the_scope_of_the_request(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """The challenge names the scope that the request needs.
+    """A request without a sufficient token gets a challenge that names the scope it needs.
 
-    A challenge to a request without a token has no error; one to a refused or narrower token has
-    one.
+    If the client sent an invalid or too narrow token, the challenge has an error too.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
@@ -108,7 +107,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A token with the scopes of the challenge is accepted, one without any of them is not."""
+    """A token with all scopes of the challenge is accepted; without any one of them it gets 401."""
     scopes = scope.split()
     assert _send(p, method, target, authentication.token(*scopes)).status_code != 401
 
@@ -124,9 +123,9 @@ def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
 def test_a_token_opens_no_repository_of_that_name_elsewhere(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A token for a hosted repository gives no access to one of the same name at an upstream.
+    """A token for a hosted repository gives no access to a repository of the same name elsewhere.
 
-    The client chooses the upstream by `ns`.
+    With `ns` in the query the client chooses the upstream, so the scope includes the host.
     """
     hosted = authentication.token("repository:team/app:pull")
     theirs = authentication.token("repository:quay.io/team/app:pull")
@@ -153,16 +152,16 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(
     ],
 )
 def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
-    """The name in a token's scope is the path's, after the host in `ns` if there is one."""
+    """The name in a scope is the name in the path, after the host from `ns` if there is one."""
     assert asked_name(name, ns) == expected
 
 
 def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A blob is mounted only from a repository of the token, also without `from`.
+    """A blob is mounted only from a repository that the client's token permits to pull.
 
-    Without `from` the registry must not search repositories that the token may not pull.
+    Without `from`, the registry must not search other repositories.
     """
     both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"
@@ -181,7 +180,7 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
 def test_the_catalog_scope_lists_all_repositories(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """The catalog's scope lists all repositories: a token for the catalog names none."""
+    """A token for the catalog lists all repositories, although it permits access to none."""
     token = authentication.token(PUSH)
     path = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {token}"}
@@ -205,7 +204,10 @@ def test_the_catalog_scope_lists_all_repositories(
 def test_autoredirect_leads_to_the_host_that_the_client_used(
     tmp_path: Path, host: str, scheme: str | None, realm: str
 ) -> None:
-    """With `autoredirect` the realm has the host that the client used, with https by default."""
+    """With `autoredirect` the realm has the host that the client used, and https if none is known.
+
+    If the Host header is invalid, the realm is the configured one.
+    """
     challenge = BearerChallenge("https://fixed.test/token", SERVICE, redirect="/auth/token")
     p = pushing(tmp_path, authenticator=TokensOnly(challenge))
 
@@ -215,7 +217,10 @@ def test_autoredirect_leads_to_the_host_that_the_client_used(
 
 
 def test_silly_accepts_any_credential(tmp_path: Path) -> None:
-    """The challenge of `auth.silly` has a scope for each action, as distribution sends it."""
+    """With `auth.silly`, any Authorization header is accepted, and a request without it gets 401.
+
+    The challenge has one scope for each action, as in docker distribution.
+    """
     silly = SillyAuthenticator(SillyChallenge("https://auth.test/token", SERVICE))
     p = pushing(tmp_path, authenticator=silly)
 
@@ -228,7 +233,7 @@ def test_silly_accepts_any_credential(tmp_path: Path) -> None:
 
 
 def test_a_header_is_quoted() -> None:
-    """Text of clients or settings is quoted in a challenge, so that it cannot end the string."""
+    """Text of clients or settings in a challenge is escaped, so it cannot end its quoted string."""
     challenge = BearerChallenge('a"b', "c\\d\né")
 
     assert challenge.header(ChallengedRequest()) == 'Bearer realm="a\\"b",service="c\\\\d??"'

@@ -44,7 +44,7 @@ def _hash(password: str) -> str:
 
 @dataclass
 class Endpoint:
-    """A registry with its own token endpoint, and the files that it reads."""
+    """A registry with its own token endpoint, and the files that the registry reads."""
 
     p: Pushing
     state: Path
@@ -52,7 +52,7 @@ class Endpoint:
     invalidation: Invalidation
 
     def ask(self, login: str | None = None, *scopes: str, **params: str) -> Result:
-        """Request a token for the *scopes* by GET, with a login or without."""
+        """Request a token for the *scopes* by GET, with or without a login (`user:password`)."""
         query = urlencode([*params.items(), *(("scope", each) for each in scopes)])
         headers = {} if login is None else {"Authorization": _basic(login)}
         return self._send("GET", f"{router.DOCKER_LOGIN}?{query}", headers)
@@ -71,7 +71,7 @@ class Endpoint:
         return self.use(token, "GET", path).status_code
 
     def challenge(self, path: str, login: str | None = None) -> str:
-        """Return the challenge that a GET without a token gets."""
+        """Return the challenge in the 401 to a GET without a token."""
         headers = {} if login is None else {"Authorization": _basic(login)}
         refused = self._send("GET", path, headers)
         assert refused.status_code == 401
@@ -92,7 +92,7 @@ def _basic(login: str) -> str:
 
 
 def _scopes(answer: Result) -> list[dict[str, Any]]:
-    """Return the access entries in the token of a response."""
+    """Return the access entries in the token that a response contains."""
     assert answer.status_code == 200, answer.text
     claims = jwt.decode(answer.json["token"], options={"verify_signature": False})
     found: list[dict[str, Any]] = claims["access"]
@@ -101,7 +101,7 @@ def _scopes(answer: Result) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Endpoint]:
-    """Return a function that starts a registry with the given `auth.anonymous` and `access`."""
+    """Return a function that creates a registry with the given `auth.anonymous` and `access`."""
 
     def start(anonymous: str = "none", access: object = None) -> Endpoint:
         run, state = tmp_path / "run", tmp_path / "root" / "entrepot"
@@ -140,7 +140,7 @@ def make(tmp_path: Path) -> Callable[..., Endpoint]:
 
 
 def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) -> None:
-    """Each challenge names the endpoint and the needed scope, also after a wrong password."""
+    """Each 401 names the token endpoint and the needed scope, even after a wrong password."""
     here = make()
 
     assert here.challenge("/v2/") == here.challenge("/v2/", WRONG) == BEARER
@@ -159,7 +159,7 @@ def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) ->
 def test_the_realm_begins_as_the_other_urls(
     make: Callable[..., Endpoint], base: str, realm: str
 ) -> None:
-    """The realm of a challenge begins with the base URL that HAProxy sends in a header."""
+    """If HAProxy sends a base URL in a header, the realm of a challenge begins with that URL."""
     headers = {"Host": "cache.test:5000", BASE: base}
 
     refused = make().p.client.simulate_get("/v2/", headers=headers)
@@ -168,7 +168,10 @@ def test_the_realm_begins_as_the_other_urls(
 
 
 def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) -> None:
-    """A user logs in and pushes with tokens; the token of a login gives access to `/v2/` only."""
+    """A user logs in with one token and pushes with another that has the scope of the push.
+
+    The token of the login gives access to `/v2/` only.
+    """
     here, content = make(), filler(300, 1)
     login = here.ask(RIGHT, account="ann", client_id="docker", offline_token="true")
     assert login.json["expires_in"] == LIFETIME_S
@@ -189,7 +192,7 @@ def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) ->
 def test_without_anonymous_pulls_only_users_get_a_token(
     make: Callable[..., Endpoint], login: str | None
 ) -> None:
-    """With `anonymous: none` only a user gets a token; other clients get a Basic challenge."""
+    """With `anonymous: none` only a client with a right password gets a token; others get 401."""
     here = make()
 
     for scopes in ((), (PULL,)):
@@ -200,9 +203,9 @@ def test_without_anonymous_pulls_only_users_get_a_token(
 def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
     make: Callable[..., Endpoint],
 ) -> None:
-    """With `anonymous: pull` clients without a password get a token too, which may only pull.
+    """With `anonymous: pull` a client without a password gets a token that permits only pulls.
 
-    A wrong password gets such a token as well.
+    A client with a wrong password that requests a scope gets such a token too.
     """
     here = make("pull")
     assert here.challenge("/v2/") == BEARER
@@ -228,7 +231,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 
 
 def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -> None:
-    """A token has only the requested actions that the access rules permit to the user."""
+    """A client that requests many scopes gets a token with those that the rules permit."""
     here = make(
         "pull",
         [
@@ -262,7 +265,10 @@ def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -
 
 
 def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
-    """A POST of containerd with a user and a password (OAuth 2.0) gets a token, or 401."""
+    """A POST of containerd with user and password (OAuth 2.0) gets a token.
+
+    A wrong password gets 401.
+    """
     here = make("pull")
     form = {"grant_type": "password", "service": "entrepot", "client_id": "c", "scope": PUSH}
 
@@ -296,7 +302,10 @@ def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
 def test_a_malformed_form_is_400(
     make: Callable[..., Endpoint], body: bytes, error: str | None
 ) -> None:
-    """A malformed POST gets 400 with the error of OAuth 2.0, or the JSON body of the OCI spec."""
+    """A malformed POST to the token endpoint gets 400.
+
+    The body is an error of OAuth 2.0, or the JSON body of the OCI spec.
+    """
     answer = make().post(body)
 
     assert answer.status_code == 400
@@ -304,7 +313,7 @@ def test_a_malformed_form_is_400(
 
 
 def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
-    """A thousand scopes of one token request are refused, in one parameter or in many."""
+    """A token request with a thousand scopes gets 400, in one parameter or in a thousand."""
     here = make()
 
     for scopes in (["repository:a:pull"] * 1000, [" ".join(["repository:a:pull"] * 1000)]):
@@ -312,7 +321,10 @@ def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
 
 
 def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint]) -> None:
-    """A token is not exchanged for a wider one: only a password gets a user's token."""
+    """A client that sends a token instead of a password to the token endpoint gets 401.
+
+    Otherwise a client could exchange a token for one with more scopes.
+    """
     here = make("pull")
     token = here.ask(RIGHT, PULL).json["token"]
 
@@ -321,7 +333,10 @@ def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint])
 
 
 def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoint]) -> None:
-    """A password is still accepted without a token, for scripts."""
+    """A script may send a user's password to the registry directly, without a token.
+
+    A password that is sent as a Bearer token gets 401.
+    """
     here = make()
 
     answer = here.p.send("GET", "/v2/", Authorization=_basic(RIGHT))
@@ -333,7 +348,7 @@ def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoi
 def test_a_changed_password_or_a_removed_user_ends_its_tokens(
     make: Callable[..., Endpoint],
 ) -> None:
-    """The tokens of a user end when the password is changed or the user is removed.
+    """If a user's password changes or the user is removed, that user's tokens become invalid.
 
     That includes tokens whose verification a worker remembers.
     """
@@ -358,9 +373,9 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """The signing key is kept in a file, which only its owner may read; a new key ends all tokens.
+    """The signing key survives a restart in a file that only its owner can read.
 
-    An operator ends all tokens by deleting the key's file and a restart, or by replacing the file.
+    An operator makes all tokens invalid by replacing the file, or by deleting it before a restart.
     """
     here = make()
     path = here.state / "token-key.pem"
@@ -380,7 +395,10 @@ def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpo
 def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
     make: Callable[..., Endpoint], content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unusable file of the signing key is not replaced: a temporary key is used meanwhile."""
+    """If the file of the signing key is unusable, the registry signs tokens with a temporary key.
+
+    The registry leaves the file unchanged and logs the problem.
+    """
     if content == "other key":
         content = (
             signer("ES384")
@@ -405,7 +423,7 @@ def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
 
 
 def test_the_key_is_temporary_where_the_state_directory_cannot_be_written(tmp_path: Path) -> None:
-    """The signing key is temporary if the state directory cannot be written, as on a full disk."""
+    """If the state directory cannot be written, the signing key is stored in a temporary place."""
     found = key_file(tmp_path / "missing" / "key.pem", tmp_path / "temporary.pem")
 
     assert found == tmp_path / "temporary.pem"

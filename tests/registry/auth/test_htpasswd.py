@@ -1,4 +1,4 @@
-"""The password file (htpasswd) and the checks of its bcrypt hashes."""
+"""The parser of the password file (htpasswd), and the checks of its bcrypt hashes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands at 0 s until the test sets it."""
+    """Return a clock that shows 0 s until the test sets another time."""
     return Clock()
 
 
@@ -59,7 +59,7 @@ def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
 
 
 def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
-    """The last line for a user in a password file counts, as in docker distribution."""
+    """If a file has two lines for a user, the last one counts, as in docker distribution."""
     path.write_bytes(_line("ann", b"old") + b"\n" + _line("ann", b"new"))
     check = Htpasswd(path)
 
@@ -68,9 +68,9 @@ def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
 
 
 def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> None:
-    """A password is truncated to 72 bytes, as htpasswd does.
+    """A password is compared by its first 72 bytes, as the program htpasswd truncates it.
 
-    The bcrypt library raises an error for a longer password, which would become a 500.
+    For a longer password the bcrypt library raises an error, which would become a 500.
     """
     path.write_bytes(_line("ann", b"p" * 72))
 
@@ -79,14 +79,17 @@ def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> Non
 
 
 def test_a_password_may_contain_any_character(path: Path) -> None:
-    """A password with letters outside ASCII is compared in UTF-8."""
+    """A password and a user name with letters outside ASCII are compared in UTF-8."""
     path.write_bytes(_line("Jürgen", "pässwört:€".encode()))
 
     assert Htpasswd(path)("Jürgen", "pässwört:€")
 
 
 def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> None:
-    """Each problem of the file is reported with a line number and a remedy, without the hash."""
+    """Each invalid line of a password file is reported with its number and a remedy.
+
+    The report has no hash.
+    """
     lines = [
         _BOB,
         b"hunter2",
@@ -115,7 +118,8 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
     """To check an unknown user takes as long as a known one, so times reveal no user names.
 
-    The dummy hash has the cost that most lines have, and no password matches it.
+    The unknown user is checked against a dummy hash with the bcrypt cost that most lines have. No
+    password matches the dummy hash.
     """
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
@@ -128,9 +132,9 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """A changed password file applies to the next check and raises its generation.
+    """If the password file changes, the next check uses it, and its generation number is higher.
 
-    The generation is part of the cache of password checks, so removed users cannot log in.
+    Cached password checks are stored under the generation, so a removed user cannot log in.
     """
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
@@ -147,7 +151,7 @@ def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Cl
 def test_an_invalid_change_keeps_the_previous_users(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After an invalid change of the password file the previous users can still log in.
+    """If the password file becomes invalid, its previous users can still log in.
 
     One warning names the invalid line.
     """
@@ -189,7 +193,7 @@ class BlockingCompare:
 
 
 def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
-    """At most `at_once` passwords are checked at a time; other checks wait.
+    """At most `at_once` passwords are checked at the same time; other checks wait.
 
     So a flood of passwords occupies at most `at_once` cores.
     """
@@ -221,7 +225,10 @@ def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None
 
 
 def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
-    """A password check that has waited too long for its turn fails, so that its thread is free."""
+    """A password check that waits longer than `patience` for its turn fails.
+
+    The worker's thread is then free for other requests.
+    """
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, patience=0.0, compare=turnstile)
 
@@ -231,7 +238,10 @@ def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -
 
 
 def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
-    """A password check fails at once if the queue of checks is full, so threads stay free."""
+    """If the queue of password checks is full, a further check fails at once.
+
+    The worker's thread is then free for other requests.
+    """
     turnstile = BlockingCompare()
     check = Htpasswd(path, at_once=1, waiting=0, compare=turnstile)
 
@@ -243,7 +253,7 @@ def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
     "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
 )
 def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
-    """Checks of unknown users, and of users with many wrong passwords, have a separate queue.
+    """Checks of unknown users, and of users with many wrong passwords, have a queue of their own.
 
     Guesses fill only that queue, so a right password from another address is checked at once.
     """
@@ -268,7 +278,7 @@ def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource)
 
 
 def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
-    """After many wrong passwords from an address a right one is still accepted, after a wait."""
+    """A right password is accepted even from an address that has sent many wrong passwords."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 
@@ -278,7 +288,7 @@ def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
 
 
 def test_a_rejected_check_is_reported(path: Path) -> None:
-    """A check that is refused because the queue is full is reported to a metric."""
+    """If a password check fails because the queue is full, it is counted in a metric."""
     turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)
@@ -299,7 +309,10 @@ def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
 
 
 def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
-    """Users from the settings are added to those in the file, and replace those of equal names."""
+    """Users from the settings are added to those of the password file.
+
+    If both have a user of the same name, the password from the settings is valid.
+    """
     users = _users(_BOB, _line("ann", b"inline"))
     check = Htpasswd(path, users=lambda: users)
 
@@ -309,7 +322,7 @@ def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
 
 
 def test_the_password_file_is_optional() -> None:
-    """The password file may be absent if the settings have users."""
+    """If the settings have users, no password file is needed."""
     check = Htpasswd(None, users=lambda: _users(_BOB))
 
     assert check("bob", "secret")
@@ -317,7 +330,7 @@ def test_the_password_file_is_optional() -> None:
 
 
 def test_a_removed_additional_user_cannot_log_in(path: Path) -> None:
-    """A user that is removed from the settings cannot log in, because the generation rises."""
+    """If a user is removed from the settings, the generation rises and the user cannot log in."""
     now = [_users(_BOB)]
     check = Htpasswd(path, users=lambda: now[0])
     assert check("bob", "secret")

@@ -1,4 +1,4 @@
-"""The authenticators, and the rights that they give to a client."""
+"""The authenticators identify clients and give them their rights."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
     pulls: bool,  # noqa: FBT001 - a table's column
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """With a password file only its users may use `/v2/` and pull; others get a challenge.
+    """With a password file, only its users can use `/v2/` and pull; other clients get a challenge.
 
     No Authorization header of a client causes a 500.
     """
@@ -125,7 +125,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
     """A worker rejects a credential that HAProxy cannot decode.
 
-    HAProxy counts wrong passwords by user, and could not count those of such a credential.
+    HAProxy counts wrong passwords for each user, and such a credential shows it no user.
     """
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
@@ -149,9 +149,9 @@ def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_log
     user: str | None,
     enters: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """With anonymous pull, a wrong password fails on `/v2/` but not for a pull.
+    """With anonymous pull, a client with a wrong password gets 401 on `/v2/` but can pull.
 
-    `podman login` tries a password on `/v2/`; dockerd pulls with its Docker Hub password.
+    `podman login` checks a password on `/v2/`; dockerd pulls with its Docker Hub password.
     """
     identity = _basic("pull").identify(header)
 
@@ -170,7 +170,7 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
     header: str | None,
     is_greeted: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """`/v2/` challenges anonymous clients if there are passwords, also with anonymous pull.
+    """If there are passwords, `/v2/` challenges anonymous clients, even with anonymous pull.
 
     Clients send a password only after a challenge on `/v2/`.
     """
@@ -188,7 +188,10 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
 def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
     anonymous: Anonymous, header: str
 ) -> None:
-    """A bearer token with a login's base64 is that login: Docker sends its login as a token."""
+    """A Bearer token that is the base64 of `user:password` is accepted like Basic credentials.
+
+    The token endpoint for Docker issues such tokens.
+    """
     basic = _basic(anonymous)
     bearer = header.replace("Basic", "Bearer").replace("basic", "Bearer")
 
@@ -199,7 +202,7 @@ def test_a_bearer_token_with_the_same_base64_is_the_same_credential(
 @pytest.mark.parametrize("anonymous", ["none", "pull"])
 @pytest.mark.parametrize("action", ["push", "delete"])
 def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action: Action) -> None:
-    """An anonymous push or delete gets 401 with a challenge, because a user may have the right."""
+    """An anonymous push or delete gets 401 with a challenge, so that the client can log in."""
     basic = _basic(anonymous)
 
     assert _passes(basic.identify(_RIGHT), action)
@@ -208,14 +211,17 @@ def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action:
 
 
 def test_a_known_user_without_the_right_is_forbidden() -> None:
-    """A known user without the right gets 403: a challenge would ask for another password."""
+    """A logged-in user without the right gets 403.
+
+    After a 401, the client would ask the user for another password.
+    """
     with pytest.raises(Forbidden):
         Identity("ann", frozenset({"pull"}), _CHALLENGE).require("push", _REPOSITORY)
 
 
 @pytest.mark.parametrize("header", [None, "", _RIGHT, _WRONG, *_MALFORMED])
 def test_an_open_registry_accepts_every_client(header: str | None) -> None:
-    """A registry without authentication accepts every client, whatever its header is.
+    """A registry without authentication accepts every client, whatever credentials it sends.
 
     Docker distribution without `auth` accepts every client too.
     """
@@ -228,9 +234,9 @@ def test_an_open_registry_accepts_every_client(header: str | None) -> None:
 
 
 def test_a_realm_cannot_break_its_header() -> None:
-    """A realm's quotes are escaped in WWW-Authenticate.
+    """Quotes in the configured realm are escaped in WWW-Authenticate.
 
-    Characters that a header may not contain are replaced in the realm.
+    Characters that a header cannot contain are replaced by a question mark.
     """
     basic = BasicAuthenticator(_check, realm='a "b"\\\r\nX: ü')
 
@@ -245,9 +251,9 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
 @given(_TEXT.filter(lambda user: ":" not in user), _TEXT)
 def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
-    """The password check gets user and password as the client sent them.
+    """The password check gets the user and the password exactly as the client sent them.
 
-    They may have colons in the password and letters of any script.
+    A password may contain colons, and both may contain letters of any script.
     """
     arrived: list[tuple[str, str]] = []
 
@@ -267,14 +273,17 @@ def test_any_user_and_password_reach_the_check_unchanged(user: str, password: st
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
-    """For any text in the header Authorization the result is a user, anonymous, or a refusal."""
+    """For any text in Authorization, the authenticator returns an identity without an error."""
     for text in (header, "Basic " + header):
         assert _basic().identify(text).user in {None, "ann"}
 
 
 @pytest.mark.parametrize("header", _MALFORMED)
 def test_malformed_credentials_are_not_checked(header: str) -> None:
-    """Malformed credentials are not checked: a line end in a user name would forge a header."""
+    """Malformed credentials are rejected without a password check.
+
+    A user name with a line end would forge a response header.
+    """
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 
     assert identity.user is None
@@ -284,7 +293,7 @@ def test_malformed_credentials_are_not_checked(header: str) -> None:
 def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     """The result of a password check is cached until the password file changes.
 
-    A password whose line is removed from the file is rejected.
+    If a user's line is removed from the file, the user's password is rejected.
     """
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))
@@ -300,7 +309,10 @@ def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path)
 
 
 def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> None:
-    """An embedding program passes a function of user and password, or None for an open registry."""
+    """An embedding program passes a function of user and password, an authenticator, or None.
+
+    None leaves the registry open to every client.
+    """
     own = OpenAuthenticator()
 
     assert auth_basic.authenticator(own) is own
@@ -329,7 +341,10 @@ def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) ->
 
 
 def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None:
-    """A user has the rights of the rules in their repositories only, and else gets 403."""
+    """A user has the rights of the access rules in the repositories that the rules name.
+
+    Any other request of the user gets 403.
+    """
     ann = _ruled().identify(_RIGHT)
 
     ann.require("push", _REPOSITORY)
@@ -343,7 +358,10 @@ def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None
 
 
 def test_a_user_without_any_right_can_log_in() -> None:
-    """A user without any right can log in; after a 401 the user would try another password."""
+    """A user to whom no rule gives a right can log in, and gets 403 for a pull.
+
+    After a 401, the client would ask for another password.
+    """
     carl = _ruled("none").identify(_header("carl", "any"))
 
     carl.require_access()
@@ -352,9 +370,9 @@ def test_a_user_without_any_right_can_log_in() -> None:
 
 
 def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
-    """Anonymous rights come from the access rules for `anonymous`.
+    """An anonymous client has the rights that access rules give to the user `anonymous`.
 
-    For all other repositories an anonymous client is challenged.
+    For all other repositories an anonymous client gets a challenge.
     """
     nobody = _ruled().identify(None)
 
@@ -366,21 +384,24 @@ def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
 
 
 def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
-    """Rules give anonymous clients nothing if `auth.anonymous` is none: it is the upper limit."""
+    """With `auth.anonymous: none`, no access rule gives anonymous clients a right."""
     assert _ruled("none").identify(None).rights == frozenset()
     assert not _enters(_ruled("none").identify(None))
 
 
 def test_anonymous_clients_without_any_right_are_challenged() -> None:
-    """If no rule gives anonymous clients a right, `/v2/` challenges them.
+    """If no access rule gives anonymous clients a right, `/v2/` challenges them.
 
-    The setting `auth.anonymous` permits pulls in this test.
+    That holds even if `auth.anonymous` permits pulls, as in this test.
     """
     assert not _enters(_ruled("pull", AccessRules([])).identify(None))
 
 
 def test_changed_rules_apply_to_the_next_request() -> None:
-    """Changed access rules apply to the next request, whether they remove or add a right."""
+    """If access rules change, the next request is checked with the new rules.
+
+    The rights class changes too.
+    """
     now: list[AccessRules | None] = [None]
     basic = BasicAuthenticator(
         lambda *_: True, realm="here", anonymous="pull", rules=lambda: now[0]
@@ -397,9 +418,9 @@ def test_changed_rules_apply_to_the_next_request() -> None:
 
 
 def test_without_rules_all_users_share_one_rights_class() -> None:
-    """Without access rules all users share one rights class.
+    """Without access rules, all users share one rights class.
 
-    Anonymous clients with pull, and anonymous clients without rights, have other rights classes.
+    Anonymous clients have another class, which depends on whether they can pull.
     """
     known = [_ruled(rules=None).identify(_header(user, "x")).rights_class for user in ("a", "b")]
     strangers = [

@@ -23,7 +23,7 @@ class Check:
 
 
 class Now:
-    """A clock, or the generation of the password file, that returns what the test has set."""
+    """A clock (s) or the generation of a password file; it returns the number set by the test."""
 
     now = 0
 
@@ -40,7 +40,7 @@ def check() -> Check:
 
 @pytest.fixture
 def clock() -> Now:
-    """Return a clock that stands at 0 s until the test sets it."""
+    """Return a clock that shows 0 s until the test sets another time."""
     return Now()
 
 
@@ -48,7 +48,7 @@ def clock() -> Now:
 def test_a_result_is_cached_for_its_lifetime(
     check: Check, clock: Now, password: str, span: int
 ) -> None:
-    """The result of a check is cached for a time: minutes for a right password, else seconds."""
+    """The result of a check is cached: for 300 s if the password was right, else for 10 s."""
     verdicts = PasswordCache(check, clock=clock)
 
     for now in (0, span // 2, span - 1):
@@ -62,7 +62,7 @@ def test_a_result_is_cached_for_its_lifetime(
 
 
 def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
-    """After the password file changed, each password is checked again."""
+    """After a change of the password file, each password is checked again."""
     generation = Now()
     verdicts = PasswordCache(check, generation=generation, clock=clock)
     verdicts("ann", "right")
@@ -76,7 +76,10 @@ def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
 
 
 def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
-    """A cached result is valid for its user only: `ann`+`right` is not `annr`+`ight`."""
+    """A cached result is valid only for its own user.
+
+    For example, user `annr` with password `ight` does not get the result of `ann` with `right`.
+    """
 
     def only_ann(user: str, password: str) -> bool:
         return check(user, password) and user == "ann"
@@ -91,7 +94,7 @@ def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
 def test_guesses_do_not_evict_users(check: Check) -> None:
     """Wrong passwords do not displace the cached results of right ones.
 
-    There is one bounded cache for each, which drops its oldest entry first.
+    Right and wrong passwords have separate bounded caches, which drop their oldest entries first.
     """
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")
@@ -107,7 +110,7 @@ def test_guesses_do_not_evict_users(check: Check) -> None:
 
 
 def test_concurrent_checks_of_one_credential_run_once() -> None:
-    """Concurrent checks of one credential run once: one thread checks, the others wait."""
+    """If eight threads check the same credential, one thread checks it and the others wait."""
     entered, release = threading.Event(), threading.Event()
     asked: list[str] = []
 
@@ -127,9 +130,9 @@ def test_concurrent_checks_of_one_credential_run_once() -> None:
 
 
 def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check) -> None:
-    """An exception of a password check reaches all waiting threads and is not cached.
+    """If a password check raises an error, all threads that wait for it raise the same error.
 
-    The next call checks again.
+    The error is not cached: the next call checks again.
     """
     entered, release = threading.Event(), threading.Event()
     failing = True

@@ -1,4 +1,4 @@
-"""Test the access rules."""
+"""The access rules decide which user can do what in which repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def _rule(user: str, repository: str, *allow: Action) -> AccessGrant:
 
 
 def test_an_action_that_no_rule_permits_is_forbidden() -> None:
-    """An action that no rule permits is forbidden, whatever rules for others say."""
+    """An action that no access rule permits to a user is forbidden.
+
+    A rule for another user changes nothing.
+    """
     rules = AccessRules([_rule("ann", "quay.io/secret/**", "pull"), _rule("bob", "**", "push")])
     ann = rules.of("ann")
 
@@ -46,7 +49,7 @@ def test_the_rights_of_all_matching_rules_are_combined() -> None:
 
 
 def test_a_star_means_every_user_with_a_password() -> None:
-    """A star in a rule means every user with a password, and no anonymous client."""
+    """The user `*` in an access rule matches each user with a password, but no anonymous client."""
     rules = AccessRules([_rule("*", "**", "pull", "push")])
 
     assert rules.of("ann").allow("push", _OPEN)
@@ -54,9 +57,9 @@ def test_a_star_means_every_user_with_a_password() -> None:
 
 
 def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
-    """Users may pull everything that anonymous clients may: a login removes no rights.
+    """A user can pull everything that anonymous clients can pull: a login removes no rights.
 
-    Anonymous clients never have more than pull.
+    Anonymous clients can only pull, even if a rule permits more.
     """
     rules = AccessRules([_rule("anonymous", "quay.io/open/**", "pull", "push", "delete")])
 
@@ -67,12 +70,12 @@ def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
 
 
 def test_without_any_rule_nothing_is_permitted() -> None:
-    """Without any access rule nothing is permitted: the last rule removes the last right."""
+    """An empty list of access rules permits nothing."""
     assert AccessRules([]).of("ann").actions == frozenset()
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """With no repository given, as for metrics, a right in any repository is enough."""
+    """A request without a repository, as for metrics, needs the right in any one repository."""
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
     assert ann.allow("pull", None)
@@ -93,15 +96,15 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
     ],
 )
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
-    """A pattern in a rule may name a repository as clients do.
+    """A pattern in an access rule may have the form that clients use for a repository's name.
 
-    It may have a colon before the port, and official images of Docker Hub without `library/`.
+    A port follows a colon there, and official images of Docker Hub have no `library/`.
     """
     assert named == auth_rules.disk_pattern(pattern)
 
 
 def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
-    """An invalid pattern is rejected when the rules are made, before the first request."""
+    """An access rule with an invalid pattern raises an error when the rules are created."""
     with pytest.raises(InvalidRepository):
         AccessRules([_rule("ann", "team/[ab]", "pull")])
 
@@ -110,7 +113,7 @@ def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
 
 
 def test_users_with_equal_rights_share_a_rights_class() -> None:
-    """Users with equal rights share a rights class, however their rules are written."""
+    """Two users with equal rights share a rights class, although their access rules differ."""
     one = AccessRules([AccessGrant(("ann", "bob"), ("a/*", "b"), PULL)])
     other = AccessRules(
         [_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")]
@@ -121,7 +124,7 @@ def test_users_with_equal_rights_share_a_rights_class() -> None:
 
 
 def test_anonymous_clients_never_share_a_class_with_users() -> None:
-    """Anonymous clients never share a rights class with users, even if their rights are equal."""
+    """Anonymous clients and users have different rights classes, even if their rights are equal."""
     rules = AccessRules([_rule("anonymous", "**", "pull")])
 
     assert rules.of(None).name != rules.of("ann").name
@@ -129,9 +132,9 @@ def test_anonymous_clients_never_share_a_class_with_users() -> None:
 
 
 def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
-    """A rights class has only letters and digits, and shows no repository name.
+    """A rights class has 25 letters and digits and no repository's name.
 
-    A rights class is valid in a header and in a host name.
+    So it is valid in a header and in a host name.
     """
     name = AccessRules([_rule("ann", "secret/*", *ALL)]).of("ann").name
 
@@ -140,7 +143,7 @@ def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
     assert len(name) == 25
 
 
-# ---- rules that Hypothesis generates
+# ---- properties that hold for all access rules; Hypothesis generates the rules
 
 _USERS = ["ann", "bob", "*", "anonymous"]
 _PATTERNS = ["a", "a/*", "a/**", "b/**", "*/x", "**"]
@@ -170,7 +173,7 @@ def _concerns(rule: AccessGrant, user: str | None, action: Action) -> bool:
 
 @given(_RULES, st.sampled_from([None, "ann", "bob", "carl"]))
 def test_rights_are_exactly_those_of_the_rules(rules: list[AccessGrant], user: str | None) -> None:
-    """A user's rights are exactly those of the rules that match the user."""
+    """A user's rights are exactly those of the access rules that match the user."""
     expected = {
         (action, name)
         for action in _ACTIONS
@@ -195,7 +198,7 @@ def test_the_order_of_rules_has_no_effect(rules: list[AccessGrant], user: str | 
 def test_an_additional_rule_removes_no_right(
     rules: list[AccessGrant], more: list[AccessGrant], user: str | None
 ) -> None:
-    """A further access rule removes no right, and removing a rule gives none."""
+    """An additional access rule never removes a right."""
     assert _allowed(rules, user) <= _allowed(rules + more, user)
 
 
@@ -203,7 +206,10 @@ def test_an_additional_rule_removes_no_right(
 def test_clients_of_one_class_have_equal_rights(
     rules: list[AccessGrant], others: list[AccessGrant], user: str | None, other: str | None
 ) -> None:
-    """Clients of one rights class have equal rights, as they share HAProxy's cache."""
+    """If two clients have the same rights class, they have equal rights.
+
+    HAProxy serves both from the same cache entries.
+    """
     same = AccessRules(rules).of(user).name == AccessRules(others).of(other).name
 
     assert not same or _allowed(rules, user) == _allowed(others, other)
@@ -211,7 +217,7 @@ def test_clients_of_one_class_have_equal_rights(
 
 @given(_RULES)
 def test_users_have_all_anonymous_rights(rules: list[AccessGrant]) -> None:
-    """Users have all rights of anonymous clients, for all generated rules."""
+    """Whatever the access rules are, a user has all rights of anonymous clients."""
     assert _allowed(rules, None) <= _allowed(rules, "carl")
 
 
@@ -219,9 +225,9 @@ def test_users_have_all_anonymous_rights(rules: list[AccessGrant]) -> None:
 def test_only_a_pattern_of_two_stars_means_every_repository(
     pattern: str, *, is_everywhere: bool
 ) -> None:
-    """Only the pattern `**` means every repository.
+    """A user has a right everywhere only if a rule with the pattern `**` gives it.
 
-    A right in one upstream must not show metrics of the other upstreams.
+    A right for one upstream must not show metrics of other upstreams.
     """
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 

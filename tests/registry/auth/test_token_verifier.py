@@ -1,4 +1,7 @@
-"""The verification of tokens: each algorithm, each way to name a key, each reason to refuse."""
+"""The verifier accepts tokens of each algorithm and each form of key.
+
+If the verifier rejects a token, it states the reason.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
 ) -> None:
     """A valid token is accepted for each algorithm, and for each header that can name its key.
 
-    The key is that of a certificate in `rootcertbundle`.
+    The key belongs to a certificate in `rootcertbundle`.
     """
     by = signer(algorithm)
 
@@ -97,7 +100,7 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
-    """A key of a key set is found by its `kid`, or by the key itself in the header."""
+    """If the keys come from a key set, the token's header names its key by `kid` or includes it."""
     by = signer(algorithm)
     verify = _verifier(parse_jwks(by.jwks(kid="first")))
 
@@ -107,7 +110,7 @@ def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
 
 @pytest.mark.parametrize("token", ALGORITHMS)
 def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
-    """A token with an algorithm that the settings do not allow is refused."""
+    """A token is rejected if the settings do not allow its algorithm."""
     by = signer(token)
     verify = _verifier(parse_jwks(by.jwks(kid="k")), algorithms=EVERY - {token})
 
@@ -116,7 +119,7 @@ def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_token_that_another_key_signed_is_refused(algorithm: str) -> None:
-    """A token signed by an unknown key is refused, whatever trusted key its header names."""
+    """A token with the signature of an unknown key is rejected, whatever key its header names."""
     good, bad = signer(algorithm), signer(algorithm, "another")
     verify = _verifier(_bundle(good), now=TODAY)
     content = claims(PULL, now=TODAY)
@@ -151,7 +154,10 @@ def _unsigned(header: dict[str, Any], content: dict[str, Any], signature: bytes 
 def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
     algorithm: str, name: str
 ) -> None:
-    """A token without a signature, or signed with the public key as a shared secret, is refused."""
+    """A token without a signature is rejected, and so is one with a MAC instead of a signature.
+
+    An attacker could compute a MAC with the public key as the secret.
+    """
     by = signer(algorithm)
     verify = _verifier(_bundle(by))
     content = claims(PULL, now=NOW)
@@ -177,9 +183,9 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     real: str, declared: str
 ) -> None:
-    """A token whose header names an algorithm of another kind of key is refused.
+    """A token is rejected if its header names an algorithm of another kind of key.
 
-    That includes another elliptic curve and another padding of RSA.
+    Another elliptic curve and another padding of RSA count as another kind.
     """
     if real == declared:
         return
@@ -193,7 +199,10 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 
 
 def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
-    """A key with `alg` in a key set verifies only tokens of that algorithm (RFC 7517, 4.4)."""
+    """If a key in a key set has `alg`, it verifies no token of another algorithm.
+
+    See RFC 7517, 4.4.
+    """
     by = Signer(signer("RS256").key, "PS256")
     verify = _verifier(parse_jwks(by.jwks(kid="k", alg="RS256")))
 
@@ -203,7 +212,7 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 def test_a_chain_is_verified_against_the_bundle() -> None:
     """The certificate chain in a token's header must lead to a certificate of `rootcertbundle`.
 
-    Only certificates of authorities may issue others in that chain.
+    In that chain only certificates of authorities may issue others.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
@@ -222,9 +231,9 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 
 
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
-    """Of several authorities with equal subjects in a chain, only the first is tried.
+    """If several authorities in a chain have the same subject, only the first is tried.
 
-    To try each combination of them would take a time that grows exponentially.
+    To try each combination would take a time that grows exponentially.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
@@ -239,7 +248,7 @@ def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
 
 
 def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None:
-    """A self-signed certificate is valid from notBefore through notAfter (RFC 5280, 4.1.2.5)."""
+    """A root certificate is valid from notBefore through notAfter (RFC 5280, 4.1.2.5)."""
     root = Signer(new_key("ES256"), "ES256").certificate
     first, last = root.not_valid_before_utc, root.not_valid_after_utc
     second = dt.timedelta(seconds=1)
@@ -250,7 +259,7 @@ def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None
 
 @pytest.mark.parametrize("days", [(-30, -2), (10, 30)], ids=["expired", "not valid yet"])
 def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None:
-    """A token is refused if a certificate of its chain has expired or is not valid yet."""
+    """A token is rejected if a certificate of its chain has expired or is not valid yet."""
     root = Signer(new_key("ES256"), "ES256")
     old = Signer(new_key("ES256"), "ES256", root)
     old.certificate = certificate_of(old.key, root, days=days)
@@ -265,7 +274,10 @@ def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None
 
 
 def test_a_chain_without_a_bundle_is_refused() -> None:
-    """A chain in a token's header is refused without a bundle, since a key set has no roots."""
+    """If only a key set is configured, a token with a certificate chain is rejected.
+
+    A key set has no roots to which the chain could lead.
+    """
     by = signer("ES256")
 
     reason = _reason(_verifier(parse_jwks(by.jwks())), _valid(by, by.chain()))
@@ -309,7 +321,7 @@ TRUSTED = parse_jwks(BY.jwks())
     ids=lambda each: str(each)[:48],
 )
 def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], reason: str) -> None:
-    """A token with a wrong claim is refused; the log has the reason, the response has not."""
+    """A token with a wrong claim is rejected for the stated reason."""
     assert _reason(_verifier(TRUSTED), _valid(BY, **changed)) == reason
 
 
@@ -328,7 +340,7 @@ def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], re
 def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
     changed: dict[str, Any],
 ) -> None:
-    """A token up to 60 s outside of its validity, or without an optional claim, is accepted.
+    """A token is accepted up to 60 s outside of its validity, and without optional claims.
 
     The clocks of the token server and the appliance may differ. Docker distribution allows a
     difference of 60 s too.
@@ -337,7 +349,7 @@ def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
 
 
 def test_a_token_without_a_user_is_accepted() -> None:
-    """A token without a user, with an empty `sub` or none, is accepted."""
+    """A token whose `sub` is empty or absent is accepted, and names no user."""
     verify = _verifier(TRUSTED)
 
     assert verify(_valid(BY, sub=None)).subject == verify(_valid(BY, user="")).subject == ""
@@ -345,7 +357,10 @@ def test_a_token_without_a_user_is_accepted() -> None:
 
 @pytest.mark.parametrize("header", [{"crit": ["exp"]}, {"b64": False, "crit": ["b64"]}])
 def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
-    """A critical header refuses the token, because none is supported: RFC 7515, 4.1.11."""
+    """A token with the header `crit` is rejected, because no critical extension is supported.
+
+    See RFC 7515, 4.1.11.
+    """
     content = claims(PULL, now=NOW)
     token = _unsigned({"alg": "ES256", **BY.by_id(), **header}, content, b"x" * 64)
 
@@ -353,7 +368,11 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
 
 
 def test_the_access_of_several_entries_is_combined() -> None:
-    """The actions of several entries of access in a token add up; `*` is each action."""
+    """If a token has several access entries for a repository, their actions add up.
+
+    The action `*` stands for every action. Names with a wildcard permit nothing, and neither do
+    entries of another type.
+    """
     content = claims(now=NOW) | {
         "access": [
             {"type": "repository", "name": "a", "actions": ["pull"]},
@@ -378,7 +397,7 @@ def test_the_access_of_several_entries_is_combined() -> None:
 
 
 def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
-    """A token of a megabyte, or one of a thousand scopes, is refused before it is parsed."""
+    """A token of more than 16,384 bytes is rejected before it is parsed."""
     verify = _verifier(TRUSTED)
     many = [f"repository:team/app{number}:pull" for number in range(1000)]
 
@@ -390,7 +409,7 @@ def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
 
 
 def test_many_short_scopes_are_refused() -> None:
-    """Many short scopes in one token are refused, because their number is limited too."""
+    """A token with too many access entries is rejected, even if it is short enough."""
     content = json.dumps(claims(now=NOW) | {"access": [{}] * (MOST_SCOPES + 1)}).encode()
 
     assert (
@@ -415,7 +434,7 @@ def test_many_short_scopes_are_refused() -> None:
     ids=lambda each: repr(each[:12]),
 )
 def test_a_malformed_payload_is_refused(payload: bytes) -> None:
-    """A malformed payload is refused, although its signature is right."""
+    """A token with a malformed payload is rejected, even if its signature is right."""
     assert _reason(_verifier(TRUSTED), BY.sign(payload)) == "malformed payload"
 
 
@@ -436,14 +455,14 @@ def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     ids=lambda each: repr(each[:16]),
 )
 def test_text_that_is_no_token_is_refused(token: str) -> None:
-    """A credential that is not a token is refused, and raises no other exception."""
+    """Text that is not a token is rejected with a reason, and raises no other error."""
     assert _reason(_verifier(TRUSTED), token)
 
 
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("put", ["\ud800", "é", "\n", "*"])
 def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
-    """A segment that is not strictly base64url is refused, although header and key are right."""
+    """A token is rejected if its payload or signature is not strictly base64url."""
     parts = _valid(BY).split(".")
     parts[at] += put
 
@@ -472,7 +491,7 @@ def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
     ids=str,
 )
 def test_a_malformed_name_of_the_key_refuses_the_token(header: dict[str, Any]) -> None:
-    """A header of a token whose name of a key has a wrong type makes the token refused."""
+    """A token is rejected if `kid`, `jwk` or `x5c` in its header is malformed."""
     token = _unsigned({"alg": "ES256", **header}, claims(PULL, now=NOW), b"x" * 64)
 
     assert _reason(_verifier(TRUSTED | _bundle(BY)), token)
@@ -495,7 +514,10 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 def test_no_content_raises_anything_but_a_refusal(
     header: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    """Claims and headers of any JSON type either are accepted or make the token refused."""
+    """A token with any JSON in its header and claims is either accepted or rejected.
+
+    The verifier raises no other error.
+    """
     verify = _verifier(TRUSTED | _bundle(BY))
 
     for token in (

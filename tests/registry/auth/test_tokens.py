@@ -1,4 +1,4 @@
-"""Clients with tokens: identity, rights class, remembered tokens, and the files of keys."""
+"""Clients authenticate with tokens; workers remember verified tokens and reload files of keys."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Counted:
 
 @dataclass
 class TokenAuthentication:
-    """A `TokenAuthentication` is an authenticator whose clock and verifications a test sees."""
+    """An authenticator for tokens; the test sets its clock and counts its verifications."""
 
     rules: AccessRules | None = None
     clock: Time = field(default_factory=Time)
@@ -98,7 +98,7 @@ def _header(act: Callable[[], object]) -> str:
 
 
 def test_a_client_without_a_token_has_no_right() -> None:
-    """A request without a token gets the challenge without an error."""
+    """A request without a token gets a challenge without an `error` parameter."""
     identity = TokenAuthentication().authenticator.identify(None)
 
     assert not identity.has_wrong_credentials
@@ -119,7 +119,10 @@ def test_a_client_without_a_token_has_no_right() -> None:
     ],
 )
 def test_a_wrong_credential_is_challenged(authorization: str, error: str | None) -> None:
-    """A wrong credential is challenged, with `invalid_token` for a token, as in distribution."""
+    """A request with a wrong credential gets a challenge.
+
+    As in docker distribution, the challenge has `error="invalid_token"` only for a wrong token.
+    """
     identity = TokenAuthentication().authenticator.identify(authorization)
 
     assert identity.has_wrong_credentials
@@ -129,7 +132,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
-    """A token gives the rights of its scopes, which are compared with a request's scope."""
+    """A token gives its client the scopes that it lists; a request for more gets a challenge."""
     identity = TokenAuthentication().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)
@@ -144,7 +147,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 
 def test_a_token_without_a_user_is_a_login() -> None:
-    """A token without `sub` is accepted as a login, although its client has no user name."""
+    """A token without `sub` is accepted as a login, although the client has no user name then."""
     identity = TokenAuthentication().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
@@ -153,7 +156,10 @@ def test_a_token_without_a_user_is_a_login() -> None:
 
 
 def test_the_access_rules_limit_a_token() -> None:
-    """A token permits an action only if the access rules permit it to the user too; else 403."""
+    """A token permits an action only if the access rules also permit it to the token's user.
+
+    Otherwise the client gets 403.
+    """
     authentication = TokenAuthentication(
         AccessRules(
             [
@@ -177,9 +183,9 @@ def test_the_access_rules_limit_a_token() -> None:
 
 
 def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
-    """The rights class of a token depends only on what the token may pull.
+    """The rights class of a token depends only on the repositories that it permits to pull.
 
-    User, other actions, order of scopes and lifetime do not change the rights class.
+    The user, other actions, the order of scopes and the lifetime do not change it.
     """
     authentication = TokenAuthentication()
     same = authentication.identify("repository:a:pull", "repository:b:pull").rights_class
@@ -198,9 +204,9 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 
 
 def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
-    """The rights class of a token depends on its user's rules.
+    """The rights class of a token depends on the access rules of the token's user.
 
-    Rules may let two users with equal tokens pull different content.
+    With equal tokens, two users can have rules that permit them different pulls.
     """
     authentication = TokenAuthentication(
         AccessRules(
@@ -221,7 +227,7 @@ def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
 
 
 def test_a_token_is_verified_once_until_it_expires() -> None:
-    """A token is verified once until it expires, and then each time for another 60 s.
+    """A worker verifies a token once until it expires, and for the next 60 s at each request.
 
     These 60 s allow for a difference between the clocks of the token server and the appliance.
     """
@@ -237,7 +243,10 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
-    """After a change of the keys a remembered token is verified again: its key may be removed."""
+    """After a change of the keys, a worker verifies a remembered token again.
+
+    The key of the token may have been removed.
+    """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
     authentication.authenticator.identify(header)
@@ -250,7 +259,7 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 
 
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
-    """Remembered tokens have a limit on their total size, above which the oldest are forgotten.
+    """If the remembered tokens exceed a total size, the oldest are forgotten.
 
     In this test about eight tokens fit.
     """
@@ -265,7 +274,7 @@ def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
     assert authentication.counted.times == 21
 
 
-# The files of keys.
+# ---- the files of keys
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -275,9 +284,9 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
-    """The keys of both files are used, and read again after a change.
+    """A worker uses the keys of the bundle and of the key set, and reads a changed file again.
 
-    A file with bad content leaves the last good keys in use.
+    If a changed file has no usable key, the previous keys stay in use.
     """
     bundle = _write(tmp_path / "bundle.pem", signer("RS256").bundle())
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="old"))
@@ -299,7 +308,7 @@ def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None
 
 
 def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
-    """At most one byte more than the limit is read of a key file, so a huge file is refused."""
+    """Of a huge key file, only one byte more than the limit is read, and the file is rejected."""
     huge = tmp_path / "keys.json"
     with huge.open("wb") as file:
         file.truncate(2**40)
@@ -311,7 +320,10 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    """A pipe in place of a key file does not block; the last good keys stay in force."""
+    """If a pipe replaces a key file, the reader does not block.
+
+    The previous keys stay in use.
+    """
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="k"))
     files = KeyFiles(None, jwks, tmp_path)
     jwks.unlink()
@@ -343,18 +355,18 @@ def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     ids=lambda each: repr(each[:24]),
 )
 def test_an_unusable_key_set_is_refused(content: bytes, message: str) -> None:
-    """An unusable key set is refused with a reason and a remedy.
+    """A key set without a usable key is rejected with a reason.
 
-    A shared secret in a key set is no usable key.
+    A shared secret in a key set is not a usable key.
     """
     with pytest.raises(UnusableKeys, match=message):
         parse_jwks(content)
 
 
 def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
-    """Keys that cannot verify tokens are skipped, such as Keycloak's key for encryption.
+    """Keys that cannot verify tokens are skipped, such as a key for encryption.
 
-    Of a private key in a key set only its public part is used.
+    If a key set has a private key, only its public part is used.
     """
     entries = [
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
@@ -371,7 +383,7 @@ def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
 
 
 def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
-    """A weak key of the bundle verifies nothing: RFC 7518, 3.3 needs 2048 bits at least."""
+    """An RSA key of 1024 bits in the bundle is skipped: RFC 7518, 3.3 requires at least 2048."""
     weak = Signer(rsa.generate_private_key(65537, 1024), "RS256")
     found = parse_bundle(weak.bundle())
 
@@ -380,10 +392,10 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 
 
 def test_a_token_that_is_verified_again_counts_once() -> None:
-    """A token that is verified again after a change of keys counts once in the remembered tokens.
+    """If a token is verified again after each change of the keys, it is remembered only once.
 
-    If it counted twice, the limit of remembered tokens would be reached by tokens that are the
-    same, and each request would verify its token again.
+    Otherwise copies of one token would fill the memory of tokens, and each request would verify its
+    token again.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
@@ -399,7 +411,7 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
-    """Where only tokens are accepted, a password is wrong credentials from any client address."""
+    """If a registry accepts only tokens, a password counts as wrong, from any client address."""
     authenticator = TokenAuthentication().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 

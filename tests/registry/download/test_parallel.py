@@ -1,4 +1,4 @@
-"""Download of a large blob over several connections."""
+"""A large blob is downloaded over several connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(
     permits: threading.Semaphore | None = None,
     said: int = len(CONTENT),
 ) -> Iterator[bytes]:
-    """Return the pieces that a download over *count* connections yields from offset *start* on.
+    """Yield the pieces of a download over *count* connections, from the offset *start* on.
 
     *said* is the size in bytes that the manifest states for the blob.
     """
@@ -54,12 +54,12 @@ def read(
 
 
 def parts(start: int = 0, count: int = 3) -> list[int]:
-    """Return the offsets at which the requests for the parts start."""
+    """Return the start offset of each part."""
     return [each for each, _ in divided(MissingRange(start, len(CONTENT)), count)]
 
 
 def divided(span: MissingRange, count: int) -> list[tuple[int, int]]:
-    """Return the first and the last offset (exclusive) of each part of a missing range."""
+    """Return the start offset and the end offset (exclusive) of each part of a missing range."""
     parts = span.parts(count)
     return [parts.part(number) for number in range(parts.count)]
 
@@ -76,9 +76,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
 def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
-    """The parts of a blob are cut so that all connections end at about the same time.
+    """The parts are cut so that all connections finish at about the same time.
 
-    All parts but the last have one length, and their number is a multiple of the connections.
+    All parts but the last have the same length, and their number is a multiple of the number of
+    connections.
     """
     parts = divided(MissingRange(start, size), count)
     lengths = {stop - at for at, stop in parts[:-1]}
@@ -93,9 +94,9 @@ def test_parts_let_all_connections_end_together(start: int, size: int, count: in
 @pytest.mark.parametrize("start", [0, 1, 1499, 1500, 9999])
 @pytest.mark.parametrize("count", [2, 3, 20])
 def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
-    """The bytes of the parts are yielded in order, and each byte once.
+    """A download over several connections yields each byte once and in order.
 
-    That holds wherever the file ends, and with more connections than parts.
+    That holds for every start offset, and if there are more connections than parts.
     """
     remote = FakeRemote(CONTENT)
 
@@ -104,7 +105,7 @@ def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
 
 
 def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
-    """An upstream that ignores the header Range is read with one request."""
+    """If an upstream ignores the header Range, the download sends it only one request."""
     remote = FakeRemote(CONTENT, takes_ranges=False)
 
     assert b"".join(read(remote)) == CONTENT
@@ -112,7 +113,7 @@ def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
 
 
 def test_parts_in_memory_are_limited_by_the_connections() -> None:
-    """At most one part for each connection is in memory, however large the blob is."""
+    """A download has at most one part for each connection in memory, however large the blob is."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
@@ -123,9 +124,9 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 
 
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
-    """If other downloads use all connections that an upstream permits, parts are fetched in turn.
+    """If other downloads use all permitted connections, one connection fetches all parts.
 
-    The download does not wait for a further connection: its first connection fetches all parts.
+    The download does not wait until another connection is permitted.
     """
     remote = FakeRemote(CONTENT)
 
@@ -134,7 +135,7 @@ def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
 
 
 def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If Python cannot start a thread, the parts are fetched in turn over one connection."""
+    """If Python cannot start a thread, one connection fetches all parts, one after another."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -148,9 +149,9 @@ def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("end", ["read", "left", "broken"])
 def test_all_permits_are_released(end: str) -> None:
-    """A download gives back each permit for a connection, however it ends.
+    """A download releases each permit for a connection, however the download ends.
 
-    A permit that is not given back would be missing until the worker ends.
+    Otherwise that permit would be missing until the worker exits.
     """
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
@@ -171,7 +172,10 @@ def test_all_permits_are_released(end: str) -> None:
 
 
 def test_each_upstream_has_its_own_permits() -> None:
-    """Each upstream has its own permits for connections, enough for three blobs at full speed."""
+    """Each upstream has its own permits for additional connections.
+
+    With four connections for a blob there are nine permits, which is enough for three blobs.
+    """
     limits = ParallelLimits(4)
     one, other = limits.budget("one.test"), limits.budget("other.test")
     taken = 0
@@ -184,7 +188,7 @@ def test_each_upstream_has_its_own_permits() -> None:
 
 
 def test_a_part_that_breaks_off_is_continued() -> None:
-    """If the connection of a part breaks, the rest of the part is requested again."""
+    """If the connection of a part breaks, the download requests the rest of that part."""
     remote = FakeRemote(CONTENT, breaks=[10_000, 2500])
 
     assert b"".join(read(remote, count=2)) == CONTENT
@@ -202,9 +206,9 @@ def test_a_part_that_breaks_off_is_continued() -> None:
 def test_an_upstream_that_accepts_one_connection_fails_no_pull(
     error: Exception,
 ) -> None:
-    """An upstream that accepts one connection at a time does not fail a pull.
+    """If an upstream refuses a second connection, the pull succeeds over the first one.
 
-    The parts of refused connections are fetched over the first connection.
+    The first connection fetches the part that the second one should have fetched.
     """
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)
@@ -220,7 +224,10 @@ def test_an_upstream_that_accepts_one_connection_fails_no_pull(
 
 
 def test_a_part_that_never_arrives_ends_the_download() -> None:
-    """If a part cannot be fetched, the download fails after it has yielded all bytes before it."""
+    """If a part cannot be fetched, the download yields the bytes before that part.
+
+    Then it fails.
+    """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
     received = [next(body)]
@@ -233,9 +240,9 @@ def test_a_part_that_never_arrives_ends_the_download() -> None:
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
 def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
-    """The bytes are right even if only some connections to an upstream support ranges.
+    """A download yields the right bytes even if only some connections support ranges.
 
-    Behind a load balancer each connection may reach another host.
+    Behind a load balancer, each connection may reach another host.
     """
     remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
     body = read(remote, count=2)
@@ -248,9 +255,9 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
-    """A response may have fewer bytes than the requested range (RFC 9110, 15.3.7).
+    """If a response is shorter than its range (RFC 9110, 15.3.7), the download requests the rest.
 
-    The missing bytes must be requested again, or the digest of the blob is wrong.
+    Otherwise the blob would lack bytes and have a wrong digest.
     """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
@@ -259,9 +266,9 @@ def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
 
 
 def test_a_helper_thread_may_receive_less_than_a_part() -> None:
-    """A thread that helps a download may receive fewer bytes than the part that it requested.
+    """If only the additional connections get short responses, the download still yields all bytes.
 
-    Behind a load balancer its connection may reach a host that sends shorter ranges.
+    Behind a load balancer, such a connection may reach a host that sends shorter ranges.
     """
     remote = FakeRemote(CONTENT, piece=500)
     body = read(remote, count=2)
@@ -273,7 +280,7 @@ def test_a_helper_thread_may_receive_less_than_a_part() -> None:
 
 @pytest.mark.parametrize("wrong", [-4000, -1, 1, 4000])
 def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
-    """If the manifest states a wrong size, the download uses the size that the upstream sends."""
+    """If the manifest states a wrong size, the download uses the size that the upstream states."""
     remote = FakeRemote(CONTENT, piece=500)
 
     assert b"".join(read(remote, said=len(CONTENT) + wrong)) == CONTENT
@@ -281,9 +288,9 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 
 
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
-    """An unexpected exception in the thread of a part ends the download.
+    """An unexpected error in the thread of a part makes the download fail.
 
-    Otherwise the download would wait for that part for ever, with its spool file locked.
+    Otherwise the download would wait forever for that part, with its spool file locked.
     """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
@@ -295,9 +302,9 @@ def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
 def test_a_false_size_uses_no_memory(said: int) -> None:
-    """A manifest that states a huge size for a small blob makes the download use no more memory.
+    """If a manifest states a huge size for a small blob, the download needs less than 1 MiB.
 
-    Any client that may push can push such a manifest.
+    Any client with the right to push can push such a manifest.
     """
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()
@@ -313,7 +320,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """If the upstream confirms a false, huge size, each connection sends one request.
+    """If the upstream does not contradict a false, huge size, each connection sends one request.
 
     An attacker may control both the manifest and the upstream.
     """
@@ -346,7 +353,10 @@ def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
 def test_every_byte_is_yielded_once_and_in_order(
     start: int, size: int, count: int, permits: int, most: int | None
 ) -> None:
-    """For any number of parts, connections and permits, each byte is yielded once and in order."""
+    """A download yields each byte once and in order.
+
+    That holds for any number of parts, connections and permits.
+    """
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
     semaphore = threading.Semaphore(permits)
@@ -358,9 +368,9 @@ def test_every_byte_is_yielded_once_and_in_order(
 
 
 def test_no_part_is_taken_after_the_last_one() -> None:
-    """A helper thread that finds no part left gives up its connection, and requests no bytes.
+    """If a helper thread finds all parts taken, it releases its permit and sends no request.
 
-    Another thread may have taken the last part after the helper thread was started.
+    Another thread may take the last part after the helper thread was started.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

@@ -1,4 +1,4 @@
-"""Clients do not wait until a verified blob is committed to a storage behind a network."""
+"""If the storage is a bucket, clients get a verified blob before its commit to the bucket ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = layout.blob(DIGEST)
 
 @dataclass
 class Sent:
-    """A local file that is sent to the storage; it records what the writer reports."""
+    """A local file that is sent to the storage; the object records what the writer reports."""
 
     storage: Remote
     path: Path
@@ -30,11 +30,11 @@ class Sent:
     ends: list[str] = field(default_factory=list)
 
     def reached(self, length: int) -> None:
-        """Record the length that the local file has reached."""
+        """Record the length in bytes that the local file has reached."""
         self.lengths.append(length)
 
     def commit(self, size: int) -> None:
-        """Store the file as a value, once the test permits it by `lands`."""
+        """Store the file in the storage as soon as the test has set the event `lands`."""
         assert self.path.stat().st_size == size
         self.storage.committing.set()
         assert self.storage.lands.wait(60)
@@ -44,13 +44,13 @@ class Sent:
         self.ends.append("committed")
 
     def abort(self) -> None:
-        """Record the end of a download whose file was not committed."""
+        """Record that the download ended without a commit."""
         if not self.ends:
             self.ends.append("aborted")
 
 
 class Remote(MemoryStorage):
-    """A storage that stands for a bucket: a commit waits for `lands`.
+    """A storage that simulates a bucket: a commit waits until the test sets the event `lands`.
 
     `looked` counts the reads of KEY.
     """
@@ -80,18 +80,18 @@ class Remote(MemoryStorage):
 
 @pytest.fixture
 def storage() -> Remote:
-    """Return the storage of all workers."""
+    """Return the storage that all workers share."""
     return Remote()
 
 
 @pytest.fixture
 def bench(tmp_path: Path, storage: Remote) -> Bench:
-    """Return a data directory whose content is behind a network."""
+    """Return a data directory whose blobs are in the simulated bucket."""
     return Bench(tmp_path, disk=storage)
 
 
 def test_the_last_byte_is_sent_before_the_commit(bench: Bench, storage: Remote) -> None:
-    """Clients of both workers get all bytes of a blob before the bucket has stored it."""
+    """Clients of two workers get all bytes of a blob before the bucket has stored it."""
     ours, other = bench.worker(), bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     waiting = [worker.join(task(remote)) for worker in (ours, other)]
@@ -116,7 +116,7 @@ def test_the_last_byte_is_sent_before_the_commit(bench: Bench, storage: Remote) 
 
 
 def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> None:
-    """A request during the commit begins no second download, also in another worker."""
+    """If a client requests a blob during its commit, no worker starts a second download."""
     remote = FakeRemote(CONTENT)
     read_all(bench.worker().join(task(remote)))
     assert storage.committing.wait(60)
@@ -129,7 +129,10 @@ def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> No
 
 
 def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage: Remote) -> None:
-    """Each reader's repository gets its link after the commit, so no link is dangling."""
+    """Each reader's repository gets its link only after the commit of the blob.
+
+    So no link points to a missing blob.
+    """
     worker, linked = bench.worker(), []
     remote = FakeRemote(CONTENT)
     reader = worker.join(task(remote))
@@ -143,7 +146,10 @@ def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage
 
 
 def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
-    """Of a blob with a wrong digest the last byte is not sent, and nothing is stored."""
+    """If a blob has a wrong digest, clients do not get its last byte.
+
+    The blob is not stored.
+    """
     remote = FakeRemote(CONTENT[:-1] + b"x")
 
     with pytest.raises(DigestMismatch):
@@ -154,7 +160,7 @@ def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
 
 
 def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) -> None:
-    """If the bucket does not store the blob, clients still get all its verified bytes."""
+    """If the bucket does not store a blob, the client still gets all of its verified bytes."""
     storage.error = StorageBroken("the storage does not answer")
     remote = FakeRemote(CONTENT)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -169,9 +175,9 @@ def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) 
 
 
 def test_the_next_writer_commits_a_verified_spool_file(bench: Bench, storage: Remote) -> None:
-    """If a worker dies while the bucket stores a blob, the next worker stores the verified file.
+    """If a worker dies during a commit to the bucket, the next worker commits the spool file.
 
-    The next worker sends no request to the upstream.
+    The spool file is verified, so the next worker sends no request to the upstream.
     """
     remote = FakeRemote(CONTENT)
     dead = bench.worker()

@@ -1,4 +1,7 @@
-"""Requests of all workers join one download of a blob, and survive its failure or the writer's."""
+"""Requests in all workers share one download of a blob.
+
+The download survives a failed request and the death of its writer.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
-    """A download ends as a blob with a row in the index, and its spool file is gone."""
+    """A finished download is a blob with a row in the index, and has no spool file any more."""
     remote = FakeRemote(CONTENT)
     received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
@@ -49,7 +52,10 @@ def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench
 
 
 def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
-    """A blob is stored before its last byte is sent, so the next pull needs no upstream."""
+    """When a client gets the last byte of a blob, the blob is stored.
+
+    So the next pull needs no upstream.
+    """
     worker = bench.worker()
     for number in range(50):
         content = CONTENT + bytes([number])
@@ -60,7 +66,7 @@ def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
 
 
 def test_clients_of_all_workers_share_one_download(bench: Bench) -> None:
-    """Twelve clients of two workers cause one request to the upstream."""
+    """If twelve clients of two workers request a blob, the upstream gets one request."""
     remote = FakeRemote(CONTENT, until=1)
     workers = [bench.worker(), bench.worker()]
     with ThreadPoolExecutor(12) as pool:
@@ -77,7 +83,7 @@ def test_clients_of_all_workers_share_one_download(bench: Bench) -> None:
 
 
 def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
-    """A client reads the bytes of a blob that have arrived while the rest is downloaded."""
+    """A client receives the first bytes of a blob while the rest is still being downloaded."""
     remote = FakeRemote(CONTENT, until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
     first = next(body)
@@ -88,7 +94,7 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
 
 def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task:
-    """Return a task whose requests note the threads that send them."""
+    """Return a task to download a blob; it adds each thread that sends a request to *threads*."""
 
     def fetch(start: int, stop: int | None = None) -> AbstractContextManager[FakeBody]:
         threads.append(threading.current_thread())
@@ -100,7 +106,7 @@ def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task
 def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
     """The thread of the client that begins a download sends the first request to the upstream.
 
-    So no other thread has to wake up before the request. The thread of the download reads the body
+    So no other thread has to wake up before the request. The download's own thread reads the body
     of the response.
     """
     threads: list[threading.Thread] = []
@@ -114,7 +120,7 @@ def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
 
 
 def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -> None:
-    """If the request by the client's thread fails, the thread of the download repeats it."""
+    """If the request of the client's thread fails, the download's own thread repeats it."""
     threads: list[threading.Thread] = []
     remote = FakeRemote(CONTENT, refusals=[Unavailable("fake", "busy", Why.REFUSED)])
     reader = bench.worker().join(_noting_threads(remote, threads))
@@ -126,7 +132,7 @@ def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -
 
 
 def test_a_download_goes_on_if_its_first_client_never_reads(bench: Bench) -> None:
-    """A client that leaves before the first byte of its response does not stop the download."""
+    """If the first client disconnects before its response begins, the download continues."""
     bench.worker().join(task(FakeRemote(CONTENT)))
 
     eventually(lambda: bench.blobs.stat(DIGEST) is not None)
@@ -135,7 +141,10 @@ def test_a_download_goes_on_if_its_first_client_never_reads(bench: Bench) -> Non
 def test_the_response_is_closed_if_the_download_cannot_be_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A response that the client's thread has opened is closed if nothing reads its body."""
+    """If the spool file cannot be written, the upstream's response is closed.
+
+    The client's thread opened this response, and no other thread reads its body.
+    """
 
     def fail(_: Download, __: str) -> Iterator[bytes]:
         raise StorageBroken("no disk")
@@ -150,7 +159,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets the first bytes at once; a later piece waits until more bytes arrived."""
+    """A client gets the first bytes at once; later pieces wait until more bytes have arrived."""
     waits: list[float] = []
     wait = Reader._wait
 
@@ -175,8 +184,8 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 ) -> None:
     """A reader in the writer's process waits until the writer has linked the blob.
 
-    The writer stores the blob a moment before it writes the link. A reader that looked in between
-    would find no link, and would write one too.
+    The writer writes the link a moment after it has stored the blob. A reader that looked for the
+    link in that moment would find none, and would write the link too.
     """
     order: list[str] = []
     wait_done = Download.wait_done
@@ -196,7 +205,7 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 
 
 def test_a_reader_in_another_worker_reads_before_the_download_ends(bench: Bench) -> None:
-    """A reader in another worker reads the growing spool file while the download runs."""
+    """A reader in another worker follows the growing spool file while the download runs."""
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -214,7 +223,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
     bench: Bench,
     announced: bool,  # noqa: FBT001
 ) -> None:
-    """Another worker knows the size of a running download, if the upstream announced it."""
+    """If the upstream stated the size of a blob, another worker knows it during the download."""
     remote = FakeRemote(CONTENT, until=1, tells_size=announced)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -227,7 +236,10 @@ def test_another_worker_knows_the_size_before_the_download_ends(
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """The last byte of a wrong blob is never sent: the response breaks off, nothing is stored."""
+    """If a blob has a wrong digest, the client never gets the last byte: the response breaks off.
+
+    The blob is not stored, and the next pull succeeds.
+    """
     wrong = FakeRemote(CONTENT[:-1] + b"!", until=5000)
     first = bench.worker()
     first.join(task(wrong))
@@ -245,14 +257,14 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
 def test_a_failed_download_ends_after_its_flush(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed download closes its spool file only after the flush in the background has ended.
+    """A failed download closes its spool file only after the background flush of it has ended.
 
-    Another file could get the number of the closed descriptor, and be flushed in its place.
+    Otherwise another file could get the same descriptor number and be flushed instead.
     """
     reported: list[bool] = []
 
     def flush(_: int) -> None:
-        # long enough for a download that does not wait to be reported as failed
+        # within 0.1 s, a download that does not wait for the flush would report its failure
         threading.Event().wait(0.1)
         reported.append(bool(bench.events))
 
@@ -272,7 +284,7 @@ def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
-    """After a broken connection a download requests only the bytes after those on the disk."""
+    """If the connection to the upstream breaks, the download requests only the missing bytes."""
     remote = FakeRemote(CONTENT, breaks=[3000, 7000])
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
@@ -280,14 +292,14 @@ def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
 
 
 def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench) -> None:
-    """If an upstream ignores the range, the bytes that are on the disk already are dropped."""
+    """If an upstream ignores a range, the download drops the bytes that the disk already has."""
     remote = FakeRemote(CONTENT, breaks=[3000], takes_ranges=False)
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
 
 
 def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> None:
-    """A failed download keeps its bytes, at which the next pull continues."""
+    """After a failed download, the next pull requests only the bytes that are not on the disk."""
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(500)]
     remote = FakeRemote(CONTENT, breaks=[3000], until=1)
     body = read(bench.worker().join(task(remote)), 0, len(CONTENT))
@@ -303,7 +315,10 @@ def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> No
 
 
 def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
-    """An upstream's 404 is raised at once, with the upstream's error and no spool file."""
+    """If an upstream sends 404 for a blob, the request fails at once with the upstream's error.
+
+    No spool file stays.
+    """
     remote = FakeRemote(CONTENT, refusals=[Absent("fake", "no such blob")])
     with pytest.raises(Absent):
         bench.worker().join(task(remote))
@@ -313,7 +328,10 @@ def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
 
 
 def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> None:
-    """A refusal for one repository does not end the download that another repository shares."""
+    """If an upstream denies a blob to one repository, another repository's pull of it goes on.
+
+    Both pulls share one download.
+    """
     worker = bench.worker()
     gate = threading.Event()
     denied = FakeRemote(CONTENT)
@@ -335,7 +353,7 @@ def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> Non
 
 
 def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
-    """A blob for which there is no disk space is sent to the client, and requested once only."""
+    """Without disk space for a blob, the worker passes it through with one upstream request."""
     bench.reservations = len(CONTENT) - 1
     remote = FakeRemote(CONTENT)
 
@@ -351,7 +369,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 ) -> None:
     """If other programs fill the disk, a download wakes the cleaner and the pull succeeds.
 
-    The blob is sent without being stored, and the next blob may fit.
+    The blob is passed through. Once there is space again, the next download is stored.
     """
 
     def full(*_: object) -> int:
@@ -369,14 +387,14 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 
 
 def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
-    """A blob that is not stored for lack of space is verified too: a wrong one breaks off."""
+    """If a blob that is passed through has a wrong digest, the response breaks off."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
         read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
 
 
 def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
-    """A blob without a Content-Length is read until the upstream closes the body."""
+    """If a blob has no Content-Length, its download ends when the upstream closes the body."""
     remote = FakeRemote(CONTENT, tells_size=False)
     reader = bench.worker().join(task(remote))
 
@@ -385,7 +403,10 @@ def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
 
 
 def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
-    """A reader that comes after the download gets the stored file as one range for `sendfile`."""
+    """A reader that begins after the download gets the whole stored file as one `FileSlice`.
+
+    The server sends a `FileSlice` with `sendfile`.
+    """
     worker = bench.worker()
     remote = FakeRemote(CONTENT, until=1)
     reader = worker.join(task(remote))
@@ -400,7 +421,7 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
     """The callback `shown` is called before other readers can see the size of the blob.
 
-    `shown` records that the upstream has the blob, so that those readers need not ask the upstream.
+    `shown` records that the upstream has the blob, so those readers need not ask the upstream.
     """
     shown: list[bool] = []
     worker = bench.worker()
@@ -415,7 +436,7 @@ def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
 
 
 def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
-    """The callback `shown` is not called if the upstream refused the blob."""
+    """If the upstream denies the blob, the callback `shown` is not called."""
     shown: list[None] = []
     remote = FakeRemote(CONTENT, refusals=[Denied("fake", "not under this name")])
     with pytest.raises(Denied):
@@ -426,14 +447,14 @@ def test_shown_is_not_called_after_a_refusal(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 4321), (9000, 10240), (10239, 10240)])
 def test_a_range_of_a_running_download(bench: Bench, start: int, stop: int) -> None:
-    """A range of a running download is cut out of the growing file."""
+    """A client that requests a range during a download gets exactly the bytes of that range."""
     reader = bench.worker().join(task(FakeRemote(CONTENT)))
 
     assert b"".join(read(reader, start, stop)) == CONTENT[start:stop]
 
 
 def test_an_empty_blob_is_stored(bench: Bench) -> None:
-    """An empty blob, of zero bytes, is stored."""
+    """A blob of zero bytes is stored."""
     empty = Digest.of(b"")
     reader = bench.worker().join(task(FakeRemote(b""), empty))
 
@@ -455,7 +476,7 @@ time.sleep(60)
 
 
 def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
-    """If the process of the writer is killed, a reader in another worker continues the download."""
+    """If the writer's process is killed, a reader in another worker continues the download."""
     worker = bench.worker()
     path = worker.path(DIGEST)
     path.parent.mkdir(parents=True)
@@ -482,9 +503,9 @@ def test_a_reader_continues_after_its_writer_is_killed(bench: Bench) -> None:
 
 
 def test_a_wrong_spool_file_is_discarded(bench: Bench) -> None:
-    """A spool file with wrong bytes, as after a crash, is deleted by the first pull that reads it.
+    """If a spool file has wrong bytes, the first pull that uses it fails and deletes the file.
 
-    The next pull of the blob succeeds.
+    A crash can leave such a file. The next pull of the blob succeeds.
     """
     worker = bench.worker()
     lock = try_lock(worker.path(DIGEST))

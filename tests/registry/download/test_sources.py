@@ -1,4 +1,4 @@
-"""Which source a download asks next, how long it pauses, and when it fails."""
+"""A download chooses its next source, the length of its pauses, and the time at which it fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # a connection that sent this many bytes counts as progress
+_PROGRESS = 100_000  # bytes; a connection that has sent so many counts as progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -32,7 +32,7 @@ def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy
 
 
 def test_after_a_failure_the_next_source_is_used_at_once() -> None:
-    """After a source fails, the next source is used at once, and the failed one comes last."""
+    """If a source fails, the download uses the next source at once, and the failed one last."""
     policy = _policy(3)
     asked = []
     for _ in range(3):
@@ -47,9 +47,9 @@ def test_after_a_failure_the_next_source_is_used_at_once() -> None:
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    """Pauses between requests double up to the longest pause.
+    """The pauses between requests to a failing source double, up to the longest pause.
 
-    The values in this test are upper bounds: full jitter takes a part of each pause.
+    In this test the pauses have their longest length; a random factor shortens them otherwise.
     """
     policy = _policy()
     now, pauses = 0.0, []
@@ -65,7 +65,10 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
-    """The last request is sent at the end of the time limit, in case the upstream works again."""
+    """The last request is sent at the end of the time limit.
+
+    The upstream may have recovered by then.
+    """
     policy = _policy(silence=1.0, first_pause=0.7)
     policy.failed(0, 0.0)
     first = policy.decide(0.0)
@@ -78,7 +81,10 @@ def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
 
 
 def test_progress_resets_the_time_limit() -> None:
-    """Bytes from any source restart the time limit and reset the pauses of all sources."""
+    """If a source sends bytes, the time limit starts anew, and the pauses of all sources are reset.
+
+    Each pause then begins with the shortest length.
+    """
     policy = _policy(2)
     for source in (0, 1):
         policy.failed(source, 20.0)
@@ -93,7 +99,10 @@ def test_progress_resets_the_time_limit() -> None:
 
 
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
-    """A connection that breaks after one byte restarts the time limit, but not the pauses."""
+    """If each connection breaks after one byte, the pauses still grow.
+
+    The byte only starts the time limit anew.
+    """
     policy = _policy()
     pauses = []
     now = 0.0
@@ -109,9 +118,9 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
-    """A download sends a source no request before the time in its Retry-After has passed.
+    """A download sends a source no request until the time in its Retry-After has passed.
 
-    The download uses other sources during that time.
+    During that time, the download uses other sources.
     """
     policy = _policy(2)
     policy.failed(0, 0.0, retry_after=7.0)
@@ -123,7 +132,7 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
 
 
 def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
-    """A download fails at once if its only source's Retry-After exceeds its time limit."""
+    """If the Retry-After of the only source exceeds the time limit, the download fails at once."""
     policy = _policy()
     policy.failed(0, 0.0, retry_after=31.0)
 
@@ -131,7 +140,10 @@ def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
 
 
 def test_a_source_without_the_blob_is_not_used_again() -> None:
-    """A source without the blob is not used again; without any source the download ends."""
+    """If a source does not have the blob, the download never uses it again.
+
+    Without any source left, the download ends.
+    """
     policy = _policy(2)
     policy.remove(0)
     assert policy.decide(0.0) == AskSource(1)
@@ -141,7 +153,7 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 
 
 def test_the_second_invalid_response_removes_a_source() -> None:
-    """A download stops using a source after its second invalid response.
+    """A download stops using a source after its second invalid response in a row.
 
     The first one may come from a redirect whose target has changed since.
     """
@@ -155,10 +167,9 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 
 @pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
-    """A source is given up only after several refusals in a row, with no byte between them.
+    """A download gives a source up only after several refusals in a row, without a byte between.
 
-    A long download may get many refusals, because a source may accept only one connection at a
-    time.
+    A source that accepts one connection at a time may refuse many requests of a long download.
     """
     policy = _policy()
     for at in range(3 * most):
@@ -180,7 +191,7 @@ def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
 def test_a_download_always_ends_and_never_spins(
     count: int, events: list[tuple[int, int, float]], jitter: float
 ) -> None:
-    """Without progress a download ends within its time limit, after a limited number of requests.
+    """Without progress, a download ends within its time limit after a bounded number of requests.
 
     This holds for any sequence of failures, refusals and pauses.
     """
@@ -211,7 +222,10 @@ def test_a_download_always_ends_and_never_spins(
 
 
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
-    """A connection below the lowest rate is given up after one span, the next after two."""
+    """A connection below the lowest rate is closed after 15 s.
+
+    The next connection is closed after twice that time.
+    """
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
     assert not pace.is_too_slow(14.9, 10)
@@ -222,7 +236,10 @@ def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
 
 @pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
 def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
-    """A connection above the lowest rate is kept; a rate of 0 switches the check off."""
+    """A connection above the lowest rate is not closed.
+
+    With a lowest rate of 0, no connection is closed.
+    """
     pace = Pace(Limits(min_rate=rate, slow_span=15.0))
     pace.begin(0.0)
 
@@ -234,13 +251,13 @@ def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
 
 @dataclass
 class Time:
-    """A clock that a pause of the download moves forward."""
+    """A clock that moves forward only when the download pauses."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Return the time (s) after all pauses until now."""
+        """Return the sum (s) of all pauses until now."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -260,7 +277,7 @@ def _over(*remotes: FakeRemote, time: Time | None = None) -> Iterator[bytes]:
 
 
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
-    """A mirror that breaks off is replaced by the upstream at once, from the missing byte on."""
+    """If a mirror breaks off, the upstream sends the missing bytes, without a pause before."""
     mirror = FakeRemote(CONTENT, piece=10_000, breaks=[100_000] * 9)
     upstream = FakeRemote(CONTENT, piece=10_000)
     time = Time()
@@ -271,7 +288,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 
 
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
-    """A source that delivered bytes is retried if it refuses a second connection.
+    """If a source has sent bytes and then refuses a new connection, the download asks it again.
 
     The source may accept one connection at a time, and the earlier one may still be open.
     """
@@ -286,7 +303,10 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 
 
 def test_a_source_that_keeps_refusing_is_removed() -> None:
-    """A source that refuses again and again is given up: it may have revoked its permission."""
+    """If a source refuses seven requests in a row, the download fails.
+
+    The source may have revoked the permission.
+    """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())
     next(body)
@@ -298,7 +318,7 @@ def test_a_source_that_keeps_refusing_is_removed() -> None:
 
 
 def test_a_slow_connection_is_replaced() -> None:
-    """A slow connection is closed, and a new one requests the missing range.
+    """A download closes a slow connection and requests the missing range over a new one.
 
     If the slow connection is to a mirror, the new one is to the upstream.
     """
@@ -317,7 +337,10 @@ def test_a_slow_connection_is_replaced() -> None:
 
 
 def test_an_outage_during_a_body_is_waited_for() -> None:
-    """A download continues after an outage of its only source if it is within the time limit."""
+    """If the only source fails for a while, the download waits and then continues.
+
+    The outage must be shorter than the time limit.
+    """
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(8)]
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000], refusals=[])
     time = Time()
@@ -342,7 +365,7 @@ def test_an_outage_during_a_body_is_waited_for() -> None:
 def test_the_upstreams_error_is_raised(
     errors: list[UpstreamError], expected: type[Exception]
 ) -> None:
-    """If mirror and upstream fail, the upstream's error is raised."""
+    """If both the mirror and the upstream fail, the download raises the upstream's error."""
     remotes = [FakeRemote(CONTENT, refusals=[each] * 100) for each in errors]
     with pytest.raises(expected) as raised:
         list(_over(*remotes))
@@ -351,7 +374,7 @@ def test_the_upstreams_error_is_raised(
 
 
 def test_a_distrusted_source_is_not_used() -> None:
-    """A source that sent wrong bytes for the blob before is not used if another source has it."""
+    """A source that has sent wrong bytes for a blob is not used if another source has the blob."""
     liar, honest = FakeRemote(CONTENT[::-1], piece=10_000), FakeRemote(CONTENT, piece=10_000)
     sources = Sources([liar.fetch, honest.fetch], without=[0])
 
@@ -361,7 +384,7 @@ def test_a_distrusted_source_is_not_used() -> None:
 
 
 def test_a_source_with_a_final_error_is_removed_at_once() -> None:
-    """A source is given up at once after a final error, such as a redirect to a forbidden host."""
+    """A final error of a source, such as a redirect to a forbidden host, is never retried."""
     forbidden = Unavailable("fake", "not permitted", Why.NONSENSE, is_final=True)
     remote, time = FakeRemote(CONTENT, refusals=[forbidden] * 100), Time()
     with pytest.raises(Unavailable, match="not permitted"):

@@ -1,4 +1,4 @@
-"""Partial downloads are kept at a restart of the appliance and deleted after a reboot."""
+"""Partial downloads survive a restart of the appliance, but not a reboot of the machine."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def files(spool: Path) -> set[str]:
 
 
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
-    """Partial downloads that were written before the last reboot are deleted.
+    """At its start a worker deletes partial downloads that were written before the last reboot.
 
-    Their last bytes may never have reached the disk, and readers would get zeros.
+    Their last bytes may be missing on the disk, and readers would get zeros instead.
     """
     discard_partial_downloads(tmp_path, "a")
 
@@ -43,7 +43,7 @@ def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spoo
 
 
 def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
-    """Partial downloads of this boot are kept; the next writer continues where they end."""
+    """Without a reboot, partial downloads stay, and the next writer continues them."""
     discard_partial_downloads(tmp_path, "a")
     (spool / layout.spool(LAYER)).write_bytes(b"lay")
     discard_partial_downloads(tmp_path, "a")
@@ -54,7 +54,7 @@ def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) ->
 
 
 def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
-    """A partial download that another process has locked is not deleted, as it is in use."""
+    """A partial download that another process has locked is in use, so it is not deleted."""
     held = try_lock(spool / layout.spool(LAYER))
     assert held is not None
 
@@ -67,7 +67,7 @@ def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
 def test_a_disk_error_does_not_stop_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the spool folder cannot be read, the start logs a warning and goes on."""
+    """If the spool folder cannot be read, the worker logs a warning and starts all the same."""
     (tmp_path / layout.SPOOL).write_text("no folder")
     discard_partial_downloads(tmp_path, "a")
 
@@ -75,7 +75,7 @@ def test_a_disk_error_does_not_stop_the_start(
 
 
 def test_without_a_boot_id_nothing_is_discarded(tmp_path: Path, spool: Path) -> None:
-    """Without a boot id, which would show a reboot, no partial download is discarded."""
+    """Without a boot ID a worker cannot detect a reboot, so it deletes no partial download."""
     discard_partial_downloads(tmp_path, "")
 
     assert len(files(spool)) == 2

@@ -1,4 +1,4 @@
-"""The library collects times of use and writes them to the index in batches."""
+"""The library collects the times of accesses and writes them to the index in batches."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Index(MemoryIndex):
 
 
 def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
-    """The tracker writes a batch of access times in one transaction; the last access counts.
+    """The tracker writes all collected accesses in one transaction, the last one of each digest.
 
-    Without accesses the tracker makes no transaction.
+    Without accesses, the tracker opens no transaction.
     """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
@@ -61,9 +61,9 @@ def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
 def test_access_times_are_kept_while_the_index_is_unavailable(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The tracker keeps access times while the index is unavailable, with one warning.
+    """While the index is unavailable, the tracker keeps access times and logs one warning.
 
-    The tracker overwrites no later access time with an earlier one.
+    Of several accesses to one digest, the tracker keeps the last.
     """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))
@@ -82,7 +82,7 @@ def test_access_times_are_kept_while_the_index_is_unavailable(
 
 
 def test_the_tracker_flushes_periodically_and_when_stopped() -> None:
-    """The tracker flushes access times periodically and when it is stopped."""
+    """The tracker writes access times periodically, and once more when the program stops it."""
     index = Index()
     tracker = AccessTracker(index)
     tracker.start()

@@ -1,4 +1,4 @@
-"""The registry inside another Python program, which passes plain values to `create_app`."""
+"""Another Python program embeds the registry: it passes plain values to `create_app`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def _used(root: Path, digest: Digest) -> float:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
-    """Return a function that calls `create_app` on one folder; the test closes the results."""
+    """Yield a function that calls `create_app` on one folder.
+
+    The applications are closed after the test.
+    """
     made: list[Application] = []
 
     def begin(**said: object) -> TestClient:
@@ -63,7 +66,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 
 
 def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient]) -> None:
-    """An application needs only a folder; then every client may push and pull."""
+    """An application that gets only a folder permits every client to push and pull."""
     client = make()
     digest = _push(client, b"content")
 
@@ -73,7 +76,10 @@ def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient])
 def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
     make: Callable[..., TestClient],
 ) -> None:
-    """An upstream may be a URL, a host or a configuration; a loopback host means plain HTTP."""
+    """An upstream can be given as a host, as a URL with a name, or as an `UpstreamConfig`.
+
+    If the host is a loopback host, the registry uses plain HTTP.
+    """
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         for said in ([u.host], {"one.test": u.url}, [UpstreamConfig("one.test", u.url)]):
@@ -86,7 +92,10 @@ def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
 def test_a_name_below_localhost_is_requested_over_plain_http(
     make: Callable[..., TestClient],
 ) -> None:
-    """Names below `localhost` are loopback (RFC 6761, 6.3), in the library as in the appliance."""
+    """The registry requests an upstream named `app.localhost` over plain HTTP.
+
+    Names below `localhost` are loopback addresses (RFC 6761, 6.3).
+    """
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         port = u.host.rpartition(":")[2]
@@ -100,7 +109,10 @@ def test_a_name_below_localhost_is_requested_over_plain_http(
 def test_names_without_an_upstream_use_the_default_unless_hosted(
     make: Callable[..., TestClient],
 ) -> None:
-    """A name without an upstream uses the default upstream, unless the name is hosted."""
+    """A repository's name without an upstream belongs to the default upstream.
+
+    Names that match `hosted` are the exception: clients can push them.
+    """
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
         client = make(upstreams={"one.test": u.url}, default_upstream="one.test", hosted=["team/*"])
@@ -121,7 +133,10 @@ def test_names_without_an_upstream_use_the_default_unless_hosted(
 def test_an_invalid_argument_is_reported_by_create_app(
     make: Callable[..., TestClient], said: dict[str, object]
 ) -> None:
-    """`create_app` reports an invalid argument before the first request."""
+    """If an argument is invalid, `create_app` itself raises an error.
+
+    So the program fails before the first request.
+    """
     with pytest.raises((ValueError, InvalidRepository)):
         make(**said)
 
@@ -134,9 +149,9 @@ def _check(user: str, password: str) -> bool:
 
 
 def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None:
-    """A function that gets user and password can check passwords for the application.
+    """An embedding program can pass a function that checks a user and a password.
 
-    Clients without a password that the function accepts are challenged.
+    A client whose password the function rejects gets 401 with a challenge.
     """
     client = make(authenticator=_check)
 
@@ -147,7 +162,7 @@ def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None
 
 
 def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: Path) -> None:
-    """The example of a password file in docs/library.md works; each password is checked once."""
+    """An embedding program can use a password file as in the example of docs/library.md."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
     client = make(authenticator=registry.PasswordCache(registry.Htpasswd(path)))
@@ -157,7 +172,7 @@ def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: 
 
 
 def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> None:
-    """Anonymous pulls can be permitted, while a push needs a password."""
+    """With `anonymous="pull"`, a client can pull without a password, and needs one to push."""
     client = make(authenticator=_check, anonymous="pull")
     digest = _push(client, b"content", **_ANN)
 
@@ -166,7 +181,7 @@ def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> No
 
 
 def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
-    """Access rules apply in an application as the setting `access` does in the appliance."""
+    """A user gets 403 for a pull that the access rules of the embedding program do not permit."""
     rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
     client = make(authenticator=_check, rules=rules)
     digest = _push(client, b"content", **_ANN)
@@ -180,9 +195,9 @@ def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
 def test_a_header_of_a_client_authenticates_no_user(
     make: Callable[..., TestClient], value: str
 ) -> None:
-    """No header of a client can stand for a password in the library.
+    """In the library, no header of a client replaces a password.
 
-    In the appliance HAProxy sets such headers, and removes those of clients.
+    In the appliance, HAProxy sets such headers and removes those that clients send.
     """
     client = make(authenticator=_check)
     wrong = {"Authorization": _header("ann", "wrong")}
@@ -197,7 +212,7 @@ def test_a_header_of_a_client_authenticates_no_user(
 
 
 def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> None:
-    """By default responses lack the headers for a proxy, which name users and repositories."""
+    """By default, responses lack the headers for a proxy, which name users and repositories."""
     client = make(authenticator=_check)
     digest = _push(client, b"content", **_ANN)
     headers = client.simulate_get(f"/v2/{NAME}/blobs/{digest}", headers=_ANN).headers
@@ -206,10 +221,9 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 
 
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
-    """With `trust_proxy` the headers about verified credentials are accepted and sent.
+    """With `trust_proxy`, a proxy can report verified credentials, and responses have its headers.
 
-    A header with which one application object marks a credential as verified is not accepted by
-    another object.
+    The proxy's header has the epoch of one application object, so another object rejects it.
     """
     client = make(authenticator=_check, trust_proxy=True)
     given = client.simulate_get("/v2/", headers=_ANN).headers
@@ -226,7 +240,7 @@ def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClie
 
 
 class Accesses:
-    """A callback `on_blob_access` that records its calls."""
+    """A function for `on_blob_access` that records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, str]] = []
@@ -237,7 +251,10 @@ class Accesses:
 
 
 def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> None:
-    """The callback gets each push, pull and range of a blob, and a 304, but no HEAD."""
+    """`on_blob_access` is called for each push, pull and range of a blob and for a 304.
+
+    It is not called for a HEAD or a 404.
+    """
     accesses = Accesses()
     client = make(on_blob_access=accesses)
     digest = _push(client, b"content")
@@ -254,7 +271,7 @@ def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> 
 def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """For a blob from an upstream the callback gets the local repository name and the size.
+    """For a proxied blob, `on_blob_access` gets the repository's local name and the blob's size.
 
     It is called before the download ends.
     """
@@ -270,7 +287,7 @@ def test_a_proxied_pull_is_reported_with_its_local_name(
 def test_a_failing_callback_fails_no_pull(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the callback raises, the pull succeeds and the exception is logged."""
+    """If `on_blob_access` raises an error, the pull succeeds and the error is logged."""
 
     def fail(_digest: str, _size: int, _repository: str) -> None:
         raise RuntimeError("of the program")
@@ -286,7 +303,7 @@ def test_a_failing_callback_fails_no_pull(
 def test_access_times_reach_the_index_with_track(
     tmp_path: Path, make: Callable[..., TestClient]
 ) -> None:
-    """With `track` access times reach the index at the latest when the application ends."""
+    """With `track=True`, access times are in the index at the latest after `close()`."""
     client = make()
     digest = _push(client, b"content")
     pushed = _used(tmp_path, digest)
@@ -304,7 +321,7 @@ def test_access_times_reach_the_index_with_track(
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Restore the loggers of the registry after the test, because `create_app` changes them."""
+    """Restore the registry's loggers after the test, because `create_app` changes them."""
     ours = [logging.getLogger(name) for name in LOGGERS]
     before = [(each.handlers[:], each.level, each.propagate) for each in ours]
     yield
@@ -317,7 +334,10 @@ def quiet() -> Iterator[None]:
 def test_a_programs_own_logger_gets_the_records(
     make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `logger=` a program's logger gets each record once, with its fields in the message."""
+    """With `logger=`, the program's logger gets each record once.
+
+    The record's fields are part of the message.
+    """
     own = logging.getLogger("my.program")
     own.setLevel(logging.WARNING)
     make(logger=own)
@@ -332,7 +352,10 @@ def test_a_programs_own_logger_gets_the_records(
 
 
 def test_modules_are_loaded_on_demand() -> None:
-    """`import entrepot.registry` loads no module; its names load no `config` or `logger`."""
+    """`import entrepot.registry` loads no submodule, not even Falcon.
+
+    The names that a program imports from it load neither `config` nor `logger`.
+    """
     program = """
 import sys
 from entrepot import registry

@@ -1,4 +1,4 @@
-"""The prefetch of the other layers of an image after the first request for one."""
+"""After the first request for a layer, a worker prefetches the other layers of the image."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def u() -> Iterator[FakeUpstream]:
 
 
 def has(p: Pulling, layer: bytes) -> bool:
-    """Return True if a layer is stored and linked in the repository."""
+    """Return True if a layer is stored and the repository has a link to it."""
     digest = Digest.of(layer)
     linked = p.repositories.links_blob(Repository(f"{p.prefix}/{NAME}"), digest)
     return linked and (p.root / layout.blob(digest)).exists()
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds, for at most twenty seconds."""
+    """Wait until a condition is true, for at most 20 s."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
@@ -51,9 +51,9 @@ def first_blob(p: Pulling) -> None:
 
 
 def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path: Path) -> None:
-    """A request for one layer downloads the other layers of the image, each once.
+    """If a client requests one layer of an image, the worker downloads each other layer once.
 
-    A later pull in the same repository sends no request to the upstream.
+    A later pull of the image sends no request to the upstream.
     """
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")
@@ -66,9 +66,9 @@ def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path
 
 
 def test_the_prefetch_begins_after_the_first_bytes_are_sent() -> None:
-    """The prefetch is prepared only after the first piece of the requested layer was sent.
+    """The worker prepares a prefetch after it has sent the first piece of the requested layer.
 
-    To prepare a prefetch takes a millisecond, for which the client would wait otherwise.
+    The preparation takes a millisecond, for which the client would otherwise wait.
     """
     order: list[str] = []
     for piece in after_first(iter([b"first", b"second", b"third"]), lambda: order.append("act")):
@@ -79,7 +79,7 @@ def test_the_prefetch_begins_after_the_first_bytes_are_sent() -> None:
 
 
 def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) -> None:
-    """A prefetched layer is marked as unused until a client requests it.
+    """The index marks a prefetched layer as unused until a client requests the layer.
 
     Unused prefetched layers are evicted first.
     """
@@ -95,7 +95,10 @@ def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) 
 
 
 def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) -> None:
-    """A manifest request or a HEAD of a layer starts no prefetch: update bots send only these."""
+    """A request for a manifest, or a HEAD for a layer, starts no prefetch.
+
+    Update bots send only such requests.
+    """
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")
     p.head(f"blobs/{Digest.of(LAYERS[0])}")
@@ -104,7 +107,10 @@ def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) 
 
 
 def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
-    """All workers together prefetch at most `prefetch` blobs at a time from one upstream."""
+    """With `prefetch: 2`, all workers together prefetch at most two blobs at a time.
+
+    The limit applies to each upstream.
+    """
     hold = threading.Event()
     ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])
     u.misbehave(ahead, hold=hold)
@@ -121,7 +127,7 @@ def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Pat
 
 
 def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> None:
-    """A prefetch ends when it finds no space, which is left for requested blobs."""
+    """If a prefetch finds no space, it ends, so that the space is left for requested blobs."""
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
     p.get("manifests/v1")
     first_blob(p)
@@ -135,7 +141,7 @@ def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> Non
 def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If Python cannot start a thread, nothing is prefetched and the pull succeeds."""
+    """If Python cannot start a thread, the worker prefetches nothing and the pull succeeds."""
     p = pulling(u, tmp_path, prefetch=1)
     start = threading.Thread.start
 
@@ -153,7 +159,7 @@ def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
 def test_a_large_layer_is_fetched_once_over_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer that is large by its manifest is downloaded once, over several connections."""
+    """A layer whose manifest states a large size is downloaded once, over several connections."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)
@@ -171,7 +177,7 @@ def test_a_large_layer_is_fetched_once_over_several_connections(
 def test_a_large_prefetch_uses_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large prefetch uses several connections, as a client may request that layer next."""
+    """A large layer is prefetched over several connections: a client may request it next."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [LAYERS[0], large])
@@ -188,7 +194,10 @@ def test_a_large_prefetch_uses_several_connections(
 def test_a_large_blob_without_a_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large blob without a known manifest is one request: its size is not known beforehand."""
+    """Without a stored manifest, a worker does not know that a blob is large.
+
+    It then downloads the blob with one request.
+    """
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [large])

@@ -1,4 +1,4 @@
-"""A worker of the registry, for all tests of pushes."""
+"""Provide a worker of the registry for all tests of pushes."""
 
 from __future__ import annotations
 

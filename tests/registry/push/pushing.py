@@ -1,4 +1,7 @@
-"""A worker of the registry on an empty data directory, and a client that pushes by the OCI spec."""
+"""Provide a worker of the registry on an empty data directory, and a client that pushes to it.
+
+The client sends the requests of the OCI distribution-spec.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ OCTETS = "application/octet-stream"
 
 @dataclass
 class Pushing:
-    """A worker of the registry, which a test calls in process; `root` is its data directory."""
+    """A worker of the registry in the process of the test; `root` is its data directory."""
 
     root: Path
     client: TestClient
@@ -54,7 +57,7 @@ class Pushing:
         return Repositories(self.storage)
 
     def content(self, digest: Digest) -> bytes | None:
-        """Return the stored bytes of *digest*, or None."""
+        """Return the stored bytes of *digest*, or None if they are not stored."""
         path = self.root / layout.blob(digest)
         return path.read_bytes() if path.exists() else None
 
@@ -66,7 +69,7 @@ class Pushing:
     # ---- requests to the worker
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send a request for a path of the test repository; `_` in a header's name is a dash."""
+        """Send a request for a path of the test repository; `_` in a header's name becomes "-"."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
@@ -78,7 +81,7 @@ class Pushing:
         )
 
     def stream(self, method: str, url: str, pieces: Iterable[bytes | Exception]) -> Result:
-        """Send a request whose body comes in *pieces*, without a Content-Length."""
+        """Send a request whose body arrives in *pieces*, without a Content-Length."""
         path, _, query = url.partition("?")
         extras = {"wsgi.input": Stream(pieces), "CONTENT_LENGTH": "", "wsgi.input_terminated": True}
         return self.client.simulate_request(
@@ -88,7 +91,7 @@ class Pushing:
     # ---- pushes of whole blobs and manifests
 
     def begin(self, query: str = "", name: str = NAME) -> str:
-        """Begin an upload and return the URL in its Location."""
+        """Begin an upload, and return its URL from the header Location."""
         begun = self.send("POST", f"/v2/{name}/blobs/uploads/{query}")
         assert begun.status_code == 202, begun.text
         return begun.headers["location"]
@@ -119,7 +122,7 @@ class Pushing:
 
 
 class RecordingPins(MemoryPins):
-    """Pins of an index in memory, which also record each digest that was ever pinned."""
+    """Pins in memory; `held_once` has each digest that was ever pinned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,14 +135,15 @@ class RecordingPins(MemoryPins):
         super().pin(wanted, until)
 
     def are_removed(self) -> bool:
-        """Return True if each pin that was set has been removed."""
+        """Return True if no digest of `held_once` is pinned any more."""
         return not self.pinned(self.held_once)
 
 
 class Stream(io.RawIOBase):
     """The body of a request, which arrives in pieces.
 
-    An exception among the pieces is raised in its place, as after a broken connection.
+    An exception among the pieces is raised when the server reads up to it, as after a broken
+    connection.
     """
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
@@ -147,7 +151,7 @@ class Stream(io.RawIOBase):
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to the requested number of bytes of the body."""
+        """Return at most *size* bytes of the body."""
         while len(self._rest) < size:
             piece = next(self._pieces, b"")
             if isinstance(piece, Exception):
@@ -176,7 +180,7 @@ def pushing(
     token_endpoint: Callable[[Authorization], object] | None = None,
     events: WriteEvents | None = None,
 ) -> Pushing:
-    """Return a worker on the data directory *root*; workers that get one *index* share it."""
+    """Return a worker on the data directory *root*; workers with the same *index* share it."""
     index = index or MemoryIndex()
     index.notes.put({REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}
@@ -217,5 +221,5 @@ def is_served(p: Pushing, content: bytes, algorithm: str = "sha256") -> bool:
 
 
 def pieces(content: bytes, size: int) -> Iterator[bytes]:
-    """Return *content* in pieces of *size* bytes."""
+    """Yield *content* in pieces of *size* bytes; the last piece may be shorter."""
     return (content[start : start + size] for start in range(0, len(content), size))

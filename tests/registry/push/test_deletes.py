@@ -17,9 +17,9 @@ _LAYER = Digest.of(_MADE.layers[0])
 
 
 def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
-    """DELETE of a tag returns 202 and removes the tag.
+    """DELETE of a tag gets 202 and removes only that tag.
 
-    The manifest of a deleted tag and its other tags stay.
+    The manifest and its other tags stay.
     """
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
@@ -32,9 +32,9 @@ def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
 
 
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
-    """DELETE of a manifest removes its tags too: a GET of any of them is 404.
+    """DELETE of a manifest removes its tags too, so a GET of any of them gets 404.
 
-    Other manifests keep their tags. The content stays until the cleaner removes it.
+    Other manifests keep their tags. The stored content stays until the cleaner deletes it.
     """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
@@ -50,7 +50,7 @@ def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
 
 
 def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
-    """DELETE of a blob removes it from one repository; other repositories keep their links."""
+    """DELETE of a blob removes its link from one repository; other repositories still serve it."""
     for name in (NAME, "team/other"):
         p.image(_MADE, name=name)
 
@@ -62,7 +62,7 @@ def test_a_blob_is_deleted_from_one_repository_only(p: Pushing) -> None:
 
 
 def test_deleting_missing_content_is_404(p: Pushing) -> None:
-    """DELETE of a tag, manifest or blob that does not exist is 404."""
+    """DELETE of a tag, manifest or blob that does not exist gets 404."""
     p.image(_MADE)
     absent = Digest.of(b"absent")
 
@@ -77,7 +77,7 @@ def test_deleting_missing_content_is_404(p: Pushing) -> None:
 
 
 def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
-    """Deleted content can be pushed again, and all of it can be pulled afterwards."""
+    """After a DELETE of a manifest and a blob, a client can push and pull the image again."""
     p.image(_MADE)
     p.ask("DELETE", f"manifests/{_MADE.digest}")
     p.ask("DELETE", f"blobs/{_LAYER}")
@@ -89,7 +89,10 @@ def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
 
 
 def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
-    """A manifest can be deleted after its blobs, because clients delete in either order."""
+    """A manifest can be deleted even if its blobs were deleted first.
+
+    Clients delete them in either order.
+    """
     p.image(_MADE)
     for blob in _MADE.blobs:
         assert p.ask("DELETE", f"blobs/{Digest.of(blob)}").status_code == 202
@@ -99,7 +102,7 @@ def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
 
 @pytest.mark.parametrize("path", ["manifests/v1", f"manifests/{_MADE.digest}", f"blobs/{_LAYER}"])
 def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
-    """REGISTRY_STORAGE_DELETE_ENABLED is false by default: every DELETE is 405."""
+    """If REGISTRY_STORAGE_DELETE_ENABLED is false, which is the default, every DELETE gets 405."""
     p = pushing(tmp_path, delete_enabled=False)
     p.image(_MADE)
 
@@ -111,7 +114,7 @@ def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
 
 
 def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
-    """A tag whose folder has lost its link to a manifest is not listed, and DELETE of it is 404."""
+    """If the link file of a tag is missing, the tag is not listed and a DELETE of it gets 404."""
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
     (p.root / layout.tags(Repository(NAME)) / "v1" / "current" / "link").unlink()
@@ -121,7 +124,7 @@ def test_a_partly_removed_tag_is_not_listed(p: Pushing) -> None:
 
 
 def test_a_deleted_index_keeps_its_images(p: Pushing) -> None:
-    """DELETE of an index keeps its images, which were pushed separately."""
+    """After a DELETE of an OCI index, the images that it lists can still be pulled."""
     p.image(_MADE, _MADE.digest)
     body, media_type = images.index([_MADE])
     p.manifest(body, media_type, "many")
@@ -133,7 +136,7 @@ def test_a_deleted_index_keeps_its_images(p: Pushing) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_put_to_a_blob_is_405(p: Pushing, method: str) -> None:
-    """A PUT to a blob is 405, and `Allow` lists the permitted methods."""
+    """PUT, POST and PATCH of a blob get 405, and `Allow` lists the permitted methods."""
     refused = p.ask(method, f"blobs/{_LAYER}", b"x")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")

@@ -1,4 +1,4 @@
-"""The end of an upload: interrupted, with a wrong digest, cancelled, or used by two requests."""
+"""An upload ends complete, interrupted, with a wrong digest, cancelled, or with two requests."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 
 def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
-    """An upload keeps the bytes received before an interruption.
+    """If the connection of an upload breaks, the received bytes stay.
 
-    The client asks any worker for the offset of its upload and continues there.
+    The client gets their number from any worker and continues there.
     """
     where = p.begin()
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
@@ -51,9 +51,9 @@ def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
 
 
 def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
-    """An exception of the WSGI server in a body counts as an interruption.
+    """An error that the WSGI server raises while the body is read interrupts the upload.
 
-    Each WSGI server raises its own exception when a client disconnects.
+    Each WSGI server raises its own error when a client disconnects.
     """
     where = p.begin()
 
@@ -65,7 +65,10 @@ def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> Non
 
 
 def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
-    """An interrupted POST leaves no upload, because its client has no location to continue at."""
+    """If a POST with the whole blob is interrupted, its upload is deleted.
+
+    The client has no URL at which it could continue.
+    """
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
 
     broken = p.client.simulate_post(
@@ -78,7 +81,7 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 
 
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
-    """A worker without the running hash of an upload reads the upload's file before the commit.
+    """A worker without a valid running hash of an upload reads the whole file before the commit.
 
     A hash that another worker saved may cover only the first part of the file.
     """
@@ -96,10 +99,10 @@ def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
 def test_a_saved_hash_is_used_by_another_worker(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker continues with the hash that another worker saved, and does not read the file again.
+    """A worker continues with the running hash that another worker saved, without reading the file.
 
-    The test changes bytes of the file to show this. The commit marks the blob, so that the cleaner
-    verifies it later.
+    To show this, the test changes the bytes of the file. The commit marks the blob as unverified,
+    so that the cleaner verifies it later.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
@@ -116,7 +119,10 @@ def test_a_saved_hash_is_used_by_another_worker(
 
 
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
-    """An upload whose file became shorter is refused when it ends, as its bytes are read again."""
+    """If the file of an upload has lost its bytes, its last request gets 503.
+
+    The worker reads the file again before the commit and deletes the upload.
+    """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
     (data,) = [path for path in p.uploads() if path.suffix != ".digest"]
@@ -135,7 +141,7 @@ def test_a_truncated_upload_is_refused(p: Pushing) -> None:
 @pytest.mark.parametrize("way", ["post", "put", "chunks", "stream"])
 @_ALGORITHMS
 def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
-    """A wrong digest is 400 DIGEST_INVALID, and no part of the upload stays."""
+    """An upload whose bytes have another digest gets 400 DIGEST_INVALID and is deleted."""
     digest = Digest.of(b"something else", algorithm)
     if way == "post":
         refused = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -158,7 +164,10 @@ def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
 
 @pytest.mark.parametrize("digest", ["", "sha256:abc", "md5:" + "0" * 32, "nonsense", "sha256:"])
 def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
-    """A malformed digest is 400, and the upload stays, because its client may finish it."""
+    """A request with a malformed digest gets 400.
+
+    The upload stays, so that the client can finish it.
+    """
     where = p.begin()
 
     for refused in (
@@ -180,7 +189,7 @@ def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
     "number", [str(uuid.UUID(int=1)), "x", "..", f"{uuid.UUID(int=1)}.digest", "0" * 300]
 )
 def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
-    """An unknown upload is 404, for every form of the upload's ID."""
+    """A request with the ID of an upload that does not exist gets 404, whatever the ID contains."""
     where = f"blobs/uploads/{number}?digest={_DIGEST}"
 
     refused = p.ask(method, where, b"x" if method.startswith("P") else None)
@@ -191,9 +200,9 @@ def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
 
 
 def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
-    """The ID of an upload is valid only in the repository in which the upload began.
+    """The ID of an upload is valid only in the URL of the repository in which the upload began.
 
-    Permissions are checked by the repository's name in the URL.
+    Permissions are checked for the repository in the URL.
     """
     where = p.begin().replace(NAME, "team/other")
 
@@ -204,7 +213,7 @@ def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
 
 
 def test_a_finished_upload_is_404(p: Pushing) -> None:
-    """A finished upload is 404 for every method, and no file is created again."""
+    """After an upload has finished, every request for it gets 404 and creates no file."""
     where = p.begin()
     p.send("PUT", f"{where}?digest={_DIGEST}", _CONTENT)
 
@@ -214,7 +223,7 @@ def test_a_finished_upload_is_404(p: Pushing) -> None:
 
 
 def test_an_upload_can_be_cancelled(p: Pushing) -> None:
-    """DELETE of an upload (end-14) is 204, and removes its bytes and its reservation."""
+    """DELETE of an upload (end-14) gets 204 and removes its bytes and its reservation."""
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
 
@@ -227,7 +236,7 @@ def test_an_upload_can_be_cancelled(p: Pushing) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
-    """A GET of `/blobs/uploads/` is 405: a client can only begin an upload there."""
+    """At `/blobs/uploads/` a client can only begin an upload with POST; other methods get 405."""
     refused = p.ask(method, "blobs/uploads/")
 
     assert refused.status_code == 405
@@ -238,7 +247,10 @@ def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
 
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two requests on one upload do not mix: the second gets 416 with the offset."""
+    """If an upload has a request in progress, a second request for it gets 416.
+
+    The header Range of the 416 has the received bytes.
+    """
     monkeypatch.setattr("entrepot.registry.push.upload_sessions._LOCK_WAIT_S", 0.05)
     where = p.begin()
     is_writing, may_end = threading.Event(), threading.Event()
@@ -271,9 +283,9 @@ def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.M
 
 
 def test_eight_simultaneous_uploads_of_one_blob_succeed(tmp_path: Path) -> None:
-    """Eight simultaneous uploads of one blob all succeed with 201.
+    """If eight clients upload the same blob at the same time, each gets 201.
 
-    One copy of the blob is stored and counted once.
+    The blob is stored and counted once.
     """
     index = MemoryIndex()
     workers = [pushing(tmp_path, index=index) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Pushes, mounts and deletions queue their notification events before the response is sent."""
+"""A push, mount or deletion queues its notification events before the client gets the response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SOURCE = Source("vm:5000", "i")
 
 
 class Recorded:
-    """A stand-in for the queue of notifications, which keeps the JSON of each event."""
+    """A queue of notifications that keeps the JSON of each event in memory."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -31,12 +31,12 @@ class Recorded:
     def __call__(
         self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
     ) -> None:
-        """Write the events as the notifier does, and keep them."""
+        """Write the events in the same form as the notifier, and keep them."""
         made = [write_event(action, target, request, _SOURCE) for action, target in happened]
         self.events += [json.loads(each.text) for each in made]
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return action and target of the events since the last call, without URLs."""
+        """Return the action and the target, without its URL, of each event since the last call."""
         taken, self.events = self.events, []
         for each in taken:
             each["target"].pop("url", None)
@@ -45,13 +45,13 @@ class Recorded:
 
 @pytest.fixture
 def recorded() -> Recorded:
-    """Return the stand-in for the queue of notifications."""
+    """Return the queue of notifications that keeps its events."""
     return Recorded()
 
 
 @pytest.fixture
 def p(tmp_path: Path, recorded: Recorded) -> Pushing:
-    """Return a registry that sends its events to the stand-in and has the parts of an image."""
+    """Return a registry that has an image and puts its events into the queue of the test."""
     found = pushing(tmp_path, delete_enabled=True, events=Notifier(recorded, has_references=False))
     found.image(_MADE)
     recorded.take()
@@ -70,14 +70,14 @@ def _manifest(**fields: str) -> dict[str, Any]:
 
 
 def test_a_pushed_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """A pushed blob is one event, caused by the last request of its upload."""
+    """An uploaded blob causes one event `push`, when the last request of the upload succeeds."""
     digest = p.blob(b"content")
 
     assert recorded.take() == [("push", _blob(digest, 7))]
 
 
 def test_a_blob_in_a_single_post_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """A blob in a single POST is one event."""
+    """A blob that a client pushes with a single POST causes one event."""
     digest = Digest.of(b"content")
     p.ask("POST", f"blobs/uploads/?digest={digest}", b"content")
 
@@ -85,7 +85,7 @@ def test_a_blob_in_a_single_post_is_one_event(p: Pushing, recorded: Recorded) ->
 
 
 def test_a_rejected_blob_is_no_event(p: Pushing, recorded: Recorded) -> None:
-    """A blob with a wrong digest, or an unfinished upload, causes no event."""
+    """An upload that is rejected for a wrong digest causes no event."""
     p.send("PUT", f"{p.begin()}?digest={Digest.of(b'other')}", b"content")
 
     assert recorded.take() == []
@@ -93,7 +93,7 @@ def test_a_rejected_blob_is_no_event(p: Pushing, recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("source", ["", f"&from={NAME}"], ids=["any", "from"])
 def test_a_mount_names_its_source(p: Pushing, recorded: Recorded, source: str) -> None:
-    """A mounted blob causes the event `mount` with the repository that it came from."""
+    """A mounted blob causes an event `mount`, which names the repository that had the blob."""
     done = p.send("POST", f"/v2/other/app/blobs/uploads/?mount={_LAYER}{source}")
 
     assert done.status_code == 201
@@ -102,14 +102,17 @@ def test_a_mount_names_its_source(p: Pushing, recorded: Recorded, source: str) -
 
 
 def test_a_mount_that_begins_an_upload_is_no_event(p: Pushing, recorded: Recorded) -> None:
-    """A mount of a blob that does not exist causes no event."""
+    """If a blob to mount does not exist, an upload begins and causes no event."""
     p.ask("POST", f"blobs/uploads/?mount={Digest.of(b'absent')}&from={NAME}")
 
     assert recorded.take() == []
 
 
 def test_a_pushed_manifest_is_an_event_for_each_tag(p: Pushing, recorded: Recorded) -> None:
-    """A pushed manifest is an event for each tag, or one without a tag for a digest."""
+    """A pushed manifest causes one event for each tag.
+
+    A push by digest without tags causes one event that has no tag.
+    """
     p.manifest(_MADE.manifest, _MADE.media_type, "v2")
     p.manifest(_MADE.manifest, _MADE.media_type, _MADE.digest)
     p.manifest(_MADE.manifest, _MADE.media_type, f"{_MADE.digest}?tag=a&tag=b")
@@ -123,7 +126,7 @@ def test_a_pushed_manifest_is_an_event_for_each_tag(p: Pushing, recorded: Record
 
 
 def test_references_are_sent_if_they_are_configured(tmp_path: Path, recorded: Recorded) -> None:
-    """With `includereferences` the event of a manifest lists its config and layers."""
+    """With `includereferences`, the event of a pushed manifest lists its config and layers."""
     found = pushing(tmp_path, events=Notifier(recorded, has_references=True))
     found.image(_MADE)
     (_, target) = recorded.take()[-1]
@@ -136,7 +139,7 @@ def test_references_are_sent_if_they_are_configured(tmp_path: Path, recorded: Re
 def test_a_deleted_manifest_is_an_event_and_one_for_each_tag(
     p: Pushing, recorded: Recorded
 ) -> None:
-    """A DELETE by digest causes the manifest's event, then one for each tag that it removes."""
+    """DELETE by digest causes an event for the manifest, then one for each tag that it removes."""
     p.manifest(_MADE.manifest, _MADE.media_type, "v2")
     recorded.take()
     p.ask("DELETE", f"manifests/{_MADE.digest}")
@@ -149,7 +152,7 @@ def test_a_deleted_manifest_is_an_event_and_one_for_each_tag(
 
 
 def test_a_deleted_tag_or_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """A deleted tag or blob is one event; a failed deletion is none."""
+    """DELETE of a tag or blob causes one event; a DELETE that gets 404 causes none."""
     p.ask("DELETE", "manifests/v1")
     p.ask("DELETE", "manifests/v1")
     p.ask("DELETE", f"blobs/{_LAYER}")
@@ -162,7 +165,10 @@ def test_a_deleted_tag_or_blob_is_one_event(p: Pushing, recorded: Recorded) -> N
 
 
 def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: Recorded) -> None:
-    """An event has ID, address and port from HAProxy's header, and the rest from the request."""
+    """An event has the request's ID and the client's address and port from HAProxy's header.
+
+    The other fields come from the request itself.
+    """
     p.ask(
         "DELETE",
         "manifests/v1",
@@ -183,7 +189,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
 
 
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
-    """Without a configured endpoint a worker imports no module of `notifications`."""
+    """Without a configured endpoint, a worker imports no module of `notifications`."""
     loaded = worker_modules()
 
     assert "entrepot.registry.app" in loaded

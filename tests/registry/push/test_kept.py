@@ -1,4 +1,4 @@
-"""Tests of the index row and the log fields of a pushed blob."""
+"""A pushed blob gets a row in the index, and its response has the fields of the access log."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _DIGEST = Digest.of(_CONTENT)
 
 
 def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
-    """A pushed blob counts against the cap, and is pinned until the repository has a link to it.
+    """A pushed blob counts against the cap and is pinned until its repository has a link to it.
 
-    The pin keeps the cleaner from removing the blob meanwhile.
+    The pin keeps the cleaner from deleting the blob before the link exists.
     """
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
@@ -38,7 +38,7 @@ def test_a_pushed_blob_is_recorded_and_pinned(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
-    """An unfinished upload creates no repository."""
+    """While the first upload to a repository is unfinished, the repository does not exist."""
     p.begin()
 
     assert p.ask("GET", "tags/list").status_code == 404
@@ -46,9 +46,9 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 
 
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
-    """A manifest that is pushed again as a blob stays a manifest in the index, with its parts.
+    """If a client pushes a stored manifest's bytes as a blob, the index still has it as a manifest.
 
-    The cleaner evicts a manifest before its parts.
+    The row keeps the manifest's parts, because the cleaner evicts a manifest before its parts.
     """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
@@ -67,7 +67,10 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 
 
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
-    """A push counts as a use: HAProxy logs kind and digest from the headers."""
+    """The response to a push has the kind and the digest as headers, which HAProxy logs.
+
+    So a push counts as a use.
+    """
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 
     assert done.headers["x-entrepot-kind"] == "blob"

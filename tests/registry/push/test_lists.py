@@ -1,4 +1,4 @@
-"""Pages of the lists of tags and repositories (OCI spec 1.1, end-8; docker's `_catalog`)."""
+"""Lists of tags and of repositories come in pages (OCI spec 1.1, end-8; docker's `_catalog`)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def _pages(p: Pushing, url: str, field: str) -> list[list[str]]:
 
 
 def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
-    """Tags are listed in byte order, upper case first, as in Go's sort of strings."""
+    """Tags are listed in the order of their bytes, as Go sorts strings.
+
+    Upper case comes first.
+    """
     _tag(p, "b", "A", "a.1", "a", "_x", "B")
 
     assert p.ask("GET", "tags/list").json == {
@@ -54,7 +57,7 @@ def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
 
 
 def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
-    """A repository without tags has an empty list of tags; an unknown one is 404."""
+    """A repository without tags has an empty list of tags; an unknown repository gets 404."""
     p.image(_MADE, _MADE.digest)
 
     assert p.tags() == []
@@ -62,7 +65,10 @@ def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
 
 
 def test_tags_are_listed_in_pages(p: Pushing) -> None:
-    """Each page of tags but the last has a Link to the next page, even if the last is full."""
+    """Each page of tags except the last has a Link to the next page.
+
+    A last page that is full has no Link either.
+    """
     _tag(p, *"abcdef")
 
     pages = _pages(p, f"/v2/{NAME}/tags/list?n=2", "tags")
@@ -81,7 +87,7 @@ def test_tags_are_listed_in_pages(p: Pushing) -> None:
     ],
 )
 def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list[str]) -> None:
-    """The list of tags begins after `last`, whether such a tag exists or not."""
+    """A list of tags with `last` begins after that name, even if there is no such tag."""
     _tag(p, *"abcd")
 
     assert p.tags(query) == expected
@@ -89,7 +95,7 @@ def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list
 
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
 def test_n_0_lists_nothing(p: Pushing, path: str) -> None:
-    """A list with n=0 is empty and has no Link."""
+    """A list that is requested with `n=0` is empty and has no Link."""
     _tag(p, "a")
 
     answer = p.send("GET", f"{path}?n=0")
@@ -101,7 +107,7 @@ def test_n_0_lists_nothing(p: Pushing, path: str) -> None:
 @pytest.mark.parametrize("path", [f"/v2/{NAME}/tags/list", "/v2/_catalog"])
 @pytest.mark.parametrize("count", ["-1", "x", "9" * 20])
 def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
-    """An invalid `n` is 400, and does not list everything."""
+    """A list that is requested with an invalid `n` gets 400."""
     _tag(p, "a")
 
     refused = p.send("GET", f"{path}?n={count}")
@@ -113,9 +119,9 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
 
 
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
-    """Hosted repositories are listed before proxied ones, each in order of names.
+    """The catalog lists hosted repositories before proxied ones, each sorted by name.
 
-    Repositories that no request can reach are left out of the catalog.
+    It leaves out repositories that no request can reach.
     """
     p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
     _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")
@@ -132,10 +138,7 @@ def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("n", range(1, 9))
 def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
-    """Pages of any size together have all repositories, hosted and proxied ones.
-
-    The last page of repositories has no Link.
-    """
+    """All pages of the catalog together list each repository once, for any size of a page."""
     p = pushing(tmp_path, upstreams=[_UPSTREAM])
     _link(p, "a", "a/b", "a-b/c", "zoo")
     _link(p, "quay.io/a", "quay.io/b", "quay.io/b/c", origin=_UPSTREAM)
@@ -155,7 +158,10 @@ def _link_many(p: Pushing, count: int) -> None:
 
 
 def test_a_page_has_100_repositories_by_default(p: Pushing) -> None:
-    """A page lists 100 repositories without `n`, as in docker distribution."""
+    """If a client requests the catalog without `n`, a page lists 100 repositories.
+
+    Docker distribution does the same.
+    """
     _link_many(p, 101)
 
     first, rest = _pages(p, "/v2/_catalog", "repositories")
@@ -164,7 +170,7 @@ def test_a_page_has_100_repositories_by_default(p: Pushing) -> None:
 
 
 def test_a_larger_n_than_the_limit_of_the_catalog_is_400(tmp_path: Path) -> None:
-    """A page has `catalog.maxentries` entries at most; more are refused, as in distribution."""
+    """A request for more repositories than `catalog.maxentries` gets 400, as in distribution."""
     p = pushing(tmp_path, catalog_page=3)
     _link_many(p, 4)
 
@@ -176,7 +182,10 @@ def test_a_larger_n_than_the_limit_of_the_catalog_is_400(tmp_path: Path) -> None
 
 
 def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: Path) -> None:
-    """A page has `tags.maxtags` tags at most; the Link leads to the others."""
+    """If `n` is larger than `tags.maxtags`, a page lists `tags.maxtags` tags.
+
+    Its Link leads to the next page.
+    """
     p = pushing(tmp_path, tags_page=3)
     _tag(p, *"abcd")
 
@@ -187,7 +196,10 @@ def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: P
 
 
 def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
-    """A repository that the user may not read is not listed, and does not shorten a page."""
+    """A repository that the user may not pull is not listed.
+
+    The page has other repositories in its place.
+    """
 
     class Mine(Identity):
         def may(self, action: Action, repository: Repository | None) -> bool:
@@ -205,7 +217,7 @@ def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
 
 
 def test_an_anonymous_client_gets_no_catalog(tmp_path: Path) -> None:
-    """An anonymous client gets no catalog: names of repositories may be confidential."""
+    """If a registry requires a login, an anonymous client gets 401 for the catalog."""
     p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: False, realm="r"))
 
     assert p.send("GET", "/v2/_catalog").status_code == 401

@@ -1,4 +1,4 @@
-"""Pushes of manifests: by tag, by digest, and with `tag` parameters (OCI spec 1.1, end-7)."""
+"""Clients push manifests by tag, by digest, and with `tag` parameters (OCI spec 1.1, end-7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _image(seed: int = 1, family: Family = "oci") -> Image:
 
 
 def _in_sha512(made: Image) -> Image:
-    """Return an image whose manifest names its parts by sha512 digests."""
+    """Return an image whose manifest refers to its parts by sha512 digests."""
 
     def named(content: bytes, said: dict[str, Any]) -> dict[str, Any]:
         return said | {"digest": str(Digest.of(content, "sha512"))}
@@ -41,7 +41,10 @@ def _in_sha512(made: Image) -> Image:
 
 @_FAMILIES
 def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
-    """An image pushed by tag is 201 with Location and digest, and returned byte for byte."""
+    """A push of an image by tag gets 201 with its Location and its digest.
+
+    A pull of the tag or the digest returns the manifest byte for byte.
+    """
     made = _image(family=family)
     for blob in made.blobs:
         p.blob(blob)
@@ -60,9 +63,9 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 
 @_FAMILIES
 def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
-    """Media types are case-insensitive, in the header and in the manifest: RFC 9110, 8.3.1.
+    """The case of a media type has no effect, in the header and in the manifest (RFC 9110, 8.3.1).
 
-    A header may have parameters.
+    The header may have parameters.
     """
     made = _image(family=family)
     body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
@@ -76,7 +79,10 @@ def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
 
 
 def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
-    """A child that is missing is 404 even if its media type in the index is in upper case."""
+    """If an OCI index lists a manifest that is not stored, its push gets 404.
+
+    That holds even if the manifest's media type is in upper case.
+    """
     child = _image()
     for blob in (*child.blobs, child.manifest):
         p.blob(blob)
@@ -87,7 +93,7 @@ def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -
 
 
 def test_an_image_pushed_by_digest_has_no_tag(p: Pushing) -> None:
-    """An image that is pushed by digest has no tag."""
+    """If a client pushes an image by digest, the image gets no tag."""
     made = _image()
 
     p.image(made, made.digest)
@@ -97,7 +103,10 @@ def test_an_image_pushed_by_digest_has_no_tag(p: Pushing) -> None:
 
 
 def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
-    """An image can be pushed by sha512: it is stored under that digest, and tags refer to it."""
+    """A client can push an image by its sha512 digest.
+
+    The manifest is stored under that digest, and its tags refer to that digest.
+    """
     made = _in_sha512(_image())
     for blob in made.blobs:
         p.blob(blob, algorithm="sha512")
@@ -114,7 +123,7 @@ def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
 
 
 def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
-    """A push by digest sets the tags of its `tag` parameters, which OCI-Tag in the response lists.
+    """A push by digest sets the tags in its `tag` parameters; the response has them in OCI-Tag.
 
     The next version of the OCI spec permits several `tag` parameters.
     """
@@ -131,7 +140,7 @@ def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
 
 
 def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
-    """In a push by tag the `tag` parameters are ignored: the spec has them for digests only."""
+    """A push by tag ignores its `tag` parameters: the OCI spec has them only for digests."""
     made = _image()
     p.image(made, "v1?tag=v2")
 
@@ -139,9 +148,9 @@ def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
 
 
 def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
-    """After a push moved a tag, every worker serves the new manifest at once.
+    """After a push has moved a tag, every worker serves the new manifest at once.
 
-    The manifest to which the tag pointed before can still be pulled by digest.
+    The previous manifest can still be pulled by digest.
     """
     first, second = _image(1), _image(2)
     p.image(first)
@@ -154,7 +163,7 @@ def test_a_moved_tag_is_seen_at_once(p: Pushing) -> None:
 
 
 def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
-    """A manifest can be pushed repeatedly, under any number of tags."""
+    """A client can push the same manifest several times, under one tag or several."""
     made = _image()
     for tag in ("v1", "v1", "v2"):
         p.image(made, tag)
@@ -165,7 +174,7 @@ def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
 
 @pytest.mark.parametrize("tag", [".v1", "v 1", "v" * 129, "v%2B1"])
 def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
-    """An invalid tag is 400, as a reference and as a `tag` parameter."""
+    """A push with an invalid tag gets 400, both as the reference and as a `tag` parameter."""
     made = _image()
     p.image(made, made.digest)
 
@@ -180,7 +189,7 @@ def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
 
 @_FAMILIES
 def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None:
-    """An index is pushed after its images, and may be part of another index."""
+    """After the images of an OCI index, a client can push the index, and an index of that index."""
     children = [_image(1, family), _image(2, family)]
     for child in children:
         p.image(child, child.digest)
@@ -197,14 +206,14 @@ def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None
 
 
 def test_an_empty_index_can_be_pushed(p: Pushing) -> None:
-    """An empty index can be pushed: tools add the images of a multi-platform image later."""
+    """A client can push an OCI index without images, to which tools add images later."""
     body, media_type = images.index([])
 
     assert p.manifest(body, media_type, "none").status_code == 201
 
 
 def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
-    """An index may list only manifests of its own repository; other manifests are missing."""
+    """If an OCI index lists a manifest of another repository, its push gets 404."""
     child = _image()
     p.image(child, child.digest, name="team/other")
     body, media_type = images.index([child])
@@ -215,7 +224,7 @@ def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
 
 
 def test_an_index_may_list_blobs(p: Pushing) -> None:
-    """An index may list blobs, as BuildKit's caches do.
+    """An OCI index may list blobs, as BuildKit's caches do.
 
     A manifest that was pushed as a blob does not count as a manifest of the index.
     """
@@ -234,7 +243,7 @@ def test_an_index_may_list_blobs(p: Pushing) -> None:
 
 
 def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
-    """An artifact with the empty config can be pushed, as oras does, also without layers."""
+    """A client can push an artifact with the empty config, as oras does, even without layers."""
     made = _image()
     artifact = images.artifact(made, b"a signature", "application/vnd.example.signature")
     bare = document(artifact.manifest, layers=[])
@@ -252,9 +261,9 @@ def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
     ids=["by its type", "by its urls"],
 )
 def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, object]) -> None:
-    """Foreign layers need not be stored: some licences forbid their redistribution.
+    """An image can be pushed without its foreign layers, such as the base layers of Windows.
 
-    Windows' base layers are foreign layers.
+    Their licences forbid to distribute them.
     """
     made = _image()
     layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")
@@ -266,7 +275,7 @@ def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, obje
 
 
 def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
-    """Unknown fields and inline data of a manifest are kept: no byte of it changes."""
+    """A manifest with unknown fields and inline data is stored and served byte for byte."""
     made = _image()
     for blob in made.blobs:
         p.blob(blob)
@@ -278,9 +287,9 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
 
 
 def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
-    """The media type may be in the header only; its parameters are ignored.
+    """If a manifest has no field `mediaType`, the media type in the header applies.
 
-    The field `mediaType` of a manifest is optional since OCI 1.0.
+    The field is optional since OCI 1.0. Parameters in the header are ignored.
     """
     made = _image()
     for blob in made.blobs:
@@ -300,7 +309,7 @@ def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
 def test_a_part_that_is_unlinked_during_the_push_is_reported(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """If a part loses its link while its manifest is pushed, the push is 404."""
+    """If a client deletes a part of a manifest while the manifest is pushed, the push gets 404."""
     child = _image()
     p.image(child, child.digest)
     body, media_type = images.index([child])

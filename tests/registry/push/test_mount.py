@@ -1,4 +1,4 @@
-"""Test cross-repository mounts (OCI distribution-spec 1.1, end-11)."""
+"""Clients mount blobs from other repositories (OCI distribution-spec 1.1, end-11)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _mount(p: Pushing, query: str, name: str = NAME) -> Result:
 
 
 def _is_mounted(p: Pushing, answer: Result) -> bool:
-    """Return True after a mount; otherwise assert that an upload has begun."""
+    """Return True after a mount; otherwise finish the upload that has begun, and return False."""
     if answer.status_code == 201:
         assert answer.headers["location"] == f"/v2/{NAME}/blobs/{_DIGEST}"
         assert answer.headers["docker-content-digest"] == str(_DIGEST)
@@ -44,9 +44,9 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
-    """A blob is mounted from another repository with 201, and none of its bytes is sent.
+    """A mount of a blob from another repository gets 201, without an upload.
 
-    The other repository keeps its link to the blob.
+    The blob stays in the new repository when the other repository's link is deleted.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
@@ -59,7 +59,10 @@ def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -
 
 
 def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
-    """A mount of a missing blob, or from an invalid name, begins an upload with 202."""
+    """If the repository in `from` does not have the blob, an upload begins with 202.
+
+    An invalid name in `from` has the same effect.
+    """
     p.blob(_CONTENT, "team/third")
 
     for source in (_OTHER, "team/none", "../../etc", "UPPER//x"):
@@ -69,14 +72,14 @@ def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
-    """A blob whose link exists but whose file is gone is not mounted: no client could pull it."""
+    """If a blob has a link but its file is missing, it is not mounted and an upload begins."""
     p.repositories.link_blob(Repository(_OTHER), _DIGEST)
 
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}&from={_OTHER}")) is False
 
 
 def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
-    """A mount without `from` searches all repositories, the one in the URL first."""
+    """A mount without `from` uses the blob of any repository, first the one in the URL."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):
@@ -85,9 +88,9 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 
 
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
-    """A blob is not mounted if no repository that the client may read has a link to it.
+    """If no repository that the client may read has a link to a blob, the blob is not mounted.
 
-    Instead of the mount an upload begins, as for a blob that is not stored.
+    An upload begins, as for a blob that is not stored.
     """
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")
@@ -97,7 +100,7 @@ def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
-    """A failed mount begins an upload with the algorithm of the requested digest."""
+    """If a mount by a sha512 digest fails, the upload that begins computes sha512."""
     digest = Digest.of(_CONTENT, "sha512")
 
     begun = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -108,7 +111,7 @@ def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
 
 
 def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
-    """A proxied blob can be mounted into a hosted repository, which then links it too."""
+    """A client can mount a proxied blob into a hosted repository, with or without `from`."""
     p = pushing(tmp_path, upstreams=["quay.io"])
     p.blob(_CONTENT, "team/helper")
     proxied = Repository("quay.io/podman/hello")
@@ -122,7 +125,7 @@ def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
 
 
 def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
-    """A blob that only a repository of a removed upstream links is not mounted."""
+    """If only a repository of a removed upstream has a link to a blob, the blob is not mounted."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
     p.repositories.set_origin(left, "gone.test")
@@ -133,7 +136,7 @@ def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
 
 
 class _NotSecret(Identity):
-    """A user that may do everything except pull from repositories named `secret`."""
+    """A user with all rights except for pulls from repositories named `secret`."""
 
     def may(self, action: Action, repository: Repository | None) -> bool:
         return action != "pull" or repository is None or "secret" not in repository.name
@@ -158,7 +161,7 @@ class _Token:
 
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
 def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
-    """A blob that the user may not read is not mounted: to know a digest gives no permission."""
+    """A blob that the user may not pull is not mounted: to know its digest is not enough."""
     owner = pushing(tmp_path)
     owner.blob(_CONTENT, "secret/app")
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
@@ -170,7 +173,7 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Authenticator
 ) -> None:
-    """A mount reads as many files for content that the user may not read as for absent content.
+    """A mount looks at the same files for a blob that the user may not pull as for an absent blob.
 
     Otherwise the time of the response would reveal which content is stored.
     """
@@ -205,10 +208,7 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
 
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
-    """A mounted blob is pinned until it is linked, and its size is counted once.
-
-    The blob keeps its row in the index, which gets a new access time.
-    """
+    """A mounted blob is pinned until it is linked, and its size is counted once."""
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     p.blob(_CONTENT, _OTHER)

@@ -1,4 +1,4 @@
-"""Which users may push to which repository names."""
+"""The name of a repository and the rights of the client decide whether it may push."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WRITES = [
 def test_a_push_to_an_upstreams_name_is_405(
     tmp_path: Path, method: str, path: str, name: str
 ) -> None:
-    """A push or DELETE under an upstream's name, in any spelling, is 405 UNSUPPORTED."""
+    """A push or DELETE under an upstream's name gets 405, in upper and in lower case."""
     p = pushing(tmp_path, upstreams=["quay.io"])
 
     refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)
@@ -64,7 +64,7 @@ def test_a_push_over_a_name_of_the_default_upstream_is_405(tmp_path: Path, name:
 
 @pytest.mark.parametrize("name", ["team/app", "team/app/web", "a.b/c", "app"])
 def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) -> None:
-    """After the setting that a 405 names was changed, the push is accepted."""
+    """The 405 names a setting; after the operator has added the setting, the push is accepted."""
     default = "corp.example"
     refused = pushing(tmp_path, upstreams=[default], default=default).send(
         "POST", f"/v2/{name}/blobs/uploads/"
@@ -92,7 +92,10 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
 def test_a_405_states_the_remedy(
     tmp_path: Path, name: str, default: str | None, remedy: str
 ) -> None:
-    """A 405 states how to push elsewhere, except for official images of Docker Hub."""
+    """A 405 names a setting as the remedy.
+
+    For official images of Docker Hub, it advises another name.
+    """
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
 
@@ -101,7 +104,10 @@ def test_a_405_states_the_remedy(
 
 
 def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -> None:
-    """A hosted name can be pushed beside a default upstream, which gets no request for it."""
+    """With a default upstream, clients can still push to and pull from a hosted name.
+
+    The upstream gets no request for that name.
+    """
     p = pushing(
         tmp_path,
         upstreams=["docker.io"],
@@ -117,7 +123,7 @@ def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -
 
 
 def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Path) -> None:
-    """A hosted repository can still be pushed to after a default upstream is added."""
+    """If the operator adds a default upstream, clients can still push to a hosted repository."""
     before = pushing(tmp_path)
     before.image(_MADE)
     p = pushing(tmp_path, index=before.index, upstreams=["docker.io"], default="docker.io")
@@ -128,7 +134,7 @@ def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Pa
 
 
 def test_names_are_folded_to_lower_case(p: Pushing) -> None:
-    """Names of repositories are folded to lower case in every response."""
+    """A repository's name in upper case is folded to lower case, also in the Location."""
     begun = p.send("POST", "/v2/Team/App/blobs/uploads/")
 
     where = begun.headers["location"]
@@ -140,7 +146,7 @@ def test_names_are_folded_to_lower_case(p: Pushing) -> None:
 
 @pytest.mark.parametrize("name", ["team/..", "team/-app", "team/app.", "a" * 256])
 def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
-    """An invalid repository name is 400 NAME_INVALID."""
+    """A push to an invalid repository name gets 400 NAME_INVALID."""
     refused = p.send("POST", f"/v2/{name}/blobs/uploads/")
 
     assert (refused.status_code, code(refused)) == (400, "NAME_INVALID")
@@ -148,10 +154,7 @@ def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
 
 @pytest.mark.parametrize(("method", "path"), _WRITES)
 def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str) -> None:
-    """An anonymous client that pushes is challenged, even where it may pull.
-
-    A client with a wrong password is challenged again.
-    """
+    """If anonymous clients can only pull, a push without a right password gets 401."""
     owner = pushing(tmp_path)
     owner.image(_MADE)
     p = pushing(
@@ -169,7 +172,7 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
 
 
 def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
-    """A user in the password file can pull, push and delete; the log has the user's name."""
+    """A user of the password file can push and delete, and the access log gets the user's name."""
     p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: True, realm="r"))
     login = {"Authorization": "Basic dTpw"}
 

@@ -1,4 +1,4 @@
-"""The settings `validation:` and `policy:` decide which manifests may be pushed."""
+"""The settings `validation:` and `policy:` decide which manifests clients can push."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _urls(**urls: list[str]) -> dict[str, object]:
 
 
 def _push_foreign(p: Pushing, *urls: str) -> tuple[int, str]:
-    """Push an image that names its layer by URL; return status and error code."""
+    """Push an image whose layer is at the given URLs; return the status and the error code."""
     made = image([filler(100, 1)])
     p.blob(made.config)
     layer = images.descriptor(b"not ours", _FOREIGN) | {"urls": list(urls)}
@@ -71,14 +71,20 @@ _REFUSED, _STORED = (400, "MANIFEST_INVALID"), (201, "")
 def test_the_urls_of_layers_are_restricted_as_in_docker_distribution(
     start: Start, validation: dict[str, object] | None, url: str, expected: tuple[int, str]
 ) -> None:
-    """The URLs of layers must match the patterns in `validation:`, as in docker distribution."""
+    """A layer's URL must be http or https and match the patterns in `validation:`.
+
+    Other URLs get 400, as in docker distribution.
+    """
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert _push_foreign(p, url) == expected
 
 
 def test_one_refused_url_is_enough(start: Start) -> None:
-    """One refused URL of a layer is enough, as a client may use any of them."""
+    """If a layer has one URL that is not permitted, its manifest is rejected.
+
+    A client may use any of the URLs.
+    """
     p = start(validation=_urls(allow=[r"example\.com/"]))
 
     assert _push_foreign(p, _ALLOWED, "https://b.test/") == _REFUSED
@@ -86,7 +92,7 @@ def test_one_refused_url_is_enough(start: Start) -> None:
 
 
 def _index(*platforms: tuple[str, str] | None) -> bytes:
-    """Return an index of images that are not stored, with these platforms."""
+    """Return an OCI index of images with the given platforms, none of which is stored."""
     children = []
     for number, each in enumerate(platforms):
         child = images.descriptor(f"child {number}".encode(), OCI_MANIFEST)
@@ -119,7 +125,10 @@ def _only(*platforms: tuple[str, str]) -> dict[str, object]:
 def test_the_images_of_an_index_must_be_stored_by_platform(
     start: Start, validation: dict[str, object] | None, index: bytes, status: int
 ) -> None:
-    """Which images of an index must be stored follows from `validation:`, by their platforms."""
+    """The settings in `validation:` decide which images of an OCI index must be stored.
+
+    They decide by the platforms of the images.
+    """
     p = start(**({} if validation is None else {"validation": validation}))
 
     assert p.manifest(index, OCI_INDEX, "v1").status_code == status
@@ -128,7 +137,7 @@ def test_the_images_of_an_index_must_be_stored_by_platform(
 
 
 def test_the_blobs_of_an_image_must_always_be_stored(start: Start) -> None:
-    """The blobs of an image must always be stored: no key of `validation:` changes that."""
+    """The blobs of an image must be stored before its manifest, whatever `validation:` contains."""
     p = start(validation={"disabled": "true"})
     made = image([filler(100, 1)])
 
@@ -170,14 +179,17 @@ def _of_config(p: Pushing, media_type: str, manifest_type: str) -> tuple[int, st
 def test_only_the_configured_classes_may_be_pushed(
     start: Start, classes: str, media_type: str, manifest_type: str, expected: tuple[int, str]
 ) -> None:
-    """Only images of the classes in `policy:` may be pushed; the config's type is the class."""
+    """If `policy:` lists classes, other images get 403.
+
+    The media type of an image's config determines its class.
+    """
     p = start(policy={"repository": {"classes": classes}})
 
     assert _of_config(p, media_type, manifest_type) == expected
 
 
 def test_an_index_has_no_class(start: Start) -> None:
-    """An index has no class, as docker distribution checks images only."""
+    """An OCI index can be pushed whatever classes `policy:` lists, as in docker distribution."""
     p = start(policy={"repository": {"classes": "plugin"}})
 
     assert p.manifest(_index(), OCI_INDEX, "v1").status_code == 201
@@ -185,5 +197,5 @@ def test_an_index_has_no_class(start: Start) -> None:
 
 
 def test_without_settings_there_are_no_rules() -> None:
-    """Without settings of `validation:` there are no rules, and a push costs nothing more."""
+    """Without the settings `validation:` and `policy:`, a push is not checked against any rule."""
     assert push_rules(Settings()) is None

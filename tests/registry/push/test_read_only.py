@@ -1,4 +1,4 @@
-"""A read-only worker (`storage.maintenance.readonly`) refuses every change and serves pulls."""
+"""A read-only worker (`storage.maintenance.readonly`) rejects every change and serves pulls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def frozen(tmp_path: Path, p: Pushing) -> Pushing:
 def test_every_change_is_405_and_changes_nothing(
     p: Pushing, frozen: Pushing, method: str, path: str, body: bytes | None
 ) -> None:
-    """Each request that changes content is 405 in read-only mode, as in docker distribution."""
+    """In read-only mode, a request that changes content gets 405, as in docker distribution.
+
+    No file changes.
+    """
     upload = p.begin().rpartition("/")[2]
     before = sorted(each for each in p.root.rglob("*") if each.is_file())
 
@@ -53,7 +56,7 @@ def test_every_change_is_405_and_changes_nothing(
 
 
 def test_pulls_and_the_state_of_an_upload_are_served(p: Pushing, frozen: Pushing) -> None:
-    """In read-only mode stored content is served, and the state of an upload."""
+    """In read-only mode, clients can pull stored content and read the state of an upload."""
     upload = p.begin().rpartition("/")[2]
 
     statuses = [

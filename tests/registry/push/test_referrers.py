@@ -1,4 +1,4 @@
-"""The list of the referrers of a manifest (OCI distribution-spec 1.1, end-12)."""
+"""The registry lists the referrers of a manifest (OCI distribution-spec 1.1, end-12)."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 
 @pytest.mark.parametrize("name", [NAME, "team/none"])
 def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
-    """An unknown subject has an empty list of referrers with 200.
+    """If a subject is unknown, the list of its referrers is a 200 and is empty.
 
-    After a 404 a client would look for a tag in place of the list.
+    After a 404 a client would look for a tag instead of the list.
     """
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
@@ -54,12 +54,12 @@ def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
 
 
 def test_an_invalid_digest_is_400(p: Pushing) -> None:
-    """A tag in place of the referrers' digest is 400."""
+    """A request for the referrers of a tag, instead of a digest, gets 400."""
     assert p.ask("GET", "referrers/v1").status_code == 400
 
 
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
-    """The push of a manifest with a subject is confirmed by the header OCI-Subject.
+    """The response to the push of a manifest with a subject has the header OCI-Subject.
 
     The list of the subject's referrers then has its type, size and annotations.
     """
@@ -83,9 +83,9 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 
 
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
-    """Annotations that are not strings are left out of the list of referrers.
+    """The list of referrers leaves out annotations whose values are not strings.
 
-    Clients expect annotations to be strings: one other value would hide all signatures.
+    Clients cannot parse a list with another value, so one referrer would hide all the others.
     """
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
 
 
 def test_a_push_without_a_subject_has_no_oci_subject(p: Pushing) -> None:
-    """A push without a subject has no OCI-Subject, which would announce a referrer."""
+    """The response to the push of a manifest without a subject has no header OCI-Subject."""
     p.image(_SUBJECT, "v1")
 
     again = p.manifest(_SUBJECT.manifest, _SUBJECT.media_type, "v1")
@@ -106,7 +106,10 @@ def test_a_push_without_a_subject_has_no_oci_subject(p: Pushing) -> None:
 
 
 def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
-    """An artifact without a type has that of its config: OCI distribution-spec 1.1."""
+    """If a referrer has no artifact type, it is listed with its config's media type.
+
+    See OCI distribution-spec 1.1, "Listing Referrers".
+    """
     made = _artifact(1)
     config = json.loads(made.manifest)["config"] | {"mediaType": _SBOM}
     body = document(made.manifest, artifactType=None, config=config)
@@ -121,7 +124,7 @@ def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
 
 @pytest.mark.parametrize("kind", [_SBOM, None])
 def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
-    """An index can have a subject; without an artifact type it is listed without one."""
+    """An OCI index with a subject is listed, with its artifact type if it has one."""
     subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
     changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
     body = document(images.index([])[0], **changes)
@@ -134,7 +137,10 @@ def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
 
 
 def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
-    """A referrer may be pushed before its subject, and stays when the subject is deleted."""
+    """A referrer can be pushed before its subject.
+
+    It is still listed after the subject is deleted.
+    """
     before, after = _artifact(1), _artifact(2)
     p.image(before, before.digest)
     p.image(_SUBJECT)
@@ -148,9 +154,9 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 
 
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
-    """A referrer is listed until it is deleted by digest.
+    """A referrer is listed until a client deletes it by digest.
 
-    A manifest with a subject is a referrer even without a tag.
+    A referrer without a tag is listed too.
     """
     made = _artifact(1)
     p.image(made, "signature")
@@ -164,7 +170,7 @@ def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_by_repository(p: Pushing) -> None:
-    """Referrers are listed by repository: those of other repositories are not listed."""
+    """The list of referrers has only manifests of the repository in the URL."""
     made = _artifact(1)
     p.image(made, "signature", name="team/other")
 
@@ -172,9 +178,9 @@ def test_referrers_are_listed_by_repository(p: Pushing) -> None:
 
 
 def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
-    """Referrers are filtered by artifact type, and the response names the filter.
+    """With `artifactType`, only referrers of that type are listed, and a header names the filter.
 
-    A client need not escape the plus sign of the artifact type.
+    The plus sign of a type may be escaped or not.
     """
     signature, sbom = _artifact(1), _artifact(2, _SBOM)
     for made in (signature, sbom):
@@ -189,9 +195,9 @@ def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_in_pages(p: Pushing) -> None:
-    """Each page of referrers links the next page, with the filter.
+    """Each page of referrers except the last has a Link to the next page, with the same filter.
 
-    All pages together are complete.
+    All pages together list each referrer once.
     """
     made = [_artifact(number) for number in range(5)]
     for each in [*made, _artifact(9, _SBOM)]:
@@ -210,7 +216,10 @@ def test_referrers_are_listed_in_pages(p: Pushing) -> None:
 
 
 def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
-    """A page of referrers is at most 4 MiB, as clients read no larger index."""
+    """A page of referrers is at most 4 MiB, because clients read no larger index.
+
+    It has a Link to the next page.
+    """
     made = [_artifact(number, note="x" * (LARGEST // 2)) for number in range(3)]
     for each in made:
         p.image(each, each.digest)
@@ -222,9 +231,10 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """A manifest that was pushed under the referrers tag of its subject is listed.
+    """A manifest in the index under a subject's referrers tag is listed if it names that subject.
 
-    It must name the subject itself; that tag is an ordinary tag otherwise.
+    Clients that do not know the list of referrers push such an index; its tag is otherwise an
+    ordinary tag.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

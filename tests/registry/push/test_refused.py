@@ -1,4 +1,4 @@
-"""Manifests that are refused, and the index rows of manifests that are stored."""
+"""The registry rejects invalid manifests, and records the manifests that it stores in the index."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _image() -> Image:
     return image([filler(1000, 1)])
 
 
-# ---- refused manifests
+# ---- rejected manifests
 
 
 def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
-    """A manifest with missing parts is 404, with one MANIFEST_BLOB_UNKNOWN for each part.
+    """A push of a manifest with missing parts gets 404, with a MANIFEST_BLOB_UNKNOWN for each part.
 
-    A blob of another repository counts as a missing part.
+    A blob that only another repository has counts as missing.
     """
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
@@ -46,7 +46,7 @@ def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
-    """If the file of a linked blob is gone, the blob is a missing part and must be pushed again."""
+    """If the file of a linked blob is missing, a manifest with that blob gets 404."""
     made = _image()
     p.image(made)
     digest = Digest.of(made.layers[0])
@@ -56,7 +56,7 @@ def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
 
 
 def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
-    """A manifest with a wrong digest is 400 DIGEST_INVALID, although it is valid by itself."""
+    """If the digest in the URL is not that of the manifest, the push gets 400 DIGEST_INVALID."""
     made = _image()
     p.image(made)
 
@@ -68,7 +68,7 @@ def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
 
 @pytest.mark.parametrize("reference", ["sha256:baddigest", "sha256:", "md5:0123", "a:b"])
 def test_a_malformed_digest_is_400(p: Pushing, reference: str) -> None:
-    """A malformed digest is 400 in a push and in a pull."""
+    """A push or pull of a manifest by a malformed digest gets 400."""
     made = _image()
 
     pushed = p.manifest(made.manifest, made.media_type, reference)
@@ -94,9 +94,9 @@ _WRONG = {
 
 @pytest.mark.parametrize(("body", "media_type"), _WRONG.values(), ids=_WRONG)
 def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
-    """An invalid manifest is 400 MANIFEST_INVALID.
+    """A push of an invalid manifest gets 400 MANIFEST_INVALID.
 
-    A document that two clients could read as two types is an invalid manifest.
+    A document that one client could read as an image and another as an index is invalid.
     """
     for blob in _image().blobs:
         p.blob(blob)
@@ -107,14 +107,14 @@ def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) ->
 
 
 def _of_length(made: Image, length: int) -> bytes:
-    """Return the manifest of *made*, filled up to *length* bytes by an annotation."""
+    """Return the manifest of *made*, which an annotation fills up to *length* bytes."""
     fill = length - len(document(made.manifest, annotations={"fill": ""}))
     return document(made.manifest, annotations={"fill": "x" * fill})
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["announced", "streamed"])
 def test_a_manifest_above_4_mib_is_413(p: Pushing, *, streamed: bool) -> None:
-    """A manifest above 4 MiB is 413, and its body is read up to the limit only."""
+    """A push of a manifest above 4 MiB gets 413, and the worker reads no more than 4 MiB of it."""
     made = _image()
     p.image(made)
     media = {"Content_Type": OCI_MANIFEST}
@@ -132,7 +132,7 @@ def test_a_manifest_above_4_mib_is_413(p: Pushing, *, streamed: bool) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
-    """Other methods on a manifest are 405, and `Allow` lists the permitted methods."""
+    """POST and PATCH of a manifest get 405, and `Allow` lists the permitted methods."""
     refused = p.ask(method, "manifests/v1", b"{}")
 
     assert (refused.status_code, code(refused)) == (405, "UNSUPPORTED")
@@ -143,7 +143,7 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 
 
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
-    """The index records a pushed image with its parts.
+    """The index records a pushed image together with the digests of its parts.
 
     So a pull of the image counts as a use of its parts, and no part is evicted before the image.
     """
@@ -174,7 +174,7 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A push to another repository does not change the media type of a manifest in this one."""
+    """A manifest keeps its media type, even if another repository pushes it with another one."""
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -189,11 +189,11 @@ def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
 
 
 class _Died(BaseException):
-    """Raised in place of a write to the storage, as if the process had been killed."""
+    """The error that a write to the storage raises, as if the process had been killed there."""
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
-    """Return a write method of the storage that raises `_Died` after *after* calls."""
+    """Return a write method of the storage that succeeds *after* times and then raises `_Died`."""
     left = iter(range(after))
     write = Filesystem.write
 
@@ -209,7 +209,10 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """A worker that is killed at any write of a push leaves no tag without its manifest."""
+    """If a worker is killed at any write of a push, no tag is left without its manifest.
+
+    The next push of the manifest succeeds.
+    """
     subject = _image()
     p.image(subject, subject.digest)
     made = images.artifact(subject, b"a signature", "application/vnd.example.signature")
